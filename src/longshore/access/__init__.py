@@ -1,0 +1,1 @@
+"""Who may do what: access tokens and the levels they carry."""

@@ -1,0 +1,1 @@
+"""HTTP: the contract's endpoints, one file for each resource."""

@@ -1,0 +1,122 @@
+"""The OpenAPI document: what Litestar cannot see in the handlers by itself, and the page that shows it."""
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import MediaType, Router, get
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    Operation,
+    Reference,
+    RequestBody,
+    SecurityScheme,
+)
+from litestar.static_files import create_static_files_router
+
+from longshore import __version__
+from longshore.api.access import AnyRequest
+from longshore.api.new_task import NewTaskBody
+from longshore.api.problems import MEDIA_TYPE, Problem
+
+ASSETS = Path(str(resources.files("swagger_ui") / "static"))
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Longshore API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="docs"></div>
+<script src="/docs/assets/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null})</script>
+</body>
+</html>
+"""
+
+WHAT = {
+    400: "The request cannot be used; `errors` names every fault.",
+    401: "No valid credential.",
+    403: "The credential is good, but not for this.",
+    404: "No such task in this chain.",
+    409: "Not in this state of the task.",
+    410: "The result is gone.",
+    413: "The body is too large.",
+    415: "The body is no JSON.",
+    503: "The database cannot be reached; `Retry-After` tells when to try again.",
+}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """The documentation of an endpoint's problems, those that every endpoint may answer included."""
+    return {
+        status: ResponseSpec(Problem, generate_examples=False, description=WHAT[status], media_type=MEDIA_TYPE)
+        for status in sorted({401, 403, 503, *statuses})
+    }
+
+
+def answers(kind: Any, statuses: dict[int, str]) -> dict[int, ResponseSpec]:
+    """The documentation of answers other than the usual one."""
+    return {status: ResponseSpec(kind, generate_examples=False, description=what) for status, what in statuses.items()}
+
+
+@dataclass
+class CreateTask(Operation):
+    """`POST /tasks` reads its body itself, so that it can name all faults at once; here is what it takes."""
+
+    def __post_init__(self) -> None:
+        schema = Reference("#/components/schemas/NewTaskBody")
+        self.request_body = RequestBody(content={"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+
+
+class DocumentPlugin(JsonRenderPlugin):
+    """Serves the document, with the schemas of the bodies that endpoints read themselves."""
+
+    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
+        _, schemas = msgspec.json.schema_components([NewTaskBody], ref_template="#/components/schemas/{name}")
+        openapi_schema["components"]["schemas"].update(schemas)
+        return super().render(request, openapi_schema)
+
+
+def config() -> OpenAPIConfig:
+    """The document at /openapi.json."""
+    return OpenAPIConfig(
+        title="Longshore",
+        version=__version__,
+        summary="A task service for data exports.",
+        description=(
+            "Create a task with `POST /tasks`, poll `GET /tasks/{id}` until `state.code` is `DONE` or `ERROR`, "
+            "ask `GET /tasks/{id}/download_url` where the result is, and fetch it."
+        ),
+        path="/openapi.json",
+        openapi_router=Router("/openapi.json", route_handlers=[], opt={"level": None}, include_in_schema=False),
+        use_handler_docstrings=True,
+        components=Components(
+            security_schemes={
+                "accessToken": SecurityScheme(
+                    type="http", scheme="bearer", description="ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET"
+                )
+            }
+        ),
+        render_plugins=[DocumentPlugin(path="/", media_type=MediaType.JSON)],
+    )
+
+
+@get("/docs", opt={"level": None}, include_in_schema=False, media_type=MediaType.HTML)
+async def get_docs() -> str:
+    """The document as a page. It asks no other host for anything."""
+    return PAGE
+
+
+assets = create_static_files_router(
+    path="/docs/assets", directories=[ASSETS], opt={"level": None}, include_in_schema=False
+)

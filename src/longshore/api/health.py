@@ -1,0 +1,43 @@
+"""Is it alive, is it ready, how is it doing; and the pages that explain problems."""
+
+import asyncio
+
+from litestar import MediaType, Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from longshore.api.access import AnyRequest
+from longshore.api.documentation import problems
+from longshore.api.problems import KINDS, ProblemError
+from longshore.api.service import Service
+
+READY = "select exists (select from longshore.pgqueuer limit 1)"
+
+
+@get("/healthz", opt={"level": None})
+async def get_health() -> dict[str, str]:
+    """Whether this process answers."""
+    return {"status": "ok"}
+
+
+@get("/readyz", opt={"level": None}, responses=problems(503))
+async def get_readiness(request: AnyRequest) -> dict[str, str]:
+    """Whether the database and the queue in it can be reached."""
+    service: Service = request.app.state.service
+    async with asyncio.timeout(5):
+        await service.pool.fetchval(READY)
+    return {"status": "ready"}
+
+
+@get("/metrics", opt={"level": None}, include_in_schema=False)
+async def get_metrics() -> Response[bytes]:
+    """Figures for Prometheus."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+@get("/problems/{kind:str}", opt={"level": None}, include_in_schema=False)
+async def get_problem(kind: str) -> Response[str]:
+    """What a problem's `type` means."""
+    if kind not in KINDS:
+        raise ProblemError("not-found", "There is no problem of this name.")
+    found = KINDS[kind]
+    return Response(f"{found.title} ({found.status})\n\n{found.about}\n", media_type=MediaType.TEXT)

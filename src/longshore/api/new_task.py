@@ -1,0 +1,92 @@
+"""The body of `POST /tasks`: read, checked with every fault it has, and brought into the shape that is stored."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from longshore.exports import export, segment
+from longshore.exports.catalog import Catalog
+from longshore.exports.export import ExportTarget
+from longshore.exports.segment import Segment
+from longshore.faults import Fault, FaultyError, check
+from longshore.tasks.lifecycle import NewTask
+from longshore.tasks.model import ChainId
+
+BODY = msgspec.json.Decoder(float_hook=Decimal)
+STORED = msgspec.json.Encoder(decimal_format="number")
+LARGEST = 2**63 - 1
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """When a task runs, and for an export which rows it takes."""
+
+    once: datetime
+    segment: Segment | None = None
+
+
+class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `POST /tasks` takes."""
+
+    chain: int
+    desc: str
+    target: ExportTarget
+    trigger: Trigger
+    debug: str = ""
+
+
+def read_new_task(body: bytes, catalog: Catalog) -> NewTask:
+    """The task that a body asks for. Raises FaultyError with everything that is wrong with it."""
+    try:
+        value = BODY.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise FaultyError([Fault(f"expected JSON: {error}", "")]) from None
+    faults: list[Fault] = []
+    new = check(NewTaskBody, value, "", faults)
+    if isinstance(value, dict):
+        # The parts are looked at one by one, so that a fault in one does not hide those in another.
+        _check_parts(value, catalog, faults)
+    if faults or new is None:
+        raise FaultyError(faults)
+    trigger = msgspec.structs.replace(
+        new.trigger,
+        once=new.trigger.once.astimezone(UTC).replace(microsecond=0),
+        segment=new.trigger.segment and segment.normalised(new.trigger.segment),
+    )
+    return NewTask(
+        chain=ChainId(new.chain),
+        desc=new.desc,
+        action=new.target.action,
+        trigger=STORED.encode(trigger).decode(),
+        target=STORED.encode(new.target).decode(),
+        debug=new.debug,
+        once=new.trigger.once,
+    )
+
+
+def _check_parts(value: dict[str, Any], catalog: Catalog, faults: list[Fault]) -> None:
+    chain = value.get("chain")
+    if isinstance(chain, int) and not 1 <= chain <= LARGEST:
+        faults.append(Fault("expected a positive integer", "/chain"))
+    for key in ("desc", "debug"):
+        if isinstance(value.get(key), str) and "\x00" in value[key]:
+            faults.append(Fault("expected a string without U+0000", f"/{key}"))
+    target = check(ExportTarget, value.get("target"), "/target", [])
+    trigger = check(Trigger, value.get("trigger"), "/trigger", [])
+    if target is not None:
+        faults += export.check_target(target, catalog, "/target")
+    if trigger is not None:
+        faults += _check_once(trigger.once)
+        if trigger.segment is not None and target is not None and isinstance(chain, int):
+            faults += export.check_segment(trigger.segment, target, chain, catalog, "/trigger/segment")
+
+
+def _check_once(once: datetime) -> list[Fault]:
+    if once.tzinfo is None:
+        return [Fault("expected an offset, such as Z or +02:00", "/trigger/once")]
+    try:
+        once.astimezone(UTC)
+    except OverflowError:
+        return [Fault("expected a time in the years 1 to 9999, in UTC too", "/trigger/once")]
+    return []

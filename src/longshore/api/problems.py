@@ -1,0 +1,157 @@
+"""Errors as clients see them: RFC 9457 problems. The only place where an exception becomes an answer.
+
+Promise 8: what a client sent wrong is named exactly; what broke here is in the log under the request's id, and only
+there.
+"""
+
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from longshore.access.tokens import ForbiddenError, UnauthorizedError
+from longshore.api.access import unknown_parameters
+from longshore.database.connect import is_passing
+from longshore.faults import Fault, FaultyError
+from longshore.results.signing import BadSignatureError
+from longshore.tasks.lifecycle import AlreadyRunningError
+from longshore.tasks.read import TaskNotFoundError
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[Fault] | None = None
+
+
+class ProblemKind(msgspec.Struct, frozen=True):
+    """A kind of problem, and what its page under `/problems/` tells about it."""
+
+    status: int
+    title: str
+    about: str
+
+
+KINDS = {
+    "bad-request": ProblemKind(
+        400, "The request cannot be used", "Each entry of `errors` names one fault, where it is, and what was expected."
+    ),
+    "unauthorized": ProblemKind(
+        401,
+        "No valid credential",
+        "Send `Authorization: Bearer ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET`, with a token that was not revoked.",
+    ),
+    "forbidden": ProblemKind(
+        403, "Not allowed", "The credential is good, but not for this: its level is too low, or its chain another."
+    ),
+    "bad-address": ProblemKind(
+        403,
+        "The address is not good, or no longer",
+        "A download address was changed, or its hour is over. Ask `GET /tasks/{id}/download_url` for a new one.",
+    ),
+    "not-found": ProblemKind(404, "No such page", "There is nothing at this path; `/docs` lists what there is."),
+    "task-not-found": ProblemKind(
+        404, "No such task", "This chain has no task of that number. Another chain's tasks look the same from here."
+    ),
+    "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
+    "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
+    "task-not-done": ProblemKind(
+        409, "The task is not done", "There is a result to download only while the task is `DONE`."
+    ),
+    "no-export": ProblemKind(409, "The task is no export", "Only exports leave a file to download."),
+    "result-gone": ProblemKind(
+        410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
+    ),
+    "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
+    "not-json": ProblemKind(415, "The body is no JSON", "Send JSON, and say so: `Content-Type: application/json`."),
+    "internal-error": ProblemKind(
+        500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
+    ),
+    "unavailable": ProblemKind(
+        503, "The service cannot reach its database", "Try again after the seconds that `Retry-After` tells."
+    ),
+}
+
+BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
+
+
+class ProblemError(Exception):
+    """A problem that an endpoint found itself; `kind` is a key of KINDS."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """The answer to a request that ended in an exception."""
+    headers = {}
+    faults: list[Fault] | None = None
+    match error:
+        case ProblemError():
+            kind, detail = error.kind, error.detail
+        case FaultyError():
+            faults = error.faults
+            kind, detail = "bad-request", _count(faults)
+        case UnauthorizedError():
+            kind, detail = "unauthorized", KINDS["unauthorized"].about
+            headers["WWW-Authenticate"] = "Bearer"
+        case ForbiddenError():
+            kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
+        case TaskNotFoundError():
+            kind, detail = "task-not-found", KINDS["task-not-found"].about
+        case AlreadyRunningError():
+            kind, detail = "task-running", KINDS["task-running"].about
+        case BadSignatureError():
+            kind, detail = "bad-address", KINDS["bad-address"].about
+        case ValidationException():
+            faults = _parameter_faults(error) + unknown_parameters(request)
+            kind, detail = "bad-request", _count(faults)
+        case HTTPException() if error.status_code in BY_STATUS:
+            kind = BY_STATUS[error.status_code]
+            detail = KINDS[kind].about
+            headers |= error.headers or {}
+        case HTTPException() if 400 <= error.status_code < 500:
+            kind, detail = "bad-request", error.detail
+            faults = [Fault(error.detail)]
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_passing(error):
+            kind, detail = "unavailable", KINDS["unavailable"].about
+            headers["Retry-After"] = "1"
+            log.warning("database out of reach", error=str(error))
+        case _:
+            kind, detail = "internal-error", KINDS["internal-error"].about
+            log.error("request failed", exc_info=error)
+    problem = Problem(
+        type=f"/problems/{kind}",
+        title=KINDS[kind].title,
+        status=KINDS[kind].status,
+        detail=detail,
+        request_id=request.scope["state"].get("request_id", ""),
+        errors=faults,
+    )
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _parameter_faults(error: ValidationException) -> list[Fault]:
+    found = []
+    for item in error.extra if isinstance(error.extra, list) else []:
+        message = str(item.get("message", error.detail))
+        found.append(Fault(message[:1].lower() + message[1:], parameter=str(item.get("key", "")) or None))
+    return found or [Fault(error.detail)]
+
+
+def _count(faults: list[Fault]) -> str:
+    return "The request has one fault." if len(faults) == 1 else f"The request has {len(faults)} faults."

@@ -1,0 +1,77 @@
+"""Downloads: the signed address of a result, and the file behind it."""
+
+import base64
+
+import msgspec
+from litestar import get
+from starlette.responses import FileResponse
+
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.documentation import problems
+from longshore.api.problems import ProblemError
+from longshore.api.service import Service
+from longshore.api.tasks import Id, task_id
+from longshore.exports.formats import FORMATS
+from longshore.results.signing import BadSignatureError
+from longshore.tasks.model import Code
+from longshore.tasks.read import TaskNotFoundError
+
+OF_TASK = """
+select t.state, t.action, r.location
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
+where t.id = $1 and t.chain_id = $2
+"""
+
+AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
+
+MEDIA_TYPES = {form.extension: form.media_type for form in FORMATS.values()}
+
+
+class DownloadUrl(msgspec.Struct, frozen=True):
+    """Where a result may be fetched, without a token, for about an hour."""
+
+    url: str
+
+
+@get(
+    "/tasks/{id:str}/download_url", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404, 409, 410)
+)
+async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
+    """A signed address of a DONE export's result, good for about one hour."""
+    service, caller = admitted(request)
+    row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
+    if row is None:
+        raise TaskNotFoundError
+    if row["action"] != "export":
+        raise ProblemError("no-export", f"The action of task {id} is {row['action']!r}, which leaves no file.")
+    if row["state"] != Code.DONE:
+        raise ProblemError("task-not-done", f"Task {id} is {row['state']}, and there is a result only when it is DONE.")
+    if row["location"] is None or service.store.open_path(row["location"]) is None:
+        raise ProblemError("result-gone", f"The result of task {id} has expired or was deleted.")
+    base = service.settings.public_url or str(request.base_url)
+    return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"]))
+
+
+@get("/results/{location:path}", opt={"level": None}, include_in_schema=False)
+async def download(request: AnyRequest, location: str) -> FileResponse:
+    """The file behind a signed address, whole or in ranges (RFC 9110). Needs no token: the signature is the right."""
+    service: Service = request.app.state.service
+    location = location.lstrip("/")
+    given = request.query_params
+    if given.keys() != {"expires", "signature"}:
+        raise BadSignatureError
+    service.signer.check(location, given["expires"], given["signature"])
+    row = await service.pool.fetchrow(AT_LOCATION, location)
+    path = service.store.open_path(location)
+    if row is None or path is None:
+        raise ProblemError("result-gone", "The result has expired or was deleted.")
+    headers = {
+        "ETag": f'"{row["sha256"].hex()}"',
+        "Repr-Digest": f"sha-256=:{base64.b64encode(row['sha256']).decode()}:",
+        "X-Row-Count": str(row["rows"]),
+        "Cache-Control": "private, no-store",
+    }
+    media_type = MEDIA_TYPES[path.suffix.removeprefix(".")]
+    return FileResponse(path, headers=headers, media_type=media_type, filename=row["result"])

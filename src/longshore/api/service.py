@@ -1,0 +1,56 @@
+"""What the endpoints work with: opened when a process starts, closed when it ends."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+from litestar import Litestar
+
+from longshore.access.tokens import Doorkeeper
+from longshore.database import migrate
+from longshore.database.connect import Pool, open_pool
+from longshore.exports import catalog
+from longshore.exports.catalog import Catalog
+from longshore.results.signing import Signer, signing_key
+from longshore.results.store import LocalStore
+from longshore.settings import Settings
+from longshore.tasks.watch import Watch
+
+POOL_SIZE = 10  # connections of one API process
+
+
+class Service(msgspec.Struct, frozen=True):
+    """The open resources of one API process."""
+
+    settings: Settings
+    pool: Pool
+    doorkeeper: Doorkeeper
+    watch: Watch
+    catalog: Catalog
+    signer: Signer
+    store: LocalStore
+
+
+@contextlib.asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """Open everything. Raises SchemaError when the database is not at this version."""
+    async with open_pool(settings.database_url, size=POOL_SIZE, name="longshore api") as pool:
+        await migrate.check(pool)
+        async with Watch(pool, settings.database_url) as watch:
+            yield Service(
+                settings=settings,
+                pool=pool,
+                doorkeeper=Doorkeeper(pool),
+                watch=watch,
+                catalog=catalog.load(settings.catalog),
+                signer=Signer(await signing_key(pool)),
+                store=LocalStore(settings.results_folder),
+            )
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app: Litestar) -> AsyncIterator[None]:
+    """Keep the service open while the application runs."""
+    async with open_service(app.state.settings) as service:
+        app.state.service = service
+        yield

@@ -1,0 +1,146 @@
+"""The resource `tasks`: create, read, list, execute, progress, runs."""
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from litestar import Response, get, post
+from litestar.params import Parameter
+
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.documentation import CreateTask, answers, problems
+from longshore.api.new_task import read_new_task
+from longshore.api.problems import ProblemError
+from longshore.tasks import lifecycle, read
+from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
+
+LARGEST = 2**63 - 1
+FAR = 2**31 - 1
+
+Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
+Offset = Annotated[int, Parameter(ge=0, le=FAR, description="How many to skip.")]
+Limit = Annotated[int, Parameter(ge=1, le=100, description="How many to give at most.")]
+
+
+@post(
+    "/tasks",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    operation_class=CreateTask,
+    responses=problems(400, 413, 415),
+)
+async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
+    """Create a task. It runs at `trigger.once`, or now if that has passed."""
+    service, caller = admitted(request)
+    if request.content_type[0] != "application/json":
+        raise ProblemError("not-json", f"Expected the content type application/json, got {request.content_type[0]!r}.")
+    new = read_new_task(body, service.catalog)
+    if new.chain != caller.chain:
+        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    async with service.pool.acquire() as connection, connection.transaction():
+        id = await lifecycle.create(connection, new)
+        task = await read.get(connection, caller.chain, id, 10, 0)
+    return Response(task, status_code=201, headers={"Location": f"/tasks/{id}"})
+
+
+@get(
+    "/tasks/{id:str}",
+    opt={"level": Level.READ, "parameters": ("log_limit", "offset")},
+    security=SECURITY,
+    responses=problems(400, 404),
+)
+async def get_task(
+    request: AnyRequest,
+    id: Id,
+    log_limit: Annotated[int, Parameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
+    offset: Offset = 0,
+) -> Task:
+    """One task, with a page of its log, oldest entry first. Poll this until `state.code` is `DONE` or `ERROR`."""
+    service, caller = admitted(request)
+    return await read.get(service.pool, caller.chain, task_id(id), log_limit, offset)
+
+
+@get(
+    "/tasks",
+    opt={"level": Level.READ, "parameters": ("status", "action", "campaign_id", "limit", "offset")},
+    security=SECURITY,
+    responses=problems(400),
+)
+async def list_tasks(
+    request: AnyRequest,
+    status: Annotated[Code | None, Parameter(description="Only tasks in this state.")] = None,
+    action: Annotated[str | None, Parameter(description="Only tasks of this action.", max_length=100)] = None,
+    campaign_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")] = None,
+    limit: Limit = 25,
+    offset: Offset = 0,
+) -> Response[list[Task]]:
+    """The chain's tasks, newest first, each with its ten newest log entries at most."""
+    service, caller = admitted(request)
+    tasks, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
+    return Response(tasks, headers=_next_page(request, more, limit, offset))
+
+
+@post(
+    "/tasks/{id:str}/execute",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    status_code=200,
+    responses=problems(400, 404, 409) | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
+)
+async def execute_task(
+    request: AnyRequest,
+    id: Id,
+    prefer: Annotated[str, Parameter(header="Prefer", description="`respond-async`: do not wait for the end.")] = "",
+) -> Response[State]:
+    """Run a task now, whatever its trigger says. Answers its state when the run is over."""
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await read.standing(connection, chain, task)
+        run = await lifecycle.execute(connection, chain, task)
+    if "respond-async" in preferences(prefer):
+        standing = await read.standing(service.pool, chain, task)
+        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
+        return Response(standing.state, status_code=202, headers=headers)
+    return Response(await service.watch.until_run_ended(chain, task, run))
+
+
+@get("/tasks/{id:str}/progress", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
+async def get_progress(request: AnyRequest, id: Id) -> Progress:
+    """How far the newest run of a task is: rows, speed, time left. Rewritten about once a second."""
+    service, caller = admitted(request)
+    return await read.progress(service.pool, caller.chain, task_id(id))
+
+
+@get(
+    "/tasks/{id:str}/runs",
+    opt={"level": Level.READ, "parameters": ("limit", "offset")},
+    security=SECURITY,
+    responses=problems(400, 404),
+)
+async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
+    """The runs of a task, newest first, with what each left behind."""
+    service, caller = admitted(request)
+    runs, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
+    return Response(runs, headers=_next_page(request, more, limit, offset))
+
+
+def task_id(number: int) -> TaskId:
+    """A path's number as a task's id. A number beyond PostgreSQL's range is a task that does not exist."""
+    if number > LARGEST:
+        raise read.TaskNotFoundError
+    return TaskId(number)
+
+
+def preferences(header: str) -> set[str]:
+    """The preferences that a `Prefer` header names (RFC 7240), without their values."""
+    return {part.split(";")[0].split("=")[0].strip().lower() for part in header.split(",")}
+
+
+def _next_page(request: AnyRequest, more: bool, limit: int, offset: int) -> dict[str, str]:
+    """A `Link` header to the page behind this one (RFC 8288), where there is one."""
+    if not more:
+        return {}
+    query = [(key, value) for key, value in request.query_params.multi_items() if key not in ("limit", "offset")]
+    address = f"{request.url.path}?{urlencode([*query, ('limit', limit), ('offset', offset + limit)])}"
+    return {"Link": f'<{address}>; rel="next"'}

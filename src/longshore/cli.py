@@ -1,0 +1,200 @@
+"""The command line. Each command has an example in its help; what a user did wrong is told in one line."""
+
+import asyncio
+import sys
+from enum import StrEnum
+from typing import Annotated, NoReturn
+from uuid import UUID
+
+import typer
+
+from longshore import logging
+from longshore.errors import LongshoreError
+from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
+
+app = typer.Typer(
+    name="longshore",
+    help="Longshore: a task service for data exports.",
+    epilog="Example: longshore serve",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+token_app = typer.Typer(help="Access tokens: what other systems identify themselves with.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+
+class LevelName(StrEnum):
+    """The levels of a token."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 for what failed, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (LongshoreError, OSError) as error:
+        _quit(str(error))
+    except Exception as error:
+        if not type(error).__module__.startswith("asyncpg"):
+            raise
+        _quit(f"the database says: {error}")
+
+
+def _quit(message: str) -> NoReturn:
+    typer.echo(f"longshore: {message}", err=True)
+    sys.exit(1)
+
+
+def _load() -> Settings:
+    settings = load().settings
+    logging.configure(settings)
+    return settings
+
+
+@app.command(epilog="Example: longshore serve")
+def serve() -> None:
+    """Start everything: API and worker, with the embedded database if none is configured."""
+    from longshore.database.migrate import migrate_at
+    from longshore.serve import Children, database, interrupt_on_sigterm, refuse_taken_port
+
+    settings = _load()
+    interrupt_on_sigterm()
+    refuse_taken_port(settings.host, settings.port)
+    with database(settings) as url:
+        asyncio.run(migrate_at(url))
+        with Children(settings, url) as children:
+            address = children.wait_until_ready()
+            typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
+            children.watch()
+
+
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")
+def api() -> None:
+    """Start the API alone."""
+    from longshore.database.migrate import check_at
+    from longshore.serve import database, refuse_taken_port, run_api
+
+    settings = _load()
+    refuse_taken_port(settings.host, settings.port)
+    with database(settings) as url:
+        asyncio.run(check_at(url))
+        run_api(settings, url)
+
+
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")
+def worker() -> None:
+    """Start a worker alone; any number may share a database."""
+    import uvloop
+
+    from longshore.serve import database
+    from longshore.worker import run_worker
+
+    settings = _load()
+    with database(settings) as url:
+        uvloop.run(run_worker(settings, url))
+
+
+@app.command(epilog="Example: longshore migrate")
+def migrate() -> None:
+    """Bring the database's schema up to this version."""
+    from longshore.database.migrate import migrate_at
+    from longshore.serve import database
+
+    with database(_load()) as url:
+        for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
+            typer.echo(name)
+
+
+@app.command(epilog="Example: longshore seed --rows 1000000")
+def seed(rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
+    """Write the demo's data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
+    from longshore.demo.seed import seed as write
+    from longshore.serve import database
+
+    settings = _load()
+    with database(settings) as url:
+        wrote = asyncio.run(write(settings.source_url or url, rows, lambda what: typer.echo(what, err=True)))
+    typer.echo("done" if wrote else "the data is there already")
+
+
+@app.command(epilog="Example: longshore demo --rows 5000000")
+def demo(
+    rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
+) -> None:
+    """Show the main job from end to end: data, service, export, download, check."""
+    from longshore.demo.run import run_demo
+    from longshore.serve import interrupt_on_sigterm
+
+    interrupt_on_sigterm()
+    run_demo(load(), rows)
+
+
+@app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")
+def show_settings() -> None:
+    """List the settings, their values, and where each came from."""
+    loaded: Loaded = load()
+    for name in NAMES:
+        value = getattr(loaded.settings, name)
+        shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value
+        typer.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")
+
+
+@token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --name warehouse")
+def token_create(
+    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1, max=2**63 - 1)],
+    level: Annotated[LevelName, typer.Option(help="What it may do.")],
+    name: Annotated[str, typer.Option(help="Whose it is.")] = "",
+) -> None:
+    """Make a token and print its id:secret, which cannot be shown again."""
+    from longshore.access.tokens import Level, create
+    from longshore.database.migrate import connected
+    from longshore.serve import database
+
+    async def run(url: str) -> str:
+        async with connected(url) as connection:
+            return await create(connection, chain, Level[level.name], name)
+
+    with database(_load()) as url:
+        pair = asyncio.run(run(url))
+    typer.echo("Keep this; the secret cannot be shown again.", err=True)
+    typer.echo(pair)
+
+
+@token_app.command("list", epilog="Example: longshore token list")
+def token_list() -> None:
+    """List all tokens, without their secrets."""
+    from longshore.access.tokens import list_tokens
+    from longshore.database.migrate import connected
+    from longshore.serve import database
+
+    async def run(url: str) -> None:
+        async with connected(url) as connection:
+            for token in await list_tokens(connection):
+                state = f"revoked {token.revoked:%Y-%m-%d %H:%M}Z" if token.revoked else "good"
+                typer.echo(f"{token.id}  chain {token.chain}  {token.level:5}  {state}  {token.name}")
+
+    with database(_load()) as url:
+        asyncio.run(run(url))
+
+
+@token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
+def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")]) -> None:
+    """End a token; it stops working everywhere within two seconds."""
+    from longshore.access.tokens import revoke
+    from longshore.database.migrate import connected
+    from longshore.serve import database
+
+    async def run(url: str) -> bool:
+        async with connected(url) as connection:
+            return await revoke(connection, id)
+
+    with database(_load()) as url:
+        if not asyncio.run(run(url)):
+            _quit(f"there is no good token {id}")
+    typer.echo(f"revoked {id}")

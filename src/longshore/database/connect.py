@@ -1,0 +1,119 @@
+"""How the service reaches PostgreSQL: pools, and one connection that listens and never gives up.
+
+Promise 7 leans on `is_passing` (what may pass is tried again) and on `Listener` (a restarted database is noticed).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+import structlog
+
+if TYPE_CHECKING:
+    Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+else:
+    Pool = asyncpg.Pool
+    Connection = asyncpg.Connection
+
+log = structlog.get_logger()
+
+# Times are shown in UTC whatever the server's own zone is; names come from the catalog, so no search path is trusted.
+SESSION = {"timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": ""}
+
+# Classes and codes that say "not now" rather than "no"; see
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+PASSING_CLASSES = ("08", "53", "57", "58")
+PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
+# 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
+FINAL_CODES = ("57014",)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
+    # asyncpg speaks of a connection that was closed under it as an InterfaceError.
+    return isinstance(error, (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError))
+
+
+@contextlib.asynccontextmanager
+async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
+    """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving."""
+    pool = await asyncpg.create_pool(
+        url,
+        min_size=min(size, 1),
+        max_size=size,
+        server_settings={**SESSION, "application_name": name, **session},
+        timeout=10,
+        command_timeout=None,
+    )
+    try:
+        yield pool
+    finally:
+        try:
+            await asyncio.wait_for(pool.close(), 5)
+        except Exception:
+            pool.terminate()
+
+
+class Listener:
+    """One connection that listens on a channel, and connects again whenever it is lost.
+
+    `on_payload` gets each notification's payload. `on_gap` is called after every (re)connection: what was said
+    meanwhile is lost, so whoever waits has to look for itself.
+    """
+
+    def __init__(self, url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]) -> None:
+        self._url = url
+        self._channel = channel
+        self._on_payload = on_payload
+        self._on_gap = on_gap
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.connected = asyncio.Event()
+
+    async def __aenter__(self) -> "Listener":
+        self._task = asyncio.create_task(self._run(), name=f"listen {self._channel}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self._listen()
+                pause = 0.1
+            except Exception as error:
+                log.warning("listener lost", channel=self._channel, error=str(error), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+
+    async def _listen(self) -> None:
+        settings = {**SESSION, "application_name": f"longshore {self._channel}"}
+        connection = await asyncpg.connect(self._url, server_settings=settings, timeout=5)
+        try:
+            self._lost.clear()
+            connection.add_termination_listener(lambda *_: self._lost.set())
+            await connection.add_listener(self._channel, self._receive)
+            self.connected.set()
+            self._on_gap()
+            while not self._lost.is_set():
+                try:
+                    await asyncio.wait_for(self._lost.wait(), 10)
+                except TimeoutError:
+                    # A peer that vanished without a word is only noticed by asking it something.
+                    await connection.execute("select 1", timeout=5)
+        finally:
+            self.connected.clear()
+            connection.terminate()
+
+    def _receive(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
+        self._on_payload(str(payload))

@@ -1,0 +1,91 @@
+"""What is wrong with a request's body, all of it at once, each fault with the place it is at.
+
+`check` reads a JSON value into a struct. Where a client made five mistakes it hears of five, not of the first.
+"""
+
+import difflib
+import re
+import types
+from collections.abc import Iterable
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Fault(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One fault: where it is (a JSON pointer into the body, or a parameter's name), and what was expected."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class FaultyError(Exception):
+    """A request that cannot be used, with every fault that was found."""
+
+    def __init__(self, faults: list[Fault]) -> None:
+        super().__init__(f"{len(faults)} faults")
+        self.faults = faults
+
+
+def pointer(base: str, key: str | int) -> str:
+    """A JSON pointer one step further down (RFC 6901)."""
+    return f"{base}/{str(key).replace('~', '~0').replace('/', '~1')}"
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """`; did you mean …?` where one of `names` is close, else nothing."""
+    near = difflib.get_close_matches(name, list(names), 1, 0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check(kind: type[T], value: Any, at: str, faults: list[Fault]) -> T | None:
+    """Read a JSON value into a struct, or add what is wrong to `faults` and give None.
+
+    `at`: the JSON pointer of the value, "" for the whole body.
+    """
+    if not isinstance(value, dict):
+        faults.append(Fault(f"expected an object, got {_named(value)}", at))
+        return None
+    before = len(faults)
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key in value:
+        if key not in fields:
+            faults.append(Fault(f"unknown key{suggestion(key, fields)}", pointer(at, key)))
+    found = {}
+    for name, field in fields.items():
+        if name in value:
+            found[field.name] = _check_value(field.type, value[name], pointer(at, name), faults)
+        elif field.required:
+            faults.append(Fault("is required", pointer(at, name)))
+    return kind(**found) if len(faults) == before else None
+
+
+def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:
+    struct = _struct_in(kind)
+    if struct is not None and value is not None:
+        return check(struct, value, at, faults)
+    if get_origin(kind) is list and (inner := _struct_in(get_args(kind)[0])):
+        if not isinstance(value, list):
+            faults.append(Fault(f"expected an array, got {_named(value)}", at))
+            return None
+        return [check(inner, item, pointer(at, index), faults) for index, item in enumerate(value)]
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$")
+        below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
+        faults.append(Fault(message[:1].lower() + message[1:], at + below))
+        return None
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)), None)
+
+
+def _named(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,98 @@
+"""The local store: result files in a folder, written aside and seen whole or not at all (promise 3).
+
+Each attempt has a folder of its own, `CHAIN/TASK/ATTEMPT/NAME`, so that two attempts never meet in one file. Which of
+them counts is for the task row to say; what no row names is removed by the task's next attempt.
+"""
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from types import TracebackType
+
+from longshore.tasks.model import ChainId, TaskId
+
+PART = ".part"
+
+
+class ResultFile:
+    """A result being written. Leaving the `with` block without `publish` removes it.
+
+    Blocking: to be used from a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + PART)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        self._file = os.fdopen(os.open(self._part, flags, 0o600), "wb", buffering=0)
+        self._published = False
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises OSError, for example when the disk is full."""
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def publish(self) -> None:
+        """Make the file safe on disk and give it its final name."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.rename(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        self._published = True
+
+    def __enter__(self) -> "ResultFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self._published:
+            self._part.unlink(missing_ok=True)
+
+
+class LocalStore:
+    """Result files below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
+        """Where an attempt's result belongs, relative to the store."""
+        return f"{chain}/{task}/{attempt}/{name}"
+
+    def create(self, location: str) -> ResultFile:
+        """Begin a result."""
+        return ResultFile(self._path(location))
+
+    def remove(self, location: str) -> None:
+        """Remove a result that nothing names."""
+        shutil.rmtree(self._path(location).parent, ignore_errors=True)
+
+    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
+        """Remove what attempts before `attempt` left behind, except the results that are `kept`."""
+        keep = {self._path(location).parent for location in kept}
+        folder = self._folder / str(chain) / str(task)
+        if not folder.is_dir():
+            return
+        for path in folder.iterdir():
+            if path.name.isdigit() and int(path.name) < attempt and path not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def open_path(self, location: str) -> Path | None:
+        """The file of a result, or None when it is gone."""
+        path = self._path(location)
+        return path if path.is_file() else None
+
+    def _path(self, location: str) -> Path:
+        path = (self._folder / location).resolve()
+        if self._folder not in path.parents:
+            raise ValueError(f"{location!r} lies outside the store")
+        return path

@@ -1,0 +1,156 @@
+"""Processes: the database that is configured or the embedded one, and API and worker as children of one parent."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from longshore.database.embedded import embedded_server
+from longshore.database.migrate import migrate_at
+from longshore.errors import LongshoreError
+from longshore.settings import Settings
+
+log = structlog.get_logger()
+
+START_TIMEOUT = 60.0  # seconds
+STOP_TIMEOUT = 15.0  # seconds
+
+
+class ServeError(LongshoreError):
+    """The service does not start; the message says why."""
+
+
+@contextlib.contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The address of the service's database; the embedded one runs, at this version, for as long as this is held."""
+    if settings.database_url:
+        yield settings.database_url
+    else:
+        with embedded_server(settings.data) as url:
+            asyncio.run(migrate_at(url))  # nobody else looks after it
+            yield url
+
+
+class Children:
+    """API and worker as child processes, started again when they die."""
+
+    def __init__(self, settings: Settings, url: str, log_file: Path | None = None) -> None:
+        self._settings = settings
+        self._environment = {
+            **os.environ,
+            "LONGSHORE_DATABASE_URL": url,
+            "LONGSHORE_PORT": str(settings.port),
+            "LONGSHORE_DATA": str(settings.data.resolve()),
+        }
+        self._log_file = log_file
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> "Children":
+        for name in ("worker", "api"):
+            self._start(name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self._children.values():
+            with contextlib.suppress(ProcessLookupError):
+                child.terminate()
+        deadline = time.monotonic() + STOP_TIMEOUT
+        for name, child in self._children.items():
+            try:
+                child.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.warning("killed, as it did not stop", process=name)
+                child.kill()
+                child.wait()
+
+    def _start(self, name: str) -> None:
+        output = self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
+        with output as file:
+            self._children[name] = subprocess.Popen(  # noqa: S603  # ourselves
+                [sys.executable, "-m", "longshore", name], env=self._environment, stdout=file, stderr=file
+            )
+
+    def wait_until_ready(self) -> str:
+        """Wait until the API answers that it is ready, and give its address. Raises ServeError."""
+        address = browsable(self._settings.host, self._settings.port)
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            for name, child in self._children.items():
+                if child.poll() is not None:
+                    raise ServeError(f"the {name} process ended at once" + self._where())
+            try:
+                with urllib.request.urlopen(f"{address}/readyz", timeout=2):  # noqa: S310  # our own http address
+                    return address
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.05)
+        raise ServeError(f"the API did not answer at {address} within {START_TIMEOUT:.0f} seconds" + self._where())
+
+    def watch(self) -> None:
+        """Start whoever dies again, until interrupted."""
+        while True:
+            for name, child in self._children.items():
+                if child.poll() is not None:
+                    log.error("process died, starting it again", process=name, code=child.returncode)
+                    self._start(name)
+                    break
+            time.sleep(1)
+
+    def _where(self) -> str:
+        return f"; {self._log_file} says why" if self._log_file else ""
+
+
+def browsable(host: str, port: int) -> str:
+    """The address that a program on this machine reaches the API at."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise ServeError when something else listens there already, or the host is none of this machine's."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; set LONGSHORE_PORT to another") from None
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end a command the way Ctrl-C does, so that it cleans up."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def run_api(settings: Settings, url: str) -> None:
+    """Answer HTTP requests until SIGTERM or SIGINT."""
+    from granian import Granian
+    from granian.constants import Interfaces, Loops
+
+    os.environ["LONGSHORE_DATABASE_URL"] = url
+    Granian(
+        "longshore.api.app:create",
+        factory=True,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        workers=settings.api_processes,
+        loop=Loops.uvloop,
+        websockets=False,
+        log_enabled=False,
+        respawn_failed_workers=True,
+        workers_kill_timeout=10,
+    ).serve()

@@ -1,0 +1,143 @@
+"""The settings: one frozen struct, read once at the edge from the environment and a TOML file.
+
+The environment wins over the file, the file over the defaults. A name that means nothing is an error that suggests the
+right one, so that a misspelt setting is never silently a default.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+from msgspec import Meta
+
+from longshore.errors import LongshoreError
+
+PREFIX = "LONGSHORE_"
+CONFIG_VARIABLE = "LONGSHORE_CONFIG"
+DEFAULT_CONFIG = "longshore.toml"
+
+
+class SettingsError(LongshoreError):
+    """A setting that cannot be used; the message names it and says what would do."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an operator can set. `LONGSHORE_HOST` in the environment is `host` in the TOML file."""
+
+    data: Annotated[Path, Meta(description="folder of the embedded database and of the result files")] = Path("data")
+    host: Annotated[str, Meta(description="address that the API listens on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="port that the API listens on")] = 8080
+    public_url: Annotated[
+        str, Meta(description="how clients reach the API, for download addresses; empty: as the request came in")
+    ] = ""
+    database_url: Annotated[
+        str, Meta(description="PostgreSQL 15+ of the service; empty: the embedded one in the data folder")
+    ] = ""
+    source_url: Annotated[
+        str, Meta(description="PostgreSQL with the data to export, only read; empty: the service's own")
+    ] = ""
+    catalog: Annotated[
+        str, Meta(description="TOML file that declares what can be exported; empty: the one that ships")
+    ] = ""
+    api_processes: Annotated[int, Meta(ge=1, le=64, description="processes that answer HTTP requests")] = 1
+    worker_tasks: Annotated[int, Meta(ge=2, le=64, description="tasks that a worker runs at the same time")] = 4
+    heartbeat_timeout: Annotated[
+        float, Meta(ge=1, le=3600, description="seconds without a sign of life after which a worker counts as lost")
+    ] = 10.0
+    log_format: Annotated[
+        Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")
+    ] = "auto"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
+    ] = "info"
+
+    @property
+    def results_folder(self) -> Path:
+        """Where the local store keeps result files."""
+        return self.data / "results"
+
+
+NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
+SECRETS = frozenset({"database_url", "source_url"})
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """The settings with the place that each came from, for `longshore settings`."""
+
+    settings: Settings
+    origin: dict[str, str]
+
+
+def load(environment: Mapping[str, str] | None = None) -> Loaded:
+    """Read the settings.
+
+    `environment`: the variables to read, by default the process's own.
+    Raises SettingsError for an unknown name, a value of the wrong kind, or a file that is missing or no TOML.
+    """
+    variables = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    origin = dict.fromkeys(NAMES, "default")
+    for source, found in (_from_file(variables), _from_environment(variables)):
+        for name, value in found.items():
+            values[name] = value
+            origin[name] = source.format(name=name.upper())
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda kind, value: kind(value))
+    except msgspec.ValidationError as error:
+        message, _, path = str(error).partition(" - at `$.")
+        raise SettingsError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
+    _check(settings)
+    return Loaded(settings, origin)
+
+
+def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    named = variables.get(CONFIG_VARIABLE)
+    path = Path(named or DEFAULT_CONFIG)
+    if not named and not path.is_file():
+        return "", {}
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is no TOML: {error}") from None
+    for name in values:
+        _known(name, f"`{name}` in {path}", NAMES)
+    return str(path).replace("{", "{{").replace("}", "}}"), values
+
+
+def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    values: dict[str, Any] = {}
+    spelled = tuple(PREFIX + name.upper() for name in NAMES)
+    for variable, value in variables.items():
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        _known(variable, variable, (*spelled, CONFIG_VARIABLE))
+        values[variable.removeprefix(PREFIX).lower()] = value
+    return PREFIX + "{name}", values
+
+
+def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
+    if name in names:
+        return
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    hint = f"did you mean {near[0]}?" if near else "`longshore settings` lists what there is"
+    raise SettingsError(f"{shown} is not a setting; {hint}")
+
+
+def _check(settings: Settings) -> None:
+    for name in SECRETS:
+        url = getattr(settings, name)
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            raise SettingsError(f"{name} must begin with postgresql://")
+
+
+def description(name: str) -> str:
+    """What a setting is for, in a few words."""
+    field = next(field for field in msgspec.structs.fields(Settings) if field.name == name)
+    meta = next(part for part in get_args(field.type) if isinstance(part, Meta))
+    return meta.description or ""

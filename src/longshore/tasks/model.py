@@ -1,0 +1,99 @@
+"""The task object and its parts, exactly as clients see them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+TaskId = NewType("TaskId", int)
+ChainId = NewType("ChainId", int)
+
+FORMAT_VERSION = 2
+
+
+class Code(StrEnum):
+    """The states of a task."""
+
+    READY = "READY"
+    INPROGRESS = "INPROGRESS"
+    DONE = "DONE"
+    ERROR = "ERROR"
+
+
+ENDED = frozenset({Code.DONE, Code.ERROR})
+
+
+class State(msgspec.Struct, frozen=True):
+    """Where a task stands. Times are UTC, whole seconds."""
+
+    code: Code
+    last_run_date: datetime | None
+    last_modified: datetime
+    created_date: datetime
+
+
+class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of a task's log; the counts (of rows) only in the entry that sums a run up."""
+
+    errors: int | UnsetType = UNSET
+    msg: str = msgspec.field(default_factory=str)
+    skips: int | UnsetType = UNSET
+    success: int | UnsetType = UNSET
+    time: datetime | UnsetType = UNSET
+    total: int | UnsetType = UNSET
+
+
+class Task(msgspec.Struct, frozen=True):
+    """The task object of the contract, keys in its order. `trigger` and `target` are passed on as they were stored."""
+
+    id: int
+    chain: int
+    desc: str
+    state: State
+    trigger: Any
+    target: Any
+    logs: list[LogEntry]
+    debug: str
+    version: int
+    result: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the newest run of a task is."""
+
+    run: int
+    """Number of the run, from 1; 0 before the first."""
+    attempt: int
+    """Which attempt of this run it is, from 1."""
+    rows: int
+    """Rows written."""
+    bytes: int
+    """Bytes written."""
+    rows_expected: int | None
+    """Rows that the run will have, as far as is known."""
+    rows_expected_is: str | None
+    """`exact`, or `estimate` where the figure is the query planner's."""
+    rows_per_second: float | None
+    percent: float | None
+    seconds_left: float | None
+    heartbeat_age: float | None
+    """Seconds since the worker last said how far it is."""
+
+
+class Run(msgspec.Struct, frozen=True):
+    """One execution of a task, and what it left behind."""
+
+    run: int
+    state: str
+    attempts: int
+    began: datetime
+    ended: datetime | None
+    rows: int
+    bytes: int
+    snapshot: datetime | None
+    """The moment of the source's data that the result shows."""
+    sha256: str | None
+    """SHA-256 of the result file, hexadecimal."""
+    result: str | None

@@ -1,0 +1,180 @@
+"""The worker: takes messages, runs the actions they name, and sees each attempt to an end.
+
+Promise 7 is kept here: whatever happens to a run, its task is finished, tried again, or failed with a reason.
+"""
+
+import asyncio
+import errno
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import structlog
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.domain.models import Job
+
+from longshore.database import migrate
+from longshore.database.connect import Pool, is_passing, open_pool
+from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.exports import catalog
+from longshore.exports.copy import SESSION as EXPORT_SESSION
+from longshore.exports.export import Exporter
+from longshore.results.store import LocalStore
+from longshore.settings import Settings
+from longshore.tasks import lifecycle
+from longshore.tasks.clock import run_clock
+from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
+from longshore.tasks.queue import ENTRYPOINT, Message, PatientDriver, read_message
+
+log = structlog.get_logger()
+
+Action = Callable[[Begun], Awaitable[Outcome]]
+
+PAUSES = (1.0, 5.0)  # seconds before the second and the third attempt; then it is an error
+GRACE = 3.0  # seconds that a run has to end when the worker is told to stop
+POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
+
+
+class Worker:
+    """Runs the messages of one process."""
+
+    def __init__(self, pool: Pool, actions: dict[str, Action]) -> None:
+        self._pool = pool
+        self._actions = actions
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def handle(self, job: Job) -> None:
+        """See one message through. Raises nothing: what went wrong is in the task's log."""
+        message = read_message(job.payload)
+        current = asyncio.current_task()
+        assert current is not None
+        self._running.add(current)
+        try:
+            await self._handle(message)
+        except StaleAttemptError:
+            log.info("attempt outdated", task=message.task, attempt=message.attempt)
+        finally:
+            self._running.discard(current)
+
+    async def _handle(self, message: Message) -> None:
+        begun = await self._surely(lifecycle.begin, message)
+        if begun is None:
+            if await self._surely(lifecycle.lost, message):
+                log.warning("lost attempt found", task=message.task, attempt=message.attempt)
+            return
+        bound = log.bind(task=message.task, attempt=message.attempt, run=begun.run, chain=begun.chain)
+        bound.info("run begins", action=begun.action)
+        try:
+            outcome = await self._actions[begun.action](begun)
+        except StaleAttemptError:
+            raise
+        except asyncio.CancelledError:
+            # Only `stop` cancels: the worker has to go, and another one takes over at once.
+            await self._surely(lifecycle.retry, message, "was interrupted: its worker is shutting down", 0)
+            bound.info("run handed back")
+        except Exception as error:
+            await self._failed(begun, error, bound)
+        else:
+            await self._surely(lifecycle.finish, message, outcome)
+            bound.info("run done", rows=outcome.success, bytes=outcome.size)
+
+    async def _failed(self, begun: Begun, error: Exception, bound: Any) -> None:
+        reason = explain(error)
+        if may_pass(error) and begun.number <= len(PAUSES):
+            pause = PAUSES[begun.number - 1]
+            bound.warning("attempt failed", reason=reason, again_in=pause)
+            why = f"failed: {reason}; the next one begins in {pause:.0f} s"
+            await self._surely(lifecycle.retry, begun.message, why, pause)
+            return
+        bound.error("run failed", reason=reason, exc_info=error)
+        await self._surely(lifecycle.fail, begun.message, f"failed: {reason}")
+
+    async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Take a step of the lifecycle, however long the database is away."""
+        pause = 0.1
+        while True:
+            try:
+                return await step(self._pool, *args)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if not is_passing(error):
+                    raise
+                log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+
+    async def stop(self) -> None:
+        """Let what runs end within GRACE seconds, and hand the rest back to the queue."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=GRACE)
+        for task in tuple(self._running):
+            task.cancel()
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another attempt may do better."""
+    return is_passing(error) or isinstance(error, OSError)
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, in words for the task's log."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk for results is full"
+    if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
+        return f"the source refused the query: {error}"
+    if is_passing(error):
+        return f"the connection to the source was lost ({error or type(error).__name__})"
+    if isinstance(error, OSError):
+        return f"the result could not be written: {error.strerror}"
+    return f"{type(error).__name__}: {error}"
+
+
+async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
+    """Work until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once messages are taken.
+
+    Raises SchemaError and CatalogError before it begins.
+    """
+    source_url = settings.source_url or url
+    async with AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 3, name="longshore worker"))
+        await migrate.check(pool)
+        source = await stack.enter_async_context(
+            open_pool(source_url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
+        )
+        exporter = Exporter(pool, source, catalog.load(settings.catalog), LocalStore(settings.results_folder))
+        worker = Worker(pool, {"export": exporter.run})
+
+        driver = PatientDriver(pool, url)
+        manager = QueueManager(queries_over(driver), QUEUE_SETTINGS.channel)
+        manager.entrypoint(ENTRYPOINT, accepts_context=False)(worker.handle)
+
+        stopping: set[asyncio.Task[None]] = set()
+
+        def stop() -> None:
+            manager.shutdown.set()
+            driver.shutdown.set()
+            stopping.add(asyncio.create_task(worker.stop()))
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+
+        clock = asyncio.create_task(run_clock(pool))
+        clock.add_done_callback(lambda task: None if task.cancelled() else stop())
+        ready()
+        log.info("worker ready", tasks=settings.worker_tasks)
+        try:
+            await manager.run(
+                dequeue_timeout=POLL,
+                batch_size=1,
+                max_concurrent_tasks=settings.worker_tasks,
+                heartbeat_timeout=timedelta(seconds=settings.heartbeat_timeout),
+            )
+        finally:
+            clock.cancel()
+            await asyncio.wait({clock, *stopping})
+        if not clock.cancelled() and clock.exception():
+            raise clock.exception() or AssertionError
+        log.info("worker stopped")

@@ -1,0 +1,163 @@
+"""A running Longshore for tests: its own folder, PostgreSQL, API and workers, all real and all ended again."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+
+from longshore.access.tokens import Level, create
+from longshore.database.embedded import embedded_server
+from longshore.database.migrate import connected, migrate_at
+
+READY_TIMEOUT = 60.0  # seconds
+CHAIN = 1764
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Longshore:
+    """One service. `url` is its database, `address` its API."""
+
+    def __init__(self, data: Path, url: str, **settings: str) -> None:
+        self.data = data
+        self.url = url
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.log_file = data / "service.log"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._settings = settings
+
+    def start(self, name: str, **settings: str) -> subprocess.Popen[bytes]:
+        """Start `api` or `worker` as a process of its own."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LONGSHORE_")}
+        environment |= {
+            "LONGSHORE_DATA": str(self.data),
+            "LONGSHORE_DATABASE_URL": self.url,
+            "LONGSHORE_PORT": str(self.port),
+            "LONGSHORE_LOG_FORMAT": "json",
+        }
+        environment |= {f"LONGSHORE_{key.upper()}": value for key, value in {**self._settings, **settings}.items()}
+        with self.log_file.open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-m", "longshore", name], env=environment, stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def start_api(self, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the API and wait until it answers."""
+        process = self.start("api", **settings)
+        deadline = time.monotonic() + READY_TIMEOUT
+        while time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(httpx2.TransportError):
+                if httpx2.get(f"{self.address}/readyz").status_code == 200:
+                    return process
+            time.sleep(0.05)
+        raise AssertionError(f"the API did not start:\n{self.log_file.read_text()[-3000:]}")
+
+    def stop(self) -> None:
+        """End every process that was started here."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.processes.clear()
+
+    def token(self, level: Level = Level.ADMIN, chain: int = CHAIN) -> str:
+        """A new token, `id:secret`."""
+
+        async def make() -> str:
+            async with connected(self.url) as connection:
+                return await create(connection, chain, level, "test")
+
+        return asyncio.run(make())
+
+    def client(self, level: Level = Level.WRITE, chain: int = CHAIN) -> httpx2.Client:
+        """An HTTP client with a token of its own."""
+        headers = {"Authorization": f"Bearer {self.token(level, chain)}"}
+        return httpx2.Client(base_url=self.address, headers=headers, timeout=60)
+
+    def sql(self, statement: str, *args: Any) -> list[Any]:
+        """Run one statement in the service's database."""
+
+        async def run() -> list[Any]:
+            connection = await asyncpg.connect(self.url)
+            try:
+                return list(await connection.fetch(statement, *args))
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+    def files(self) -> list[Path]:
+        """Every file in the results folder."""
+        return sorted(path for path in (self.data / "results").rglob("*") if path.is_file())
+
+
+@contextlib.contextmanager
+def database_in(data: Path) -> Iterator[str]:
+    """A PostgreSQL at this version in a folder."""
+    with embedded_server(data) as url:
+        asyncio.run(migrate_at(url))
+        yield url
+
+
+def export_body(export_format: str = "csv", chain: int = CHAIN, **trigger: Any) -> dict[str, Any]:
+    """The body of a wallet ledger export, due now unless `once` says otherwise."""
+    return {
+        "chain": chain,
+        "desc": "a test",
+        "target": {"action": "export", "export_index": "wallet-ledger", "export_format": export_format},
+        "trigger": {"once": "2026-05-26T12:00:00Z", **trigger},
+    }
+
+
+def ended(client: httpx2.Client, task: int, timeout: float = 60) -> dict[str, Any]:
+    """The task once it is DONE or ERROR, polled as a client does."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = client.get(f"/tasks/{task}", params={"log_limit": 1000})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        if found["state"]["code"] in ("DONE", "ERROR"):
+            return found
+        assert time.monotonic() < deadline, f"still {found}"
+        time.sleep(0.02)
+
+
+def exported(client: httpx2.Client, body: dict[str, Any], timeout: float = 60) -> tuple[dict[str, Any], bytes]:
+    """Create a task, wait for it to be DONE, and give it with the bytes of its result."""
+    created = client.post("/tasks", json=body)
+    assert created.status_code == 201, created.text
+    task = ended(client, created.json()["id"], timeout)
+    assert task["state"]["code"] == "DONE", task
+    return task, downloaded(client, task["id"])
+
+
+def downloaded(client: httpx2.Client, task: int) -> bytes:
+    """The result of a DONE export, fetched from its signed address without a token."""
+    address = client.get(f"/tasks/{task}/download_url")
+    assert address.status_code == 200, address.text
+    answer = httpx2.get(address.json()["url"], timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.content
