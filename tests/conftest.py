@@ -1,4 +1,4 @@
-"""One PostgreSQL, one API and one worker for all tests that do not break things; a service of their own for the rest."""
+"""One PostgreSQL, API and worker for all tests that do not break things; a service of their own for the rest."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
     api_processes: Annotated[int, Meta(ge=1, le=64, description="processes that answer HTTP requests")] = 1
     worker_tasks: Annotated[int, Meta(ge=2, le=64, description="tasks that a worker runs at the same time")] = 4
+    export_connections: Annotated[
+        int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")
+    ] = 0
     heartbeat_timeout: Annotated[
         float, Meta(ge=1, le=3600, description="seconds without a sign of life after which a worker counts as lost")
     ] = 10.0

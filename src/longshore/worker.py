@@ -5,6 +5,7 @@ Promise 7 is kept here: whatever happens to a run, its task is finished, tried a
 
 import asyncio
 import errno
+import os
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from longshore.database.connect import Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
+from longshore.exports.copy import Readers
 from longshore.exports.export import Exporter
 from longshore.results.store import LocalStore
 from longshore.settings import Settings
@@ -137,13 +139,15 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     Raises SchemaError and CatalogError before it begins.
     """
     source_url = settings.source_url or url
+    extra = (settings.export_connections or os.cpu_count() or 1) - 1
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 3, name="longshore worker"))
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
+            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
         )
-        exporter = Exporter(pool, source, catalog.load(settings.catalog), LocalStore(settings.results_folder))
+        readers = Readers(source, extra)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))
         worker = Worker(pool, {"export": exporter.run})
 
         driver = PatientDriver(pool, url)

@@ -12,7 +12,7 @@ from longshore.api.documentation import problems
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
-from longshore.exports.formats import FORMATS
+from longshore.exports.formats import media_type
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
@@ -25,8 +25,6 @@ where t.id = $1 and t.chain_id = $2
 """
 
 AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
-
-MEDIA_TYPES = {form.extension: form.media_type for form in FORMATS.values()}
 
 
 class DownloadUrl(msgspec.Struct, frozen=True):
@@ -73,5 +71,4 @@ async def download(request: AnyRequest, location: str) -> FileResponse:
         "X-Row-Count": str(row["rows"]),
         "Cache-Control": "private, no-store",
     }
-    media_type = MEDIA_TYPES[path.suffix.removeprefix(".")]
-    return FileResponse(path, headers=headers, media_type=media_type, filename=row["result"])
+    return FileResponse(path, headers=headers, media_type=media_type(path.name), filename=row["result"])

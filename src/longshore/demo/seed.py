@@ -10,6 +10,18 @@ from longshore.errors import LongshoreError
 
 CHAIN = 1764
 SMALLER_CHAINS = (1765, 9)
+MOST_PRODUCTS = 2000
+VERSION = 2  # of what the demo writes; other data is written anew
+
+# The tables with the column that says when; each gets an index that serves a chain's export of a time.
+TABLES = {
+    "products": "last_modified_date",
+    "product_variants": "last_modified_date",
+    "users": "created_date",
+    "vouchers": "date_time_created",
+    "transactions": "timestamp",
+    "wallet_ledger": "timestamp",
+}
 
 
 class SeedError(LongshoreError):
@@ -27,12 +39,14 @@ async def seed(url: str, rows: int, tell: Callable[[str], None]) -> bool:
         if await connection.fetchval("select to_regnamespace('loyalty') is not null"):
             if not await connection.fetchval("select to_regclass('loyalty.demo') is not null"):
                 raise SeedError("this database has a schema `loyalty` that the demo did not make; it stays as it is")
-            if await connection.fetchval("select max(rows) from loyalty.demo") == rows:
+            columns = "select rows = $1 and to_jsonb(demo) ->> 'version' = $2 from loyalty.demo"
+            if await connection.fetchval(columns, rows, str(VERSION)):
                 return False
         async with connection.transaction():
             await _write(connection, rows, tell)
         tell("collecting statistics")
-        await connection.execute("vacuum analyze loyalty.wallet_ledger")
+        for table in TABLES:
+            await connection.execute(f"vacuum analyze loyalty.{table}")
     finally:
         await connection.close()
     return True
@@ -45,12 +59,27 @@ async def _write(connection: Connection, rows: int, tell: Callable[[str], None])
     first_id = 1
     for chain, count in ((CHAIN, rows), *((chain, rows // 10) for chain in SMALLER_CHAINS)):
         if count:
-            tell(f"writing {count:,} ledger entries for chain {chain}")
-            await connection.execute(_sql("wallet_ledger.sql"), chain, count, first_id, timeout=None)
-        first_id += count
+            tell(f"writing {count:,} ledger entries and what belongs to them for chain {chain}")
+            await _write_chain(connection, chain, count, first_id)
+        first_id += 3 * count + 3 * MOST_PRODUCTS
     tell("building indexes")
-    await connection.execute('create index on loyalty.wallet_ledger (chain_id, "timestamp")', timeout=None)
-    await connection.execute("insert into loyalty.demo (rows) values ($1)", rows)
+    for table, column in TABLES.items():
+        await connection.execute(f'create index on loyalty.{table} (chain_id, "{column}")', timeout=None)
+    await connection.execute("insert into loyalty.demo values ($1, $2)", rows, VERSION)
+
+
+async def _write_chain(connection: Connection, chain: int, count: int, first_id: int) -> None:
+    products = max(1, min(MOST_PRODUCTS, count // 100))
+    counts = {
+        "products": (products,),
+        "product_variants": (products,),
+        "users": (max(1, count // 25),),
+        "vouchers": (max(1, count // 20),),
+        "transactions": (max(1, count // 10), products),
+        "wallet_ledger": (count,),
+    }
+    for table, (number, *more) in counts.items():
+        await connection.execute(_sql(f"{table}.sql"), chain, number, first_id, *more, timeout=None)
 
 
 def _sql(name: str) -> str:

@@ -3,7 +3,9 @@
 It is the only place that SQL identifiers and expressions come from; nothing that a client sends becomes one.
 """
 
+import hashlib
 import tomllib
+from collections.abc import Iterable
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -21,15 +23,20 @@ class FieldType(StrEnum):
     TEXT = "text"
     NUMBER = "number"
     BOOLEAN = "boolean"
+    NESTED = "nested"
+    """A JSON array of objects; rules are made of the fields inside."""
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A column of an export."""
+    """A column of an export, or a field inside a nested one."""
 
     type: FieldType
     description: str
     column: str = ""
     sql: str = ""
+    fields: dict[str, "Field"] = {}
+    decimals: int | None = None
+    """Decimals of a number whose own column does not say; for formats that must know."""
 
 
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,23 +48,20 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     time: str
     prefix: str
     fields: dict[str, Field]
+    key: str = ""
+    """A column that is unique within a chain."""
+    filter: str = "true"
+    """A condition in SQL that every exported row meets."""
 
     def expression(self, name: str) -> str:
-        """The SQL of a field as PostgreSQL stores it, to be compared with."""
+        """The SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
         return f"({field.sql})" if field.sql else quoted(field.column or name)
 
-    def shown(self, name: str) -> str:
-        """The SQL of a field as it is written to a file: times in ISO 8601 with a Z, all else as it is."""
-        expression = self.expression(name)
-        if self.fields[name].type is FieldType.DATE:
-            # ISO 8601 has years 1 to 9999; what lies beyond (infinity too) keeps PostgreSQL's own spelling.
-            return (
-                f"case when {expression} >= '0001-01-01' and {expression} < '9999-12-31 23:59:59.999999+00'"
-                f" then to_char({expression} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
-                f" else {expression}::text end"
-            )
-        return expression
+    @property
+    def rows(self) -> str:
+        """The `from` clause that gives one chain's rows; the chain is its parameter `$1`."""
+        return f"from {quoted(self.relation)} where {quoted(self.chain)} = $1 and ({self.filter})"
 
 
 class CatalogError(LongshoreError):
@@ -69,29 +73,48 @@ Catalog = dict[str, Index]
 
 def load(path: str = "") -> Catalog:
     """Read a catalog: the one at `path`, or the one that ships. Raises CatalogError."""
+    shown = path or "that ships"
     try:
         if path:
             text = Path(path).read_text(encoding="utf-8")
         else:
             text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
-        return msgspec.convert(tomllib.loads(text), Catalog)
+        catalog = msgspec.convert(tomllib.loads(text), Catalog)
     except OSError as error:
         raise CatalogError(f"the catalog {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise CatalogError(f"the catalog {path or 'that ships'} is not usable: {error}") from None
+        raise CatalogError(f"the catalog {shown} is not usable: {error}") from None
+    for name, index in catalog.items():
+        _check(name, index, shown)
+    return catalog
+
+
+def _check(name: str, index: Index, shown: str) -> None:
+    if not index.fields:
+        raise CatalogError(f"the catalog {shown} is not usable: {name} has no fields")
+    for field_name, field in index.fields.items():
+        nested = field.type is FieldType.NESTED
+        if nested is not bool(field.fields):
+            wrong = "has no fields" if nested else "has fields, but is not nested"
+            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} {wrong}")
+
+
+def fingerprint(fields: Iterable[tuple[str, Field]]) -> str:
+    """What identifies a choice of fields: their names, order and types, as 16 hexadecimal digits."""
+    text = "\n".join(f"{name} {_shape(field)}" for name, field in fields)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _shape(field: Field) -> str:
+    inner = ", ".join(f"{name} {_shape(inner)}" for name, inner in field.fields.items())
+    return f"{field.type.value}({inner})" if inner else field.type.value
 
 
 def quoted(identifier: str) -> str:
     """An identifier of the catalog, qualified or not, quoted for SQL."""
-    return ".".join(_quoted_part(part) for part in identifier.split("."))
+    return ".".join(quoted_part(part) for part in identifier.split("."))
 
 
-def named(names: list[str], expressions: list[str]) -> str:
-    """The columns of a select: each expression under its name."""
-    return ", ".join(
-        f"{expression} as {_quoted_part(name)}" for name, expression in zip(names, expressions, strict=True)
-    )
-
-
-def _quoted_part(part: str) -> str:
+def quoted_part(part: str) -> str:
+    """One identifier, whatever characters it has, quoted for SQL."""
     return '"' + part.replace('"', '""') + '"'

@@ -1,24 +1,26 @@
-"""Rows out: one COPY from one snapshot of the source, straight into a file, in constant memory (promises 4 and 6).
+"""Rows out: several connections copy the shards of one snapshot, one file takes them in order (promises 4 and 6).
 
-The event loop takes PostgreSQL's bytes off the socket; a thread frames, hashes and writes them block by block, so that
-both cores have work. While a block is being written, only one more is collected: the source is held up, not memory.
+The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
+the cores have work. A shard that is ahead of its turn waits in memory, LOOKAHEAD blocks of it at most: then its
+connection is held up, so memory does not grow with the export.
 """
 
 import asyncio
+import contextlib
 import hashlib
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.exports.formats import Format
+from longshore.exports.plan import Plan, Source
 from longshore.results.store import ResultFile
 
-BLOCK = 1 << 20  # bytes
+BLOCK = 256 << 10  # bytes
+LOOKAHEAD = 32  # blocks of one shard
 REPORT_EVERY = 1.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
@@ -28,19 +30,15 @@ SESSION = {"synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0"
 Report = Callable[[int, int, int | None], Awaitable[None]]
 """Takes rows and bytes written and rows expected."""
 
+Blocks = asyncio.Queue[list[bytes] | None]
+"""What one shard gives, block by block; None is its end."""
+
 
 class CountMismatchError(Exception):
     """The rows in the file are not as many as PostgreSQL sent."""
 
     def __init__(self, sent: int, written: int) -> None:
         super().__init__(f"the source sent {sent} rows and {written} were written")
-
-
-class Query(msgspec.Struct, frozen=True):
-    """What to copy."""
-
-    sql: str
-    values: tuple[Any, ...]
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -50,7 +48,53 @@ class Copied(msgspec.Struct, frozen=True):
     rows: int
     size: int
     sha256: bytes
-    snapshot_at: datetime
+
+
+class Readers:
+    """Connections to the source. However many exports run, no more than the pool holds are open.
+
+    Each export has one connection of its own; the others go to whoever begins while they are free.
+    """
+
+    def __init__(self, pool: Pool, extra: int) -> None:
+        self._pool = pool
+        self._extra = extra
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[tuple[Connection, datetime]]:
+        """A connection in a transaction that only reads, with the time of its snapshot."""
+        async with self._reading() as connection:
+            yield connection, await connection.fetchval("select statement_timestamp()")
+
+    @contextlib.asynccontextmanager
+    async def beside(self, first: Connection, most: int) -> AsyncIterator[list[Connection]]:
+        """The first connection and at most `most` more that see the same snapshot, as far as they are free."""
+        async with contextlib.AsyncExitStack() as stack:
+            taken = min(most, self._extra)
+            self._extra -= taken
+            stack.callback(self._give_back, taken)
+            connections = [first]
+            if taken:
+                snapshot = await first.fetchval("select pg_catalog.pg_export_snapshot()")
+                for _ in range(taken):
+                    connection = await stack.enter_async_context(self._reading())
+                    await connection.execute(f"set transaction snapshot '{snapshot}'")
+                    connections.append(connection)
+            yield connections
+
+    def _give_back(self, count: int) -> None:
+        self._extra += count
+
+    @contextlib.asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire() as connection:
+            try:
+                async with connection.transaction(isolation="repeatable_read", readonly=True):
+                    yield connection
+            except BaseException:
+                # In the middle of a COPY the way back to a usable connection is to take all the rest of its rows.
+                connection.terminate()
+                raise
 
 
 class _Writer:
@@ -60,7 +104,7 @@ class _Writer:
         self._form = form
         self._file = file
         self._hash = hashlib.sha256()
-        self.bytes = 0
+        self.size = 0
 
     def begin(self) -> None:
         self._put(self._form.begin())
@@ -68,85 +112,107 @@ class _Writer:
     def write(self, chunks: list[bytes]) -> None:
         self._put(self._form.frame(b"".join(chunks)))
 
-    def end(self) -> bytes:
-        self._put(self._form.end())
+    def end(self) -> None:
+        for data in self._form.end():
+            self._put(data)
+
+    def publish(self) -> bytes:
         self._file.publish()
         return self._hash.digest()
 
     def _put(self, data: bytes) -> None:
         self._hash.update(data)
         self._file.write(data)
-        self.bytes += len(data)
+        self.size += len(data)
 
 
-async def copy_rows(source: Pool, query: Query, form: Format, file: ResultFile, report: Report) -> Copied:
-    """Copy the rows of a query into a file.
+async def copy_rows(
+    readers: Readers, connection: Connection, plan: Plan, source: Source, form: Format, file: ResultFile, report: Report
+) -> Copied:
+    """Copy the rows of a plan into a file and publish it.
 
-    `report` is called about once a second; what it raises ends the copy. Raises what PostgreSQL and the file raise, and
-    CountMismatchError.
+    `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. Raises what
+    PostgreSQL and the file raise, and CountMismatchError.
     """
-    async with source.acquire() as connection:
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                snapshot_at = await connection.fetchval("select statement_timestamp()")
-                expected = await _estimate(connection, query)
-                return await _copy(connection, query, form, file, report, expected, snapshot_at)
-        except BaseException:
-            # In the middle of a COPY the way back to a usable connection is to take all the rest of its rows.
-            connection.terminate()
-            raise
+    writer = _Writer(form, file)
+    with ThreadPoolExecutor(1, "copy") as thread:
+        async with readers.beside(connection, len(plan.shards) - 1) as connections:
+            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread))
+            try:
+                while not copying.done():
+                    await report(form.rows, writer.size, plan.expected)
+                    await asyncio.wait({copying}, timeout=REPORT_EVERY)
+                sent = await copying
+            finally:
+                copying.cancel()
+                await asyncio.wait({copying})
+        if sent != form.rows:
+            raise CountMismatchError(sent, form.rows)
+        sha256 = await asyncio.get_running_loop().run_in_executor(thread, writer.publish)
+    return Copied(sent, form.rows, writer.size, sha256)
 
 
 async def _copy(
-    connection: Connection,
-    query: Query,
+    connections: list[Connection],
+    plan: Plan,
+    source: Source,
     form: Format,
-    file: ResultFile,
-    report: Report,
-    expected: int | None,
-    snapshot_at: datetime,
-) -> Copied:
-    writer = _Writer(form, file)
+    writer: _Writer,
+    thread: ThreadPoolExecutor,
+) -> int:
+    """Read all shards and write them in order; give the number of rows that PostgreSQL says it sent."""
     loop = asyncio.get_running_loop()
-    chunks: list[bytes] = []
-    collected = 0
-    with ThreadPoolExecutor(1, "copy") as thread:
-        writing: asyncio.Future[None] = loop.run_in_executor(thread, writer.begin)
+    queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.shards]
+    turns = iter(range(len(plan.shards)))
+    sent = 0
 
-        async def take(data: bytes) -> None:
-            nonlocal chunks, collected, writing
-            chunks.append(data)
-            collected += len(data)
-            if collected >= BLOCK:
+    async def read(connection: Connection) -> None:
+        nonlocal sent
+        for number in turns:
+            rows = await _read_shard(connection, form, plan.shards[number], source, queues[number])
+            sent += rows  # not in one line: the sum would be taken before the wait
+
+    async def write() -> None:
+        writing: asyncio.Future[None] = loop.run_in_executor(thread, writer.begin)
+        for queue in queues:
+            while (chunks := await queue.get()) is not None:
                 await writing
                 writing = loop.run_in_executor(thread, writer.write, chunks)
-                chunks, collected = [], 0
+        await writing
+        await loop.run_in_executor(thread, writer.end)
 
-        async def copy() -> str:
-            nonlocal writing
-            status = await connection.copy_from_query(query.sql, *query.values, output=take, **form.options())
-            await writing
-            writing = loop.run_in_executor(thread, writer.write, chunks)
-            await writing
-            return str(status)
-
-        copying = asyncio.create_task(copy())
-        try:
-            while not copying.done():
-                await report(form.rows, writer.bytes, expected)
-                await asyncio.wait({copying}, timeout=REPORT_EVERY)
-            sent = int((await copying).removeprefix("COPY "))
-        finally:
-            copying.cancel()
-            await asyncio.wait({copying})
-        if sent != form.rows:
-            raise CountMismatchError(sent, form.rows)
-        sha256 = await loop.run_in_executor(thread, writer.end)
-    return Copied(sent, form.rows, writer.bytes, sha256, snapshot_at)
+    await _all(write(), *(read(connection) for connection in connections))
+    return sent
 
 
-async def _estimate(connection: Connection, query: Query) -> int | None:
-    """How many rows the planner expects."""
-    plan = await connection.fetchval(f"explain (format json) {query.sql}", *query.values)
-    rows = json.loads(plan)[0]["Plan"].get("Plan Rows")
-    return None if rows is None else int(rows)
+async def _read_shard(connection: Connection, form: Format, shard: str, source: Source, blocks: Blocks) -> int:
+    chunks: list[bytes] = []
+    collected = 0
+
+    async def take(data: bytes) -> None:
+        nonlocal chunks, collected
+        chunks.append(data)
+        collected += len(data)
+        if collected >= BLOCK:
+            await blocks.put(chunks)
+            chunks, collected = [], 0
+
+    status = await connection.copy_from_query(form.query(shard), *source.values, output=take, **form.options())
+    await blocks.put(chunks)
+    await blocks.put(None)
+    return int(str(status).removeprefix("COPY "))
+
+
+async def _all(*coroutines: Awaitable[None]) -> None:
+    """Run them side by side; the first that fails ends the others, and its error is raised as it is."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await _end(tasks)
+
+
+async def _end(tasks: Iterable[asyncio.Future[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,15 +1,19 @@
 """The action `export`: what a request may ask for, and how a run of it goes."""
 
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from longshore.database.connect import Pool
+from longshore.exports import conditions, formats
 from longshore.exports import segment as segments
-from longshore.exports.catalog import Catalog, Index, quoted
-from longshore.exports.copy import Query, copy_rows
-from longshore.exports.formats import FORMATS
+from longshore.exports.catalog import Catalog, Index, fingerprint
+from longshore.exports.columns import FieldChoice, choices, columns_of
+from longshore.exports.copy import Readers, copy_rows
+from longshore.exports.formats import FORMATS, NEVER, Compression
+from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
+from longshore.exports.plan import Source, plan
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
 from longshore.results.store import LocalStore
@@ -21,12 +25,18 @@ select location from longshore.runs where task_id = $1 and location is not null
 """
 
 
-class ExportTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """What to export, and as what."""
 
     action: Literal["export"]
     export_index: str
     export_format: str
+    fields: list[str | FieldChoice] | None = None
+    """The columns, in the order wanted; without it, all of them."""
+    schema: str | None = None
+    """The fingerprint of the fields that the client expects."""
+    compression: Compression | None = None
+    csv: CsvOptions | None = None
 
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +44,8 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 
     segment: Segment | None = None
 
+
+MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
@@ -48,6 +60,37 @@ def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]
         if value not in known:
             hint = suggestion(value, known) or f"; expected one of {', '.join(known)}"
             faults.append(Fault(f"{value!r} is not known{hint}", pointer(at, key)))
+    if target.export_format in NEVER and target.compression:
+        faults.append(Fault(f"{target.export_format} is compressed already", pointer(at, "compression")))
+    if target.csv is not None:
+        if target.export_format != "csv":
+            faults.append(Fault("is for the format csv", pointer(at, "csv")))
+        faults += check_options(target.csv, pointer(at, "csv"))
+    if target.export_index in catalog:
+        faults += _check_fields(target, catalog[target.export_index], at)
+    return faults
+
+
+def _check_fields(target: ExportTarget, index: Index, at: str) -> list[Fault]:
+    faults = []
+    chosen = choices(target.fields, index)
+    fields_at = pointer(at, "fields")
+    if not chosen:
+        faults.append(Fault("expected at least one field", fields_at))
+    seen: set[str] = set()
+    for number, (name, shown) in enumerate(chosen):
+        where = pointer(fields_at, number)
+        if name not in index.fields:
+            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields)}", where))
+        if not 0 < len(shown) <= MOST_NAME or "\x00" in shown:
+            faults.append(Fault(f"expected a name of 1 to {MOST_NAME} characters", where))
+        if shown in seen:
+            faults.append(Fault(f"{shown!r} is the name of another column", where))
+        seen.add(shown)
+    if target.schema is not None and not faults:
+        current = fingerprint((shown, index.fields[name]) for name, shown in chosen)
+        if current != target.schema:
+            faults.append(Fault(f"the fields' fingerprint is {current!r}", pointer(at, "schema")))
     return faults
 
 
@@ -65,15 +108,19 @@ def check_segment(segment: Segment, target: ExportTarget, chain: int, catalog: C
 
 def result_name(target: ExportTarget, index: Index, task: int) -> str:
     """The name of a result file, such as `Wallet_Export-12345.csv`."""
-    return f"{index.prefix}_Export-{task}.{FORMATS[target.export_format].extension}"
+    return f"{index.prefix}_Export-{task}.{formats.extension(target.export_format, target.compression)}"
+
+
+class SchemaChangedError(Exception):
+    """The fields are not those that the client pinned."""
 
 
 class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
-    def __init__(self, state: Pool, source: Pool, catalog: Catalog, store: LocalStore) -> None:
+    def __init__(self, state: Pool, readers: Readers, catalog: Catalog, store: LocalStore) -> None:
         self._state = state
-        self._source = source
+        self._readers = readers
         self._catalog = catalog
         self._store = store
 
@@ -82,10 +129,9 @@ class Exporter:
         target = msgspec.json.decode(begun.target, type=ExportTarget)
         trigger = TRIGGER.decode(begun.trigger)
         index = self._catalog[target.export_index]
-        form = FORMATS[target.export_format]()
-        names = list(index.fields)
-        source, values = self._source_of(index, trigger.segment, begun)
-        query = Query(form.query(names, [index.shown(name) for name in names], source), values)
+        chosen = choices(target.fields, index)
+        _refuse_changed(target, index, chosen)
+        source = _source(index, trigger.segment, begun)
 
         message = begun.message
         kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
@@ -94,10 +140,15 @@ class Exporter:
         location = self._store.location(begun.chain, message.task, message.attempt, name)
 
         async def report(rows: int, size: int, expected: int | None) -> None:
-            await lifecycle.report(self._state, message, max(rows, 0), size, expected)
+            await lifecycle.report(self._state, message, rows, size, expected)
 
-        with self._store.create(location) as file:
-            copied = await copy_rows(self._source, query, form, file, report)
+        async with self._readers.snapshot() as (connection, snapshot_at):
+            columns = await columns_of(connection, index, chosen)
+            options = dialect(target.csv or CsvOptions())
+            form = formats.make(target.export_format, columns, options, target.compression)
+            cut = await plan(connection, index, form.query(source.sql), source)
+            with self._store.create(location) as file:
+                copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
         return Outcome(
             result=name,
             location=location,
@@ -105,13 +156,24 @@ class Exporter:
             success=copied.rows,
             size=copied.size,
             sha256=copied.sha256,
-            snapshot_at=copied.snapshot_at,
+            snapshot_at=snapshot_at,
         )
 
-    def _source_of(self, index: Index, segment: Segment | None, begun: Begun) -> tuple[str, tuple[Any, ...]]:
-        # The chain is bound here and nowhere else: whatever a request says, its rows are those of its task's chain.
-        source = f"from {quoted(index.relation)} where {quoted(index.chain)} = $1"
-        if segment is None:
-            return source, (begun.chain,)
-        condition = segments.condition(segment, index, begun.run_began_at, first=2)
-        return f"{source} and ({condition.sql})", (begun.chain, *condition.values)
+
+def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:
+    missing = [name for name, _ in chosen if name not in index.fields]
+    if missing:
+        raise SchemaChangedError(f"the catalog has no field {', '.join(missing)} any more")
+    if target.schema is None:
+        return
+    current = fingerprint((shown, index.fields[name]) for name, shown in chosen)
+    if current != target.schema:
+        raise SchemaChangedError(f"the fields have changed: their fingerprint is {current}, expected {target.schema}")
+
+
+def _source(index: Index, segment: Segment | None, begun: Begun) -> Source:
+    # The chain is bound here and nowhere else: whatever a request says, its rows are those of its task's chain.
+    if segment is None:
+        return Source(index.rows, (begun.chain,))
+    condition = conditions.condition(segment, index, begun.run_began_at, first=2)
+    return Source(f"{index.rows} and ({condition.sql})", (begun.chain, *condition.values))

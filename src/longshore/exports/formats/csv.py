@@ -1,34 +1,49 @@
 """CSV after RFC 4180: a header line, CRLF between records, UTF-8; NULL is empty and the empty string is "".
 
-PostgreSQL quotes and escapes; what is left to do is to end records with CRLF instead of LF, and to count them.
+PostgreSQL quotes and escapes; what is left to do is to end records as the dialect wants, and to count them.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from longshore.exports.catalog import named
+from longshore.exports.catalog import FieldType
+from longshore.exports.columns import Column, is_words, named
+from longshore.exports.formats.dialect import Dialect
 
 # All bytes but the quote and the line feed: without them a block shows its structure and nothing else.
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
 
+# What a spreadsheet takes for a formula (and the apostrophe, so that one that was put there can be told).
+RUNNABLE = r"^[=+\-@\t\r'']"
+# What it takes for a number or a date.
+FIGURE = r"^[0-9][0-9A-Za-z.,:/ +\-]*$"
+
 
 class Csv:
-    """Comma-separated values."""
+    """Comma-separated values, in any dialect."""
 
     extension = "csv"
-    media_type = "text/csv; charset=utf-8; header=present"
+    media_type = "text/csv; charset=utf-8"
 
-    def __init__(self) -> None:
-        self.rows = -1  # the header is a record too
+    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
+        self.rows = 0
+        self._columns = columns
+        self._dialect = dialect
         self._inside = False  # a block may end inside a quoted field
 
-    def query(self, names: list[str], expressions: list[str], source: str) -> str:
-        return f"select {named(names, expressions)} {source}"
+    def query(self, source: str) -> str:
+        return f"select {named(self._columns, [self._expression(column) for column in self._columns])} {source}"
 
     def options(self) -> dict[str, Any]:
-        return {"format": "csv", "header": True, "encoding": "utf-8"}
+        dialect = self._dialect
+        options = {"format": "csv", "encoding": "utf-8", "delimiter": dialect.delimiter, "null": dialect.null}
+        return {**options, "force_quote": True} if dialect.quote_all else options
 
     def begin(self) -> bytes:
-        return b""
+        dialect = self._dialect
+        header = dialect.delimiter.join(self._quoted(column.name) for column in self._columns)
+        line = header.encode() + dialect.line_end if dialect.header else b""
+        return b"\xef\xbb\xbf" + line if dialect.bom else line
 
     def frame(self, block: bytes) -> bytes:
         # Line feeds inside quotes belong to a value: after every other quote they are not counted and not changed.
@@ -37,14 +52,37 @@ class Csv:
         pieces = structure.split(b'"')
         ends = sum(map(len, pieces[self._inside :: 2]))
         self.rows += ends
-        if ends == len(structure) - len(pieces) + 1:
-            framed = block.replace(b"\n", b"\r\n")
+        line_end = self._dialect.line_end
+        if line_end == b"\n":
+            framed = block
+        elif ends == len(structure) - len(pieces) + 1:
+            framed = block.replace(b"\n", line_end)
         else:
             parts = block.split(b'"')
-            parts[self._inside :: 2] = [part.replace(b"\n", b"\r\n") for part in parts[self._inside :: 2]]
+            parts[self._inside :: 2] = [part.replace(b"\n", line_end) for part in parts[self._inside :: 2]]
             framed = b'"'.join(parts)
         self._inside ^= len(pieces) % 2 == 0
         return framed
 
-    def end(self) -> bytes:
-        return b""
+    def end(self) -> Iterator[bytes]:
+        yield b""
+
+    def _expression(self, column: Column) -> str:
+        text = column.as_text
+        dialect = self._dialect
+        if dialect.decimal_comma and column.field.type is FieldType.NUMBER:
+            return f"replace(({text})::text, '.', ',')"
+        if not is_words(column):
+            return text
+        cases = ""
+        if dialect.escape_formulas:
+            cases += f" when ({text})::text ~ '{RUNNABLE}' then '''' || ({text})::text"
+        if dialect.words_as_formulas and column.field.type is FieldType.KEYWORD:
+            cases += f" when ({text})::text ~ '{FIGURE}' then '=\"' || ({text})::text || '\"'"
+        return f"case{cases} else ({text})::text end" if cases else text
+
+    def _quoted(self, name: str) -> str:
+        special = ('"', "\r", "\n", self._dialect.delimiter)
+        if self._dialect.quote_all or any(char in name for char in special):
+            return '"' + name.replace('"', '""') + '"'
+        return name

@@ -1,22 +1,24 @@
 """What a format is to the copy: a query, COPY options, and a way to frame the bytes that PostgreSQL makes of rows."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 
 class Format(Protocol):
-    """Frames one file. `rows` counts the rows in the bytes that went through, independently of what PostgreSQL says."""
+    """Frames one file. The rows are counted in the bytes that go through, whatever PostgreSQL says."""
 
     extension: str
     media_type: str
-    rows: int
 
-    def __init__(self) -> None: ...
+    @property
+    def rows(self) -> int:
+        """Rows that went through `frame`."""
 
-    def query(self, names: list[str], expressions: list[str], source: str) -> str:
-        """The query whose rows are copied: `expressions` under `names`, `source` beginning with `from`."""
+    def query(self, source: str) -> str:
+        """The query whose rows are copied; `source` begins with `from`."""
 
     def options(self) -> dict[str, Any]:
-        """How PostgreSQL writes the rows, as asyncpg's copy_from_query takes it."""
+        """How PostgreSQL writes the rows, as asyncpg's copy_from_query takes it. Rows only: no header."""
 
     def begin(self) -> bytes:
         """What stands before the first row."""
@@ -24,5 +26,5 @@ class Format(Protocol):
     def frame(self, block: bytes) -> bytes:
         """A block of PostgreSQL's output, cut anywhere, as it goes into the file."""
 
-    def end(self) -> bytes:
+    def end(self) -> Iterator[bytes]:
         """What stands after the last row."""

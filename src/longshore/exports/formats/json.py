@@ -1,26 +1,28 @@
-"""JSON: one array of objects, a line for each row; decimals exact as numbers, times as ISO 8601 strings.
+"""JSON: one array of objects, or an object on each line; decimals exact as numbers, times as ISO 8601 strings.
 
 PostgreSQL makes each object. It is copied out as CSV whose quote and delimiter are control characters, which JSON text
 never holds unescaped: so nothing is escaped twice, and a line feed ends a row and is nothing else.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from longshore.exports.catalog import named
+from longshore.exports.columns import Column, named
+from longshore.exports.formats.dialect import Dialect
 
 
-class Json:
-    """An array of objects."""
+class JsonLines:
+    """An object on each line."""
 
-    extension = "json"
-    media_type = "application/json"
+    extension = "jsonl"
+    media_type = "application/x-ndjson"
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Sequence[Column], _dialect: Dialect) -> None:
         self.rows = 0
-        self._held = b"[\n"
+        self._columns = columns
 
-    def query(self, names: list[str], expressions: list[str], source: str) -> str:
-        columns = named(names, expressions)
+    def query(self, source: str) -> str:
+        columns = named(self._columns, [column.as_json for column in self._columns])
         return f"select row_to_json(line) from (select {columns} {source}) line"  # noqa: S608  # from the catalog alone
 
     def options(self) -> dict[str, Any]:
@@ -30,15 +32,32 @@ class Json:
         return b""
 
     def frame(self, block: bytes) -> bytes:
+        self.rows += block.count(b"\n")
+        return block
+
+    def end(self) -> Iterator[bytes]:
+        yield b""
+
+
+class Json(JsonLines):
+    """An array of objects."""
+
+    extension = "json"
+    media_type = "application/json"
+
+    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
+        super().__init__(columns, dialect)
+        self._held = b"[\n"
+
+    def frame(self, block: bytes) -> bytes:
         if not block:
             return b""
         # A comma follows a row only once there is a next one, so the end of each block is held back.
-        self.rows += block.count(b"\n")
-        framed = self._held + block.replace(b"\n", b",\n")
+        framed = self._held + super().frame(block).replace(b"\n", b",\n")
         self._held = b""
         if framed.endswith(b",\n"):
             framed, self._held = framed[:-2], b",\n"
         return framed
 
-    def end(self) -> bytes:
-        return b"\n]\n" if self.rows else b"[]\n"
+    def end(self) -> Iterator[bytes]:
+        yield b"\n]\n" if self.rows else b"[]\n"

@@ -1,0 +1,116 @@
+"""Columns: the fields that an export was asked for, with the types that PostgreSQL gives them.
+
+They are fixed before the first row, from the catalog and the source's own description, so no row can move one.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports.catalog import Field, FieldType, Index, quoted, quoted_part
+
+TYPMODS = "select attname, atttypmod from pg_catalog.pg_attribute where attrelid = $1::text::regclass and attnum > 0"
+
+
+class FieldChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A field under another name."""
+
+    name: str
+    as_: str | None = msgspec.field(name="as", default=None)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """One column of an export."""
+
+    name: str
+    field: Field
+    expression: str
+    """SQL of the value as PostgreSQL stores it."""
+    pg_type: str
+    """PostgreSQL's name of its type, such as `timestamptz`."""
+    precision: int | None = None
+    """All digits of a numeric, where it is limited."""
+    scale: int | None = None
+    """Digits behind the point of a numeric, where it is limited."""
+
+    @property
+    def as_text(self) -> str:
+        """SQL of the value for a text format: times in ISO 8601 with a Z, booleans as words, all else as it is."""
+        match self.pg_type:
+            case "timestamptz":
+                return _iso(self.expression, f"{self.expression} at time zone 'UTC'")
+            case "timestamp":
+                return _iso(self.expression, self.expression)
+            case "bool" | "jsonb" | "json":
+                return f"({self.expression})::text"
+        return self.expression
+
+    @property
+    def as_json(self) -> str:
+        """SQL of the value for a JSON format."""
+        match self.pg_type:
+            case "timestamptz" | "timestamp":
+                return self.as_text
+            case "json":  # kept as it was written, line feeds and all; jsonb is written on one line
+                return f"({self.expression})::jsonb"
+        return self.expression
+
+
+def _iso(expression: str, in_utc: str) -> str:
+    # ISO 8601 has years 1 to 9999; what lies beyond (infinity too) keeps PostgreSQL's own spelling.
+    return (
+        f"case when {expression} >= '0001-01-01' and {expression} < '9999-12-31 23:59:59.999999'"
+        f' then to_char({in_utc}, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\')'
+        f" else ({expression})::text end"
+    )
+
+
+def named(columns: Sequence[Column], expressions: Sequence[str]) -> str:
+    """The columns of a select: each expression under its column's name."""
+    pairs = zip(columns, expressions, strict=True)
+    return ", ".join(f"{expression} as {quoted_part(column.name)}" for column, expression in pairs)
+
+
+def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tuple[str, str]]:
+    """The fields that a request chose, by name and by the name they get; all of them where it chose none."""
+    if fields is None:
+        return [(name, name) for name in index.fields]
+    return [(field, field) if isinstance(field, str) else (field.name, field.as_ or field.name) for field in fields]
+
+
+async def columns_of(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]]) -> list[Column]:
+    """The columns of an export, with the types that the source gives them.
+
+    Raises asyncpg.PostgresError when the source has no such relation or column.
+    """
+    expressions = [index.expression(name) for name, _ in chosen]
+    numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
+    statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
+    typmods = {row["attname"]: row["atttypmod"] for row in await connection.fetch(TYPMODS, quoted(index.relation))}
+    found = []
+    for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
+        field = index.fields[name]
+        typmod = -1 if field.sql else typmods.get(field.column or name, -1)
+        limited = attribute.type.name == "numeric" and typmod >= 4
+        found.append(
+            Column(
+                name=shown,
+                field=field,
+                expression=expression,
+                pg_type=attribute.type.name,
+                # https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c, make_numeric_typmod
+                precision=((typmod - 4) >> 16) & 0xFFFF if limited else None,
+                scale=(typmod - 4) & 0x7FF if limited else None,
+            )
+        )
+    return found
+
+
+INTEGERS = frozenset({"int2", "int4", "int8"})
+FLOATS = frozenset({"float4", "float8"})
+
+
+def is_words(column: Column) -> bool:
+    """Whether a column holds words rather than figures, times or structure."""
+    return column.field.type in (FieldType.KEYWORD, FieldType.TEXT)

@@ -1,0 +1,145 @@
+"""Segments as SQL.
+
+Values never become SQL text: they travel beside it as parameters. Names come from the catalog. A row whose field is
+NULL matches no rule on that field but `is_empty`, negations included.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from longshore.exports.catalog import FieldType, Index, quoted_part
+from longshore.exports.segment import (
+    BOOLEAN,
+    DATE,
+    KEYWORD,
+    NUMBER,
+    TEXT,
+    WINDOWS,
+    WORDS,
+    Rule,
+    Segment,
+    field_of,
+    read,
+    read_list,
+)
+
+CASTS = {DATE: "timestamptz", KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition in SQL, and the values of its parameters."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+Bind = Callable[[Any, str], str]
+"""Takes a value and its SQL type and gives the placeholder that stands for it."""
+
+
+def condition(segment: Segment, index: Index, began_at: datetime, first: int) -> Condition:
+    """A segment that was checked, as SQL.
+
+    `began_at`: when the run began; relative rules count back from here. `first`: the number of the first placeholder.
+    """
+    values: list[Any] = []
+
+    def bind(value: Any, kind: str) -> str:
+        values.append(value)
+        return f"${first + len(values) - 1}::{kind}"
+
+    parts = [_rule(rule, index, began_at, bind) for rule in segment.rules]
+    joined = (" and " if segment.join == "all" else " or ").join(f"({part})" for part in parts)
+    return Condition(joined or "true", tuple(values))
+
+
+def _rule(rule: Rule, index: Index, began_at: datetime, bind: Bind) -> str:
+    found = field_of(rule, index)
+    assert found is not None
+    name, field = found
+    if not rule.nested:
+        return _matches(rule, index.expression(name), field.type, began_at, bind)
+    # A nested rule is met by a row that has at least one object that meets it.
+    inner = quoted_part(name)
+    test = _matches(rule, f"item.{inner}", field.type, began_at, bind)
+    array = f"({index.expression(rule.nesting_path or '')})::jsonb"
+    objects = f"case when jsonb_typeof({array}) = 'array' then {array} end"
+    kind = CASTS[field.type]
+    return f"exists (select from jsonb_to_recordset({objects}) as item({inner} {kind}) where {test})"
+
+
+def _matches(rule: Rule, column: str, kind: FieldType, began_at: datetime, bind: Bind) -> str:
+    if kind in WORDS:
+        column = f"{column}::text"  # the column may be an enum, a uuid, …
+    match rule.operator:
+        case "is_empty":
+            return f"{column} is null or {column} = ''" if kind in WORDS else f"{column} is null"
+        case "is_not_empty":
+            return f"{column} <> ''" if kind in WORDS else f"{column} is not null"
+    if kind is DATE:
+        return _date(rule, column, began_at, bind)
+    if kind is TEXT:  # text is compared without regard to case
+        return _exact(rule, f"lower({column})", kind, lambda value, cast: f"lower({bind(value, cast)})", bind)
+    return _exact(rule, column, kind, bind, bind)
+
+
+def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind) -> str:
+    cast = CASTS[kind]
+    if rule.operator == "is_one_of":
+        values = bind_list(read_list(rule.value, kind), f"{cast}[]")
+        one = "lower(one)" if kind is TEXT else "one"
+        return f"{column} in (select {one} from unnest({values}) one)"  # noqa: S608  # a placeholder
+    if rule.operator == "is_between_number":
+        return f"{column} >= {bind(read(rule.min, kind), cast)} and {column} <= {bind(read(rule.max, kind), cast)}"
+    value = bind(read(rule.value, kind), cast)
+    match rule.operator:
+        case "is":
+            return f"{column} = {value}"
+        case "is_not":
+            return f"{column} <> {value}"
+        case "is_greater_than":
+            return f"{column} > {value}"
+        case "is_less_than":
+            return f"{column} < {value}"
+        case "contains":
+            return f"position({value} in {column}) > 0"
+        case "does_not_contain":
+            return f"position({value} in {column}) = 0"
+        case "starts_with":
+            return f"starts_with({column}, {value})"
+    raise AssertionError(rule.operator)
+
+
+def _date(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
+    match rule.operator:
+        case "is_date":
+            day = bind(read(rule.value, DATE).replace(hour=0, minute=0, second=0, microsecond=0), "timestamptz")
+            return f"{column} >= {day} and {column} < {day} + interval '24 hours'"
+        case "is_after_date":
+            return f"{column} > {bind(read(rule.start_date, DATE), 'timestamptz')}"
+        case "is_before_date":
+            return f"{column} < {bind(read(rule.end_date, DATE), 'timestamptz')}"
+        case "is_between_date":
+            start, end = (bind(read(day, DATE), "timestamptz") for day in (rule.start_date, rule.end_date))
+            return f"{column} >= {start} and {column} <= {end}"
+        case "is_in_window":
+            return _window(rule, column, began_at, bind)
+    unit = {"minute": "mins"}.get(str(rule.time_factor), f"{rule.time_factor}s")
+    began = bind(began_at, "timestamptz")
+    limit = f"{began} - make_interval({unit} => {bind(rule.time_amount, 'int')})"
+    if rule.operator == "relative_more_than":
+        return f"{column} < {limit}"
+    # The upper end makes two runs fit together: what came after this one began is the next one's.
+    return f"{column} >= {limit} and {column} < {began}"
+
+
+def _window(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
+    """A calendar window, whose ends lie where the zone's own clock says, summer time or not."""
+    unit, back = WINDOWS[str(rule.window)]
+    zone = bind(rule.timezone or "UTC", "text")
+    length = "interval '3 months'" if unit == "quarter" else f"interval '1 {unit}'"
+    start = f"date_trunc('{unit}', {bind(began_at, 'timestamptz')} at time zone {zone}) - {back} * {length}"
+    return f"{column} >= ({start}) at time zone {zone} and {column} < ({start} + {length}) at time zone {zone}"

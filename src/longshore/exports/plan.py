@@ -1,0 +1,88 @@
+"""How an export is cut into shards, and how many rows it will have: both from the planner's own figures.
+
+Where PostgreSQL would read the whole table, a shard is a range of its blocks; where it would use an index, a range of
+the index's time column. The cut depends on the data alone and not on how many connections read it, so nor does the
+file.
+"""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports.catalog import Index, quoted
+
+BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
+ROWS = 50_000  # expected in a shard that is a range of time
+MOST_RANGES = 512
+
+TABLE = """
+select relkind = 'r' and not relhassubclass as plain,
+       pg_catalog.pg_relation_size(oid) / pg_catalog.current_setting('block_size')::int as blocks
+from pg_catalog.pg_class
+where oid = $1::text::regclass
+"""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The rows to export: a `from` clause with its conditions, and the values of its parameters."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An export cut into shards, in the order in which they are written."""
+
+    expected: int | None
+    """Rows that the planner expects."""
+    shards: list[str]
+    """`from` clauses; together they give each row once."""
+
+
+async def plan(connection: Connection, index: Index, query: str, source: Source) -> Plan:
+    """Cut an export into shards. `query`: the whole of it in one statement."""
+    explained = await _explain(connection, query, source.values)
+    expected = explained.get("Plan Rows")
+    leaf = explained
+    while leaf.get("Plans"):
+        leaf = leaf["Plans"][0]
+    table = await connection.fetchrow(TABLE, quoted(index.relation))
+    ranges = []
+    if leaf["Node Type"] == "Seq Scan" and table and table["plain"]:
+        ranges = _block_ranges(table["blocks"])
+    elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * ROWS:
+        ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
+    return Plan(expected, [f"{source.sql} and {condition}" for condition in ranges] or [source.sql])
+
+
+async def _explain(connection: Connection, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await connection.fetchval(f"explain (format json) {query}", *values))[0]["Plan"]
+    return found
+
+
+def _block_ranges(blocks: int) -> list[str]:
+    starts = list(range(0, blocks, BLOCKS))
+    if len(starts) < 2:
+        return []
+    ends = [f" and ctid < '({start},0)'" for start in starts[1:]]
+    return [f"ctid >= '({start},0)'{end}" for start, end in zip(starts, [*ends, ""], strict=True)]
+
+
+async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[str]:
+    time = quoted(index.time)
+    extent = f"select min({time}), max({time}) from {quoted(index.relation)} where {quoted(index.chain)} = $1"  # noqa: S608
+    if (await _explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
+        return []
+    first, last = await connection.fetchrow(extent, source.values[0]) or (None, None)
+    if not isinstance(first, datetime) or not isinstance(last, datetime) or first == last:
+        return []
+    count = min(MOST_RANGES, -(-expected // ROWS))
+    step: timedelta = (last - first) / count
+    cuts = [f"'{(first + step * number).isoformat()}'" for number in range(1, count)]
+    lower = ["", *(f"{time} >= {cut}" for cut in cuts)]
+    upper = [*(f"{time} < {cut}" for cut in cuts), ""]
+    ranges = [" and ".join(filter(None, pair)) for pair in zip(lower, upper, strict=True)]
+    return [*ranges, f"{time} is null"] if cuts else []
