@@ -158,7 +158,9 @@ def run(url: str, rows: list[Row], name: str, **options: Any) -> bytes:
 
 def csv_records(content: bytes, delimiter: str = ",", line_end: str = "\r\n") -> list[list[str | None]]:
     """A strict reader of RFC 4180 that tells an empty field (None) from an empty string."""
-    text, records, record, position = content.decode(), [], [], 0
+    text, position = content.decode(), 0
+    records: list[list[str | None]] = []
+    record: list[str | None] = []
     while position < len(text):
         if text[position] == '"':
             field, position = "", position + 1
@@ -243,7 +245,7 @@ def test_parquet_gives_every_value_back_with_its_type(things: str, rows: list[Ro
 
 
 def test_duckdb_reads_the_same_from_csv_and_from_parquet(things: str, tmp_path: Any) -> None:
-    rows = [
+    rows: list[Row] = [
         {
             "words": f"w{number}",
             "code": f"{number:06}",
