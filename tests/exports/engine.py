@@ -38,6 +38,7 @@ async def export(
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
                     copied = await copy_rows(readers, connection, cut, source, form, file, ignore)
+                    file.publish(".json", b"{}")
         path = store.open_path(location)
         assert path is not None
         return path.read_bytes(), copied, cut

@@ -24,6 +24,7 @@ def build(chosen: Settings) -> Litestar:
             tasks.execute_task,
             tasks.get_progress,
             tasks.list_runs,
+            tasks.get_manifest,
             results.get_download_url,
             results.download,
             health.get_health,

@@ -65,6 +65,7 @@ KINDS = {
     "task-not-found": ProblemKind(
         404, "No such task", "This chain has no task of that number. Another chain's tasks look the same from here."
     ),
+    "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
     "task-not-done": ProblemKind(

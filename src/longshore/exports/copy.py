@@ -116,8 +116,7 @@ class _Writer:
         for data in self._form.end():
             self._put(data)
 
-    def publish(self) -> bytes:
-        self._file.publish()
+    def digest(self) -> bytes:
         return self._hash.digest()
 
     def _put(self, data: bytes) -> None:
@@ -129,7 +128,7 @@ class _Writer:
 async def copy_rows(
     readers: Readers, connection: Connection, plan: Plan, source: Source, form: Format, file: ResultFile, report: Report
 ) -> Copied:
-    """Copy the rows of a plan into a file and publish it.
+    """Copy the rows of a plan into a file, which is left for the caller to publish.
 
     `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. Raises what
     PostgreSQL and the file raise, and CountMismatchError.
@@ -148,8 +147,7 @@ async def copy_rows(
                 await asyncio.wait({copying})
         if sent != form.rows:
             raise CountMismatchError(sent, form.rows)
-        sha256 = await asyncio.get_running_loop().run_in_executor(thread, writer.publish)
-    return Copied(sent, form.rows, writer.size, sha256)
+    return Copied(sent, form.rows, writer.size, writer.digest())
 
 
 async def _copy(

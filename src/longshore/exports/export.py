@@ -1,5 +1,8 @@
 """The action `export`: what a request may ask for, and how a run of it goes."""
 
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -9,10 +12,11 @@ from longshore.database.connect import Pool
 from longshore.exports import conditions, formats
 from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog, Index, fingerprint
-from longshore.exports.columns import FieldChoice, choices, columns_of
-from longshore.exports.copy import Readers, copy_rows
+from longshore.exports.columns import Column, FieldChoice, choices, columns_of
+from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, NEVER, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
+from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import Source, plan
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
@@ -22,6 +26,10 @@ from longshore.tasks.lifecycle import Begun, Outcome
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
+"""
+
+PREVIOUS = """
+select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
 """
 
 
@@ -149,6 +157,8 @@ class Exporter:
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
                 copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
+                manifest = await self._manifest(begun, target, trigger.segment, columns, name, copied, snapshot_at)
+                await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
             location=location,
@@ -157,7 +167,36 @@ class Exporter:
             size=copied.size,
             sha256=copied.sha256,
             snapshot_at=snapshot_at,
+            manifest=manifest.decode(),
         )
+
+    async def _manifest(
+        self,
+        begun: Begun,
+        target: ExportTarget,
+        segment: Segment | None,
+        columns: Sequence[Column],
+        name: str,
+        copied: Copied,
+        snapshot_at: datetime,
+    ) -> bytes:
+        previous = await self._state.fetchval(PREVIOUS, begun.message.task)
+        return Manifest(
+            file=name,
+            size=copied.size,
+            sha256=copied.sha256.hex(),
+            rows=copied.rows,
+            chain=begun.chain,
+            task=begun.message.task,
+            run=begun.run,
+            index=target.export_index,
+            format=target.export_format,
+            fields=[ManifestField(column.name, column.field.type) for column in columns],
+            schema=fingerprint((column.name, column.field) for column in columns),
+            segment=segment and conditions.resolved(segment, begun.run_began_at),
+            snapshot=snapshot_at,
+            previous=previous and hash_of(previous.encode()),
+        ).encoded()
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:

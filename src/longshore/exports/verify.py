@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
@@ -23,7 +23,7 @@ class VerifyError(LongshoreError):
     """A file is not what its manifest says, or a series is not whole."""
 
 
-def verify(paths: Sequence[Path]) -> list[Manifest]:
+def verify(paths: Iterable[Path]) -> list[Manifest]:
     """Check files against the manifests beside them; of several runs of one task, also that none is missing between.
 
     Gives the manifests in the order of their runs. Raises VerifyError at the first thing that is wrong.
