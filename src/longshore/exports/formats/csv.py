@@ -7,9 +7,6 @@ from typing import Any
 
 from longshore.exports.catalog import named
 
-# All bytes but the quote and the line feed: without them a block shows its structure and nothing else.
-NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
-
 
 class Csv:
     """Comma-separated values."""
@@ -33,17 +30,14 @@ class Csv:
     def frame(self, block: bytes) -> bytes:
         # Line feeds inside quotes belong to a value: after every other quote they are not counted and not changed.
         # An escaped quote is two quotes, so the count of quotes says at each point whether it is inside.
-        structure = block.translate(None, NOT_STRUCTURE)
-        pieces = structure.split(b'"')
-        ends = sum(map(len, pieces[self._inside :: 2]))
-        self.rows += ends
-        if ends == len(structure) - len(pieces) + 1:
-            framed = block.replace(b"\n", b"\r\n")
-        else:
-            parts = block.split(b'"')
+        parts = block.split(b'"')
+        if b"\n" in b"".join(parts[not self._inside :: 2]):
             parts[self._inside :: 2] = [part.replace(b"\n", b"\r\n") for part in parts[self._inside :: 2]]
             framed = b'"'.join(parts)
-        self._inside ^= len(pieces) % 2 == 0
+        else:
+            framed = block.replace(b"\n", b"\r\n")
+        self.rows += len(framed) - len(block)  # each end of a record has become one byte longer
+        self._inside ^= len(parts) % 2 == 0
         return framed
 
     def end(self) -> bytes:
