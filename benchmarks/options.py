@@ -10,7 +10,7 @@ class Options(msgspec.Struct, frozen=True):
     """Ledger entries of the large export; the small one has a tenth."""
     tasks: int = 100_000
     """Tasks in the table that is polled."""
-    rounds: int = 5
+    rounds: int = 8
     """Rounds of each side."""
-    seconds: int = 8
-    """Length of a round of polls."""
+    seconds: int = 4
+    """Length of a round of polls. Many short rounds find a quiet moment for each side where few long ones do not."""

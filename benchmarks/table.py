@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +29,11 @@ class Case(msgspec.Struct, frozen=True):
     peer_rounds: list[float]
     notes: dict[str, float] = {}
 
+    @property
+    def median_ratio(self) -> float:
+        """Of the ratios of the rounds that ran one after the other: says how far the noise of the machine carries."""
+        return statistics.median(ours / peer for ours, peer in zip(self.ours_rounds, self.peer_rounds, strict=True))
+
 
 class Report(msgspec.Struct, frozen=True):
     """A run of the benchmarks, and the machine that it ran on."""
@@ -40,14 +46,19 @@ class Report(msgspec.Struct, frozen=True):
 
 def show(cases: list[Case]) -> None:
     """Print the cases. A missed target is shown as missed."""
-    table = Table(title="Ours and the peer, interleaved in this run; ratio = ours / peer")
-    for heading in ("what", "peer", "unit", "ours", "peer's", "ratio", "target", "met", "compared"):
-        number = heading in ("ours", "peer's", "ratio")
+    table = Table(
+        title="Ours and the peer take turns in this run; ratio = ours / peer",
+        caption="median ratio: of the single turns; the further it is from the ratio, the noisier the machine was",
+    )
+    for heading in ("what", "peer", "unit", "ours", "peer's", "ratio", "target", "met", "compared", "median ratio"):
+        number = heading in ("ours", "peer's", "ratio", "median ratio")
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
     for case in cases:
         figures = (f"{case.ours:,.2f}", f"{case.peer:,.2f}", f"{case.ratio:.2f}")
         met = "yes" if case.met else "[bold red]no[/]"
-        table.add_row(case.name, case.peer_name, case.unit, *figures, case.target, met, case.chosen)
+        table.add_row(
+            case.name, case.peer_name, case.unit, *figures, case.target, met, case.chosen, f"{case.median_ratio:.2f}"
+        )
     # Where the output is no terminal, rich would cut the table to 80 columns.
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(table)
