@@ -1,8 +1,8 @@
 """Rows out: several connections copy the shards of one snapshot, one file takes them in order (promises 4 and 6).
 
 The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
-the cores have work. A shard that is ahead of its turn waits in memory, LOOKAHEAD blocks of it at most: then its
-connection is held up, so memory does not grow with the export.
+the cores have work. Shards that are ahead of their turn wait in memory, as many as there are connections and LOOKAHEAD
+blocks of each at most: then the connections are held up, so memory does not grow with the export.
 """
 
 import asyncio
@@ -162,11 +162,16 @@ async def _copy(
     loop = asyncio.get_running_loop()
     queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.shards]
     turns = iter(range(len(plan.shards)))
+    free = asyncio.Semaphore(len(connections) + 1)  # shards that may be read but not written
     sent = 0
 
     async def read(connection: Connection) -> None:
         nonlocal sent
-        for number in turns:
+        while True:
+            await free.acquire()
+            number = next(turns, None)
+            if number is None:
+                return
             rows = await _read_shard(connection, form, plan.shards[number], source, queues[number])
             sent += rows  # not in one line: the sum would be taken before the wait
 
@@ -176,6 +181,7 @@ async def _copy(
             while (chunks := await queue.get()) is not None:
                 await writing
                 writing = loop.run_in_executor(thread, writer.write, chunks)
+            free.release()
         await writing
         await loop.run_in_executor(thread, writer.end)
 

@@ -14,7 +14,7 @@ from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import Column, FieldChoice, choices, columns_of
 from longshore.exports.copy import Copied, Readers, copy_rows
-from longshore.exports.formats import FORMATS, NEVER, Compression
+from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import Source, plan
@@ -68,7 +68,8 @@ def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]
         if value not in known:
             hint = suggestion(value, known) or f"; expected one of {', '.join(known)}"
             faults.append(Fault(f"{value!r} is not known{hint}", pointer(at, key)))
-    if target.export_format in NEVER and target.compression:
+    form = FORMATS.get(target.export_format)
+    if form and form.compression == "refused" and target.compression:
         faults.append(Fault(f"{target.export_format} is compressed already", pointer(at, "compression")))
     if target.csv is not None:
         if target.export_format != "csv":

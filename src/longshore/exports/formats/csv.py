@@ -22,9 +22,6 @@ FIGURE = r"^[0-9][0-9A-Za-z.,:/ +\-]*$"
 class Csv:
     """Comma-separated values, in any dialect."""
 
-    extension = "csv"
-    media_type = "text/csv; charset=utf-8"
-
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         self.rows = 0
         self._columns = columns
