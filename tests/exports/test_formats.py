@@ -103,7 +103,7 @@ ROWS = st.lists(
             "amount": st.none() | AMOUNTS,
             "count": st.none() | st.integers(-(2**63), 2**63 - 1),
             "yes": st.none() | st.booleans(),
-            "day": st.none() | st.dates(),
+            "day": st.none() | st.dates(date(1, 1, 2), date(9999, 12, 30)),  # asyncpg makes infinities of the ends
             "moment": st.none() | st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=st.just(UTC)),
             "items": st.none() | st.lists(ITEM, max_size=3),
         }
