@@ -88,11 +88,14 @@ class Readers:
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[Connection]:
         async with self._pool.acquire() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             try:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    yield connection
+                await transaction.start()
+                yield connection
+                await transaction.commit()
             except BaseException:
-                # In the middle of a COPY the way back to a usable connection is to take all the rest of its rows.
+                # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
+                # error would stand in for the one that matters.
                 connection.terminate()
                 raise
 
