@@ -1,0 +1,58 @@
+"""A full disk is told in the task's log and leaves nothing behind (promise 7)."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.faults.conftest import Create
+from tests.faults.held import assert_whole, messages
+from tests.service import Longshore, ended
+
+
+def mount(*arguments: str) -> None:
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
+
+
+@pytest.fixture
+def small_disk(service: Longshore) -> Iterator[Path]:
+    """The results folder, with room for a part of an export only."""
+    folder = service.data / "results"
+    folder.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        service.stop()  # whoever has a file open there
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_in_the_log_and_space_makes_the_task_done(
+    service: Longshore, small_disk: Path, client: httpx2.Client, create: Create
+) -> None:
+    service.start("worker")
+    task = create()
+    found = ended(client, task)
+    assert found["state"]["code"] == "ERROR"
+    assert found["result"] == ""
+    assert messages(found) == [
+        "READY -> INPROGRESS",
+        "attempt 1 failed: the disk for results is full; the next one begins in 1 s",
+        "attempt 2 begins",
+        "attempt 2 failed: the disk for results is full; the next one begins in 5 s",
+        "attempt 3 begins",
+        "failed: the disk for results is full",
+        "INPROGRESS -> ERROR",
+    ]
+    assert service.files() == []
+
+    mount("-o", "remount,size=64m", str(small_disk))
+    answer = client.post(f"/tasks/{task}/execute")
+    assert (answer.status_code, answer.json()["code"]) == (200, "DONE")
+    found = ended(client, task)
+    assert messages(found)[-3:] == ["ERROR -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+    assert_whole(service, client, found)
