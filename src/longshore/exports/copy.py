@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
@@ -95,8 +96,9 @@ class Readers:
                 await transaction.commit()
             except BaseException:
                 # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
-                # error would stand in for the one that matters.
-                connection.terminate()
+                # error would stand in for the one that matters. One that the source has ended left the pool by itself.
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 raise
 
 
