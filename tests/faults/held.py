@@ -11,7 +11,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx2
@@ -62,7 +62,7 @@ with recursive waiting(pid) as (
 select pid from waiting where pid <> $1
 """
 
-Wait = Callable[..., Any]
+T = TypeVar("T")
 
 
 def write_source(service: Longshore) -> Path:
@@ -147,7 +147,7 @@ class Hold:
         self._loop.run_until_complete(close())
 
 
-def until(condition: Wait, what: str, timeout: float = 30) -> Any:
+def until(condition: Callable[[], T | None], what: str, timeout: float = 30) -> T:
     """What `condition` gives, as soon as that is anything; it is asked again and again."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):

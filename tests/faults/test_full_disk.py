@@ -1,4 +1,4 @@
-"""A full disk is told in the task's log and leaves nothing behind (promise 7)."""
+"""What is wrong with the disk is told in the task's log, and leaves nothing behind (promise 7)."""
 
 import subprocess
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import assert_whole, messages
+from tests.faults.held import ROWS, Hold, assert_whole, messages
 from tests.service import Longshore, ended
 
 
@@ -29,6 +29,28 @@ def small_disk(service: Longshore) -> Iterator[Path]:
     finally:
         service.stop()  # whoever has a file open there
         subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
+    service: Longshore, client: httpx2.Client, create: Create
+) -> None:
+    worker = service.start("worker")
+    with Hold.row(service, ROWS // 2) as hold:
+        task = create()
+        hold.reached()
+        for path in service.files():
+            path.unlink()
+    found = ended(client, task)
+    assert messages(found) == [
+        "READY -> INPROGRESS",
+        "attempt 1 failed: the result could not be written: No such file or directory; the next one begins in 1 s",
+        "attempt 2 begins",
+        "success",
+        "INPROGRESS -> DONE",
+    ]
+    assert_whole(service, client, found)
+    worker.terminate()
+    assert worker.wait(20) == 0
 
 
 def test_a_full_disk_is_told_in_the_log_and_space_makes_the_task_done(
