@@ -1,4 +1,4 @@
-"""Services to break: each with its own PostgreSQL, a source that can be held, and an API; workers are for the tests."""
+"""A service to break: its own PostgreSQL, a source that can be held, and an API. Workers are for the tests to start."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ HEARTBEAT_TIMEOUT = "1"  # seconds, the least that can be set
 Create: TypeAlias = Callable[[], int]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     data = tmp_path_factory.mktemp("faults")
     with ExitStack() as stack:
@@ -25,6 +25,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
         write_source(longshore)
         longshore.start_api()
         yield longshore
+
+
+@pytest.fixture
+def by_hand(service: Longshore) -> Iterator[Longshore]:
+    """The service without a worker, for tests that play one; what they leave unfinished is removed."""
+    yield service
+    service.sql("truncate longshore.tasks, longshore.pgqueuer cascade")
 
 
 @pytest.fixture

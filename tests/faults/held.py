@@ -52,6 +52,16 @@ timestamp = { type = "date", description = "A minute later in each row." }
 note = { type = "text", description = "Long, with quotes and a line feed." }
 """
 
+# The whole log of a run that nothing happened to, and of one whose first worker was lost.
+UNDISTURBED = ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+TAKEN_OVER = [
+    "READY -> INPROGRESS",
+    "attempt 1 was lost: its worker gave no sign of life any more",
+    "attempt 2 begins",
+    "success",
+    "INPROGRESS -> DONE",
+]
+
 # Who waits behind somebody that waits is waiting too.
 WAITING = """
 with recursive waiting(pid) as (

@@ -56,7 +56,7 @@ async def log(pool: Pool, task: TaskId) -> list[str]:
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_attempt_that_is_not_the_newest_changes_nothing(service: Longshore, step: str) -> None:
+def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, step: str) -> None:
     async def run(pool: Pool) -> None:
         old = await created(pool)
         assert await lifecycle.begin(pool, old)
@@ -73,12 +73,12 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(service: Longshore, s
         assert not await lifecycle.lost(pool, old)
         assert await everything(pool, old.task) == before
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("end", ["finish", "fail"])
-def test_an_attempt_that_has_ended_changes_nothing(service: Longshore, end: str, step: str) -> None:
+def test_an_attempt_that_has_ended_changes_nothing(by_hand: Longshore, end: str, step: str) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await lifecycle.begin(pool, message)
@@ -90,11 +90,11 @@ def test_an_attempt_that_has_ended_changes_nothing(service: Longshore, end: str,
         assert not await lifecycle.lost(pool, message)
         assert await everything(pool, message.task) == before
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_attempt_that_has_not_begun_changes_nothing(service: Longshore, step: str) -> None:
+def test_an_attempt_that_has_not_begun_changes_nothing(by_hand: Longshore, step: str) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         before = await everything(pool, message.task)
@@ -103,20 +103,20 @@ def test_an_attempt_that_has_not_begun_changes_nothing(service: Longshore, step:
         assert not await lifecycle.lost(pool, message)
         assert await everything(pool, message.task) == before
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_of_many_workers_with_one_message_one_begins(service: Longshore) -> None:
+def test_of_many_workers_with_one_message_one_begins(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         begun = await asyncio.gather(*(lifecycle.begin(pool, message) for _ in range(20)))
         assert sum(one is not None for one in begun) == 1
         assert await log(pool, message.task) == ["READY -> INPROGRESS"]
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_of_many_ends_of_one_attempt_one_counts(service: Longshore) -> None:
+def test_of_many_ends_of_one_attempt_one_counts(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await lifecycle.begin(pool, message)
@@ -126,10 +126,10 @@ def test_of_many_ends_of_one_attempt_one_counts(service: Longshore) -> None:
         assert {type(end) for end in ends if end is not None} == {StaleAttemptError}
         assert sum("->" in msg for msg in await log(pool, message.task)) <= 2
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_a_lost_attempt_is_seen_to_once(service: Longshore) -> None:
+def test_a_lost_attempt_is_seen_to_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await lifecycle.begin(pool, message)
@@ -137,10 +137,10 @@ def test_a_lost_attempt_is_seen_to_once(service: Longshore) -> None:
         assert found.count(True) == 1
         assert len(await log(pool, message.task)) == 2
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_a_task_that_runs_cannot_be_executed(service: Longshore) -> None:
+def test_a_task_that_runs_cannot_be_executed(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await lifecycle.begin(pool, message)
@@ -149,10 +149,10 @@ def test_a_task_that_runs_cannot_be_executed(service: Longshore) -> None:
             await executed(pool, message.task)
         assert await everything(pool, message.task) == before
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_a_task_executed_many_times_at_once_runs_once(service: Longshore) -> None:
+def test_a_task_executed_many_times_at_once_runs_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         first = await created(pool)
         asked = await asyncio.gather(*(executed(pool, first.task) for _ in range(8)))
@@ -160,10 +160,10 @@ def test_a_task_executed_many_times_at_once_runs_once(service: Longshore) -> Non
         assert [one.run for one in begun if one is not None] == [1]
         assert await log(pool, first.task) == ["READY -> INPROGRESS"]
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_a_done_task_executed_again_has_a_second_run(service: Longshore) -> None:
+def test_a_done_task_executed_again_has_a_second_run(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         first = await created(pool)
         assert await lifecycle.begin(pool, first)
@@ -175,10 +175,10 @@ def test_a_done_task_executed_again_has_a_second_run(service: Longshore) -> None
         assert (await log(pool, first.task))[2:] == ["INPROGRESS -> DONE", "DONE -> INPROGRESS"]
         assert await pool.fetchval("select result from longshore.tasks where id = $1", first.task) == ""
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_last_modified_never_goes_back(service: Longshore) -> None:
+def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         ahead = await pool.fetchval(  # as if the server's clock had been set back by an hour
@@ -196,10 +196,10 @@ def test_last_modified_never_goes_back(service: Longshore) -> None:
         assert [row["at"] for row in times] == sorted(row["at"] for row in times)
         assert ahead - times[0]["at"] <= timedelta(0)
 
-    with_pool(service, run)
+    with_pool(by_hand, run)
 
 
-def test_a_task_that_loses_each_of_its_workers_is_given_up(service: Longshore) -> None:
+def test_a_task_that_loses_each_of_its_workers_is_given_up(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
         for attempt in range(1, lifecycle.MOST_LOST + 1):
@@ -211,4 +211,4 @@ def test_a_task_that_loses_each_of_its_workers_is_given_up(service: Longshore) -
             "INPROGRESS -> ERROR",
         ]
 
-    with_pool(service, run)
+    with_pool(by_hand, run)

@@ -10,7 +10,7 @@ from longshore.database.connect import Pool
 from longshore.worker import explain, may_pass
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
-from tests.faults.held import CATALOG, ROWS, Hold, assert_whole, cut_off, messages, write_catalog
+from tests.faults.held import CATALOG, ROWS, Hold, assert_whole, cut_off, files_of, messages, write_catalog
 from tests.service import Longshore, ended
 
 
@@ -59,7 +59,7 @@ def test_a_source_that_cuts_each_connection_gets_three_attempts(
     pauses = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise(moments)]
     assert pauses[0] >= 1
     assert pauses[1] >= 5
-    assert service.files() == []
+    assert files_of(service, task) == []
 
     assert client.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
     found = ended(client, task)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, assert_whole, messages
+from tests.faults.held import ROWS, Hold, assert_whole, files_of, messages
 from tests.service import Longshore, ended
 
 
@@ -29,6 +29,7 @@ def small_disk(service: Longshore) -> Iterator[Path]:
     finally:
         service.stop()  # whoever has a file open there
         subprocess.run(["umount", str(folder)], check=True)
+        service.start_api()
 
 
 def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
@@ -38,8 +39,8 @@ def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
     with Hold.row(service, ROWS // 2) as hold:
         task = create()
         hold.reached()
-        for path in service.files():
-            path.unlink()
+        [part] = [path for path in service.files() if path.suffix == ".part"]
+        part.unlink()
     found = ended(client, task)
     assert messages(found) == [
         "READY -> INPROGRESS",
@@ -70,7 +71,7 @@ def test_a_full_disk_is_told_in_the_log_and_space_makes_the_task_done(
         "failed: the disk for results is full",
         "INPROGRESS -> ERROR",
     ]
-    assert service.files() == []
+    assert files_of(service, task) == []
 
     mount("-o", "remount,size=64m", str(small_disk))
     answer = client.post(f"/tasks/{task}/execute")

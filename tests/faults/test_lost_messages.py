@@ -9,8 +9,7 @@ from longshore.database.connect import SESSION
 from longshore.tasks import lifecycle
 from tests.faults.attempts import new_task
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, assert_whole, messages
-from tests.faults.test_killed_workers import TAKEN_OVER, UNDISTURBED
+from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, messages
 from tests.service import Longshore, ended
 
 LOSE = "delete from longshore.pgqueuer where dedupe_key like $1 || ':%' returning id"

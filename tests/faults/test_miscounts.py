@@ -57,13 +57,13 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
     return copied.rows
 
 
-def test_a_file_that_lacks_a_row_is_not_published(service: Longshore, tmp_path: Path) -> None:
-    written = write_catalog(service, CATALOG)
-    assert with_pool(service, lambda pool: export(pool, written, tmp_path / "whole", Csv)) == ROWS
+def test_a_file_that_lacks_a_row_is_not_published(by_hand: Longshore, tmp_path: Path) -> None:
+    written = write_catalog(by_hand, CATALOG)
+    assert with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "whole", Csv)) == ROWS
     assert [path.name for path in tmp_path.rglob("*.*")] == ["some.csv"]
 
     with pytest.raises(CountMismatchError, match=f"the source sent {ROWS} rows and "):
-        with_pool(service, lambda pool: export(pool, written, tmp_path / "short", Forgetful))
+        with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "short", Forgetful))
     assert [path for path in (tmp_path / "short").rglob("*") if path.is_file()] == []
 
 
@@ -81,8 +81,8 @@ async def taken(pool: Pool, message: Message) -> Job:
     return job
 
 
-def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(service: Longshore, tmp_path: Path) -> None:
-    written = write_catalog(service, CATALOG)
+def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, tmp_path: Path) -> None:
+    written = write_catalog(by_hand, CATALOG)
 
     async def run(pool: Pool) -> list[str]:
         async def action(_begun: Begun) -> Outcome:
@@ -94,7 +94,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(service: Longshore, 
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]
 
-    first, failed, last = with_pool(service, run)
+    first, failed, last = with_pool(by_hand, run)
     assert (first, last) == ("READY -> INPROGRESS", "INPROGRESS -> ERROR")
     assert failed.startswith(f"failed: CountMismatchError: the source sent {ROWS} rows and ")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -8,8 +8,7 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, assert_whole, messages, until
-from tests.faults.test_killed_workers import TAKEN_OVER
+from tests.faults.held import ROWS, TAKEN_OVER, Hold, assert_whole, messages, until
 from tests.service import Longshore, ended
 
 OUTDATED = "attempt outdated"
