@@ -7,9 +7,12 @@ import threading
 
 
 def pass_on(origin: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError), origin, target:
+    with contextlib.suppress(OSError):
         while data := origin.recv(1 << 16):
             target.sendall(data)
+    for end in (origin, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)  # close alone would not wake the other direction
 
 
 def main(port: int, path: str) -> None:
