@@ -31,9 +31,9 @@ PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
 # 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
 FINAL_CODES = ("57014",)
 
-# A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens to it waiting
-# for ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are
-# too long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
+# A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens waiting for
+# ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are too
+# long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
 SILENCE = 10
 UNANSWERED = {"TCP_KEEPIDLE": SILENCE, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
