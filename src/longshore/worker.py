@@ -126,7 +126,7 @@ def explain(error: Exception) -> str:
         return "the disk for results is full"
     if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
         return f"the source refused the query: {error}"
-    if is_passing(error):
+    if is_passing(error) and getattr(error, "filename", None) is None:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"

@@ -5,6 +5,7 @@ Promise 7 leans on `is_passing` (what may pass is tried again) and on `Listener`
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,14 +31,35 @@ PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
 # 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
 FINAL_CODES = ("57014",)
 
+# A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens waiting for
+# ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are too
+# long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
+SILENCE = 10
+UNANSWERED = {"TCP_KEEPIDLE": SILENCE, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
+    if isinstance(error, asyncpg.DataError):  # a value that fits no column: an InterfaceError too, but ours
+        return False
     # asyncpg speaks of a connection that was closed under it as an InterfaceError.
     return isinstance(error, (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError))
+
+
+class WatchedConnection(asyncpg.Connection):
+    """A connection that is lost, rather than silent, when its peer is gone."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
+        super().__init__(protocol, transport, *args)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in UNANSWERED.items():
+                if hasattr(socket, name):  # some are Linux's alone
+                    peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 @contextlib.asynccontextmanager
@@ -50,6 +72,7 @@ async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncI
         server_settings={**SESSION, "application_name": name, **session},
         timeout=10,
         command_timeout=None,
+        connection_class=WatchedConnection,
         reset=_leave_as_it_is,
     )
     try:

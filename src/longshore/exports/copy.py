@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
@@ -88,12 +89,16 @@ class Readers:
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[Connection]:
         async with self._pool.acquire() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
             try:
-                async with connection.transaction(isolation="repeatable_read", readonly=True):
-                    yield connection
+                await transaction.start()
+                yield connection
+                await transaction.commit()
             except BaseException:
-                # In the middle of a COPY the way back to a usable connection is to take all the rest of its rows.
-                connection.terminate()
+                # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
+                # error would stand in for the one that matters. One that the source has ended left the pool by itself.
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
                 raise
 
 

@@ -1,0 +1,124 @@
+"""A worker that is killed loses nothing, wherever its export stands (promises 1 to 3 and 7)."""
+
+import subprocess
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from tests.faults.conftest import Create
+from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, cut_off, files_of, messages, until
+from tests.service import Longshore, ended
+
+MESSAGE = "select from longshore.pgqueuer where dedupe_key like $1 || ':%'"
+SILENT = "select 1 from longshore.pgqueuer where heartbeat < now() - interval '1 second'"
+
+
+class Crew:
+    """One worker at a time; who is killed has an heir."""
+
+    def __init__(self, service: Longshore) -> None:
+        self._service = service
+        self._worker: subprocess.Popen[bytes] = service.start("worker")
+
+    def kill(self) -> None:
+        """Kill the worker without a warning."""
+        self._worker.kill()
+        self._worker.wait()
+
+    def replace(self) -> None:
+        """Start the heir as soon as it may take what the other one had."""
+        until(lambda: self._service.sql(SILENT), "the heartbeat to be overdue")
+        self._worker = self._service.start("worker")
+
+
+@pytest.fixture(scope="module")
+def crew(service: Longshore) -> Iterator[Crew]:
+    crew = Crew(service)
+    yield crew
+    crew.kill()
+
+
+ROW_NUMBERS = [1, ROWS // 8, ROWS // 3, ROWS // 2, 3 * ROWS // 4, ROWS]
+
+
+@pytest.mark.parametrize("row", ROW_NUMBERS)
+def test_a_worker_killed_before_any_row_is_replaced(
+    service: Longshore, client: httpx2.Client, create: Create, crew: Crew, row: int
+) -> None:
+    with Hold.row(service, row) as hold:
+        task = create()
+        hold.reached()
+        assert [name.partition(".")[2] for name in files_of(service, task)] == ["csv.part"]
+        crew.kill()
+    crew.replace()
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    assert_whole(service, client, found)
+
+
+def test_a_worker_killed_before_it_sees_the_source_is_replaced(
+    service: Longshore, client: httpx2.Client, create: Create, crew: Crew
+) -> None:
+    with Hold.source(service) as hold:
+        task = create()
+        hold.reached()
+        assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
+        crew.kill()
+    crew.replace()
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    assert_whole(service, client, found)
+
+
+def test_a_worker_killed_before_the_task_is_in_progress_leaves_no_trace(
+    service: Longshore, client: httpx2.Client, create: Create, crew: Crew
+) -> None:
+    with Hold(service.url, "lock table longshore.runs in access exclusive mode") as hold:
+        task = create()
+        waiters = hold.reached()
+        assert client.get(f"/tasks/{task}").json()["state"]["code"] == "READY"
+        crew.kill()
+        cut_off(service, waiters)
+    crew.replace()
+    found = ended(client, task)
+    assert messages(found) == UNDISTURBED
+    assert_whole(service, client, found)
+
+
+def test_a_file_whose_task_never_heard_of_it_is_made_again(
+    service: Longshore, client: httpx2.Client, create: Create, crew: Crew
+) -> None:
+    with Hold.row(service, ROWS) as last_row:
+        task = create()
+        last_row.reached()
+        with Hold.task(service, task) as state:
+            last_row.release()
+            waiters = state.reached()
+            assert len(files_of(service, task)) == 1
+            assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
+            assert client.get(f"/tasks/{task}/download_url").status_code == 409
+            crew.kill()
+            cut_off(service, waiters)
+    crew.replace()
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    assert_whole(service, client, found)
+
+
+def test_the_last_word_of_a_killed_worker_counts(
+    service: Longshore, client: httpx2.Client, create: Create, crew: Crew
+) -> None:
+    with Hold.row(service, ROWS) as last_row:
+        task = create()
+        last_row.reached()
+        with Hold.task(service, task) as state:
+            last_row.release()
+            state.reached()
+            crew.kill()
+    found = ended(client, task)
+    assert messages(found) == UNDISTURBED
+    crew.replace()
+    until(lambda: not service.sql(MESSAGE, str(task)), "the message to be ticked off")
+    assert client.get(f"/tasks/{task}").json() == found
+    assert_whole(service, client, found)

@@ -1,0 +1,100 @@
+"""Rows that do not add up are an error, and leave no file (promise 3)."""
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from pgqueuer.db import AsyncpgPoolDriver
+from pgqueuer.domain.models import Job
+from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.ports.repository import EntrypointExecutionParameter
+
+from longshore.database.connect import Pool
+from longshore.database.queue_schema import queries_over
+from longshore.exports import catalog
+from longshore.exports.columns import choices, columns_of
+from longshore.exports.copy import CountMismatchError, Readers, copy_rows
+from longshore.exports.formats.csv import Csv
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.plan import Source, plan
+from longshore.results.store import LocalStore
+from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.queue import ENTRYPOINT, Message, read_message
+from longshore.worker import Worker
+from tests.faults.attempts import created, with_pool
+from tests.faults.held import CATALOG, ROWS, write_catalog
+from tests.service import CHAIN, Longshore
+
+
+class Forgetful(Csv):
+    """A format that loses a record, as one would that takes a line feed for part of a value."""
+
+    def frame(self, block: bytes) -> bytes:
+        framed = super().frame(block)
+        _first, end, rest = framed.partition(b"\r\n")
+        if self.rows > ROWS // 2 and end:
+            self.rows -= 1
+            return rest
+        return framed
+
+
+async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) -> int:
+    """The real copy with a format of the test's own; gives the rows."""
+    index = catalog.load(str(catalog_file))["wallet-ledger"]
+    readers = Readers(pool, 1)
+    source = Source(index.rows, (CHAIN,))
+
+    async def report(_rows: int, _size: int, _expected: int | None) -> None:
+        pass
+
+    async with readers.snapshot() as (connection, _):
+        columns = await columns_of(connection, index, choices(None, index))
+        made = form(columns, dialect(CsvOptions()))
+        cut = await plan(connection, index, made.query(source.sql), source)
+        with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
+            copied = await copy_rows(readers, connection, cut, source, made, file, report)
+    return copied.rows
+
+
+def test_a_file_that_lacks_a_row_is_not_published(by_hand: Longshore, tmp_path: Path) -> None:
+    written = write_catalog(by_hand, CATALOG)
+    assert with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "whole", Csv)) == ROWS
+    assert [path.name for path in tmp_path.rglob("*.*")] == ["some.csv"]
+
+    with pytest.raises(CountMismatchError, match=f"the source sent {ROWS} rows and "):
+        with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "short", Forgetful))
+    assert [path for path in (tmp_path / "short").rglob("*") if path.is_file()] == []
+
+
+async def taken(pool: Pool, message: Message) -> Job:
+    """Take a message from the queue, as PgQueuer hands it to a worker."""
+    parameters = EntrypointExecutionParameter(concurrency_limit=0)
+    [job] = await queries_over(AsyncpgPoolDriver(pool)).dequeue(
+        batch_size=1,
+        entrypoints={QueueEntrypoint(ENTRYPOINT): parameters},
+        queue_manager_id=QueueManagerId(uuid4()),
+        global_concurrency_limit=None,
+        heartbeat_timeout=timedelta(seconds=30),
+    )
+    assert read_message(job.payload) == message
+    return job
+
+
+def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, tmp_path: Path) -> None:
+    written = write_catalog(by_hand, CATALOG)
+
+    async def run(pool: Pool) -> list[str]:
+        async def action(_begun: Begun) -> Outcome:
+            await export(pool, written, tmp_path, Forgetful)
+            raise AssertionError("the copy was believed")
+
+        message = await created(pool)
+        await Worker(pool, {"export": action}).handle(await taken(pool, message))
+        entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
+        return [row["msg"] for row in await pool.fetch(entries, message.task)]
+
+    first, failed, last = with_pool(by_hand, run)
+    assert (first, last) == ("READY -> INPROGRESS", "INPROGRESS -> ERROR")
+    assert failed.startswith(f"failed: CountMismatchError: the source sent {ROWS} rows and ")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

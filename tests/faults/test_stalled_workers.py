@@ -1,0 +1,69 @@
+"""A worker that stands still beyond its heartbeat and comes back has nothing to say any more (promise 2)."""
+
+import json
+import signal
+from collections.abc import Callable
+
+import httpx2
+import pytest
+
+from tests.faults.conftest import Create
+from tests.faults.held import ROWS, TAKEN_OVER, Hold, assert_whole, messages, until
+from tests.service import Longshore, ended
+
+OUTDATED = "attempt outdated"
+
+
+def said(service: Longshore, event: str, task: int) -> bool:
+    """Whether a worker has logged an event about a task."""
+    lines = service.log_file.read_text().splitlines()
+    return any(event in line and json.loads(line).get("task") == task for line in lines)
+
+
+@pytest.mark.parametrize("hold", [Hold.source, lambda service: Hold.row(service, ROWS // 2)], ids=["begun", "halfway"])
+def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(
+    service: Longshore, client: httpx2.Client, create: Create, hold: Callable[[Longshore], Hold]
+) -> None:
+    stalled = service.start("worker")
+    with hold(service) as held:
+        task = create()
+        held.reached()
+        stalled.send_signal(signal.SIGSTOP)
+    other = service.start("worker")
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    assert_whole(service, client, found)
+    runs = client.get(f"/tasks/{task}/runs").json()
+
+    stalled.send_signal(signal.SIGCONT)
+    until(lambda: said(service, OUTDATED, task), "the stalled worker to notice")
+    assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == found
+    assert client.get(f"/tasks/{task}/runs").json() == runs
+    assert_whole(service, client, found)
+    for worker in (stalled, other):
+        worker.terminate()
+        assert worker.wait(20) == 0
+    assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == found
+
+
+def test_a_worker_that_is_late_by_a_moment_does_not_publish(
+    service: Longshore, client: httpx2.Client, create: Create
+) -> None:
+    late = service.start("worker")
+    with Hold.row(service, ROWS) as last_row:
+        task = create()
+        last_row.reached()
+        with Hold.task(service, task) as state:
+            late.send_signal(signal.SIGSTOP)
+            other = service.start("worker")
+            state.reached(1)  # the other one takes the attempt away
+            late.send_signal(signal.SIGCONT)
+            last_row.release()
+            state.reached(2)  # the late one has its file and says so
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    until(lambda: said(service, OUTDATED, task), "the late worker to notice")
+    assert_whole(service, client, found)
+    for worker in (late, other):
+        worker.terminate()
+        assert worker.wait(20) == 0
