@@ -5,12 +5,13 @@ NULL matches no rule on that field but `is_empty`, negations included.
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 
-from longshore.exports.catalog import FieldType, Index, quoted_part
+from longshore.exports.catalog import FieldType, Index
 from longshore.exports.segment import (
     BOOLEAN,
     DATE,
@@ -35,6 +36,8 @@ class Condition(msgspec.Struct, frozen=True):
     sql: str
     values: tuple[Any, ...]
 
+
+LONGEST = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}  # days
 
 Bind = Callable[[Any, str], str]
 """Takes a value and its SQL type and gives the placeholder that stands for it."""
@@ -62,13 +65,30 @@ def _rule(rule: Rule, index: Index, began_at: datetime, bind: Bind) -> str:
     name, field = found
     if not rule.nested:
         return _matches(rule, index.expression(name), field.type, began_at, bind)
-    # A nested rule is met by a row that has at least one object that meets it.
-    inner = quoted_part(name)
-    test = _matches(rule, f"item.{inner}", field.type, began_at, bind)
+    # A nested rule is met by a row that has at least one object that meets it. What is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
-    objects = f"case when jsonb_typeof({array}) = 'array' then {array} end"
-    kind = CASTS[field.type]
-    return f"exists (select from jsonb_to_recordset({objects}) as item({inner} {kind}) where {test})"
+    objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
+    test = _matches(rule, _inner(bind(name, "text"), field.type), field.type, began_at, bind)
+    return f"exists (select from jsonb_array_elements({objects}) item where {test})"
+
+
+# How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
+# whose type PostgreSQL would have seen to, and one odd value must not end an export.
+NUMBER_TEXT = r"^-?\d+(\.\d+)?([eE][+-]?\d{1,3})?$"
+DATE_TEXT = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?$"
+
+
+def _inner(name: str, kind: FieldType) -> str:
+    """SQL of a field inside the object `item`, with its type; `name` is the placeholder of the field's name."""
+    text = f"(item ->> {name})"
+    match kind:
+        case FieldType.NUMBER:
+            return f"(case when {text} ~ '{NUMBER_TEXT}' then {text}::numeric end)"
+        case FieldType.BOOLEAN:
+            return f"(case {text} when 'true' then true when 'false' then false end)"
+        case FieldType.DATE:
+            return f"(case when {text} ~ '{DATE_TEXT}' then {text}::timestamptz end)"
+    return text
 
 
 def _matches(rule: Rule, column: str, kind: FieldType, began_at: datetime, bind: Bind) -> str:
@@ -137,9 +157,34 @@ def _date(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
 
 
 def _window(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
-    """A calendar window, whose ends lie where the zone's own clock says, summer time or not."""
+    start, end = (bind(edge, "timestamptz") for edge in window_edges(rule, began_at))
+    return f"{column} >= {start} and {column} < {end}"
+
+
+def window_edges(rule: Rule, began_at: datetime) -> tuple[datetime, datetime]:
+    """The beginning and the end of a rule's calendar window, in UTC: midnights by its zone's own clock.
+
+    Where a midnight comes twice, as summer time ends, it is the first one, with which the day begins there; where it is
+    left out, it is the moment that the clock is put forward.
+    """
     unit, back = WINDOWS[str(rule.window)]
-    zone = bind(rule.timezone or "UTC", "text")
-    length = "interval '3 months'" if unit == "quarter" else f"interval '1 {unit}'"
-    start = f"date_trunc('{unit}', {bind(began_at, 'timestamptz')} at time zone {zone}) - {back} * {length}"
-    return f"{column} >= ({start}) at time zone {zone} and {column} < ({start} + {length}) at time zone {zone}"
+    zone = ZoneInfo(rule.timezone or "UTC")
+    first = _first_day(began_at.astimezone(zone).date(), unit)
+    for _ in range(back):
+        first = _first_day(first - timedelta(days=1), unit)
+    after = _first_day(first + timedelta(days=LONGEST[unit]), unit)
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in (first, after))
+    return start.astimezone(UTC), end.astimezone(UTC)
+
+
+def _first_day(day: date, unit: str) -> date:
+    match unit:
+        case "week":
+            return day - timedelta(days=day.weekday())
+        case "month":
+            return day.replace(day=1)
+        case "quarter":
+            return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
+        case "year":
+            return day.replace(month=1, day=1)
+    return day

@@ -3,6 +3,7 @@
 What a segment that passed here becomes in SQL is for `conditions` to say.
 """
 
+import functools
 import re
 import zoneinfo
 from datetime import UTC, date, datetime
@@ -203,9 +204,15 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, faults: list[Fault]) -
             faults.append(Fault(f"lies before {low}", pointer(at, high)))
 
 
+@functools.cache
+def _zones() -> frozenset[str]:
+    # Listing them walks a folder tree. "localtime" is whatever the machine is set to, "Factory" is no place.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
 def is_zone(name: str) -> bool:
     """Whether this is a time zone of the IANA database, by its canonical spelling."""
-    return name in zoneinfo.available_timezones()
+    return name in _zones()
 
 
 def read_list(operand: Any, kind: FieldType) -> list[Any]:
