@@ -20,6 +20,7 @@ from pgqueuer.domain.models import Job
 from longshore.database import migrate
 from longshore.database.connect import Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
@@ -124,6 +125,8 @@ def explain(error: Exception) -> str:
     """What went wrong, in words for the task's log."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
+    if isinstance(error, LongshoreError):
+        return str(error)
     if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
         return f"the source refused the query: {error}"
     if is_passing(error):
@@ -144,7 +147,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 3, name="longshore worker"))
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
+            open_pool(
+                source_url, size=settings.worker_tasks + extra, name="longshore export", lazy=False, **EXPORT_SESSION
+            )
         )
         readers = Readers(source, extra)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))

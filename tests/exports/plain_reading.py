@@ -125,7 +125,8 @@ def calendar_place(day: date, unit: str) -> int:
 
 
 def ago(rule: dict[str, Any]) -> datetime:
-    factor, amount = rule["time_factor"], rule["time_amount"]
+    factor: str = rule["time_factor"]
+    amount: int = rule["time_amount"]
     if factor in UNITS:
         return BEGAN - amount * UNITS[factor]
     months = BEGAN.year * 12 + BEGAN.month - 1 - amount * (12 if factor == "year" else 1)
@@ -134,8 +135,7 @@ def ago(rule: dict[str, Any]) -> datetime:
 
 
 def moment(text: str) -> datetime:
-    found: datetime = datetime.fromisoformat(text if "T" in text else f"{text}T00:00:00+00:00")
-    return found.astimezone(UTC)
+    return datetime.fromisoformat(text if "T" in text else f"{text}T00:00:00+00:00").astimezone(UTC)
 
 
 def read(operand: Any, kind: str) -> Any:

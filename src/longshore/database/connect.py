@@ -41,11 +41,14 @@ def is_passing(error: BaseException) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
-    """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving."""
+async def open_pool(url: str, *, size: int, name: str, lazy: bool = False, **session: str) -> AsyncIterator[Pool]:
+    """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving.
+
+    `lazy`: make no connection before one is asked for, so that the database may be away when this begins.
+    """
     pool = await asyncpg.create_pool(
         url,
-        min_size=min(size, 1),
+        min_size=0 if lazy else min(size, 1),
         max_size=size,
         server_settings={**SESSION, "application_name": name, **session},
         timeout=10,
@@ -58,6 +61,17 @@ async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncI
             await asyncio.wait_for(pool.close(), 5)
         except Exception:
             pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
+    """One connection that can only read and calls itself `name` in pg_stat_activity."""
+    settings = {**SESSION, "application_name": name, "default_transaction_read_only": "on"}
+    connection = await asyncpg.connect(url, server_settings=settings, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 class Listener:

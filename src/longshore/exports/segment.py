@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.faults import Fault, pointer, suggestion
 
 MOST_RULES = 100
@@ -119,6 +119,14 @@ def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
     if outer is None or name not in outer.fields:
         return None
     return name, outer.fields[name]
+
+
+def check(segment: Segment, catalog: Catalog, at: str) -> list[Fault]:
+    """What is wrong with a segment by itself, whatever task will use it; `at` is its JSON pointer."""
+    if segment.index in catalog:
+        return check_rules(segment, catalog[segment.index], at)
+    hint = suggestion(segment.index, catalog) or f"; expected one of {', '.join(catalog)}"
+    return [Fault(f"{segment.index!r} is not known{hint}", pointer(at, "index"))]
 
 
 def check_rules(segment: Segment, index: Index, at: str) -> list[Fault]:
