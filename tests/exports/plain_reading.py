@@ -54,8 +54,11 @@ def inner_value(value: Any, kind: str) -> Any:
         case "date":
             if not text.startswith("2026"):
                 return None
-            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            try:
+                at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+            except ValueError:
+                return None
+            return at if at.tzinfo else at.replace(tzinfo=UTC)
     return text
 
 

@@ -106,6 +106,8 @@ ITEMS: list[Any] = [
         {"sku": 12, "price": "no", "gift": 1, "sent": "no"},
         {"price": 99999999.9999, "gift": False, "sent": "2026-04-01"},
     ],
+    [{"sent": sent} for sent in ("2026-02-30", "2026-04-01T25:00:00Z", "0000-01-01", "2026-04-01T22:00:00Z\n")],
+    [{"sent": "2026-02-30"}, {"price": "1e9999"}, {"price": "NaN"}, {"gift": "yes"}],
     [{"sku": "100%", "Full name": "ZOË zoë"}, {"sku": "日本", "price": 3, "sent": "2026-03-29T03:00:00+02:00"}],
 ]
 

@@ -131,6 +131,9 @@ def one(operator: str, name: str, kind: str, **more: Any) -> dict[str, Any]:
 @example(one("is_one_of", "amount", "number", value=[Decimal("0.10"), Decimal("1E+2")]))
 @example(one("is_in_window", "at", "date", window="yesterday"))
 @example(one("is", "price", "number", value=Decimal("1.5"), nested=True, nesting_path="items"))
+@example(one("is_not_empty", "sent", "date", nested=True, nesting_path="items"))
+@example(one("is_date", "sent", "date", value="2026-04-01", nested=True, nesting_path="items"))
+@example(one("is_not_empty", "price", "number", nested=True, nesting_path="items"))
 def test_a_segment_takes_what_a_plain_reading_of_its_rules_takes(table: Table, segment: dict[str, Any]) -> None:
     for rule in segment["rules"]:
         for low, high in (("min", "max"), ("start_date", "end_date")):

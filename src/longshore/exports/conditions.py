@@ -75,7 +75,9 @@ def _rule(rule: Rule, index: Index, began_at: datetime, bind: Bind) -> str:
 # How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
 # whose type PostgreSQL would have seen to, and one odd value must not end an export.
 NUMBER_TEXT = r"^-?\d+(\.\d+)?([eE][+-]?\d{1,3})?$"
-DATE_TEXT = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?$"
+DATE_TEXT = (
+    r"^(?!0000)\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)?)?$"
+)
 
 
 def _inner(name: str, kind: FieldType) -> str:
@@ -87,7 +89,9 @@ def _inner(name: str, kind: FieldType) -> str:
         case FieldType.BOOLEAN:
             return f"(case {text} when 'true' then true when 'false' then false end)"
         case FieldType.DATE:
-            return f"(case when {text} ~ '{DATE_TEXT}' then {text}::timestamptz end)"
+            # The pattern lets a 30 February pass; read as JSON, it is no date rather than an error.
+            day = f"""jsonb_path_exists(to_jsonb(left({text}, 10)), '$.datetime("YYYY-MM-DD")', '{{}}', true)"""
+            return f"(case when {text} ~ '{DATE_TEXT}' and {day} then {text}::timestamptz end)"
     return text
 
 
