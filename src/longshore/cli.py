@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, NoReturn
 from uuid import UUID
 
@@ -135,6 +136,17 @@ def demo(
 
     interrupt_on_sigterm()
     run_demo(load(), rows)
+
+
+@app.command(epilog="Example: longshore verify Wallet_Export-12345.csv")
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Result files, each with its manifest beside it.")],
+) -> None:
+    """Check result files against their manifests; of several runs of a task, also that none is missing between."""
+    from longshore.exports.verify import verify as check
+
+    for manifest in check(files):
+        typer.echo(f"{manifest.file}: run {manifest.run}, {manifest.rows:,} rows, SHA-256 {manifest.sha256}: good")
 
 
 @app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")

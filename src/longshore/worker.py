@@ -147,9 +147,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 3, name="longshore worker"))
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(
-                source_url, size=settings.worker_tasks + extra, name="longshore export", lazy=False, **EXPORT_SESSION
-            )
+            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
         )
         readers = Readers(source, extra)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))

@@ -167,6 +167,8 @@ def test_an_export_takes_the_rows_of_the_stored_segment_that_it_names(client: ht
     id = stored(client)["id"]
     by_id, content = exported(client, export_body(segment_id=id.upper()))
     assert by_id["trigger"] == {"once": "2026-05-26T12:00:00Z", "segment_id": id}
+    manifest = client.get(f"/tasks/{by_id['id']}/runs/1/manifest").json()
+    assert manifest["segment"]["rules"][0]["value"] == "manual"
     _, given = exported(client, export_body(segment=MANUAL))
     assert content == given
     assert 100 < content.count(b"\r\n") < 2000

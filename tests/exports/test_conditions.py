@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import pytest
 
 from longshore.exports.catalog import quoted
-from longshore.exports.conditions import window_edges
+from longshore.exports.conditions import bounds
 from longshore.exports.segment import Rule
 
 
 def edges(window: str, timezone: str, began_at: datetime) -> tuple[str, str]:
     rule = Rule(field_name="at", field_type="date", operator="is_in_window", window=window, timezone=timezone)
-    start, end = window_edges(rule, began_at)
+    start, end = bounds(rule, began_at)
+    assert start is not None
     return f"{start:%Y-%m-%dT%H:%M}", f"{end:%Y-%m-%dT%H:%M}"
 
 

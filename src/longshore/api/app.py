@@ -34,6 +34,7 @@ def build(chosen: Settings) -> Litestar:
             segments.preview_segment,
             indexes.list_indexes,
             indexes.get_index,
+            tasks.get_manifest,
             results.get_download_url,
             results.download,
             health.get_health,

@@ -70,6 +70,7 @@ KINDS = {
         404, "No such segment", "This chain has no stored segment of that id. Another chain's segments look the same."
     ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
+    "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
     "task-not-done": ProblemKind(

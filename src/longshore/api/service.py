@@ -8,7 +8,7 @@ from litestar import Litestar
 
 from longshore.access.tokens import Doorkeeper
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_pool
+from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
@@ -42,7 +42,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         open_pool(settings.database_url, size=POOL_SIZE, name="longshore api") as pool,
-        open_pool(source_url, size=SOURCE_SIZE, name="longshore preview", lazy=True, **only_read) as source,
+        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await migrate.check(pool)
         async with Watch(pool, settings.database_url) as watch:

@@ -11,9 +11,10 @@ from longshore.api.access import SECURITY, AnyRequest, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.exports import stored_segments
+from longshore.exports.manifest import Manifest
 from longshore.tasks import lifecycle, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
@@ -122,6 +123,23 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     service, caller = admitted(request)
     runs, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
     return Response(runs, headers=next_page(request, more, limit, offset))
+
+
+@get(
+    "/tasks/{id:str}/runs/{run:str}/manifest",
+    opt={"level": Level.READ},
+    security=SECURITY,
+    responses=problems(400, 404),
+)
+async def get_manifest(
+    request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
+) -> Response[Manifest]:
+    """What the result of a run is, byte for byte as the next run's manifest names it: hashes, counts, fields, rules."""
+    service, caller = admitted(request)
+    text = await read.manifest(service.pool, caller.chain, task_id(id), run)
+    if text is None:
+        raise ProblemError("run-not-found", f"Task {id} has no run {run} that left a result.")
+    return Response(text.encode(), media_type="application/json")  # type: ignore[arg-type]  # a Manifest, encoded already
 
 
 def task_id(number: int) -> TaskId:

@@ -60,8 +60,8 @@ select
     case when kind = 'manual' then 70 + member_of_staff end,
     case when kind = 'manual' then (array['Till 1', 'Till 2', 'Service desk', 'Head office', 'Store manager', 'Web shop'])
         [member_of_staff + 1] end,
-    case when kind = 'manual' then (array[
-        'Goodwill after complaint', 'Missed at the till', '', 'Corrected twice, see "case 118"',
-        E'Asked by phone\nand confirmed by letter', 'Gift card, 10,00'])[cents % 6 + 1] end
+    case when n % 20000 = 77 then E'Asked by phone\nand confirmed by letter'
+        when kind = 'manual' then (array['Goodwill after complaint', 'Missed at the till', '',
+        'Corrected twice, see "case 118"', 'Gift card, 10,00'])[cents % 5 + 1] end
 from entries
 order by n

@@ -5,11 +5,13 @@ NULL matches no rule on that field but `is_empty`, negations included.
 """
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+from dateutil.relativedelta import relativedelta
 
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.segment import (
@@ -29,6 +31,9 @@ from longshore.exports.segment import (
 
 CASTS = {DATE: "timestamptz", KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
 
+# Operators that mean other times at another moment.
+MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window"})
+
 
 class Condition(msgspec.Struct, frozen=True):
     """A condition in SQL, and the values of its parameters."""
@@ -36,8 +41,6 @@ class Condition(msgspec.Struct, frozen=True):
     sql: str
     values: tuple[Any, ...]
 
-
-LONGEST = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}  # days
 
 Bind = Callable[[Any, str], str]
 """Takes a value and its SQL type and gives the placeholder that stands for it."""
@@ -147,48 +150,49 @@ def _date(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
         case "is_before_date":
             return f"{column} < {bind(read(rule.end_date, DATE), 'timestamptz')}"
         case "is_between_date":
-            start, end = (bind(read(day, DATE), "timestamptz") for day in (rule.start_date, rule.end_date))
-            return f"{column} >= {start} and {column} <= {end}"
-        case "is_in_window":
-            return _window(rule, column, began_at, bind)
-    unit = {"minute": "mins"}.get(str(rule.time_factor), f"{rule.time_factor}s")
-    began = bind(began_at, "timestamptz")
-    limit = f"{began} - make_interval({unit} => {bind(rule.time_amount, 'int')})"
-    if rule.operator == "relative_more_than":
-        return f"{column} < {limit}"
-    # The upper end makes two runs fit together: what came after this one began is the next one's.
-    return f"{column} >= {limit} and {column} < {began}"
+            first, last = (bind(read(day, DATE), "timestamptz") for day in (rule.start_date, rule.end_date))
+            return f"{column} >= {first} and {column} <= {last}"
+    start, end = bounds(rule, began_at)
+    parts = [f"{column} >= {bind(start, 'timestamptz')}"] if start else []
+    return " and ".join([*parts, f"{column} < {bind(end, 'timestamptz')}"])
 
 
-def _window(rule: Rule, column: str, began_at: datetime, bind: Bind) -> str:
-    start, end = (bind(edge, "timestamptz") for edge in window_edges(rule, began_at))
-    return f"{column} >= {start} and {column} < {end}"
+def resolved(segment: Segment, began_at: datetime) -> dict[str, Any]:
+    """A segment for the record: rules that depend on the moment with the times they meant, `from` until before `to`."""
+    found: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
+    for rule, shown in zip(segment.rules, found["rules"], strict=True):
+        if rule.operator in MOVING:
+            shown["from"], shown["to"] = bounds(rule, began_at)
+    return found
 
 
-def window_edges(rule: Rule, began_at: datetime) -> tuple[datetime, datetime]:
-    """The beginning and the end of a rule's calendar window, in UTC: midnights by its zone's own clock.
+def bounds(rule: Rule, began_at: datetime) -> tuple[datetime | None, datetime]:
+    """The times, in UTC, that a rule meant when the run began: from the first up to, but without, the second.
 
-    Where a midnight comes twice, as summer time ends, it is the first one, with which the day begins there; where it is
-    left out, it is the moment that the clock is put forward.
+    A window ends where its zone's own clock says, summer time or not. The upper end of `relative_less_than` makes two
+    runs fit together: what came after this one began is the next one's.
     """
+    if rule.operator == "is_in_window":
+        return _window(rule, began_at)
+    length = {f"{rule.time_factor}s": rule.time_amount or 0}
+    ago = began_at - relativedelta(**length)  # type: ignore[arg-type]  # its stubs cannot see which names these are
+    return (None, ago) if rule.operator == "relative_more_than" else (ago, began_at)
+
+
+def _window(rule: Rule, began_at: datetime) -> tuple[datetime, datetime]:
     unit, back = WINDOWS[str(rule.window)]
     zone = ZoneInfo(rule.timezone or "UTC")
-    first = _first_day(began_at.astimezone(zone).date(), unit)
-    for _ in range(back):
-        first = _first_day(first - timedelta(days=1), unit)
-    after = _first_day(first + timedelta(days=LONGEST[unit]), unit)
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=zone) for day in (first, after))
-    return start.astimezone(UTC), end.astimezone(UTC)
+    day = began_at.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    present, length = {
+        "day": (day, relativedelta(days=1)),
+        "week": (day - timedelta(days=day.weekday()), relativedelta(weeks=1)),
+        "month": (day.replace(day=1), relativedelta(months=1)),
+        "quarter": (day.replace(day=1, month=day.month - (day.month - 1) % 3), relativedelta(months=3)),
+        "year": (day.replace(day=1, month=1), relativedelta(years=1)),
+    }[unit]
+    start = present - back * length
+    return _instant(start, zone), _instant(start + length, zone)
 
 
-def _first_day(day: date, unit: str) -> date:
-    match unit:
-        case "week":
-            return day - timedelta(days=day.weekday())
-        case "month":
-            return day.replace(day=1)
-        case "quarter":
-            return day.replace(month=(day.month - 1) // 3 * 3 + 1, day=1)
-        case "year":
-            return day.replace(month=1, day=1)
-    return day
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -1,8 +1,8 @@
 """Rows out: several connections copy the shards of one snapshot, one file takes them in order (promises 4 and 6).
 
 The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
-the cores have work. A shard that is ahead of its turn waits in memory, LOOKAHEAD blocks of it at most: then its
-connection is held up, so memory does not grow with the export.
+the cores have work. Shards that are ahead of their turn wait in memory, as many as there are connections and LOOKAHEAD
+blocks of each at most: then the connections are held up, so memory does not grow with the export.
 """
 
 import asyncio
@@ -116,8 +116,7 @@ class _Writer:
         for data in self._form.end():
             self._put(data)
 
-    def publish(self) -> bytes:
-        self._file.publish()
+    def digest(self) -> bytes:
         return self._hash.digest()
 
     def _put(self, data: bytes) -> None:
@@ -129,7 +128,7 @@ class _Writer:
 async def copy_rows(
     readers: Readers, connection: Connection, plan: Plan, source: Source, form: Format, file: ResultFile, report: Report
 ) -> Copied:
-    """Copy the rows of a plan into a file and publish it.
+    """Copy the rows of a plan into a file, which is left for the caller to publish.
 
     `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. Raises what
     PostgreSQL and the file raise, and CountMismatchError.
@@ -148,8 +147,7 @@ async def copy_rows(
                 await asyncio.wait({copying})
         if sent != form.rows:
             raise CountMismatchError(sent, form.rows)
-        sha256 = await asyncio.get_running_loop().run_in_executor(thread, writer.publish)
-    return Copied(sent, form.rows, writer.size, sha256)
+    return Copied(sent, form.rows, writer.size, writer.digest())
 
 
 async def _copy(
@@ -164,11 +162,16 @@ async def _copy(
     loop = asyncio.get_running_loop()
     queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.shards]
     turns = iter(range(len(plan.shards)))
+    free = asyncio.Semaphore(len(connections) + 1)  # shards that may be read but not written
     sent = 0
 
     async def read(connection: Connection) -> None:
         nonlocal sent
-        for number in turns:
+        while True:
+            await free.acquire()
+            number = next(turns, None)
+            if number is None:
+                return
             rows = await _read_shard(connection, form, plan.shards[number], source, queues[number])
             sent += rows  # not in one line: the sum would be taken before the wait
 
@@ -178,6 +181,7 @@ async def _copy(
             while (chunks := await queue.get()) is not None:
                 await writing
                 writing = loop.run_in_executor(thread, writer.write, chunks)
+            free.release()
         await writing
         await loop.run_in_executor(thread, writer.end)
 

@@ -1,5 +1,8 @@
 """The action `export`: what a request may ask for, and how a run of it goes."""
 
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 
@@ -7,13 +10,14 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
-from longshore.exports import formats, stored_segments
+from longshore.exports import conditions, formats, stored_segments
 from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog, Index, fingerprint
-from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
-from longshore.exports.copy import Readers, copy_rows
-from longshore.exports.formats import FORMATS, NEVER, Compression
+from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
+from longshore.exports.copy import Copied, Readers, copy_rows
+from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
+from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import plan, source_of
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
@@ -23,6 +27,10 @@ from longshore.tasks.lifecycle import Begun, Outcome
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
+"""
+
+PREVIOUS = """
+select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
 """
 
 
@@ -60,7 +68,8 @@ def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]
         if value not in known:
             hint = suggestion(value, known) or f"; expected one of {', '.join(known)}"
             faults.append(Fault(f"{value!r} is not known{hint}", pointer(at, key)))
-    if target.export_format in NEVER and target.compression:
+    form = FORMATS.get(target.export_format)
+    if form and form.compression == "refused" and target.compression:
         faults.append(Fault(f"{target.export_format} is compressed already", pointer(at, "compression")))
     if target.csv is not None:
         if target.export_format != "csv":
@@ -144,6 +153,8 @@ class Exporter:
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
                 copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
+                manifest = await self._manifest(begun, target, segment, columns, name, copied, snapshot_at)
+                await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
             location=location,
@@ -152,7 +163,36 @@ class Exporter:
             size=copied.size,
             sha256=copied.sha256,
             snapshot_at=snapshot_at,
+            manifest=manifest.decode(),
         )
+
+    async def _manifest(
+        self,
+        begun: Begun,
+        target: ExportTarget,
+        segment: Segment | None,
+        columns: Sequence[Column],
+        name: str,
+        copied: Copied,
+        snapshot_at: datetime,
+    ) -> bytes:
+        previous = await self._state.fetchval(PREVIOUS, begun.message.task)
+        return Manifest(
+            file=name,
+            size=copied.size,
+            sha256=copied.sha256.hex(),
+            rows=copied.rows,
+            chain=begun.chain,
+            task=begun.message.task,
+            run=begun.run,
+            index=target.export_index,
+            format=target.export_format,
+            fields=[ManifestField(column.name, column.field.type) for column in columns],
+            schema=fingerprint((column.name, column.field) for column in columns),
+            segment=segment and conditions.resolved(segment, begun.run_began_at),
+            snapshot=snapshot_at,
+            previous=previous and hash_of(previous.encode()),
+        ).encoded()
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:

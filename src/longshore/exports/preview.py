@@ -15,7 +15,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of, named
-from longshore.exports.conditions import window_edges
+from longshore.exports.conditions import bounds
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.plan import Source, explain, nodes, source_of
@@ -164,7 +164,7 @@ def _of_summer_time(segment: Segment, began_at: datetime) -> list[Notice]:
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
             zone = ZoneInfo(rule.timezone or "UTC")
-            start, end = (edge.astimezone(zone) for edge in window_edges(rule, began_at))
+            start, end = (edge.astimezone(zone) for edge in bounds(rule, began_at) if edge)
             before, after = start.utcoffset(), end.utcoffset()
             if before is not None and after is not None and before != after:
                 minutes = abs(after - before).total_seconds() / 60

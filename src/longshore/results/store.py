@@ -25,8 +25,7 @@ class ResultFile:
         self._path = path
         self._part = path.with_name(path.name + PART)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        self._file = os.fdopen(os.open(self._part, flags, 0o600), "wb", buffering=0)
+        self._file = os.fdopen(_create(self._part), "wb", buffering=0)
         self._published = False
 
     def write(self, data: bytes) -> None:
@@ -35,10 +34,14 @@ class ResultFile:
         while view:
             view = view[self._file.write(view) :]
 
-    def publish(self) -> None:
-        """Make the file safe on disk and give it its final name."""
+    def publish(self, suffix: str, beside: bytes) -> None:
+        """Make the file safe on disk and give it its final name, with `beside` next to it in a file of that suffix."""
         os.fsync(self._file.fileno())
         self._file.close()
+        with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
+            file.write(beside)
+            file.flush()
+            os.fsync(file.fileno())
         self._part.rename(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
         try:
@@ -55,7 +58,11 @@ class ResultFile:
     ) -> None:
         self._file.close()
         if not self._published:
-            self._part.unlink(missing_ok=True)
+            shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 class LocalStore:

@@ -93,7 +93,7 @@ task as (
 run as (
     update longshore.runs r
     set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
-        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8
+        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10
     from before
     where r.task_id = before.id and r.run = before.run
 ),
@@ -213,6 +213,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Bytes of the file."""
     sha256: bytes
     snapshot_at: datetime
+    manifest: str
+    """What the result is, as it stands beside the file."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -286,6 +288,7 @@ async def finish(pool: Pool, message: Message, outcome: Outcome) -> None:
         outcome.sha256,
         outcome.snapshot_at,
         outcome.total,
+        outcome.manifest,
     )
     if done is None:
         raise StaleAttemptError(message)

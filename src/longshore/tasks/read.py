@@ -70,6 +70,13 @@ order by r.run desc
 limit $3 offset $4
 """
 
+MANIFEST = """
+select r.manifest
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
 
 class TaskNotFoundError(Exception):
     """There is no such task in this chain, which is also what another chain's task looks like."""
@@ -159,6 +166,15 @@ async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int
         if row["run"] is not None
     ]
     return found, len(rows) > limit
+
+
+async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> str | None:
+    """The manifest of a run, or None where it left none. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(MANIFEST, task, chain, run)
+    if row is None:
+        raise TaskNotFoundError
+    text: str | None = row["manifest"]
+    return text
 
 
 def _task(row: asyncpg.Record) -> Task:

@@ -1,49 +1,61 @@
 """The formats: how rows become bytes. A new one is a file here and a line in FORMATS."""
 
+import importlib
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from longshore.exports.columns import Column
 from longshore.exports.formats.compression import CODECS, Compressed, Compression
-from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import Format
-from longshore.exports.formats.json import Json, JsonLines
-from longshore.exports.formats.parquet import Parquet
-from longshore.exports.formats.xlsx import Xlsx
 
-FORMATS: dict[str, type[Csv | JsonLines]] = {
-    "csv": Csv,
-    "json": Json,
-    "jsonl": JsonLines,
-    "parquet": Parquet,
-    "xlsx": Xlsx,
+
+class Kind(msgspec.Struct, frozen=True):
+    """What is known of a format before its file is imported; Arrow alone would take every process 60 MB."""
+
+    module: str
+    name: str
+    media_type: str
+    extension: str
+    compression: str = "around"
+    """Whether a compression goes `around` the file, `inside`, or is `refused` as the format has its own."""
+
+
+FORMATS = {
+    "csv": Kind("csv", "Csv", "text/csv; charset=utf-8", "csv"),
+    "json": Kind("json", "Json", "application/json", "json"),
+    "jsonl": Kind("json", "JsonLines", "application/x-ndjson", "jsonl"),
+    "parquet": Kind("parquet", "Parquet", "application/vnd.apache.parquet", "parquet", "inside"),
+    "xlsx": Kind(
+        "xlsx", "Xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx", "refused"
+    ),
 }
-
-# Formats that compress themselves; a compression asked for is used inside (Parquet), or refused (xlsx is a zip).
-INSIDE: dict[str, Callable[[Sequence[Column], Dialect, Compression], Format]] = {"parquet": Parquet}
-NEVER = frozenset({"xlsx"})
 
 
 def make(name: str, columns: Sequence[Column], dialect: Dialect, compression: Compression | None) -> Format:
     """A format by its name, compressed if that was asked for."""
+    kind = FORMATS[name]
+    build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)
     if compression is None:
-        return FORMATS[name](columns, dialect)
-    if name in INSIDE:
-        return INSIDE[name](columns, dialect, compression)
-    return Compressed(FORMATS[name](columns, dialect), compression)
+        return build(columns, dialect)
+    if kind.compression == "inside":
+        return build(columns, dialect, compression)
+    return Compressed(build(columns, dialect), compression)
 
 
 def extension(name: str, compression: Compression | None) -> str:
     """How the names of such files end."""
-    outside = compression is not None and name not in INSIDE
-    return FORMATS[name].extension + (f".{CODECS[compression][0]}" if outside and compression else "")
+    kind = FORMATS[name]
+    around = compression is not None and kind.compression == "around"
+    return f"{kind.extension}.{CODECS[compression].extension}" if compression and around else kind.extension
 
 
 def media_type(file_name: str) -> str:
     """The media type of a result, by its name."""
-    ending = file_name.rpartition(".")[2]
-    known = {form.extension: form.media_type for form in FORMATS.values()}
-    return known.get(ending) or next(kind for suffix, kind, _ in CODECS.values() if suffix == ending)
+    types = {kind.extension: kind.media_type for kind in FORMATS.values()}
+    types |= {codec.extension: codec.media_type for codec in CODECS.values()}
+    return types[file_name.rpartition(".")[2]]
 
 
-__all__ = ["FORMATS", "NEVER", "Compression", "Format", "extension", "make", "media_type"]
+__all__ = ["FORMATS", "Compression", "Format", "extension", "make", "media_type"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
+import msgspec
 import zstandard
 from isal import isal_zlib
 
@@ -21,10 +22,19 @@ class Compressor(Protocol):
 
 GZIP = 31  # as zlib counts: 15 bits of window, and 16 for gzip's header
 
+
+class Codec(msgspec.Struct, frozen=True):
+    """A way to compress."""
+
+    extension: str
+    media_type: str
+    start: Callable[[], Compressor]
+
+
 # ISA-L's deflate is several times as fast as zlib's, for files a few percent larger; any gunzip reads them.
-CODECS: dict[str, tuple[str, str, Callable[[], Compressor]]] = {
-    "gzip": ("gz", "application/gzip", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
-    "zstd": ("zst", "application/zstd", lambda: zstandard.ZstdCompressor(level=3).compressobj()),
+CODECS = {
+    "gzip": Codec("gz", "application/gzip", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
+    "zstd": Codec("zst", "application/zstd", lambda: zstandard.ZstdCompressor(level=3).compressobj()),
 }
 
 
@@ -32,10 +42,8 @@ class Compressed:
     """A format whose file is compressed."""
 
     def __init__(self, inner: Format, compression: Compression) -> None:
-        suffix, self.media_type, codec = CODECS[compression]
-        self.extension = f"{inner.extension}.{suffix}"
         self._inner = inner
-        self._codec = codec()
+        self._codec = CODECS[compression].start()
 
     @property
     def rows(self) -> int:

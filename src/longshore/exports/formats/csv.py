@@ -22,9 +22,6 @@ FIGURE = r"^[0-9][0-9A-Za-z.,:/ +\-]*$"
 class Csv:
     """Comma-separated values, in any dialect."""
 
-    extension = "csv"
-    media_type = "text/csv; charset=utf-8"
-
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         self.rows = 0
         self._columns = columns
@@ -52,15 +49,14 @@ class Csv:
         pieces = structure.split(b'"')
         ends = sum(map(len, pieces[self._inside :: 2]))
         self.rows += ends
+        all_ends = ends == len(structure) - len(pieces) + 1
         line_end = self._dialect.line_end
         if line_end == b"\n":
             framed = block
-        elif ends == len(structure) - len(pieces) + 1:
+        elif all_ends:
             framed = block.replace(b"\n", line_end)
         else:
-            parts = block.split(b'"')
-            parts[self._inside :: 2] = [part.replace(b"\n", line_end) for part in parts[self._inside :: 2]]
-            framed = b'"'.join(parts)
+            framed = line_end.join(_records(block, pieces, self._inside))
         self._inside ^= len(pieces) % 2 == 0
         return framed
 
@@ -86,3 +82,15 @@ class Csv:
         if self._dialect.quote_all or any(char in name for char in special):
             return '"' + name.replace('"', '""') + '"'
         return name
+
+
+def _records(block: bytes, pieces: list[bytes], inside: bool) -> list[bytes]:
+    """A block cut at those line feeds that end records. `pieces`: its line feeds, cut at its quotes."""
+    lines = block.split(b"\n")
+    seen = sum(map(len, pieces))
+    for number in range(len(pieces) - 1, -1, -1):
+        seen -= len(pieces[number])
+        if pieces[number] and number % 2 != inside:
+            end = seen + len(pieces[number]) + 1
+            lines[seen:end] = [b"\n".join(lines[seen:end])]
+    return lines

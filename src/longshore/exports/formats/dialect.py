@@ -48,7 +48,7 @@ PROFILES: dict[str, Dialect] = {
     "excel-eu": Dialect(delimiter=";", bom=True, escape_formulas=True, words_as_formulas=True, decimal_comma=True),
     "postgres": Dialect(line_end=b"\n"),
     "bigquery": Dialect(line_end=b"\n", null="\\N"),
-    "snowflake": Dialect(line_end=b"\n", null="\\N"),
+    "snowflake": Dialect(line_end=b"\n"),
 }
 
 SETTABLE = ("delimiter", "header", "bom", "null", "quote_all", "escape_formulas")

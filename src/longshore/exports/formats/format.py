@@ -7,9 +7,6 @@ from typing import Any, Protocol
 class Format(Protocol):
     """Frames one file. The rows are counted in the bytes that go through, whatever PostgreSQL says."""
 
-    extension: str
-    media_type: str
-
     @property
     def rows(self) -> int:
         """Rows that went through `frame`."""

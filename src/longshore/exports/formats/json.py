@@ -14,9 +14,6 @@ from longshore.exports.formats.dialect import Dialect
 class JsonLines:
     """An object on each line."""
 
-    extension = "jsonl"
-    media_type = "application/x-ndjson"
-
     def __init__(self, columns: Sequence[Column], _dialect: Dialect) -> None:
         self.rows = 0
         self._columns = columns
@@ -41,9 +38,6 @@ class JsonLines:
 
 class Json(JsonLines):
     """An array of objects."""
-
-    extension = "json"
-    media_type = "application/json"
 
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         super().__init__(columns, dialect)

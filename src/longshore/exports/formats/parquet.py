@@ -41,9 +41,6 @@ ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 class Parquet(Csv):
     """Apache Parquet, in row groups of GROUP_ROWS."""
 
-    extension = "parquet"
-    media_type = "application/vnd.apache.parquet"
-
     def __init__(self, columns: Sequence[Column], _dialect: Dialect, codec: str = "snappy") -> None:
         super().__init__(columns, Dialect(header=False, line_end=b"\n"))
         self._schema = pa.schema([pa.field(column.name, arrow_type(column)) for column in columns])

@@ -35,9 +35,6 @@ class XlsxLimitError(LongshoreError):
 class Xlsx(JsonLines):
     """A workbook of one sheet, written to a temporary file row by row."""
 
-    extension = "xlsx"
-    media_type = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-
     def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
         super().__init__(columns, dialect)
         self._folder = tempfile.TemporaryDirectory(prefix="longshore-")

@@ -1,0 +1,56 @@
+"""`python -m benchmarks [export] [poll]`: run the cases, print their table, write it as JSON.
+
+The exit code is 0 when a target is missed, too: the table is the answer.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rich.console import Console
+
+from benchmarks import export, poll, table
+from benchmarks.options import Options
+from benchmarks.table import Case
+
+CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
+    "export": export.run,
+    "poll": poll.run,
+}
+
+
+def main() -> None:
+    """Run the cases that are named, or all."""
+    names, options = _arguments()
+    out = Console(stderr=True, highlight=False)
+    began = datetime.now(UTC)
+    cases: list[Case] = []
+    for name in names:
+        cases += CASES[name](options, lambda line, name=name: out.print(f"{name}: {line}", markup=False))  # type: ignore[misc]
+    table.show(cases)
+    print(f"written to {table.save(cases, began)}")
+
+
+def _arguments() -> tuple[list[str], Options]:
+    usual = Options()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Longshore beside its peers.")
+    parser.add_argument("names", nargs="*", metavar="case", help=f"{' or '.join(CASES)}; all when none is named")
+    parser.add_argument("--rows", type=int, default=usual.rows, help="ledger entries to export (default %(default)s)")
+    parser.add_argument("--tasks", type=int, default=usual.tasks, help="tasks to poll (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=usual.rounds, help="rounds of each side (default %(default)s)")
+    parser.add_argument("--seconds", type=int, default=usual.seconds, help="a round of polls (default %(default)s)")
+    given = parser.parse_args()
+    for name in given.names:
+        if name not in CASES:
+            parser.error(f"there is no case {name!r}; expected {' or '.join(CASES)}")
+    names = given.names or list(CASES)
+    if "poll" in names and shutil.which("wrk") is None:
+        parser.error("the case poll needs wrk; install it with: apt-get install -y wrk")
+    if given.rows < 1000 or min(given.tasks, given.rounds, given.seconds) < 1:
+        parser.error("--rows must be at least 1000, the others at least 1")
+    return names, Options(given.rows, given.tasks, given.rounds, given.seconds)
+
+
+if __name__ == "__main__":
+    main()

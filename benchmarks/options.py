@@ -1,0 +1,16 @@
+"""What a run of the benchmarks can be told."""
+
+import msgspec
+
+
+class Options(msgspec.Struct, frozen=True):
+    """Sizes and rounds. The targets are for the defaults; anything smaller is a quick look."""
+
+    rows: int = 2_000_000
+    """Ledger entries of the large export; the small one has a tenth."""
+    tasks: int = 100_000
+    """Tasks in the table that is polled."""
+    rounds: int = 8
+    """Rounds of each side."""
+    seconds: int = 4
+    """Length of a round of polls. Many short rounds find a quiet moment for each side where few long ones do not."""

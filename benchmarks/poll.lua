@@ -1,0 +1,23 @@
+-- Polls tasks 1 to N in random order; ends with one line of JSON. Arguments: N and the token.
+-- wrk gives each thread its own Lua state; `init` gets what follows `--` on the command line.
+
+local tasks, headers
+
+function init(args)
+  tasks = tonumber(args[1])
+  headers = { ["Authorization"] = "Bearer " .. args[2] }
+  math.randomseed(os.time())
+end
+
+function request()
+  return wrk.format("GET", "/tasks/" .. math.random(tasks), headers)
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format(
+    '{"requests": %d, "microseconds": %d, "failed": %d, "p50": %d, "p99": %d}\n',
+    summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end

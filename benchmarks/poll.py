@@ -1,0 +1,147 @@
+"""Polls: how many `GET /tasks/{id}` a second one API process answers, beside a plain FastAPI service (`peer.py`).
+
+Both run at once on the same database, one process each, and take turns at being polled: 32 connections, random tasks.
+Both write a line for each request to a log file, as they do by themselves.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import msgspec
+from tests.service import CHAIN, READY_TIMEOUT, Longshore, database_in, free_port
+
+from benchmarks.options import Options
+from benchmarks.table import Case
+from longshore.access.tokens import Level
+
+CONNECTIONS = 32
+LEAST_RATE = 1.3  # of the peer's
+HERE = Path(__file__).parent
+
+
+class Polled(msgspec.Struct, frozen=True):
+    """What wrk counted in a round."""
+
+    requests: int
+    microseconds: int
+    failed: int
+    p50: int
+    p99: int
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return self.requests / self.microseconds * 1e6
+
+
+def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
+    """Fill a database of its own with tasks and poll both services."""
+    with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder:
+        data = Path(folder)
+        with database_in(data) as url:
+            tell(f"writing {options.tasks:,} tasks")
+            asyncio.run(_fill(url, options.tasks))
+            longshore = Longshore(data, url)
+            try:
+                longshore.start_api(api_processes="1")
+                with _peer(longshore) as peer_address:
+                    return [_rates(longshore, peer_address, options, tell)]
+            finally:
+                longshore.stop()
+
+
+def _rates(longshore: Longshore, peer_address: str, options: Options, tell: Callable[[str], None]) -> Case:
+    token = longshore.token(Level.READ)
+    _see_that_both_answer_alike(longshore.address, peer_address, token, options.tasks)
+    for address in (longshore.address, peer_address):  # warms caches and prepared statements, not counted
+        _poll(address, token, options.tasks, 2)
+    ours, peer = [], []
+    for number in range(1, options.rounds + 1):
+        ours.append(_poll(longshore.address, token, options.tasks, options.seconds))
+        peer.append(_poll(peer_address, token, options.tasks, options.seconds))
+        tell(f"round {number}: ours {ours[-1].rate:,.0f}/s, FastAPI {peer[-1].rate:,.0f}/s")
+    best, best_peer = (max(rounds, key=lambda polled: polled.rate) for rounds in (ours, peer))
+    ratio = best.rate / best_peer.rate
+    return Case(
+        name=f"GET /tasks/{{id}}, {CONNECTIONS} connections, {options.tasks:,} tasks",
+        peer_name="FastAPI + Uvicorn + asyncpg, same statement",
+        unit="requests/s",
+        chosen=f"best of {options.rounds}",
+        ours=best.rate,
+        peer=best_peer.rate,
+        ratio=ratio,
+        target=f"at least {LEAST_RATE}",
+        met=ratio >= LEAST_RATE,
+        ours_rounds=[polled.rate for polled in ours],
+        peer_rounds=[polled.rate for polled in peer],
+        notes={"ours p50 ms": best.p50 / 1e3, "ours p99 ms": best.p99 / 1e3}
+        | {"peer p50 ms": best_peer.p50 / 1e3, "peer p99 ms": best_peer.p99 / 1e3},
+    )
+
+
+def _poll(address: str, token: str, tasks: int, seconds: int) -> Polled:
+    """A round of polls. Raises AssertionError unless every answer was a good one."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "poll.lua"), address]
+    done = subprocess.run([*command, "--", str(tasks), token], check=True, capture_output=True, text=True)
+    polled = msgspec.json.decode(done.stdout.splitlines()[-1], type=Polled)
+    assert polled.requests, done.stdout
+    assert not polled.failed, done.stdout
+    return polled
+
+
+def _see_that_both_answer_alike(address: str, peer_address: str, token: str, tasks: int) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    for id in [1, tasks, *random.sample(range(1, tasks + 1), min(tasks, 20))]:
+        ours, peer = (httpx2.get(f"{base}/tasks/{id}", headers=headers) for base in (address, peer_address))
+        assert ours.status_code == peer.status_code == 200, (ours.text, peer.text)
+        assert ours.json() == peer.json(), (ours.text, peer.text)
+        assert ours.json()["id"] == id
+    for base in (address, peer_address):
+        assert httpx2.get(f"{base}/tasks/1").status_code == 401
+        assert httpx2.get(f"{base}/tasks/{tasks + 1}", headers=headers).status_code == 404
+
+
+async def _fill(url: str, tasks: int) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute((HERE / "poll.sql").read_text(), CHAIN, tasks, timeout=None)
+        await connection.execute("vacuum analyze")
+    finally:
+        await connection.close()
+
+
+@contextlib.contextmanager
+def _peer(longshore: Longshore) -> Iterator[str]:
+    """The peer as a process of its own; its address."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    environment = {**os.environ, "LONGSHORE_DATABASE_URL": longshore.url}
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.peer:app", "--port", str(port)]
+    with (longshore.data / "peer.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+    try:
+        _wait_until_it_answers(process, f"{address}/tasks/1")
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_it_answers(process: subprocess.Popen[bytes], address: str) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx2.TransportError):
+            httpx2.get(address)
+            return
+        time.sleep(0.05)
+    raise AssertionError("the peer did not start")

@@ -1,0 +1,56 @@
+"""The export engine without HTTP and worker: rows of a real table through the real copy into a real file."""
+
+import tempfile
+from pathlib import Path
+
+from longshore.database.connect import open_pool
+from longshore.exports import formats
+from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.columns import choices, columns_of
+from longshore.exports.copy import SESSION, Copied, Readers, copy_rows
+from longshore.exports.formats import Compression
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.plan import Plan, Source, plan
+from longshore.results.store import LocalStore
+from longshore.tasks.model import ChainId, TaskId
+
+CHAIN = 1764
+
+
+async def export(
+    url: str,
+    index: Index,
+    name: str,
+    csv: CsvOptions | None = None,
+    compression: Compression | None = None,
+    connections: int = 2,
+) -> tuple[bytes, Copied, Plan]:
+    """Export an index; give the file's bytes, what was copied, and how it was cut."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalStore(Path(folder))
+        location = store.location(ChainId(CHAIN), TaskId(1), 1, "result")
+        async with open_pool(url, size=connections, name="test", **SESSION) as pool:
+            readers = Readers(pool, connections - 1)
+            source = Source(index.rows, (CHAIN,))
+            async with readers.snapshot() as (connection, _):
+                columns = await columns_of(connection, index, choices(None, index))
+                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression)
+                cut = await plan(connection, index, form.query(source.sql), source)
+                with store.create(location) as file:
+                    copied = await copy_rows(readers, connection, cut, source, form, file, ignore)
+                    file.publish(".json", b"{}")
+        path = store.open_path(location)
+        assert path is not None
+        return path.read_bytes(), copied, cut
+
+
+async def ignore(_rows: int, _size: int, _expected: int | None) -> None:
+    """Somebody who does not care how far it is."""
+
+
+def index_over(relation: str, **types: FieldType | Field) -> Index:
+    """An index over a relation with the columns `chain_id`, `at` and these."""
+    fields = {
+        name: Field(type=kind, description="") if isinstance(kind, FieldType) else kind for name, kind in types.items()
+    }
+    return Index(description="", relation=relation, chain="chain_id", time="at", prefix="Test", fields=fields)
