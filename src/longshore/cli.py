@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 token_app = typer.Typer(help="Access tokens: what other systems identify themselves with.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
+catalog_app = typer.Typer(help="The catalog: what can be exported.", no_args_is_help=True)
+app.add_typer(catalog_app, name="catalog")
 
 
 class LevelName(StrEnum):
@@ -210,3 +212,43 @@ def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")]) ->
         if not asyncio.run(run(url)):
             _quit(f"there is no good token {id}")
     typer.echo(f"revoked {id}")
+
+
+@catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")
+def catalog_check() -> None:
+    """Test the catalog against the live source; exit with 1 when something is wrong, with 0 for warnings alone."""
+    from longshore.database.connect import connected_to_read
+    from longshore.exports import catalog
+    from longshore.exports.catalog_check import check
+    from longshore.serve import database
+
+    settings = _load()
+    known = catalog.load(settings.catalog)
+
+    async def run(url: str) -> bool:
+        async with connected_to_read(url, "longshore catalog check") as connection:
+            findings = await check(connection, known)
+        for finding in findings:
+            typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
+        fields = sum(len(index.fields) for index in known.values())
+        wrong = sum(not finding.warning for finding in findings)
+        told = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
+        typer.echo(told, err=True)
+        return wrong == 0
+
+    if settings.source_url:
+        good = asyncio.run(run(settings.source_url))
+    else:
+        with database(settings) as url:
+            good = asyncio.run(run(url))
+    if not good:
+        raise typer.Exit(1)
+
+
+@catalog_app.command("docs", epilog="Example: longshore catalog docs > docs/indexes.md")
+def catalog_docs() -> None:
+    """Print a page in Markdown that lists the indexes with their fields."""
+    from longshore.exports import catalog
+    from longshore.exports.catalog_page import page
+
+    typer.echo(page(catalog.load(_load().catalog)), nl=False)

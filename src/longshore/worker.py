@@ -20,6 +20,7 @@ from pgqueuer.domain.models import Job
 from longshore.database import migrate
 from longshore.database.connect import Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
@@ -124,6 +125,8 @@ def explain(error: Exception) -> str:
     """What went wrong, in words for the task's log."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
+    if isinstance(error, LongshoreError):
+        return str(error)
     if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
         return f"the source refused the query: {error}"
     if is_passing(error) and getattr(error, "filename", None) is None:

@@ -4,10 +4,12 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, health, results, tasks
+from longshore.api import documentation, health, indexes, results, segments, tasks
 from longshore.api.access import guard
+from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
 from longshore.api.requests import with_request_id
+from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
 from longshore.settings import Settings
 
@@ -24,6 +26,14 @@ def build(chosen: Settings) -> Litestar:
             tasks.execute_task,
             tasks.get_progress,
             tasks.list_runs,
+            segments.create_segment,
+            segments.list_segments,
+            segments.get_segment,
+            segments.replace_segment,
+            segments.delete_segment,
+            segments.preview_segment,
+            indexes.list_indexes,
+            indexes.get_index,
             tasks.get_manifest,
             results.get_download_url,
             results.download,
@@ -37,7 +47,7 @@ def build(chosen: Settings) -> Litestar:
         guards=[guard],
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config(),
+        openapi_config=documentation.config([NewTaskBody, SegmentBody, PreviewBody]),
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )

@@ -1,5 +1,6 @@
 """The OpenAPI document: what Litestar cannot see in the handlers by itself, and the page that shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,6 @@ from litestar.static_files import create_static_files_router
 
 from longshore import __version__
 from longshore.api.access import AnyRequest
-from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import MEDIA_TYPE, Problem
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
@@ -47,7 +47,7 @@ WHAT = {
     400: "The request cannot be used; `errors` names every fault.",
     401: "No valid credential.",
     403: "The credential is good, but not for this.",
-    404: "No such task in this chain.",
+    404: "There is no such thing in this chain.",
     409: "Not in this state of the task.",
     410: "The result is gone.",
     413: "The body is too large.",
@@ -69,26 +69,33 @@ def answers(kind: Any, statuses: dict[int, str]) -> dict[int, ResponseSpec]:
     return {status: ResponseSpec(kind, generate_examples=False, description=what) for status, what in statuses.items()}
 
 
-@dataclass
-class CreateTask(Operation):
-    """`POST /tasks` reads its body itself, so that it can name all faults at once; here is what it takes."""
+def taking(body: type[msgspec.Struct]) -> type[Operation]:
+    """The operation of an endpoint that reads its body itself, so that it can name all faults at once."""
 
-    def __post_init__(self) -> None:
-        schema = Reference("#/components/schemas/NewTaskBody")
-        self.request_body = RequestBody(content={"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+    @dataclass
+    class Taking(Operation):
+        def __post_init__(self) -> None:
+            schema = Reference(f"#/components/schemas/{body.__name__}")
+            self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+
+    return Taking
 
 
 class DocumentPlugin(JsonRenderPlugin):
     """Serves the document, with the schemas of the bodies that endpoints read themselves."""
 
+    def __init__(self, bodies: Sequence[type[msgspec.Struct]]) -> None:
+        super().__init__(path="/", media_type=MediaType.JSON)
+        self._bodies = bodies
+
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        _, schemas = msgspec.json.schema_components([NewTaskBody], ref_template="#/components/schemas/{name}")
+        _, schemas = msgspec.json.schema_components(self._bodies, ref_template="#/components/schemas/{name}")
         openapi_schema["components"]["schemas"].update(schemas)
         return super().render(request, openapi_schema)
 
 
-def config() -> OpenAPIConfig:
-    """The document at /openapi.json."""
+def config(bodies: Sequence[type[msgspec.Struct]]) -> OpenAPIConfig:
+    """The document at /openapi.json. `bodies`: what endpoints read themselves, see `taking`."""
     return OpenAPIConfig(
         title="Longshore",
         version=__version__,
@@ -107,7 +114,7 @@ def config() -> OpenAPIConfig:
                 )
             }
         ),
-        render_plugins=[DocumentPlugin(path="/", media_type=MediaType.JSON)],
+        render_plugins=[DocumentPlugin(bodies)],
     )
 
 

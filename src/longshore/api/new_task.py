@@ -1,7 +1,7 @@
 """The body of `POST /tasks`: read, checked with every fault it has, and brought into the shape that is stored."""
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,9 +14,12 @@ from longshore.faults import Fault, FaultyError, check
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId
 
-BODY = msgspec.json.Decoder(float_hook=Decimal)
 STORED = msgspec.json.Encoder(decimal_format="number")
 LARGEST = 2**63 - 1
+
+
+IndexOf = Callable[[str], Awaitable[str | None]]
+"""Takes the id of a stored segment and gives its export index, or None where the chain has no such segment."""
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -24,6 +27,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     once: datetime
     segment: Segment | None = None
+    segment_id: str | None = None
+    """A stored segment instead of one given here."""
 
 
 class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,23 +41,21 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug: str = ""
 
 
-def read_new_task(body: bytes, catalog: Catalog) -> NewTask:
+async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf) -> NewTask:
     """The task that a body asks for. Raises FaultyError with everything that is wrong with it."""
-    try:
-        value = BODY.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FaultyError([Fault(f"expected JSON: {error}", "")]) from None
     faults: list[Fault] = []
     new = check(NewTaskBody, value, "", faults)
     if isinstance(value, dict):
         # The parts are looked at one by one, so that a fault in one does not hide those in another.
         _check_parts(value, catalog, faults)
+        faults += await _check_segment_id(value, index_of)
     if faults or new is None:
         raise FaultyError(faults)
     trigger = msgspec.structs.replace(
         new.trigger,
         once=new.trigger.once.astimezone(UTC).replace(microsecond=0),
         segment=new.trigger.segment and segment.normalised(new.trigger.segment),
+        segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
     return NewTask(
         chain=ChainId(new.chain),
@@ -80,6 +83,22 @@ def _check_parts(value: dict[str, Any], catalog: Catalog, faults: list[Fault]) -
         faults += _check_once(trigger.once)
         if trigger.segment is not None and target is not None and isinstance(chain, int):
             faults += export.check_segment(trigger.segment, target, chain, catalog, "/trigger/segment")
+
+
+async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Fault]:
+    trigger = check(Trigger, value.get("trigger"), "/trigger", [])
+    if trigger is None or trigger.segment_id is None:
+        return []
+    at = "/trigger/segment_id"
+    if trigger.segment is not None:
+        return [Fault("expected either `segment` or `segment_id`, got both", at)]
+    index = await index_of(trigger.segment_id)
+    if index is None:
+        return [Fault("this chain has no stored segment of that id", at)]
+    target = check(ExportTarget, value.get("target"), "/target", [])
+    if target is not None and target.export_index != index:
+        return [Fault(f"the segment is for the index {index!r}, the target's is {target.export_index!r}", at)]
+    return []
 
 
 def _check_once(once: datetime) -> list[Fault]:

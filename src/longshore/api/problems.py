@@ -15,6 +15,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from longshore.access.tokens import ForbiddenError, UnauthorizedError
 from longshore.api.access import unknown_parameters
 from longshore.database.connect import is_passing
+from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.lifecycle import AlreadyRunningError
@@ -65,6 +66,10 @@ KINDS = {
     "task-not-found": ProblemKind(
         404, "No such task", "This chain has no task of that number. Another chain's tasks look the same from here."
     ),
+    "segment-not-found": ProblemKind(
+        404, "No such segment", "This chain has no stored segment of that id. Another chain's segments look the same."
+    ),
+    "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
@@ -114,6 +119,8 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
         case TaskNotFoundError():
             kind, detail = "task-not-found", KINDS["task-not-found"].about
+        case SegmentNotFoundError():
+            kind, detail = "segment-not-found", KINDS["segment-not-found"].about
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case BadSignatureError():

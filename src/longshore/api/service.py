@@ -8,15 +8,17 @@ from litestar import Litestar
 
 from longshore.access.tokens import Doorkeeper
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_pool
+from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
+from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import LocalStore
 from longshore.settings import Settings
 from longshore.tasks.watch import Watch
 
 POOL_SIZE = 10  # connections of one API process
+SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
 
 
 class Service(msgspec.Struct, frozen=True):
@@ -24,6 +26,8 @@ class Service(msgspec.Struct, frozen=True):
 
     settings: Settings
     pool: Pool
+    source: Pool
+    """Only reads, where the data to export lives."""
     doorkeeper: Doorkeeper
     watch: Watch
     catalog: Catalog
@@ -34,12 +38,18 @@ class Service(msgspec.Struct, frozen=True):
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open everything. Raises SchemaError when the database is not at this version."""
-    async with open_pool(settings.database_url, size=POOL_SIZE, name="longshore api") as pool:
+    source_url = settings.source_url or settings.database_url
+    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
+    async with (
+        open_pool(settings.database_url, size=POOL_SIZE, name="longshore api") as pool,
+        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
+    ):
         await migrate.check(pool)
         async with Watch(pool, settings.database_url) as watch:
             yield Service(
                 settings=settings,
                 pool=pool,
+                source=source,
                 doorkeeper=Doorkeeper(pool),
                 watch=watch,
                 catalog=catalog.load(settings.catalog),

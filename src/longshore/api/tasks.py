@@ -1,41 +1,40 @@
 """The resource `tasks`: create, read, list, execute, progress, runs."""
 
+from functools import partial
 from typing import Annotated
-from urllib.parse import urlencode
 
 from litestar import Response, get, post
 from litestar.params import Parameter
 
 from longshore.access.tokens import Level
 from longshore.api.access import SECURITY, AnyRequest, admitted
-from longshore.api.documentation import CreateTask, answers, problems
-from longshore.api.new_task import read_new_task
+from longshore.api.bodies import read_json
+from longshore.api.documentation import answers, problems, taking
+from longshore.api.new_task import NewTaskBody, read_new_task
+from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
+from longshore.exports import stored_segments
 from longshore.exports.manifest import Manifest
 from longshore.tasks import lifecycle, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
-FAR = 2**31 - 1
 
 Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
-Offset = Annotated[int, Parameter(ge=0, le=FAR, description="How many to skip.")]
-Limit = Annotated[int, Parameter(ge=1, le=100, description="How many to give at most.")]
 
 
 @post(
     "/tasks",
     opt={"level": Level.WRITE},
     security=SECURITY,
-    operation_class=CreateTask,
+    operation_class=taking(NewTaskBody),
     responses=problems(400, 413, 415),
 )
 async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
-    if request.content_type[0] != "application/json":
-        raise ProblemError("not-json", f"Expected the content type application/json, got {request.content_type[0]!r}.")
-    new = read_new_task(body, service.catalog)
+    index_of = partial(stored_segments.index_of, service.pool, caller.chain)
+    new = await read_new_task(read_json(request, body), service.catalog, index_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     async with service.pool.acquire() as connection, connection.transaction():
@@ -78,7 +77,7 @@ async def list_tasks(
     """The chain's tasks, newest first, each with its ten newest log entries at most."""
     service, caller = admitted(request)
     tasks, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
-    return Response(tasks, headers=_next_page(request, more, limit, offset))
+    return Response(tasks, headers=next_page(request, more, limit, offset))
 
 
 @post(
@@ -123,7 +122,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     """The runs of a task, newest first, with what each left behind."""
     service, caller = admitted(request)
     runs, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
-    return Response(runs, headers=_next_page(request, more, limit, offset))
+    return Response(runs, headers=next_page(request, more, limit, offset))
 
 
 @get(
@@ -153,12 +152,3 @@ def task_id(number: int) -> TaskId:
 def preferences(header: str) -> set[str]:
     """The preferences that a `Prefer` header names (RFC 7240), without their values."""
     return {part.split(";")[0].split("=")[0].strip().lower() for part in header.split(",")}
-
-
-def _next_page(request: AnyRequest, more: bool, limit: int, offset: int) -> dict[str, str]:
-    """A `Link` header to the page behind this one (RFC 8288), where there is one."""
-    if not more:
-        return {}
-    query = [(key, value) for key, value in request.query_params.multi_items() if key not in ("limit", "offset")]
-    address = f"{request.url.path}?{urlencode([*query, ('limit', limit), ('offset', offset + limit)])}"
-    return {"Link": f'<{address}>; rel="next"'}

@@ -65,10 +65,23 @@ class WatchedConnection(asyncpg.Connection):
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
     """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving."""
+    async with _pool(url, min(size, 1), size, name, session) as pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
+    """As `open_pool`, but connects when it is asked to, so that the database may be away when this begins."""
+    async with _pool(url, 0, size, name, session) as pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def _pool(url: str, least: int, most: int, name: str, session: dict[str, str]) -> AsyncIterator[Pool]:
     pool = await asyncpg.create_pool(
         url,
-        min_size=min(size, 1),
-        max_size=size,
+        min_size=least,
+        max_size=most,
         server_settings={**SESSION, "application_name": name, **session},
         timeout=10,
         command_timeout=None,
@@ -82,6 +95,17 @@ async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncI
             await asyncio.wait_for(pool.close(), 5)
         except Exception:
             pool.terminate()
+
+
+@contextlib.asynccontextmanager
+async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
+    """One connection that can only read and calls itself `name` in pg_stat_activity."""
+    settings = {**SESSION, "application_name": name, "default_transaction_read_only": "on"}
+    connection = await asyncpg.connect(url, server_settings=settings, timeout=10)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:

@@ -116,5 +116,14 @@ def quoted(identifier: str) -> str:
 
 
 def quoted_part(part: str) -> str:
-    """One identifier, whatever characters it has, quoted for SQL."""
-    return '"' + part.replace('"', '""') + '"'
+    """One identifier, whatever characters it has, quoted for SQL.
+
+    asyncpg's copy_from_query puts the parameters' values where the query's text has $1, $2 and so on, even inside a
+    quoted identifier; so no dollar sign is left in one. See
+    https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS for U&"…".
+    """
+    doubled = part.replace('"', '""')
+    if "$" not in part:
+        return f'"{doubled}"'
+    escaped = doubled.replace("\\", "\\\\").replace("$", "\\0024")
+    return f'U&"{escaped}"'

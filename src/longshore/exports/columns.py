@@ -9,6 +9,9 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Field, FieldType, Index, quoted, quoted_part
+from longshore.faults import Fault, pointer, suggestion
+
+MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
 TYPMODS = "select attname, atttypmod from pg_catalog.pg_attribute where attrelid = $1::text::regclass and attnum > 0"
 
@@ -77,6 +80,24 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
     if fields is None:
         return [(name, name) for name in index.fields]
     return [(field, field) if isinstance(field, str) else (field.name, field.as_ or field.name) for field in fields]
+
+
+def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Fault]:
+    """What is wrong with a choice of fields; `at` is its JSON pointer."""
+    faults = []
+    if not chosen:
+        faults.append(Fault("expected at least one field", at))
+    seen: set[str] = set()
+    for number, (name, shown) in enumerate(chosen):
+        where = pointer(at, number)
+        if name not in index.fields:
+            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields)}", where))
+        if not 0 < len(shown) <= MOST_NAME or "\x00" in shown:
+            faults.append(Fault(f"expected a name of 1 to {MOST_NAME} characters", where))
+        if shown in seen:
+            faults.append(Fault(f"{shown!r} is the name of another column", where))
+        seen.add(shown)
+    return faults
 
 
 async def columns_of(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]]) -> list[Column]:

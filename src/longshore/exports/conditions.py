@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from dateutil.relativedelta import relativedelta
 
-from longshore.exports.catalog import FieldType, Index, quoted_part
+from longshore.exports.catalog import FieldType, Index
 from longshore.exports.segment import (
     BOOLEAN,
     DATE,
@@ -68,13 +68,34 @@ def _rule(rule: Rule, index: Index, began_at: datetime, bind: Bind) -> str:
     name, field = found
     if not rule.nested:
         return _matches(rule, index.expression(name), field.type, began_at, bind)
-    # A nested rule is met by a row that has at least one object that meets it.
-    inner = quoted_part(name)
-    test = _matches(rule, f"item.{inner}", field.type, began_at, bind)
+    # A nested rule is met by a row that has at least one object that meets it. What is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
-    objects = f"case when jsonb_typeof({array}) = 'array' then {array} end"
-    kind = CASTS[field.type]
-    return f"exists (select from jsonb_to_recordset({objects}) as item({inner} {kind}) where {test})"
+    objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
+    test = _matches(rule, _inner(bind(name, "text"), field.type), field.type, began_at, bind)
+    return f"exists (select from jsonb_array_elements({objects}) item where {test})"
+
+
+# How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
+# whose type PostgreSQL would have seen to, and one odd value must not end an export.
+NUMBER_TEXT = r"^-?\d+(\.\d+)?([eE][+-]?\d{1,3})?$"
+DATE_TEXT = (
+    r"^(?!0000)\d{4}-\d\d-\d\d([T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)?)?$"
+)
+
+
+def _inner(name: str, kind: FieldType) -> str:
+    """SQL of a field inside the object `item`, with its type; `name` is the placeholder of the field's name."""
+    text = f"(item ->> {name})"
+    match kind:
+        case FieldType.NUMBER:
+            return f"(case when {text} ~ '{NUMBER_TEXT}' then {text}::numeric end)"
+        case FieldType.BOOLEAN:
+            return f"(case {text} when 'true' then true when 'false' then false end)"
+        case FieldType.DATE:
+            # The pattern lets a 30 February pass; read as JSON, it is no date rather than an error.
+            day = f"""jsonb_path_exists(to_jsonb(left({text}, 10)), '$.datetime("YYYY-MM-DD")', '{{}}', true)"""
+            return f"(case when {text} ~ '{DATE_TEXT}' and {day} then {text}::timestamptz end)"
+    return text
 
 
 def _matches(rule: Rule, column: str, kind: FieldType, began_at: datetime, bind: Bind) -> str:

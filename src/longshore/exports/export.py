@@ -9,15 +9,16 @@ from typing import Literal
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.exports import conditions, formats
+from longshore.errors import LongshoreError
+from longshore.exports import conditions, formats, stored_segments
 from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog, Index, fingerprint
-from longshore.exports.columns import Column, FieldChoice, choices, columns_of
+from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
 from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
-from longshore.exports.plan import Source, plan
+from longshore.exports.plan import plan, source_of
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
 from longshore.results.store import LocalStore
@@ -51,9 +52,8 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part of a stored trigger that an export reads."""
 
     segment: Segment | None = None
+    segment_id: str | None = None
 
-
-MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
@@ -81,21 +81,8 @@ def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]
 
 
 def _check_fields(target: ExportTarget, index: Index, at: str) -> list[Fault]:
-    faults = []
     chosen = choices(target.fields, index)
-    fields_at = pointer(at, "fields")
-    if not chosen:
-        faults.append(Fault("expected at least one field", fields_at))
-    seen: set[str] = set()
-    for number, (name, shown) in enumerate(chosen):
-        where = pointer(fields_at, number)
-        if name not in index.fields:
-            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields)}", where))
-        if not 0 < len(shown) <= MOST_NAME or "\x00" in shown:
-            faults.append(Fault(f"expected a name of 1 to {MOST_NAME} characters", where))
-        if shown in seen:
-            faults.append(Fault(f"{shown!r} is the name of another column", where))
-        seen.add(shown)
+    faults = check_fields(chosen, index, pointer(at, "fields"))
     if target.schema is not None and not faults:
         current = fingerprint((shown, index.fields[name]) for name, shown in chosen)
         if current != target.schema:
@@ -124,6 +111,10 @@ class SchemaChangedError(Exception):
     """The fields are not those that the client pinned."""
 
 
+class SegmentUnfitError(LongshoreError):
+    """The segment was good when it was taken in, and the catalog has changed since."""
+
+
 class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
@@ -140,7 +131,11 @@ class Exporter:
         index = self._catalog[target.export_index]
         chosen = choices(target.fields, index)
         _refuse_changed(target, index, chosen)
-        source = _source(index, trigger.segment, begun)
+        segment = trigger.segment
+        if trigger.segment_id is not None:
+            segment = await stored_segments.settled(self._state, begun, trigger.segment_id)
+        _refuse_unfit(segment, target, begun.chain, self._catalog)
+        source = source_of(index, begun.chain, segment, begun.run_began_at)
 
         message = begun.message
         kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
@@ -158,7 +153,7 @@ class Exporter:
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
                 copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
-                manifest = await self._manifest(begun, target, trigger.segment, columns, name, copied, snapshot_at)
+                manifest = await self._manifest(begun, target, segment, columns, name, copied, snapshot_at)
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
@@ -211,9 +206,9 @@ def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, 
         raise SchemaChangedError(f"the fields have changed: their fingerprint is {current}, expected {target.schema}")
 
 
-def _source(index: Index, segment: Segment | None, begun: Begun) -> Source:
-    # The chain is bound here and nowhere else: whatever a request says, its rows are those of its task's chain.
-    if segment is None:
-        return Source(index.rows, (begun.chain,))
-    condition = conditions.condition(segment, index, begun.run_began_at, first=2)
-    return Source(f"{index.rows} and ({condition.sql})", (begun.chain, *condition.values))
+def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
+    faults = [] if segment is None else check_segment(segment, target, chain, catalog, "")
+    if faults:
+        raise SegmentUnfitError(
+            f"the segment does not fit the catalog any more: {faults[0].pointer} {faults[0].detail}"
+        )

@@ -6,6 +6,7 @@ file.
 """
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,8 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index, quoted
+from longshore.exports.conditions import condition
+from longshore.exports.segment import Segment
 
 BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
 ROWS = 50_000  # expected in a shard that is a range of time
@@ -33,6 +36,15 @@ class Source(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
+def source_of(index: Index, chain: int, segment: Segment | None, began_at: datetime) -> Source:
+    """The rows of a chain that a segment takes; its relative rules count back from `began_at`."""
+    # The chain is bound here and nowhere else: whatever a request says, its rows are those of its own chain.
+    if segment is None:
+        return Source(index.rows, (chain,))
+    made = condition(segment, index, began_at, first=2)
+    return Source(f"{index.rows} and ({made.sql})", (chain, *made.values))
+
+
 class Plan(msgspec.Struct, frozen=True):
     """An export cut into shards, in the order in which they are written."""
 
@@ -44,7 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 async def plan(connection: Connection, index: Index, query: str, source: Source) -> Plan:
     """Cut an export into shards. `query`: the whole of it in one statement."""
-    explained = await _explain(connection, query, source.values)
+    explained = await explain(connection, query, source.values)
     expected = explained.get("Plan Rows")
     leaf = explained
     while leaf.get("Plans"):
@@ -58,9 +70,17 @@ async def plan(connection: Connection, index: Index, query: str, source: Source)
     return Plan(expected, [f"{source.sql} and {condition}" for condition in ranges] or [source.sql])
 
 
-async def _explain(connection: Connection, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
+async def explain(connection: Connection, query: str, values: tuple[Any, ...]) -> dict[str, Any]:
+    """The topmost node of the plan that PostgreSQL makes of a query."""
     found: dict[str, Any] = json.loads(await connection.fetchval(f"explain (format json) {query}", *values))[0]["Plan"]
     return found
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A node of a plan and all those below it."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
 
 
 def _block_ranges(blocks: int) -> list[str]:
@@ -74,7 +94,7 @@ def _block_ranges(blocks: int) -> list[str]:
 async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[str]:
     time = quoted(index.time)
     extent = f"select min({time}), max({time}) from {quoted(index.relation)} where {quoted(index.chain)} = $1"  # noqa: S608
-    if (await _explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
+    if (await explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
         return []
     first, last = await connection.fetchrow(extent, source.values[0]) or (None, None)
     if not isinstance(first, datetime) or not isinstance(last, datetime) or first == last:

@@ -3,6 +3,7 @@
 What a segment that passed here becomes in SQL is for `conditions` to say.
 """
 
+import functools
 import re
 import zoneinfo
 from datetime import UTC, date, datetime
@@ -11,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.faults import Fault, pointer, suggestion
 
 MOST_RULES = 100
@@ -120,6 +121,14 @@ def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
     return name, outer.fields[name]
 
 
+def check(segment: Segment, catalog: Catalog, at: str) -> list[Fault]:
+    """What is wrong with a segment by itself, whatever task will use it; `at` is its JSON pointer."""
+    if segment.index in catalog:
+        return check_rules(segment, catalog[segment.index], at)
+    hint = suggestion(segment.index, catalog) or f"; expected one of {', '.join(catalog)}"
+    return [Fault(f"{segment.index!r} is not known{hint}", pointer(at, "index"))]
+
+
 def check_rules(segment: Segment, index: Index, at: str) -> list[Fault]:
     """What is wrong with the rules of a segment for this index; `at` is the segment's JSON pointer."""
     faults: list[Fault] = []
@@ -203,9 +212,15 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, faults: list[Fault]) -
             faults.append(Fault(f"lies before {low}", pointer(at, high)))
 
 
+@functools.cache
+def _zones() -> frozenset[str]:
+    # Listing them walks a folder tree. "localtime" is whatever the machine is set to, "Factory" is no place.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
 def is_zone(name: str) -> bool:
     """Whether this is a time zone of the IANA database, by its canonical spelling."""
-    return name in zoneinfo.available_timezones()
+    return name in _zones()
 
 
 def read_list(operand: Any, kind: FieldType) -> list[Any]:

@@ -1,0 +1,61 @@
+"""The bodies of the resource `segments`, checked with every fault they have."""
+
+from typing import Any
+
+import msgspec
+
+from longshore.exports import segment as segments
+from longshore.exports.catalog import Catalog
+from longshore.exports.columns import FieldChoice, check_fields, choices
+from longshore.exports.segment import Segment
+from longshore.faults import Fault, FaultyError, check
+
+MOST_NAME = 200  # characters
+
+
+class SegmentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A segment to store."""
+
+    chain: int
+    name: str
+    segment: Segment
+
+
+class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A segment to try out, and the columns to show; all of them without `fields`."""
+
+    segment: Segment
+    fields: list[str | FieldChoice] | None = None
+
+
+def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
+    """The segment to store that a body holds. Raises FaultyError."""
+    faults: list[Fault] = []
+    body = check(SegmentBody, value, "", faults)
+    if isinstance(value, dict):
+        name, chain = value.get("name"), value.get("chain")
+        if isinstance(name, str) and (not 1 <= len(name) <= MOST_NAME or "\x00" in name):
+            faults.append(Fault(f"expected 1 to {MOST_NAME} characters, none of them U+0000", "/name"))
+        segment = check(Segment, value.get("segment"), "/segment", [])
+        if segment is not None:
+            faults += segments.check(segment, catalog, "/segment")
+            if isinstance(chain, int) and segment.chain_id != chain:
+                faults.append(Fault(f"expected {chain}, the body's chain", "/segment/chain_id"))
+    if faults or body is None:
+        raise FaultyError(faults)
+    return msgspec.structs.replace(body, segment=segments.normalised(body.segment))
+
+
+def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
+    """The segment to try out that a body holds. Raises FaultyError."""
+    faults: list[Fault] = []
+    body = check(PreviewBody, value, "", faults)
+    segment = check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None
+    if segment is not None:
+        faults += segments.check(segment, catalog, "/segment")
+    if body is not None and body.segment.index in catalog:
+        index = catalog[body.segment.index]
+        faults += check_fields(choices(body.fields, index), index, "/fields")
+    if faults or body is None:
+        raise FaultyError(faults)
+    return body

@@ -1,0 +1,115 @@
+"""The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
+
+import asyncpg
+from litestar import Response, delete, get, post, put
+
+from longshore.access.tokens import Caller, Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.bodies import read_json
+from longshore.api.documentation import problems, taking
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.problems import ProblemError
+from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
+from longshore.exports import stored_segments
+from longshore.exports.columns import choices
+from longshore.exports.preview import Preview, preview
+from longshore.exports.stored_segments import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
+from longshore.faults import Fault, FaultyError
+
+
+@post(
+    "/segments",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    operation_class=taking(SegmentBody),
+    responses=problems(400, 413, 415),
+)
+async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSegment]:
+    """Store a segment, for `trigger.segment_id` of tasks to name."""
+    service, caller = admitted(request)
+    new = read_segment(read_json(request, body), service.catalog)
+    _refuse_other_chain(caller, new.chain)
+    stored = await stored_segments.create(service.pool, caller.chain, new.name, new.segment)
+    return Response(stored, status_code=201, headers={"Location": f"/segments/{stored.id}"})
+
+
+@get(
+    "/segments",
+    opt={"level": Level.READ, "parameters": ("limit", "offset")},
+    security=SECURITY,
+    responses=problems(400),
+)
+async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
+    """The chain's stored segments, newest first."""
+    service, caller = admitted(request)
+    found, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@get("/segments/{id:str}", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
+async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
+    """One stored segment."""
+    service, caller = admitted(request)
+    found = as_id(id)
+    if found is None:
+        raise SegmentNotFoundError
+    return await stored_segments.get(service.pool, caller.chain, found)
+
+
+@put(
+    "/segments/{id:str}",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    operation_class=taking(SegmentBody),
+    responses=problems(400, 404, 413, 415),
+)
+async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSegment:
+    """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
+    service, caller = admitted(request)
+    new = read_segment(read_json(request, body), service.catalog)
+    _refuse_other_chain(caller, new.chain)
+    found = as_id(id)
+    if found is None:
+        raise SegmentNotFoundError
+    try:
+        return await stored_segments.replace(service.pool, caller.chain, found, new.name, new.segment)
+    except OtherIndexError as error:
+        expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
+        raise FaultyError([Fault(expected, "/segment/index")]) from None
+
+
+@delete(
+    "/segments/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, status_code=204, responses=problems(400, 404)
+)
+async def delete_segment(request: AnyRequest, id: str) -> None:
+    """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
+    service, caller = admitted(request)
+    found = as_id(id)
+    if found is None:
+        raise SegmentNotFoundError
+    await stored_segments.delete(service.pool, caller.chain, found)
+
+
+@post(
+    "/segments/preview",
+    opt={"level": Level.READ},
+    security=SECURITY,
+    status_code=200,
+    operation_class=taking(PreviewBody),
+    responses=problems(400, 413, 415),
+)
+async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
+    """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
+    service, caller = admitted(request)
+    asked = read_preview(read_json(request, body), service.catalog)
+    _refuse_other_chain(caller, asked.segment.chain_id)
+    index = service.catalog[asked.segment.index]
+    try:
+        return await preview(service.source, index, choices(asked.fields, index), asked.segment, caller.chain)
+    except asyncpg.QueryCanceledError:
+        raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
+
+
+def _refuse_other_chain(caller: Caller, chain: int) -> None:
+    if chain != caller.chain:
+        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {chain}.")

@@ -1,0 +1,142 @@
+"""The catalog against the live source: every relation, column and type, and an index for each chain filter.
+
+What is found here would otherwise be found by the first export that fails, or by the one that takes an hour.
+"""
+
+from collections.abc import Iterator
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part
+from longshore.exports.columns import FLOATS, INTEGERS
+from longshore.exports.plan import explain, nodes
+from longshore.faults import suggestion
+
+RELATION = """
+select c.relkind, has_table_privilege(c.oid, 'select') as readable
+from pg_catalog.pg_class c
+where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+
+COLUMNS = """
+select a.attname, t.typname
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_type t on t.oid = a.atttypid
+where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
+"""
+
+TIMES = frozenset({"timestamptz", "timestamp", "date"})
+TYPES = {
+    FieldType.DATE: TIMES,
+    FieldType.NUMBER: INTEGERS | FLOATS | {"numeric"},
+    FieldType.BOOLEAN: frozenset({"bool"}),
+    FieldType.NESTED: frozenset({"json", "jsonb"}),
+}
+NO_WORDS = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something that is wrong, or not as good as it could be."""
+
+    where: str
+    """`index` or `index.field`."""
+    what: str
+    warning: bool = False
+    """Exports work, and are slow."""
+
+
+async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
+    """Everything that is wrong with a catalog for this source. Only reads."""
+    findings = []
+    async with connection.transaction(readonly=True):
+        for name, index in catalog.items():
+            findings += await _check_index(connection, name, index)
+    return findings
+
+
+async def _check_index(connection: Connection, name: str, index: Index) -> list[Finding]:
+    try:
+        relation = await connection.fetchrow(RELATION, quoted(index.relation))
+    except asyncpg.PostgresError as error:
+        return [Finding(name, f"{index.relation} cannot be looked up: {_said(error)}")]
+    if relation is None:
+        return [Finding(name, f"there is no table or view {index.relation}")]
+    if not relation["readable"]:
+        return [Finding(name, f"{index.relation} may not be read by this user; it needs GRANT SELECT")]
+    columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, quoted(index.relation))}
+    findings = list(_check_keys(name, index, columns))
+    if index.chain in columns and not findings:
+        findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
+    for field_name, field in index.fields.items():
+        wrong = await _check_field(connection, index, field_name, field, columns)
+        findings += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
+    return findings
+
+
+def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Finding]:
+    for key, column, types in (
+        ("chain", index.chain, INTEGERS),
+        ("time", index.time, TIMES),
+        ("key", index.key, frozenset(columns.values())),
+    ):
+        if not column and key == "key":
+            continue
+        if column not in columns:
+            yield Finding(name, f"`{key}`: {_missing(index, column, columns)}")
+        elif columns[column] not in types:
+            yield Finding(name, f"`{key}`: the column {column} is {columns[column]}, expected {_listed(types)}")
+
+
+async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
+    """The filter, and whether an index finds the rows of a chain."""
+    try:
+        async with connection.transaction():
+            await connection.execute("set local enable_seqscan = off")
+            plan = list(nodes(await explain(connection, f"select 1 {index.rows}", (0,))))
+            await connection.execute("set local enable_seqscan = on")
+    except asyncpg.PostgresError as error:
+        return [Finding(name, f"`filter` does not work: {_said(error)}")]
+    if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
+        return []
+    if any(node["Node Type"] == "Foreign Scan" for node in plan):  # what is indexed there cannot be seen from here
+        return []
+    keys = ", ".join(quoted_part(column) for column in dict.fromkeys((index.chain, index.time)))
+    create = f"CREATE INDEX CONCURRENTLY ON {quoted(index.relation)} ({keys});"
+    advice = create if is_table else f"on the tables behind the view, as in {create}"
+    return [Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", True)]
+
+
+async def _check_field(
+    connection: Connection, index: Index, name: str, field: Field, columns: dict[str, str]
+) -> str | None:
+    if not field.sql and (field.column or name) not in columns:
+        return _missing(index, field.column or name, columns)
+    query = f"select {index.expression(name)} as value from {quoted(index.relation)}"  # noqa: S608  # the catalog's
+    try:
+        async with connection.transaction():
+            attribute = (await connection.prepare(query)).get_attributes()[0]
+    except asyncpg.PostgresError as error:
+        return f"`sql` does not work: {_said(error)}"
+    found, kind = attribute.type.name, attribute.type.kind
+    if field.type in TYPES:
+        fits = found in TYPES[field.type]
+        expected = _listed(TYPES[field.type])
+    else:
+        fits = kind not in ("array", "composite") and found not in NO_WORDS
+        expected = "a type that reads as words; for an array, `sql` with array_to_string makes one"
+    return None if fits else f"is {found} in the source, which is no {field.type.value}; expected {expected}"
+
+
+def _said(error: asyncpg.PostgresError) -> str:
+    """The message of an error without its details and hints: a finding is one line."""
+    return str(error.args[0]).splitlines()[0]
+
+
+def _missing(index: Index, column: str, columns: dict[str, str]) -> str:
+    return f"{index.relation} has no column {column}{suggestion(column, columns)}"
+
+
+def _listed(types: frozenset[str]) -> str:
+    return " or ".join(sorted(types))

@@ -1,0 +1,41 @@
+"""The page that lists what can be exported, written from the catalog so that it cannot tell anything else."""
+
+from collections.abc import Iterable, Iterator
+
+from longshore.exports.catalog import Catalog, Field, Index, fingerprint
+
+HEAD = """\
+# What can be exported
+
+Written by `longshore catalog docs` from the catalog; a test fails when it is out of date. `GET /indexes` gives the same
+as JSON. The fields are listed in the order in which an export without `target.fields` writes them; the fields of a
+nested one, such as `items.sku`, are for rules with `nested`. See [exports.md](exports.md) for formats, types and rules.
+"""
+
+
+def page(catalog: Catalog) -> str:
+    """The page in Markdown."""
+    return HEAD + "".join(_section(name, index) for name, index in catalog.items())
+
+
+def _section(name: str, index: Index) -> str:
+    rows = "".join(
+        f"| `{shown}` | {field.type.value} | {_cell(field.description)} |\n"
+        for shown, field in _walked(index.fields.items())
+    )
+    return (
+        f"\n## {name}\n\n{index.description}\n\n"
+        f"Files are called `{index.prefix}_Export-…`, the time field is `{index.time}`, the `schema` of all fields is "
+        f"`{fingerprint(index.fields.items())}`.\n\n"
+        f"| field | type | what it is |\n| --- | --- | --- |\n{rows}"
+    )
+
+
+def _walked(fields: Iterable[tuple[str, Field]], outer: str = "") -> Iterator[tuple[str, Field]]:
+    for name, field in fields:
+        yield outer + name, field
+        yield from _walked(field.fields.items(), f"{outer}{name}.")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

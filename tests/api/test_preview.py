@@ -1,0 +1,141 @@
+"""Previews of segments, over HTTP."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx2
+import pytest
+
+from tests.api.test_segments import MANUAL, problem, rule, segment_of
+from tests.service import Longshore, export_body, exported
+
+
+@pytest.fixture(scope="module")
+def client(service: Longshore) -> httpx2.Client:
+    return service.client()
+
+
+def previewed(client: httpx2.Client, *rules: dict[str, Any], index: str = "wallet-ledger", **more: Any) -> Any:
+    answer = client.post("/segments/preview", json={"segment": segment_of(*rules, index=index), **more})
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def codes(found: Any) -> list[str]:
+    return [warning["code"] for warning in found["warnings"]]
+
+
+def test_a_preview_tells_what_the_export_will_be(client: httpx2.Client) -> None:
+    found = previewed(client, *MANUAL["rules"])
+    assert list(found) == ["rows", "rows_are", "sample", "bytes", "seconds", "warnings"]
+    task, content = exported(client, export_body(segment=MANUAL))
+    rows = task["logs"][1]["total"]
+    assert (found["rows"], found["rows_are"]) == (rows, "exact")
+    assert 0 <= found["seconds"] < 3
+    assert abs(found["bytes"] - len(content)) <= len(content) // 10
+    _, jsonl = exported(client, export_body("jsonl", segment=MANUAL))
+    assert len(found["sample"]) == 10
+    assert "\n".join(map(str, found["sample"])) in jsonl_as_text(jsonl)
+
+
+def jsonl_as_text(content: bytes) -> str:
+    import json
+
+    return "\n".join(str(json.loads(line)) for line in content.splitlines())
+
+
+def test_the_forecast_of_a_large_export_comes_near(client: httpx2.Client) -> None:
+    found = previewed(client)
+    _, content = exported(client, export_body())
+    assert found["rows"] == 20_000
+    assert abs(found["bytes"] - len(content)) < len(content) // 10
+
+
+def test_the_sample_has_the_fields_that_were_asked_for(client: httpx2.Client) -> None:
+    found = previewed(client, fields=["kind", {"name": "amount", "as": 'Worth "$1"'}])
+    assert all(list(row) == ["kind", 'Worth "$1"'] for row in found["sample"])
+
+
+def test_nothing_that_matches_is_warned_of(client: httpx2.Client) -> None:
+    found = previewed(client, rule(value="nothing"))
+    assert (found["rows"], found["rows_are"], found["sample"]) == (0, "exact", [])
+    assert codes(found) == ["nothing-matches", "no-index"]
+
+
+def test_rules_that_no_index_serves_are_warned_of(client: httpx2.Client) -> None:
+    assert codes(previewed(client, *MANUAL["rules"])) == ["no-index"]
+    # The demo has an index on chain and time; and for most rows of a chain, reading all of them is right.
+    in_time = rule("timestamp", "is_after_date", "date", start_date="2026-05-15")
+    assert codes(previewed(client, in_time)) == []
+    assert codes(previewed(client, in_time, *MANUAL["rules"])) == []
+    assert codes(previewed(client, rule("kind", "is_not", value="manual"))) == []
+    assert codes(previewed(client)) == []
+
+
+def test_a_window_that_crosses_a_change_of_summer_time_is_warned_of(client: httpx2.Client) -> None:
+    # The clocks of Amsterdam change in the first and in the last quarter of a year, whatever the year.
+    zone = "Europe/Amsterdam"
+    today = datetime.now(ZoneInfo(zone))
+    crossing = "this_quarter" if today.month in (1, 2, 3, 10, 11, 12) else "last_quarter"
+    crosses = today.month not in (7, 8, 9)
+    found = previewed(client, rule("timestamp", "is_in_window", "date", window=crossing, timezone=zone))
+    assert ("summer-time" in codes(found)) is crosses
+    same = previewed(client, rule("timestamp", "is_in_window", "date", window=crossing))
+    assert "summer-time" not in codes(same)
+
+
+def test_another_chains_rows_are_not_counted(service: Longshore) -> None:
+    with service.client(chain=9) as client:
+        answer = client.post("/segments/preview", json={"segment": segment_of(chain=9)}).json()
+        assert answer["rows"] == 2000
+        by_user = segment_of(rule("id", "is_less_than", "number", value=20_000), chain=9)
+        assert client.post("/segments/preview", json={"segment": by_user}).json()["rows"] == 0
+
+
+SLOW_USERS = (
+    """
+    create function loyalty.slowly(n bigint) returns bigint language plpgsql cost 0.0001 as $$
+    begin
+        perform pg_catalog.pg_sleep(0.1);
+        return n;
+    end
+    $$
+    """,
+    "alter table loyalty.users rename to quick_users",
+    "create view loyalty.users as select * from loyalty.quick_users where loyalty.slowly(id) > 0",
+)
+
+
+def test_a_slow_source_gives_an_estimate_and_a_missing_one_a_503(
+    new_service: Callable[..., Longshore],
+) -> None:
+    longshore = new_service(rows=1000)
+    longshore.start_api()
+    for statement in SLOW_USERS:
+        longshore.sql(statement)
+    with longshore.client() as client:
+        found = previewed(client, index="users")
+        assert found["rows_are"] == "estimate"
+        assert found["rows"] > 0
+        assert codes(found) == []
+        assert len(found["sample"]) == 10
+        assert found["bytes"] > 1000
+        assert found["seconds"] > 1
+        nothing = previewed(client, rule("first_name", "contains", "text", value="xx"), index="users")
+        assert (nothing["rows_are"], nothing["bytes"], nothing["seconds"]) == ("estimate", None, None)
+        assert "slow" in codes(nothing)
+    longshore.stop()
+    longshore.start_api(source_url="postgresql://nobody@127.0.0.1:1/none")
+    with longshore.client() as client:
+        answer = client.post("/segments/preview", json={"segment": segment_of()})
+        problem(answer, 503, "unavailable")
+        assert client.get("/tasks").status_code == 200
+
+
+def test_the_previews_of_a_chain_leave_the_source_as_it_was(service: Longshore) -> None:
+    held = service.sql(
+        "select state from pg_stat_activity where application_name = 'longshore preview' and state <> 'idle'"
+    )
+    assert held == []

@@ -1,0 +1,140 @@
+"""The catalog against the live database, as an operator runs it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from longshore.exports import catalog
+from longshore.exports.catalog_page import page
+from tests.service import Longshore
+
+TABLE = """
+create table {schema}.odd (
+    id bigint, chain_id bigint, chain_name text, at timestamptz, amount money, words text[], raw bytea, doc json,
+    flag integer, mood {schema}.mood, code uuid, "Mixed" date, net inet, span tstzrange
+)
+"""
+
+HEAD = """
+[odd]
+description = "-"
+relation = "{schema}.odd"
+chain = "chain_id"
+time = "at"
+prefix = "Odd"
+"""
+
+
+def checked(longshore: Longshore, toml: str | None, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("LONGSHORE_")}
+    environment |= {"LONGSHORE_SOURCE_URL": longshore.url, "LONGSHORE_DATA": str(folder / "none")}
+    if toml is not None:
+        (folder / "catalog.toml").write_text(toml)
+        environment["LONGSHORE_CATALOG"] = str(folder / "catalog.toml")
+    command = [sys.executable, "-m", "longshore", "catalog", "check"]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert not (folder / "none").exists()
+    return found
+
+
+def fields(**types: str) -> str:
+    lines = [f'{name.strip("_")} = {{ type = "{kind}", description = "-" }}' for name, kind in types.items()]
+    return "\n[odd.fields]\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def odd(service: Longshore) -> Longshore:
+    for statement in (
+        "drop schema if exists oddity cascade",
+        "create schema oddity",
+        "create type oddity.mood as enum ('good', 'bad')",
+        TABLE.format(schema="oddity"),
+        "create index on oddity.odd (chain_id)",
+        "create table oddity.bare as table oddity.odd",
+        "alter table oddity.bare add primary key (id)",
+        "create view oddity.seen as table oddity.bare",
+        "create view oddity.served as table oddity.odd",
+    ):
+        service.sql(statement)
+    return service
+
+
+def test_the_catalog_that_ships_fits_the_demo(service: Longshore, tmp_path: Path) -> None:
+    found = checked(service, None, tmp_path)
+    assert (found.returncode, found.stdout) == (0, "")
+    assert "6 indexes, 126 fields: 0 wrong, 0 warnings" in found.stderr
+
+
+def test_types_that_fit_are_taken(odd: Longshore, tmp_path: Path) -> None:
+    good = {"id": "number", "at": "date", "Mixed": "date", "mood": "keyword", "code": "keyword", "net": "text"}
+    toml = HEAD.format(schema="oddity") + fields(**good, id_="keyword", span="text")
+    toml = toml.replace('id = { type = "keyword"', 'id2 = { type = "keyword", column = "id"')
+    found = checked(odd, toml, tmp_path)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_what_does_not_fit_is_named_field_by_field(odd: Longshore, tmp_path: Path) -> None:
+    bad = {"amount": "number", "words": "keyword", "raw": "text", "doc": "text", "flag": "boolean", "att": "date"}
+    toml = HEAD.format(schema="oddity") + fields(**bad, code="number")
+    toml += 'broken = { type = "number", sql = "id +", description = "-" }\n'
+    toml += 'unknown = { type = "text", sql = "no_such(id)", description = "-" }\n'
+    found = checked(odd, toml, tmp_path)
+    assert found.returncode == 1
+    lines = found.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"odd.{name}" for name in (*bad, "code", "broken", "unknown")]
+    assert lines[0].startswith("odd.amount: is money in the source, which is no number; expected float4 or")
+    assert "array_to_string" in lines[1]
+    assert lines[5] == "odd.att: oddity.odd has no column att; did you mean 'at'?"
+    assert "syntax error" in lines[7]
+    assert "no_such" in lines[8]
+    assert "9 wrong" in found.stderr
+
+
+def test_relations_keys_and_filters_are_looked_at(odd: Longshore, tmp_path: Path) -> None:
+    head = HEAD.format(schema="oddity") + "{more}" + fields(id="number")
+    for toml, expected in (
+        (head.replace("oddity.odd", "oddity.od").replace("{more}", ""), "odd: there is no table or view oddity.od"),
+        (head.replace('"chain_id"', '"chain"').replace("{more}", ""), "odd: `chain`: oddity.odd has no column chain;"),
+        (
+            head.replace('"chain_id"', '"chain_name"').replace("{more}", ""),
+            "odd: `chain`: the column chain_name is text",
+        ),
+        (
+            head.replace('"at"', '"flag"').replace("{more}", ""),
+            "odd: `time`: the column flag is int4, expected date or",
+        ),
+        (head.replace("{more}", 'key = "no"\n'), "odd: `key`: oddity.odd has no column no"),
+        (head.replace("{more}", 'filter = "not deleted"\n'), "odd: `filter` does not work: column"),
+    ):
+        found = checked(odd, toml, tmp_path)
+        assert found.returncode == 1, toml
+        assert found.stdout.startswith(expected), found.stdout
+
+
+def test_a_missing_index_is_a_warning_with_the_statement_that_makes_it(odd: Longshore, tmp_path: Path) -> None:
+    found = checked(odd, HEAD.format(schema="oddity").replace(".odd", ".bare") + fields(id="number"), tmp_path)
+    assert found.returncode == 0
+    statement = 'CREATE INDEX CONCURRENTLY ON "oddity"."bare" ("chain_id", "at");'
+    assert found.stdout == (
+        f"warning: odd: no index serves the chain filter, so each export reads all chains; run {statement}\n"
+    )
+    for view, warned in (("seen", True), ("served", False)):
+        found = checked(odd, HEAD.format(schema="oddity").replace(".odd", f".{view}") + fields(id="number"), tmp_path)
+        assert found.returncode == 0
+        assert ("on the tables behind the view" in found.stdout) is warned
+    odd.sql(statement)
+    found = checked(odd, HEAD.format(schema="oddity").replace(".odd", ".bare") + fields(id="number"), tmp_path)
+    assert found.stdout == ""
+
+
+def test_the_page_of_the_indexes_is_what_the_catalog_says() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "indexes.md").read_text(encoding="utf-8")
+    assert written == page(catalog.load()), "run: longshore catalog docs > docs/indexes.md"
+
+
+def test_the_help_has_an_example() -> None:
+    command = [sys.executable, "-m", "longshore", "catalog", "check", "--help"]
+    assert "Example:" in subprocess.run(command, capture_output=True, text=True, timeout=60).stdout

@@ -1,0 +1,29 @@
+"""The pages say what the code does."""
+
+import re
+from pathlib import Path
+
+from longshore.exports.catalog_check import TYPES
+from longshore.exports.segment import OPERATORS, WINDOWS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
+
+
+def test_every_operator_is_documented_with_its_field_types_and_keys() -> None:
+    lines = {
+        match[1]: match
+        for match in re.finditer(r"^\| `(\w+)` \| ([a-z, ]+) \| (.*) \| (no|\*\*yes\*\*) \|$", PAGE, re.M)
+    }
+    assert set(lines) == set(OPERATORS)
+    for operator, (kinds, needed) in OPERATORS.items():
+        line = lines[operator]
+        assert line[2] == ("all" if len(kinds) == 5 else ", ".join(kind.value for kind in kinds))
+        assert all(f"`{key}`" in line[3] for key in needed), operator
+
+
+def test_every_window_is_documented() -> None:
+    assert all(f"`{window}`" in PAGE for window in WINDOWS)
+
+
+def test_every_field_type_is_documented() -> None:
+    assert all(f"`{kind.value}`" in PAGE for kind in TYPES)

@@ -1,0 +1,184 @@
+"""Any segment takes exactly the rows that a plain reading of its rules takes."""
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from longshore.database.connect import SESSION
+from longshore.exports.conditions import condition
+from longshore.exports.segment import FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
+from tests.exports.plain_reading import moment, selects
+from tests.exports.property_table import BEGAN, CHAIN, CREATE, FIELDS, INDEX, MOMENTS, NUMBERS, WORDS, rows, values
+from tests.service import Longshore
+
+ROWS = rows()
+ZONES = ["UTC", "Europe/Amsterdam", "America/New_York", "Asia/Kolkata", "Atlantic/Azores", "Australia/Lord_Howe"]
+
+texts = st.sampled_from(WORDS) | st.text(st.characters(codec="utf-8", exclude_characters="\x00İ"), max_size=3)
+numbers = st.sampled_from(NUMBERS) | st.integers(-9, 9).map(Decimal) | st.decimals(-10, 10, places=3)
+dates = st.sampled_from(
+    [text for at in MOMENTS for text in (at.isoformat(), at.date().isoformat(), at.isoformat().replace("+00:00", "Z"))]
+    + ["2026-04-02T05:04:05.678901+02:00", "2026-03-29", "9999-12-31", "0001-01-01"]
+)
+OPERANDS = {"keyword": texts, "text": texts, "number": numbers, "boolean": st.booleans(), "date": dates}
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> dict[str, Any]:
+    nested = draw(st.booleans())
+    fields = FIELDS["items"]["fields"] if nested else {name: f for name, f in FIELDS.items() if name != "items"}
+    name = draw(st.sampled_from(sorted(fields)))
+    kind = fields[name]["type"]
+    operator = draw(st.sampled_from(sorted(o for o, (kinds, _) in OPERATORS.items() if kind in kinds)))
+    shown = f"items.{name}" if nested and draw(st.booleans()) else name
+    rule: dict[str, Any] = {"field_name": shown, "field_type": kind, "operator": operator}
+    if nested:
+        rule |= {"nested": True, "nesting_path": "items"}
+    operands = OPERANDS[kind]
+    pair = st.lists(operands, min_size=2, max_size=2)
+    match operator:
+        case "is_one_of":
+            rule["value"] = draw(st.lists(operands, min_size=1, max_size=4))
+        case "is_between_date" | "is_between_number":
+            names = ("min", "max") if kind == "number" else ("start_date", "end_date")
+            rule |= dict(zip(names, draw(pair), strict=True))
+        case "is_in_window":
+            rule |= {"window": draw(st.sampled_from(sorted(WINDOWS))), "timezone": draw(st.sampled_from(ZONES))}
+        case "relative_less_than" | "relative_more_than":
+            rule |= {"time_factor": draw(st.sampled_from(sorted(FACTORS))), "time_amount": draw(st.integers(1, 40))}
+        case "is_after_date":
+            rule["start_date"] = draw(operands)
+        case "is_before_date":
+            rule["end_date"] = draw(operands)
+        case "is_empty" | "is_not_empty":
+            pass
+        case _:
+            rule["value"] = draw(operands)
+    return rule
+
+
+segments = st.fixed_dictionaries(
+    {
+        "entity": st.just("people"),
+        "index": st.just("awkward"),
+        "join": st.sampled_from(["all", "any"]),
+        "chain_id": st.just(CHAIN),
+        "rules": st.lists(rules(), min_size=1, max_size=4),
+    }
+)
+
+
+class Table:
+    """The awkward table in a database of its own name, and one connection to it."""
+
+    def __init__(self, url: str) -> None:
+        self.runner = asyncio.Runner()
+        self.connection = self.runner.run(self._open(url))
+
+    async def _open(self, url: str) -> Any:
+        connection = await asyncpg.connect(url, server_settings=SESSION)
+        await connection.execute("drop table if exists public.awkward")
+        await connection.execute(CREATE)
+        marks = ", ".join(f"${n}" for n in range(1, len(ROWS[0]) + 1))
+        await connection.executemany(f"insert into public.awkward values ({marks})", [values(row) for row in ROWS])
+        return connection
+
+    def taken(self, segment: dict[str, Any]) -> tuple[list[int], list[int]]:
+        """The ids that a segment takes, asked for as a query and as the copy of an export asks."""
+        checked = msgspec.convert(segment, Segment)
+        assert check_rules(checked, INDEX, "") == []
+        return self.runner.run(self._taken(checked))
+
+    async def _taken(self, segment: Segment) -> tuple[list[int], list[int]]:
+        made = condition(segment, INDEX, BEGAN, first=2)
+        query = f"select id {INDEX.rows} and ({made.sql}) order by id"
+        fetched = [row["id"] for row in await self.connection.fetch(query, CHAIN, *made.values)]
+        copied = bytearray()
+
+        async def take(data: bytes) -> None:
+            copied.extend(data)
+
+        await self.connection.copy_from_query(query, CHAIN, *made.values, output=take)
+        return fetched, [int(line) for line in copied.split()]
+
+    def close(self) -> None:
+        self.runner.run(self.connection.close())
+        self.runner.close()
+
+
+@pytest.fixture(scope="module")
+def table(service: Longshore) -> Iterator[Table]:
+    found = Table(service.url)
+    yield found
+    found.close()
+
+
+def one(operator: str, name: str, kind: str, **more: Any) -> dict[str, Any]:
+    rule = {"field_name": name, "field_type": kind, "operator": operator, **more}
+    return {"entity": "people", "index": "awkward", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(segments)
+@example(one("is_not", "words", "text", value="été"))
+@example(one("is_one_of", "amount", "number", value=[Decimal("0.10"), Decimal("1E+2")]))
+@example(one("is_in_window", "at", "date", window="yesterday"))
+@example(one("is", "price", "number", value=Decimal("1.5"), nested=True, nesting_path="items"))
+@example(one("is_not_empty", "sent", "date", nested=True, nesting_path="items"))
+@example(one("is_date", "sent", "date", value="2026-04-01", nested=True, nesting_path="items"))
+@example(one("is_not_empty", "price", "number", nested=True, nesting_path="items"))
+def test_a_segment_takes_what_a_plain_reading_of_its_rules_takes(table: Table, segment: dict[str, Any]) -> None:
+    for rule in segment["rules"]:
+        for low, high in (("min", "max"), ("start_date", "end_date")):
+            if low in rule and high in rule and backwards(rule[low], rule[high]):
+                rule[low], rule[high] = rule[high], rule[low]
+    expected = [row["id"] for row in ROWS if row["chain_id"] == CHAIN and selects(segment, row)]
+    fetched, copied = table.taken(segment)
+    assert fetched == expected
+    assert copied == expected
+
+
+def backwards(low: Any, high: Any) -> bool:
+    return bool(moment(low) > moment(high) if isinstance(low, str) else low > high)
+
+
+def test_every_operator_takes_some_rows_and_leaves_some(table: Table) -> None:
+    taken = {
+        "is": one("is", "key", "keyword", value="A"),
+        "is_not": one("is_not", "key", "keyword", value="A"),
+        "is_one_of": one("is_one_of", "count", "number", value=[1, 2]),
+        "is_empty": one("is_empty", "words", "text"),
+        "is_not_empty": one("is_not_empty", "words", "text"),
+        "contains": one("contains", "words", "text", value="T"),
+        "does_not_contain": one("does_not_contain", "words", "text", value="T"),
+        "starts_with": one("starts_with", "words", "text", value="É"),
+        "is_date": one("is_date", "at", "date", value="2026-04-02"),
+        "is_after_date": one("is_after_date", "day", "date", start_date="2026-03-01"),
+        "is_before_date": one("is_before_date", "day", "date", end_date="2026-03-01"),
+        "is_between_date": one("is_between_date", "at", "date", start_date="2025-01-01", end_date="2026-03-31"),
+        "is_in_window": one("is_in_window", "at", "date", window="last_month", timezone="Europe/Amsterdam"),
+        "relative_less_than": one("relative_less_than", "at", "date", time_factor="month", time_amount=1),
+        "relative_more_than": one("relative_more_than", "at", "date", time_factor="year", time_amount=1),
+        "is_between_number": one("is_between_number", "amount", "number", min=0, max=1),
+        "is_greater_than": one("is_greater_than", "amount", "number", value=0),
+        "is_less_than": one("is_less_than", "amount", "number", value=0),
+    }
+    assert set(taken) == set(OPERATORS)
+    for operator, segment in taken.items():
+        fetched, copied = table.taken(segment)
+        assert fetched == copied
+        assert 0 < len(fetched) < len(ROWS) * 9 // 10, operator
+
+
+def test_every_time_zone_that_a_rule_may_name_is_one_of_the_database_of_zones() -> None:
+    for zone in (*ZONES, "America/Havana", "Africa/Cairo"):
+        assert is_zone(zone)
+    for name in ("localtime", "Factory", "utc", "Europe/amsterdam", "../UTC", "", "UTC\x00", "UTC'"):
+        assert not is_zone(name)
