@@ -20,6 +20,7 @@ from pgqueuer.domain.models import Job
 from longshore.database import migrate
 from longshore.database.connect import Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
@@ -130,6 +131,8 @@ def explain(error: Exception) -> str:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"
+    if isinstance(error, LongshoreError):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

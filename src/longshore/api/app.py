@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, health, results, tasks
+from longshore.api import documentation, health, results, runs, tasks
 from longshore.api.access import guard
 from longshore.api.problems import to_response
 from longshore.api.requests import with_request_id
@@ -25,6 +25,7 @@ def build(chosen: Settings) -> Litestar:
             tasks.get_progress,
             tasks.list_runs,
             tasks.get_manifest,
+            runs.acknowledge_run,
             results.get_download_url,
             results.download,
             health.get_health,

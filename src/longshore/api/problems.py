@@ -18,6 +18,7 @@ from longshore.database.connect import is_passing
 from longshore.faults import Fault, FaultyError
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.lifecycle import AlreadyRunningError
+from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
 
 log = structlog.get_logger()
@@ -72,6 +73,11 @@ KINDS = {
         409, "The task is not done", "There is a result to download only while the task is `DONE`."
     ),
     "no-export": ProblemKind(409, "The task is no export", "Only exports leave a file to download."),
+    "nothing-to-acknowledge": ProblemKind(
+        409,
+        "Nothing to acknowledge",
+        "Only a run that is `DONE`, of a task whose target says `incremental: on_ack`, waits to be acknowledged.",
+    ),
     "result-gone": ProblemKind(
         410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
     ),
@@ -114,6 +120,10 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
         case TaskNotFoundError():
             kind, detail = "task-not-found", KINDS["task-not-found"].about
+        case RunNotFoundError():
+            kind, detail = "run-not-found", KINDS["run-not-found"].about
+        case NothingToAcknowledgeError():
+            kind, detail = "nothing-to-acknowledge", str(error)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case BadSignatureError():

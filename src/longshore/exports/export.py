@@ -4,25 +4,29 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.exports import conditions, formats
+from longshore.exports import conditions, formats, increments
 from longshore.exports import segment as segments
+from longshore.exports.again import give_again, read_again
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import Column, FieldChoice, choices, columns_of
 from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
+from longshore.exports.increments import Bounds
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import Source, plan
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
 from longshore.results.store import LocalStore
-from longshore.tasks import lifecycle
+from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.marks import Increment, Standing
+from longshore.tasks.model import ChainId, TaskId
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
@@ -45,6 +49,8 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """The fingerprint of the fields that the client expects."""
     compression: Compression | None = None
     csv: CsvOptions | None = None
+    incremental: bool | Literal["on_ack"] = False
+    """Whether each run takes only what became visible since the last one, or since the last one acknowledged."""
 
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -140,7 +146,6 @@ class Exporter:
         index = self._catalog[target.export_index]
         chosen = choices(target.fields, index)
         _refuse_changed(target, index, chosen)
-        source = _source(index, trigger.segment, begun)
 
         message = begun.message
         kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
@@ -148,17 +153,46 @@ class Exporter:
         name = result_name(target, index, message.task)
         location = self._store.location(begun.chain, message.task, message.attempt, name)
 
-        async def report(rows: int, size: int, expected: int | None) -> None:
-            await lifecycle.report(self._state, message, rows, size, expected)
+        standing = await marks.standing(self._state, message) if target.incremental else None
+        if standing is not None:
+            previous = await self._previous(message.task)
+            again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
+            if again is not None:
+                return again
+            async with self._readers.watching() as connection:
+                await increments.settle(connection)
+        return await self._copy(begun, target, index, trigger.segment, standing, name, location)
 
+    async def _copy(
+        self,
+        begun: Begun,
+        target: ExportTarget,
+        index: Index,
+        segment: Segment | None,
+        standing: Standing | None,
+        name: str,
+        location: str,
+    ) -> Outcome:
+        async def report(rows: int, size: int, expected: int | None) -> None:
+            await lifecycle.report(self._state, begun.message, rows, size, expected)
+
+        waits = standing.pending if standing is not None else []
+        counted_from = waits[-1].began_at if waits else begun.run_began_at
         async with self._readers.snapshot() as (connection, snapshot_at):
-            columns = await columns_of(connection, index, chosen)
-            options = dialect(target.csv or CsvOptions())
-            form = formats.make(target.export_format, columns, options, target.compression)
+            bounds = None
+            if standing is not None:
+                end = waits[-1].end if waits else None
+                bounds = await increments.bounds(connection, index, standing.mark, end, first=2)
+            source = _source(index, begun.chain, bounds, segment, counted_from)
+            columns = await columns_of(connection, index, choices(target.fields, index))
+            form = formats.make(target.export_format, columns, dialect(target.csv or CsvOptions()), target.compression)
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
                 copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
-                manifest = await self._manifest(begun, target, trigger.segment, columns, name, copied, snapshot_at)
+                if bounds is not None:
+                    await increments.make_safe(self._state, connection)
+                resolved = segment and conditions.resolved(segment, counted_from)
+                manifest = await self._manifest(begun, target, resolved, columns, name, copied, snapshot_at)
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
@@ -169,19 +203,20 @@ class Exporter:
             sha256=copied.sha256,
             snapshot_at=snapshot_at,
             manifest=manifest.decode(),
+            increment=None if bounds is None else Increment(bounds.start, bounds.end, target.incremental == "on_ack"),
+            note=read_again(waits) if waits else None,
         )
 
     async def _manifest(
         self,
         begun: Begun,
         target: ExportTarget,
-        segment: Segment | None,
+        segment: Any,
         columns: Sequence[Column],
         name: str,
         copied: Copied,
         snapshot_at: datetime,
     ) -> bytes:
-        previous = await self._state.fetchval(PREVIOUS, begun.message.task)
         return Manifest(
             file=name,
             size=copied.size,
@@ -194,10 +229,15 @@ class Exporter:
             format=target.export_format,
             fields=[ManifestField(column.name, column.field.type) for column in columns],
             schema=fingerprint((column.name, column.field) for column in columns),
-            segment=segment and conditions.resolved(segment, begun.run_began_at),
+            segment=segment,
             snapshot=snapshot_at,
-            previous=previous and hash_of(previous.encode()),
+            previous=await self._previous(begun.message.task),
         ).encoded()
+
+    async def _previous(self, task: TaskId) -> str | None:
+        """Hash of the manifest that the next one of a task follows."""
+        previous = await self._state.fetchval(PREVIOUS, task)
+        return previous and hash_of(previous.encode())
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:
@@ -211,9 +251,17 @@ def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, 
         raise SchemaChangedError(f"the fields have changed: their fingerprint is {current}, expected {target.schema}")
 
 
-def _source(index: Index, segment: Segment | None, begun: Begun) -> Source:
+def _source(
+    index: Index, chain: ChainId, bounds: Bounds | None, segment: Segment | None, counted_from: datetime
+) -> Source:
     # The chain is bound here and nowhere else: whatever a request says, its rows are those of its task's chain.
-    if segment is None:
-        return Source(index.rows, (begun.chain,))
-    condition = conditions.condition(segment, index, begun.run_began_at, first=2)
-    return Source(f"{index.rows} and ({condition.sql})", (begun.chain, *condition.values))
+    sql = index.rows
+    values: tuple[Any, ...] = (chain,)
+    if bounds is not None:
+        sql += f" and ({bounds.condition.sql})"
+        values += bounds.condition.values
+    if segment is not None:
+        condition = conditions.condition(segment, index, counted_from, first=len(values) + 1)
+        sql += f" and ({condition.sql})"
+        values += condition.values
+    return Source(sql, values)
