@@ -137,7 +137,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
         if here["next"] > now.xid:
             log.info("increment held back", index=index.relation, transactions=here["next"] - now.xid)
-    return Bounds(_condition(began, ended, here["next"], first), start, msgspec.json.encode(ended).decode())
+    return Bounds(condition(began, ended, here["next"], first), start, msgspec.json.encode(ended).decode())
 
 
 def _refuse_other(mark: Mark, now: Mark, following: int, standby: bool, relation: str) -> None:
@@ -156,7 +156,8 @@ def _refuse_other(mark: Mark, now: Mark, following: int, standby: bool, relation
         raise IncrementError(f"the mark is more than {ROUND:,} transactions old; {AGAIN}")
 
 
-def _condition(began: Mark | None, ended: Mark, following: int, first: int) -> Condition:
+def condition(began: Mark | None, ended: Mark, following: int, first: int) -> Condition:
+    """What the rows of an increment meet. `following`: the first transaction after the snapshot."""
     if began is None and ended.xid >= following:
         return Condition("true", ())  # nothing is open, so there is nothing to hold back
     if began is not None and ended.xid <= began.xid:
