@@ -8,6 +8,9 @@ from typing import Any
 import asyncpg
 import httpx2
 
+from longshore.database.connect import Connection
+from longshore.exports import increments
+from longshore.exports.catalog import Index
 from tests.service import CHAIN, downloaded
 
 TABLES = """
@@ -52,6 +55,15 @@ id = {{ type = "number", description = "Number." }}
 """
     for name in ("entries_view", "entries_kept", "parted")
 )
+
+
+async def taken(connection: Connection, index: Index, start: str | None) -> tuple[list[int], str]:
+    """The increment of an index from a mark, taken without the service: the rows' numbers, and the mark behind it."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        found = await increments.bounds(connection, index, start, None, first=2)
+        sql = f"select id {index.rows} and ({found.condition.sql}) order by id"
+        rows = await connection.fetch(sql, CHAIN, *found.condition.values)
+    return [row["id"] for row in rows], found.end
 
 
 class Session:

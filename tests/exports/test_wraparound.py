@@ -12,7 +12,8 @@ from longshore.database.connect import Connection
 from longshore.database.embedded import embedded_server, programs
 from longshore.exports import increments
 from longshore.exports.catalog import Field, FieldType
-from tests.exports.engine import CHAIN, index_over
+from tests.exports.engine import index_over
+from tests.exports.incremental import taken
 
 INDEX = index_over("public.entries", id=Field(type=FieldType.NUMBER, description=""))
 SEGMENT = 1 << 20  # transactions in a file of pg_xact, two bits each
@@ -22,12 +23,9 @@ def test_increments_go_on_when_the_numbers_begin_anew(tmp_path: Path) -> None:
     marks: list[str] = []
 
     async def take(connection: Connection, start: str | None) -> list[int]:
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            found = await increments.bounds(connection, INDEX, start, None, first=2)
-            sql = f"select id {INDEX.rows} and ({found.condition.sql}) order by id"
-            rows = await connection.fetch(sql, CHAIN, *found.condition.values)
-        marks.append(found.end)
-        return [row["id"] for row in rows]
+        ids, end = await taken(connection, INDEX, start)
+        marks.append(end)
+        return ids
 
     async def first(connection: Connection) -> None:
         await connection.execute("create table entries (id bigint, chain_id bigint default 1764, at timestamptz)")
