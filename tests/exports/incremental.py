@@ -57,10 +57,12 @@ id = {{ type = "number", description = "Number." }}
 )
 
 
-async def taken(connection: Connection, index: Index, start: str | None) -> tuple[list[int], str]:
+async def taken(
+    connection: Connection, index: Index, start: str | None, end: str | None = None
+) -> tuple[list[int], str]:
     """The increment of an index from a mark, taken without the service: the rows' numbers, and the mark behind it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        found = await increments.bounds(connection, index, start, None, first=2)
+        found = await increments.bounds(connection, index, start, end, first=2)
         sql = f"select id {index.rows} and ({found.condition.sql}) order by id"
         rows = await connection.fetch(sql, CHAIN, *found.condition.values)
     return [row["id"] for row in rows], found.end

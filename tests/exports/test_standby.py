@@ -86,6 +86,8 @@ def test_a_standby_gives_increments_until_it_is_promoted(pair: tuple[str, Path])
         _, newest = await taken(primary, INDEX, mark)
         assert (await taken(standby, INDEX, newest)) == ([], newest)  # it lags, and the mark does not go back
         assert ahead == [3, 4]
+        with pytest.raises(IncrementError, match="lags behind"):
+            await taken(standby, INDEX, mark, newest)  # an increment that was given and is read again
 
         await standby.execute("select pg_wal_replay_resume()")
         await standby.execute("select pg_promote()")

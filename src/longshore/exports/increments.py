@@ -132,6 +132,8 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
     ended = msgspec.json.decode(end, type=Mark) if end is not None else None
     for mark in filter(None, (began, ended)):
         _refuse_other(mark, now, here["next"], here["standby"], index.relation)
+    if ended is not None and ended.xid > now.xid:
+        raise IncrementError("the standby that is the source lags behind the increment that waits; run the task later")
     if ended is None:
         # A standby may lie behind the one that was read before; the mark never goes back.
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
