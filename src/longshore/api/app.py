@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, health, indexes, results, segments, tasks
+from longshore.api import documentation, health, indexes, results, runs, segments, tasks
 from longshore.api.access import guard
 from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
@@ -35,6 +35,7 @@ def build(chosen: Settings) -> Litestar:
             indexes.list_indexes,
             indexes.get_index,
             tasks.get_manifest,
+            runs.acknowledge_run,
             results.get_download_url,
             results.download,
             health.get_health,

@@ -19,6 +19,7 @@ from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.lifecycle import AlreadyRunningError
+from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
 
 log = structlog.get_logger()
@@ -77,6 +78,11 @@ KINDS = {
         409, "The task is not done", "There is a result to download only while the task is `DONE`."
     ),
     "no-export": ProblemKind(409, "The task is no export", "Only exports leave a file to download."),
+    "nothing-to-acknowledge": ProblemKind(
+        409,
+        "Nothing to acknowledge",
+        "Only a run that is `DONE`, of a task whose target says `incremental: on_ack`, waits to be acknowledged.",
+    ),
     "result-gone": ProblemKind(
         410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
     ),
@@ -121,6 +127,10 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "task-not-found", KINDS["task-not-found"].about
         case SegmentNotFoundError():
             kind, detail = "segment-not-found", KINDS["segment-not-found"].about
+        case RunNotFoundError():
+            kind, detail = "run-not-found", KINDS["run-not-found"].about
+        case NothingToAcknowledgeError():
+            kind, detail = "nothing-to-acknowledge", str(error)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case BadSignatureError():

@@ -62,6 +62,12 @@ class Readers:
         self._extra = extra
 
     @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[Connection]:
+        """A connection in no transaction: each statement sees what is there by then."""
+        async with self._pool.acquire() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[tuple[Connection, datetime]]:
         """A connection in a transaction that only reads, with the time of its snapshot."""
         async with self._reading() as connection:

@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, stored_segments
+from longshore.exports import conditions, formats, increments, stored_segments
 from longshore.exports import segment as segments
+from longshore.exports.again import give_again, read_again
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
 from longshore.exports.copy import Copied, Readers, copy_rows
@@ -22,8 +23,10 @@ from longshore.exports.plan import plan, source_of
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, pointer, suggestion
 from longshore.results.store import LocalStore
-from longshore.tasks import lifecycle
+from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.marks import Increment, Standing
+from longshore.tasks.model import TaskId
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
@@ -46,6 +49,8 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """The fingerprint of the fields that the client expects."""
     compression: Compression | None = None
     csv: CsvOptions | None = None
+    incremental: bool | Literal["on_ack"] = False
+    """Whether each run takes only what became visible since the last one, or since the last one acknowledged."""
 
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,7 +140,6 @@ class Exporter:
         if trigger.segment_id is not None:
             segment = await stored_segments.settled(self._state, begun, trigger.segment_id)
         _refuse_unfit(segment, target, begun.chain, self._catalog)
-        source = source_of(index, begun.chain, segment, begun.run_began_at)
 
         message = begun.message
         kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
@@ -143,17 +147,46 @@ class Exporter:
         name = result_name(target, index, message.task)
         location = self._store.location(begun.chain, message.task, message.attempt, name)
 
-        async def report(rows: int, size: int, expected: int | None) -> None:
-            await lifecycle.report(self._state, message, rows, size, expected)
+        standing = await marks.standing(self._state, message) if target.incremental else None
+        if standing is not None:
+            previous = await self._previous(message.task)
+            again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
+            if again is not None:
+                return again
+            async with self._readers.watching() as connection:
+                await increments.settle(connection)
+        return await self._copy(begun, target, index, segment, standing, name, location)
 
+    async def _copy(
+        self,
+        begun: Begun,
+        target: ExportTarget,
+        index: Index,
+        segment: Segment | None,
+        standing: Standing | None,
+        name: str,
+        location: str,
+    ) -> Outcome:
+        async def report(rows: int, size: int, expected: int | None) -> None:
+            await lifecycle.report(self._state, begun.message, rows, size, expected)
+
+        waits = standing.pending if standing is not None else []
+        counted_from = waits[-1].began_at if waits else begun.run_began_at
         async with self._readers.snapshot() as (connection, snapshot_at):
-            columns = await columns_of(connection, index, chosen)
-            options = dialect(target.csv or CsvOptions())
-            form = formats.make(target.export_format, columns, options, target.compression)
+            bounds = None
+            if standing is not None:
+                end = waits[-1].end if waits else None
+                bounds = await increments.bounds(connection, index, standing.mark, end, first=2)
+            source = source_of(index, begun.chain, segment, counted_from, bounds and bounds.condition)
+            columns = await columns_of(connection, index, choices(target.fields, index))
+            form = formats.make(target.export_format, columns, dialect(target.csv or CsvOptions()), target.compression)
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
                 copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
-                manifest = await self._manifest(begun, target, segment, columns, name, copied, snapshot_at)
+                if bounds is not None:
+                    await increments.make_safe(self._state, connection)
+                resolved = segment and conditions.resolved(segment, counted_from)
+                manifest = await self._manifest(begun, target, resolved, columns, name, copied, snapshot_at)
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
@@ -164,19 +197,20 @@ class Exporter:
             sha256=copied.sha256,
             snapshot_at=snapshot_at,
             manifest=manifest.decode(),
+            increment=None if bounds is None else Increment(bounds.start, bounds.end, target.incremental == "on_ack"),
+            note=read_again(waits) if waits else None,
         )
 
     async def _manifest(
         self,
         begun: Begun,
         target: ExportTarget,
-        segment: Segment | None,
+        segment: Any,
         columns: Sequence[Column],
         name: str,
         copied: Copied,
         snapshot_at: datetime,
     ) -> bytes:
-        previous = await self._state.fetchval(PREVIOUS, begun.message.task)
         return Manifest(
             file=name,
             size=copied.size,
@@ -189,10 +223,15 @@ class Exporter:
             format=target.export_format,
             fields=[ManifestField(column.name, column.field.type) for column in columns],
             schema=fingerprint((column.name, column.field) for column in columns),
-            segment=segment and conditions.resolved(segment, begun.run_began_at),
+            segment=segment,
             snapshot=snapshot_at,
-            previous=previous and hash_of(previous.encode()),
+            previous=await self._previous(begun.message.task),
         ).encoded()
+
+    async def _previous(self, task: TaskId) -> str | None:
+        """Hash of the manifest that the next one of a task follows."""
+        previous = await self._state.fetchval(PREVIOUS, task)
+        return previous and hash_of(previous.encode())
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:

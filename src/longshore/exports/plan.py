@@ -14,7 +14,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index, quoted
-from longshore.exports.conditions import condition
+from longshore.exports.conditions import Condition, condition
 from longshore.exports.segment import Segment
 
 BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
@@ -36,13 +36,24 @@ class Source(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
-def source_of(index: Index, chain: int, segment: Segment | None, began_at: datetime) -> Source:
-    """The rows of a chain that a segment takes; its relative rules count back from `began_at`."""
+def source_of(
+    index: Index, chain: int, segment: Segment | None, began_at: datetime, increment: Condition | None = None
+) -> Source:
+    """The rows of a chain that a segment takes, within an increment; relative rules count back from `began_at`.
+
+    The placeholders of `increment` begin with $2, behind the chain's.
+    """
     # The chain is bound here and nowhere else: whatever a request says, its rows are those of its own chain.
-    if segment is None:
-        return Source(index.rows, (chain,))
-    made = condition(segment, index, began_at, first=2)
-    return Source(f"{index.rows} and ({made.sql})", (chain, *made.values))
+    sql = index.rows
+    values: tuple[Any, ...] = (chain,)
+    if increment is not None:
+        sql += f" and ({increment.sql})"
+        values += increment.values
+    if segment is not None:
+        made = condition(segment, index, began_at, first=len(values) + 1)
+        sql += f" and ({made.sql})"
+        values += made.values
+    return Source(sql, values)
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.tasks.marks import Increment
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
 
@@ -86,14 +87,18 @@ with before as (
 task as (
     update longshore.tasks t
     set state = 'DONE', result = $3, modified_at = before.at,
-        revision = before.revision + 1, log_length = before.log_length + 2
+        mark = case when $13::boolean is false then $12 else before.mark end,
+        revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
     from before
     where t.id = before.id
 ),
 run as (
     update longshore.runs r
     set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
-        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10
+        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
+        mark_from = $11, mark_to = $12,
+        -- An increment that is given again may have been acknowledged meanwhile: then the mark has moved on.
+        acknowledged = case when $13 then before.mark is distinct from $11 end
     from before
     where r.task_id = before.id and r.run = before.run
 ),
@@ -102,7 +107,12 @@ entries as (
     select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, 0, 0
     from before
     union all
-    select before.id, before.log_length + 1, before.at, 'INPROGRESS -> DONE', null, null, null, null
+    select before.id, before.log_length + 1, before.at, $14, null, null, null, null
+    from before
+    where $14 is not null
+    union all
+    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at, 'INPROGRESS -> DONE',
+           null, null, null, null
     from before
 )
 select id from before
@@ -215,6 +225,10 @@ class Outcome(msgspec.Struct, frozen=True):
     snapshot_at: datetime
     manifest: str
     """What the result is, as it stands beside the file."""
+    increment: Increment | None = None
+    """Where the result is a part of the data."""
+    note: str | None = None
+    """What else the task's log should say."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
@@ -277,6 +291,7 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
 
 async def finish(pool: Pool, message: Message, outcome: Outcome) -> None:
     """End an attempt well: state, result, summary and run record in one step. Raises StaleAttemptError."""
+    increment = outcome.increment
     done = await pool.fetchval(
         FINISH,
         message.task,
@@ -289,6 +304,10 @@ async def finish(pool: Pool, message: Message, outcome: Outcome) -> None:
         outcome.snapshot_at,
         outcome.total,
         outcome.manifest,
+        increment and increment.start,
+        increment and increment.end,
+        increment and increment.on_ack,
+        outcome.note,
     )
     if done is None:
         raise StaleAttemptError(message)

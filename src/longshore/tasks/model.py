@@ -82,6 +82,17 @@ class Progress(msgspec.Struct, frozen=True):
     """Seconds since the worker last said how far it is."""
 
 
+class RunIncrement(msgspec.Struct, frozen=True):
+    """Which part of the data a run gave. Marks say nothing but whether they are equal."""
+
+    start: str | None = msgspec.field(name="from")
+    """The mark where it begins, which is where another one ended; null for the beginning of all."""
+    end: str = msgspec.field(name="to")
+    """The mark where it ends."""
+    acknowledged: bool | None
+    """Whether the client has confirmed it; null where nobody waits for that."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """One execution of a task, and what it left behind."""
 
@@ -97,3 +108,5 @@ class Run(msgspec.Struct, frozen=True):
     sha256: str | None
     """SHA-256 of the result file, hexadecimal."""
     result: str | None
+    increment: RunIncrement | None
+    """Null where the result is not a part but the whole."""

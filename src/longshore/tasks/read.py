@@ -10,7 +10,18 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import (
+    FORMAT_VERSION,
+    ChainId,
+    Code,
+    LogEntry,
+    Progress,
+    Run,
+    RunIncrement,
+    State,
+    Task,
+    TaskId,
+)
 
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
 GET = """
@@ -60,11 +71,15 @@ left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.id = $1 and t.chain_id = $2
 """
 
+# A mark counts the transactions of the whole source, other chains' too: clients see its hash.
 RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
-       r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result
+       r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
+       r.mark_to is not null as is_increment, r.acknowledged,
+       left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
+       left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to
 from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id
+left join longshore.runs r on r.task_id = t.id and r.run = coalesce($5, r.run)
 where t.id = $1 and t.chain_id = $2
 order by r.run desc
 limit $3 offset $4
@@ -146,26 +161,18 @@ async def progress(pool: Pool, chain: ChainId, task: TaskId) -> Progress:
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Run], bool]:
     """A page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
-    rows = await pool.fetch(RUNS, task, chain, limit + 1, offset)
+    rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
     if not rows and not offset:
         raise TaskNotFoundError
-    found = [
-        Run(
-            run=row["run"],
-            state=row["state"],
-            attempts=row["attempts"],
-            began=_whole(row["began_at"]),
-            ended=row["ended_at"] and _whole(row["ended_at"]),
-            rows=row["rows"],
-            bytes=row["bytes"],
-            snapshot=row["snapshot_at"],
-            sha256=row["sha256"],
-            result=row["result"],
-        )
-        for row in rows[:limit]
-        if row["run"] is not None
-    ]
-    return found, len(rows) > limit
+    return [_run(row) for row in rows[:limit] if row["run"] is not None], len(rows) > limit
+
+
+async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
+    """A run that exists. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
+    if row is None or row["run"] is None:
+        raise TaskNotFoundError
+    return _run(row)
 
 
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> str | None:
@@ -189,6 +196,23 @@ def _task(row: asyncpg.Record) -> Task:
         debug=row["debug"],
         version=FORMAT_VERSION,
         result=row["result"],
+    )
+
+
+def _run(row: asyncpg.Record) -> Run:
+    increment = RunIncrement(start=row["mark_from"], end=row["mark_to"], acknowledged=row["acknowledged"])
+    return Run(
+        run=row["run"],
+        state=row["state"],
+        attempts=row["attempts"],
+        began=_whole(row["began_at"]),
+        ended=row["ended_at"] and _whole(row["ended_at"]),
+        rows=row["rows"],
+        bytes=row["bytes"],
+        snapshot=row["snapshot_at"],
+        sha256=row["sha256"],
+        result=row["result"],
+        increment=increment if row["is_increment"] else None,
     )
 
 

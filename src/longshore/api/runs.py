@@ -1,0 +1,30 @@
+"""The resource `runs`: acknowledging what one of them gave."""
+
+from typing import Annotated
+
+from litestar import post
+from litestar.params import Parameter
+
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.documentation import problems
+from longshore.api.tasks import FAR, Id, task_id
+from longshore.tasks import marks, read
+from longshore.tasks.model import Run
+
+
+@post(
+    "/tasks/{id:str}/runs/{run:str}/ack",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    status_code=200,
+    responses=problems(400, 404, 409),
+)
+async def acknowledge_run(
+    request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
+) -> Run:
+    """Confirm that the increment of a run has arrived, so that the next run goes on behind it. Twice is as once."""
+    service, caller = admitted(request)
+    task = task_id(id)
+    await marks.acknowledge(service.pool, caller.chain, task, run)
+    return await read.one_run(service.pool, caller.chain, task, run)

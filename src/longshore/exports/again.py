@@ -1,0 +1,70 @@
+"""An increment that nobody acknowledged is given again: the same file, byte for byte.
+
+Not by the same query: the rows may have changed since. Only where no copy of the file is left is the increment read
+again, between the same marks.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from longshore.exports.manifest import SUFFIX, Manifest
+from longshore.results.store import LocalStore
+from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.marks import Increment, Pending, Standing
+
+CHUNK = 1 << 20  # bytes
+
+
+def give_again(
+    store: LocalStore, standing: Standing, begun: Begun, location: str, previous: str | None
+) -> Outcome | None:
+    """Copy the file of an increment that waits to a place of this attempt's own; None when none is left unchanged.
+
+    Blocking. `previous`: hash of the manifest before. Raises OSError.
+    """
+    for pending in standing.pending:
+        written = msgspec.json.decode(pending.manifest, type=Manifest)
+        manifest = msgspec.structs.replace(written, run=begun.run, previous=previous).encoded()
+        if _copy(store, pending, location, manifest):
+            return Outcome(
+                result=written.file,
+                location=location,
+                total=pending.rows,
+                success=pending.rows,
+                size=pending.size,
+                sha256=pending.sha256,
+                snapshot_at=pending.snapshot_at,
+                manifest=manifest.decode(),
+                increment=Increment(standing.mark, pending.end, on_ack=True),
+                note=f"the increment of run {_first(standing.pending)} again, as it is not acknowledged",
+            )
+    return None
+
+
+def read_again(pending: Sequence[Pending]) -> str:
+    """What the log says of an increment that waits and whose file is gone."""
+    return (
+        f"the increment of run {_first(pending)} read again, as its file is gone: "
+        "what was changed since is left to the next one"
+    )
+
+
+def _first(pending: Sequence[Pending]) -> int:
+    return pending[-1].run
+
+
+def _copy(store: LocalStore, pending: Pending, location: str, manifest: bytes) -> bool:
+    path = store.open_path(pending.location)
+    if path is None:
+        return False
+    digest = hashlib.sha256()
+    with path.open("rb") as old, store.create(location) as new:
+        while chunk := old.read(CHUNK):
+            digest.update(chunk)
+            new.write(chunk)
+        if digest.digest() != pending.sha256:
+            return False
+        new.publish(SUFFIX, manifest)
+    return True

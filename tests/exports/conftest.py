@@ -1,0 +1,54 @@
+"""A service whose tables tests may write to, for exports that run again and again."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+
+from longshore.database.migrate import connected
+from tests.exports.incremental import CATALOG, TABLES, Session
+from tests.service import Longshore, database_in
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """A service with the tables of `tests.exports.incremental`. Tests must not stop it."""
+    data = tmp_path_factory.mktemp("shop")
+    (data / "catalog.toml").write_text(CATALOG)
+    with database_in(data) as url:
+        asyncio.run(_make_tables(url))
+        longshore = Longshore(data, url, catalog=str(data / "catalog.toml"))
+        try:
+            longshore.start("worker")
+            longshore.start_api()
+            yield longshore
+        finally:
+            longshore.stop()
+
+
+async def _make_tables(url: str) -> None:
+    async with connected(url) as connection:
+        await connection.execute(TABLES)
+
+
+@pytest.fixture
+def client(shop: Longshore) -> Iterator[httpx2.Client]:
+    """A client of the shop, whose table of entries is empty."""
+    shop.sql("truncate shop.entries, shop.parted")
+    with shop.client() as client:
+        yield client
+
+
+@pytest.fixture
+def session(shop: Longshore) -> Iterator[Callable[[], Session]]:
+    """Makes sessions that write to the shop's tables."""
+    sessions: list[Session] = []
+
+    def make() -> Session:
+        sessions.append(Session(shop.url))
+        return sessions[-1]
+
+    yield make
+    for made in sessions:
+        made.close()

@@ -1,0 +1,202 @@
+"""With `on_ack` an increment is given, byte for byte, until the client confirms it."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.database.connect import open_pool
+from longshore.exports import catalog
+from longshore.exports.copy import SESSION, Readers
+from longshore.exports.export import Exporter
+from longshore.exports.manifest import SUFFIX
+from longshore.exports.verify import verify
+from longshore.results.store import LocalStore
+from longshore.tasks import lifecycle, marks
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from tests.exports.incremental import CATALOG, TABLES, Series, Session
+from tests.service import CHAIN, Longshore
+
+Sessions = Callable[[], Session]
+
+
+def test_an_increment_is_given_again_until_it_is_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1, 2, 3)
+    assert series.ids() == [1, 2, 3]
+    first = series.content()
+    writer("update shop.entries set version = 7 where id = 1")
+    writer("delete from shop.entries where id = 2")
+    writer.insert(4)
+    for _ in range(2):
+        assert series.ids() == [1, 2, 3]
+        assert series.content() == first
+    runs = series.runs()
+    assert len({run["sha256"] for run in runs}) == 1
+    assert len({run["snapshot"] for run in runs}) == 1
+    assert {(run["increment"]["from"], run["increment"]["to"]) for run in runs} == {(None, runs[0]["increment"]["to"])}
+    assert [run["increment"]["acknowledged"] for run in runs] == [False, False, False]
+    assert series.messages().count("the increment of run 1 again, as it is not acknowledged") == 2
+
+    answer = series.acknowledge(3)
+    assert answer.status_code == 200
+    assert answer.json() == series.runs()[-1]
+    assert answer.json()["increment"]["acknowledged"] is True
+    assert [(row["id"], row["version"]) for row in series.run()] == [("1", "7"), ("4", "0")]
+    assert series.runs()[-1]["increment"]["from"] == runs[0]["increment"]["to"]
+
+
+def test_acknowledging_twice_is_as_once(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1)
+    series.run()
+    first = series.acknowledge(1)
+    assert series.acknowledge(1).json() == first.json()
+    writer.insert(2)
+    assert series.ids() == [2]
+    assert series.acknowledge(1).status_code == 200  # still; and it moves nothing
+    assert series.ids() == [2]
+    assert series.messages().count("run 1 is acknowledged") == 1
+
+
+def test_any_run_that_gave_the_increment_may_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1)
+    series.run()
+    series.run()
+    assert series.acknowledge(1).status_code == 200
+    assert [run["increment"]["acknowledged"] for run in series.runs()] == [True, True]
+    assert series.ids() == []
+
+
+def test_an_empty_increment_is_acknowledged_like_any_other(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    assert series.ids() == []
+    assert series.acknowledge(1).status_code == 200
+    assert series.ids() == []
+    writer.insert(1)
+    assert series.ids() == []  # run 2 again
+    assert series.acknowledge(3).status_code == 200
+    assert series.ids() == [1]
+
+
+def test_a_failed_run_has_nothing_to_acknowledge_and_leaves_what_waits(
+    client: httpx2.Client, session: Sessions
+) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer("insert into shop.entries (id, divisor) values (1, 0)")
+    assert series.execute() == "ERROR"
+    answer = series.acknowledge(1)
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/nothing-to-acknowledge")
+    writer("update shop.entries set divisor = 1")
+    assert series.ids() == [1]
+
+
+def test_only_runs_that_exist_and_wait_are_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+    session().insert(1)
+    series = Series(client)
+    series.run()
+    assert series.acknowledge(1).status_code == 409
+    answer = series.acknowledge(2)
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/run-not-found")
+    assert series.acknowledge(0).status_code == 400
+    assert client.post("/tasks/987654321/runs/1/ack").json()["type"] == "/problems/task-not-found"
+
+
+def test_to_acknowledge_needs_the_level_write_in_the_tasks_own_chain(shop: Longshore, client: httpx2.Client) -> None:
+    series = Series(client, "on_ack")
+    series.run()
+    with shop.client(Level.READ) as reader, shop.client(chain=CHAIN + 1) as stranger:
+        assert reader.post(f"/tasks/{series.id}/runs/1/ack").status_code == 403
+        assert stranger.post(f"/tasks/{series.id}/runs/1/ack").status_code == 404
+    assert series.runs()[0]["increment"]["acknowledged"] is False
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_marks(
+    shop: Longshore, client: httpx2.Client, session: Sessions, broken: bool
+) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1, 2)
+    series.run()
+    for path in (shop.data / "results" / str(CHAIN) / str(series.id)).rglob("*.csv"):
+        if broken:
+            path.write_bytes(path.read_bytes().replace(b"sale", b"gift"))
+        else:
+            path.unlink()
+    writer("update shop.entries set version = 7 where id = 1")
+    writer.insert(3)
+    assert series.ids() == [2]
+    assert series.messages()[-2].startswith("the increment of run 1 read again, as its file is gone")
+    first, again = series.runs()
+    assert first["increment"] == again["increment"]
+    assert series.acknowledge(1).status_code == 200
+    assert series.ids() == [1, 3]
+
+
+def test_manifests_of_a_series_with_repetitions_follow_each_other(
+    client: httpx2.Client, session: Sessions, tmp_path: Path
+) -> None:
+    writer, series, paths = session(), Series(client, "on_ack"), []
+    for run in (1, 2, 3):
+        writer.insert(run)
+        series.run()
+        paths.append(tmp_path / str(run) / f"Entry_Export-{series.id}.csv")
+        paths[-1].parent.mkdir()
+        paths[-1].write_bytes(series.content())
+        manifest = client.get(f"/tasks/{series.id}/runs/{run}/manifest").content
+        paths[-1].with_name(paths[-1].name + SUFFIX).write_bytes(manifest)
+        if run == 2:
+            series.acknowledge(2)
+    assert [(found.run, found.rows) for found in verify(paths)] == [(1, 1), (2, 1), (3, 2)]
+
+
+def test_an_acknowledgement_during_a_repetition_counts_for_it_too(
+    new_service: Callable[..., Longshore], tmp_path: Path
+) -> None:
+    """Without a worker, so that each step comes exactly when the test says so."""
+    service = new_service()
+    (tmp_path / "catalog.toml").write_text(CATALOG)
+    chain = ChainId(CHAIN)
+
+    async def steps() -> None:
+        async with open_pool(service.url, size=5, name="test", **SESSION) as pool:
+            await pool.execute(TABLES)
+            await pool.execute("insert into shop.entries (id) values (1)")
+            store = LocalStore(tmp_path / "results")
+            exporter = Exporter(pool, Readers(pool, 0), catalog.load(str(tmp_path / "catalog.toml")), store)
+            task = TaskId(await pool.fetchval(INSERT_TASK))
+
+            async def begin() -> lifecycle.Begun:
+                async with pool.acquire() as connection, connection.transaction():
+                    await lifecycle.execute(connection, chain, task)
+                attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
+                begun = await lifecycle.begin(pool, Message(task, attempt))
+                assert begun is not None
+                return begun
+
+            first = await begin()
+            await lifecycle.finish(pool, first.message, await exporter.run(first))
+            second = await begin()
+            outcome = await exporter.run(second)
+            await marks.acknowledge(pool, chain, task, 1)
+            await pool.execute("insert into shop.entries (id) values (2)")
+            await lifecycle.finish(pool, second.message, outcome)
+            acknowledged = await pool.fetch("select acknowledged from longshore.runs order by run")
+            assert [row["acknowledged"] for row in acknowledged] == [True, True]
+            third = await begin()
+            assert (await exporter.run(third)).success == 1
+
+    asyncio.run(steps())
+
+
+INSERT_TASK = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug)
+values (1764, '', 'export', '{}',
+        '{"action": "export", "export_index": "entries", "export_format": "csv", "incremental": "on_ack"}', '')
+returning id
+"""

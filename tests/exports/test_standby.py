@@ -1,0 +1,99 @@
+"""A physical standby is a source like its primary, until it is promoted and goes its own way."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from longshore.database.connect import Connection
+from longshore.database.embedded import embedded_server, programs
+from longshore.exports.catalog import Field, FieldType
+from longshore.exports.increments import IncrementError
+from tests.exports.engine import index_over
+from tests.exports.incremental import taken
+
+INDEX = index_over("public.entries", id=Field(type=FieldType.NUMBER, description=""))
+WAIT = 30.0  # seconds
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A primary's address, and the folder of a standby that follows it."""
+    with embedded_server(tmp_path) as url:
+        primary, standby = tmp_path / "postgres", tmp_path / "standby" / "postgres"
+        standby.parent.mkdir()
+        owner = primary.stat()
+        os.chown(standby.parent, owner.st_uid, owner.st_gid)
+        copy = ["pg_basebackup", "-h", str(primary), "-U", "postgres", "-D", str(standby), "-R", "-c", "fast"]
+        run(primary, *copy)
+        socket = f"-c unix_socket_directories={standby.parent} -c listen_addresses="
+        run(primary, "pg_ctl", "-D", str(standby), "-l", str(standby.parent / "log"), "-o", socket, "-w", "start")
+        try:
+            yield url, standby
+        finally:
+            run(primary, "pg_ctl", "-D", str(standby), "-m", "immediate", "-w", "stop")
+
+
+def run(cluster: Path, program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs as the user whom the cluster belongs to."""
+    owner = cluster.stat()
+    command = [str(programs() / program), *arguments]
+    done = subprocess.run(command, capture_output=True, user=owner.st_uid, group=owner.st_gid, cwd="/")
+    assert done.returncode == 0, done.stderr
+
+
+async def replayed(primary: Connection, standby: Connection) -> None:
+    """Wait until the standby has all that the primary has written to disk."""
+    written = await primary.fetchval("select pg_current_wal_flush_lsn()::text")
+    deadline = time.monotonic() + WAIT
+    while not await standby.fetchval("select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+def test_a_standby_gives_increments_until_it_is_promoted(pair: tuple[str, Path]) -> None:
+    url, folder = pair
+
+    async def steps() -> None:
+        primary, late = await asyncpg.connect(url), await asyncpg.connect(url)
+        standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))
+        await primary.execute("create table entries (id bigint, chain_id bigint default 1764, at timestamptz)")
+        await primary.execute("insert into entries values (1)")
+        await replayed(primary, standby)
+        first, mark = await taken(standby, INDEX, None)
+
+        await late.execute("begin")
+        for id in range(100, 200):  # more savepoints than a standby keeps account of
+            await late.execute(f"savepoint a; insert into entries values ({id})")
+        await primary.execute("insert into entries values (2)")
+        await replayed(primary, standby)
+        second, mark = await taken(standby, INDEX, mark)
+        await late.execute("commit")
+        await replayed(primary, standby)
+        third, mark = await taken(standby, INDEX, mark)
+        assert (first, second, third) == ([1], [], [2, *range(100, 200)])
+
+        await primary.execute("insert into entries values (3)")
+        ahead, mark = await taken(primary, INDEX, mark)
+        await standby.execute("select pg_wal_replay_pause()")
+        await primary.execute("insert into entries values (4)")
+        ahead += (await taken(primary, INDEX, mark))[0]
+        _, newest = await taken(primary, INDEX, mark)
+        assert (await taken(standby, INDEX, newest)) == ([], newest)  # it lags, and the mark does not go back
+        assert ahead == [3, 4]
+        with pytest.raises(IncrementError, match="lags behind"):
+            await taken(standby, INDEX, mark, newest)  # an increment that was given and is read again
+
+        await standby.execute("select pg_wal_replay_resume()")
+        await standby.execute("select pg_promote()")
+        with pytest.raises(IncrementError, match="restored or promoted"):
+            await taken(standby, INDEX, mark)
+        for connection in (primary, late, standby):
+            await connection.close()
+
+    asyncio.run(steps())

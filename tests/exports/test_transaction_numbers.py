@@ -1,0 +1,115 @@
+"""A mark is good for one history of one table; and 32 bits of a transaction's number are enough to judge a row by."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from longshore.exports.increments import ROUND, Mark, condition
+from tests.exports.incremental import Series, Session
+from tests.service import Longshore
+
+Sessions = Callable[[], Session]
+
+
+def mark(xid: int) -> Mark:
+    return Mark(system=1, timeline=1, database=1, relation=1, xid=xid)
+
+
+def taken(url: str, began: int | None, ended: int, following: int, xids: list[int]) -> list[int]:
+    """Which of these transactions' rows PostgreSQL takes, by what `xmin` shows of their numbers."""
+    found = condition(began if began is None else mark(began), mark(ended), following, first=2)
+
+    async def ask() -> list[int]:
+        connection = await asyncpg.connect(url)
+        try:
+            rows = await connection.fetch(
+                "select number from unnest($1::bigint[]) number, lateral (select (number % 4294967296)::text::xid) "
+                f"as row(xmin) where {found.sql}",
+                xids,
+                *found.values,
+            )
+            return [row["number"] for row in rows]
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("base", [1000, 2**31, ROUND - 5, ROUND, ROUND + 3, 7 * ROUND - 4, 7 * ROUND + 2**31])
+def test_an_increment_takes_the_numbers_from_one_mark_to_the_other(shop: Longshore, base: int) -> None:
+    xids = list(range(base, base + 20))
+    assert taken(shop.url, base + 4, base + 12, base + 20, xids) == list(range(base + 4, base + 12))
+    assert taken(shop.url, None, base + 12, base + 20, xids) == list(range(base, base + 12))
+    assert taken(shop.url, None, base + 20, base + 20, xids) == xids
+    assert taken(shop.url, base + 20, base + 20, base + 20, xids) == []
+
+
+def test_rows_as_old_as_a_round_of_numbers_allows_are_judged_exactly(shop: Longshore) -> None:
+    began, ended = 9 * ROUND + 500, 9 * ROUND + 700
+    old = [began - 1, began - 2**31, began - 2**31 - 1, began - 3 * 2**30, ended - ROUND, ended - ROUND + 1]
+    assert taken(shop.url, began, ended, ended + 9, old) == []
+
+
+def test_a_long_time_between_two_runs_is_no_gap(shop: Longshore) -> None:
+    began = 3 * ROUND + 17
+    ended = began + ROUND - 10
+    xids = [began - 3, began, began + 2**31, ended - 1, ended, ended + 3]
+    assert taken(shop.url, began, ended, ended + 5, xids) == xids[1:4]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"system": 12}, "another database"),
+        ({"database": 12}, "another database"),
+        ({"timeline": 2}, "restored or promoted since the mark"),
+        ({"relation": 12}, "another table"),
+        ({"xid": 2**40}, "has gone back behind the mark"),
+        ({"xid": -(2**40)}, "transactions old"),
+    ],
+)
+def test_a_mark_of_another_history_is_refused(
+    shop: Longshore, client: httpx2.Client, session: Sessions, change: dict[str, Any], said: str
+) -> None:
+    session().insert(1)
+    series = Series(client)
+    series.run()
+    kept = shop.sql("select mark from longshore.tasks where id = $1", series.id)[0]["mark"]
+    shop.sql("update longshore.tasks set mark = $2 where id = $1", series.id, json.dumps(json.loads(kept) | change))
+    assert series.execute() == "ERROR"
+    assert said in series.messages()[-2]
+    assert "create a new task" in series.messages()[-2]
+    shop.sql("update longshore.tasks set mark = $2 where id = $1", series.id, kept)
+    assert series.ids() == []
+
+
+def test_a_table_that_was_put_in_anothers_place_is_refused(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client)
+    writer.insert(1)
+    writer("create table shop.other (like shop.entries including all)")
+    writer("insert into shop.other (id) values (2)")
+    series.run()
+    writer("alter table shop.entries rename to retired")
+    writer("alter table shop.other rename to entries")
+    try:
+        assert series.execute() == "ERROR"
+        assert "shop.entries is another table" in series.messages()[-2]
+    finally:
+        writer("alter table shop.entries rename to other")
+        writer("alter table shop.retired rename to entries")
+        writer("drop table shop.other")
+    assert series.ids() == []
+
+
+def test_a_table_that_was_rewritten_gives_all_its_rows_anew(client: httpx2.Client, session: Sessions) -> None:
+    writer, series = session(), Series(client)
+    writer.insert(1, 2)
+    series.run()
+    writer("alter table shop.entries add drawn float default random()")
+    writer("alter table shop.entries drop drawn")
+    assert series.ids() == [1, 2]
