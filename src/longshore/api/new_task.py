@@ -45,7 +45,7 @@ def read_new_task(body: bytes, catalog: Catalog) -> NewTask:
     faults: list[Fault] = []
     new = check(NewTaskBody, value, "", faults)
     if isinstance(value, dict):
-        # The parts are looked at one by one, so that a fault in one does not hide those in another.
+        # The values are looked at one by one, so that a fault in one does not hide those in another.
         _check_parts(value, catalog, faults)
     if faults or new is None:
         raise FaultyError(faults)
@@ -72,17 +72,21 @@ def _check_parts(value: dict[str, Any], catalog: Catalog, faults: list[Fault]) -
     for key in ("desc", "debug"):
         if isinstance(value.get(key), str) and "\x00" in value[key]:
             faults.append(Fault("expected a string without U+0000", f"/{key}"))
-    target = check(ExportTarget, value.get("target"), "/target", [])
-    trigger = check(Trigger, value.get("trigger"), "/trigger", [])
-    if target is not None:
+    target, trigger = value.get("target"), value.get("trigger")
+    if isinstance(target, dict):
         faults += export.check_target(target, catalog, "/target")
-    if trigger is not None:
-        faults += _check_once(trigger.once)
-        if trigger.segment is not None and target is not None and isinstance(chain, int):
-            faults += export.check_segment(trigger.segment, target, chain, catalog, "/trigger/segment")
+    if isinstance(trigger, dict):
+        faults += _check_once(trigger.get("once"))
+        segment = check(Segment, trigger.get("segment"), "", [])
+        if segment is not None and isinstance(target, dict) and isinstance(chain, int):
+            faults += export.check_segment(segment, target.get("export_index"), chain, catalog, "/trigger/segment")
 
 
-def _check_once(once: datetime) -> list[Fault]:
+def _check_once(value: Any) -> list[Fault]:
+    try:
+        once = msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return []  # the check of the body has said so
     if once.tzinfo is None:
         return [Fault("expected an offset, such as Z or +02:00", "/trigger/once")]
     try:

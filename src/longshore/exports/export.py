@@ -38,26 +38,24 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
-def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]:
-    """What is wrong with a target; `at` is its JSON pointer."""
+def check_target(target: dict[str, Any], catalog: Catalog, at: str) -> list[Fault]:
+    """What a target names that there is not; `at` is its JSON pointer."""
     faults = []
-    for key, value, known in (
-        ("export_index", target.export_index, catalog),
-        ("export_format", target.export_format, FORMATS),
-    ):
-        if value not in known:
+    for key, known in (("export_index", catalog), ("export_format", FORMATS)):
+        value = target.get(key)
+        if isinstance(value, str) and value not in known:
             hint = suggestion(value, known) or f"; expected one of {', '.join(known)}"
             faults.append(Fault(f"{value!r} is not known{hint}", pointer(at, key)))
     return faults
 
 
-def check_segment(segment: Segment, target: ExportTarget, chain: int, catalog: Catalog, at: str) -> list[Fault]:
-    """What is wrong with a segment for this target and chain; `at` is its JSON pointer."""
+def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Fault]:
+    """What is wrong with a segment for this export index and chain; `at` is its JSON pointer."""
     faults = []
     if segment.chain_id != chain:
         faults.append(Fault(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
-    if segment.index != target.export_index:
-        faults.append(Fault(f"expected {target.export_index!r}, the target's index", pointer(at, "index")))
+    if segment.index != index:
+        faults.append(Fault(f"expected {index!r}, the target's index", pointer(at, "index")))
     elif segment.index in catalog:
         faults += segments.check_rules(segment, catalog[segment.index], at)
     return faults
