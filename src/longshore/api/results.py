@@ -4,7 +4,7 @@ import base64
 
 import msgspec
 from litestar import get
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
 from longshore.access.tokens import Level
 from longshore.api.access import SECURITY, AnyRequest, admitted
@@ -27,6 +27,20 @@ where t.id = $1 and t.chain_id = $2
 AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
 
 MEDIA_TYPES = {form.extension: form.media_type for form in FORMATS.values()}
+
+
+class Download(FileResponse):
+    """A file, whole or in ranges (RFC 9110, section 14)."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # what is no range of bytes is to be ignored
+        except RangeNotSatisfiable:
+            size = {"Content-Range": f"bytes */{file_size}"}
+            raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size) from None
 
 
 class DownloadUrl(msgspec.Struct, frozen=True):
@@ -55,8 +69,8 @@ async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
 
 
 @get("/results/{location:path}", opt={"level": None}, include_in_schema=False)
-async def download(request: AnyRequest, location: str) -> FileResponse:
-    """The file behind a signed address, whole or in ranges (RFC 9110). Needs no token: the signature is the right."""
+async def download(request: AnyRequest, location: str) -> Download:
+    """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
     service: Service = request.app.state.service
     location = location.lstrip("/")
     given = request.query_params
@@ -74,4 +88,6 @@ async def download(request: AnyRequest, location: str) -> FileResponse:
         "Cache-Control": "private, no-store",
     }
     media_type = MEDIA_TYPES[path.suffix.removeprefix(".")]
-    return FileResponse(path, headers=headers, media_type=media_type, filename=row["result"])
+    if request.scope["state"].get("head"):  # so that the file is not read for nothing
+        request.scope["method"] = "HEAD"
+    return Download(path, headers=headers, media_type=media_type, filename=row["result"])
