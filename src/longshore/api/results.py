@@ -1,6 +1,8 @@
 """Downloads: the signed address of a result, and the file behind it."""
 
 import base64
+import re
+from urllib.parse import unquote
 
 import msgspec
 from litestar import get
@@ -29,15 +31,21 @@ AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = 
 MEDIA_TYPES = {form.extension: form.media_type for form in FORMATS.values()}
 
 
+RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
+
+
 class Download(FileResponse):
     """A file, whole or in ranges (RFC 9110, section 14)."""
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        unit, _, ranges = http_range.partition("=")
+        if unit.lower() != "bytes" or not all(RANGE.fullmatch(part) for part in ranges.split(",")):
+            return []  # what is no range of bytes is to be ignored
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
-            return []  # what is no range of bytes is to be ignored
+            return []  # it ends before it begins
         except RangeNotSatisfiable:
             size = {"Content-Range": f"bytes */{file_size}"}
             raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size) from None
@@ -69,10 +77,11 @@ async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
 
 
 @get("/results/{location:path}", opt={"level": None}, include_in_schema=False)
-async def download(request: AnyRequest, location: str) -> Download:
+async def download(request: AnyRequest) -> Download:
     """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
     service: Service = request.app.state.service
-    location = location.lstrip("/")
+    # As it was sent: Litestar's own parameter has lost doubled and trailing slashes, and what was signed had none.
+    location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
     given = request.query_params
     if given.keys() != {"expires", "signature"}:
         raise BadSignatureError

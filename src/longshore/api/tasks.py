@@ -70,7 +70,9 @@ async def get_task(
 async def list_tasks(
     request: AnyRequest,
     status: Annotated[Code | None, Parameter(description="Only tasks in this state.")] = None,
-    action: Annotated[str | None, Parameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)] = None,
+    action: Annotated[
+        str | None, Parameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
+    ] = None,
     campaign_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")] = None,
     limit: Limit = 25,
     offset: Offset = 0,
