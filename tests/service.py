@@ -54,7 +54,9 @@ class Longshore:
         }
         environment |= {f"LONGSHORE_{key.upper()}": value for key, value in {**self._settings, **settings}.items()}
         with self.log_file.open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-m", "longshore", name], env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "longshore", name], env=environment, stdout=log, stderr=log
+            )
         self.processes.append(process)
         return process
 
