@@ -82,12 +82,12 @@ def test_a_taken_port_is_told_in_one_line(tmp_path: Path, command: str) -> None:
 @pytest.mark.parametrize("command", ["serve", "api", "worker", "migrate", "token list"])
 def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: str) -> None:
     done = run(*command.split(), folder=tmp_path, database_url=UNREACHABLE, port=str(free_port()))
-    failed(done, "127.0.0.1", "1")
+    failed(done, "the database cannot be reached", "LONGSHORE_DATABASE_URL")
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[x]\ny = 1", ("is not usable", "x")), ("[", ("is not usable",)), (None, ("cannot be read", "No such file"))],
+    [("[x]\ny = 1", ("is not usable", "`y`")), ("[", ("is not usable",)), (None, ("cannot be read", "No such file"))],
 )
 def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
     idle: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
