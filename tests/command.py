@@ -1,6 +1,7 @@
 """Runs the command line as a user does, and sees what it leaves behind."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -24,11 +25,30 @@ def run(*arguments: str, folder: Path, timeout: float = 100, **settings: str) ->
 
 
 def start(*arguments: str, folder: Path, **settings: str) -> subprocess.Popen[str]:
-    """Start `longshore …` with its output to be read line by line."""
+    """Start `longshore …` with its output to be read line by line, in a process group as a shell does it."""
     command = [sys.executable, "-u", "-m", "longshore", *arguments]
     return subprocess.Popen(
-        command, cwd=folder, env=environment(**settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
     )
+
+
+def ended_by_ctrl_c(process: subprocess.Popen[str]) -> str:
+    """Send what a terminal sends on Ctrl-C, SIGINT to the whole group, and give the rest of the output."""
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, output
+    assert "Traceback" not in output, output
+    return output
 
 
 def line_with(process: subprocess.Popen[str], words: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import typer.main
 
 from longshore.cli import app
-from tests.command import failed, line_with, nothing_left, run, start
+from tests.command import ended_by_ctrl_c, failed, line_with, nothing_left, run, start
 from tests.service import Longshore, free_port
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -126,20 +126,23 @@ def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -
 
 def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for number, code in ((signal.SIGTERM, 130), (signal.SIGINT, 130)):
+    for number in (signal.SIGTERM, signal.SIGINT):
         process = start("serve", folder=tmp_path, data=str(data), port=str(free_port()))
         try:
             address = re.search(r"http://[^ ]+", line_with(process, "Longshore answers at"))
             assert address
             assert httpx2.get(f"{address[0]}/readyz").status_code == 200
+            if number == signal.SIGINT:
+                ended_by_ctrl_c(process)
+                continue
             process.send_signal(number)
             output, _ = process.communicate(timeout=30)
+            assert process.returncode == 130, output
+            assert "Traceback" not in output, output
         finally:
             process.kill()
             process.wait()
-        assert process.returncode == code, output
-        assert "Traceback" not in output
-        nothing_left(data)
+            nothing_left(data)
 
 
 def test_seed_writes_three_chains_once(idle: Longshore, tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """The demo: from nothing to a checked file in one command, and nothing left running."""
 
 import re
-import signal
 from pathlib import Path
 
-from tests.command import line_with, nothing_left, run, start
+import pytest
+
+from tests.command import ended_by_ctrl_c, line_with, nothing_left, run, start
 
 
 def test_the_demo_shows_the_main_job_and_leaves_no_process_behind(tmp_path: Path) -> None:
@@ -20,15 +21,16 @@ def test_the_demo_shows_the_main_job_and_leaves_no_process_behind(tmp_path: Path
     assert token
     assert token[1] not in (data / "demo.log").read_text()
 
-    # A second one, interrupted in the middle, has everything there already.
-    process = start("demo", "--rows", "3000", folder=tmp_path, data=str(data))
+
+@pytest.mark.parametrize(
+    "when", ["writing 300,000 ledger", "building indexes", "API and worker run at", "POST /tasks", "rows exported in"]
+)
+def test_ctrl_c_ends_the_demo_wherever_it_is(when: str, tmp_path: Path) -> None:
+    process = start("demo", "--rows", "300000", folder=tmp_path, data=str(tmp_path / "data"))
     try:
-        line_with(process, "API and worker run at")
-        process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        line_with(process, when)
+        ended_by_ctrl_c(process)
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == 130, output
-    assert "Traceback" not in output
-    nothing_left(data)
+        nothing_left(tmp_path / "data")
