@@ -126,7 +126,7 @@ def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -
 
 def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         process = start("serve", folder=tmp_path, data=str(data), port=str(free_port()))
         try:
             address = re.search(r"http://[^ ]+", line_with(process, "Longshore answers at"))
