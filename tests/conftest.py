@@ -1,16 +1,21 @@
-"""One PostgreSQL, API and worker for all tests that do not break things; a service of their own for the rest."""
+"""One service for all tests that break nothing, others of some special kind, and new ones."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import asyncpg
+import httpx2
 import pytest
 
+from longshore.access.tokens import Level
 from longshore.demo.seed import seed
+from tests import own_data
 from tests.service import Longshore, database_in
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
+SMALL_CHAIN = 1765
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +31,69 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
             yield longshore
         finally:
             longshore.stop()
+
+
+@pytest.fixture(scope="session")
+def client(service: Longshore) -> Iterator[httpx2.Client]:
+    """A client of the shared service, for chain 1764."""
+    with service.client() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def small(service: Longshore) -> Iterator[httpx2.Client]:
+    """A client of the shared service, for chain 1765, whose exports are a tenth as large."""
+    with service.client(chain=SMALL_CHAIN) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """A service without a worker: a task stays in whatever state a test puts it."""
+    data = tmp_path_factory.mktemp("idle")
+    with database_in(data) as url:
+        longshore = Longshore(data, url)
+        try:
+            longshore.start_api()
+            yield longshore
+        finally:
+            longshore.stop()
+
+
+@pytest.fixture(scope="session")
+def waiting(idle: Longshore) -> Iterator[httpx2.Client]:
+    """A client of the service without a worker, for chain 1764, that may do everything."""
+    with idle.client(Level.ADMIN) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def own_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """A service that exports a table of nasty values, and a relation that is missing."""
+    data = tmp_path_factory.mktemp("own")
+
+    async def fill(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(own_data.SCHEMA)
+        await connection.executemany(own_data.INSERT, own_data.rows())
+        await connection.close()
+
+    with database_in(data) as url:
+        asyncio.run(fill(url))
+        longshore = Longshore(data, url, catalog=str(own_data.write_catalog(data)))
+        try:
+            longshore.start("worker")
+            longshore.start_api()
+            yield longshore
+        finally:
+            longshore.stop()
+
+
+@pytest.fixture(scope="session")
+def own(own_catalog: Longshore) -> Iterator[httpx2.Client]:
+    """A client of the service with the nasty values."""
+    with own_catalog.client() as opened:
+        yield opened
 
 
 @pytest.fixture

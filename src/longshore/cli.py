@@ -1,6 +1,7 @@
 """The command line. Each command has an example in its help; what a user did wrong is told in one line."""
 
 import asyncio
+import socket
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -21,7 +22,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-token_app = typer.Typer(help="Access tokens: what other systems identify themselves with.", no_args_is_help=True)
+token_app = typer.Typer(
+    help="Access tokens: what other systems identify themselves with.",
+    epilog="Example: longshore token list",
+    no_args_is_help=True,
+)
 app.add_typer(token_app, name="token")
 catalog_app = typer.Typer(help="The catalog: what can be exported.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
@@ -41,6 +46,9 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
+        reason = str(error) or "no answer in time"
+        _quit(f"the database cannot be reached: {reason}; check LONGSHORE_DATABASE_URL and LONGSHORE_SOURCE_URL")
     except (LongshoreError, OSError) as error:
         _quit(str(error))
     except Exception as error:
@@ -64,11 +72,13 @@ def _load() -> Settings:
 def serve() -> None:
     """Start everything: API and worker, with the embedded database if none is configured."""
     from longshore.database.migrate import migrate_at
+    from longshore.exports import catalog
     from longshore.serve import Children, database, interrupt_on_sigterm, refuse_taken_port
 
     settings = _load()
     interrupt_on_sigterm()
     refuse_taken_port(settings.host, settings.port)
+    catalog.load(settings.catalog)  # here it is told in one line, before any process starts
     with database(settings) as url:
         asyncio.run(migrate_at(url))
         with Children(settings, url) as children:
@@ -81,10 +91,12 @@ def serve() -> None:
 def api() -> None:
     """Start the API alone."""
     from longshore.database.migrate import check_at
+    from longshore.exports import catalog
     from longshore.serve import database, refuse_taken_port, run_api
 
     settings = _load()
     refuse_taken_port(settings.host, settings.port)
+    catalog.load(settings.catalog)
     with database(settings) as url:
         asyncio.run(check_at(url))
         run_api(settings, url)

@@ -7,7 +7,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -72,6 +72,9 @@ def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:
             faults.append(Fault(f"expected an array, got {_named(value)}", at))
             return None
         return [check(inner, item, pointer(at, index), faults) for index, item in enumerate(value)]
+    if get_origin(kind) is Literal and value not in get_args(kind):
+        faults.append(Fault(_not_one_of(value, get_args(kind)), at))
+        return None
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -79,6 +82,12 @@ def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:
         below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
         faults.append(Fault(message[:1].lower() + message[1:], at + below))
         return None
+
+
+def _not_one_of(value: Any, names: tuple[str, ...]) -> str:
+    if isinstance(value, str) and (hint := suggestion(value, names)):
+        return f"{value!r} is not known{hint}"
+    return f"expected {' or '.join(map(repr, names))}"
 
 
 def _struct_in(kind: Any) -> type[msgspec.Struct] | None:

@@ -76,8 +76,14 @@ class Children:
     def _start(self, name: str) -> None:
         output = self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
         with output as file:
+            # In a group of its own, a child hears of Ctrl-C from us alone; a SIGINT and a SIGTERM at once have kept the
+            # API from stopping.
             self._children[name] = subprocess.Popen(  # noqa: S603  # ourselves
-                [sys.executable, "-m", "longshore", name], env=self._environment, stdout=file, stderr=file
+                [sys.executable, "-m", "longshore", name],
+                env=self._environment,
+                stdout=file,
+                stderr=file,
+                process_group=0,
             )
 
     def wait_until_ready(self) -> str:
@@ -127,12 +133,14 @@ def refuse_taken_port(host: str, port: int) -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end a command the way Ctrl-C does, so that it cleans up."""
+    """Let SIGTERM, and a terminal that is closed, end a command the way Ctrl-C does, so that it cleans up."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
+            signal.signal(number, interrupt)
 
 
 def run_api(settings: Settings, url: str) -> None:

@@ -127,8 +127,10 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]
 def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
     if name in names:
         return
-    near = difflib.get_close_matches(name, names, 1, 0.6)
-    hint = f"did you mean {near[0]}?" if near else "`longshore settings` lists what there is"
+    # The prefix that all have in common would make any two of them look alike.
+    bare = {known.removeprefix(PREFIX): known for known in names}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.6)
+    hint = f"did you mean {bare[near[0]]}?" if near else "`longshore settings` lists what there is"
     raise SettingsError(f"{shown} is not a setting; {hint}")
 
 

@@ -31,7 +31,8 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
 @get("/metrics", opt={"level": None}, include_in_schema=False)
 async def get_metrics() -> Response[bytes]:
     """Figures for Prometheus."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    # Litestar adds the character set to every text by itself.
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
 
 @get("/problems/{kind:str}", opt={"level": None}, include_in_schema=False)

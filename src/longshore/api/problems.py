@@ -4,7 +4,8 @@ Promise 8: what a client sent wrong is named exactly; what broke here is in the 
 there.
 """
 
-from typing import Any
+from enum import StrEnum
+from typing import Any, get_args
 
 import asyncpg
 import msgspec
@@ -88,6 +89,9 @@ KINDS = {
     ),
     "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
     "not-json": ProblemKind(415, "The body is no JSON", "Send JSON, and say so: `Content-Type: application/json`."),
+    "range-not-satisfiable": ProblemKind(
+        416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
+    ),
     "internal-error": ProblemKind(
         500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
     ),
@@ -102,19 +106,21 @@ BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415:
 class ProblemError(Exception):
     """A problem that an endpoint found itself; `kind` is a key of KINDS."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
+        self.headers = headers or {}
 
 
 def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The answer to a request that ended in an exception."""
-    headers = {}
+    headers: dict[str, str] = {}
     faults: list[Fault] | None = None
     match error:
         case ProblemError():
             kind, detail = error.kind, error.detail
+            headers |= error.headers
         case FaultyError():
             faults = error.faults
             kind, detail = "bad-request", _count(faults)
@@ -136,7 +142,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
-            faults = _parameter_faults(error) + unknown_parameters(request)
+            faults = _parameter_faults(request, error) + unknown_parameters(request)
             kind, detail = "bad-request", _count(faults)
         case HTTPException() if error.status_code in BY_STATUS:
             kind = BY_STATUS[error.status_code]
@@ -163,11 +169,16 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
     return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def _parameter_faults(error: ValidationException) -> list[Fault]:
+def _parameter_faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:
     found = []
+    parameters = request.route_handler.parsed_fn_signature.parameters
     for item in error.extra if isinstance(error.extra, list) else []:
-        message = str(item.get("message", error.detail))
-        found.append(Fault(message[:1].lower() + message[1:], parameter=str(item.get("key", "")) or None))
+        message, name = str(item.get("message", error.detail)), str(item.get("key", ""))
+        if name in parameters and message.startswith("Invalid enum value"):
+            kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
+            names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
+            message = f"expected one of {', '.join(names)}"
+        found.append(Fault(message[:1].lower() + message[1:], parameter=name or None))
     return found or [Fault(error.detail)]
 
 

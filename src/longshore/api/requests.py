@@ -50,6 +50,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
     head = method == "HEAD"
     if head:  # RFC 9110, 9.3.2: as GET, without the content
         scope["method"] = "GET"
+        scope["state"]["head"] = True
     began = time.perf_counter()
     status = 500
 

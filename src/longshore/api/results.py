@@ -1,10 +1,12 @@
 """Downloads: the signed address of a result, and the file behind it."""
 
 import base64
+import re
+from urllib.parse import unquote
 
 import msgspec
 from litestar import get
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
 from longshore.access.tokens import Level
 from longshore.api.access import SECURITY, AnyRequest, admitted
@@ -25,6 +27,25 @@ where t.id = $1 and t.chain_id = $2
 """
 
 AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
+
+RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
+
+
+class Download(FileResponse):
+    """A file, whole or in ranges (RFC 9110, section 14)."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        unit, _, ranges = http_range.partition("=")
+        if unit.lower() != "bytes" or not all(RANGE.fullmatch(part) for part in ranges.split(",")):
+            return []  # what is no range of bytes is to be ignored
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []  # it ends before it begins
+        except RangeNotSatisfiable:
+            size = {"Content-Range": f"bytes */{file_size}"}
+            raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size) from None
 
 
 class DownloadUrl(msgspec.Struct, frozen=True):
@@ -53,10 +74,11 @@ async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
 
 
 @get("/results/{location:path}", opt={"level": None}, include_in_schema=False)
-async def download(request: AnyRequest, location: str) -> FileResponse:
-    """The file behind a signed address, whole or in ranges (RFC 9110). Needs no token: the signature is the right."""
+async def download(request: AnyRequest) -> Download:
+    """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
     service: Service = request.app.state.service
-    location = location.lstrip("/")
+    # As it was sent: Litestar's own parameter has lost doubled and trailing slashes, and what was signed had none.
+    location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
     given = request.query_params
     if given.keys() != {"expires", "signature"}:
         raise BadSignatureError
@@ -71,4 +93,6 @@ async def download(request: AnyRequest, location: str) -> FileResponse:
         "X-Row-Count": str(row["rows"]),
         "Cache-Control": "private, no-store",
     }
-    return FileResponse(path, headers=headers, media_type=media_type(path.name), filename=row["result"])
+    if request.scope["state"].get("head"):  # so that the file is not read for nothing
+        request.scope["method"] = "HEAD"
+    return Download(path, headers=headers, media_type=media_type(path.name), filename=row["result"])

@@ -8,7 +8,8 @@ from litestar.params import Parameter
 from longshore.access.tokens import Level
 from longshore.api.access import SECURITY, AnyRequest, admitted
 from longshore.api.documentation import problems
-from longshore.api.tasks import FAR, Id, task_id
+from longshore.api.paging import FAR
+from longshore.api.tasks import Id, task_id
 from longshore.tasks import marks, read
 from longshore.tasks.model import Run
 

@@ -19,6 +19,7 @@ from longshore.tasks import lifecycle, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
+PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 
@@ -69,7 +70,9 @@ async def get_task(
 async def list_tasks(
     request: AnyRequest,
     status: Annotated[Code | None, Parameter(description="Only tasks in this state.")] = None,
-    action: Annotated[str | None, Parameter(description="Only tasks of this action.", max_length=100)] = None,
+    action: Annotated[
+        str | None, Parameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
+    ] = None,
     campaign_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")] = None,
     limit: Limit = 25,
     offset: Offset = 0,

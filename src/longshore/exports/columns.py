@@ -52,12 +52,7 @@ class Column(msgspec.Struct, frozen=True):
     @property
     def as_json(self) -> str:
         """SQL of the value for a JSON format."""
-        match self.pg_type:
-            case "timestamptz" | "timestamp":
-                return self.as_text
-            case "json":  # kept as it was written, line feeds and all; jsonb is written on one line
-                return f"({self.expression})::jsonb"
-        return self.expression
+        return self.as_text if self.pg_type in ("timestamptz", "timestamp") else self.expression
 
 
 def _iso(expression: str, in_utc: str) -> str:

@@ -21,7 +21,7 @@ from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import plan, source_of
 from longshore.exports.segment import Segment
-from longshore.faults import Fault, pointer, suggestion
+from longshore.faults import Fault, check, pointer, suggestion
 from longshore.results.store import LocalStore
 from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
@@ -63,16 +63,17 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
-def check_target(target: ExportTarget, catalog: Catalog, at: str) -> list[Fault]:
-    """What is wrong with a target; `at` is its JSON pointer."""
+def check_target(value: dict[str, Any], catalog: Catalog, at: str) -> list[Fault]:
+    """What is wrong with a target beyond its shape; `at` is its JSON pointer."""
     faults = []
-    for key, value, known in (
-        ("export_index", target.export_index, catalog),
-        ("export_format", target.export_format, FORMATS),
-    ):
-        if value not in known:
-            hint = suggestion(value, known) or f"; expected one of {', '.join(known)}"
-            faults.append(Fault(f"{value!r} is not known{hint}", pointer(at, key)))
+    for key, known in (("export_index", catalog), ("export_format", FORMATS)):
+        name = value.get(key)
+        if isinstance(name, str) and name not in known:
+            hint = suggestion(name, known) or f"; expected one of {', '.join(known)}"
+            faults.append(Fault(f"{name!r} is not known{hint}", pointer(at, key)))
+    target = check(ExportTarget, value, at, [])
+    if target is None:
+        return faults
     form = FORMATS.get(target.export_format)
     if form and form.compression == "refused" and target.compression:
         faults.append(Fault(f"{target.export_format} is compressed already", pointer(at, "compression")))
@@ -95,13 +96,13 @@ def _check_fields(target: ExportTarget, index: Index, at: str) -> list[Fault]:
     return faults
 
 
-def check_segment(segment: Segment, target: ExportTarget, chain: int, catalog: Catalog, at: str) -> list[Fault]:
-    """What is wrong with a segment for this target and chain; `at` is its JSON pointer."""
+def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Fault]:
+    """What is wrong with a segment for this export index and chain; `at` is its JSON pointer."""
     faults = []
     if segment.chain_id != chain:
         faults.append(Fault(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
-    if segment.index != target.export_index:
-        faults.append(Fault(f"expected {target.export_index!r}, the target's index", pointer(at, "index")))
+    if segment.index != index:
+        faults.append(Fault(f"expected {index!r}, the target's index", pointer(at, "index")))
     elif segment.index in catalog:
         faults += segments.check_rules(segment, catalog[segment.index], at)
     return faults
@@ -177,7 +178,7 @@ class Exporter:
             if standing is not None:
                 end = waits[-1].end if waits else None
                 bounds = await increments.bounds(connection, index, standing.mark, end, first=2)
-            source = source_of(index, begun.chain, segment, counted_from, bounds and bounds.condition)
+            source = source_of(index, begun.chain, segment, counted_from, bounds.condition if bounds else None)
             columns = await columns_of(connection, index, choices(target.fields, index))
             form = formats.make(target.export_format, columns, dialect(target.csv or CsvOptions()), target.compression)
             cut = await plan(connection, index, form.query(source.sql), source)
@@ -246,7 +247,7 @@ def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, 
 
 
 def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
-    faults = [] if segment is None else check_segment(segment, target, chain, catalog, "")
+    faults = [] if segment is None else check_segment(segment, target.export_index, chain, catalog, "")
     if faults:
         raise SegmentUnfitError(
             f"the segment does not fit the catalog any more: {faults[0].pointer} {faults[0].detail}"

@@ -1,0 +1,91 @@
+"""Two chains in one service, each with its own tokens: neither learns that the other has anything at all."""
+
+import csv
+import io
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.answers import faults, problem
+from tests.service import Longshore, downloaded, ended, export_body
+
+CHAINS = (1764, 1765)
+
+
+@pytest.fixture(scope="module")
+def tasks(client: httpx2.Client, small: httpx2.Client) -> dict[int, int]:
+    """A DONE export of each chain."""
+    found = {}
+    for chain, each in zip(CHAINS, (client, small), strict=True):
+        found[chain] = each.post("/tasks", json=export_body(chain=chain)).json()["id"]
+        ended(each, found[chain])
+    return found
+
+
+@pytest.fixture(params=[0, 1], ids=["1764 asks", "1765 asks"])
+def sides(
+    request: pytest.FixtureRequest, client: httpx2.Client, small: httpx2.Client, tasks: dict[int, int]
+) -> tuple[httpx2.Client, int, int]:
+    """Who asks, the task of the other, and the other's chain."""
+    me: int = request.param
+    return (client, small)[me], tasks[CHAINS[1 - me]], CHAINS[1 - me]
+
+
+def test_nothing_of_the_others_task_can_be_had(service: Longshore, sides: tuple[httpx2.Client, int, int]) -> None:
+    asking, theirs, _ = sides
+    before = service.sql("select * from longshore.tasks where id = $1", theirs)
+    for method, path in (
+        ("GET", ""), ("POST", "/execute"), ("GET", "/download_url"), ("GET", "/progress"), ("GET", "/runs"),
+    ):  # fmt: skip
+        problem(asking.request(method, f"/tasks/{theirs}{path}"), "task-not-found")
+    assert service.sql("select * from longshore.tasks where id = $1", theirs) == before
+
+
+def test_a_list_holds_only_ones_own_tasks(sides: tuple[httpx2.Client, int, int]) -> None:
+    asking, theirs, other = sides
+    seen: list[dict[str, Any]] = []
+    while page := asking.get("/tasks", params={"limit": 100, "offset": len(seen)}).json():
+        seen += page
+    assert seen
+    assert {task["chain"] for task in seen} == set(CHAINS) - {other}
+    assert theirs not in {task["id"] for task in seen}
+
+
+def test_a_task_for_the_other_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
+    asking, _, other = sides
+    problem(asking.post("/tasks", json=export_body(chain=other)), "forbidden")
+
+
+def test_a_segment_of_the_other_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
+    asking, _, other = sides
+    mine = next(chain for chain in CHAINS if chain != other)
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": other, "rules": []}
+    answer = asking.post("/tasks", json=export_body(chain=mine, segment=segment))
+    assert list(faults(answer)) == ["/trigger/segment/chain_id"]
+
+
+@pytest.mark.parametrize("name", ["X-Session-Chain-Id", "X-Spaaza-Session-Chain-Id", "X-Chain-Id"])
+def test_no_header_changes_the_chain_of_a_token(sides: tuple[httpx2.Client, int, int], name: str) -> None:
+    asking, theirs, other = sides
+    problem(asking.get(f"/tasks/{theirs}", headers={name: str(other)}), "task-not-found")
+
+
+def test_an_export_holds_the_rows_of_its_chain_and_no_others(
+    service: Longshore, small: httpx2.Client, tasks: dict[int, int]
+) -> None:
+    lines = csv.DictReader(io.StringIO(downloaded(small, tasks[1765]).decode(), newline=""))
+    found = [int(line["id"]) for line in lines]
+    rows = service.sql("select id from loyalty.wallet_ledger where chain_id = 1765")
+    assert sorted(found) == sorted(row["id"] for row in rows)
+    assert len(found) == 2000
+
+
+def test_a_join_by_any_opens_no_door_to_the_other_chain(small: httpx2.Client) -> None:
+    rules = [
+        {"field_name": "id", "field_type": "number", "operator": "is_between_number", "min": 0, "max": 10**9},
+        {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "' or chain_id = 1764 or '"},
+    ]
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "any", "chain_id": 1765, "rules": rules}
+    task = small.post("/tasks", json=export_body(chain=1765, segment=segment)).json()["id"]
+    assert ended(small, task)["logs"][1]["success"] == 2000

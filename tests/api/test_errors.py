@@ -1,0 +1,220 @@
+"""The contract's table of errors, and what every answer has: an id, a problem where it went wrong, security headers."""
+
+import json
+import re
+import secrets
+import time
+import uuid
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.api.problems import KINDS
+from tests.answers import faults, problem
+from tests.service import Longshore, export_body
+
+OF_ONE_TASK = [
+    ("GET", ""),
+    ("POST", "/execute"),
+    ("GET", "/download_url"),
+    ("GET", "/progress"),
+    ("GET", "/runs"),
+]
+FAR = 2**31 - 1
+
+
+def without_id(answer: httpx2.Response) -> dict[str, Any]:
+    body = problem(answer, "task-not-found")
+    del body["request_id"]
+    return body
+
+
+@pytest.fixture(scope="module")
+def foreign(service: Longshore) -> int:
+    """A task of another chain."""
+    with service.client(chain=9) as theirs:
+        found: int = theirs.post("/tasks", json=export_body(chain=9, once="2126-05-26T12:00:00Z")).json()["id"]
+        return found
+
+
+@pytest.mark.parametrize(("method", "path"), OF_ONE_TASK)
+def test_a_missing_and_a_foreign_task_have_the_same_answer(
+    client: httpx2.Client, foreign: int, method: str, path: str
+) -> None:
+    missing = client.request(method, f"/tasks/999999999{path}")
+    theirs = client.request(method, f"/tasks/{foreign}{path}")
+    assert without_id(missing) == without_id(theirs)
+    assert missing.headers.keys() == theirs.headers.keys()
+    assert without_id(client.request(method, f"/tasks/{2**63}{path}")) == without_id(missing)
+    assert without_id(client.request(method, f"/tasks/{2**63 - 1}{path}")) == without_id(missing)
+
+
+@pytest.mark.parametrize("id", ["0", "-1", "x", "1.5", "1,5", "+1", "%201", "1_0", "0x10", "%00", "%ff", "%EF%BC%91"])
+@pytest.mark.parametrize(("method", "path"), OF_ONE_TASK)
+def test_an_id_that_is_no_positive_integer_is_refused(waiting: httpx2.Client, id: str, method: str, path: str) -> None:
+    assert list(faults(waiting.request(method, f"/tasks/{id}{path}"))) == ["id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "value", "expected"),
+    [
+        ("/tasks/1", "log_limit", "-1", ">= 0"),
+        ("/tasks/1", "log_limit", "1001", "<= 1000"),
+        ("/tasks/1", "log_limit", "x", "expected `int`"),
+        ("/tasks/1", "log_limit", "", "expected `int`"),
+        ("/tasks/1", "log_limit", "1.5", "expected `int`"),
+        ("/tasks/1", "offset", "-1", ">= 0"),
+        ("/tasks/1", "offset", "x", "expected `int`"),
+        ("/tasks/1", "offset", str(FAR + 1), f"<= {FAR}"),
+        ("/tasks/1", "log_limt", "1", "did you mean 'log_limit'?"),
+        ("/tasks", "limit", "0", ">= 1"),
+        ("/tasks", "limit", "101", "<= 100"),
+        ("/tasks", "limit", "x", "expected `int`"),
+        ("/tasks", "offset", "-1", ">= 0"),
+        ("/tasks", "offset", str(10**40), f"<= {FAR}"),
+        ("/tasks", "status", "done", "expected one of READY, INPROGRESS, DONE, ERROR"),
+        ("/tasks", "campaign_id", "x", "expected `int | null`"),
+        ("/tasks", "campaign_id", "0", ">= 1"),
+        ("/tasks", "action", "a" * 101, "<= 100"),
+        ("/tasks", "action", "\x00", "matching"),
+        ("/tasks", "statis", "DONE", "did you mean 'status'?"),
+        ("/tasks/1/runs", "limit", "101", "<= 100"),
+        ("/tasks/1/progress", "limit", "1", "unknown parameter"),
+        ("/tasks/1/download_url", "expires", "1", "unknown parameter"),
+    ],
+)
+def test_a_parameter_that_cannot_be_used_is_named(
+    waiting: httpx2.Client, path: str, name: str, value: str, expected: str
+) -> None:
+    found = faults(waiting.get(path, params={name: value}))
+    assert list(found) == [name]
+    assert expected in found[name]
+
+
+def test_all_faulty_parameters_are_named_at_once(waiting: httpx2.Client) -> None:
+    query = {"log_limit": "-1", "offset": "x", "wrong": "1"}
+    assert set(faults(waiting.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
+
+
+def made_up_token() -> str:
+    return f"Bearer {uuid.uuid4()}:{secrets.token_hex(8)}"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer x", "Basic eDp5", "Bearer " + "x" * 5000, f"Bearer {'-' * 36}:x", made_up_token(),
+     f"bearer {uuid.uuid4()}", "Bearer é:é", made_up_token() + " x"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/1", "/tasks/x", "/tasks/1/download_url"])
+def test_nothing_or_nonsense_for_a_credential_is_unauthorized(idle: Longshore, header: str | None, path: str) -> None:
+    headers = {} if header is None else {b"Authorization": header.encode()}
+    answer = httpx2.get(idle.address + path, headers=headers)
+    problem(answer, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_revoked_token_stops_working(idle: Longshore) -> None:
+    pair = idle.token(Level.READ)
+    headers = {"Authorization": f"Bearer {pair}"}
+    assert httpx2.get(f"{idle.address}/tasks", headers=headers).status_code == 200
+    idle.sql("update longshore.access_tokens set revoked_at = now() where id = $1", uuid.UUID(pair.split(":")[0]))
+    deadline = time.monotonic() + 2
+    while (answer := httpx2.get(f"{idle.address}/tasks", headers=headers)).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    problem(answer, "unauthorized")
+
+
+def test_a_good_id_with_another_ones_secret_is_unauthorized(idle: Longshore) -> None:
+    id, secret = idle.token().split(":")[0], idle.token().split(":")[1]
+    answer = httpx2.get(f"{idle.address}/tasks", headers={"Authorization": f"Bearer {id}:{secret}"})
+    problem(answer, "unauthorized")
+
+
+def test_a_level_that_is_too_low_is_forbidden(idle: Longshore) -> None:
+    with idle.client(Level.READ) as reader:
+        assert "'write'" in problem(reader.post("/tasks", json=export_body()), "forbidden")["detail"]
+        problem(reader.post("/tasks/1/execute"), "forbidden")
+        assert reader.get("/tasks").status_code == 200
+    with idle.client(Level.WRITE) as writer:
+        assert writer.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("PUT", "/tasks", {"GET", "POST"}), ("DELETE", "/tasks/1", {"GET"}), ("GET", "/tasks/1/execute", {"POST"}),
+     ("HEAD", "/tasks/1/execute", {"POST"}), ("POST", "/healthz", {"GET"}), ("PATCH", "/openapi.json", {"GET"}),
+     ("BREW", "/tasks", {"GET", "POST"})],
+)  # fmt: skip
+def test_another_method_is_refused_with_those_there_are(
+    waiting: httpx2.Client, method: str, path: str, allowed: set[str]
+) -> None:
+    answer = waiting.request(method, path)
+    if method != "HEAD":
+        problem(answer, "method-not-allowed")
+    assert answer.status_code == 405
+    assert set(answer.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
+
+
+@pytest.mark.parametrize("path", ["/", "/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])
+def test_a_path_that_is_none_is_not_found(waiting: httpx2.Client, path: str) -> None:
+    problem(waiting.get(path), "not-found")
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/tasks/999999999", "/nothing", "/healthz", "/readyz", "/docs"])
+def test_head_answers_as_get_does_without_the_content(waiting: httpx2.Client, path: str) -> None:
+    got, head = waiting.get(path), waiting.head(path)
+    assert head.status_code == got.status_code
+    assert head.content == b""
+    different = {"x-request-id", "date"}
+    assert {k: v for k, v in head.headers.items() if k not in different} == {
+        k: v for k, v in got.headers.items() if k not in different
+    }
+
+
+def test_the_request_id_is_in_header_problem_and_log(idle: Longshore, waiting: httpx2.Client) -> None:
+    answer = waiting.get("/tasks/999999999")
+    id = problem(answer, "task-not-found")["request_id"]
+    assert re.fullmatch(r"[0-9a-f]{32}", id)
+    deadline = time.monotonic() + 5
+    while not (found := [line for line in idle.log_file.read_text().splitlines() if id in line]):
+        assert time.monotonic() < deadline, "the line is written once the answer is out"
+    lines = [json.loads(line) for line in found]
+    assert [(line["event"], line["path"], line["status"], line["request_id"]) for line in lines] == [
+        ("request", "/tasks/999999999", 404, id)
+    ]
+
+
+def test_a_given_request_id_is_kept_when_it_is_harmless(waiting: httpx2.Client) -> None:
+    assert waiting.get("/tasks", headers={"X-Request-Id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
+    for odd in ("", "x" * 65, "a b", 'a"b', "é"):
+        given = waiting.get("/tasks", headers={b"X-Request-Id": odd.encode()}).headers["x-request-id"]
+        assert re.fullmatch(r"[0-9a-f]{32}", given)
+
+
+def test_every_request_has_an_id_of_its_own(waiting: httpx2.Client) -> None:
+    assert len({waiting.get("/healthz").headers["x-request-id"] for _ in range(20)}) == 20
+
+
+@pytest.mark.parametrize("path", ["/tasks", "/nothing", "/docs", "/results/x"])
+def test_every_answer_has_security_headers(waiting: httpx2.Client, path: str) -> None:
+    headers = waiting.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-frame-options"] == "DENY"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_type_of_every_problem_is_a_page(idle: Longshore, kind: str) -> None:
+    answer = httpx2.get(f"{idle.address}/problems/{kind}")
+    assert answer.status_code == 200
+    assert answer.text.startswith(f"{KINDS[kind].title} ({KINDS[kind].status})")
+
+
+def test_no_secret_gets_into_the_log(idle: Longshore) -> None:
+    pair = idle.token()
+    httpx2.get(f"{idle.address}/tasks", headers={"Authorization": f"Bearer {pair}"})
+    httpx2.get(f"{idle.address}/tasks", params={"token": pair}, headers={"Authorization": f"Bearer {pair}x"})
+    assert pair.split(":")[1] not in idle.log_file.read_text()

@@ -1,0 +1,93 @@
+"""`POST /tasks/{id}/execute`: runs now, waits for the end, and says how it went."""
+
+import httpx2
+import pytest
+
+from tests.answers import problem
+from tests.locks import locked
+from tests.service import Longshore, ended, export_body
+
+LEDGER = "loyalty.wallet_ledger"
+SMALL = 1765
+STATE_KEYS = ["code", "last_run_date", "last_modified", "created_date"]
+
+
+@pytest.fixture
+def task(small: httpx2.Client) -> int:
+    """A task that waits for a time far away."""
+    body = export_body(chain=SMALL, once="2126-05-26T12:00:00Z")
+    found: int = small.post("/tasks", json=body).json()["id"]
+    return found
+
+
+def messages(client: httpx2.Client, task: int) -> list[str]:
+    return [entry["msg"] for entry in client.get(f"/tasks/{task}", params={"log_limit": 1000}).json()["logs"]]
+
+
+def test_it_waits_and_answers_the_state_whatever_the_trigger_says(small: httpx2.Client, task: int) -> None:
+    answer = small.post(f"/tasks/{task}/execute")
+    assert answer.status_code == 200
+    assert list(answer.json()) == STATE_KEYS
+    assert answer.json()["code"] == "DONE"
+    assert answer.json() == small.get(f"/tasks/{task}").json()["state"]
+
+
+def test_it_answers_at_once_when_the_client_prefers_so(small: httpx2.Client, service: Longshore, task: int) -> None:
+    with locked(service.url, LEDGER):
+        answer = small.post(f"/tasks/{task}/execute", headers={"Prefer": "wait=5, respond-async"})
+        assert answer.status_code == 202
+        assert answer.headers["preference-applied"] == "respond-async"
+        assert answer.headers["location"] == f"/tasks/{task}"
+        assert list(answer.json()) == STATE_KEYS
+        assert answer.json()["code"] in ("READY", "INPROGRESS")
+    assert ended(small, task)["state"]["code"] == "DONE"
+
+
+@pytest.mark.parametrize("prefer", ["", "wait=10", "respond-asynchronously", "handling=lenient"])
+def test_another_preference_changes_nothing(small: httpx2.Client, task: int, prefer: str) -> None:
+    answer = small.post(f"/tasks/{task}/execute", headers={"Prefer": prefer})
+    assert (answer.status_code, answer.json()["code"]) == (200, "DONE")
+    assert "preference-applied" not in answer.headers
+
+
+def test_a_running_task_is_not_run_a_second_time(small: httpx2.Client, service: Longshore, task: int) -> None:
+    with locked(service.url, LEDGER):
+        small.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+        while small.get(f"/tasks/{task}").json()["state"]["code"] != "INPROGRESS":
+            pass
+        problem(small.post(f"/tasks/{task}/execute"), "task-running")
+        problem(small.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"}), "task-running")
+        address = problem(small.get(f"/tasks/{task}/download_url"), "task-not-done")
+        assert "INPROGRESS" in address["detail"]
+    assert ended(small, task)["state"]["code"] == "DONE"
+    assert messages(small, task) == ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+
+
+def test_a_done_task_can_be_run_again(small: httpx2.Client, task: int) -> None:
+    for _ in range(2):
+        assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    assert messages(small, task) == [
+        "READY -> INPROGRESS", "success", "INPROGRESS -> DONE", "DONE -> INPROGRESS", "success", "INPROGRESS -> DONE",
+    ]  # fmt: skip
+    runs = small.get(f"/tasks/{task}/runs").json()
+    assert [(run["run"], run["state"], run["rows"]) for run in runs] == [(2, "DONE", 2000), (1, "DONE", 2000)]
+    assert runs[0]["sha256"] == runs[1]["sha256"]
+
+
+def test_a_run_that_fails_is_answered_too_and_can_be_run_again(own: httpx2.Client, own_catalog: Longshore) -> None:
+    body = export_body(once="2126-05-26T12:00:00Z")
+    body["target"]["export_index"] = "missing"
+    task = own.post("/tasks", json=body).json()["id"]
+    answer = own.post(f"/tasks/{task}/execute")
+    assert (answer.status_code, answer.json()["code"]) == (200, "ERROR")
+    failed = own.get(f"/tasks/{task}").json()
+    assert [entry["msg"] for entry in failed["logs"]][::2] == ["READY -> INPROGRESS", "INPROGRESS -> ERROR"]
+    assert 'relation "odd.missing" does not exist' in failed["logs"][1]["msg"]
+    assert failed["result"] == ""
+    problem(own.get(f"/tasks/{task}/download_url"), "task-not-done")
+    own_catalog.sql("create table odd.missing (id bigint, chain_id bigint)")
+    try:
+        assert own.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    finally:
+        own_catalog.sql("drop table odd.missing")
+    assert messages(own, task)[3:] == ["ERROR -> INPROGRESS", "success", "INPROGRESS -> DONE"]

@@ -1,0 +1,78 @@
+"""What needs no token: health, metrics, the OpenAPI document and its page."""
+
+import re
+
+import httpx2
+import pytest
+
+from longshore import __version__
+from tests.service import Longshore
+
+
+def test_health_and_readiness_are_open_to_all(idle: Longshore) -> None:
+    assert httpx2.get(f"{idle.address}/healthz").json() == {"status": "ok"}
+    assert httpx2.get(f"{idle.address}/readyz").json() == {"status": "ready"}
+
+
+def test_metrics_are_prometheus_text_and_count_requests(idle: Longshore) -> None:
+    def answered() -> float:
+        answer = httpx2.get(f"{idle.address}/metrics")
+        assert re.fullmatch(r"text/plain; version=[0-9.]+; charset=utf-8", answer.headers["content-type"])
+        found = re.search(r'^longshore_http_requests_total\{method="GET",status="404"\} (.+)$', answer.text, re.M)
+        return float(found[1]) if found else 0
+
+    before = answered()
+    httpx2.get(f"{idle.address}/nothing")
+    assert answered() == before + 1
+
+
+def test_a_method_that_is_made_up_makes_no_metric_of_its_own(idle: Longshore) -> None:
+    httpx2.request("BREW", f"{idle.address}/tasks")
+    assert "BREW" not in httpx2.get(f"{idle.address}/metrics").text
+
+
+def test_the_document_is_openapi_3_1_of_this_version(idle: Longshore) -> None:
+    document = httpx2.get(f"{idle.address}/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    assert document["info"]["version"] == __version__
+    assert {(path, method) for path, methods in document["paths"].items() for method in methods} >= {
+        ("/tasks", "get"), ("/tasks", "post"), ("/tasks/{id}", "get"), ("/tasks/{id}/execute", "post"),
+        ("/tasks/{id}/download_url", "get"),
+    }  # fmt: skip
+    assert document["paths"]["/tasks"]["get"]["security"] == [{"accessToken": []}]
+
+
+def test_every_answer_that_the_document_names_is_described(idle: Longshore) -> None:
+    document = httpx2.get(f"{idle.address}/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["description"], (path, method)
+            for status, response in operation["responses"].items():
+                assert response["description"], (path, method, status)
+                media_type = "application/problem+json" if status >= "400" else "application/json"
+                assert list(response["content"]) == [media_type], (path, method, status)
+
+
+def test_the_documents_task_has_the_contracts_keys_in_order(idle: Longshore) -> None:
+    schemas = httpx2.get(f"{idle.address}/openapi.json").json()["components"]["schemas"]
+    keys = ["id", "chain", "desc", "state", "trigger", "target", "logs", "debug", "version", "result"]
+    assert list(schemas["Task"]["properties"]) == keys
+    assert sorted(schemas["Task"]["required"]) == sorted(keys)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/docs/assets/swagger-ui.css"])
+def test_the_documentation_refers_to_no_other_host(idle: Longshore, path: str) -> None:
+    text = httpx2.get(idle.address + path).text
+    addresses = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)|url\(["']?([^"')]+)|@import\s+(\S+)""", text)
+    for address in filter(None, (part for found in addresses for part in found)):
+        assert address.startswith(("/docs/", "data:", "#")), address
+
+
+def test_what_the_documentation_loads_is_there(idle: Longshore) -> None:
+    page = httpx2.get(f"{idle.address}/docs").text
+    addresses = re.findall(r'(?:src|href|url)[=:] ?"(/[^"]+)"', page)
+    assert len(addresses) == 3
+    for address in addresses:
+        answer = httpx2.get(idle.address + address)
+        assert answer.status_code == 200
+        assert answer.content

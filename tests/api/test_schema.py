@@ -1,0 +1,56 @@
+"""The running service against its own OpenAPI document, with requests that schemathesis makes up."""
+
+import json
+import os
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import httpx2
+
+from longshore.access.tokens import Level
+from tests.service import Longshore, ended, export_body
+
+PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
+
+# All checks but one: a body may fit the schema and still be refused with a 400, because a schema cannot say which
+# indexes a catalog has, which operators go with which field, or that a segment's chain is the task's.
+CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
+
+
+def judged(service: Longshore, folder: Path, *options: str, config: str = "") -> int:
+    """Let schemathesis find fault with the service; how many requests it made."""
+    (folder / "schemathesis.toml").write_text(config)
+    report = folder / "report.ndjson"
+    command: list[str | Path] = [
+        PROGRAM, "run", f"{service.address}/openapi.json", "-H", f"Authorization: Bearer {service.token(Level.WRITE)}",
+        *CHECKS, "--generation-deterministic", "--request-timeout", "30",
+        "--report", "ndjson", "--report-ndjson-path", report, "--no-color", *options,
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    operations = len([1 for path in paths(service).values() for method in path if method in ("get", "post")])
+    assert f"{operations} selected / {operations} total" in done.stdout
+    return sum(1 for line in report.read_text().splitlines() if "ScenarioFinished" in json.loads(line))
+
+
+def paths(service: Longshore) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = httpx2.get(f"{service.address}/openapi.json").json()["paths"]
+    return found
+
+
+def test_no_made_up_request_is_answered_outside_the_schema(service: Longshore, tmp_path: Path) -> None:
+    assert judged(service, tmp_path, "--max-examples", "30", "--phases", "coverage,fuzzing")
+
+
+def test_nor_is_one_for_a_task_that_exists(service: Longshore, tmp_path: Path) -> None:
+    with service.client() as client:
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        ended(client, task)
+    config = f'[parameters]\n"path.id" = {task}\n'
+    assert judged(
+        service, tmp_path, "--max-examples", "15", "--phases", "coverage,fuzzing", "--mode", "positive", config=config
+    )
+    with service.client() as client:
+        assert len(client.get(f"/tasks/{task}/runs").json()) > 1, "no request executed the task"

@@ -1,0 +1,36 @@
+"""The demo: from nothing to a checked file in one command, and nothing left running."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.command import ended_by_ctrl_c, line_with, nothing_left, run, start
+
+
+def test_the_demo_shows_the_main_job_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    done = run("demo", "--rows", "3000", folder=tmp_path, data=str(data))
+    assert done.returncode == 0, done.stdout + done.stderr
+    nothing_left(data)
+    assert "all checks passed" in done.stdout
+    assert "3,000 rows exported" in done.stdout
+    file = next(data.glob("Wallet_Export-*.csv"))
+    assert file.read_bytes().count(b"\r\n") == 3001
+    token = re.search(r"TOKEN=(\S+)", done.stdout)
+    assert token
+    assert token[1] not in (data / "demo.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "when", ["writing 300,000 ledger", "building indexes", "API and worker run at", "POST /tasks", "rows exported in"]
+)
+def test_ctrl_c_ends_the_demo_wherever_it_is(when: str, tmp_path: Path) -> None:
+    process = start("demo", "--rows", "300000", folder=tmp_path, data=str(tmp_path / "data"))
+    try:
+        line_with(process, when)
+        ended_by_ctrl_c(process)
+    finally:
+        process.kill()
+        process.wait()
+        nothing_left(tmp_path / "data")

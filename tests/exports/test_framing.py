@@ -1,0 +1,100 @@
+"""The framing of PostgreSQL's output: the same bytes wherever it is cut into blocks, and every row counted."""
+
+import json
+from typing import TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longshore.exports.catalog import Field, FieldType
+from longshore.exports.columns import Column
+from longshore.exports.formats.csv import Csv
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.formats.format import Format
+from longshore.exports.formats.json import Json
+from tests.exports import rfc4180
+
+VALUES = st.none() | st.text(st.sampled_from('a,"\r\n\\.é🚢 \x01'), max_size=6) | st.text(max_size=4)
+RECORDS = st.lists(st.lists(VALUES, min_size=2, max_size=3), max_size=6)
+Form = TypeVar("Form", Csv, Json)
+
+NAMES = ("first", 'odd "\n" name')
+CUTS = st.lists(st.integers(0, 10**6), max_size=12)
+
+
+def copied(records: list[list[str | None]]) -> bytes:
+    """What COPY … (format csv, header) makes of them: a quote where one is needed, LF after each record."""
+
+    def field(value: str | None) -> str:
+        if value is None:
+            return ""
+        plain = value and value != "\\." and not any(mark in value for mark in ',"\r\n')
+        return value if plain else '"' + value.replace('"', '""') + '"'
+
+    return "".join(",".join(map(field, record)) + "\n" for record in records).encode("utf-8", "replace")
+
+
+def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
+    """The data cut at these places, some of its blocks empty."""
+    places = sorted(cut % (len(data) + 1) for cut in cuts)
+    return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+def make(kind: type[Form]) -> Form:
+    """The format for two columns."""
+    columns = [Column(name, Field(FieldType.TEXT, "Words."), "words", "text") for name in NAMES]
+    return kind(columns, dialect(CsvOptions()))
+
+
+def framed(form: Format, parts: list[bytes]) -> bytes:
+    return form.begin() + b"".join(form.frame(part) for part in parts) + b"".join(form.end())
+
+
+@given(RECORDS, CUTS)
+def test_csv_is_the_same_wherever_it_is_cut(records: list[list[str | None]], cuts: list[int]) -> None:
+    data = copied(records)
+    whole, cut = make(Csv), make(Csv)
+    content = framed(whole, [data])
+    assert framed(cut, blocks(data, cuts)) == content
+    assert whole.rows == cut.rows == len(records)
+    expected = [[value and value.encode("utf-8", "replace").decode() for value in record] for record in records]
+    assert rfc4180.read(content) == [list(NAMES), *expected]
+
+
+@given(RECORDS)
+def test_csv_is_the_same_byte_by_byte(records: list[list[str | None]]) -> None:
+    data = copied(records)
+    form = make(Csv)
+    assert framed(form, [data[at : at + 1] for at in range(len(data))]) == framed(make(Csv), [data])
+    assert form.rows == len(records)
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=3), VALUES | st.integers() | st.booleans(), max_size=3)), CUTS)
+def test_json_is_the_same_wherever_it_is_cut(records: list[dict[str, object]], cuts: list[int]) -> None:
+    data = "".join(json.dumps(record) + "\n" for record in records).encode()
+    whole, cut = make(Json), make(Json)
+    content = framed(whole, [data])
+    assert framed(cut, blocks(data, cuts)) == content
+    assert whole.rows == cut.rows == len(records)
+    assert json.loads(content) == records
+
+
+# A line break between the tokens of a stored document makes PostgreSQL quote the row, with the format's quote U+0001.
+INDENTED = st.lists(st.tuples(st.dictionaries(st.text(max_size=2), VALUES, max_size=3), st.booleans()), max_size=6)
+
+
+@given(INDENTED, CUTS)
+def test_json_with_line_breaks_inside_is_the_same_wherever_it_is_cut(
+    records: list[tuple[dict[str, object], bool]], cuts: list[int]
+) -> None:
+    lines = []
+    for record, indented in records:
+        text = json.dumps(record, indent="\r\n" if indented else None)
+        lines.append(f"\x01{text}\x01" if "\n" in text or "\r" in text else text)
+    data = "".join(line + "\n" for line in lines).encode()
+    whole, cut = make(Json), make(Json)
+    content = framed(whole, [data])
+    assert framed(cut, blocks(data, cuts)) == content
+    assert whole.rows == cut.rows == len(records)
+    assert json.loads(content) == [record for record, _ in records]
+    assert content.count(b"\n") == len(records) + 2 - (not records)

@@ -1,0 +1,166 @@
+"""Nasty values come out of a real export as they went in, in every format."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.exports import rfc4180
+from tests.own_data import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
+from tests.service import Longshore, export_body, exported
+
+FIELDS = [
+    "id", "words", "code", "figure", "double", "flag", "at", "day", "document", "kind", "shouted",
+]  # fmt: skip
+
+
+def body(export_format: str) -> dict[str, Any]:
+    found = export_body(export_format)
+    found["target"]["export_index"] = "odd"
+    return found
+
+
+@pytest.fixture(scope="module")
+def csv_file(own: httpx2.Client) -> bytes:
+    return exported(own, body("csv"))[1]
+
+
+@pytest.fixture(scope="module")
+def json_file(own: httpx2.Client) -> bytes:
+    return exported(own, body("json"))[1]
+
+
+@pytest.fixture(scope="module")
+def csv_rows(csv_file: bytes) -> list[dict[str, str | None]]:
+    header, *records = rfc4180.read(csv_file)
+    assert header == FIELDS
+    rows = [dict(zip(FIELDS, record, strict=True)) for record in records]
+    return sorted(rows, key=lambda row: int(row["id"] or ""))
+
+
+@pytest.fixture(scope="module")
+def json_rows(json_file: bytes) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(json_file, parse_float=Decimal)
+    assert all(list(row) == FIELDS for row in rows)
+    return sorted(rows, key=lambda row: int(row["id"]))
+
+
+def test_every_row_is_there(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+    assert [row["id"] for row in csv_rows] == [str(number) for number in range(ROWS)]
+    assert [row["id"] for row in json_rows] == list(range(ROWS))
+
+
+def test_texts_are_unchanged_in_csv_and_null_is_not_the_empty_string(csv_rows: list[dict[str, str | None]]) -> None:
+    assert [row["words"] for row in csv_rows] == WORDS
+    assert [row["code"] for row in csv_rows] == WORDS[::-1]
+
+
+def test_texts_are_unchanged_in_json_and_null_is_not_the_empty_string(json_rows: list[dict[str, Any]]) -> None:
+    assert [row["words"] for row in json_rows] == WORDS
+    assert [row["code"] for row in json_rows] == WORDS[::-1]
+
+
+def test_pythons_csv_module_reads_the_same(csv_file: bytes, csv_rows: list[dict[str, str | None]]) -> None:
+    csv.field_size_limit(10_000_000)
+    rows = list(csv.reader(io.StringIO(csv_file.decode(), newline=""), strict=True))
+    assert rows[0] == FIELDS
+    expected = [[value or "" for value in row.values()] for row in csv_rows]
+    assert sorted(rows[1:], key=lambda row: int(row[0])) == expected
+
+
+def test_json_tool_reads_it(json_file: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "export.json"
+    file.write_bytes(json_file)
+    subprocess.run([sys.executable, "-m", "json.tool", file, tmp_path / "out"], check=True)
+
+
+def test_json_holds_no_constant_that_is_not_json(json_file: bytes) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    json.loads(json_file, parse_constant=refuse)
+
+
+def test_numbers_keep_every_digit(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+    for number in range(ROWS):
+        for name, values in (("figure", FIGURES), ("double", DOUBLES)):
+            given = values[number % len(values)]
+            in_csv, in_json = csv_rows[number][name], json_rows[number][name]
+            if given is None:
+                assert (in_csv, in_json) == (None, None)
+            elif "N" in given or "I" in given:  # JSON has no number for it, so it is a string there
+                assert (in_csv, in_json) == (given, given)
+            else:
+                assert in_csv is not None
+                assert not isinstance(in_json, str)
+                assert Decimal(in_csv) == Decimal(given) == Decimal(in_json)
+                assert Decimal(in_csv).as_tuple().exponent == Decimal(str(in_json)).as_tuple().exponent
+
+
+def test_times_are_iso_8601_in_utc_and_what_lies_beyond_is_kept(
+    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
+) -> None:
+    for number in range(ROWS):
+        shown = MOMENTS[number % len(MOMENTS)][1]
+        assert csv_rows[number]["at"] == json_rows[number]["at"] == shown
+        day = None if number % 5 == 0 else f"20{number:02}-02-28T00:00:00.000000Z"
+        assert csv_rows[number]["day"] == json_rows[number]["day"] == day
+
+
+def test_yes_and_no(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+    for number in range(ROWS):
+        assert csv_rows[number]["flag"] == (None, "t", "f")[number % 3]
+        assert json_rows[number]["flag"] == (None, True, False)[number % 3]
+
+
+def test_a_document_is_the_same_document_again(
+    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
+) -> None:
+    for number in range(ROWS):
+        given = DOCUMENTS[number % len(DOCUMENTS)]
+        assert csv_rows[number]["document"] == given
+        assert json_rows[number]["document"] == (None if given is None else json.loads(given))
+
+
+def test_expressions_and_enums_are_exported(csv_rows: list[dict[str, str | None]]) -> None:
+    assert [row["kind"] for row in csv_rows[:3]] == [None, "first", "second"]
+    plain = WORDS.index("plain")
+    assert csv_rows[plain]["shouted"] == "PLAIN"
+
+
+def test_numeric_12_2_takes_nan_and_keeps_two_places(own_catalog: Longshore, own: httpx2.Client) -> None:
+    own_catalog.sql(
+        "create table odd.missing as select n::bigint id, 1764::bigint chain_id from generate_series(1, 3) n"
+    )
+    try:
+        own_catalog.sql("alter table odd.missing alter id type numeric(12, 2)")
+        own_catalog.sql("update odd.missing set id = 'NaN' where id = 2")
+        own_catalog.sql("update odd.missing set id = 9999999999.99 where id = 3")
+        wanted = body("csv")
+        wanted["target"]["export_index"] = "missing"
+        content = exported(own, wanted)[1]
+        assert sorted(content.split(b"\r\n")) == sorted([b"id", b"1.00", b"NaN", b"9999999999.99", b""])
+    finally:
+        own_catalog.sql("drop table odd.missing")
+
+
+@pytest.mark.parametrize(("export_format", "empty"), [("csv", b"id\r\n"), ("json", b"[]\n")])
+def test_no_rows_make_a_file_that_is_whole(
+    own_catalog: Longshore, own: httpx2.Client, export_format: str, empty: bytes
+) -> None:
+    own_catalog.sql("create table odd.missing (id bigint, chain_id bigint)")
+    try:
+        wanted = body(export_format)
+        wanted["target"]["export_index"] = "missing"
+        task, content = exported(own, wanted)
+        assert content == empty
+        assert (task["logs"][1]["total"], task["logs"][1]["success"]) == (0, 0)
+    finally:
+        own_catalog.sql("drop table odd.missing")

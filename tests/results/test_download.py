@@ -1,0 +1,229 @@
+"""Downloads: a signed address gives the file to whoever has it, whole or in part, and to nobody else."""
+
+import base64
+import hashlib
+import http.client
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx2
+import pytest
+
+from longshore.results.signing import LIFE, Signer
+from tests.answers import problem
+from tests.service import Longshore, ended, export_body
+
+SMALL = 1765
+
+
+@pytest.fixture(scope="module")
+def task(small: httpx2.Client) -> int:
+    """A DONE export."""
+    found: int = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small, found)
+    return found
+
+
+@pytest.fixture
+def url(small: httpx2.Client, task: int) -> str:
+    """Its signed address."""
+    answer = small.get(f"/tasks/{task}/download_url")
+    assert answer.status_code == 200
+    assert list(answer.json()) == ["url"]
+    found: str = answer.json()["url"]
+    return found
+
+
+@pytest.fixture
+def content(service: Longshore, task: int) -> bytes:
+    """Its file as it is on the disk."""
+    return next(path for path in service.files() if path.name == f"Wallet_Export-{task}.csv").read_bytes()
+
+
+def asked(url: str, path_and_query: str, method: str = "GET") -> tuple[int, str, bytes]:
+    """Ask for a path and query, which no client has put in order, at the host of `url`."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        connection.request(method, path_and_query)
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("content-type", ""), answer.read()
+    finally:
+        connection.close()
+
+
+def test_a_plain_get_gives_the_whole_file_and_says_what_it_is(url: str, content: bytes, task: int) -> None:
+    answer = httpx2.get(url)
+    assert answer.status_code == 200
+    assert answer.content == content
+    digest = hashlib.sha256(content).digest()
+    assert answer.headers["content-length"] == str(len(content))
+    assert answer.headers["etag"] == f'"{digest.hex()}"'
+    assert answer.headers["repr-digest"] == f"sha-256=:{base64.b64encode(digest).decode()}:"
+    assert answer.headers["content-disposition"] == f'attachment; filename="Wallet_Export-{task}.csv"'
+    assert answer.headers["content-type"].startswith("text/csv; charset=utf-8")
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["x-row-count"] == "2000"
+    assert "private" in answer.headers["cache-control"]
+
+
+def test_head_says_the_same_without_the_file(url: str) -> None:
+    got, head = httpx2.get(url), httpx2.head(url)
+    assert head.status_code == 200
+    assert head.content == b""
+    for name in ("content-length", "etag", "repr-digest", "content-disposition", "content-type", "accept-ranges"):
+        assert head.headers[name] == got.headers[name]
+
+
+def test_the_address_is_good_for_about_an_hour(url: str) -> None:
+    expires = int(parse_qs(urlsplit(url).query)["expires"][0])
+    assert 3500 <= expires - time.time() <= LIFE == 3600
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None)),
+     ("bytes=5-5", slice(5, 6)), ("bytes=10-99999999", slice(10, None)), ("BYTES=0-1", slice(0, 2))],
+)  # fmt: skip
+def test_a_range_gives_that_part(url: str, content: bytes, wanted: str, part: slice) -> None:
+    answer = httpx2.get(url, headers={"Range": wanted})
+    assert answer.status_code == 206
+    assert answer.content == content[part]
+    start, stop, _ = part.indices(len(content))
+    assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(content)}"
+    assert answer.headers["content-length"] == str(len(answer.content))
+
+
+def test_several_ranges_come_in_parts(url: str, content: bytes) -> None:
+    answer = httpx2.get(url, headers={"Range": "bytes=0-1,10-19"})
+    assert answer.status_code == 206
+    assert answer.headers["content-type"].startswith("multipart/byteranges; boundary=")
+    assert b"\r\n\r\n" + content[0:2] + b"\r\n" in answer.content
+    assert b"\r\n\r\n" + content[10:20] + b"\r\n" in answer.content
+
+
+@pytest.mark.parametrize("wanted", ["lines=0-1", "bytes=x", "bytes=", "bytes", "bytes=9-2", "0-1", "bytes=--1"])
+def test_what_is_no_range_is_ignored(url: str, content: bytes, wanted: str) -> None:
+    answer = httpx2.get(url, headers={"Range": wanted})
+    assert (answer.status_code, answer.content) == (200, content)
+
+
+def test_a_range_beyond_the_end_is_refused_with_the_size(url: str, content: bytes) -> None:
+    answer = httpx2.get(url, headers={"Range": f"bytes={len(content)}-"})
+    problem(answer, "range-not-satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{len(content)}"
+
+
+def test_a_download_goes_on_only_in_the_same_file(url: str, content: bytes) -> None:
+    whole = httpx2.get(url)
+    for mark in (whole.headers["etag"], whole.headers["last-modified"]):
+        assert httpx2.get(url, headers={"Range": "bytes=9-", "If-Range": mark}).content == content[9:]
+    for mark in ('"another"', f"W/{whole.headers['etag']}", "Thu, 01 Jan 1970 00:00:00 GMT"):
+        answer = httpx2.get(url, headers={"Range": "bytes=9-", "If-Range": mark})
+        assert (answer.status_code, answer.content) == (200, content)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
+def test_curl_saves_it_under_its_name_and_resumes(url: str, content: bytes, task: int, tmp_path: Path) -> None:
+    subprocess.run(["curl", "-sSfOJ", url], cwd=tmp_path, check=True)
+    file = tmp_path / f"Wallet_Export-{task}.csv"
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    assert file.read_bytes() == content
+    file.write_bytes(content[:1000])
+    subprocess.run(["curl", "-sSf", "-C", "-", "-o", file, url], cwd=tmp_path, check=True)
+    assert file.read_bytes() == content
+
+
+def test_a_task_that_is_not_done_has_no_address(waiting: httpx2.Client) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert "READY" in problem(waiting.get(f"/tasks/{task}/download_url"), "task-not-done")["detail"]
+
+
+def test_a_task_that_is_no_export_has_no_address(idle: Longshore, waiting: httpx2.Client) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    idle.sql("update longshore.tasks set action = 'mail', state = 'DONE' where id = $1", task)
+    assert "'mail'" in problem(waiting.get(f"/tasks/{task}/download_url"), "no-export")["detail"]
+
+
+def test_a_file_that_was_deleted_is_gone(service: Longshore, small: httpx2.Client) -> None:
+    task = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
+    ended(small, task)
+    url = small.get(f"/tasks/{task}/download_url").json()["url"]
+    next(path for path in service.files() if path.name == f"Wallet_Export-{task}.csv").unlink()
+    problem(small.get(f"/tasks/{task}/download_url"), "result-gone")
+    problem(httpx2.get(url), "result-gone")
+
+
+def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
+    parts = urlsplit(url)
+    path = parts.path.removeprefix("/results/")
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+
+    def address(path: str, expires: str, signature: str) -> str:
+        return f"/results/{quote(path)}?expires={quote(expires, safe='')}&signature={quote(signature, safe='')}"
+
+    good = [path, query["expires"], query["signature"]]
+    assert asked(url, address(path, query["expires"], query["signature"]))[0] == 200
+    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    tried = 0
+    for which, value in enumerate(good):
+        changes = [
+            value[:at] + chr(ord(c) ^ 1 << bit) + value[at + 1 :] for at, c in enumerate(value) for bit in range(7)
+        ]
+        changes += [value[:at] + value[at + 1 :] for at in range(len(value))]  # one left out
+        changes += [value[:at] + c + value[at:] for at, c in enumerate(value)]  # one doubled
+        for change in changes:
+            if change == value or (which == 0 and change.startswith("/")):
+                continue
+            changed = [*good[:which], change, *good[which + 1 :]]
+            connection.request("GET", address(changed[0], changed[1], changed[2]))
+            answer = connection.getresponse()
+            assert (answer.status, answer.headers["content-type"]) == (403, "application/problem+json"), change
+            answer.read()
+            tried += 1
+    assert tried > 500
+    connection.close()
+
+
+def test_an_address_whose_time_is_over_is_refused(service: Longshore, url: str) -> None:
+    key = bytes(service.sql("select value from longshore.keys where name = 'signing'")[0]["value"])
+    location = urlsplit(url).path.removeprefix("/results/")
+    signer = Signer(key)
+    for expires, status in (("4102444800", 200), ("1", 403), ("0", 403), ("-1", 403), ("", 403), ("9" * 400, 403)):
+        signature = signer._signature(location, expires)
+        assert asked(url, f"/results/{location}?expires={expires}&signature={signature}")[0] == status, expires
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?", "?expires=1", "?signature=x", "?expires=1&signature=", "?expires=%00&signature=%ff"]
+)
+def test_an_address_without_a_good_signature_is_refused(url: str, query: str) -> None:
+    status, media_type, _ = asked(url, urlsplit(url).path + query)
+    assert (status, media_type) == (403, "application/problem+json")
+
+
+def test_an_address_with_something_more_is_refused(url: str) -> None:
+    problem(httpx2.get(url + "&x=1"), "bad-address")
+
+
+@pytest.mark.parametrize(
+    "trick",
+    ["../{}", "../../{}", "%2e%2e/{}", "%2e%2e%2f{}", "..%2f{}", "./{}", "{}/..", "{}/.", "{}%00",
+     "{}%00.csv", "//{}",
+     "..%5c{}", "%252e%252e/{}", "/etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd", "{}%0a",
+     "{}%20", "{}/", "%ff", "%00"],
+)  # fmt: skip
+def test_path_tricks_are_refused(url: str, content: bytes, trick: str) -> None:
+    parts = urlsplit(url)
+    path = "/results/" + trick.format(parts.path.removeprefix("/results/"))
+    status, media_type, body = asked(url, f"{path}?{parts.query}")
+    assert status in (400, 403, 404)
+    assert body != content
+    if status != 400:
+        assert media_type == "application/problem+json"
+
+
+def test_a_token_gives_no_right_to_a_file(small: httpx2.Client, url: str) -> None:
+    problem(small.get(urlsplit(url).path), "bad-address")

@@ -1,0 +1,165 @@
+"""The command line: help with examples, exit codes, one clear line for what went wrong, nothing left behind."""
+
+import asyncio
+import re
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import pytest
+import typer.main
+
+from longshore.cli import app
+from tests.command import ended_by_ctrl_c, failed, line_with, nothing_left, run, start
+from tests.service import Longshore, free_port
+
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
+PAIR = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:longshore_[A-Za-z0-9_-]{43}\n")
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Every command and group, as it is typed."""
+    found: list[tuple[str, ...]] = [()]
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found.append((name,))
+        found += [(name, inner) for inner in getattr(command, "commands", {})]
+    return found
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_ends_with_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app([*command, "--help"], prog_name="longshore")
+    assert caught.value.code == 0
+    assert re.search(rf"Example: (\S+=\S+ )*longshore {' '.join(command)}", " ".join(capsys.readouterr().out.split()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("sevre",), ("serve", "--prot", "1"), ("seed", "--rows", "x"), ("seed", "--rows", "0"), ("token", "create"),
+     ("token", "create", "--chain", "0", "--level", "read"), ("token", "create", "--chain", "1", "--level", "king"),
+     ("token", "revoke", "x"), ("token", "revoke"), ("serve", "extra")],
+    ids=" ".join,
+)  # fmt: skip
+def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app(list(arguments), prog_name="longshore")
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.err
+    assert shown.out == ""
+
+
+def test_settings_lists_values_and_origins_and_hides_urls(tmp_path: Path) -> None:
+    (tmp_path / "longshore.toml").write_text('log_level = "debug"')
+    secret = "postgresql://me:hunter2@db/x"
+    done = run("settings", folder=tmp_path, port="9000", database_url=secret, source_url=secret)
+    assert done.returncode == 0
+    assert "LONGSHORE_PORT = 9000  [LONGSHORE_PORT]" in done.stdout
+    assert "LONGSHORE_LOG_LEVEL = 'debug'  [longshore.toml]" in done.stdout
+    assert "LONGSHORE_HOST = '127.0.0.1'  [default]" in done.stdout
+    assert done.stdout.count("(set, not shown)") == 2
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+def test_an_unknown_setting_is_told_in_one_line(tmp_path: Path) -> None:
+    failed(run("serve", folder=tmp_path, prot="1"), "LONGSHORE_PROT", "did you mean LONGSHORE_PORT?")
+
+
+@pytest.mark.parametrize("command", ["serve", "api"])
+def test_a_taken_port_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        failed(run(command, folder=tmp_path, port=port), f"cannot listen on 127.0.0.1:{port}", "LONGSHORE_PORT")
+
+
+@pytest.mark.parametrize("command", ["serve", "api", "worker", "migrate", "token list"])
+def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: str) -> None:
+    done = run(*command.split(), folder=tmp_path, database_url=UNREACHABLE, port=str(free_port()))
+    failed(done, "the database cannot be reached", "LONGSHORE_DATABASE_URL")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[x]\ny = 1", ("is not usable", "`y`")), ("[", ("is not usable",)), (None, ("cannot be read", "No such file"))],
+)
+def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
+    idle: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
+) -> None:
+    file = tmp_path / "catalog.toml"
+    if text is not None:
+        file.write_text(text)
+    port = str(free_port())
+    for command in ("serve", "api", "worker"):
+        done = run(command, folder=tmp_path, database_url=idle.url, catalog=str(file), port=port)
+        failed(done, str(file), *words)
+
+
+def test_a_token_is_made_listed_and_revoked(idle: Longshore, tmp_path: Path) -> None:
+    made = run("token", "create", "--chain", "31", "--level", "write", "--name", "mine", folder=tmp_path,
+               database_url=idle.url)  # fmt: skip
+    assert made.returncode == 0
+    assert PAIR.fullmatch(made.stdout)
+    id = made.stdout.split(":")[0]
+    headers = {"Authorization": f"Bearer {made.stdout.strip()}"}
+    assert httpx2.get(f"{idle.address}/tasks", headers=headers).json() == []
+    listed = run("token", "list", folder=tmp_path, database_url=idle.url).stdout
+    assert [line.split() for line in listed.splitlines() if id in line] == [
+        [id, "chain", "31", "write", "good", "mine"]
+    ]
+    assert made.stdout.split(":")[1].strip() not in listed
+    revoked = run("token", "revoke", id, folder=tmp_path, database_url=idle.url)
+    assert (revoked.returncode, revoked.stdout) == (0, f"revoked {id}\n")
+    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
+
+
+def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -> None:
+    id = str(uuid.uuid4())
+    failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
+
+
+def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        process = start("serve", folder=tmp_path, data=str(data), port=str(free_port()))
+        try:
+            address = re.search(r"http://[^ ]+", line_with(process, "Longshore answers at"))
+            assert address
+            assert httpx2.get(f"{address[0]}/readyz").status_code == 200
+            if number == signal.SIGINT:
+                ended_by_ctrl_c(process)
+                continue
+            process.send_signal(number)
+            output, _ = process.communicate(timeout=30)
+            assert process.returncode == 130, output
+            assert "Traceback" not in output, output
+        finally:
+            process.kill()
+            process.wait()
+            nothing_left(data)
+
+
+def test_seed_writes_three_chains_once(idle: Longshore, tmp_path: Path) -> None:
+    async def counts() -> dict[int, int]:
+        connection = await asyncpg.connect(idle.url)
+        try:
+            rows = await connection.fetch("select chain_id, count(*) from loyalty.wallet_ledger group by 1")
+            return {row[0]: row[1] for row in rows}
+        finally:
+            await connection.close()
+
+    def seeded(rows: int) -> subprocess.CompletedProcess[str]:
+        return run("seed", "--rows", str(rows), folder=tmp_path, database_url=idle.url)
+
+    first, again = seeded(1000), seeded(1000)
+    assert (first.returncode, first.stdout) == (0, "done\n")
+    assert (again.returncode, again.stdout) == (0, "the data is there already\n")
+    assert asyncio.run(counts()) == {1764: 1000, 1765: 100, 9: 100}
+    assert seeded(50).stdout == "done\n"
+    assert asyncio.run(counts()) == {1764: 50, 1765: 5, 9: 5}

@@ -1,0 +1,93 @@
+"""Settings: the environment over the file over the defaults, and nothing misspelt goes unnoticed."""
+
+from pathlib import Path
+
+import pytest
+
+from longshore.settings import NAMES, Settings, SettingsError, description, load
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without a settings file to be in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_anything_there_are_the_defaults() -> None:
+    loaded = load({})
+    assert loaded.settings == Settings()
+    assert set(loaded.origin.values()) == {"default"}
+    assert set(loaded.origin) == set(NAMES)
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(empty_folder: Path) -> None:
+    (empty_folder / "longshore.toml").write_text('port = 9001\nhost = "::1"\n')
+    loaded = load({"LONGSHORE_PORT": "9002", "UNRELATED": "x"})
+    assert (loaded.settings.port, loaded.settings.host, loaded.settings.log_level) == (9002, "::1", "info")
+    assert loaded.origin["port"] == "LONGSHORE_PORT"
+    assert loaded.origin["host"] == "longshore.toml"
+    assert loaded.origin["log_level"] == "default"
+
+
+def test_the_file_may_lie_elsewhere(empty_folder: Path) -> None:
+    file = empty_folder / "elsewhere {x}.toml"
+    file.write_text("port = 9001")
+    loaded = load({"LONGSHORE_CONFIG": str(file)})
+    assert loaded.settings.port == 9001
+    assert loaded.origin["port"] == str(file)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"LONGSHORE_PROT": "1"}, ("LONGSHORE_PROT", "did you mean LONGSHORE_PORT?")),
+        ({"LONGSHORE_DATABASE": "x"}, ("LONGSHORE_DATABASE", "did you mean LONGSHORE_DATABASE_URL?")),
+        ({"LONGSHORE_ZZZZZZZZ": "x"}, ("LONGSHORE_ZZZZZZZZ", "`longshore settings` lists")),
+        ({"LONGSHORE_PORT": "http"}, ("port", "expected `int`")),
+        ({"LONGSHORE_PORT": "0"}, ("port", ">= 1")),
+        ({"LONGSHORE_PORT": "65536"}, ("port", "<= 65535")),
+        ({"LONGSHORE_PORT": ""}, ("port", "expected `int`")),
+        ({"LONGSHORE_WORKER_TASKS": "1"}, ("worker_tasks", ">= 2")),
+        ({"LONGSHORE_HEARTBEAT_TIMEOUT": "nan"}, ("heartbeat_timeout",)),
+        ({"LONGSHORE_LOG_FORMAT": "xml"}, ("log_format", "'xml'")),
+        ({"LONGSHORE_DATABASE_URL": "mysql://x"}, ("database_url", "postgresql://")),
+        ({"LONGSHORE_SOURCE_URL": "x"}, ("source_url", "postgresql://")),
+        ({"LONGSHORE_CONFIG": "missing.toml"}, ("missing.toml", "No such file")),
+    ],
+)
+def test_what_cannot_be_used_is_named(variables: dict[str, str], words: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(variables)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("prot = 1", ("`prot` in longshore.toml", "did you mean port?")),
+        ("port = 'x'", ("port", "expected `int`")),
+        ("port = [1]", ("port", "expected `int`")),
+        ("port = ", ("longshore.toml", "is no TOML")),
+        ("LONGSHORE_PORT = 1", ("LONGSHORE_PORT",)),
+        ("data = 5", ("data",)),
+    ],
+)
+def test_a_faulty_file_is_named(empty_folder: Path, text: str, words: tuple[str, ...]) -> None:
+    (empty_folder / "longshore.toml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load({})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_secret_is_not_told_when_it_is_wrong() -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"LONGSHORE_DATABASE_URL": "mysql://me:hunter2@db"})
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_described(name: str) -> None:
+    assert description(name)
