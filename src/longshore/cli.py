@@ -28,7 +28,9 @@ token_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(token_app, name="token")
-catalog_app = typer.Typer(help="The catalog: what can be exported.", no_args_is_help=True)
+catalog_app = typer.Typer(
+    help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
+)
 app.add_typer(catalog_app, name="catalog")
 
 

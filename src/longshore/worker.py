@@ -133,8 +133,6 @@ def explain(error: Exception) -> str:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):
         return f"the result could not be written: {error.strerror}"
-    if isinstance(error, LongshoreError):
-        return str(error)
     return f"{type(error).__name__}: {error}"
 
 

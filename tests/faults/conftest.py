@@ -27,6 +27,16 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
         yield longshore
 
 
+@pytest.fixture(scope="module", autouse=True)
+def clean(service: Longshore) -> Iterator[None]:
+    """What failing tests leave behind is not for those of the next file: their workers are ended, their tasks gone."""
+    yield
+    for worker in service.processes[1:]:
+        worker.kill()
+        worker.wait()
+    service.sql("truncate longshore.tasks, longshore.pgqueuer cascade")
+
+
 @pytest.fixture
 def by_hand(service: Longshore) -> Iterator[Longshore]:
     """The service without a worker, for tests that play one; what they leave unfinished is removed."""

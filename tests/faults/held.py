@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 import httpx2
 
+from longshore.exports.manifest import SUFFIX
 from tests.service import CHAIN, Longshore, downloaded
 
 ROWS = 6_000  # of 2 kB, so that the export is cut into three shards of 512 blocks
@@ -193,4 +194,4 @@ def assert_whole(service: Longshore, client: httpx2.Client, task: dict[str, Any]
     assert all(record["note"].endswith(', "quoted"\nand on the next line') for record in records)
     summary = next(entry for entry in task["logs"] if entry["msg"] == "success")
     assert (summary["total"], summary["success"]) == (ROWS, ROWS)
-    assert files_of(service, task["id"]) == [task["result"]]
+    assert sorted(files_of(service, task["id"])) == [task["result"], task["result"] + SUFFIX]

@@ -95,7 +95,7 @@ def test_a_file_whose_task_never_heard_of_it_is_made_again(
         with Hold.task(service, task) as state:
             last_row.release()
             waiters = state.reached()
-            assert len(files_of(service, task)) == 1
+            assert len(files_of(service, task)) == 2  # whole, with its manifest
             assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
             assert client.get(f"/tasks/{task}/download_url").status_code == 409
             crew.kill()

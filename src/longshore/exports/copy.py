@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
 from longshore.exports.plan import Plan, Source
 from longshore.results.store import ResultFile
@@ -35,7 +36,7 @@ Blocks = asyncio.Queue[list[bytes] | None]
 """What one shard gives, block by block; None is its end."""
 
 
-class CountMismatchError(Exception):
+class CountMismatchError(LongshoreError):
     """The rows in the file are not as many as PostgreSQL sent."""
 
     def __init__(self, sent: int, written: int) -> None:

@@ -113,7 +113,7 @@ def result_name(target: ExportTarget, index: Index, task: int) -> str:
     return f"{index.prefix}_Export-{task}.{formats.extension(target.export_format, target.compression)}"
 
 
-class SchemaChangedError(Exception):
+class SchemaChangedError(LongshoreError):
     """The fields are not those that the client pinned."""
 
 
