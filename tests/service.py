@@ -51,6 +51,7 @@ class Longshore:
             "LONGSHORE_DATABASE_URL": self.url,
             "LONGSHORE_PORT": str(self.port),
             "LONGSHORE_LOG_FORMAT": "json",
+            "LONGSHORE_SHUTDOWN_GRACE": "3",
         }
         environment |= {f"LONGSHORE_{key.upper()}": value for key, value in {**self._settings, **settings}.items()}
         with self.log_file.open("ab") as log:

@@ -23,7 +23,7 @@ from longshore.settings import Settings
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
-STOP_TIMEOUT = 15.0  # seconds
+STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
 
 
 class ServeError(LongshoreError):
@@ -51,6 +51,7 @@ class Children:
             "LONGSHORE_DATABASE_URL": url,
             "LONGSHORE_PORT": str(settings.port),
             "LONGSHORE_DATA": str(settings.data.resolve()),
+            "LONGSHORE_SHUTDOWN_GRACE": str(settings.shutdown_grace),
         }
         self._log_file = log_file
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -64,7 +65,7 @@ class Children:
         for child in self._children.values():
             with contextlib.suppress(ProcessLookupError):
                 child.terminate()
-        deadline = time.monotonic() + STOP_TIMEOUT
+        deadline = time.monotonic() + self._settings.shutdown_grace + STOP_TIMEOUT
         for name, child in self._children.items():
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))

@@ -50,7 +50,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 0
     heartbeat_timeout: Annotated[
         float, Meta(ge=1, le=3600, description="seconds without a sign of life after which a worker counts as lost")
-    ] = 10.0
+    ] = 15.0
+    shutdown_grace: Annotated[
+        float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
+    ] = 30.0
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")
     ] = "auto"

@@ -36,17 +36,17 @@ log = structlog.get_logger()
 
 Action = Callable[[Begun], Awaitable[Outcome]]
 
-PAUSES = (1.0, 5.0)  # seconds before the second and the third attempt; then it is an error
-GRACE = 3.0  # seconds that a run has to end when the worker is told to stop
+PAUSES = (1.0, 5.0)  # seconds before the attempt that follows the first failure, and the second
 POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
 
 
 class Worker:
     """Runs the messages of one process."""
 
-    def __init__(self, pool: Pool, actions: dict[str, Action]) -> None:
+    def __init__(self, pool: Pool, actions: dict[str, Action], grace: float) -> None:
         self._pool = pool
         self._actions = actions
+        self._grace = grace
         self._running: set[asyncio.Task[Any]] = set()
 
     async def handle(self, job: Job) -> None:
@@ -76,7 +76,8 @@ class Worker:
             raise
         except asyncio.CancelledError:
             # Only `stop` cancels: the worker has to go, and another one takes over at once.
-            await self._surely(lifecycle.retry, message, "was interrupted: its worker is shutting down", 0)
+            why = f"attempt {begun.number} was interrupted: its worker is shutting down"
+            await self._surely(lifecycle.retry, message, why, 0, failed=False)
             bound.info("run handed back")
         except Exception as error:
             await self._failed(begun, error, bound)
@@ -86,21 +87,21 @@ class Worker:
 
     async def _failed(self, begun: Begun, error: Exception, bound: Any) -> None:
         reason = explain(error)
-        if may_pass(error) and begun.number <= len(PAUSES):
-            pause = PAUSES[begun.number - 1]
+        if may_pass(error) and begun.failures + 1 < lifecycle.MOST_FAILURES:
+            pause = PAUSES[begun.failures]
             bound.warning("attempt failed", reason=reason, again_in=pause)
-            why = f"failed: {reason}; the next one begins in {pause:.0f} s"
-            await self._surely(lifecycle.retry, begun.message, why, pause)
+            why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
+            await self._surely(lifecycle.retry, begun.message, why, pause, failed=True)
             return
         bound.error("run failed", reason=reason, exc_info=error)
         await self._surely(lifecycle.fail, begun.message, f"failed: {reason}")
 
-    async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         """Take a step of the lifecycle, however long the database is away."""
         pause = 0.1
         while True:
             try:
-                return await step(self._pool, *args)
+                return await step(self._pool, *args, **options)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 if not is_passing(error):
                     raise
@@ -109,9 +110,9 @@ class Worker:
             pause = min(pause * 2, 5.0)
 
     async def stop(self) -> None:
-        """Let what runs end within GRACE seconds, and hand the rest back to the queue."""
+        """Let what runs end within the grace time, and hand the rest back to the queue."""
         if self._running:
-            await asyncio.wait(self._running, timeout=GRACE)
+            await asyncio.wait(self._running, timeout=self._grace)
         for task in tuple(self._running):
             task.cancel()
 
@@ -151,7 +152,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         )
         readers = Readers(source, extra)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))
-        worker = Worker(pool, {"export": exporter.run})
+        worker = Worker(pool, {"export": exporter.run}, settings.shutdown_grace)
 
         driver = PatientDriver(pool, url)
         manager = QueueManager(queries_over(driver), QUEUE_SETTINGS.channel)

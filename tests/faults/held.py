@@ -57,7 +57,7 @@ note = { type = "text", description = "Long, with quotes and a line feed." }
 UNDISTURBED = ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
 TAKEN_OVER = [
     "READY -> INPROGRESS",
-    "attempt 1 was lost: its worker gave no sign of life any more",
+    "worker lost, attempt 2",
     "attempt 2 begins",
     "success",
     "INPROGRESS -> DONE",

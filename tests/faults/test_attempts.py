@@ -29,7 +29,7 @@ OUTCOME = Outcome(
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
     "report": lambda pool, message: lifecycle.report(pool, message, 1, 10, 3),
     "finish": lambda pool, message: lifecycle.finish(pool, message, outcome(message)),
-    "retry": lambda pool, message: lifecycle.retry(pool, message, "failed: a test", 0),
+    "retry": lambda pool, message: lifecycle.retry(pool, message, "failed: a test", 0, failed=True),
     "fail": lambda pool, message: lifecycle.fail(pool, message, "failed: a test"),
 }
 
@@ -187,7 +187,7 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
             message.task,
         )
         assert await lifecycle.begin(pool, message)
-        await lifecycle.retry(pool, message, "failed: a test", 0)
+        await lifecycle.retry(pool, message, "failed: a test", 0, failed=True)
         assert await lifecycle.begin(pool, Message(message.task, 2))
         await lifecycle.finish(pool, Message(message.task, 2), outcome(message))
         row = await pool.fetchrow("select modified_at, last_run_at from longshore.tasks where id = $1", message.task)
@@ -200,15 +200,28 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
     with_pool(by_hand, run)
 
 
+def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        task = (await created(pool)).task
+        for attempt in range(1, 10):
+            assert await lifecycle.begin(pool, Message(task, attempt))
+            await lifecycle.retry(pool, Message(task, attempt), "interrupted", 0, failed=False)
+        begun = await lifecycle.begin(pool, Message(task, 10))
+        assert begun is not None
+        assert (begun.number, begun.failures) == (10, 0)
+
+    with_pool(by_hand, run)
+
+
 def test_a_task_that_loses_each_of_its_workers_is_given_up(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
-        for attempt in range(1, lifecycle.MOST_LOST + 1):
+        for attempt in range(1, lifecycle.MOST_FAILURES + 1):
             assert await lifecycle.begin(pool, Message(task, attempt))
             assert await lifecycle.lost(pool, Message(task, attempt))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
         assert (await log(pool, task))[-2:] == [
-            f"given up: the worker was lost in {lifecycle.MOST_LOST} attempts",
+            f"worker lost, given up after {lifecycle.MOST_FAILURES} failures",
             "INPROGRESS -> ERROR",
         ]
 

@@ -47,7 +47,9 @@ def run_demo(loaded: Loaded, rows: int) -> None:
         token = asyncio.run(_prepare(settings, url, rows, out))
         log_file = settings.data / "demo.log"
         log_file.unlink(missing_ok=True)
-        with Children(settings, url, log_file) as children:
+        # Whoever interrupts the demo does not want to see its export through.
+        hasty = msgspec.structs.replace(settings, shutdown_grace=0.0)
+        with Children(hasty, url, log_file) as children:
             address = children.wait_until_ready()
             out.print(f"API and worker run at {address}; their log is {log_file}")
             headers = {"Authorization": f"Bearer {token}"}

@@ -56,7 +56,7 @@ run as (
     on conflict (task_id, run) do update
     set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at,
         progress_at = excluded.progress_at, rows = 0, bytes = 0, rows_expected = null
-    returning first_attempt
+    returning first_attempt, failures
 ),
 entry as (
     insert into longshore.task_logs (task_id, seq, at, msg)
@@ -65,7 +65,7 @@ entry as (
                 else before.state || ' -> INPROGRESS' end
     from before, run
 )
-select task.*, run.first_attempt from task, run
+select task.*, run.first_attempt, run.failures from task, run
 """
 
 REPORT = """
@@ -133,12 +133,15 @@ task as (
     where t.id = before.id
     returning t.attempt
 ),
+run as (
+    update longshore.runs r
+    set failures = r.failures + $4::boolean::int
+    from before
+    where r.task_id = before.id and r.run = before.run
+),
 entry as (
     insert into longshore.task_logs (task_id, seq, at, msg)
-    select before.id, before.log_length, before.at,
-           'attempt ' || before.attempt - run.first_attempt + 1 || ' ' || $3
-    from before
-    join longshore.runs run on run.task_id = before.id and run.run = before.run
+    select before.id, before.log_length, before.at, $3 from before
 )
 select attempt from task
 """
@@ -172,16 +175,15 @@ entries as (
 select id from before
 """
 
-# How many attempts a run has had when its newest one has begun and has not ended.
-ATTEMPTS = """
-select t.attempt - r.first_attempt + 1
+# A run whose newest attempt has begun and has not ended.
+UNENDED = """
+select t.attempt - r.first_attempt + 1 as number, r.failures
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
 """
 
-# Fifteen workers lost over one task is a task that kills workers, not bad luck.
-MOST_LOST = 15
+MOST_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 
 
 class StaleAttemptError(Exception):
@@ -206,6 +208,8 @@ class Begun(msgspec.Struct, frozen=True):
     run: int
     number: int
     """Which attempt of this run it is, from 1."""
+    failures: int
+    """How many attempts of this run failed or were lost before."""
     run_began_at: datetime
     """When the run began; relative rules count back from here, in every attempt of the run alike."""
 
@@ -279,6 +283,7 @@ async def begin(pool: Pool, message: Message) -> Begun | None:
         target=row["target"],
         run=row["run"],
         number=row["attempt"] - row["first_attempt"] + 1,
+        failures=row["failures"],
         run_began_at=row["last_run_at"],
     )
 
@@ -313,13 +318,13 @@ async def finish(pool: Pool, message: Message, outcome: Outcome) -> None:
         raise StaleAttemptError(message)
 
 
-async def retry(pool: Pool, message: Message, why: str, delay: float) -> None:
+async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed: bool) -> None:
     """Give an attempt up and send the next one's message, `delay` seconds from now. Raises StaleAttemptError.
 
-    `why`: goes on from "attempt 2 …" in the task's log.
+    `why`: what the task's log will say. `failed`: whether it counts towards MOST_FAILURES.
     """
     async with pool.acquire() as connection, connection.transaction():
-        attempt = await connection.fetchval(RETRY, message.task, message.attempt, why)
+        attempt = await connection.fetchval(RETRY, message.task, message.attempt, why, failed)
         if attempt is None:
             raise StaleAttemptError(message)
         await send(connection, [Message(message.task, attempt)], delay)
@@ -336,11 +341,11 @@ async def lost(pool: Pool, message: Message) -> bool:
 
     Called when its message is delivered a second time or is no longer there at all.
     """
-    attempts = await pool.fetchval(ATTEMPTS, message.task, message.attempt)
-    if attempts is None:
+    run = await pool.fetchrow(UNENDED, message.task, message.attempt)
+    if run is None:
         return False
-    if attempts >= MOST_LOST:
-        await fail(pool, message, f"given up: the worker was lost in {attempts} attempts")
+    if run["failures"] + 1 < MOST_FAILURES:
+        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
     else:
-        await retry(pool, message, "was lost: its worker gave no sign of life any more", 0)
+        await fail(pool, message, f"worker lost, given up after {MOST_FAILURES} failures")
     return True
