@@ -13,6 +13,7 @@ from types import TracebackType
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
+LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
 class ResultFile:
@@ -43,11 +44,8 @@ class ResultFile:
             file.flush()
             os.fsync(file.fileno())
         self._part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for folder in self._path.parents[:LEVELS]:
+            _make_safe(folder)
         self._published = True
 
     def __enter__(self) -> "ResultFile":
@@ -59,6 +57,15 @@ class ResultFile:
         self._file.close()
         if not self._published:
             shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+def _make_safe(folder: Path) -> None:
+    # A name is safe on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _create(path: Path) -> int:
@@ -78,10 +85,6 @@ class LocalStore:
     def create(self, location: str) -> ResultFile:
         """Begin a result."""
         return ResultFile(self._path(location))
-
-    def remove(self, location: str) -> None:
-        """Remove a result that nothing names."""
-        shutil.rmtree(self._path(location).parent, ignore_errors=True)
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove what attempts before `attempt` left behind, except the results that are `kept`."""
