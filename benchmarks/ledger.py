@@ -52,7 +52,7 @@ def export(longshore: Longshore, rows: int, kind: str = "csv", compression: str 
     with longshore.client(chain=chain) as client:
         created = client.post("/tasks", json=body)
         assert created.status_code == 201, created.text
-        task = ended(client, created.json()["id"], PATIENCE)
+        task = ended(client, created.json()["id"], PATIENCE, every=0.25)
     assert task["state"]["code"] == "DONE", task
     (run,) = longshore.sql(RUN, task["id"])
     file = longshore.data / "results" / run["location"]
