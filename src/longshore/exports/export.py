@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, increments, stored_segments
+from longshore.exports import conditions, formats, increments, reading, stored_segments, totals
 from longshore.exports import segment as segments
 from longshore.exports.again import give_again, read_again
 from longshore.exports.catalog import Catalog, Index, fingerprint
@@ -19,8 +20,9 @@ from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
-from longshore.exports.plan import plan, source_of
+from longshore.exports.plan import Source, plan, source_of
 from longshore.exports.segment import Segment
+from longshore.exports.totals import Counted, Totals
 from longshore.faults import Fault, check, pointer, suggestion
 from longshore.results.store import LocalStore
 from longshore.tasks import lifecycle, marks
@@ -187,7 +189,11 @@ class Exporter:
                 if bounds is not None:
                     await increments.make_safe(self._state, connection)
                 resolved = segment and conditions.resolved(segment, counted_from)
-                manifest = await self._manifest(begun, target, resolved, columns, name, copied, snapshot_at)
+                described = await self._manifest(begun, target, resolved, columns, name, copied, snapshot_at)
+                if (what := totals.counted(index, columns)) is not None:
+                    sums = await _checked_totals(connection, source, what, file.written, described)
+                    described = msgspec.structs.replace(described, totals=sums)
+                manifest = described.encoded()
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
@@ -211,7 +217,7 @@ class Exporter:
         name: str,
         copied: Copied,
         snapshot_at: datetime,
-    ) -> bytes:
+    ) -> Manifest:
         return Manifest(
             file=name,
             size=copied.size,
@@ -227,12 +233,28 @@ class Exporter:
             segment=segment,
             snapshot=snapshot_at,
             previous=await self._previous(begun.message.task),
-        ).encoded()
+            csv=target.csv or CsvOptions(),
+        )
 
     async def _previous(self, task: TaskId) -> str | None:
         """Hash of the manifest that the next one of a task follows."""
         previous = await self._state.fetchval(PREVIOUS, task)
         return previous and hash_of(previous.encode())
+
+
+async def _checked_totals(
+    connection: Connection, source: Source, what: Counted, file: Path, manifest: Manifest
+) -> Totals | None:
+    """The control totals of a file that adds up. Raises TotalsMismatchError; None for what cannot be read back."""
+    names = what.amount.name, what.per.name
+    expected, found = await asyncio.gather(
+        totals.in_source(connection, source, what),
+        asyncio.to_thread(reading.sums, file, manifest, *names, what.scale),
+    )
+    if found is None:
+        return None
+    totals.compare(expected, found)
+    return expected
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:

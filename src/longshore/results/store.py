@@ -28,6 +28,11 @@ class ResultFile:
         self._file = os.fdopen(_create(self._part), "wb", buffering=0)
         self._published = False
 
+    @property
+    def written(self) -> Path:
+        """Where that which was written stands until it is published."""
+        return self._part
+
     def write(self, data: bytes) -> None:
         """Append. Raises OSError, for example when the disk is full."""
         view = memoryview(data)
