@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ things = test_formats.things
 PLAIN = CsvOptions()
 
 WAYS = [
-    *(("csv", {"csv": CsvOptions(profile=profile)}) for profile in PROFILES),
+    *(("csv", {"csv": msgspec.convert({"profile": profile}, CsvOptions)}) for profile in PROFILES),
     ("csv", {"csv": CsvOptions(header=False, null="0", quote_all=True)}),
     ("csv", {"compression": "gzip"}),
     ("json", {}),
