@@ -79,6 +79,9 @@ class CatalogError(LongshoreError):
 
 Catalog = dict[str, Index]
 
+Shape = list[tuple[str, str]]
+"""Names of fields with their types, in order; a nested one's names those inside."""
+
 
 def load(path: str = "") -> Catalog:
     """Read a catalog: the one at `path`, or the one that ships. Raises CatalogError."""
@@ -114,9 +117,14 @@ def _check(name: str, index: Index, shown: str) -> None:
                 raise CatalogError(f"the catalog {shown} is not usable: {name}: {expected}")
 
 
-def fingerprint(fields: Iterable[tuple[str, Field]]) -> str:
-    """What identifies a choice of fields: their names, order and types, as 16 hexadecimal digits."""
-    text = "\n".join(f"{name} {_shape(field)}" for name, field in fields)
+def shape(fields: Iterable[tuple[str, Field]]) -> Shape:
+    """What matters of a choice of fields to those who read them: names, order and types."""
+    return [(name, _shape(field)) for name, field in fields]
+
+
+def fingerprint(shape: Shape) -> str:
+    """What identifies a choice of fields, as 16 hexadecimal digits."""
+    text = "\n".join(f"{name} {kind}" for name, kind in shape)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
