@@ -13,7 +13,7 @@ from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
-from longshore.exports import stored_segments
+from longshore.exports import export, schemas, stored_segments
 from longshore.exports.manifest import Manifest
 from longshore.tasks import lifecycle, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
@@ -35,11 +35,14 @@ async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
     index_of = partial(stored_segments.index_of, service.pool, caller.chain)
-    new = await read_new_task(read_json(request, body), service.catalog, index_of)
+    pinned_of = partial(schemas.remembered, service.pool, caller.chain)
+    new = await read_new_task(read_json(request, body), service.catalog, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     async with service.pool.acquire() as connection, connection.transaction():
         id = await lifecycle.create(connection, new)
+        if (shape := export.pinned(new.target, service.catalog)) is not None:
+            await schemas.remember(connection, new.chain, shape)
         task = await read.get(connection, caller.chain, id, 10, 0)
     return Response(task, status_code=201, headers={"Location": f"/tasks/{id}"})
 

@@ -31,6 +31,11 @@ class ResultFile:
         self._published = False
         self._dirty = 0
 
+    @property
+    def written(self) -> Path:
+        """Where that which was written stands until it is published."""
+        return self._part
+
     def write(self, data: bytes) -> None:
         """Append. Raises OSError, for example when the disk is full."""
         view = memoryview(data)

@@ -74,12 +74,19 @@ class Progress(msgspec.Struct, frozen=True):
     rows_expected: int | None
     """Rows that the run will have, as far as is known."""
     rows_expected_is: str | None
-    """`exact`, or `estimate` where the figure is the query planner's."""
+    """`exact` where they were counted or the run is done, `estimate` where the figure is the query planner's."""
     rows_per_second: float | None
     percent: float | None
     seconds_left: float | None
     heartbeat_age: float | None
     """Seconds since the worker last said how far it is."""
+
+
+class RunField(msgspec.Struct, frozen=True):
+    """A column of a result."""
+
+    name: str
+    type: str
 
 
 class RunIncrement(msgspec.Struct, frozen=True):
@@ -108,5 +115,11 @@ class Run(msgspec.Struct, frozen=True):
     sha256: str | None
     """SHA-256 of the result file, hexadecimal."""
     result: str | None
+    seconds: float | None
+    """From the beginning of its first attempt to its end."""
+    fields: list[RunField] | None
+    """The columns of the result, in order."""
+    segment: Any
+    """The rules as this run took them: relative ones with the times they meant; null where there were none."""
     increment: RunIncrement | None
     """Null where the result is not a part but the whole."""

@@ -5,6 +5,7 @@ Promise 5 is kept here: the chain is part of every `where`, so another chain's t
 
 import math
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -17,6 +18,7 @@ from longshore.tasks.model import (
     LogEntry,
     Progress,
     Run,
+    RunField,
     RunIncrement,
     State,
     Task,
@@ -63,7 +65,7 @@ where t.id = $1 and t.chain_id = $2
 
 PROGRESS = """
 select t.run, coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
-       coalesce(r.bytes, 0) as bytes, r.rows_expected, coalesce(r.state, '') as state,
+       coalesce(r.bytes, 0) as bytes, r.rows_expected, r.rows_expected_exact, coalesce(r.state, '') as state,
        extract(epoch from coalesce(r.ended_at, r.progress_at) - r.attempt_began_at)::float8 as seconds,
        extract(epoch from now() - r.progress_at)::float8 as age
 from longshore.tasks t
@@ -75,7 +77,7 @@ where t.id = $1 and t.chain_id = $2
 RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
-       r.mark_to is not null as is_increment, r.acknowledged,
+       r.manifest, r.mark_to is not null as is_increment, r.acknowledged,
        left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
        left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to
 from longshore.tasks t
@@ -95,6 +97,13 @@ where t.id = $1 and t.chain_id = $2
 
 class TaskNotFoundError(Exception):
     """There is no such task in this chain, which is also what another chain's task looks like."""
+
+
+class Written(msgspec.Struct, frozen=True):
+    """What a run shows of its result's manifest."""
+
+    fields: list[RunField] | None = None
+    segment: Any = None
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -140,6 +149,7 @@ async def progress(pool: Pool, chain: ChainId, task: TaskId) -> Progress:
     done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
     speed = done / seconds if seconds else None
     finished = row["state"] == Code.DONE
+    exact = finished or row["rows_expected_exact"]
     if finished:
         expected = done
     # An estimate may turn out too low; 99 % says "nearly" until the run itself says "done".
@@ -151,7 +161,7 @@ async def progress(pool: Pool, chain: ChainId, task: TaskId) -> Progress:
         rows=done,
         bytes=row["bytes"],
         rows_expected=expected,
-        rows_expected_is=None if expected is None else "exact" if finished else "estimate",
+        rows_expected_is=None if expected is None else "exact" if exact else "estimate",
         rows_per_second=_rounded(speed),
         percent=_rounded(percent),
         seconds_left=_rounded(left),
@@ -200,18 +210,22 @@ def _task(row: asyncpg.Record) -> Task:
 
 
 def _run(row: asyncpg.Record) -> Run:
+    written, ended = msgspec.json.decode(row["manifest"] or "{}", type=Written), row["ended_at"]
     increment = RunIncrement(start=row["mark_from"], end=row["mark_to"], acknowledged=row["acknowledged"])
     return Run(
         run=row["run"],
         state=row["state"],
         attempts=row["attempts"],
         began=_whole(row["began_at"]),
-        ended=row["ended_at"] and _whole(row["ended_at"]),
+        ended=ended and _whole(ended),
         rows=row["rows"],
         bytes=row["bytes"],
         snapshot=row["snapshot_at"],
         sha256=row["sha256"],
         result=row["result"],
+        seconds=ended and (ended - row["began_at"]).total_seconds(),
+        fields=written.fields,
+        segment=written.segment,
         increment=increment if row["is_increment"] else None,
     )
 
