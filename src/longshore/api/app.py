@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, health, indexes, results, runs, segments, tasks
+from longshore.api import documentation, events, health, indexes, results, runs, segments, tasks
 from longshore.api.access import guard
 from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
@@ -26,6 +26,7 @@ def build(chosen: Settings) -> Litestar:
             tasks.execute_task,
             tasks.get_progress,
             tasks.list_runs,
+            events.get_events,
             segments.create_segment,
             segments.list_segments,
             segments.get_segment,

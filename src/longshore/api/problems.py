@@ -22,6 +22,7 @@ from longshore.results.signing import BadSignatureError
 from longshore.tasks.lifecycle import AlreadyRunningError
 from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.watch import StoppingError
 
 log = structlog.get_logger()
 
@@ -98,6 +99,9 @@ KINDS = {
     "unavailable": ProblemKind(
         503, "The service cannot reach its database", "Try again after the seconds that `Retry-After` tells."
     ),
+    "stopping": ProblemKind(
+        503, "The service is stopping", "The run was asked for and goes on; poll `GET /tasks/{id}`."
+    ),
 }
 
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
@@ -139,6 +143,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "nothing-to-acknowledge", str(error)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
+        case StoppingError():
+            kind, detail = "stopping", KINDS["stopping"].about
+            headers["Retry-After"] = "1"
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
