@@ -1,8 +1,8 @@
 """`GET /tasks/{id}/events`: all that happens to a task, as server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. An event's id is `<revision>-<log entries seen>`, so
-that a client that comes back with it in `Last-Event-ID` misses nothing and gets nothing twice. Progress has no id: it is a
-figure, not an event that could be missed.
+that a client that comes back with it in `Last-Event-ID` misses nothing and gets nothing twice. Progress has no id: it
+is a figure, not an event that could be missed.
 """
 
 import re

@@ -1,6 +1,7 @@
 """The resource `tasks`: create, read, list, execute, progress, runs."""
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Annotated
@@ -22,13 +23,14 @@ from longshore.api.revisions import known as known_revisions
 from longshore.api.service import Service
 from longshore.exports import stored_segments
 from longshore.exports.manifest import Manifest
-from longshore.tasks import lifecycle, progress, read
+from longshore.tasks import idempotency, lifecycle, progress, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
+CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 Reader = Callable[[tuple[int, ...]], Awaitable[read.Reading]]
 """Reads a task, unless its revision is one of those given."""
@@ -41,19 +43,50 @@ Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
     opt={"level": Level.WRITE},
     security=SECURITY,
     operation_class=taking(NewTaskBody),
-    responses=problems(400, 413, 415),
+    responses=problems(400, 413, 415, 422),
 )
-async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
+async def create_task(
+    request: AnyRequest,
+    body: bytes,
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(
+            header="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x20-\x7e]+$",
+            description="The same key and body within 24 hours give the same task and answer.",
+        ),
+    ] = None,
+) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
+    value = read_json(request, body)
+    digest = hashlib.sha256(CANONICAL.encode(value)).digest()
+    if idempotency_key and (kept := await idempotency.find(service.pool, caller.chain, idempotency_key, digest)):
+        return _created(*kept, replayed=True)
     index_of = partial(stored_segments.index_of, service.pool, caller.chain)
-    new = await read_new_task(read_json(request, body), service.catalog, index_of)
+    new = await read_new_task(value, service.catalog, index_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     async with service.pool.acquire() as connection, connection.transaction():
-        id = await lifecycle.create(connection, new)
-        task = await read.get(connection, caller.chain, id, 10, 0)
-    return Response(task, status_code=201, headers={"Location": f"/tasks/{id}"})
+        if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
+            id = await lifecycle.create(connection, new)
+            answer = encode(await read.get(connection, caller.chain, id, 10, 0))
+            if idempotency_key:
+                await idempotency.keep(connection, caller.chain, idempotency_key, id, answer)
+            return _created(id, answer)
+    assert idempotency_key
+    kept = await idempotency.find(service.pool, caller.chain, idempotency_key, digest)
+    assert kept, "a key that is claimed is kept for a day"
+    return _created(*kept, replayed=True)
+
+
+def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
+    headers = {"Location": f"/tasks/{id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(answer, status_code=201, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task
 
 
 @get(
