@@ -22,7 +22,7 @@ from longshore.exports.plan import Plan, Source
 from longshore.results.store import ResultFile
 
 BLOCK = 256 << 10  # bytes
-LOOKAHEAD = 32  # blocks of one shard
+LOOKAHEAD = 16  # blocks of one shard
 REPORT_EVERY = 1.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.

@@ -60,6 +60,17 @@ class Task(msgspec.Struct, frozen=True):
     result: str
 
 
+class Next(msgspec.Struct, frozen=True):
+    """What the service will do next of itself."""
+
+    step: str
+    """`start`, `retry` or `give up`."""
+    at: datetime | None
+    """When; null: as soon as a worker is free."""
+    if_silent: bool
+    """Whether only if the worker gives no sign of life until then. If it does, it simply goes on."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far the newest run of a task is."""
 
@@ -79,7 +90,12 @@ class Progress(msgspec.Struct, frozen=True):
     percent: float | None
     seconds_left: float | None
     heartbeat_age: float | None
-    """Seconds since the worker last said how far it is."""
+    """Seconds since the worker's last sign of life; null where none works on it."""
+    queue_place: int | None
+    """How many due runs, this one included, a free worker takes until it is this one's turn; null where it is not due.
+    10,000 stands for that or more."""
+    next: Next | None
+    """Null where nothing comes next of itself."""
 
 
 class RunField(msgspec.Struct, frozen=True):
