@@ -114,7 +114,7 @@ def test_a_file_that_is_not_what_the_run_recorded_is_not_shown(
 
 
 def test_a_service_that_dies_during_wait_and_download_costs_time_alone(new_service: NewService, tmp_path: Path) -> None:
-    service = new_service(rows=100_000)  # more than the buffers of a connection hold
+    service = new_service(rows=40_000)  # more than the buffers of a connection hold
     api = [service.start_api()]
     deaths: list[str] = []
 
@@ -122,9 +122,11 @@ def test_a_service_that_dies_during_wait_and_download_costs_time_alone(new_servi
         if while_it not in deaths:
             deaths.append(while_it)
             children = psutil.Process(api[-1].pid).children(recursive=True)
-            for process in (api[-1], *children):  # the first one would start the others again
-                process.kill()
-                process.wait()
+            api[-1].kill()  # first, as it would start the others again
+            api[-1].wait()
+            for child in children:
+                child.kill()
+                child.wait()
             api.append(service.start_api())
 
     with Longshore(service.address, service.token(Level.WRITE), chain=services.CHAIN) as client:

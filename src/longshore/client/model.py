@@ -21,15 +21,15 @@ class State(msgspec.Struct, frozen=True):
         return self.code not in ("READY", "INPROGRESS")
 
 
-class LogEntry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of a task's log; the counts (of rows) only in the entry that sums a run up."""
 
+    errors: int | None = None
     msg: str = ""
+    skips: int | None = None
+    success: int | None = None
     time: datetime | None = None
     total: int | None = None
-    success: int | None = None
-    skips: int | None = None
-    errors: int | None = None
 
 
 class TaskData(msgspec.Struct, frozen=True):
@@ -43,6 +43,7 @@ class TaskData(msgspec.Struct, frozen=True):
     target: dict[str, Any]
     logs: list[LogEntry]
     debug: str = ""
+    version: int = 2
     result: str = ""
 
 
