@@ -243,6 +243,9 @@ def _read(value: Any, kind: str) -> Any:
             number = Decimal(str(value))
             if not number.is_finite() or abs(number.adjusted()) > 100 or len(number.as_tuple().digits) > 100:
                 raise SegmentError(f"expected a number of at most 100 digits, got {value!r}")
+            return (
+                number if isinstance(value, int) and abs(value) >= 2**63 else value
+            )  # JSON ints end there for msgspec
         case _:
             if not isinstance(value, str):
                 raise SegmentError(f"expected a string, got {value!r}")
@@ -252,12 +255,10 @@ def _read(value: Any, kind: str) -> Any:
 
 
 def _moment(value: Any) -> str:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise SegmentError(f"{value!r} has no time zone; give it one, such as datetime.UTC")
-        return value.isoformat()
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise SegmentError(f"{value!r} has no time zone; give it one, such as datetime.UTC")
     if isinstance(value, date):
-        return value.isoformat()
+        value = value.isoformat()
     expected = f"expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z), got {value!r}"
     if not isinstance(value, str):
         raise SegmentError(expected)
