@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from longshore import logging
+from longshore import commands, logging
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
 
@@ -19,7 +19,6 @@ app = typer.Typer(
     help="Longshore: a task service for data exports.",
     epilog="Example: longshore serve",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 token_app = typer.Typer(
@@ -32,6 +31,7 @@ catalog_app = typer.Typer(
     help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
 )
 app.add_typer(catalog_app, name="catalog")
+commands.add_to(app)
 
 
 class LevelName(StrEnum):
