@@ -44,6 +44,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(description="TOML file that declares what can be exported; empty: the one that ships")
     ] = ""
     api_processes: Annotated[int, Meta(ge=1, le=64, description="processes that answer HTTP requests")] = 1
+    chain_tasks: Annotated[int, Meta(ge=1, le=1000, description="tasks of one chain that run at the same time")] = 2
+    result_days: Annotated[
+        float, Meta(gt=0, le=3650, description="days that a result is kept; a target's `result_days` may be less")
+    ] = 7.0
+    task_days: Annotated[
+        float, Meta(gt=0, le=36500, description="days that a task is kept after it last changed, once it has ended")
+    ] = 365.0
     worker_tasks: Annotated[int, Meta(ge=2, le=64, description="tasks that a worker runs at the same time")] = 4
     export_connections: Annotated[
         int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")

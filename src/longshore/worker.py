@@ -7,31 +7,35 @@ import asyncio
 import errno
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
 from longshore import outbound
 from longshore.database import migrate
-from longshore.database.connect import Pool, is_passing, open_pool
+from longshore.database.connect import Listener, Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
 from longshore.exports.export import Exporter
+from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.store import LocalStore
 from longshore.settings import Settings
-from longshore.tasks import lifecycle
+from longshore.tasks import ending, lifecycle
 from longshore.tasks.clock import run_clock
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
 from longshore.tasks.queue import ENTRYPOINT, Message, PatientDriver, read_message
+from longshore.tasks.slots import SETTING as SLOTS
+from longshore.tasks.watch import CHANNEL
 from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
@@ -42,14 +46,34 @@ PAUSES = (1.0, 5.0)  # seconds before the attempt that follows the first failure
 POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
 
 
+class TookTooLongError(LongshoreError):
+    """A run took longer than its target allows."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What any target may say of its runs."""
+
+    timeout_seconds: int | None = None
+    result_days: float | None = None
+
+
+LIMITS = msgspec.json.Decoder(Limits)
+
+NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
+
+
 class Worker:
     """Runs the messages of one process."""
 
-    def __init__(self, pool: Pool, actions: dict[str, Action], grace: float) -> None:
+    def __init__(self, pool: Pool, actions: Mapping[str, Action], grace: float, keep: timedelta) -> None:
         self._pool = pool
         self._actions = actions
         self._grace = grace
+        self._keep = keep
         self._running: set[asyncio.Task[Any]] = set()
+        self._acting: dict[asyncio.Task[Any], Message] = {}
+        self._withdrawn: set[Message] = set()
+        self._checks: set[asyncio.Task[None]] = set()
 
     async def handle(self, job: Job) -> None:
         """See one message through. Raises nothing: what went wrong is in the task's log."""
@@ -58,34 +82,48 @@ class Worker:
         assert current is not None
         self._running.add(current)
         try:
-            await self._handle(message)
+            await self._handle(message, current)
         except StaleAttemptError:
             log.info("attempt outdated", task=message.task, attempt=message.attempt)
         finally:
             self._running.discard(current)
+            self._withdrawn.discard(message)
 
-    async def _handle(self, message: Message) -> None:
+    async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
         begun = await self._surely(lifecycle.begin, message)
         if begun is None:
-            if await self._surely(lifecycle.lost, message):
+            if await self._surely(ending.lost, message):
                 log.warning("lost attempt found", task=message.task, attempt=message.attempt)
             return
         bound = log.bind(task=message.task, attempt=message.attempt, run=begun.run, chain=begun.chain)
         bound.info("run begins", action=begun.action)
+        limits = LIMITS.decode(begun.target)
         try:
-            outcome = await self._actions[begun.action](begun)
+            async with asyncio.timeout(limits.timeout_seconds) as timeout:
+                outcome = await self._act(begun, current)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            # Only `stop` cancels: the worker has to go, and another one takes over at once.
+            if message in self._withdrawn:
+                raise StaleAttemptError(message) from None
+            # Else only `stop` cancels: the worker has to go, and another one takes over at once.
             why = f"attempt {begun.number} was interrupted: its worker is shutting down"
             await self._surely(lifecycle.retry, message, why, 0, failed=False)
             bound.info("run handed back")
         except Exception as error:
-            await self._failed(begun, error, bound)
+            late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
+            await self._failed(begun, late if timeout.expired() else error, bound)
         else:
-            await self._surely(lifecycle.finish, message, outcome)
+            keep = self._keep if limits.result_days is None else min(self._keep, timedelta(days=limits.result_days))
+            await self._surely(ending.finish, message, outcome, keep)
             bound.info("run done", rows=outcome.success, bytes=outcome.size)
+
+    async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
+        self._acting[current] = begun.message
+        try:
+            return await self._actions[begun.action](begun)
+        finally:
+            del self._acting[current]
 
     async def _failed(self, begun: Begun, error: Exception, bound: Any) -> None:
         reason = explain(error)
@@ -96,7 +134,7 @@ class Worker:
             await self._surely(lifecycle.retry, begun.message, why, pause, failed=True)
             return
         bound.error("run failed", reason=reason, exc_info=error)
-        await self._surely(lifecycle.fail, begun.message, f"failed: {reason}")
+        await self._surely(ending.fail, begun.message, f"failed: {reason}")
 
     async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         """Take a step of the lifecycle, however long the database is away."""
@@ -110,6 +148,30 @@ class Worker:
                 log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 5.0)
+
+    def told(self, payload: str) -> None:
+        """Take notice that a task has changed, which may mean that it has been cancelled."""
+        task, _, revision = payload.partition(" ")
+        if revision and any(message.task == int(task) for message in self._acting.values()):
+            self.check_all()
+
+    def check_all(self) -> None:
+        """Begin to look whether what runs here still counts, and to end what does not."""
+        check = asyncio.create_task(self._check())
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _check(self) -> None:
+        try:
+            rows = await self._pool.fetch(NEWEST, [message.task for message in self._acting.values()])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            log.warning("what runs cannot be checked", error=str(error))  # its next report will be refused
+            return
+        newest = {row["id"]: row["attempt"] for row in rows}
+        for running, message in tuple(self._acting.items()):
+            if newest.get(message.task) != message.attempt and message not in self._withdrawn:
+                self._withdrawn.add(message)
+                running.cancel()
 
     async def stop(self) -> None:
         """Let what runs end within the grace time, and hand the rest back to the queue."""
@@ -147,14 +209,22 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     source_url = settings.source_url or url
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 5, name="longshore worker"))
+        slots = {SLOTS: str(settings.chain_tasks)}
+        pool = await stack.enter_async_context(
+            open_pool(url, size=settings.worker_tasks + 5, name="longshore worker", **slots)
+        )
         await migrate.check(pool)
         source = await stack.enter_async_context(
             open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
         )
         readers = Readers(source, extra)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))
-        worker = Worker(pool, {"export": exporter.run}, settings.shutdown_grace)
+        store = LocalStore(settings.results_folder)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store)
+        cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
+        await ensure(pool)
+        actions = {"export": exporter.run, ACTION: cleanup.run}
+        worker = Worker(pool, actions, settings.shutdown_grace, timedelta(days=settings.result_days))
+        await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
 
         driver = PatientDriver(pool, url)
         manager = QueueManager(queries_over(driver), QUEUE_SETTINGS.channel)

@@ -10,7 +10,7 @@ import pytest
 from longshore.database.connect import open_pool
 from longshore.exports import plan as plans
 from longshore.exports.catalog import load
-from longshore.tasks import lifecycle
+from longshore.tasks import ending, lifecycle
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.engine import export
@@ -51,7 +51,7 @@ def test_a_run_that_failed_or_goes_on_has_left_nothing(idle: Longshore, waiting:
                 await lifecycle.report(pool, message, 10, 100, 40, exact=exact)
                 found.append(waiting.get(f"/tasks/{task}/progress").json())
             found += waiting.get(f"/tasks/{task}/runs").json()
-            await lifecycle.fail(pool, message, "failed: a test")
+            await ending.fail(pool, message, "failed: a test")
         return found
 
     estimate, exact, run = asyncio.run(steps())

@@ -16,7 +16,7 @@ from longshore.exports.export import Exporter
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.verify import verify
 from longshore.results.store import LocalStore
-from longshore.tasks import lifecycle, marks
+from longshore.tasks import ending, lifecycle, marks
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.incremental import CATALOG, TABLES, Series, Session
@@ -213,12 +213,12 @@ def test_an_acknowledgement_during_a_repetition_counts_for_it_too(
                 return begun
 
             first = await begin()
-            await lifecycle.finish(pool, first.message, await exporter.run(first))
+            await ending.finish(pool, first.message, await exporter.run(first))
             second = await begin()
             outcome = await exporter.run(second)
             await marks.acknowledge(pool, chain, task, 1)
             await pool.execute("insert into shop.entries (id) values (2)")
-            await lifecycle.finish(pool, second.message, outcome)
+            await ending.finish(pool, second.message, outcome)
             acknowledged = await pool.fetch("select acknowledged from longshore.runs order by run")
             assert [row["acknowledged"] for row in acknowledged] == [True, True]
             third = await begin()

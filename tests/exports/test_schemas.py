@@ -16,7 +16,7 @@ from longshore.exports.copy import SESSION, Readers
 from longshore.exports.export import Exporter, SchemaChangedError
 from longshore.faults import FaultyError
 from longshore.results.store import LocalStore
-from longshore.tasks import lifecycle
+from longshore.tasks import ending, lifecycle
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.service import CHAIN, Longshore, export_body
@@ -74,7 +74,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
             assert begun is not None
             with pytest.raises(SchemaChangedError, match=said):
                 await exporter.run(begun)
-            await lifecycle.fail(pool, begun.message, "seen")
+            await ending.fail(pool, begun.message, "seen")
 
             async def index_of(_id: str) -> None:
                 return None

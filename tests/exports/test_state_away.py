@@ -13,7 +13,7 @@ from longshore.exports import catalog
 from longshore.exports.copy import SESSION, Readers
 from longshore.exports.export import Exporter
 from longshore.results.store import LocalStore
-from longshore.tasks import lifecycle
+from longshore.tasks import ending, lifecycle
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
@@ -66,7 +66,7 @@ def test_a_copy_goes_on_while_the_state_is_away_and_ends_when_it_is_outdated(
             async with AsyncExitStack() as away, held(pool, service.url, tmp_path / "results", attempt) as running:
                 away.enter_context(without_database(state, signal.SIGQUIT))
             assert running.result().success == rows
-            await lifecycle.finish(pool, attempt.message, running.result())
+            await ending.finish(pool, attempt.message, running.result())
 
             attempt = await begun(pool)
             async with held(pool, service.url, tmp_path / "results", attempt) as running:

@@ -12,6 +12,7 @@ from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
+from longshore.tasks.schedule import Schedule
 from tests.service import CHAIN, Longshore, export_body
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def new_task() -> NewTask:
         trigger=msgspec.json.encode(body["trigger"]).decode(),
         target=msgspec.json.encode(body["target"]).decode(),
         debug="",
-        once=datetime(2026, 5, 26, 12, tzinfo=UTC),
+        schedule=Schedule(once=datetime(2026, 5, 26, 12, tzinfo=UTC)),
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.tasks import lifecycle
+from longshore.tasks import ending, lifecycle
 from longshore.tasks.lifecycle import AlreadyRunningError, Outcome, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
@@ -28,9 +28,9 @@ OUTCOME = Outcome(
 
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
     "report": lambda pool, message: lifecycle.report(pool, message, 1, 10, 3, exact=True),
-    "finish": lambda pool, message: lifecycle.finish(pool, message, outcome(message)),
+    "finish": lambda pool, message: ending.finish(pool, message, outcome(message)),
     "retry": lambda pool, message: lifecycle.retry(pool, message, "failed: a test", 0, failed=True),
-    "fail": lambda pool, message: lifecycle.fail(pool, message, "failed: a test"),
+    "fail": lambda pool, message: ending.fail(pool, message, "failed: a test"),
 }
 
 
@@ -61,7 +61,7 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, s
     async def run(pool: Pool) -> None:
         old = await created(pool)
         assert await lifecycle.begin(pool, old)
-        assert await lifecycle.lost(pool, old)
+        assert await ending.lost(pool, old)
         before = await everything(pool, old.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
@@ -71,7 +71,7 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, s
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
         assert await lifecycle.begin(pool, old) is None
-        assert not await lifecycle.lost(pool, old)
+        assert not await ending.lost(pool, old)
         assert await everything(pool, old.task) == before
 
     with_pool(by_hand, run)
@@ -88,7 +88,7 @@ def test_an_attempt_that_has_ended_changes_nothing(by_hand: Longshore, end: str,
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
         assert await lifecycle.begin(pool, message) is None
-        assert not await lifecycle.lost(pool, message)
+        assert not await ending.lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -101,7 +101,7 @@ def test_an_attempt_that_has_not_begun_changes_nothing(by_hand: Longshore, step:
         before = await everything(pool, message.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
-        assert not await lifecycle.lost(pool, message)
+        assert not await ending.lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -134,7 +134,7 @@ def test_a_lost_attempt_is_seen_to_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await lifecycle.begin(pool, message)
-        found = await asyncio.gather(*(lifecycle.lost(pool, message) for _ in range(10)), return_exceptions=True)
+        found = await asyncio.gather(*(ending.lost(pool, message) for _ in range(10)), return_exceptions=True)
         assert found.count(True) == 1
         assert len(await log(pool, message.task)) == 2
 
@@ -168,7 +168,7 @@ def test_a_done_task_executed_again_has_a_second_run(by_hand: Longshore) -> None
     async def run(pool: Pool) -> None:
         first = await created(pool)
         assert await lifecycle.begin(pool, first)
-        await lifecycle.finish(pool, first, outcome(first))
+        await ending.finish(pool, first, outcome(first))
         again = await executed(pool, first.task)
         begun = await lifecycle.begin(pool, again)
         assert begun is not None
@@ -189,7 +189,7 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
         assert await lifecycle.begin(pool, message)
         await lifecycle.retry(pool, message, "failed: a test", 0, failed=True)
         assert await lifecycle.begin(pool, Message(message.task, 2))
-        await lifecycle.finish(pool, Message(message.task, 2), outcome(message))
+        await ending.finish(pool, Message(message.task, 2), outcome(message))
         row = await pool.fetchrow("select modified_at, last_run_at from longshore.tasks where id = $1", message.task)
         assert row is not None
         assert row["modified_at"] >= ahead
@@ -218,7 +218,7 @@ def test_a_task_that_loses_each_of_its_workers_is_given_up(by_hand: Longshore) -
         task = (await created(pool)).task
         for attempt in range(1, lifecycle.MOST_FAILURES + 1):
             assert await lifecycle.begin(pool, Message(task, attempt))
-            assert await lifecycle.lost(pool, Message(task, attempt))
+            assert await ending.lost(pool, Message(task, attempt))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
         assert (await log(pool, task))[-2:] == [
             f"worker lost, given up after {lifecycle.MOST_FAILURES} failures",

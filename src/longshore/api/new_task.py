@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,9 +10,10 @@ from longshore.exports import export, segment
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
 from longshore.exports.segment import Segment
-from longshore.faults import Fault, FaultyError, check
+from longshore.faults import Fault, FaultyError, check, pointer
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId
+from longshore.tasks.schedule import Schedule, cron_fault
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 LARGEST = 2**63 - 1
@@ -25,7 +26,17 @@ IndexOf = Callable[[str], Awaitable[str | None]]
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """When a task runs, and for an export which rows it takes."""
 
-    once: datetime
+    once: datetime | None = None
+    """When it runs, or first runs; in the past it means now. Required unless there is `cron`."""
+    repeat: Literal["daily", "weekly", "monthly"] | None = None
+    cron: str | None = None
+    """Minute, hour, day of month, month, day of week."""
+    timezone: str = "UTC"
+    """IANA name of the zone whose clock `repeat` and `cron` follow."""
+    until: datetime | None = None
+    """No run begins later."""
+    catch_up: Literal["one", "none", "all"] = "one"
+    """What becomes of runs that the service missed."""
     segment: Segment | None = None
     segment_id: str | None = None
     """A stored segment instead of one given here."""
@@ -60,7 +71,8 @@ async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_
         raise FaultyError(faults)
     trigger = msgspec.structs.replace(
         new.trigger,
-        once=new.trigger.once.astimezone(UTC).replace(microsecond=0),
+        once=new.trigger.once and _whole(new.trigger.once),
+        until=new.trigger.until and _whole(new.trigger.until),
         segment=new.trigger.segment and segment.normalised(new.trigger.segment),
         segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
@@ -71,8 +83,20 @@ async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_
         trigger=STORED.encode(trigger).decode(),
         target=STORED.encode(new.target).decode(),
         debug=new.debug,
-        once=new.trigger.once,
+        schedule=Schedule(
+            once=new.trigger.once,
+            repeat=new.trigger.repeat,
+            cron=new.trigger.cron,
+            timezone=new.trigger.timezone,
+            until=new.trigger.until,
+            catch_up=new.trigger.catch_up,
+        ),
+        priority=new.target.priority,
     )
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _check_parts(value: dict[str, Any], catalog: Catalog, before: Shape | None, faults: list[Fault]) -> None:
@@ -86,7 +110,7 @@ def _check_parts(value: dict[str, Any], catalog: Catalog, before: Shape | None, 
     if isinstance(target, dict):
         faults += export.check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
-        faults += _check_once(trigger.get("once"))
+        faults += check_schedule(trigger, "/trigger")
         segment = check(Segment, trigger.get("segment"), "", [])
         if segment is not None and isinstance(target, dict) and isinstance(chain, int):
             faults += export.check_segment(segment, target.get("export_index"), chain, catalog, "/trigger/segment")
@@ -108,15 +132,37 @@ async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Fa
     return []
 
 
-def _check_once(value: Any) -> list[Fault]:
+def check_schedule(trigger: dict[str, Any], at: str) -> list[Fault]:
+    """What is wrong with the times of a trigger beyond the shape of each; `at` is its JSON pointer."""
+    once, until = trigger.get("once"), trigger.get("until")
+    faults = _check_time(once, pointer(at, "once")) + _check_time(until, pointer(at, "until"))
+    repeat, cron, zone = trigger.get("repeat"), trigger.get("cron"), trigger.get("timezone")
+    if once is None and cron is None:
+        faults.append(Fault("is required where there is no `cron`", pointer(at, "once")))
+    if isinstance(cron, str):
+        if repeat is not None:
+            faults.append(Fault("expected either `repeat` or `cron`, got both", pointer(at, "cron")))
+        if (fault := cron_fault(cron)) is not None:
+            faults.append(Fault(fault, pointer(at, "cron")))
+    if isinstance(zone, str) and not segment.is_zone(zone):
+        faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
+    if repeat is None and cron is None:
+        needless = [key for key in ("timezone", "until", "catch_up") if trigger.get(key) is not None]
+        faults += [Fault("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
+    if not faults and once and until and msgspec.convert(until, datetime) < msgspec.convert(once, datetime):
+        faults.append(Fault("lies before `once`", pointer(at, "until")))
+    return faults
+
+
+def _check_time(value: Any, at: str) -> list[Fault]:
     try:
-        once = msgspec.convert(value, datetime)
+        time = msgspec.convert(value, datetime)
     except msgspec.ValidationError:
-        return []  # the check of the body has said so
-    if once.tzinfo is None:
-        return [Fault("expected an offset, such as Z or +02:00", "/trigger/once")]
+        return []  # the check of the body says so
+    if time.tzinfo is None:
+        return [Fault("expected an offset, such as Z or +02:00", at)]
     try:
-        once.astimezone(UTC)
+        time.astimezone(UTC)
     except OverflowError:
-        return [Fault("expected a time in the years 1 to 9999, in UTC too", "/trigger/once")]
+        return [Fault("expected a time in the years 1 to 9999, in UTC too", at)]
     return []

@@ -15,6 +15,7 @@ from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import LocalStore
 from longshore.settings import Settings
+from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
 POOL_SIZE = 10  # connections of one API process
@@ -39,9 +40,10 @@ class Service(msgspec.Struct, frozen=True):
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open everything. Raises SchemaError when the database is not at this version."""
     source_url = settings.source_url or settings.database_url
+    slots = {SLOTS: str(settings.chain_tasks)}
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
-        open_pool(settings.database_url, size=POOL_SIZE, name="longshore api") as pool,
+        open_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await migrate.check(pool)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import asyncpg
 import msgspec
 import structlog
+from msgspec import Meta
 
 from longshore.database.connect import Connection, Pool, is_passing
 from longshore.errors import LongshoreError
@@ -32,6 +33,8 @@ from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Standing
 
 log = structlog.get_logger()
+
+MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
@@ -56,6 +59,12 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     csv: CsvOptions | None = None
     incremental: bool | Literal["on_ack"] = False
     """Whether each run takes only what became visible since the last one, or since the last one acknowledged."""
+    timeout_seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS)] | None = None
+    """How long an attempt may take; then the run is an error."""
+    result_days: Annotated[float, Meta(gt=0, le=MOST_DAYS)] | None = None
+    """How long a result is kept, where that is shorter than what the service allows."""
+    priority: Annotated[int, Meta(ge=-100, le=100)] = 0
+    """Of a chain's tasks, the one with the highest gets the next free slot."""
 
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
@@ -84,6 +86,19 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
+class Abandonable(msgspec.Struct, frozen=True):
+    """The place of what an attempt wrote."""
+
+    chain: ChainId
+    task: TaskId
+    attempt: int
+
+    @property
+    def prefix(self) -> str:
+        """What the locations of its files begin with."""
+        return f"{self.chain}/{self.task}/{self.attempt}/"
+
+
 class LocalStore:
     """Result files below one folder."""
 
@@ -97,6 +112,28 @@ class LocalStore:
     def create(self, location: str) -> ResultFile:
         """Begin a result."""
         return ResultFile(self._path(location))
+
+    def remove(self, location: str) -> None:
+        """Remove a result with all that lies beside it."""
+        shutil.rmtree(self._path(location).parent, ignore_errors=True)
+
+    def remove_task(self, chain: ChainId, task: TaskId) -> None:
+        """Remove all that a task has left."""
+        shutil.rmtree(self._folder / str(chain) / str(task), ignore_errors=True)
+
+    def remove_attempt(self, place: Abandonable) -> None:
+        """Remove all that an attempt has left."""
+        shutil.rmtree(self._folder / place.prefix, ignore_errors=True)
+
+    def attempts(self, before: float) -> list[Abandonable]:
+        """The places of all attempts that were last written in before that time (seconds since 1970)."""
+        found = []
+        for folder in self._folder.glob("*/*/*"):
+            names = folder.parts[-3:]
+            if all(name.isdigit() for name in names) and folder.stat().st_mtime < before:
+                chain, task, attempt = map(int, names)
+                found.append(Abandonable(ChainId(chain), TaskId(task), attempt))
+        return found
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove what attempts before `attempt` left behind, except the results that are `kept`."""

@@ -1,10 +1,10 @@
-"""The life of a task: create, execute, begin, report, finish, retry, fail. Nothing else changes a state.
+"""The life of a task up to its end: create, execute, begin, report, retry. See `ending` for the end.
 
-Each is one SQL statement with its log entries, and names the attempt that it speaks for: a statement of an attempt that
-is no longer the newest changes nothing (promise 2). `worker` and `api` rely on this module.
+Nothing but these two changes a state. Each change is one SQL statement with its log entries, and one of a run names the
+attempt that it speaks for: a statement of an attempt that is no longer the newest changes nothing (promise 2).
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -12,19 +12,21 @@ from longshore.database.connect import Connection, Pool
 from longshore.tasks.marks import Increment
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
+from longshore.tasks.schedule import Schedule, first
+from longshore.tasks.slots import admit
 
 CREATE = """
-insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)
-values ($1, $2, $3, $4, $5, $6, case when $7::timestamptz > now() then $7 end)
-returning id, attempt, due_at
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked)
+values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now())
+returning id, parked
 """
 
 # The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated.
 EXECUTE = """
 update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = null
+set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true
 where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
-returning attempt, run
+returning run
 """
 
 BEGIN = """
@@ -77,47 +79,6 @@ where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
 returning r.run
 """
 
-FINISH = """
-with before as (
-    select *, greatest(modified_at, now()) as at
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
-    for update
-),
-task as (
-    update longshore.tasks t
-    set state = 'DONE', result = $3, modified_at = before.at,
-        mark = case when $13::boolean is false then $12 else before.mark end,
-        revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
-    from before
-    where t.id = before.id
-),
-run as (
-    update longshore.runs r
-    set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
-        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
-        mark_from = $11, mark_to = $12,
-        -- An increment that is given again may have been acknowledged meanwhile: then the mark has moved on.
-        acknowledged = case when $13 then before.mark is distinct from $11 end
-    from before
-    where r.task_id = before.id and r.run = before.run
-),
-entries as (
-    insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
-    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, 0, 0
-    from before
-    union all
-    select before.id, before.log_length + 1, before.at, $14, null, null, null, null
-    from before
-    where $14 is not null
-    union all
-    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at, 'INPROGRESS -> DONE',
-           null, null, null, null
-    from before
-)
-select id from before
-"""
-
 RETRY = """
 with before as (
     select *, greatest(modified_at, now()) as at
@@ -146,42 +107,7 @@ entry as (
 select attempt from task
 """
 
-FAIL = """
-with before as (
-    select *, greatest(modified_at, now()) as at
-    from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
-    for update
-),
-task as (
-    update longshore.tasks t
-    set state = 'ERROR', modified_at = before.at,
-        revision = before.revision + 1, log_length = before.log_length + 2
-    from before
-    where t.id = before.id
-),
-run as (
-    update longshore.runs r
-    set state = 'ERROR', ended_at = before.at
-    from before
-    where r.task_id = before.id and r.run = before.run
-),
-entries as (
-    insert into longshore.task_logs (task_id, seq, at, msg)
-    select before.id, before.log_length, before.at, $3 from before
-    union all
-    select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
-)
-select id from before
-"""
-
-# A run whose newest attempt has begun and has not ended.
-UNENDED = """
-select t.attempt - r.first_attempt + 1 as number, r.failures
-from longshore.tasks t
-join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
-"""
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 MOST_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 
@@ -191,6 +117,10 @@ class StaleAttemptError(Exception):
 
     def __init__(self, message: Message) -> None:
         super().__init__(f"attempt {message.attempt} of task {message.task} is not the newest any more")
+
+
+class NeverDueError(Exception):
+    """The schedule of a new task has no time left."""
 
 
 class AlreadyRunningError(Exception):
@@ -218,16 +148,17 @@ class Outcome(msgspec.Struct, frozen=True):
     """What a run that went well leaves behind."""
 
     result: str
-    location: str
+    """Name of the result file; empty where there is none."""
+    location: str | None
     total: int
     """Rows that matched."""
     success: int
     """Rows written."""
     size: int
     """Bytes of the file."""
-    sha256: bytes
-    snapshot_at: datetime
-    manifest: str
+    sha256: bytes | None
+    snapshot_at: datetime | None
+    manifest: str | None
     """What the result is, as it stands beside the file."""
     increment: Increment | None = None
     """Where the result is a part of the data."""
@@ -244,29 +175,36 @@ class NewTask(msgspec.Struct, frozen=True):
     trigger: str
     target: str
     debug: str
-    once: datetime
+    schedule: Schedule
+    priority: int = 0
 
 
 async def create(connection: Connection, new: NewTask) -> TaskId:
-    """Create a task in the connection's transaction; its message is sent at once if its time has come."""
+    """Create a task in the connection's transaction. Raises NeverDueError.
+
+    If its time has come, its message is sent as soon as its chain has a free slot.
+    """
+    due = first(new.schedule, await connection.fetchval("select now()") if new.schedule.cron else EPOCH)
+    if due is None:
+        raise NeverDueError
     row = await connection.fetchrow(
-        CREATE, new.chain, new.desc, new.action, new.trigger, new.target, new.debug, new.once
+        CREATE, new.chain, new.desc, new.action, new.trigger, new.target, new.debug, new.priority, due
     )
     assert row is not None
-    if row["due_at"] is None:
-        await send(connection, [Message(row["id"], row["attempt"])])
+    if row["parked"]:
+        await admit(connection, new.chain)
     return TaskId(row["id"])
 
 
 async def execute(connection: Connection, chain: ChainId, task: TaskId) -> int:
-    """Let a task run now, in the connection's transaction, and give the number that its run will have.
+    """Let a task run as soon as its chain has a free slot, in the connection's transaction, and give the number that its run will have.
 
     Raises AlreadyRunningError. That the task exists in the chain is for the caller to have seen.
     """
     row = await connection.fetchrow(EXECUTE, task, chain)
     if row is None:
         raise AlreadyRunningError
-    await send(connection, [Message(task, row["attempt"])])
+    await admit(connection, chain)
     return int(row["run"]) + 1
 
 
@@ -297,30 +235,6 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
         raise StaleAttemptError(message)
 
 
-async def finish(pool: Pool, message: Message, outcome: Outcome) -> None:
-    """End an attempt well: state, result, summary and run record in one step. Raises StaleAttemptError."""
-    increment = outcome.increment
-    done = await pool.fetchval(
-        FINISH,
-        message.task,
-        message.attempt,
-        outcome.result,
-        outcome.location,
-        outcome.success,
-        outcome.size,
-        outcome.sha256,
-        outcome.snapshot_at,
-        outcome.total,
-        outcome.manifest,
-        increment and increment.start,
-        increment and increment.end,
-        increment and increment.on_ack,
-        outcome.note,
-    )
-    if done is None:
-        raise StaleAttemptError(message)
-
-
 async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed: bool) -> None:
     """Give an attempt up and send the next one's message, `delay` seconds from now. Raises StaleAttemptError.
 
@@ -333,22 +247,3 @@ async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed:
         await send(connection, [Message(message.task, attempt)], delay)
 
 
-async def fail(pool: Pool, message: Message, why: str) -> None:
-    """End an attempt and its run with an error; `why` is what the task's log will say. Raises StaleAttemptError."""
-    if await pool.fetchval(FAIL, message.task, message.attempt, why) is None:
-        raise StaleAttemptError(message)
-
-
-async def lost(pool: Pool, message: Message) -> bool:
-    """See to an attempt that began and whose worker is gone; False when there is nothing to see to.
-
-    Called when its message is delivered a second time or is no longer there at all.
-    """
-    run = await pool.fetchrow(UNENDED, message.task, message.attempt)
-    if run is None:
-        return False
-    if run["failures"] + 1 < MOST_FAILURES:
-        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
-    else:
-        await fail(pool, message, f"worker lost, given up after {MOST_FAILURES} failures")
-    return True

@@ -1,0 +1,143 @@
+"""The action `cleanup`: what the service does about results that expire, files that nothing names, and old tasks.
+
+It is a task of the service itself, in chain 0, which no request can create tasks in: it runs by its schedule, and its
+state, log and runs are seen in the same API by whoever has a token for that chain.
+"""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Pool
+from longshore.database.queue_schema import QUEUE_SETTINGS
+from longshore.results.store import Abandonable, LocalStore
+from longshore.tasks import lifecycle
+from longshore.tasks.lifecycle import Begun, NewTask, Outcome
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.schedule import Schedule
+
+SERVICE = ChainId(0)
+"""The chain of the service's own tasks."""
+ACTION = "cleanup"
+CRON = "*/15 * * * *"
+BATCH = 500
+SETTLED = 3600.0  # seconds after which a file that nothing names is not just being made
+
+EXPIRED = """
+select task_id, run, location from longshore.runs where expires_at <= now() order by expires_at limit $1
+"""
+
+FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run = $2"
+
+OLD = """
+delete from longshore.tasks
+where id in (
+    select id from longshore.tasks
+    where state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
+      and due_at is null and not parked and attempt_began_at is not null and chain_id <> 0
+    limit $2
+    for update skip locked
+)
+returning id, chain_id
+"""
+
+# The places of a task that are in use: its results, and what its newest attempt is writing.
+USED = """
+select t.id, case when t.state = 'INPROGRESS' then t.attempt end as writing,
+       array(select r.location from longshore.runs r where r.task_id = t.id and r.location is not null) as locations
+from longshore.tasks t
+where t.id = any($1::bigint[])
+"""
+
+# PgQueuer's own record of what its jobs went through; nobody here reads it.
+JOURNALS = tuple(
+    f"delete from {QUEUE_SETTINGS.db_schema}.{table} where created < now() - interval '1 day'"  # noqa: S608  # constants
+    for table in (QUEUE_SETTINGS.queue_table_log, QUEUE_SETTINGS.statistics_table)
+)
+
+
+async def ensure(pool: Pool) -> None:
+    """Create the service's task of this action where there is none yet."""
+    schedule = Schedule(cron=CRON)
+    new = NewTask(
+        chain=SERVICE,
+        desc="Remove expired results, files that nothing names, and old tasks",
+        action=ACTION,
+        trigger=msgspec.json.encode(schedule).decode(),
+        target=msgspec.json.encode({"action": ACTION}).decode(),
+        debug="",
+        schedule=schedule,
+    )
+    if await pool.fetchval("select from longshore.tasks where chain_id = $1 and action = $2", SERVICE, ACTION):
+        return
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            await lifecycle.create(connection, new)
+    except asyncpg.UniqueViolationError:
+        pass  # another process was faster, or it is there
+
+
+class Cleanup:
+    """Removes what is not needed any more. `task_age`: how long a task is kept after it last changed."""
+
+    def __init__(self, pool: Pool, store: LocalStore, task_age: timedelta) -> None:
+        self._pool = pool
+        self._store = store
+        self._task_age = task_age
+
+    async def run(self, _begun: Begun) -> Outcome:
+        """Run once. Raises what the database and the store raise."""
+        results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
+        for statement in JOURNALS:
+            await self._pool.execute(statement)
+        total = results + tasks + files
+        return Outcome(
+            result="",
+            location=None,
+            total=total,
+            success=total,
+            size=0,
+            sha256=None,
+            snapshot_at=None,
+            manifest=None,
+            note=f"removed {results} expired results, {tasks} old tasks, {files} files that nothing named",
+        )
+
+    async def _expire(self) -> int:
+        removed = 0
+        while rows := await self._pool.fetch(EXPIRED, BATCH):
+            for row in rows:
+                await asyncio.to_thread(self._store.remove, row["location"])
+                await self._pool.execute(FORGET, row["task_id"], row["run"])
+            removed += len(rows)
+        return removed
+
+    async def _remove_old_tasks(self) -> int:
+        removed = 0
+        while rows := await self._pool.fetch(OLD, self._task_age, BATCH):
+            for row in rows:  # what is left of them if this ends here is found as files that nothing names
+                await asyncio.to_thread(self._store.remove_task, ChainId(row["chain_id"]), TaskId(row["id"]))
+            removed += len(rows)
+        return removed
+
+    async def _remove_unnamed(self) -> int:
+        removed = 0
+        before = time.time() - SETTLED
+        found = await asyncio.to_thread(self._store.attempts, before)
+        for start in range(0, len(found), BATCH):
+            some = found[start : start + BATCH]
+            used = {row["id"]: row for row in await self._pool.fetch(USED, [place.task for place in some])}
+            for place in some:
+                if not _is_used(place, used.get(place.task)):
+                    await asyncio.to_thread(self._store.remove_attempt, place)
+                    removed += 1
+        return removed
+
+
+def _is_used(place: Abandonable, row: asyncpg.Record | None) -> bool:
+    if row is None:
+        return False
+    return place.attempt == row["writing"] or any(location.startswith(place.prefix) for location in row["locations"])

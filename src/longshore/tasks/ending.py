@@ -1,0 +1,214 @@
+"""The end of a run: finish, fail, cancel, lose. Each is one statement with its log entries, as in `lifecycle`.
+
+Whatever ends a run, the same transaction says when the next one is due and gives the chain's slot to the next task.
+"""
+
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.tasks import schedule
+from longshore.tasks.lifecycle import MOST_FAILURES, Outcome, StaleAttemptError, retry
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from longshore.tasks.schedule import Schedule
+from longshore.tasks.slots import admit
+
+FINISH = """
+with before as (
+    select *, greatest(modified_at, now()) as at
+    from longshore.tasks
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = 'DONE', result = $3, modified_at = before.at,
+        mark = case when $13::boolean is false then $12 else before.mark end,
+        revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
+        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
+        mark_from = $11, mark_to = $12, expires_at = before.at + $15::interval,
+        -- An increment that is given again may have been acknowledged meanwhile: then the mark has moved on.
+        acknowledged = case when $13 then before.mark is distinct from $11 end
+    from before
+    where r.task_id = before.id and r.run = before.run
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
+    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, 0, 0
+    from before
+    union all
+    select before.id, before.log_length + 1, before.at, $14, null, null, null, null
+    from before
+    where $14 is not null
+    union all
+    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at, 'INPROGRESS -> DONE',
+           null, null, null, null
+    from before
+)
+select id, chain_id, trigger, planned_at, at from before
+"""
+
+FAIL = """
+with before as (
+    select *, greatest(modified_at, now()) as at
+    from longshore.tasks
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = 'ERROR', modified_at = before.at,
+        revision = before.revision + 1, log_length = before.log_length + 2
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'ERROR', ended_at = before.at
+    from before
+    where r.task_id = before.id and r.run = before.run
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select before.id, before.log_length, before.at, $3 from before
+    union all
+    select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
+)
+select id, chain_id, trigger, planned_at, at from before
+"""
+
+# A waiting task has no run to end; one that has ended and waits for its next run keeps the state of the last.
+CANCEL = """
+with before as (
+    select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
+    from longshore.tasks
+    where id = $1 and chain_id = $2
+      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null)
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = case when before.ends then 'ERROR' else before.state end,
+        attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, parked = false,
+        modified_at = before.at, revision = before.revision + 1,
+        log_length = before.log_length + 1 + before.ends::int
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'ERROR', ended_at = before.at
+    from before
+    where r.task_id = before.id and r.run = before.run and before.state = 'INPROGRESS'
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select before.id, before.log_length, before.at, $3 from before
+    union all
+    select before.id, before.log_length + 1, before.at, before.state || ' -> ERROR' from before where before.ends
+)
+select id from before
+"""
+
+NEXT = """
+update longshore.tasks
+set attempt = attempt + 1, attempt_began_at = null, due_at = $2
+where id = $1
+"""
+
+# A run whose newest attempt has begun and has not ended.
+UNENDED = """
+select t.attempt - r.first_attempt + 1 as number, r.failures
+from longshore.tasks t
+join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
+"""
+
+SCHEDULE = msgspec.json.Decoder(Schedule)
+
+
+class NothingToCancelError(Exception):
+    """The task has ended, and no run of it waits."""
+
+
+async def finish(pool: Pool, message: Message, outcome: Outcome, keep: timedelta | None = None) -> None:
+    """End an attempt well: state, result, summary and run record in one step. Raises StaleAttemptError.
+
+    `keep`: how long its result is kept.
+    """
+    increment = outcome.increment
+    async with pool.acquire() as connection, connection.transaction():
+        ended = await connection.fetchrow(
+            FINISH,
+            message.task,
+            message.attempt,
+            outcome.result,
+            outcome.location,
+            outcome.success,
+            outcome.size,
+            outcome.sha256,
+            outcome.snapshot_at,
+            outcome.total,
+            outcome.manifest,
+            increment and increment.start,
+            increment and increment.end,
+            increment and increment.on_ack,
+            outcome.note,
+            keep if outcome.location else None,
+        )
+        if ended is None:
+            raise StaleAttemptError(message)
+        await _go_on(connection, ended)
+
+
+async def fail(pool: Pool, message: Message, why: str) -> None:
+    """End an attempt and its run with an error; `why` is what the task's log will say. Raises StaleAttemptError."""
+    async with pool.acquire() as connection, connection.transaction():
+        ended = await connection.fetchrow(FAIL, message.task, message.attempt, why)
+        if ended is None:
+            raise StaleAttemptError(message)
+        await _go_on(connection, ended)
+
+
+async def cancel(pool: Pool, chain: ChainId, task: TaskId, who: str) -> None:
+    """End a task that waits or runs, its schedule included. That it exists in the chain is for the caller to have seen.
+
+    Raises NothingToCancelError. The worker that runs it hears of it by its revision.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
+            raise NothingToCancelError
+        await admit(connection, chain)
+
+
+async def lost(pool: Pool, message: Message) -> bool:
+    """See to an attempt that began and whose worker is gone; False when there is nothing to see to.
+
+    Called when its message is delivered a second time or is no longer there at all.
+    """
+    run = await pool.fetchrow(UNENDED, message.task, message.attempt)
+    if run is None:
+        return False
+    if run["failures"] + 1 < MOST_FAILURES:
+        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
+    else:
+        await fail(pool, message, f"worker lost, given up after {MOST_FAILURES} failures")
+    return True
+
+
+async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
+    """Say when a task whose run has ended is due again, and give its slot to the next one of its chain."""
+    found = SCHEDULE.decode(ended["trigger"])
+    due = schedule.following(found, ended["planned_at"], ended["at"])
+    if due is not None:
+        await connection.execute(NEXT, ended["id"], due)
+    await admit(connection, ChainId(ended["chain_id"]))

@@ -1,0 +1,61 @@
+"""Slots: how many tasks of one chain run at a time, so that a chain with a thousand exports does not hold up another.
+
+A task whose time has come is parked until its chain has a free slot; only then its message goes to the queue. So the
+queue holds no more messages than there are slots, and taking one costs the same whatever waits.
+"""
+
+from longshore.database.connect import Connection, Pool
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message, send
+
+SETTING = "longshore.chain_tasks"
+"""PostgreSQL setting of a session: how many tasks of a chain may run at the same time."""
+USUAL = 2
+
+LOCK = "select pg_advisory_xact_lock(hashtextextended('longshore.slots', $1))"
+
+ADMIT = f"""
+update longshore.tasks t set parked = false
+from (
+    select id from longshore.tasks
+    where chain_id = $1 and parked
+    order by priority desc, id
+    limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{USUAL}')::int - (
+        select count(*) from longshore.tasks
+        where chain_id = $1 and not parked
+          and (state = 'INPROGRESS' or (attempt_began_at is null and due_at is null))
+    ))
+    for update skip locked
+) next
+where t.id = next.id
+returning t.id, t.attempt
+"""  # noqa: S608  # constants
+
+# From chain to chain through the index, however many tasks of each are parked.
+CHAINS = """
+with recursive chain(id) as (
+    select min(chain_id) from longshore.tasks where parked
+    union all
+    select (select min(t.chain_id) from longshore.tasks t where t.parked and t.chain_id > chain.id)
+    from chain
+    where chain.id is not null
+)
+select id from chain where id is not null
+"""
+
+
+async def admit(connection: Connection, chain: ChainId) -> None:
+    """Send the messages of as many parked tasks as their chain has free slots, within the connection's transaction.
+
+    To be called last in a transaction that parks a task or frees a slot: others of the chain wait until it ends.
+    """
+    await connection.execute(LOCK, chain)
+    rows = await connection.fetch(ADMIT, chain)
+    await send(connection, [Message(TaskId(row["id"]), row["attempt"]) for row in rows])
+
+
+async def admit_all(pool: Pool) -> None:
+    """See to every chain with parked tasks, for where a slot became free without a word."""
+    for row in await pool.fetch(CHAINS):
+        async with pool.acquire() as connection, connection.transaction():
+            await admit(connection, ChainId(row["id"]))
