@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from benchmarks import export, poll, table
+from benchmarks import export, poll, table, wait
 from benchmarks.options import Options
 from benchmarks.table import Case
 
 CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "export": export.run,
     "poll": poll.run,
+    "wait": wait.run,
 }
 
 

@@ -51,8 +51,6 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
             receiver.received.put(Received(self.path, headers, body))
 
-        do_GET = do_POST
-
         def log_message(self, *_: object) -> None:
             pass
 

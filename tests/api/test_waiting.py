@@ -207,10 +207,25 @@ def test_many_wait_on_few_connections_to_the_database_and_none_is_left_behind(
     assert used <= 14, "the pools and the listener"
     assert grown <= 4
     assert set(told) == {"INPROGRESS"}
+    nobody_waits(idle)
+
+
+def nobody_waits(idle: Longshore) -> None:
     deadline = time.monotonic() + PATIENCE
-    while len([c for c in api.net_connections("tcp") if c.status == "ESTABLISHED"]) > 4:
-        assert time.monotonic() < deadline
+    while "longshore_waiters 0.0" not in httpx2.get(f"{idle.address}/metrics").text:
+        assert time.monotonic() < deadline, "a client that has gone is still waited for"
         time.sleep(0.05)
+
+
+def test_clients_that_go_away_leave_nothing_behind(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    for path in (f"/tasks/{task}?wait=60", f"/tasks/{task}/events"):
+        with (
+            httpx2.Client(base_url=idle.address, headers=waiting.headers, timeout=0.5) as client,
+            pytest.raises(httpx2.ReadTimeout),
+            client.stream("GET", path) as answer,
+        ):
+            list(answer.iter_lines())
+    nobody_waits(idle)
 
 
 def test_progress_tells_the_place_in_the_queue_and_what_comes_next(

@@ -119,7 +119,8 @@ async def get_task(
     reading = partial(read.get_unless, service.pool, chain, task, log_limit, offset)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
-        found, body = await _changed(service, task, seconds, known, (chain, task, log_limit, offset), reading)
+        key = (chain, task, log_limit, offset)
+        found, body = await _changed(request, service, task, seconds, known, key, reading)
     else:
         found = await reading(known)
         body = encode(found.task)
@@ -130,7 +131,13 @@ async def get_task(
 
 
 async def _changed(
-    service: Service, task: TaskId, seconds: int, known: tuple[int, ...], key: Hashable, reading: Reader
+    request: AnyRequest,
+    service: Service,
+    task: TaskId,
+    seconds: int,
+    known: tuple[int, ...],
+    key: Hashable,
+    reading: Reader,
 ) -> tuple[read.Reading, bytes]:
     """The task and its JSON, once it differs from what is known, or when so many seconds have passed."""
 
@@ -143,13 +150,25 @@ async def _changed(
         first = found, body = await encoded(known)
         # Without an ETag, a task that has ended is what everybody waits for.
         asked = known or (() if found.settled else (found.revision,))
-        while found.revision in asked:
-            waiter.revision = found.revision
-            if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                break
-            found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
-        # Read again only where the last reading left the task out, as nothing had changed.
+        leaving = asyncio.create_task(_left(request))
+        leaving.add_done_callback(lambda _: waiter.wake(0))
+        try:
+            while found.revision in asked:
+                waiter.revision = found.revision
+                timely = await waiter.wait(deadline - asyncio.get_running_loop().time())
+                if not timely or leaving.done():
+                    break
+                found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
+        finally:
+            leaving.cancel()
+        # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
         return (found, body) if found.task or found.revision in known else first
+
+
+async def _left(request: AnyRequest) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @get(
