@@ -87,8 +87,9 @@ def test_a_long_poll_that_knows_an_older_revision_answers_at_once(
     waiting: httpx2.Client, idle: Longshore, task: int
 ) -> None:
     tag = waiting.get(f"/tasks/{task}").headers["etag"]
-    play(idle, task, "begin", "finish")
     began = time.monotonic()
+    assert waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": '""'}).headers["etag"] == tag
+    play(idle, task, "begin", "finish")
     answer = waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})
     assert answer.json()["state"]["code"] == "DONE"
     assert waiting.get(f"/tasks/{task}", params={"wait": 60}).json() == answer.json(), "nothing comes next"

@@ -119,8 +119,9 @@ async def get_task(
     reading = partial(read.get_unless, service.pool, chain, task, log_limit, offset)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
+        tagged = if_none_match.strip() not in ("", "*")
         key = (chain, task, log_limit, offset)
-        found, body = await _changed(request, service, task, seconds, known, key, reading)
+        found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
         body = encode(found.task)
@@ -135,11 +136,14 @@ async def _changed(
     service: Service,
     task: TaskId,
     seconds: int,
-    known: tuple[int, ...],
+    known: tuple[int, ...] | None,
     key: Hashable,
     reading: Reader,
 ) -> tuple[read.Reading, bytes]:
-    """The task and its JSON, once it differs from what is known, or when so many seconds have passed."""
+    """The task and its JSON, once it differs from what is known, or when so many seconds have passed.
+
+    `known`: None where the client has not said, and wants the next change from now.
+    """
 
     async def encoded(known: tuple[int, ...]) -> tuple[read.Reading, bytes]:
         found = await reading(known)
@@ -147,9 +151,10 @@ async def _changed(
 
     deadline = asyncio.get_running_loop().time() + seconds
     with service.watch.over(task) as waiter:
-        first = found, body = await encoded(known)
-        # Without an ETag, a task that has ended is what everybody waits for.
-        asked = known or (() if found.settled else (found.revision,))
+        first = found, body = await encoded(known or ())
+        asked = known
+        if asked is None:  # a task that has ended is what everybody waits for
+            asked = () if found.settled else (found.revision,)
         leaving = asyncio.create_task(_left(request))
         leaving.add_done_callback(lambda _: waiter.wake(0))
         try:
@@ -162,7 +167,7 @@ async def _changed(
         finally:
             leaving.cancel()
         # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
-        return (found, body) if found.task or found.revision in known else first
+        return (found, body) if found.task or known else first
 
 
 async def _left(request: AnyRequest) -> None:
