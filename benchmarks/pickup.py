@@ -1,8 +1,10 @@
 """Pick-up: from the moment that a task is accepted until it runs, beside Procrastinate and Celery with Redis.
 
 One task at a time, on an idle service. Ours is from the answer 201 to the entry `READY -> INPROGRESS`; for the peers it
-is from the return of their `defer` or `delay` to the first line of the task. Each is a time of one clock, as all run on
-this machine. Needs the peers: `pip install procrastinate celery[redis]` and `apt-get install -y redis-server`.
+is from the return of their `defer` or `delay` to the first line of the task. The entry's time is the start of its
+statement, some milliseconds before others can see it. Each is a time of one clock, as all run on this machine.
+
+Needs the peers: `pip install procrastinate celery[redis]` and `apt-get install -y redis-server`.
 """
 
 import asyncio
@@ -118,7 +120,7 @@ def _p99(figures: list[float]) -> float:
     return statistics.quantiles(figures, n=100)[98]
 
 
-def send_one_by_one(send: Callable[[], None]) -> None:
+def send_one_by_one(send: Callable[[], object]) -> None:
     """For a peer: send a task, wait until it has written when it began, and write the milliseconds down.
 
     The task calls `began`.

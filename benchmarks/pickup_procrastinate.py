@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
 
@@ -10,7 +11,7 @@ from benchmarks.pickup import began, send_one_by_one
 URL = os.environ["BENCH_URL"]
 
 
-def app(connector: object) -> App:
+def app(connector: Any) -> App:
     found = App(connector=connector)
     found.task(name="began")(began)
     return found

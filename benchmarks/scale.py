@@ -1,7 +1,7 @@
 """Scale: what a pick-up, `GET /tasks/{id}` and `GET /tasks` cost with many tasks waiting, beside a few of them.
 
-All tasks wait for a time far away. A pick-up is the time from a task's creation to its run's beginning, by the database's
-clock.
+All tasks wait for a time far away. A pick-up is the time from a task's creation to its run's beginning, both by the
+clock of the database.
 """
 
 import asyncio
