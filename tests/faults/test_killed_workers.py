@@ -74,7 +74,7 @@ def test_a_worker_killed_before_it_sees_the_source_is_replaced(
 def test_a_worker_killed_before_the_task_is_in_progress_leaves_no_trace(
     service: Longshore, client: httpx2.Client, create: Create, crew: Crew
 ) -> None:
-    with Hold(service.url, "lock table longshore.runs in access exclusive mode") as hold:
+    with Hold(service.url, "lock table longshore.runs in share row exclusive mode") as hold:
         task = create()
         waiters = hold.reached()
         assert client.get(f"/tasks/{task}").json()["state"]["code"] == "READY"

@@ -22,7 +22,7 @@ select t.state as task_state, t.due_at, t.attempt_began_at is not null as began,
        extract(epoch from coalesce(r.ended_at, r.progress_at) - r.attempt_began_at)::float8 as seconds,
        greatest(r.progress_at, case q.status when 'picked' then q.heartbeat end) as beat_at, now() as now,
        case when q.execute_after > now() then q.execute_after end as delivered_at,
-       case when q.status = 'queued' and q.execute_after <= now() then (
+       case when t.attempt_began_at is null and q.status = 'queued' and q.execute_after <= now() then (
            select count(*) from (
                select from longshore.pgqueuer o
                where o.status = 'queued' and o.execute_after <= now() and o.entrypoint = q.entrypoint

@@ -1,0 +1,43 @@
+"""Plays the worker's part on a service that has none: each step of a run, as its lifecycle writes it."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+
+from longshore.database.connect import SESSION
+from longshore.tasks import lifecycle
+from longshore.tasks.lifecycle import Outcome
+from longshore.tasks.model import TaskId
+from longshore.tasks.queue import Message
+from tests.service import Longshore
+
+SNAPSHOT = datetime(2026, 5, 26, 12, tzinfo=UTC)
+
+
+def play(service: Longshore, task: int, *steps: str) -> None:
+    """Take steps of the newest attempt: `begin`, `report`, `fail` or `finish`."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(service.url, server_settings=SESSION)
+        pool: Any = connection  # these steps are one statement each, which a connection runs as a pool does
+        try:
+            attempt = await connection.fetchval("select attempt from longshore.tasks where id = $1", task)
+            message = Message(TaskId(task), attempt)
+            for step in steps:
+                match step:
+                    case "begin":
+                        assert await lifecycle.begin(pool, message)
+                    case "report":
+                        await lifecycle.report(pool, message, 2, 20, 4)
+                    case "fail":
+                        await lifecycle.fail(pool, message, "on purpose")
+                    case "finish":
+                        location = f"{task}-{attempt}"
+                        outcome = Outcome("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
+                        await lifecycle.finish(pool, message, outcome)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
