@@ -23,6 +23,8 @@ from longshore.settings import Settings
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
+HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
+LARGEST_HEADERS = 32 * 1024  # bytes; more is answered with 431
 STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
 
 
@@ -147,7 +149,8 @@ def interrupt_on_sigterm() -> None:
 def run_api(settings: Settings, url: str) -> None:
     """Answer HTTP requests until SIGTERM or SIGINT."""
     from granian import Granian
-    from granian.constants import Interfaces, Loops
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
     Granian(
@@ -158,6 +161,8 @@ def run_api(settings: Settings, url: str) -> None:
         interface=Interfaces.ASGI,
         workers=settings.api_processes,
         loop=Loops.uvloop,
+        http=HTTPModes.http1,  # HTTP/2 has no time limit for headers here; a proxy speaks it to clients
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=LARGEST_HEADERS),
         websockets=False,
         log_enabled=False,
         respawn_failed_workers=True,

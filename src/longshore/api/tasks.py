@@ -3,11 +3,13 @@
 from functools import partial
 from typing import Annotated
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import Parameter
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -38,8 +40,10 @@ async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
     new = await read_new_task(read_json(request, body), service.catalog, index_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
     async with service.pool.acquire() as connection, connection.transaction():
         id = await lifecycle.create(connection, new)
+        await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
         task = await read.get(connection, caller.chain, id, 10, 0)
     return Response(task, status_code=201, headers={"Location": f"/tasks/{id}"})
 
@@ -101,6 +105,7 @@ async def execute_task(
     async with service.pool.acquire() as connection, connection.transaction():
         await read.standing(connection, chain, task)
         run = await lifecycle.execute(connection, chain, task)
+        await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
     if "respond-async" in preferences(prefer):
         standing = await read.standing(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}

@@ -1,0 +1,82 @@
+"""Passcodes of six digits that change every 30 seconds (TOTP, RFC 6238), each good once.
+
+The secret behind them has to be readable, so it is encrypted (AES-256-GCM) with a key that is not in the database:
+LONGSHORE_SECRET, or where that is empty a file in the data folder. A copy of the database gives nobody a passcode.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+import pyotp
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from longshore.errors import LongshoreError
+
+STEP = 30  # seconds
+DRIFT = 1  # steps that a clock may be off, either way
+ISSUER = "Longshore"
+KEY_FILE = "secret.key"
+NONCE = 12  # bytes
+
+
+class SecretError(LongshoreError):
+    """What was encrypted cannot be read with the key that is set."""
+
+
+class Vault:
+    """Encrypts what has to be readable, for one user each."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._cipher = AESGCM(hashlib.sha256(b"longshore totp\n" + secret).digest())
+
+    def seal(self, user: int, text: str) -> bytes:
+        """Encrypt; what is sealed for one user is no good for another."""
+        nonce = secrets.token_bytes(NONCE)
+        return nonce + self._cipher.encrypt(nonce, text.encode(), str(user).encode())
+
+    def open(self, user: int, sealed: bytes) -> str:
+        """Decrypt. Raises SecretError."""
+        try:
+            return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], str(user).encode()).decode()
+        except InvalidTag:
+            raise SecretError("the key has changed: set LONGSHORE_SECRET to what it was on every machine") from None
+
+
+def open_vault(secret: str, data: Path) -> Vault:
+    """The vault of this service; without a secret its key is made at the first call, in the data folder."""
+    if secret:
+        return Vault(secret.encode())
+    file = data / KEY_FILE
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return Vault(file.read_bytes())
+    with os.fdopen(descriptor, "wb") as made:
+        made.write(base64.b64encode(secrets.token_bytes(32)))
+    return Vault(file.read_bytes())
+
+
+def new_secret() -> str:
+    """A new secret of 160 bits, as authenticators take it (base32)."""
+    return pyotp.random_base32(32)
+
+
+def address(secret: str, name: str) -> str:
+    """The `otpauth:` address that authenticators read."""
+    return pyotp.TOTP(secret, interval=STEP).provisioning_uri(name, issuer_name=ISSUER)
+
+
+def step_of(secret: str, passcode: str, now: float) -> int | None:
+    """The time step that a passcode is of, near `now` (seconds since 1970); None when it is wrong."""
+    made = pyotp.TOTP(secret, interval=STEP)
+    current = int(now) // STEP
+    found = None
+    for step in range(current - DRIFT, current + DRIFT + 1):  # all of them, so that no time tells which one it was
+        if hmac.compare_digest(made.generate_otp(step).encode(), passcode.encode()):
+            found = step
+    return found
