@@ -18,21 +18,30 @@ PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
 
 
-def judged(service: Longshore, folder: Path, *options: str, config: str = "") -> int:
+def judged(
+    service: Longshore, folder: Path, *options: str, headers: dict[str, str], config: str = "", timeout: float = 100
+) -> int:
     """Let schemathesis find fault with the service; how many requests it made."""
+    folder.mkdir(exist_ok=True)
     (folder / "schemathesis.toml").write_text(config)
     report = folder / "report.ndjson"
     command: list[str | Path] = [
-        PROGRAM, "run", f"{service.address}/openapi.json", "-H", f"Authorization: Bearer {service.token(Level.WRITE)}",
-        *CHECKS, "--generation-deterministic", "--request-timeout", "30",
+        PROGRAM, "run", f"{service.address}/openapi.json", *CHECKS, "--generation-deterministic", "--request-timeout", "30",
         "--report", "ndjson", "--report-ndjson-path", report, "--no-color", *options,
     ]  # fmt: skip
+    for name, value in headers.items():
+        command += ["-H", f"{name}: {value}"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     operations = sum(len(methods) for methods in paths(service).values())
     assert f"{operations} selected / {operations} total" in done.stdout
-    return sum(1 for line in report.read_text().splitlines() if "ScenarioFinished" in json.loads(line))
+    ended = (json.loads(line).get("ScenarioFinished") for line in report.read_text().splitlines())
+    return sum(len(scenario["recorder"]["interactions"]) for scenario in ended if scenario)
+
+
+def bearer(service: Longshore, level: Level) -> dict[str, str]:
+    return {"Authorization": f"Bearer {service.token(level)}"}
 
 
 def paths(service: Longshore) -> dict[str, dict[str, object]]:
@@ -41,7 +50,12 @@ def paths(service: Longshore) -> dict[str, dict[str, object]]:
 
 
 def test_no_made_up_request_is_answered_outside_the_schema(service: Longshore, tmp_path: Path) -> None:
-    assert judged(service, tmp_path, "--max-examples", "30", "--phases", "coverage,fuzzing")
+    made_up = ("--max-examples", "20", "--phases", "coverage,fuzzing")
+    assert judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE))
+
+
+def test_nor_is_one_without_any_credential(service: Longshore, tmp_path: Path) -> None:
+    assert judged(service, tmp_path, "--max-examples", "5", "--phases", "coverage,fuzzing", headers={})
 
 
 def test_nor_is_one_for_a_task_that_exists(service: Longshore, tmp_path: Path) -> None:
@@ -49,8 +63,7 @@ def test_nor_is_one_for_a_task_that_exists(service: Longshore, tmp_path: Path) -
         task = client.post("/tasks", json=export_body()).json()["id"]
         ended(client, task)
     config = f'[parameters]\n"path.id" = {task}\n'
-    assert judged(
-        service, tmp_path, "--max-examples", "15", "--phases", "coverage,fuzzing", "--mode", "positive", config=config
-    )
+    made_up = ("--max-examples", "15", "--phases", "coverage,fuzzing", "--mode", "positive")
+    assert judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE), config=config)
     with service.client() as client:
         assert len(client.get(f"/tasks/{task}/runs").json()) > 1, "no request executed the task"

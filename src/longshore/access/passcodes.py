@@ -68,7 +68,7 @@ def new_secret() -> str:
 
 def address(secret: str, name: str) -> str:
     """The `otpauth:` address that authenticators read."""
-    return pyotp.TOTP(secret, interval=STEP).provisioning_uri(name, issuer_name=ISSUER)
+    return pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=name, issuer_name=ISSUER)
 
 
 def step_of(secret: str, passcode: str, now: float) -> int | None:

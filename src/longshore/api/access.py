@@ -108,7 +108,7 @@ def address(connection: AnyConnection) -> str:
 
 def actor(request: AnyRequest) -> Actor:
     """Who makes this request, for the audit log."""
-    user, here, id = request.scope["user"], address(request), request.scope["state"]["request_id"]
+    user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
     match user:
         case Caller():
             return Actor(user.kind, user.id, here, id)

@@ -108,7 +108,7 @@ KINDS = {
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
     ),
-    "too-slow": ProblemKind(408, "The request came too slowly", "Its body has to be there within 20 seconds."),
+    "too-slow": ProblemKind(408, "The request came too slowly", "Its body has to be there within ten seconds."),
     "too-many-requests": ProblemKind(
         429,
         "Too many requests",

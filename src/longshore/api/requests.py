@@ -32,7 +32,7 @@ SECONDS = Histogram(
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-BODY_SECONDS = 20  # that a body may take to come; what is larger than a few KiB is refused anyway
+BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
 
 # Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
 SECURITY = {
