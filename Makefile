@@ -13,7 +13,7 @@ install: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-# At least 20,000 requests that schemathesis makes up, with and without credentials; takes about half an hour.
+# At least 20,000 requests that schemathesis makes up, with and without credentials; takes some minutes.
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.fuzz
 

@@ -127,7 +127,7 @@ def user_totp(
         user = await people.find(connection, name)
         sealed = None
         if secret is not None:
-            sealed = passcodes.open_vault(settings.secret, settings.data).seal(user, secret)
+            sealed = passcodes.Vault(settings.secret, settings.data).seal(user, secret)
         await people.set_totp(connection, user, sealed)
         await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
 

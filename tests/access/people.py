@@ -55,7 +55,7 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
             for chain, level in levels.items():
                 await people.grant(connection, user, int(chain.lstrip("_")), level)
             if secret:
-                await people.set_totp(connection, user, passcodes.open_vault("", service.data).seal(user, secret))
+                await people.set_totp(connection, user, passcodes.Vault("", service.data).seal(user, secret))
             return user
         finally:
             await connection.close()

@@ -5,6 +5,8 @@ import statistics
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -208,13 +210,22 @@ def test_passcodes_are_those_of_rfc_6238() -> None:
 
 
 def test_a_sealed_secret_opens_for_its_user_and_key_alone() -> None:
-    vault = passcodes.Vault(b"x" * 32)
+    vault = passcodes.Vault("x" * 32, Path())
     sealed = vault.seal(7, "SECRET")
     assert vault.open(7, sealed) == "SECRET"
     assert b"SECRET" not in sealed
-    for user, other in ((8, vault), (7, passcodes.Vault(b"y" * 32))):
+    for user, other in ((8, vault), (7, passcodes.Vault("y" * 32, Path()))):
         with pytest.raises(passcodes.SecretError):
             other.open(user, sealed)
+
+
+def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadPoolExecutor(8) as threads:
+        sealed = list(threads.map(lambda _: passcodes.Vault("", data).seal(7, "SECRET"), range(8)))
+    assert {passcodes.Vault("", data).open(7, each) for each in sealed} == {"SECRET"}
+    assert [path.name for path in data.iterdir()] == ["secret.key"]
+    assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

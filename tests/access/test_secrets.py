@@ -64,7 +64,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
     other = new_person(service, totp=False, _1764=Level.READ)
     secret = passcodes.new_secret()
-    sealed = passcodes.open_vault(given, service.data).seal(other.id, secret)
+    sealed = passcodes.Vault(given, service.data).seal(other.id, secret)
     service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)
     made["a passcode's secret"] = secret
     made["its bytes"] = base64.b32decode(secret)

@@ -5,10 +5,12 @@ LONGSHORE_SECRET, or where that is empty a file in the data folder. A copy of th
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
+from functools import cached_property
 from pathlib import Path
 
 import pyotp
@@ -29,10 +31,19 @@ class SecretError(LongshoreError):
 
 
 class Vault:
-    """Encrypts what has to be readable, for one user each."""
+    """Encrypts what has to be readable, for one user each.
 
-    def __init__(self, secret: bytes) -> None:
-        self._cipher = AESGCM(hashlib.sha256(b"longshore totp\n" + secret).digest())
+    `secret`: what the key is made of; where it is empty, a file in the folder `data`, made when it is first needed.
+    """
+
+    def __init__(self, secret: str, data: Path) -> None:
+        self._secret = secret
+        self._file = data / KEY_FILE
+
+    @cached_property
+    def _cipher(self) -> AESGCM:
+        secret = self._secret.encode() or _read_or_make(self._file)
+        return AESGCM(hashlib.sha256(b"longshore totp\n" + secret).digest())
 
     def seal(self, user: int, text: str) -> bytes:
         """Encrypt; what is sealed for one user is no good for another."""
@@ -47,18 +58,19 @@ class Vault:
             raise SecretError("the key has changed: set LONGSHORE_SECRET to what it was on every machine") from None
 
 
-def open_vault(secret: str, data: Path) -> Vault:
-    """The vault of this service; without a secret its key is made at the first call, in the data folder."""
-    if secret:
-        return Vault(secret.encode())
-    file = data / KEY_FILE
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return Vault(file.read_bytes())
-    with os.fdopen(descriptor, "wb") as made:
-        made.write(base64.b64encode(secrets.token_bytes(32)))
-    return Vault(file.read_bytes())
+def _read_or_make(file: Path) -> bytes:
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Whole at once under its name, as another process may be here as well; whoever is second takes the first's.
+        made = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as key:
+            key.write(base64.b64encode(secrets.token_bytes(32)))
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(made, file)
+        finally:
+            made.unlink()
+    return file.read_bytes()
 
 
 def new_secret() -> str:

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Litestar
 
 from longshore.access.login import Doorman
-from longshore.access.passcodes import open_vault
+from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
 from longshore.access.tokens import Doorkeeper
@@ -61,7 +61,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 source=source,
                 doorkeeper=Doorkeeper(pool),
                 sessions=sessions,
-                doorman=Doorman(pool, sessions, open_vault(settings.secret, settings.data)),
+                doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
                 rates=rates,
                 watch=watch,
                 catalog=catalog.load(settings.catalog),
