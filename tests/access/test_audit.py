@@ -56,7 +56,7 @@ def test_each_thing_done_leaves_an_entry_with_who_did_it_and_the_request(
     assert mine[-1]["request_id"] == "made-here"
     assert {entry["address"] for entry in mine} == {"127.0.0.1"}
     download = entries(admin, object=f"task {task}", action="result.download")
-    assert [(entry["actor"], entry["details"]["run"]) for entry in download] == [("address ", 2)]
+    assert [(entry["actor"], entry["details"]["run"]) for entry in download] == [("address", 2)]
 
 
 def test_what_was_refused_leaves_no_entry(service: Longshore, admin: httpx2.Client) -> None:

@@ -31,7 +31,7 @@ select id, at, actor_kind, actor, action, object, address, request_id, details
 from longshore.audit
 where chain_id = $1
   and ($2::text is null or action = $2)
-  and ($3::text is null or actor_kind || ' ' || actor = $3)
+  and ($3::text is null or rtrim(actor_kind || ' ' || actor) = $3)
   and ($4::text is null or object = $4)
   and ($5::timestamptz is null or at >= $5)
   and ($6::timestamptz is null or at < $6)
@@ -105,7 +105,7 @@ def _entry(row: asyncpg.Record) -> Entry:
     return Entry(
         id=row["id"],
         time=row["at"].replace(microsecond=0),
-        actor=f"{row['actor_kind']} {row['actor']}",
+        actor=f"{row['actor_kind']} {row['actor']}".rstrip(),
         action=row["action"],
         object=row["object"],
         address=row["address"],

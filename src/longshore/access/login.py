@@ -151,7 +151,7 @@ class Doorman:
             secret = self._vault.open(row["id"], bytes(row["totp_secret"]))
             step = passcodes.step_of(secret, passcode, row["now"])
         async with self._pool.acquire() as connection, connection.transaction():
-            # The attempt is ended first: of two requests with the same passcode, only one finds it.
+            # Of two requests with one passcode one takes its step, of two for one attempt one ends it.
             if (
                 step is not None
                 and await connection.fetchval(USE_STEP, row["id"], step) is not None
