@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from longshore import logging
+from longshore import commands, logging
 from longshore.cli_users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
@@ -20,7 +20,6 @@ app = typer.Typer(
     help="Longshore: a task service for data exports.",
     epilog="Example: longshore serve",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 token_app = typer.Typer(
@@ -34,6 +33,7 @@ catalog_app = typer.Typer(
 )
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(user_app, name="user")
+commands.add_to(app)
 
 
 class LevelName(StrEnum):

@@ -79,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cors_origins: Annotated[
         str, Meta(description="origins whose pages may read answers, with commas between; empty: none")
     ] = ""
+    outbound_allow: Annotated[
+        str, Meta(description="networks that webhooks may reach though not public, as 10.1.0.0/16, 127.0.0.1")
+    ] = ""
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")
     ] = "auto"
@@ -184,6 +187,14 @@ def _check(settings: Settings) -> None:
     for origin in parts(settings.cors_origins):
         if not ORIGIN.fullmatch(origin):
             raise SettingsError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
+    if not settings.outbound_allow:
+        return
+    from longshore import outbound  # which needs its time to be loaded
+
+    try:
+        outbound.networks(settings.outbound_allow)
+    except ValueError as error:
+        raise SettingsError(f"outbound_allow cannot be used: {error}") from None
 
 
 def parts(text: str) -> list[str]:

@@ -7,7 +7,20 @@ from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import audit, auth, documentation, health, indexes, results, runs, segments, tasks, users
+from longshore.api import (
+    audit,
+    auth,
+    documentation,
+    events,
+    health,
+    indexes,
+    results,
+    runs,
+    segments,
+    tasks,
+    users,
+    webhooks,
+)
 from longshore.api.access import guard
 from longshore.api.auth import LoginBody, PasscodeBody, PasswordBody
 from longshore.api.new_task import NewTaskBody
@@ -21,12 +34,13 @@ from longshore.settings import Settings, parts
 LARGEST_BODY = 64 * 1024  # bytes
 
 BODIES: list[type[msgspec.Struct]] = [
-    NewTaskBody, SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody
+    NewTaskBody, SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody,
+    webhooks.WebhookBody,
 ]  # fmt: skip
 
-TOLD = ["Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
+TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
 SENT = [
-    "Authorization", "Content-Type", "Prefer", "X-Request-Id",
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id",
     "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
 ]  # fmt: skip
 
@@ -41,6 +55,7 @@ def build(chosen: Settings) -> Litestar:
             tasks.execute_task,
             tasks.get_progress,
             tasks.list_runs,
+            events.get_events,
             segments.create_segment,
             segments.list_segments,
             segments.get_segment,
@@ -64,6 +79,11 @@ def build(chosen: Settings) -> Litestar:
             users.change_user,
             users.remove_user,
             audit.list_entries,
+            webhooks.create_webhook,
+            webhooks.list_webhooks,
+            webhooks.delete_webhook,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
             health.get_health,
             health.get_readiness,
             health.get_metrics,

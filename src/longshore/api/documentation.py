@@ -62,6 +62,7 @@ WHAT = {
     408: "The body did not come in time.",
     413: "The body is too large.",
     415: "The body is no JSON.",
+    422: "The `Idempotency-Key` was used with another body.",
     429: "Too many requests; `Retry-After` tells when to try again.",
     503: "The database cannot be reached; `Retry-After` tells when to try again.",
 }

@@ -1,0 +1,54 @@
+"""Profiles: addresses with their tokens, which `longshore login` stores in the platform's configuration folder."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import platformdirs
+
+from longshore.client.errors import ProfileError
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """A service, and who one is there."""
+
+    address: str
+    token: str
+    chain: int
+
+
+def profiles_file() -> Path:
+    """Where the profiles are: `~/.config/longshore/profiles.json` on Linux, unless XDG_CONFIG_HOME says otherwise."""
+    return platformdirs.user_config_path("longshore") / "profiles.json"
+
+
+def read_profile(name: str) -> Profile:
+    """A profile by its name. Raises ProfileError."""
+    found = _read()
+    if name not in found:
+        known = f"; there are {', '.join(sorted(found))}" if found else ""
+        raise ProfileError(f"there is no profile {name!r}{known}; `longshore login` makes one")
+    return found[name]
+
+
+def write_profile(name: str, profile: Profile) -> Path:
+    """Store a profile, readable by its owner alone, and give the file. Raises ProfileError."""
+    file = profiles_file()
+    text = msgspec.json.format(msgspec.json.encode({**_read(), name: profile}))
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
+        to.write(text + b"\n")
+    aside.replace(file)
+    return file
+
+
+def _read() -> dict[str, Profile]:
+    file = profiles_file()
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Profile])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ProfileError(f"the profiles in {file} cannot be read: {error}") from None

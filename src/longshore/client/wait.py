@@ -1,0 +1,114 @@
+"""Waiting for the end of a task: by long poll where the service has it, else by polling ever less often."""
+
+import time
+from collections.abc import Callable
+
+from longshore.client.errors import BadRequestError, TaskFailedError, WaitTimeoutError
+from longshore.client.model import LogEntry, Progress, TaskData
+from longshore.client.steps import Answer, Patience, Pause, Request, Steps, expect, send
+
+HOLD = 30  # seconds that the service may hold an answer back
+SHORT_HOLD = 1  # the same where somebody watches the progress
+FIRST_PAUSE = 0.05  # seconds between polls, at first
+LAST_PAUSE = 1.0
+MOST_ENTRIES = 1000  # of the log, in one answer
+
+OnProgress = Callable[[Progress], None]
+OnLog = Callable[[LogEntry], None]
+
+
+class Known:
+    """What a client has learnt of its service."""
+
+    def __init__(self, retry_for: float) -> None:
+        self.retry_for = retry_for
+        self.long_poll = True
+        self.repeats_creation: bool | None = None
+
+    def patience(self) -> Patience:
+        """Patience for one operation."""
+        return Patience(self.retry_for)
+
+
+def until_ended(
+    known: Known,
+    id: int,
+    after_run: int,
+    timeout: float | None,
+    on_progress: OnProgress | None,
+    on_log: OnLog | None,
+) -> Steps[TaskData]:
+    """The task once it is DONE, in a run after `after_run`. Raises TaskFailedError and WaitTimeoutError."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause, entries, etag = FIRST_PAUSE, 0, None
+    hold = SHORT_HOLD if on_progress or on_log else HOLD
+    task: TaskData | None = None
+    while True:
+        began = time.monotonic()
+        left = None if deadline is None else deadline - began
+        seconds = hold if left is None else int(min(hold, max(left, 0)))
+        answer = yield from _poll(known, id, seconds if task else 0, entries if on_log else None, etag)
+        if answer.status != 304:
+            task = expect(answer, TaskData)
+            etag = answer.headers.get("etag")
+        assert task is not None
+        ended = task.state.ended
+        if on_progress or (ended and after_run):
+            progress = expect((yield from send(_get(f"/tasks/{id}/progress"), known.patience())), Progress)
+            ended = ended and progress.run > after_run
+            if on_progress:
+                on_progress(progress)
+        if on_log and answer.status != 304:
+            for entry in task.logs:
+                on_log(entry)
+            entries += len(task.logs)
+            if len(task.logs) == MOST_ENTRIES:
+                etag = None  # there may be more already, whatever the tag speaks of
+                continue
+        if ended:
+            if task.state.code != "DONE":
+                raise TaskFailedError((yield from newest(known, id)))
+            return task
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimeoutError(f"task {id} is still {task.state.code} after {timeout:g} s")
+        pause = min(LAST_PAUSE, pause * 1.5) if time.monotonic() - began < pause else FIRST_PAUSE
+        rest = began + pause - time.monotonic()  # nothing where the service held its answer back
+        if rest > 0:
+            yield Pause(rest if deadline is None else max(0.0, min(rest, deadline - time.monotonic())))
+
+
+def newest(known: Known, id: int) -> Steps[TaskData]:
+    """The task with its newest log entries, as lists show it; a task by itself begins with its oldest."""
+    found = expect((yield from send(_get(f"/tasks/{id}", log_limit=MOST_ENTRIES), known.patience())), TaskData)
+    offset = MOST_ENTRIES
+    while len(found.logs) == MOST_ENTRIES:
+        request = _get(f"/tasks/{id}", log_limit=MOST_ENTRIES, offset=offset)
+        page = expect((yield from send(request, known.patience())), TaskData)
+        if not page.logs:
+            break
+        found, offset = page, offset + MOST_ENTRIES
+    return found
+
+
+def _get(url: str, **params: int) -> Request:
+    return Request(method="GET", url=url, params=params)
+
+
+def _poll(known: Known, id: int, seconds: int, offset: int | None, etag: str | None) -> Steps[Answer]:
+    params = {} if offset is None else {"log_limit": MOST_ENTRIES, "offset": offset}
+    if seconds and known.long_poll:
+        held = Request(
+            method="GET",
+            url=f"/tasks/{id}",
+            params={**params, "wait": seconds},
+            headers={"If-None-Match": etag} if etag else {},
+            timeout=seconds,
+        )
+        answer = yield from send(held, known.patience())
+        if answer.status != 400:
+            return answer
+        error = answer.error()
+        if not isinstance(error, BadRequestError) or {fault.parameter for fault in error.errors} != {"wait"}:
+            raise error
+        known.long_poll = False  # an older service, which refuses the parameter
+    return (yield from send(_get(f"/tasks/{id}", **params), known.patience()))

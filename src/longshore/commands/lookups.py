@@ -1,0 +1,53 @@
+"""`longshore indexes` and `longshore segments`: what can be exported, and the filters that are stored."""
+
+from typing import Annotated
+
+import typer
+
+from longshore.commands import session
+
+
+def indexes(
+    name: Annotated[str | None, typer.Argument(help="Show the fields of this one.")] = None,
+    profile: session.Profile = "default",
+    json: session.Json = False,
+) -> None:
+    """List what can be exported, or the fields of one index."""
+    with session.opened(profile) as client:
+        if name is None:
+            found = client.indexes.list()
+            if json:
+                session.show(found)
+            else:
+                session.show_table(
+                    ("index", "time field", "what it is"), [(i.name, i.time, i.description) for i in found]
+                )
+            return
+        index = client.indexes.get(name)
+    if json:
+        session.show(index)
+        return
+    rows = []
+    for field in index.fields:
+        rows.append((field.name, field.type, field.description))
+        rows += [(f"{field.name}.{inner.name}", inner.type, inner.description) for inner in field.fields]
+    session.show_table(("field", "type", "what it is"), rows)
+
+
+def segments(
+    id: Annotated[str | None, typer.Argument(help="Show the rules of this one.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=100)] = 25,
+    profile: session.Profile = "default",
+    json: session.Json = False,
+) -> None:
+    """List the stored segments, or show one."""
+    with session.opened(profile) as client:
+        if id is not None:
+            session.show(client.segments.get(id))
+            return
+        found = client.segments.list(limit=limit)
+    if json:
+        session.show(found)
+        return
+    rows = [(s.id, s.segment.get("index", ""), len(s.segment.get("rules", ())), s.name) for s in found]
+    session.show_table(("id", "index", "rules", "name"), rows)

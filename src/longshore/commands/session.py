@@ -1,0 +1,79 @@
+"""What the commands share: the options, the client of a profile, exit codes, and how results are shown."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from longshore import Longshore
+
+FAILED, USAGE, NOT_FOUND, NOT_ALLOWED, TIMED_OUT = 1, 2, 3, 4, 5
+
+Profile: TypeAlias = Annotated[str, typer.Option(help="Which login to use.")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Seconds to wait at most; for ever without it.", min=0)]
+TaskNumber: TypeAlias = Annotated[int, typer.Argument(help="Number of the task.", min=1, metavar="ID")]
+
+
+@contextlib.contextmanager
+def telling() -> Iterator[None]:
+    """Tell errors of the client in one line, and end with the exit code that they mean."""
+    from longshore import client as c
+
+    try:
+        yield
+    except c.ClientError as error:
+        typer.echo(f"longshore: {printable(str(error))}", err=True)
+        match error:
+            case c.SegmentError() | c.BadRequestError() | c.ProfileError():
+                code = USAGE
+            case c.NotFoundError() | c.GoneError():
+                code = NOT_FOUND
+            case c.UnauthorizedError() | c.ForbiddenError():
+                code = NOT_ALLOWED
+            case c.WaitTimeoutError():
+                code = TIMED_OUT
+            case _:
+                code = FAILED
+        raise typer.Exit(code) from None
+
+
+@contextlib.contextmanager
+def opened(profile: str) -> Iterator["Longshore"]:
+    """The client of a profile; its errors end the command."""
+    from longshore import Longshore
+
+    with telling(), Longshore.from_profile(profile) as client:
+        yield client
+
+
+def printable(text: str) -> str:
+    """A text without control characters, which a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def show(value: Any) -> None:
+    """Print structs as JSON."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)))
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: on a terminal with aligned columns, in a pipe separated by tabs and without the heads."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in cells:
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads, box=None, header_style="bold")
+    for row in cells:
+        table.add_row(*map(Text, row))
+    Console().print(table)

@@ -1,0 +1,198 @@
+"""The commands for those who use a service: exit codes, what is shown where, and what is kept on the disk."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore import Longshore
+from longshore.access.tokens import Level
+from longshore.cli import app
+from tests import service as services
+from tests.client.test_client import serves
+from tests.conftest import SMALL_CHAIN
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs `longshore …` in a new folder, with profiles of its own, and gives exit code, stdout and stderr."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def run(*arguments: str, typed: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            app(list(arguments), prog_name="longshore")
+        shown = capsys.readouterr()
+        return int(caught.value.code or 0), shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def logged_in(cli: Cli, service: services.Longshore, token: str) -> Cli:
+    """The same, logged in."""
+    assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
+    return cli
+
+
+def test_login_keeps_the_token_for_its_owner_alone(
+    cli: Cli, service: services.Longshore, token: str, tmp_path: Path
+) -> None:
+    code, out, _ = cli("login", "--address", service.address + "/", "--chain", str(SMALL_CHAIN), typed=token + "\n")
+    file = tmp_path / "config" / "longshore" / "profiles.json"
+    assert (code, out) == (0, f"stored as 'default' in {file}\n")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert json.loads(file.read_text()) == {
+        "default": {"address": service.address, "token": token, "chain": SMALL_CHAIN}
+    }
+    reader = service.token(Level.READ, SMALL_CHAIN)
+    arguments = ("login", "--address", service.address, "--chain", str(SMALL_CHAIN), "--profile", "reader", "--json")
+    assert token not in (shown := cli(*arguments, typed=reader)[1])
+    assert json.loads(shown)["profile"] == "reader"
+    assert set(json.loads(file.read_text())) == {"default", "reader"}
+    assert cli("tasks", "run", "1", "--profile", "reader")[0] in (3, 4)
+
+
+def test_a_login_that_does_not_work_is_not_kept(cli: Cli, service: services.Longshore, tmp_path: Path) -> None:
+    login = ("login", "--chain", "1", "--address")
+    assert cli(*login, service.address, typed="a:b")[0] == 4
+    assert cli(*login, service.address, typed="nonsense")[0] == 2
+    assert cli(*login, "exports.example.com", typed="a:b")[0] == 2
+    assert not (tmp_path / "config").exists()
+    code, _, told = cli("tasks", "list")
+    assert code == 2
+    assert "`longshore login` makes one" in told
+
+
+def test_an_export_becomes_a_file(logged_in: Cli, longshore: Longshore) -> None:
+    code, out, told = logged_in("export", "wallet-ledger", "--last", "2000w", "--format", "csv", "-o", "ledger.csv")
+    assert (code, out) == (0, "ledger.csv\n")
+    lines = told.splitlines()
+    id = int(lines[0].removeprefix("task "))
+    assert [line.partition(" ")[2] for line in lines[1:]] == [
+        "READY -> INPROGRESS", "success (2,000 of 2,000 rows)", "INPROGRESS -> DONE"
+    ]  # fmt: skip
+    assert len(Path("ledger.csv").read_text(encoding="utf-8").splitlines()) >= 2001
+    rule = longshore.tasks.get(id).data.trigger["segment"]["rules"]
+    assert rule == [{"field_name": "timestamp", "field_type": "date", "operator": "relative_less_than",
+                     "time_factor": "week", "time_amount": 2000}]  # fmt: skip
+
+
+def test_an_export_tells_json(logged_in: Cli) -> None:
+    code, out, _ = logged_in(
+        "export", "wallet-ledger", "--field", "id", "--field", "amount", "--format", "jsonl", "--json"
+    )
+    told = json.loads(out)
+    assert code == 0
+    assert told["file"] == told["task"]["result"] == told["run"]["result"]
+    assert told["task"]["target"]["fields"] == ["id", "amount"]
+    assert Path(told["file"]).stat().st_size == told["run"]["bytes"]
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_an_export_goes_to_stdout_and_leaves_no_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "longshore", "export", "wallet-ledger", "--format", "jsonl", "-o", "-"]
+    done = subprocess.run(command, capture_output=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 2000
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_terminal_gets_a_bar_and_a_pipe_does_not() -> None:
+    near, far = pty.openpty()
+    command = [sys.executable, "-m", "longshore", "export", "wallet-ledger", "-o", "x.csv"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
+    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=far, env=environment)
+    os.close(far)
+    shown = b""
+    try:
+        while part := os.read(near, 4096):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    assert done.communicate(timeout=60)[0] == b"x.csv\n"
+    os.close(near)
+    assert "━" in shown.decode()
+    assert "2,000 rows" in shown.decode()
+    assert "READY ->" not in shown.decode()
+
+
+def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
+    assert logged_in("export", "wallet-ledger", "--desc", "first\x1b[2J")[0] == 0
+    found = json.loads(logged_in("tasks", "list", "--limit", "1", "--json")[1])[0]
+    id = str(found["id"])
+    code, out, _ = logged_in("tasks", "list", "--limit", "1", "--status", "DONE")
+    assert code == 0
+    assert out.split("\t")[0:2] == [id, "DONE"]
+    assert "\x1b" not in out
+    assert f"result\t{found['result']}" in logged_in("tasks", "get", id)[1]
+    assert logged_in("tasks", "wait", id)[1] == f"task {id} is DONE\n"
+    assert logged_in("tasks", "run", id)[1] == f"task {id} is DONE\n"
+    assert logged_in("tasks", "download", id, "-o", "again.csv")[1] == "again.csv\n"
+    whole = logged_in("tasks", "logs", id)[1]
+    assert whole.count("READY -> INPROGRESS") + whole.count("DONE -> INPROGRESS") == 2
+    assert logged_in("tasks", "logs", id, "-f")[1] == whole
+    assert len(json.loads(logged_in("tasks", "logs", id, "--json")[1])) == len(whole.splitlines())
+
+
+def test_a_task_is_cancelled(logged_in: Cli, service: services.Longshore) -> None:
+    if not serves(service, "post", "/tasks/{id}/cancel"):
+        pytest.skip("this service cannot cancel")
+    task = json.loads(logged_in("export", "wallet-ledger", "--at", "2099-01-01T00:00:00Z", "--json")[1])
+    assert logged_in("tasks", "cancel", str(task["id"]))[0] == 0
+    assert logged_in("tasks", "wait", str(task["id"]))[0] == 1
+
+
+def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
+    later = json.loads(logged_in("export", "wallet-ledger", "--at", "2099-01-01T00:00:00Z", "--json")[1])
+    cases: list[tuple[int, tuple[str, ...]]] = [
+        (1, ("tasks", "download", str(later["id"]))),
+        (2, ("export", "wallet-leger")),
+        (2, ("export", "wallet-ledger", "--last", "soon")),
+        (2, ("export", "wallet-ledger", "--last", "1d", "--segment", "x")),
+        (2, ("export", "wallet-ledger", "--at", "2099-01-01")),
+        (2, ("export", "wallet-ledger", "--json", "-o", "-")),
+        (2, ("tasks", "get", "x")),
+        (2, ("tasks", "list", "--profile", "other")),
+        (3, ("tasks", "get", "999999999")),
+        (3, ("indexes", "wallet-leger")),
+        (3, ("segments", "00000000-0000-4000-8000-000000000000")),
+        (5, ("tasks", "wait", str(later["id"]), "--timeout", "0.2")),
+    ]
+    for expected, arguments in cases:
+        code, out, told = logged_in(*arguments)
+        assert (code, out) == (expected, ""), (arguments, told)
+        assert told
+        assert "Traceback" not in told
+
+
+def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -> None:
+    assert "wallet-ledger\ttimestamp\t" in logged_in("indexes")[1]
+    assert "items.sku\tkeyword\t" in logged_in("indexes", "transactions")[1]
+    assert json.loads(logged_in("indexes", "users", "--json")[1])["name"] == "users"
+    rule: dict[str, Any] = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [rule]}
+    stored = longshore.segments.create("by hand", "wallet-ledger", segment)
+    assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in logged_in("segments")[1]
+    assert json.loads(logged_in("segments", stored.id)[1])["segment"] == segment
+    assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "--json")[1])]
+
+
+def test_completion_is_there() -> None:
+    command = Path(sys.executable).with_name("longshore")
+    environment = {**os.environ, "_LONGSHORE_COMPLETE": "complete_bash", "COMP_WORDS": "longshore tasks d"}
+    done = subprocess.run([command], env={**environment, "COMP_CWORD": "2"}, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["download"]
