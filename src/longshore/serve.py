@@ -28,7 +28,9 @@ log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
 HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
-LARGEST_HEADERS = 32 * 1024  # bytes; more is answered with 431
+# Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
+# such a body the client finds its connection reset, and not the answer.
+LARGEST_HEADERS = 256 * 1024
 MOST_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
 STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
 
