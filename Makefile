@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test check format bench lock clean
+.PHONY: demo install test fuzz check format bench lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -12,6 +12,10 @@ install: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# At least 20,000 requests that schemathesis makes up, with and without credentials; takes some minutes.
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.fuzz
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

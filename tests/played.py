@@ -30,7 +30,7 @@ def play(service: Longshore, task: int, *steps: str) -> None:
                     case "begin":
                         assert await lifecycle.begin(pool, message)
                     case "report":
-                        await lifecycle.report(pool, message, 2, 20, 4)
+                        await lifecycle.report(pool, message, 2, 20, 4, exact=True)
                     case "fail":
                         await lifecycle.fail(pool, message, "on purpose")
                     case "finish":

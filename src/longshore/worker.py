@@ -19,7 +19,7 @@ from pgqueuer.domain.models import Job
 
 from longshore import outbound
 from longshore.database import migrate
-from longshore.database.connect import Pool, is_passing, open_pool
+from longshore.database.connect import Pool, is_passing, open_lazy_pool, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
@@ -153,7 +153,12 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
         )
         readers = Readers(source, extra)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), LocalStore(settings.results_folder))
+        own = None
+        if settings.source_url:
+            owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
+            own = Readers(await stack.enter_async_context(owned), 0)
+        store = LocalStore(settings.results_folder)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own)
         worker = Worker(pool, {"export": exporter.run}, settings.shutdown_grace)
 
         driver = PatientDriver(pool, url)

@@ -39,7 +39,10 @@ def test_the_document_is_openapi_3_1_of_this_version(idle: Longshore) -> None:
         ("/tasks", "get"), ("/tasks", "post"), ("/tasks/{id}", "get"), ("/tasks/{id}/execute", "post"),
         ("/tasks/{id}/download_url", "get"),
     }  # fmt: skip
-    assert document["paths"]["/tasks"]["get"]["security"] == [{"accessToken": []}]
+    assert document["paths"]["/tasks"]["get"]["security"] == [
+        {"accessToken": []},
+        {"sessionUserId": [], "sessionKey": [], "sessionChainId": []},
+    ]
 
 
 def test_every_answer_that_the_document_names_is_described(idle: Longshore) -> None:

@@ -8,8 +8,9 @@ import msgspec
 from litestar import get
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.documentation import problems
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
@@ -20,13 +21,18 @@ from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
 
 OF_TASK = """
-select t.state, t.action, r.location
+select t.state, t.action, t.target ->> 'export_index' as index, r.location
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
 """
 
-AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
+AT_LOCATION = """
+select t.chain_id, r.task_id, r.run, r.result, r.rows, r.sha256
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+where r.location = $1
+"""
 
 RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
 
@@ -65,10 +71,13 @@ async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
         raise TaskNotFoundError
     if row["action"] != "export":
         raise ProblemError("no-export", f"The action of task {id} is {row['action']!r}, which leaves no file.")
+    if row["index"] in service.catalog:
+        may_export(caller, service.catalog[row["index"]])
     if row["state"] != Code.DONE:
         raise ProblemError("task-not-done", f"Task {id} is {row['state']}, and there is a result only when it is DONE.")
     if row["location"] is None or service.store.open_path(row["location"]) is None:
         raise ProblemError("result-gone", f"The result of task {id} has expired or was deleted.")
+    await audit.record(service.pool, actor(request), caller.chain, "result.address", f"task {id}")
     base = service.settings.public_url or str(request.base_url)
     return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"]))
 
@@ -95,4 +104,8 @@ async def download(request: AnyRequest) -> Download:
     }
     if request.scope["state"].get("head"):  # so that the file is not read for nothing
         request.scope["method"] = "HEAD"
+    else:
+        details = {"run": row["run"], "range": request.headers.get("range", "")[:200]}
+        task = f"task {row['task_id']}"
+        await audit.record(service.pool, actor(request), row["chain_id"], "result.download", task, details)
     return Download(path, headers=headers, media_type=media_type(path.name), filename=row["result"])

@@ -10,8 +10,9 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import Parameter
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -70,9 +71,11 @@ async def create_task(
     new = await read_new_task(value, service.catalog, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
     async with service.pool.acquire() as connection, connection.transaction():
         if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
             id = await lifecycle.create(connection, new)
+            await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
             if (shape := export.pinned(new.target, service.catalog)) is not None:
                 await schemas.remember(connection, new.chain, shape)
             answer = encode(await read.get(connection, caller.chain, id, 10, 0))
@@ -219,6 +222,7 @@ async def execute_task(
     async with service.pool.acquire() as connection, connection.transaction():
         await read.standing(connection, chain, task)
         run = await lifecycle.execute(connection, chain, task)
+        await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
     if "respond-async" in preferences(prefer):
         standing = await read.standing(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
