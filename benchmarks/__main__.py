@@ -1,4 +1,4 @@
-"""`python -m benchmarks [export] [poll]`: run the cases, print their table, write it as JSON.
+"""`python -m benchmarks [case …]`: run the cases, print their table, write it as JSON.
 
 The exit code is 0 when a target is missed, too: the table is the answer.
 """
@@ -16,6 +16,8 @@ from benchmarks.table import Case
 
 CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "export": export.run,
+    "formats": export.run_formats,
+    "memory": export.run_memory,
     "poll": poll.run,
 }
 
@@ -37,6 +39,7 @@ def _arguments() -> tuple[list[str], Options]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Longshore beside its peers.")
     parser.add_argument("names", nargs="*", metavar="case", help=f"{' or '.join(CASES)}; all when none is named")
     parser.add_argument("--rows", type=int, default=usual.rows, help="ledger entries to export (default %(default)s)")
+    parser.add_argument("--many-rows", type=int, default=usual.many_rows, help="for memory (default %(default)s)")
     parser.add_argument("--tasks", type=int, default=usual.tasks, help="tasks to poll (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="rounds of each side (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="a round of polls (default %(default)s)")
@@ -47,9 +50,9 @@ def _arguments() -> tuple[list[str], Options]:
     names = given.names or list(CASES)
     if "poll" in names and shutil.which("wrk") is None:
         parser.error("the case poll needs wrk; install it with: apt-get install -y wrk")
-    if given.rows < 1000 or min(given.tasks, given.rounds, given.seconds) < 1:
-        parser.error("--rows must be at least 1000, the others at least 1")
-    return names, Options(given.rows, given.tasks, given.rounds, given.seconds)
+    if min(given.rows, given.many_rows) < 1000 or min(given.tasks, given.rounds, given.seconds) < 1:
+        parser.error("--rows and --many-rows must be at least 1000, the others at least 1")
+    return names, Options(given.rows, given.many_rows, given.tasks, given.rounds, given.seconds)
 
 
 if __name__ == "__main__":

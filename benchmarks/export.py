@@ -1,151 +1,209 @@
-"""Exports: how long the whole service takes beside `psql \\copy` of the same query, and what memory a worker needs.
+"""Exports: how long the whole service takes beside what people would use instead, and what memory a worker needs."""
 
-An export's time is the service's own record of the run, from INPROGRESS to DONE: the copy, its hash, the flush to disk
-and the change of state. psql's is that of its process, and it neither hashes nor flushes.
-"""
-
-import asyncio
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable
-from pathlib import Path
 
-import asyncpg
-from tests.service import Longshore, database_in, ended, export_body
+import msgspec
+from tests.service import Longshore
 
+from benchmarks import ledger
+from benchmarks.dataframe import by_pandas
+from benchmarks.ledger import peak, psql
 from benchmarks.options import Options
 from benchmarks.table import Case
-from longshore.database.embedded import programs
-from longshore.demo.seed import CHAIN, SMALLER_CHAINS, seed
-from longshore.exports import catalog, formats
-from longshore.exports.columns import choices, columns_of
-from longshore.exports.formats.dialect import PROFILES
+from longshore.demo.seed import CHAIN, SMALLER_CHAINS
 
-MOST_TIME = 1.1  # of psql's
+FEW_CHAIN = 77  # with one percent of the rows of the large one
+
 MOST_GROWTH = 10.0  # MB between a tenth of the rows and all of them
-FORMAT = "csv"
-PATIENCE = 600.0  # seconds for one export
+MOST_GROWTH_OF_MANY = 15.0  # MB between 200,000 rows and 10,000,000
+MOST_MEMORY_OF_PARQUET = 400.0  # MB
 
-RUN = """
-select extract(epoch from ended_at - began_at)::float8 as seconds, rows, bytes, location
-from longshore.runs where task_id = $1
+FEW = f"""
+create table public.few as select * from loyalty.wallet_ledger where chain_id = {CHAIN} and id % 100 = 0;
+update public.few set chain_id = {FEW_CHAIN}, id = id + 1000000000000;
+insert into loyalty.wallet_ledger select * from public.few;
+drop table public.few;
+vacuum analyze loyalty.wallet_ledger
 """
 
-
-def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
-    """Seed a service of its own and measure speed and memory."""
-    with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder:
-        data = Path(folder)
-        with database_in(data) as url:
-            tell(f"writing {options.rows:,} rows")
-            asyncio.run(seed(url, options.rows, lambda _: None))
-            longshore = Longshore(data, url)
-            try:
-                longshore.start_api()
-                return [_speed(longshore, options, tell), _memory(longshore, options, tell)]
-            finally:
-                longshore.stop()
+Tell = Callable[[str], None]
 
 
-def _speed(longshore: Longshore, options: Options, tell: Callable[[str], None]) -> Case:
+class Race(msgspec.Struct, frozen=True):
+    """An export and its peer."""
+
+    name: str
+    ours: Callable[[], float]
+    peer_name: str
+    peer: Callable[[], float]
+    most: float
+    """Of the peer's time."""
+
+
+def run(options: Options, tell: Tell) -> list[Case]:
+    """CSV beside psql, and the memory of a worker."""
+    tell(f"writing {options.rows:,} rows")
+    with ledger.service_with(options.rows) as longshore:
+        statement = ledger.query(longshore)
+        race = Race(
+            name=f"export of {options.rows:,} rows to CSV",
+            ours=lambda: ledger.export(longshore, options.rows),
+            peer_name="psql \\copy, same query",
+            peer=lambda: psql(longshore, statement, options.rows),
+            most=0.75,
+        )
+        few = options.rows // 10
+        return [
+            *_races(longshore, [race], options, tell),
+            _memory(longshore, "csv", (CHAIN, options.rows), (SMALLER_CHAINS[0], few), MOST_GROWTH, options, tell),
+        ]
+
+
+def run_formats(options: Options, tell: Tell) -> list[Case]:
+    """Compressed CSV, JSON lines and Parquet, and a chain that has few of a table's rows."""
+    rows = options.rows
+    tell(f"writing {rows:,} rows")
+    with ledger.service_with(rows) as longshore:
+        few = _add_few(longshore)
+        csv, csv_of_few = ledger.query(longshore), ledger.query(longshore, chain=FEW_CHAIN)
+        races = [
+            Race(
+                f"{rows:,} rows to CSV, gzip",
+                lambda: ledger.export(longshore, rows, "csv", "gzip"),
+                "psql \\copy | gzip -6",
+                lambda: psql(longshore, csv, rows, "gzip -6"),
+                0.5,
+            ),
+            Race(
+                f"{rows:,} rows to JSON lines",
+                lambda: ledger.export(longshore, rows, "jsonl"),
+                "psql \\copy (select row_to_json …)",
+                lambda: psql(longshore, f"select row_to_json(line) from ({csv}) line", rows),
+                0.75,
+            ),
+            Race(
+                f"{few:,} rows to CSV, 1 % of the table",
+                lambda: ledger.export(longshore, few, chain=FEW_CHAIN),
+                "psql \\copy, same filter",
+                lambda: psql(longshore, csv_of_few, few),
+                1.2,
+            ),
+        ]
+        return [*_races(longshore, races, options, tell), *_parquet(longshore, options, tell)]
+
+
+def run_memory(options: Options, tell: Tell) -> list[Case]:
+    """The memory of a worker with many rows and with few."""
+    many, few = options.many_rows, options.many_rows // 50
+    tell(f"writing {many:,} rows")
+    with ledger.service_with(many) as longshore:
+        longshore.sql(f"delete from loyalty.wallet_ledger where chain_id = {SMALLER_CHAINS[0]} and id % 5 <> 0")
+        (found,) = longshore.sql("select count(*) from loyalty.wallet_ledger where chain_id = $1", SMALLER_CHAINS[0])
+        assert found[0] == few, found
+        pairs = ((CHAIN, many), (SMALLER_CHAINS[0], few))
+        return [
+            _memory(longshore, form, *pairs, MOST_GROWTH_OF_MANY, msgspec.structs.replace(options, rounds=1), tell)
+            for form in ("csv", "json")
+        ]
+
+
+def _races(longshore: Longshore, races: list[Race], options: Options, tell: Tell) -> list[Case]:
     worker = longshore.start("worker")
-    # The first of each warms the caches of the database and the disk and is not counted.
-    ours, peer = [_export(longshore, CHAIN, options.rows)], [_psql(longshore, options.rows)]
-    for number in range(1, options.rounds + 1):
-        ours.append(_export(longshore, CHAIN, options.rows))
-        peer.append(_psql(longshore, options.rows))
-        tell(f"round {number}: ours {ours[-1]:.2f} s, psql {peer[-1]:.2f} s")
+    cases = [_race(race, options.rounds, tell) for race in races]
     worker.terminate()
     worker.wait()
-    ours, peer = ours[1:], peer[1:]
+    return cases
+
+
+def _race(race: Race, rounds: int, tell: Tell) -> Case:
+    # The first of each warms the caches of the database and the disk and is not counted.
+    race.ours()
+    race.peer()
+    ours, peer = [], []
+    for number in range(1, rounds + 1):
+        ours.append(race.ours())
+        peer.append(race.peer())
+        tell(f"{race.name}, round {number}: ours {ours[-1]:.2f} s, {race.peer_name} {peer[-1]:.2f} s")
     ratio = min(ours) / min(peer)
     return Case(
-        name=f"export of {options.rows:,} rows to CSV",
-        peer_name="psql \\copy, same query",
+        name=race.name,
+        peer_name=race.peer_name,
         unit="s",
-        chosen=f"best of {options.rounds}",
+        chosen=f"best of {rounds}",
         ours=min(ours),
         peer=min(peer),
         ratio=ratio,
-        target=f"at most {MOST_TIME}",
-        met=ratio <= MOST_TIME,
+        target=f"at most {race.most}",
+        met=ratio <= race.most,
         ours_rounds=ours,
         peer_rounds=peer,
     )
 
 
-def _memory(longshore: Longshore, options: Options, tell: Callable[[str], None]) -> Case:
-    small_chain, small_rows = SMALLER_CHAINS[0], options.rows // 10
-    large, small = [], []
+def _parquet(longshore: Longshore, options: Options, tell: Tell) -> list[Case]:
+    rows = options.rows
+    peaks: list[float] = []
+
+    def peer() -> float:
+        seconds, megabytes = by_pandas(longshore, rows)
+        peaks.append(megabytes)
+        return seconds
+
+    race = Race(f"{rows:,} rows to Parquet", lambda: ledger.export(longshore, rows, "parquet"), "pandas", peer, 0.35)
+    few_rounds = msgspec.structs.replace(options, rounds=min(options.rounds, 3))  # the peer takes long
+    ours = peak(longshore, rows, "parquet")
+    return [
+        *_races(longshore, [race], few_rounds, tell),
+        Case(
+            name=f"peak memory, {rows:,} rows to Parquet",
+            peer_name="pandas",
+            unit="MB",
+            chosen="one; smallest",
+            ours=ours,
+            peer=min(peaks),
+            ratio=ours / min(peaks),
+            target=f"under {MOST_MEMORY_OF_PARQUET:.0f} MB",
+            met=ours < MOST_MEMORY_OF_PARQUET,
+            ours_rounds=[ours],
+            peer_rounds=[min(peaks)],
+        ),
+    ]
+
+
+def _memory(
+    longshore: Longshore,
+    kind: str,
+    large: tuple[int, int],
+    small: tuple[int, int],
+    growth: float,
+    options: Options,
+    tell: Tell,
+) -> Case:
     rounds = min(options.rounds, 3)  # memory is no matter of luck
+    ours, peer = [], []
     for number in range(1, rounds + 1):
-        large.append(_peak(longshore, CHAIN, options.rows))
-        small.append(_peak(longshore, small_chain, small_rows))
-        tell(f"peak {number}: {large[-1]:.1f} MB, with a tenth of the rows {small[-1]:.1f} MB")
+        ours.append(peak(longshore, large[1], kind, large[0]))
+        peer.append(peak(longshore, small[1], kind, small[0]))
+        tell(f"{kind}, peak {number}: {ours[-1]:.1f} MB, with {small[1]:,} rows {peer[-1]:.1f} MB")
     # The least favourable pair: the largest peak of all with the smallest with few rows.
-    most, least = max(large), min(small)
+    most, least = max(ours), min(peer)
     return Case(
-        name=f"peak memory of a worker, {options.rows:,} rows",
-        peer_name=f"itself, {small_rows:,} rows",
+        name=f"peak memory of a worker, {large[1]:,} rows to {kind}",
+        peer_name=f"itself, {small[1]:,} rows",
         unit="MB",
         chosen=f"largest of {rounds}, smallest of {rounds}",
         ours=most,
         peer=least,
         ratio=most / least,
-        target=f"within {MOST_GROWTH:.0f} MB",
-        met=abs(most - least) <= MOST_GROWTH,
-        ours_rounds=large,
-        peer_rounds=small,
+        target=f"within {growth:.0f} MB",
+        met=abs(most - least) <= growth,
+        ours_rounds=ours,
+        peer_rounds=peer,
     )
 
 
-def _export(longshore: Longshore, chain: int, rows: int) -> float:
-    """Export a chain through the service, see that all rows are there, and give the run's seconds."""
-    with longshore.client(chain=chain) as client:
-        created = client.post("/tasks", json=export_body(FORMAT, chain))
-        assert created.status_code == 201, created.text
-        task = ended(client, created.json()["id"], PATIENCE)
-    assert task["state"]["code"] == "DONE", task
-    (run,) = longshore.sql(RUN, task["id"])
-    file = longshore.data / "results" / run["location"]
-    assert run["rows"] == rows, run
-    assert run["bytes"] == file.stat().st_size, run
-    file.unlink()
-    return float(run["seconds"])
-
-
-def _psql(longshore: Longshore, rows: int) -> float:
-    """The same query by psql into a file on the same disk; gives the seconds of its process."""
-    file = longshore.data / "psql.csv"
-    query = asyncio.run(_query(longshore.url, CHAIN))
-    copy = f"\\copy ({query}) to '{file}' with (format csv, header)"
-    command = [str(programs() / "psql"), "--no-psqlrc", "--dbname", longshore.url, "--command", copy]
-    began = time.perf_counter()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds = time.perf_counter() - began
-    assert done.stdout.strip() == f"COPY {rows}", done
-    file.unlink()
-    return seconds
-
-
-async def _query(url: str, chain: int) -> str:
-    """The query that an export of the whole chain copies, with the chain in place of its parameter."""
-    index = catalog.load()["wallet-ledger"]
-    connection = await asyncpg.connect(url)
-    try:
-        columns = await columns_of(connection, index, choices(None, index))
-    finally:
-        await connection.close()
-    return formats.make(FORMAT, columns, PROFILES["rfc4180"], None).query(index.rows.replace("$1", str(chain)))
-
-
-def _peak(longshore: Longshore, chain: int, rows: int) -> float:
-    """The largest resident set, in MB, of a worker that was started for one export."""
-    worker = longshore.start("worker")
-    _export(longshore, chain, rows)
-    status = Path(f"/proc/{worker.pid}/status").read_text()
-    worker.terminate()
-    worker.wait()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6
+def _add_few(longshore: Longshore) -> int:
+    for statement in FEW.split(";"):
+        longshore.sql(statement)
+    (found,) = longshore.sql("select count(*) from loyalty.wallet_ledger where chain_id = $1", FEW_CHAIN)
+    return int(found[0])

@@ -8,6 +8,8 @@ class Options(msgspec.Struct, frozen=True):
 
     rows: int = 2_000_000
     """Ledger entries of the large export; the small one has a tenth."""
+    many_rows: int = 10_000_000
+    """Ledger entries where the memory of a worker is compared with that of a fiftieth of them."""
     tasks: int = 100_000
     """Tasks in the table that is polled."""
     rounds: int = 8

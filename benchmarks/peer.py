@@ -84,7 +84,7 @@ async def get_task(
     log_limit: Annotated[int, Query(ge=0, le=1000)] = 10,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> Task:
-    row = await request.app.state.pool.fetchrow(GET, id, caller.chain, offset, log_limit)
+    row = await request.app.state.pool.fetchrow(GET, id, caller.chain, offset, log_limit, ())
     if row is None:
         raise HTTPException(404, "No such task")
     return Task(

@@ -135,8 +135,8 @@ def export_body(export_format: str = "csv", chain: int = CHAIN, **trigger: Any) 
     }
 
 
-def ended(client: httpx2.Client, task: int, timeout: float = 60) -> dict[str, Any]:
-    """The task once it is DONE or ERROR, polled as a client does."""
+def ended(client: httpx2.Client, task: int, timeout: float = 60, every: float = 0.02) -> dict[str, Any]:
+    """The task once it is DONE or ERROR, polled as a client does, `every` so many seconds."""
     deadline = time.monotonic() + timeout
     while True:
         answer = client.get(f"/tasks/{task}", params={"log_limit": 1000})
@@ -145,7 +145,7 @@ def ended(client: httpx2.Client, task: int, timeout: float = 60) -> dict[str, An
         if found["state"]["code"] in ("DONE", "ERROR"):
             return found
         assert time.monotonic() < deadline, f"still {found}"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def exported(client: httpx2.Client, body: dict[str, Any], timeout: float = 60) -> tuple[dict[str, Any], bytes]:

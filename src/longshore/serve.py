@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -19,10 +22,12 @@ from longshore.database.embedded import embedded_server
 from longshore.database.migrate import migrate_at
 from longshore.errors import LongshoreError
 from longshore.settings import Settings
+from longshore.tasks.watch import LET_GO
 
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
+MOST_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
 STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
 
 
@@ -150,7 +155,10 @@ def run_api(settings: Settings, url: str) -> None:
     from granian.constants import Interfaces, Loops
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
-    Granian(
+    # Each waiter is a connection; a process usually may open 1,024 files, and more if it asks.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    server = Granian(
         "longshore.api.app:create",
         factory=True,
         address=settings.host,
@@ -162,4 +170,25 @@ def run_api(settings: Settings, url: str) -> None:
         log_enabled=False,
         respawn_failed_workers=True,
         workers_kill_timeout=10,
-    ).serve()
+        backlog=MOST_CONNECTIONS,
+        backpressure=MOST_CONNECTIONS,
+    )
+    server.on_startup(_let_waiters_go)
+    server.serve()
+
+
+def _let_waiters_go() -> None:
+    """On the way out, tell the API's processes first to end long polls and event streams.
+
+    Granian lets open answers end before it ends the application, so an event stream would hold it until it is killed.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        granians = signal.getsignal(number)
+
+        def stop(number: int, frame: Any, then: Any = granians) -> None:
+            for process in multiprocessing.active_children():
+                if process.pid:
+                    os.kill(process.pid, LET_GO)
+            then(number, frame)
+
+        signal.signal(number, stop)

@@ -54,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shutdown_grace: Annotated[
         float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
     ] = 30.0
+    outbound_allow: Annotated[
+        str, Meta(description="networks that webhooks may reach though not public, as 10.1.0.0/16, 127.0.0.1")
+    ] = ""
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")
     ] = "auto"
@@ -142,6 +145,14 @@ def _check(settings: Settings) -> None:
         url = getattr(settings, name)
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise SettingsError(f"{name} must begin with postgresql://")
+    if not settings.outbound_allow:
+        return
+    from longshore import outbound  # which needs its time to be loaded
+
+    try:
+        outbound.networks(settings.outbound_allow)
+    except ValueError as error:
+        raise SettingsError(f"outbound_allow cannot be used: {error}") from None
 
 
 def description(name: str) -> str:

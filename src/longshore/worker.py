@@ -17,6 +17,7 @@ import structlog
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
+from longshore import outbound
 from longshore.database import migrate
 from longshore.database.connect import Pool, is_passing, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
@@ -31,6 +32,7 @@ from longshore.tasks import lifecycle
 from longshore.tasks.clock import run_clock
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
 from longshore.tasks.queue import ENTRYPOINT, Message, PatientDriver, read_message
+from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
 
@@ -145,7 +147,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     source_url = settings.source_url or url
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 3, name="longshore worker"))
+        pool = await stack.enter_async_context(open_pool(url, size=settings.worker_tasks + 5, name="longshore worker"))
         await migrate.check(pool)
         source = await stack.enter_async_context(
             open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
@@ -171,6 +173,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
 
         clock = asyncio.create_task(run_clock(pool))
         clock.add_done_callback(lambda task: None if task.cancelled() else stop())
+        courier = asyncio.create_task(run_courier(pool, url, outbound.networks(settings.outbound_allow)))
+        courier.add_done_callback(lambda task: None if task.cancelled() else stop())
         ready()
         log.info("worker ready", tasks=settings.worker_tasks)
         try:
@@ -182,7 +186,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             )
         finally:
             clock.cancel()
-            await asyncio.wait({clock, *stopping})
-        if not clock.cancelled() and clock.exception():
-            raise clock.exception() or AssertionError
+            courier.cancel()
+            await asyncio.wait({clock, courier, *stopping})
+        for task in (clock, courier):
+            if not task.cancelled() and (error := task.exception()):
+                raise error
         log.info("worker stopped")

@@ -4,7 +4,7 @@ import httpx2
 
 from longshore.access.tokens import Level
 from longshore.exports import catalog
-from longshore.exports.catalog import fingerprint
+from longshore.exports.catalog import fingerprint, shape
 from tests.api.test_segments import problem
 from tests.service import Longshore, export_body
 
@@ -20,7 +20,7 @@ def test_the_indexes_are_listed_with_fields_and_types(service: Longshore) -> Non
             assert [(f["name"], f["type"], f["description"]) for f in one["fields"]] == [
                 (name, field.type, field.description) for name, field in index.fields.items()
             ]
-            assert one["schema"] == fingerprint(index.fields.items())
+            assert one["schema"] == fingerprint(shape(index.fields.items()))
             assert client.get(f"/indexes/{one['name']}").json() == one
         transactions = found[0]
         assert transactions["time"] == "timestamp"

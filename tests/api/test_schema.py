@@ -28,7 +28,10 @@ def judged(service: Longshore, folder: Path, *options: str, config: str = "") ->
         "--report", "ndjson", "--report-ndjson-path", report, "--no-color", *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    try:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
+    finally:
+        service.sql("delete from longshore.webhooks")  # nobody is to hear of what other tests do
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     operations = sum(len(methods) for methods in paths(service).values())
     assert f"{operations} selected / {operations} total" in done.stdout

@@ -44,7 +44,7 @@ async def export(
         return path.read_bytes(), copied, cut
 
 
-async def ignore(_rows: int, _size: int, _expected: int | None) -> None:
+async def ignore(_rows: int, _size: int) -> None:
     """Somebody who does not care how far it is."""
 
 

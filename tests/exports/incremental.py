@@ -42,6 +42,17 @@ id = { type = "number", description = "Number." }
 kind = { type = "keyword", description = "Kind." }
 version = { type = "number", description = "Changes with each write." }
 share = { type = "number", sql = "100 / divisor", description = "Fails where the divisor is 0." }
+
+[dice]
+description = "Entries with an amount that is another one each time."
+relation = "shop.entries"
+chain = "chain_id"
+time = "at"
+prefix = "Entry"
+totals = { amount = "cast", per = "kind" }
+[dice.fields]
+kind = { type = "keyword", description = "Kind." }
+cast = { type = "number", sql = "round(random()::numeric, 6)", description = "Never twice the same." }
 """ + "".join(
     f"""
 [{name}]

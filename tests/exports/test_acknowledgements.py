@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -136,6 +137,38 @@ def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_marks(
     assert first["increment"] == again["increment"]
     assert series.acknowledge(1).status_code == 200
     assert series.ids() == [1, 3]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_increment_of_a_stored_segment_is_read_again_as_the_segment_was(
+    shop: Longshore, client: httpx2.Client, session: Sessions, gone: bool
+) -> None:
+    def stored(kind: str) -> dict[str, Any]:
+        rule = {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": kind}
+        segment = {"entity": "people", "index": "entries", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+        return {"chain": CHAIN, "name": "By kind", "segment": segment}
+
+    id = client.post("/segments", json=stored("sale")).json()["id"]
+    writer, series = session(), Series(client, "on_ack", segment_id=id)
+    writer.insert(1, 2)
+    writer.insert(3, kind="gift")
+    assert series.ids() == [1, 2]
+    if gone:
+        assert client.delete(f"/segments/{id}").status_code == 204
+    else:
+        assert client.put(f"/segments/{id}", json=stored("gift")).status_code == 200
+    assert series.ids() == [1, 2]  # the file
+    for path in (shop.data / "results" / str(CHAIN) / str(series.id)).rglob("*.csv"):
+        path.unlink()
+    assert series.ids() == [1, 2]  # the rows
+    assert {run["segment"]["rules"][0]["value"] for run in series.runs()} == {"sale"}
+    assert series.acknowledge(3).status_code == 200
+    writer.insert(4)
+    writer.insert(5, kind="gift")
+    if gone:
+        assert series.execute() == "ERROR"
+    else:
+        assert series.ids() == [5]
 
 
 def test_manifests_of_a_series_with_repetitions_follow_each_other(

@@ -1,5 +1,6 @@
 """Nasty values come out of a real export as they went in, in every format."""
 
+import asyncio
 import csv
 import io
 import json
@@ -9,9 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
+from longshore.exports import catalog
+from longshore.exports.columns import columns_of, named
+from longshore.exports.formats.json import object_of
 from tests.exports import rfc4180
 from tests.own_data import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
 from tests.service import Longshore, export_body, exported
@@ -149,6 +154,27 @@ def test_numeric_12_2_takes_nan_and_keeps_two_places(own_catalog: Longshore, own
         assert sorted(content.split(b"\r\n")) == sorted([b"id", b"1.00", b"NaN", b"9999999999.99", b""])
     finally:
         own_catalog.sql("drop table odd.missing")
+
+
+def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Longshore) -> None:
+    index = catalog.load(str(own_catalog.data / "catalog.toml"))["odd"]
+    names = [(name, "a \"b\\' $1\n" + name) for name in index.fields]
+
+    async def compare() -> list[tuple[str, str]]:
+        connection = await asyncpg.connect(own_catalog.url)
+        try:
+            columns = await columns_of(connection, index, names)
+            texts = [column.as_text if "timestamp" in column.pg_type else column.expression for column in columns]
+            plain = f"select {named(columns, texts)} from odd.values order by id"
+            theirs = f"select row_to_json(line)::text from ({plain}) line"
+            made = await connection.fetch(f"select {object_of(columns)} from odd.values order by id")
+            return [(a[0], b[0]) for a, b in zip(made, await connection.fetch(theirs), strict=True)]
+        finally:
+            await connection.close()
+
+    found = asyncio.run(compare())
+    assert len(found) == ROWS
+    assert all(made == theirs for made, theirs in found)
 
 
 @pytest.mark.parametrize(("export_format", "empty"), [("csv", b"id\r\n"), ("json", b"[]\n")])

@@ -27,7 +27,7 @@ OUTCOME = Outcome(
 )
 
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
-    "report": lambda pool, message: lifecycle.report(pool, message, 1, 10, 3),
+    "report": lambda pool, message: lifecycle.report(pool, message, 1, 10, 3, exact=True),
     "finish": lambda pool, message: lifecycle.finish(pool, message, outcome(message)),
     "retry": lambda pool, message: lifecycle.retry(pool, message, "failed: a test", 0, failed=True),
     "fail": lambda pool, message: lifecycle.fail(pool, message, "failed: a test"),

@@ -1,5 +1,6 @@
 """A source whose host vanishes without a word does not keep an export for ever (promise 7)."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -14,8 +15,11 @@ from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, assert_whole, messages, until
 from tests.service import Longshore, ended
 
-HERE, THERE, PORT = "10.213.7.1", "10.213.7.2", 5432
-ROOM = "longshore-far"
+# Names and addresses of this process, so that two runs on one machine do not meet.
+NUMBER = os.getpid()
+NET = f"10.213.{NUMBER // 64 % 256}"
+HERE, THERE, PORT = f"{NET}.{NUMBER % 64 * 4 + 1}", f"{NET}.{NUMBER % 64 * 4 + 2}", 5432
+ROOM, NEAR, FAR = f"longshore-{NUMBER}", f"ls{NUMBER}", f"lsf{NUMBER}"
 
 
 def ip(*arguments: str) -> None:
@@ -39,11 +43,11 @@ def far_source(service: Longshore) -> Iterator[str]:
         pytest.skip(f"a network cannot be made here: {error.stderr.decode().strip()}")
     relay = None
     try:
-        ip("link", "add", "longshore0", "type", "veth", "peer", "name", "longshore1", "netns", ROOM)
-        ip("addr", "add", f"{HERE}/30", "dev", "longshore0")
-        ip("link", "set", "longshore0", "up")
-        ip("-n", ROOM, "addr", "add", f"{THERE}/30", "dev", "longshore1")
-        ip("-n", ROOM, "link", "set", "longshore1", "up")
+        ip("link", "add", NEAR, "type", "veth", "peer", "name", FAR, "netns", ROOM)
+        ip("addr", "add", f"{HERE}/30", "dev", NEAR)
+        ip("link", "set", NEAR, "up")
+        ip("-n", ROOM, "addr", "add", f"{THERE}/30", "dev", FAR)
+        ip("-n", ROOM, "link", "set", FAR, "up")
         program, path = Path(__file__).with_name("relay.py"), service.data / "postgres" / f".s.PGSQL.{PORT}"
         command = [sys.executable, str(program), str(PORT), str(path)]
         relay = subprocess.Popen(["ip", "netns", "exec", ROOM, *command])
@@ -63,9 +67,9 @@ def test_an_export_whose_source_falls_silent_is_tried_again(
     with Hold.row(service, ROWS // 2) as hold:
         task = create()
         hold.reached()
-        ip("-n", ROOM, "link", "set", "longshore1", "down")
+        ip("-n", ROOM, "link", "set", FAR, "down")
         until(lambda: len(client.get(f"/tasks/{task}").json()["logs"]) > 1, "the silence to be noticed", 40)
-        ip("-n", ROOM, "link", "set", "longshore1", "up")
+        ip("-n", ROOM, "link", "set", FAR, "up")
     found = ended(client, task)
     assert messages(found)[1].startswith("attempt 1 failed: the connection to the source was lost (")
     assert_whole(service, client, found)

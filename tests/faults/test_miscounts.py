@@ -46,7 +46,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
     readers = Readers(pool, 1)
     source = Source(index.rows, (CHAIN,))
 
-    async def report(_rows: int, _size: int, _expected: int | None) -> None:
+    async def report(_rows: int, _size: int) -> None:
         pass
 
     async with readers.snapshot() as (connection, _):

@@ -4,7 +4,7 @@ from litestar import Litestar
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, health, indexes, results, runs, segments, tasks
+from longshore.api import documentation, events, health, indexes, results, runs, segments, tasks, webhooks
 from longshore.api.access import guard
 from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
@@ -26,6 +26,7 @@ def build(chosen: Settings) -> Litestar:
             tasks.execute_task,
             tasks.get_progress,
             tasks.list_runs,
+            events.get_events,
             segments.create_segment,
             segments.list_segments,
             segments.get_segment,
@@ -38,6 +39,11 @@ def build(chosen: Settings) -> Litestar:
             runs.acknowledge_run,
             results.get_download_url,
             results.download,
+            webhooks.create_webhook,
+            webhooks.list_webhooks,
+            webhooks.delete_webhook,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
             health.get_health,
             health.get_readiness,
             health.get_metrics,
@@ -48,7 +54,7 @@ def build(chosen: Settings) -> Litestar:
         guards=[guard],
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config([NewTaskBody, SegmentBody, PreviewBody]),
+        openapi_config=documentation.config([NewTaskBody, SegmentBody, PreviewBody, webhooks.WebhookBody]),
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )

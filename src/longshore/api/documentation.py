@@ -52,6 +52,7 @@ WHAT = {
     410: "The result is gone.",
     413: "The body is too large.",
     415: "The body is no JSON.",
+    422: "The `Idempotency-Key` was used with another body.",
     503: "The database cannot be reached; `Retry-After` tells when to try again.",
 }
 

@@ -7,7 +7,7 @@ from longshore.access.tokens import Level
 from longshore.api.access import SECURITY, AnyRequest, admitted
 from longshore.api.documentation import problems
 from longshore.api.problems import ProblemError
-from longshore.exports.catalog import Field, FieldType, Index, fingerprint
+from longshore.exports.catalog import Field, FieldType, Index, fingerprint, shape
 from longshore.faults import suggestion
 
 
@@ -52,7 +52,8 @@ async def get_index(request: AnyRequest, name: str) -> ExportIndex:
 
 
 def _index(name: str, index: Index) -> ExportIndex:
-    return ExportIndex(name, index.description, index.time, fingerprint(index.fields.items()), _fields(index.fields))
+    schema = fingerprint(shape(index.fields.items()))
+    return ExportIndex(name, index.description, index.time, schema, _fields(index.fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from longshore.exports import export, segment
-from longshore.exports.catalog import Catalog
+from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, FaultyError, check
@@ -41,13 +41,20 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug: str = ""
 
 
-async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf) -> NewTask:
+PinnedOf = Callable[[str], Awaitable[Shape | None]]
+"""Takes a fingerprint and gives the fields that it stood for when the chain pinned it, or None where it never did."""
+
+
+async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_of: PinnedOf) -> NewTask:
     """The task that a body asks for. Raises FaultyError with everything that is wrong with it."""
     faults: list[Fault] = []
     new = check(NewTaskBody, value, "", faults)
     if isinstance(value, dict):
         # The values are looked at one by one, so that a fault in one does not hide those in another.
-        _check_parts(value, catalog, faults)
+        target = value.get("target")
+        schema = target.get("schema") if isinstance(target, dict) else None
+        before = await pinned_of(schema) if isinstance(schema, str) else None
+        _check_parts(value, catalog, before, faults)
         faults += await _check_segment_id(value, index_of)
     if faults or new is None:
         raise FaultyError(faults)
@@ -68,7 +75,7 @@ async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf) -> NewT
     )
 
 
-def _check_parts(value: dict[str, Any], catalog: Catalog, faults: list[Fault]) -> None:
+def _check_parts(value: dict[str, Any], catalog: Catalog, before: Shape | None, faults: list[Fault]) -> None:
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= LARGEST:
         faults.append(Fault("expected a positive integer", "/chain"))
@@ -77,7 +84,7 @@ def _check_parts(value: dict[str, Any], catalog: Catalog, faults: list[Fault]) -
             faults.append(Fault("expected a string without U+0000", f"/{key}"))
     target, trigger = value.get("target"), value.get("trigger")
     if isinstance(target, dict):
-        faults += export.check_target(target, catalog, "/target")
+        faults += export.check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
         faults += _check_once(trigger.get("once"))
         segment = check(Segment, trigger.get("segment"), "", [])

@@ -19,9 +19,12 @@ from longshore.database.connect import is_passing
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.signing import BadSignatureError
+from longshore.tasks.idempotency import OtherBodyError
 from longshore.tasks.lifecycle import AlreadyRunningError
 from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.watch import StoppingError
+from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
 
 log = structlog.get_logger()
 
@@ -92,11 +95,22 @@ KINDS = {
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
     ),
+    "idempotency-key-reused": ProblemKind(
+        422,
+        "The key was used with another body",
+        "An `Idempotency-Key` stands for one body for 24 hours. Send the same body, or another key.",
+    ),
+    "webhook-not-found": ProblemKind(404, "No such webhook", "`GET /webhooks` lists those of the chain."),
+    "delivery-not-found": ProblemKind(404, "No such delivery", "`GET /webhooks/{id}/deliveries` lists them."),
+    "too-many-webhooks": ProblemKind(409, "Too many webhooks", "A chain may have 20. Delete one that is not needed."),
     "internal-error": ProblemKind(
         500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
     ),
     "unavailable": ProblemKind(
         503, "The service cannot reach its database", "Try again after the seconds that `Retry-After` tells."
+    ),
+    "stopping": ProblemKind(
+        503, "The service is stopping", "The run was asked for and goes on; poll `GET /tasks/{id}`."
     ),
 }
 
@@ -139,6 +153,15 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "nothing-to-acknowledge", str(error)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
+        case OtherBodyError():
+            kind, detail = "idempotency-key-reused", KINDS["idempotency-key-reused"].about
+        case WebhookNotFoundError():
+            kind, detail = "webhook-not-found", KINDS["webhook-not-found"].about
+        case DeliveryNotFoundError():
+            kind, detail = "delivery-not-found", KINDS["delivery-not-found"].about
+        case StoppingError():
+            kind, detail = "stopping", KINDS["stopping"].about
+            headers["Retry-After"] = "1"
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():

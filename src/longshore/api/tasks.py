@@ -1,8 +1,12 @@
 """The resource `tasks`: create, read, list, execute, progress, runs."""
 
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Annotated
 
+import msgspec
 from litestar import Response, get, post
 from litestar.params import Parameter
 
@@ -13,13 +17,23 @@ from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
-from longshore.exports import stored_segments
+from longshore.api.revisions import LONGEST_WAIT, preferred_wait
+from longshore.api.revisions import headers as revision_headers
+from longshore.api.revisions import known as known_revisions
+from longshore.api.service import Service
+from longshore.exports import export, schemas, stored_segments
 from longshore.exports.manifest import Manifest
-from longshore.tasks import lifecycle, read
+from longshore.tasks import idempotency, lifecycle, progress, read
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
+
+encode = msgspec.json.Encoder().encode
+CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+Reader = Callable[[tuple[int, ...]], Awaitable[read.Reading]]
+"""Reads a task, unless its revision is one of those given."""
 
 Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 
@@ -29,36 +43,116 @@ Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
     opt={"level": Level.WRITE},
     security=SECURITY,
     operation_class=taking(NewTaskBody),
-    responses=problems(400, 413, 415),
+    responses=problems(400, 413, 415, 422),
 )
-async def create_task(request: AnyRequest, body: bytes) -> Response[Task]:
+async def create_task(
+    request: AnyRequest,
+    body: bytes,
+    idempotency_key: Annotated[
+        str | None,
+        Parameter(
+            header="Idempotency-Key",
+            min_length=1,
+            max_length=255,
+            pattern=r"^[\x20-\x7e]+$",
+            description="The same key and body within 24 hours give the same task and answer.",
+        ),
+    ] = None,
+) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
+    value = read_json(request, body)
+    digest = hashlib.sha256(CANONICAL.encode(value)).digest()
+    if idempotency_key and (kept := await idempotency.find(service.pool, caller.chain, idempotency_key, digest)):
+        return _created(*kept, replayed=True)
     index_of = partial(stored_segments.index_of, service.pool, caller.chain)
-    new = await read_new_task(read_json(request, body), service.catalog, index_of)
+    pinned_of = partial(schemas.remembered, service.pool, caller.chain)
+    new = await read_new_task(value, service.catalog, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     async with service.pool.acquire() as connection, connection.transaction():
-        id = await lifecycle.create(connection, new)
-        task = await read.get(connection, caller.chain, id, 10, 0)
-    return Response(task, status_code=201, headers={"Location": f"/tasks/{id}"})
+        if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
+            id = await lifecycle.create(connection, new)
+            if (shape := export.pinned(new.target, service.catalog)) is not None:
+                await schemas.remember(connection, new.chain, shape)
+            answer = encode(await read.get(connection, caller.chain, id, 10, 0))
+            if idempotency_key:
+                await idempotency.keep(connection, caller.chain, idempotency_key, id, answer)
+            return _created(id, answer)
+    assert idempotency_key
+    kept = await idempotency.find(service.pool, caller.chain, idempotency_key, digest)
+    assert kept, "a key that is claimed is kept for a day"
+    return _created(*kept, replayed=True)
+
+
+def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
+    headers = {"Location": f"/tasks/{id}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(answer, status_code=201, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task
 
 
 @get(
     "/tasks/{id:str}",
-    opt={"level": Level.READ, "parameters": ("log_limit", "offset")},
+    opt={"level": Level.READ, "parameters": ("log_limit", "offset", "wait")},
     security=SECURITY,
-    responses=problems(400, 404),
+    responses=problems(400, 404) | answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
 async def get_task(
     request: AnyRequest,
     id: Id,
     log_limit: Annotated[int, Parameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
     offset: Offset = 0,
-) -> Task:
-    """One task, with a page of its log, oldest entry first. Poll this until `state.code` is `DONE` or `ERROR`."""
+    wait: Annotated[
+        int | None, Parameter(ge=0, le=LONGEST_WAIT, description="Seconds to wait for a change before answering.")
+    ] = None,
+    prefer: Annotated[str, Parameter(header="Prefer", description="`wait=30`: as `wait`.")] = "",
+    if_none_match: Annotated[
+        str, Parameter(header="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so.")
+    ] = "",
+) -> Response[Task]:
+    """One task, with a page of its log, oldest entry first. Poll this until `state.code` is `DONE` or `ERROR`.
+
+    With `wait` it answers once the task differs from the `ETag` in `If-None-Match`, or without one, from now.
+    """
     service, caller = admitted(request)
-    return await read.get(service.pool, caller.chain, task_id(id), log_limit, offset)
+    chain, task = caller.chain, task_id(id)
+    seconds = preferred_wait(prefer) if wait is None else wait
+    known = known_revisions(if_none_match, id)
+    reading = partial(read.get_unless, service.pool, chain, task, log_limit, offset)
+    headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
+    if seconds:
+        found, body = await _changed(service, task, seconds, known, (chain, task, log_limit, offset), reading)
+    else:
+        found = await reading(known)
+        body = encode(found.task)
+    headers |= revision_headers(id, found)
+    if found.revision in known or (if_none_match.strip() == "*" and not seconds):
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # no task, but none is due
+    return Response(body, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task, encoded
+
+
+async def _changed(
+    service: Service, task: TaskId, seconds: int, known: tuple[int, ...], key: Hashable, reading: Reader
+) -> tuple[read.Reading, bytes]:
+    """The task and its JSON, once it differs from what is known, or when so many seconds have passed."""
+
+    async def encoded(known: tuple[int, ...]) -> tuple[read.Reading, bytes]:
+        found = await reading(known)
+        return found, encode(found.task)
+
+    deadline = asyncio.get_running_loop().time() + seconds
+    with service.watch.over(task) as waiter:
+        first = found, body = await encoded(known)
+        # Without an ETag, a task that has ended is what everybody waits for.
+        asked = known or (() if found.settled else (found.revision,))
+        while found.revision in asked:
+            waiter.revision = found.revision
+            if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
+                break
+            found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
+        # Read again only where the last reading left the task out, as nothing had changed.
+        return (found, body) if found.task or found.revision in known else first
 
 
 @get(
@@ -110,9 +204,9 @@ async def execute_task(
 
 @get("/tasks/{id:str}/progress", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
-    """How far the newest run of a task is: rows, speed, time left. Rewritten about once a second."""
+    """How far the newest run of a task is: rows, speed, time left, signs of life, and what comes next."""
     service, caller = admitted(request)
-    return await read.progress(service.pool, caller.chain, task_id(id))
+    return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
 
 
 @get(

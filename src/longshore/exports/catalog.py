@@ -39,6 +39,13 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Decimals of a number whose own column does not say; for formats that must know."""
 
 
+class TotalFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The control totals of an export: the sum of a field for each value of another."""
+
+    amount: str
+    per: str
+
+
 class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A named data set that can be exported."""
 
@@ -52,6 +59,8 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A column that is unique within a chain."""
     filter: str = "true"
     """A condition in SQL that every exported row meets."""
+    totals: TotalFields | None = None
+    """What a result is checked by: its sums against the source's."""
 
     def expression(self, name: str) -> str:
         """The SQL of a field as PostgreSQL stores it."""
@@ -69,6 +78,9 @@ class CatalogError(LongshoreError):
 
 
 Catalog = dict[str, Index]
+
+Shape = list[tuple[str, str]]
+"""Names of fields with their types, in order; a nested one's names those inside."""
 
 
 def load(path: str = "") -> Catalog:
@@ -97,11 +109,22 @@ def _check(name: str, index: Index, shown: str) -> None:
         if nested is not bool(field.fields):
             wrong = "has no fields" if nested else "has fields, but is not nested"
             raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} {wrong}")
+    if index.totals is not None:
+        for key, types in (("amount", ("number",)), ("per", ("keyword", "text", "number"))):
+            field_name = getattr(index.totals, key)
+            if field_name not in index.fields or index.fields[field_name].type not in types:
+                expected = f"`totals`: `{key}` must be a field of type {' or '.join(types)}"
+                raise CatalogError(f"the catalog {shown} is not usable: {name}: {expected}")
 
 
-def fingerprint(fields: Iterable[tuple[str, Field]]) -> str:
-    """What identifies a choice of fields: their names, order and types, as 16 hexadecimal digits."""
-    text = "\n".join(f"{name} {_shape(field)}" for name, field in fields)
+def shape(fields: Iterable[tuple[str, Field]]) -> Shape:
+    """What matters of a choice of fields to those who read them: names, order and types."""
+    return [(name, _shape(field)) for name, field in fields]
+
+
+def fingerprint(shape: Shape) -> str:
+    """What identifies a choice of fields, as 16 hexadecimal digits."""
+    text = "\n".join(f"{name} {kind}" for name, kind in shape)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True):
     """`index` or `index.field`."""
     what: str
     warning: bool = False
-    """Exports work, and are slow."""
+    """Exports work, and are slow or less well checked."""
 
 
 async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
@@ -72,6 +72,11 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
     for field_name, field in index.fields.items():
         wrong = await _check_field(connection, index, field_name, field, columns)
         findings += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
+    if index.totals is not None:
+        amount = index.fields[index.totals.amount]
+        if not amount.sql and columns.get(amount.column or index.totals.amount) in FLOATS:
+            what = "`totals`: binary fractions do not add up exactly, so no control totals are taken"
+            findings.append(Finding(name, what, True))
     return findings
 
 

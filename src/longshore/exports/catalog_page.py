@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from longshore.exports.catalog import Catalog, Field, Index, fingerprint
+from longshore.exports.catalog import Catalog, Field, Index, fingerprint, shape
 
 HEAD = """\
 # What can be exported
@@ -26,7 +26,7 @@ def _section(name: str, index: Index) -> str:
     return (
         f"\n## {name}\n\n{index.description}\n\n"
         f"Files are called `{index.prefix}_Export-…`, the time field is `{index.time}`, the `schema` of all fields is "
-        f"`{fingerprint(index.fields.items())}`.\n\n"
+        f"`{fingerprint(shape(index.fields.items()))}`.\n\n"
         f"| field | type | what it is |\n| --- | --- | --- |\n{rows}"
     )
 

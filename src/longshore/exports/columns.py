@@ -49,11 +49,6 @@ class Column(msgspec.Struct, frozen=True):
                 return f"({self.expression})::text"
         return self.expression
 
-    @property
-    def as_json(self) -> str:
-        """SQL of the value for a JSON format."""
-        return self.as_text if self.pg_type in ("timestamptz", "timestamp") else self.expression
-
 
 def _iso(expression: str, in_utc: str) -> str:
     # ISO 8601 has years 1 to 9999; what lies beyond (infinity too) keeps PostgreSQL's own spelling.

@@ -22,15 +22,15 @@ from longshore.exports.plan import Plan, Source
 from longshore.results.store import ResultFile
 
 BLOCK = 256 << 10  # bytes
-LOOKAHEAD = 32  # blocks of one shard
+LOOKAHEAD = 16  # blocks of one shard
 REPORT_EVERY = 1.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
 # A compiled query pays off after minutes, and an export's is too simple for it.
 SESSION = {"synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0", "jit": "off"}
 
-Report = Callable[[int, int, int | None], Awaitable[None]]
-"""Takes rows and bytes written and rows expected."""
+Report = Callable[[int, int], Awaitable[None]]
+"""Takes rows and bytes written."""
 
 Blocks = asyncio.Queue[list[bytes] | None]
 """What one shard gives, block by block; None is its end."""
@@ -151,7 +151,7 @@ async def copy_rows(
             copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread))
             try:
                 while not copying.done():
-                    await report(form.rows, writer.size, plan.expected)
+                    await report(form.rows, writer.size)
                     await asyncio.wait({copying}, timeout=REPORT_EVERY)
                 sent = await copying
             finally:

@@ -4,29 +4,34 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Literal
 
+import asyncpg
 import msgspec
+import structlog
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool, is_passing
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, increments, stored_segments
+from longshore.exports import conditions, formats, increments, reading, schemas, stored_segments, totals
 from longshore.exports import segment as segments
 from longshore.exports.again import give_again, read_again
-from longshore.exports.catalog import Catalog, Index, fingerprint
+from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
 from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
-from longshore.exports.plan import plan, source_of
+from longshore.exports.plan import Source, plan, source_of
 from longshore.exports.segment import Segment
+from longshore.exports.totals import Counted, Totals
 from longshore.faults import Fault, check, pointer, suggestion
 from longshore.results.store import LocalStore
 from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Standing
-from longshore.tasks.model import TaskId
+
+log = structlog.get_logger()
 
 RESULTS = """
 select location from longshore.runs where task_id = $1 and location is not null
@@ -63,8 +68,11 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
-def check_target(value: dict[str, Any], catalog: Catalog, at: str) -> list[Fault]:
-    """What is wrong with a target beyond its shape; `at` is its JSON pointer."""
+def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape | None) -> list[Fault]:
+    """What is wrong with a target beyond its shape; `at` is its JSON pointer.
+
+    `before`: what the `schema` that it pins stood for, where that is known.
+    """
     faults = []
     for key, known in (("export_index", catalog), ("export_format", FORMATS)):
         name = value.get(key)
@@ -82,18 +90,27 @@ def check_target(value: dict[str, Any], catalog: Catalog, at: str) -> list[Fault
             faults.append(Fault("is for the format csv", pointer(at, "csv")))
         faults += check_options(target.csv, pointer(at, "csv"))
     if target.export_index in catalog:
-        faults += _check_fields(target, catalog[target.export_index], at)
+        faults += _check_fields(target, catalog[target.export_index], at, before)
     return faults
 
 
-def _check_fields(target: ExportTarget, index: Index, at: str) -> list[Fault]:
+def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | None) -> list[Fault]:
     chosen = choices(target.fields, index)
     faults = check_fields(chosen, index, pointer(at, "fields"))
     if target.schema is not None and not faults:
-        current = fingerprint((shown, index.fields[name]) for name, shown in chosen)
-        if current != target.schema:
-            faults.append(Fault(f"the fields' fingerprint is {current!r}", pointer(at, "schema")))
+        now = shape((shown, index.fields[name]) for name, shown in chosen)
+        if fingerprint(now) != target.schema:
+            faults.append(Fault(schemas.difference(target.schema, before, now), pointer(at, "schema")))
     return faults
+
+
+def pinned(target: str, catalog: Catalog) -> Shape | None:
+    """What the `schema` of a target that was checked stands for; None where it pins nothing."""
+    found = msgspec.json.decode(target, type=ExportTarget)
+    if found.schema is None:
+        return None
+    index = catalog[found.export_index]
+    return shape((shown, index.fields[name]) for name, shown in choices(found.fields, index))
 
 
 def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Fault]:
@@ -136,27 +153,37 @@ class Exporter:
         trigger = TRIGGER.decode(begun.trigger)
         index = self._catalog[target.export_index]
         chosen = choices(target.fields, index)
-        _refuse_changed(target, index, chosen)
-        segment = trigger.segment
-        if trigger.segment_id is not None:
-            segment = await stored_segments.settled(self._state, begun, trigger.segment_id)
-        _refuse_unfit(segment, target, begun.chain, self._catalog)
-
+        before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
+        _refuse_changed(target, index, chosen, before)
         message = begun.message
         kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
         self._store.remove_abandoned(begun.chain, message.task, message.attempt, kept)
         name = result_name(target, index, message.task)
         location = self._store.location(begun.chain, message.task, message.attempt, name)
 
+        # All that is asked of the state comes before the copy: it may be away while the copy goes on.
+        text = await self._state.fetchval(PREVIOUS, message.task)
+        previous = text and hash_of(text.encode())
         standing = await marks.standing(self._state, message) if target.incremental else None
         if standing is not None:
-            previous = await self._previous(message.task)
             again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
             if again is not None:
                 return again
+        segment = await self._segment(begun, trigger, standing)
+        _refuse_unfit(segment, target, begun.chain, self._catalog)
+        if standing is not None:
             async with self._readers.watching() as connection:
                 await increments.settle(connection)
-        return await self._copy(begun, target, index, segment, standing, name, location)
+        return await self._copy(begun, target, index, segment, standing, name, location, previous)
+
+    async def _segment(self, begun: Begun, trigger: ExportTrigger, standing: Standing | None) -> Segment | None:
+        """The segment of this run; for an increment that is read again, as it was for the run that gave it first."""
+        if trigger.segment_id is None:
+            return trigger.segment
+        first = standing.pending[-1].segment if standing and standing.pending else None
+        if first is not None:
+            return stored_segments.READ.decode(first)
+        return await stored_segments.settled(self._state, begun, trigger.segment_id)
 
     async def _copy(
         self,
@@ -167,9 +194,16 @@ class Exporter:
         standing: Standing | None,
         name: str,
         location: str,
+        previous: str | None,
     ) -> Outcome:
-        async def report(rows: int, size: int, expected: int | None) -> None:
-            await lifecycle.report(self._state, begun.message, rows, size, expected)
+        async def report(rows: int, size: int) -> None:
+            try:
+                await lifecycle.report(self._state, begun.message, rows, size, cut.expected, exact=cut.exact)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # The copy is well; what counts is written once it has ended, however long that takes.
+                if not is_passing(error):
+                    raise
+                log.warning("progress not reported", task=begun.message.task, error=str(error))
 
         waits = standing.pending if standing is not None else []
         counted_from = waits[-1].began_at if waits else begun.run_began_at
@@ -187,7 +221,11 @@ class Exporter:
                 if bounds is not None:
                     await increments.make_safe(self._state, connection)
                 resolved = segment and conditions.resolved(segment, counted_from)
-                manifest = await self._manifest(begun, target, resolved, columns, name, copied, snapshot_at)
+                described = _described(begun, target, resolved, columns, name, copied, snapshot_at, previous)
+                if (what := totals.counted(index, columns)) is not None:
+                    sums = await _checked_totals(connection, source, what, file.written, described)
+                    described = msgspec.structs.replace(described, totals=sums)
+                manifest = described.encoded()
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
@@ -202,48 +240,58 @@ class Exporter:
             note=read_again(waits) if waits else None,
         )
 
-    async def _manifest(
-        self,
-        begun: Begun,
-        target: ExportTarget,
-        segment: Any,
-        columns: Sequence[Column],
-        name: str,
-        copied: Copied,
-        snapshot_at: datetime,
-    ) -> bytes:
-        return Manifest(
-            file=name,
-            size=copied.size,
-            sha256=copied.sha256.hex(),
-            rows=copied.rows,
-            chain=begun.chain,
-            task=begun.message.task,
-            run=begun.run,
-            index=target.export_index,
-            format=target.export_format,
-            fields=[ManifestField(column.name, column.field.type) for column in columns],
-            schema=fingerprint((column.name, column.field) for column in columns),
-            segment=segment,
-            snapshot=snapshot_at,
-            previous=await self._previous(begun.message.task),
-        ).encoded()
 
-    async def _previous(self, task: TaskId) -> str | None:
-        """Hash of the manifest that the next one of a task follows."""
-        previous = await self._state.fetchval(PREVIOUS, task)
-        return previous and hash_of(previous.encode())
+def _described(
+    begun: Begun,
+    target: ExportTarget,
+    segment: Any,
+    columns: Sequence[Column],
+    name: str,
+    copied: Copied,
+    snapshot_at: datetime,
+    previous: str | None,
+) -> Manifest:
+    return Manifest(
+        file=name,
+        size=copied.size,
+        sha256=copied.sha256.hex(),
+        rows=copied.rows,
+        chain=begun.chain,
+        task=begun.message.task,
+        run=begun.run,
+        index=target.export_index,
+        format=target.export_format,
+        fields=[ManifestField(column.name, column.field.type) for column in columns],
+        schema=fingerprint(shape((column.name, column.field) for column in columns)),
+        segment=segment,
+        snapshot=snapshot_at,
+        previous=previous,
+        csv=target.csv or CsvOptions(),
+    )
 
 
-def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]]) -> None:
+async def _checked_totals(
+    connection: Connection, source: Source, what: Counted, file: Path, manifest: Manifest
+) -> Totals | None:
+    """The control totals of a file that adds up. Raises TotalsMismatchError; None for what cannot be read back."""
+    names = what.amount.name, what.per.name
+    expected, found = await asyncio.gather(
+        totals.in_source(connection, source, what),
+        asyncio.to_thread(reading.sums, file, manifest, *names, what.scale),
+    )
+    if found is None:
+        return None
+    totals.compare(expected, found)
+    return expected
+
+
+def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]], before: Shape | None) -> None:
+    now = shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
+    if target.schema is not None and fingerprint(now) != target.schema:
+        raise SchemaChangedError(schemas.difference(target.schema, before, now))
     missing = [name for name, _ in chosen if name not in index.fields]
     if missing:
         raise SchemaChangedError(f"the catalog has no field {', '.join(missing)} any more")
-    if target.schema is None:
-        return
-    current = fingerprint((shown, index.fields[name]) for name, shown in chosen)
-    if current != target.schema:
-        raise SchemaChangedError(f"the fields have changed: their fingerprint is {current}, expected {target.schema}")
 
 
 def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:

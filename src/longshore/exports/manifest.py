@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.totals import Totals
+
 SUFFIX = ".manifest.json"
 VERSION = 1
 
@@ -42,6 +45,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: datetime
     previous: str | None
     """Hash of the manifest of the last run before that was DONE."""
+    csv: CsvOptions = CsvOptions()
+    """How a CSV file is written, as it was asked for."""
+    totals: Totals | None = None
+    """Control totals, where the catalog declares them and both columns were chosen."""
 
     def encoded(self) -> bytes:
         """The manifest as it is written; the same manifest is the same bytes."""

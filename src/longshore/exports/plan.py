@@ -20,6 +20,7 @@ from longshore.exports.segment import Segment
 BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
 ROWS = 50_000  # expected in a shard that is a range of time
 MOST_RANGES = 512
+CHEAP = 10_000  # as the planner counts: some hundred thousand rows of one scan, a few hundredths of a second
 
 TABLE = """
 select relkind = 'r' and not relhassubclass as plain,
@@ -60,7 +61,9 @@ class Plan(msgspec.Struct, frozen=True):
     """An export cut into shards, in the order in which they are written."""
 
     expected: int | None
-    """Rows that the planner expects."""
+    """Rows that it will have."""
+    exact: bool
+    """Whether they were counted, rather than estimated by the planner."""
     shards: list[str]
     """`from` clauses; together they give each row once."""
 
@@ -78,7 +81,17 @@ async def plan(connection: Connection, index: Index, query: str, source: Source)
         ranges = _block_ranges(table["blocks"])
     elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
-    return Plan(expected, [f"{source.sql} and {condition}" for condition in ranges] or [source.sql])
+    count = await _count(connection, source)
+    shards = [f"{source.sql} and {condition}" for condition in ranges] or [source.sql]
+    return Plan(expected if count is None else count, count is not None, shards)
+
+
+async def _count(connection: Connection, source: Source) -> int | None:
+    """The exact number of rows, where counting them is cheap beside the export itself."""
+    query = f"select count(*) {source.sql}"
+    if (await explain(connection, query, source.values))["Total Cost"] > CHEAP:
+        return None
+    return int(await connection.fetchval(query, *source.values))
 
 
 async def explain(connection: Connection, query: str, values: tuple[Any, ...]) -> dict[str, Any]:

@@ -14,10 +14,11 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.exports.catalog import Index
-from longshore.exports.columns import Column, columns_of, named
+from longshore.exports.columns import Column, columns_of
 from longshore.exports.conditions import bounds
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.formats.json import object_of
 from longshore.exports.plan import Source, explain, nodes, source_of
 from longshore.exports.segment import Segment
 
@@ -100,8 +101,7 @@ async def _count(connection: Connection, source: Source) -> int | None:
 
 async def _sample(connection: Connection, columns: list[Column], source: Source) -> list[Any] | None:
     """The first rows as JSON objects, or None if finding them takes too long."""
-    shown = named(columns, [column.as_json for column in columns])
-    query = f"select row_to_json(line)::text from (select {shown} {source.sql} limit {SHOWN}) line"  # noqa: S608
+    query = f"select {object_of(columns)} {source.sql} limit {SHOWN}"
     try:
         async with connection.transaction():
             return [msgspec.Raw(row[0].encode()) for row in await connection.fetch(query, *source.values)]

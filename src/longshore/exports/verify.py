@@ -1,20 +1,17 @@
 """Checking result files against their manifests, without any server."""
 
-import csv
-import gzip
 import hashlib
-import io
 import itertools
 from collections.abc import Iterable
+from decimal import Decimal
 from pathlib import Path
-from typing import IO
 
 import msgspec
-import pyarrow.parquet as pq
-import zstandard
 
 from longshore.errors import LongshoreError
+from longshore.exports import reading, totals
 from longshore.exports.manifest import SUFFIX, Manifest, hash_of
+from longshore.exports.totals import Totals
 
 CHUNK = 1 << 20
 
@@ -59,38 +56,20 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         raise VerifyError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
         raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
-    rows = _rows(path, manifest)
+    rows = reading.rows(path, manifest)
     if rows is not None and rows != manifest.rows:
         raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
+    if manifest.totals is not None:
+        _verify_totals(path, manifest, manifest.totals)
     return manifest, hash_of(text)
 
 
-def _rows(path: Path, manifest: Manifest) -> int | None:
-    """The rows of a file, counted by a reader of its format; None for a format that only Excel's readers count."""
-    if manifest.format == "parquet":
-        return int(pq.read_metadata(path).num_rows)
-    if manifest.format == "xlsx":
-        return None
-    with _opened(path) as file:
-        if manifest.format == "csv":
-            return _csv_rows(file, [field.name for field in manifest.fields])
-        return sum(1 for line in file if line.startswith(b"{"))
-
-
-def _csv_rows(file: IO[bytes], names: list[str]) -> int:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-    first = text.readline()
-    delimiter = next((char for char in ",;\t|" if char in first), ",")
-    text.seek(0)
-    records = csv.reader(text, delimiter=delimiter)
-    rows = sum(1 for _ in records)
-    header = next(csv.reader([first], delimiter=delimiter), []) == names
-    return rows - header
-
-
-def _opened(path: Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return io.BufferedReader(gzip.GzipFile(path, "rb"))
-    if path.suffix == ".zst":
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
-    return path.open("rb")
+def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
+    digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
+    scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
+    found = reading.sums(path, manifest, expected.amount, expected.per, scale)
+    try:
+        if found is not None:
+            totals.compare(expected, found)
+    except totals.TotalsMismatchError as error:
+        raise VerifyError(f"{path}: {error}") from None

@@ -13,6 +13,8 @@ from types import TracebackType
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
+FLUSH = 16 << 20  # bytes
+LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
 class ResultFile:
@@ -27,12 +29,23 @@ class ResultFile:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = os.fdopen(_create(self._part), "wb", buffering=0)
         self._published = False
+        self._dirty = 0
+
+    @property
+    def written(self) -> Path:
+        """Where that which was written stands until it is published."""
+        return self._part
 
     def write(self, data: bytes) -> None:
         """Append. Raises OSError, for example when the disk is full."""
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
+        self._dirty += len(data)
+        if self._dirty >= FLUSH and hasattr(os, "posix_fadvise"):
+            # Linux begins to write what it is asked to forget and does not wait: so little is left for the fsync.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._dirty = 0
 
     def publish(self, suffix: str, beside: bytes) -> None:
         """Make the file safe on disk and give it its final name, with `beside` next to it in a file of that suffix."""
@@ -43,11 +56,8 @@ class ResultFile:
             file.flush()
             os.fsync(file.fileno())
         self._part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        for folder in self._path.parents[:LEVELS]:
+            _make_safe(folder)
         self._published = True
 
     def __enter__(self) -> "ResultFile":
@@ -59,6 +69,15 @@ class ResultFile:
         self._file.close()
         if not self._published:
             shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+def _make_safe(folder: Path) -> None:
+    # A name is safe on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _create(path: Path) -> int:
@@ -78,10 +97,6 @@ class LocalStore:
     def create(self, location: str) -> ResultFile:
         """Begin a result."""
         return ResultFile(self._path(location))
-
-    def remove(self, location: str) -> None:
-        """Remove a result that nothing names."""
-        shutil.rmtree(self._path(location).parent, ignore_errors=True)
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove what attempts before `attempt` left behind, except the results that are `kept`."""

@@ -70,7 +70,7 @@ select task.*, run.first_attempt, run.failures from task, run
 
 REPORT = """
 update longshore.runs r
-set rows = $3, bytes = $4, rows_expected = $5, progress_at = now()
+set rows = $3, bytes = $4, rows_expected = $5, rows_expected_exact = $6, progress_at = now()
 from longshore.tasks t
 where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
   and r.task_id = t.id and r.run = t.run and r.attempt = t.attempt
@@ -288,9 +288,12 @@ async def begin(pool: Pool, message: Message) -> Begun | None:
     )
 
 
-async def report(pool: Pool, message: Message, rows: int, size: int, expected: int | None) -> None:
-    """Write how far an attempt is: rows, bytes, and rows expected. Raises StaleAttemptError."""
-    if await pool.fetchval(REPORT, message.task, message.attempt, rows, size, expected) is None:
+async def report(pool: Pool, message: Message, rows: int, size: int, expected: int | None, *, exact: bool) -> None:
+    """Write how far an attempt is: rows, bytes, and rows expected. Raises StaleAttemptError.
+
+    `exact`: whether the rows expected were counted, rather than estimated.
+    """
+    if await pool.fetchval(REPORT, message.task, message.attempt, rows, size, expected, exact) is None:
         raise StaleAttemptError(message)
 
 

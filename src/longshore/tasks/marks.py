@@ -16,7 +16,7 @@ from longshore.tasks.read import TaskNotFoundError
 # One statement, so that an acknowledgement that comes meanwhile is seen whole: the mark with the increments behind it.
 STANDING = """
 select t.mark, r.run, r.mark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
-       r.manifest
+       r.manifest, r.segment
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and not r.acknowledged and r.mark_from is not distinct from t.mark
 where t.id = $1 and t.attempt = $2
@@ -99,6 +99,8 @@ class Pending(msgspec.Struct, frozen=True):
     snapshot_at: datetime
     began_at: datetime
     manifest: str
+    segment: str | None
+    """The stored segment as it was for that run, where the task names one."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -123,6 +125,7 @@ async def standing(pool: Pool, message: Message) -> Standing:
             snapshot_at=row["snapshot_at"],
             began_at=row["began_at"],
             manifest=row["manifest"],
+            segment=row["segment"],
         )
         for row in rows
         if row["run"] is not None

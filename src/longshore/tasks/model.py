@@ -60,6 +60,17 @@ class Task(msgspec.Struct, frozen=True):
     result: str
 
 
+class Next(msgspec.Struct, frozen=True):
+    """What the service will do next of itself."""
+
+    step: str
+    """`start`, `retry` or `give up`."""
+    at: datetime | None
+    """When; null: as soon as a worker is free."""
+    if_silent: bool
+    """Whether only if the worker gives no sign of life until then. If it does, it simply goes on."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """How far the newest run of a task is."""
 
@@ -74,12 +85,24 @@ class Progress(msgspec.Struct, frozen=True):
     rows_expected: int | None
     """Rows that the run will have, as far as is known."""
     rows_expected_is: str | None
-    """`exact`, or `estimate` where the figure is the query planner's."""
+    """`exact` where they were counted or the run is done, `estimate` where the figure is the query planner's."""
     rows_per_second: float | None
     percent: float | None
     seconds_left: float | None
     heartbeat_age: float | None
-    """Seconds since the worker last said how far it is."""
+    """Seconds since the worker's last sign of life; null where none works on it."""
+    queue_place: int | None
+    """How many due runs, this one included, a free worker takes until it is this one's turn; null where it is not due.
+    10,000 stands for that or more."""
+    next: Next | None
+    """Null where nothing comes next of itself."""
+
+
+class RunField(msgspec.Struct, frozen=True):
+    """A column of a result."""
+
+    name: str
+    type: str
 
 
 class RunIncrement(msgspec.Struct, frozen=True):
@@ -108,5 +131,11 @@ class Run(msgspec.Struct, frozen=True):
     sha256: str | None
     """SHA-256 of the result file, hexadecimal."""
     result: str | None
+    seconds: float | None
+    """From the beginning of its first attempt to its end."""
+    fields: list[RunField] | None
+    """The columns of the result, in order."""
+    segment: Any
+    """The rules as this run took them: relative ones with the times they meant; null where there were none."""
     increment: RunIncrement | None
     """Null where the result is not a part but the whole."""

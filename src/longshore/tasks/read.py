@@ -3,8 +3,8 @@
 Promise 5 is kept here: the chain is part of every `where`, so another chain's task and a missing one are the same.
 """
 
-import math
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -15,27 +15,54 @@ from longshore.tasks.model import (
     ChainId,
     Code,
     LogEntry,
-    Progress,
     Run,
+    RunField,
     RunIncrement,
     State,
     Task,
     TaskId,
 )
 
+# Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
+SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
+
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
-GET = """
+# $5: revisions that the client knows already; for them the log is not read. Seconds left are reckoned from rows a
+# second; a case reads the run only of a task that runs.
+GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at,
-       array(
+       t.last_run_at, t.modified_at, t.created_at, t.revision, {SETTLED} as settled,
+       case when t.revision <> all($5::bigint[]) then array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
            where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + $4
            order by l.seq
+       ) end as logs,
+       case t.state
+           when 'READY' then extract(epoch from t.due_at - now())
+           when 'INPROGRESS' then (
+               select extract(epoch from r.progress_at - r.attempt_began_at) / nullif(r.rows, 0)
+                      * greatest(r.rows_expected - r.rows, 0)
+               from longshore.runs r
+               where r.task_id = t.id and r.run = t.run
+           )
+       end::float8 as seconds_left
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only constants are put in
+
+# $3: log entries that the client has seen.
+SINCE = f"""
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, {SETTLED} as settled,
+       array(
+           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
+           from longshore.task_logs l
+           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + 1000
+           order by l.seq
        ) as logs
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
-"""
+"""  # noqa: S608  # only constants are put in
 
 LIST = """
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
@@ -61,21 +88,11 @@ from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
 
-PROGRESS = """
-select t.run, coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
-       coalesce(r.bytes, 0) as bytes, r.rows_expected, coalesce(r.state, '') as state,
-       extract(epoch from coalesce(r.ended_at, r.progress_at) - r.attempt_began_at)::float8 as seconds,
-       extract(epoch from now() - r.progress_at)::float8 as age
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.chain_id = $2
-"""
-
 # A mark counts the transactions of the whole source, other chains' too: clients see its hash.
 RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
-       r.mark_to is not null as is_increment, r.acknowledged,
+       r.manifest, r.mark_to is not null as is_increment, r.acknowledged,
        left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
        left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to
 from longshore.tasks t
@@ -97,6 +114,13 @@ class TaskNotFoundError(Exception):
     """There is no such task in this chain, which is also what another chain's task looks like."""
 
 
+class Written(msgspec.Struct, frozen=True):
+    """What a run shows of its result's manifest."""
+
+    fields: list[RunField] | None = None
+    segment: Any = None
+
+
 class Standing(msgspec.Struct, frozen=True):
     """What a waiter needs to know of a task."""
 
@@ -105,15 +129,69 @@ class Standing(msgspec.Struct, frozen=True):
     revision: int
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """A task as it was read, and how it stands."""
+
+    task: Task | None
+    """None where the reader knows this revision already."""
+    code: Code
+    revision: int
+    settled: bool
+    """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
+    seconds_left: float | None
+    """Until it begins (READY) or ends (INPROGRESS), as far as can be told."""
+
+
+class News(msgspec.Struct, frozen=True):
+    """What happened to a task since a reader had seen so many entries of its log."""
+
+    state: State
+    revision: int
+    settled: bool
+    logs: list[LogEntry]
+    """The next entries, 1,000 at most."""
+    more: bool
+    """Whether there are further ones."""
+
+
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int) -> Task:
     """One task with a page of its log: `log_limit` entries from the `offset`-th on, oldest first.
 
     Raises TaskNotFoundError.
     """
-    row = await pool.fetchrow(GET, task, chain, offset, log_limit)
+    found = (await get_unless(pool, chain, task, log_limit, offset, ())).task
+    assert found is not None
+    return found
+
+
+async def get_unless(
+    pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
+) -> Reading:
+    """As `get`, but the task is left out where its revision is one of those `known`. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(GET, task, chain, offset, log_limit, known)
     if row is None:
         raise TaskNotFoundError
-    return _task(row)
+    return Reading(
+        task=None if row["logs"] is None else _task(row),
+        code=Code(row["state"]),
+        revision=row["revision"],
+        settled=row["settled"],
+        seconds_left=row["seconds_left"],
+    )
+
+
+async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> News:
+    """What happened to a task since `seen` entries of its log. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(SINCE, task, chain, seen)
+    if row is None:
+        raise TaskNotFoundError
+    return News(
+        state=_state(row),
+        revision=row["revision"],
+        settled=row["settled"],
+        logs=[_entry(entry) for entry in row["logs"]],
+        more=row["log_length"] > seen + len(row["logs"]),
+    )
 
 
 async def list_tasks(
@@ -130,33 +208,6 @@ async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> Sta
     if row is None:
         raise TaskNotFoundError
     return Standing(_state(row), row["run"], row["revision"])
-
-
-async def progress(pool: Pool, chain: ChainId, task: TaskId) -> Progress:
-    """How far the newest run is. Raises TaskNotFoundError."""
-    row = await pool.fetchrow(PROGRESS, task, chain)
-    if row is None:
-        raise TaskNotFoundError
-    done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
-    speed = done / seconds if seconds else None
-    finished = row["state"] == Code.DONE
-    if finished:
-        expected = done
-    # An estimate may turn out too low; 99 % says "nearly" until the run itself says "done".
-    percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
-    left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
-    return Progress(
-        run=row["run"],
-        attempt=row["attempt"],
-        rows=done,
-        bytes=row["bytes"],
-        rows_expected=expected,
-        rows_expected_is=None if expected is None else "exact" if finished else "estimate",
-        rows_per_second=_rounded(speed),
-        percent=_rounded(percent),
-        seconds_left=_rounded(left),
-        heartbeat_age=_rounded(row["age"]) if row["state"] == Code.INPROGRESS else None,
-    )
 
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Run], bool]:
@@ -200,18 +251,22 @@ def _task(row: asyncpg.Record) -> Task:
 
 
 def _run(row: asyncpg.Record) -> Run:
+    written, ended = msgspec.json.decode(row["manifest"] or "{}", type=Written), row["ended_at"]
     increment = RunIncrement(start=row["mark_from"], end=row["mark_to"], acknowledged=row["acknowledged"])
     return Run(
         run=row["run"],
         state=row["state"],
         attempts=row["attempts"],
         began=_whole(row["began_at"]),
-        ended=row["ended_at"] and _whole(row["ended_at"]),
+        ended=ended and _whole(ended),
         rows=row["rows"],
         bytes=row["bytes"],
         snapshot=row["snapshot_at"],
         sha256=row["sha256"],
         result=row["result"],
+        seconds=ended and (ended - row["began_at"]).total_seconds(),
+        fields=written.fields,
+        segment=written.segment,
         increment=increment if row["is_increment"] else None,
     )
 
@@ -235,7 +290,3 @@ def _entry(entry: asyncpg.Record) -> LogEntry:
 
 def _whole(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)
-
-
-def _rounded(figure: float | None) -> float | None:
-    return None if figure is None or not math.isfinite(figure) else round(figure, 1)

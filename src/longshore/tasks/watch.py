@@ -1,17 +1,64 @@
 """Waiting for a task to change without asking again and again: one listening connection wakes all waiters of a process.
 
-A waiter costs neither a database connection nor a thread. A lost notification costs at most RECHECK seconds.
+A waiter costs neither a database connection nor a thread. All that one notification wakes share one reading of the
+database. A lost notification costs at most RECHECK seconds, and one statement for all waiters together.
 """
 
 import asyncio
+import contextlib
+import signal
 from collections import defaultdict
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from typing import Any, TypeVar
 
-from longshore.database.connect import Listener, Pool
+import asyncpg
+import structlog
+
+from longshore.database.connect import Listener, Pool, is_passing
 from longshore.tasks import read
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
 
+log = structlog.get_logger()
+
 CHANNEL = "longshore_tasks"
+LET_GO = signal.SIGUSR1  # tells a process of the API that it will end
 RECHECK = 5.0  # seconds
+
+T = TypeVar("T")
+
+REVISIONS = "select id, revision from longshore.tasks where id = any($1::bigint[])"
+
+
+class StoppingError(Exception):
+    """The process is about to end before what was waited for has happened."""
+
+
+class Waiter:
+    """Somebody who waits for a task. `signal` is the number of what woke them last, 0 before anything did."""
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = watch
+        self._woken = asyncio.Event()
+        self.signal = 0
+        self.revision = 0
+        """The revision that they have seen."""
+
+    def wake(self, signal: int) -> None:
+        """End the wait."""
+        self.signal = signal
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something happened since the last wait; False when so many passed before."""
+        if self._watch.closing:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        self._woken.clear()
+        return True
 
 
 class Watch:
@@ -19,40 +66,105 @@ class Watch:
 
     def __init__(self, pool: Pool, url: str) -> None:
         self._pool = pool
-        self._waiters: defaultdict[int, set[asyncio.Event]] = defaultdict(set)
-        self._listener = Listener(url, CHANNEL, self._changed, self._wake_all)
+        self._waiters: defaultdict[int, set[Waiter]] = defaultdict(set)
+        self._readings: dict[Hashable, asyncio.Task[Any]] = {}
+        self._signals = 0
+        self._listener = Listener(url, CHANNEL, self._told, self._wake_all)
+        self._rechecking: asyncio.Task[None] | None = None
+        self.closing = False
+        """Whether the process is about to end, so that nobody should wait any more."""
 
     async def __aenter__(self) -> "Watch":
+        asyncio.get_running_loop().add_signal_handler(LET_GO, self.close)
         await self._listener.__aenter__()
+        self._rechecking = asyncio.create_task(self._recheck(), name="recheck watched tasks")
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.close()
+        if self._rechecking:
+            self._rechecking.cancel()
+            await asyncio.wait({self._rechecking})
         await self._listener.__aexit__()
 
-    async def until_run_ended(self, chain: ChainId, task: TaskId, run: int) -> State:
-        """The state of a task once its run number `run`, or a later one, has ended. Raises TaskNotFoundError."""
-        changed = asyncio.Event()
-        self._waiters[task].add(changed)
+    def close(self) -> None:
+        """Let everybody go who waits, because the process is about to end."""
+        self.closing = True
+        self._wake_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiters.values()))
+
+    @contextlib.contextmanager
+    def over(self, task: TaskId) -> Iterator[Waiter]:
+        """Watch a task. What changes from here on wakes the waiter, so read the task only once this is entered."""
+        waiter = Waiter(self)
+        self._waiters[task].add(waiter)
         try:
-            while True:
-                changed.clear()
-                standing = await read.standing(self._pool, chain, task)
-                if standing.run >= run and standing.state.code in ENDED:
-                    return standing.state
-                try:
-                    await asyncio.wait_for(changed.wait(), RECHECK)
-                except TimeoutError:
-                    continue
+            yield waiter
         finally:
-            self._waiters[task].discard(changed)
+            self._waiters[task].discard(waiter)
             if not self._waiters[task]:
                 del self._waiters[task]
 
-    def _changed(self, payload: str) -> None:
-        for event in self._waiters.get(int(payload.split(maxsplit=1)[0]), ()):
-            event.set()
+    async def shared(self, key: Hashable, waiter: Waiter, reading: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Read once for all waiters that the same signal woke. `key`: what is read.
+
+        The signal is part of the key, so nobody gets what was read before they were woken.
+        """
+        if not waiter.signal:
+            return await reading()
+        key = (key, waiter.signal)
+        found = self._readings.get(key)
+        if found is None:
+            found = self._readings[key] = asyncio.create_task(reading())
+            found.add_done_callback(lambda _: self._readings.pop(key, None))
+        result: T = await asyncio.shield(found)
+        return result
+
+    async def until_run_ended(self, chain: ChainId, task: TaskId, run: int) -> State:
+        """The state of a task once its run number `run`, or a later one, has ended.
+
+        Raises TaskNotFoundError and StoppingError.
+        """
+        with self.over(task) as waiter:
+            while True:
+                standing = await read.standing(self._pool, chain, task)
+                waiter.revision = standing.revision
+                if standing.run >= run and standing.state.code in ENDED:
+                    return standing.state
+                if self.closing:
+                    raise StoppingError
+                await waiter.wait(60)
+
+    def _told(self, payload: str) -> None:
+        self._wake(int(payload.split(maxsplit=1)[0]))
+
+    def _wake(self, task: int) -> None:
+        self._signals += 1
+        for waiter in self._waiters.get(task, ()):
+            waiter.wake(self._signals)
 
     def _wake_all(self) -> None:
-        for events in self._waiters.values():
-            for event in events:
-                event.set()
+        for task in tuple(self._waiters):
+            self._wake(task)
+
+    async def _recheck(self) -> None:
+        while True:
+            await asyncio.sleep(RECHECK)
+            try:
+                await self._compare()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if not is_passing(error):
+                    log.error("watched tasks cannot be checked", error=str(error))
+
+    async def _compare(self) -> None:
+        """Wake those who have seen another revision than the task now has: their notification was lost."""
+        if not self._waiters:
+            return
+        found = {row["id"]: row["revision"] for row in await self._pool.fetch(REVISIONS, list(self._waiters))}
+        for task, waiters in tuple(self._waiters.items()):
+            if any(waiter.revision and waiter.revision != found.get(task) for waiter in waiters):
+                self._wake(task)

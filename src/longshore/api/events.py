@@ -1,0 +1,104 @@
+"""`GET /tasks/{id}/events`: all that happens to a task, as server-sent events.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html. An event's id is `<revision>-<log entries seen>`, so
+that a client that comes back with it in `Last-Event-ID` misses nothing and gets nothing twice. Progress has no id: it
+is a figure, not an event that could be missed.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated
+
+import msgspec
+from litestar import get
+from litestar.params import Parameter
+from litestar.response import Stream
+
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.documentation import problems
+from longshore.api.service import Service
+from longshore.api.tasks import Id, task_id
+from longshore.tasks import progress, read
+from longshore.tasks.model import ChainId, Code, TaskId
+from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.watch import Waiter
+
+HEARTBEAT = 15.0  # seconds between two comments in a quiet stream
+COME_BACK = b"retry: 2000\n\n"  # milliseconds
+LAST_ID = re.compile(r"(\d{1,18})-(\d{1,9})")
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+@get(
+    "/tasks/{id:str}/events",
+    opt={"level": Level.READ},
+    security=SECURITY,
+    media_type="text/event-stream",
+    responses=problems(400, 404),
+)
+async def get_events(
+    request: AnyRequest,
+    id: Id,
+    last_event_id: Annotated[
+        str, Parameter(header="Last-Event-ID", description="The id of the last event seen; go on behind it.")
+    ] = "",
+) -> Stream:
+    """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`."""
+    service, caller = admitted(request)
+    task = task_id(id)
+    await read.standing(service.pool, caller.chain, task)
+    match = LAST_ID.fullmatch(last_event_id)
+    revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
+    return Stream(_events(service, caller.chain, task, revision, seen), headers=HEADERS)
+
+
+async def _events(service: Service, chain: ChainId, task: TaskId, revision: int, seen: int) -> AsyncIterator[bytes]:
+    yield COME_BACK
+    with service.watch.over(task) as waiter:
+        last_progress = None
+        while not service.watch.closing:
+            try:
+                news = await _news(service, waiter, chain, task, seen)
+            except TaskNotFoundError:  # deleted meanwhile
+                yield _event("end", None)
+                return
+            waiter.revision = news.revision
+            for entry in news.logs:
+                seen += 1
+                yield _event("log", entry, f"{revision}-{seen}")
+            if news.more:
+                continue
+            if news.revision > revision:
+                revision = news.revision
+                yield _event("state", news.state, f"{revision}-{seen}")
+            if news.settled:
+                yield _event("end", news.state, f"{revision}-{seen}")
+                return
+            if news.state.code == Code.INPROGRESS:
+                so_far = await _progress(service, waiter, chain, task)
+                if so_far != last_progress:
+                    yield so_far
+                    last_progress = so_far
+            while not service.watch.closing and not await waiter.wait(HEARTBEAT):
+                yield b":\n\n"
+
+
+async def _news(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> read.News:
+    reading = partial(read.since, service.pool, chain, task, seen)
+    return await service.watch.shared(("news", chain, task, seen), waiter, reading)
+
+
+async def _progress(service: Service, waiter: Waiter, chain: ChainId, task: TaskId) -> bytes:
+    async def reading() -> bytes:
+        found = await progress.read(service.pool, chain, task, service.settings.heartbeat_timeout)
+        return _event("progress", found)
+
+    return await service.watch.shared(("progress", chain, task), waiter, reading)
+
+
+def _event(name: str, data: object, id: str | None = None) -> bytes:
+    text = b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n"
+    return text + (b"id: " + id.encode() if id else b"") + (b"\n\n" if id else b"\n")

@@ -1,0 +1,136 @@
+"""The resource `webhooks`: who hears of ended tasks, what was delivered to them, and sending it again."""
+
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, post
+from msgspec import Meta
+
+from longshore import outbound
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.bodies import read_json
+from longshore.api.documentation import problems, taking
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.problems import ProblemError
+from longshore.faults import Fault, FaultyError, check
+from longshore.webhooks import registry
+from longshore.webhooks.registry import (
+    EVENTS,
+    Delivery,
+    DeliveryNotFoundError,
+    NewWebhook,
+    TooManyError,
+    Webhook,
+    WebhookNotFoundError,
+)
+
+
+class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `POST /webhooks` takes."""
+
+    chain: int
+    url: Annotated[str, Meta(max_length=outbound.MOST_URL, extra_json_schema={"format": "uri"})]
+    events: list[str] | None = None
+    """`task.done`, `task.error`; both without it."""
+
+
+@post(
+    "/webhooks",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    operation_class=taking(WebhookBody),
+    responses=problems(400, 409, 413, 415),
+)
+async def create_webhook(request: AnyRequest, body: bytes) -> Response[NewWebhook]:
+    """Let an address hear of the chain's tasks that end. The answer shows the secret of its signatures once."""
+    service, caller = admitted(request)
+    new = _read(read_json(request, body), outbound.networks(service.settings.outbound_allow))
+    if new.chain != caller.chain:
+        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    events = list(EVENTS) if new.events is None else sorted(set(new.events))
+    try:
+        made = await registry.create(service.pool, caller.chain, new.url, events)
+    except TooManyError:
+        raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None
+    return Response(made, status_code=201, headers={"Location": f"/webhooks/{made.id}/deliveries"})
+
+
+@get(
+    "/webhooks",
+    opt={"level": Level.WRITE, "parameters": ("limit", "offset")},
+    security=SECURITY,
+    responses=problems(400),
+)
+async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
+    """The chain's webhooks, newest first, without their secrets."""
+    service, caller = admitted(request)
+    found, more = await registry.list_webhooks(service.pool, caller.chain, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@delete(
+    "/webhooks/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, status_code=204, responses=problems(400, 404)
+)
+async def delete_webhook(request: AnyRequest, id: str) -> None:
+    """Delete a webhook, with its deliveries, those that wait included."""
+    service, caller = admitted(request)
+    await registry.delete(service.pool, caller.chain, _id(id, WebhookNotFoundError))
+
+
+@get(
+    "/webhooks/{id:str}/deliveries",
+    opt={"level": Level.WRITE, "parameters": ("limit", "offset")},
+    security=SECURITY,
+    responses=problems(400, 404),
+)
+async def list_deliveries(
+    request: AnyRequest, id: str, limit: Limit = 25, offset: Offset = 0
+) -> Response[list[Delivery]]:
+    """What was sent or is to be sent to a webhook, newest first, and how it went. Kept for 30 days."""
+    service, caller = admitted(request)
+    webhook = _id(id, WebhookNotFoundError)
+    found, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@post(
+    "/webhooks/{id:str}/deliveries/{delivery:str}/redeliver",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    status_code=202,
+    responses=problems(400, 404),
+)
+async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
+    """Send a delivery again, under its old id, whatever became of it."""
+    service, caller = admitted(request)
+    webhook, wanted = _id(id, WebhookNotFoundError), _id(delivery, DeliveryNotFoundError)
+    return await registry.redeliver(service.pool, caller.chain, webhook, wanted)
+
+
+def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
+    faults: list[Fault] = []
+    body = check(WebhookBody, value, "", faults)
+    if isinstance(value, dict):
+        url, events = value.get("url"), value.get("events")
+        fault = outbound.check_url(url, allow) if isinstance(url, str) and len(url) <= outbound.MOST_URL else None
+        if fault:
+            faults.append(Fault(fault, "/url"))
+        if isinstance(events, list):
+            expected = f"expected {' or '.join(map(repr, EVENTS))}"
+            faults += [Fault(expected, f"/events/{at}") for at, name in enumerate(events) if name not in EVENTS]
+            faults += [] if events else [Fault("expected one event at least", "/events")]
+    if faults or body is None:
+        raise FaultyError(faults)
+    return body
+
+
+def _id(text: str, missing: type[Exception]) -> UUID:
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise missing from None
+    if str(found) != text.lower():
+        raise missing
+    return found

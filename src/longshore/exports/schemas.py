@@ -1,0 +1,43 @@
+"""Schemas that clients pin: what a fingerprint stood for, and how the fields differ from it now."""
+
+import re
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.exports.catalog import Shape, fingerprint
+from longshore.tasks.model import ChainId
+
+REMEMBER = """
+insert into longshore.schemas (chain_id, fingerprint, fields) values ($1, $2, $3) on conflict do nothing
+"""
+
+REMEMBERED = "select fields from longshore.schemas where chain_id = $1 and fingerprint = $2"
+
+FINGERPRINT = re.compile("[0-9a-f]{16}")
+
+
+async def remember(connection: Connection, chain: ChainId, shape: Shape) -> None:
+    """Keep what a pinned fingerprint stands for, in the connection's transaction."""
+    await connection.execute(REMEMBER, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
+
+
+async def remembered(pool: Pool, chain: ChainId, pinned: str) -> Shape | None:
+    """What a fingerprint stood for when this chain pinned it; None where it never did."""
+    text = await pool.fetchval(REMEMBERED, chain, pinned) if FINGERPRINT.fullmatch(pinned) else None
+    return None if text is None else msgspec.json.decode(text, type=Shape)
+
+
+def difference(pinned: str, before: Shape | None, now: Shape) -> str:
+    """What has changed, in words: fields added, removed, of another type, in another order."""
+    head = f"the fields have changed: their fingerprint is {fingerprint(now)!r}, expected {pinned!r}"
+    if before is None:
+        return f"{head}, which this chain has not pinned before, so what differs is not known"
+    old, new = dict(before), dict(now)
+    changes = [f"{name} ({kind}) was removed" for name, kind in before if name not in new]
+    changes += [f"{name} ({kind}) was added" for name, kind in now if name not in old]
+    changes += [f"{name} is {new[name]} and was {kind}" for name, kind in before if name in new and new[name] != kind]
+    order_before, order_now = [name for name in old if name in new], [name for name in new if name in old]
+    if order_before != order_now:
+        changes.append(f"the order is {', '.join(order_now)} and was {', '.join(order_before)}")
+    return f"{head}; {'; '.join(changes)}"

@@ -1,0 +1,162 @@
+"""Requests that the service itself makes to addresses which users gave: never into its own network, unless allowed.
+
+A host's name is resolved once, every address it has is checked, and the connection goes to an address that was checked,
+so a name that changes its mind between check and use gains nothing. Redirects are answers like others. Proxies of the
+environment are not used: they would resolve the name themselves.
+
+Relied upon by webhooks, and by actions that call out.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Mapping
+from functools import cache
+
+import httpx2
+import msgspec
+
+from longshore.errors import LongshoreError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MOST_URL = 2000  # characters
+MOST_ANSWER = 64 * 1024  # bytes that are kept of an answer
+CONNECT_TIMEOUT = 5.0  # seconds for each address
+
+NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
+
+
+class OutboundError(LongshoreError):
+    """The request was not answered; the message says why."""
+
+
+class RefusedError(OutboundError):
+    """The address is not one that the service may call; the message says why."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back: the status, and the first MOST_ANSWER bytes of the body."""
+
+    status: int
+    body: bytes
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """The networks of the setting `outbound_allow`: `10.1.0.0/16, 127.0.0.1`. Raises ValueError."""
+    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
+    """What is wrong with an address, as far as can be told without asking anybody; None where nothing is."""
+    try:
+        url = httpx2.URL(text)
+    except (httpx2.InvalidURL, ValueError, UnicodeError):
+        return "expected an address such as https://example.com/hook"
+    if len(text) > MOST_URL:
+        return f"expected {MOST_URL} characters at most"
+    if url.scheme not in ("http", "https") or not url.host:
+        return "expected an address that begins with https:// or http:// and names a host"
+    if url.userinfo or url.fragment or "\x00" in text:
+        return "expected an address without user, password and fragment"
+    try:
+        found = socket.getaddrinfo(url.host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return None  # a name; it is looked up when it is called
+    return None if _allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
+
+
+async def send(
+    method: str,
+    address: str,
+    *,
+    headers: Mapping[str, str],
+    content: bytes,
+    allow: tuple[Network, ...],
+    timeout: float,  # noqa: ASYNC109  # of the whole exchange, which is what callers mean by it
+) -> Answer:
+    """Make one request and give its answer, whatever its status; redirects are not followed.
+
+    `allow`: networks that may be called though they are not public. `timeout`: seconds for all of it.
+    Raises RefusedError and OutboundError.
+    """
+    url = httpx2.URL(address)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _send(method, url, dict(headers), content, await _checked(url, allow))
+    except TimeoutError:
+        raise OutboundError(f"no answer within {timeout:.0f} seconds") from None
+    except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
+        raise OutboundError(str(error) or type(error).__name__) from None
+
+
+async def _send(
+    method: str, url: httpx2.URL, headers: dict[str, str], content: bytes, addresses: list[Address]
+) -> Answer:
+    headers["Host"] = url.netloc.decode("ascii")
+    # No connection is kept: the next one to the same address may be for another name.
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    async with httpx2.AsyncClient(verify=_tls(), limits=limits, timeout=timeout, trust_env=False) as client:
+        for number, checked in enumerate(addresses, 1):
+            request = client.build_request(
+                method,
+                url.copy_with(host=str(checked)),
+                headers=headers,
+                content=content,
+                extensions={"sni_hostname": url.raw_host.decode("ascii")},
+            )
+            try:
+                answer = await client.send(request, stream=True, follow_redirects=False)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                if number == len(addresses):
+                    raise
+                continue
+            try:
+                body = b""
+                async for part in answer.aiter_raw():
+                    body += part
+                    if len(body) >= MOST_ANSWER:
+                        break
+            finally:
+                await answer.aclose()
+            return Answer(answer.status_code, body[:MOST_ANSWER])
+    raise AssertionError("a name has one address at least")
+
+
+async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]:
+    """The addresses of a host, every one of which may be called. Raises RefusedError and OutboundError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise OutboundError(f"the host {url.host} is not known") from None
+    addresses = list(dict.fromkeys(_address(item) for item in found))
+    for address in addresses:
+        if not _allowed(address, allow):
+            raise RefusedError(f"the host {url.host} has an address that is not public")
+    return addresses
+
+
+def _address(found: tuple[object, object, object, object, tuple[object, ...]]) -> Address:
+    return ipaddress.ip_address(str(found[4][0]))
+
+
+def _allowed(address: Address, allow: tuple[Network, ...]) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return _allowed(address.ipv4_mapped, allow)
+        if address in NAT64:
+            return _allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), allow)
+    if any(address in network for network in allow):
+        return True
+    # Multicast and what is reserved count as global in the registries; 6to4 and Teredo may lead to any address.
+    tunnel = isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo)
+    return address.is_global and not (address.is_multicast or address.is_reserved or tunnel)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return httpx2.create_ssl_context(trust_env=False)

@@ -1,0 +1,93 @@
+"""How far a task is: rows, speed, time left, signs of life, its place in the queue, and what comes next.
+
+Promise 7 made visible: whoever asks is told what the service will do, and when, even if the worker is dead.
+"""
+
+import math
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from longshore.database.connect import Pool
+from longshore.tasks.lifecycle import MOST_FAILURES
+from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
+from longshore.tasks.read import TaskNotFoundError
+
+# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat.
+PROGRESS = """
+select t.state as task_state, t.due_at, t.attempt_began_at is not null as began, t.run,
+       coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
+       coalesce(r.bytes, 0) as bytes, r.rows_expected, r.rows_expected_exact, coalesce(r.state, '') as state,
+       coalesce(r.failures, 0) as failures,
+       extract(epoch from coalesce(r.ended_at, r.progress_at) - r.attempt_began_at)::float8 as seconds,
+       greatest(r.progress_at, case q.status when 'picked' then q.heartbeat end) as beat_at, now() as now,
+       case when q.execute_after > now() then q.execute_after end as delivered_at,
+       case when q.status = 'queued' and q.execute_after <= now() then (
+           select count(*) from (
+               select from longshore.pgqueuer o
+               where o.status = 'queued' and o.execute_after <= now() and o.entrypoint = q.entrypoint
+                 and (o.priority > q.priority or (o.priority = q.priority and o.id <= q.id))
+               limit 10000
+           ) before
+       ) end as place
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run
+left join longshore.pgqueuer q on q.dedupe_key = t.id || ':' || t.attempt and q.status in ('queued', 'picked')
+where t.id = $1 and t.chain_id = $2
+"""
+
+
+async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> Progress:
+    """How far the newest run of a task is. Raises TaskNotFoundError.
+
+    `heartbeat_timeout`: seconds without a sign of life after which a worker counts as lost.
+    """
+    row = await pool.fetchrow(PROGRESS, task, chain)
+    if row is None:
+        raise TaskNotFoundError
+    done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
+    speed = done / seconds if seconds else None
+    finished = row["state"] == Code.DONE
+    exact = finished or row["rows_expected_exact"]
+    if finished:
+        expected = done
+    # An estimate may turn out too low; 99 % says "nearly" until the run itself says "done".
+    percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
+    left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
+    running = row["task_state"] == Code.INPROGRESS and row["began"]
+    return Progress(
+        run=row["run"],
+        attempt=row["attempt"],
+        rows=done,
+        bytes=row["bytes"],
+        rows_expected=expected,
+        rows_expected_is=None if expected is None else "exact" if exact else "estimate",
+        rows_per_second=_rounded(speed),
+        percent=_rounded(percent),
+        seconds_left=_rounded(left),
+        heartbeat_age=_rounded(max(0.0, (row["now"] - row["beat_at"]).total_seconds())) if running else None,
+        queue_place=row["place"],
+        next=_next(row, running, heartbeat_timeout),
+    )
+
+
+def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next | None:
+    if running:
+        lost_at = row["beat_at"] + timedelta(seconds=heartbeat_timeout)
+        step = "retry" if row["failures"] + 1 < MOST_FAILURES else "give up"
+        return Next(step, _whole_second_after(lost_at), if_silent=True)
+    if row["task_state"] == Code.INPROGRESS:
+        return Next("retry", _whole_second_after(row["delivered_at"]), if_silent=False)
+    if row["due_at"] is not None:
+        return Next("start", _whole_second_after(row["due_at"]), if_silent=False)
+    if not row["began"]:
+        return Next("start", _whole_second_after(row["delivered_at"]), if_silent=False)
+    return None
+
+
+def _whole_second_after(moment: datetime | None) -> datetime | None:
+    return moment and (moment + timedelta(microseconds=999_999)).replace(microsecond=0)
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None or not math.isfinite(figure) else round(figure, 1)

@@ -1,0 +1,1 @@
+"""Webhooks: who wants to hear of ended tasks, and the courier that tells them."""

@@ -1,0 +1,77 @@
+"""What the API tells of runs and of their progress."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.exports import plan as plans
+from longshore.exports.catalog import load
+from longshore.tasks import lifecycle
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from tests.exports.engine import export
+from tests.service import CHAIN, Longshore, downloaded, ended, export_body
+
+
+def test_a_run_records_what_it_left_and_how(small: httpx2.Client) -> None:
+    rule = {"field_name": "timestamp", "field_type": "date", "operator": "relative_more_than"}
+    rule |= {"time_factor": "day", "time_amount": 30}  # type: ignore[dict-item]
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": [rule]}
+    body = export_body("jsonl", 1765, segment=segment)
+    body["target"]["fields"] = ["timestamp", {"name": "amount", "as": "sum"}]
+    task = ended(small, small.post("/tasks", json=body).json()["id"])
+    [run] = small.get(f"/tasks/{task['id']}/runs").json()
+    content = downloaded(small, task["id"])
+    assert (run["run"], run["state"], run["result"]) == (1, "DONE", task["result"])
+    assert (run["rows"], run["bytes"]) == (content.count(b"\n"), len(content))
+    assert run["fields"] == [{"name": "timestamp", "type": "date"}, {"name": "sum", "type": "number"}]
+    assert 0 < run["seconds"] < 60
+    resolved = run["segment"]["rules"][0]
+    assert {key: resolved[key] for key in rule} == rule
+    assert resolved["to"] < run["began"]
+    assert datetime.fromisoformat(run["began"]) <= datetime.fromisoformat(run["snapshot"])
+    assert run["sha256"] == small.get(f"/tasks/{task['id']}/runs/1/manifest").json()["sha256"]
+
+
+def test_a_run_that_failed_or_goes_on_has_left_nothing(idle: Longshore, waiting: httpx2.Client) -> None:
+    task = TaskId(waiting.post("/tasks", json=export_body(once="2999-01-01T00:00:00Z")).json()["id"])
+
+    async def steps() -> list[dict[str, Any]]:
+        found = []
+        async with open_pool(idle.url, size=2, name="test") as pool:
+            async with pool.acquire() as connection, connection.transaction():
+                await lifecycle.execute(connection, ChainId(CHAIN), task)
+            message = Message(task, await pool.fetchval("select attempt from longshore.tasks where id = $1", task))
+            await lifecycle.begin(pool, message)
+            for exact in (False, True):
+                await lifecycle.report(pool, message, 10, 100, 40, exact=exact)
+                found.append(waiting.get(f"/tasks/{task}/progress").json())
+            found += waiting.get(f"/tasks/{task}/runs").json()
+            await lifecycle.fail(pool, message, "failed: a test")
+        return found
+
+    estimate, exact, run = asyncio.run(steps())
+    assert (estimate["rows_expected"], estimate["rows_expected_is"]) == (40, "estimate")
+    assert (exact["rows_expected"], exact["rows_expected_is"]) == (40, "exact")
+    assert (exact["rows"], exact["percent"]) == (10, 25.0)
+    assert (run["seconds"], run["fields"], run["segment"], run["result"]) == (None, None, None, None)
+    [run] = waiting.get(f"/tasks/{task}/runs").json()
+    assert (run["state"], run["fields"], run["segment"]) == ("ERROR", None, None)
+    assert run["seconds"] >= 0
+
+
+def test_rows_are_counted_where_that_is_cheap_and_estimated_elsewhere(
+    service: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = load()["wallet-ledger"]
+    _, copied, cut = asyncio.run(export(service.url, index, "csv"))
+    assert (cut.expected, cut.exact) == (copied.rows, True)
+    monkeypatch.setattr(plans, "CHEAP", 0)
+    _, copied, cut = asyncio.run(export(service.url, index, "csv"))
+    assert cut.exact is False
+    assert cut.expected is not None
+    assert 0.5 < cut.expected / copied.rows < 2  # the planner's own figures

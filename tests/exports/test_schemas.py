@@ -1,0 +1,99 @@
+"""A pinned schema: what has changed since is named, field by field, before anything is written."""
+
+import asyncio
+import re
+from functools import partial
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from longshore.api.new_task import read_new_task
+from longshore.database.connect import open_pool
+from longshore.exports import catalog, schemas
+from longshore.exports.catalog import Catalog, fingerprint
+from longshore.exports.copy import SESSION, Readers
+from longshore.exports.export import Exporter, SchemaChangedError
+from longshore.faults import FaultyError
+from longshore.results.store import LocalStore
+from longshore.tasks import lifecycle
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from tests.service import CHAIN, Longshore, export_body
+
+BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (BEFORE[:2], "amount (number) was removed"),
+        ([*BEFORE, ("kind", "keyword")], "kind (keyword) was added"),
+        ([*BEFORE[:2], ("amount", "text")], "amount is text and was number"),
+        ([BEFORE[0], BEFORE[2], BEFORE[1]], "the order is id, amount, at and was id, at, amount"),
+        ([("sum", "number"), *BEFORE[1::-1]], "sum (number) was added; the order is at, id and was id, at"),
+    ],
+)
+def test_every_kind_of_change_is_named(now: catalog.Shape, said: str) -> None:
+    pinned = fingerprint(BEFORE)
+    found = schemas.difference(pinned, BEFORE, now)
+    assert found.startswith(f"the fields have changed: their fingerprint is {fingerprint(now)!r}, expected {pinned!r};")
+    assert said in found
+    assert "is not known" in schemas.difference(pinned, None, now)
+
+
+def changed(tmp_path: Path) -> Catalog:
+    """The catalog that ships, with its ledger's `kind` gone and its `comment` a keyword."""
+    text = Path(catalog.__file__).with_name("catalog.toml").read_text()
+    ledger = text.index("[wallet-ledger.fields]")
+    ends = text.index("[products]")
+    fields = [line for line in text[ledger:ends].splitlines() if not line.startswith("kind =")]
+    fields = [line.replace('"text"', '"keyword"') if line.startswith("comment =") else line for line in fields]
+    (tmp_path / "catalog.toml").write_text(text[:ledger] + "\n".join(fields) + "\n\n" + text[ends:])
+    return catalog.load(str(tmp_path / "catalog.toml"))
+
+
+def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
+    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+) -> None:
+    body = export_body(once="2999-01-01T00:00:00Z")
+    body["target"]["schema"] = waiting.get("/indexes/wallet-ledger").json()["schema"]
+    answer = waiting.post("/tasks", json=body)
+    assert answer.status_code == 201, answer.text
+    chain, task, now = ChainId(CHAIN), TaskId(answer.json()["id"]), changed(tmp_path)
+    said = r"; kind \(keyword\) was removed; comment is keyword and was text$"
+
+    async def steps() -> None:
+        async with open_pool(idle.url, size=3, name="test", **SESSION) as pool:
+            # A source that nobody asks anything: the idle service has no tables to export.
+            exporter = Exporter(pool, Readers(pool, 0), now, LocalStore(tmp_path / "results"))
+            async with pool.acquire() as connection, connection.transaction():
+                await lifecycle.execute(connection, chain, task)
+            attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
+            begun = await lifecycle.begin(pool, Message(task, attempt))
+            assert begun is not None
+            with pytest.raises(SchemaChangedError, match=said):
+                await exporter.run(begun)
+            await lifecycle.fail(pool, begun.message, "seen")
+
+            async def index_of(_id: str) -> None:
+                return None
+
+            for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
+                with pytest.raises(FaultyError) as caught:
+                    await read_new_task(body, now, index_of, partial(schemas.remembered, pool, asker))
+                [fault] = caught.value.faults
+                assert fault.pointer == "/target/schema"
+                assert re.search(expected, fault.detail), fault.detail
+
+    asyncio.run(steps())
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_fingerprint_that_is_none_is_refused(waiting: httpx2.Client) -> None:
+    for pinned in ("", "\x00", "x" * 16, "0" * 16):
+        body = export_body(once="2999-01-01T00:00:00Z")
+        body["target"]["schema"] = pinned
+        answer = waiting.post("/tasks", json=body)
+        assert answer.status_code == 400, answer.text
+        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/target/schema"]

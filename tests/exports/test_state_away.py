@@ -1,0 +1,77 @@
+"""A source on a server of its own: what happens to the state meanwhile does not touch a copy that is well."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from longshore.database.connect import Pool, open_lazy_pool, open_pool
+from longshore.exports import catalog
+from longshore.exports.copy import SESSION, Readers
+from longshore.exports.export import Exporter
+from longshore.results.store import LocalStore
+from longshore.tasks import lifecycle
+from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
+from longshore.tasks.model import TaskId
+from longshore.tasks.queue import Message
+from tests.faults.test_lost_database import without_database
+from tests.service import CHAIN, Longshore
+
+INSERT_TASK = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug)
+values (1764, '', 'export', '{}',
+        '{"action": "export", "export_index": "products", "export_format": "csv"}', '')
+returning id
+"""
+
+WAITS = "select 1 from pg_stat_activity where application_name = 'the source' and wait_event_type = 'Lock'"
+
+
+async def begun(pool: Pool) -> Begun:
+    task = TaskId(await pool.fetchval(INSERT_TASK))
+    found = await lifecycle.begin(pool, Message(task, 1))
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def held(state: Pool, source: str, folder: Path, attempt: Begun) -> AsyncIterator[asyncio.Task[Outcome]]:
+    """An export that has asked the state for all it needs, and waits for its table until this is left."""
+    lock = await asyncpg.connect(source)
+    async with open_pool(source, size=2, name="the source", **SESSION) as readers:
+        exporter = Exporter(state, Readers(readers, 0), catalog.load(), LocalStore(folder))
+        async with lock.transaction():
+            await lock.execute("lock table loyalty.products in access exclusive mode")
+            running = asyncio.create_task(exporter.run(attempt))
+            while not await lock.fetchval(WAITS):
+                assert not running.done(), running
+                await asyncio.sleep(0.02)
+            yield running
+        await lock.close()
+        await asyncio.wait({running})
+
+
+def test_a_copy_goes_on_while_the_state_is_away_and_ends_when_it_is_outdated(
+    service: Longshore, new_service: Callable[..., Longshore], tmp_path: Path
+) -> None:
+    state = new_service()
+    rows = service.sql("select count(*) from loyalty.products where chain_id = 1764")[0][0]
+
+    async def steps() -> None:
+        async with open_lazy_pool(state.url, size=3, name="test") as pool:
+            attempt = await begun(pool)
+            async with AsyncExitStack() as away, held(pool, service.url, tmp_path / "results", attempt) as running:
+                away.enter_context(without_database(state, signal.SIGQUIT))
+            assert running.result().success == rows
+            await lifecycle.finish(pool, attempt.message, running.result())
+
+            attempt = await begun(pool)
+            async with held(pool, service.url, tmp_path / "results", attempt) as running:
+                await lifecycle.retry(pool, attempt.message, "thought lost", 0, failed=True)
+            assert isinstance(running.exception(), StaleAttemptError)
+            assert not (tmp_path / "results" / str(CHAIN) / str(attempt.message.task) / "1").exists()
+
+    asyncio.run(steps())

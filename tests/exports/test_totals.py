@@ -1,0 +1,175 @@
+"""A result is read back and must add up to what the source holds, exactly, or it is not published."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longshore.exports import catalog, reading, totals
+from longshore.exports.catalog import CatalogError
+from longshore.exports.formats.dialect import PROFILES, CsvOptions
+from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
+from longshore.exports.totals import Sum, Totals, TotalsMismatchError
+from longshore.exports.verify import VerifyError, verify
+from tests.exports import test_formats
+from tests.exports.incremental import Series
+from tests.exports.test_formats import INDEX, ROWS, Row, quick, run
+from tests.service import Longshore, downloaded, ended, export_body
+
+things = test_formats.things
+
+PLAIN = CsvOptions()
+
+WAYS = [
+    *(("csv", {"csv": msgspec.convert({"profile": profile}, CsvOptions)}) for profile in PROFILES),
+    ("csv", {"csv": CsvOptions(header=False, null="0", quote_all=True)}),
+    ("csv", {"compression": "gzip"}),
+    ("json", {}),
+    ("json", {"compression": "zstd"}),
+    ("jsonl", {}),
+    ("parquet", {}),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield tmp_path_factory.mktemp("totals")
+
+
+def described(name: str, form: str, rows: int, csv: CsvOptions = PLAIN) -> Manifest:
+    return Manifest(
+        file=name, size=0, sha256="", rows=rows, chain=1764, task=1, run=1, index="things", format=form,
+        fields=[ManifestField(field, "") for field in INDEX.fields], schema="", segment=None,
+        snapshot=datetime(2026, 5, 26, tzinfo=UTC), previous=None, csv=csv,
+    )  # fmt: skip
+
+
+def by_hand(rows: list[Row]) -> dict[str | None, tuple[int, Decimal]]:
+    sums: dict[str | None, tuple[int, Decimal]] = {}
+    for row in rows:
+        value = row["words"] and row["words"].rstrip(" ")
+        count, total = sums.get(value, (0, Decimal(0)))
+        sums[value] = count + 1, total + (row["amount"] or 0)
+    return sums
+
+
+@quick
+@given(rows=ROWS, way=st.sampled_from(WAYS), scale=st.sampled_from([4, None, 0]))
+def test_any_file_of_any_format_adds_up_to_its_rows(
+    things: str, folder: Path, rows: list[Row], way: tuple[str, dict[str, Any]], scale: int | None
+) -> None:
+    form, options = way
+    extension = {"gzip": ".gz", "zstd": ".zst"}.get(options.get("compression", ""), "")
+    path = folder / f"file.{form}{extension}"
+    path.write_bytes(run(things, rows, form, **options))
+    manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
+    assert reading.sums(path, manifest, "amount", "words", scale) == by_hand(rows)
+    assert reading.rows(path, manifest) == len(rows)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, form: str) -> None:
+    amounts = ["0." + "0" * 40 + "1", "9" * 60, "-0.5", "1", "Infinity"]
+    path = tmp_path / f"file.{form}"
+    names = ",".join(INDEX.fields)
+    if form == "csv":
+        lines = [f"1,a,,{amount},,,,,\r\n" for amount in amounts]
+        path.write_text(names + "\r\n" + "".join(lines), newline="")
+    else:
+        written = [amount if amount[-1].isdigit() else f'"{amount}"' for amount in amounts]
+        lines = [f'{{"words":"a","amount":{amount}}}' for amount in written]
+        path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
+    found = reading.sums(path, described(path.name, form, len(amounts)), "amount", "words", 2)
+    assert found == {"a": (5, Decimal("Infinity"))}
+
+
+def test_rows_that_are_longer_than_a_block_are_read(tmp_path: Path) -> None:
+    long = "x" * (3 * reading.CHUNK)
+    path = tmp_path / "file.csv"
+    path.write_text(",".join(INDEX.fields) + "\r\n" + f"1,a,{long},1.25,,,,,\r\n" * 2, newline="")
+    assert reading.sums(path, described(path.name, "csv", 2), "amount", "words", 2) == {"a": (2, Decimal("2.50"))}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        {"€": (2, Decimal("3.01")), None: (1, Decimal(0))},
+        {"€": (3, Decimal("3.00")), None: (1, Decimal(0))},
+        {"€": (2, Decimal("3.00"))},
+        {"€": (2, Decimal("3.00")), None: (1, Decimal(0)), "$": (1, Decimal(0))},
+        {"€": (2, Decimal("NaN")), None: (1, Decimal(0))},
+    ],
+)
+def test_a_file_that_differs_in_any_figure_is_refused(found: dict[str | None, tuple[int, Decimal]]) -> None:
+    expected = Totals("amount", "currency", [Sum("€", 2, "3.00"), Sum(None, 1, "0")])
+    totals.compare(expected, {"€": (2, Decimal("3")), None: (1, Decimal("0.00"))})
+    with pytest.raises(TotalsMismatchError, match="the control totals differ: of currency"):
+        totals.compare(expected, found)
+
+
+def test_a_run_whose_file_does_not_add_up_is_an_error_and_leaves_no_file(shop: Longshore) -> None:
+    """The catalog's amount is another one each time that it is read, so the file cannot be what the source adds up."""
+    shop.sql("truncate shop.entries")
+    shop.sql("insert into shop.entries (id) select n from generate_series(1, 50) n")
+    with shop.client() as client:
+        series = Series(client, False, "dice")
+        assert series.execute() == "ERROR"
+        assert series.messages()[-2].startswith(
+            "failed: the control totals differ: of kind 'sale' there must be 50 rows, whose cast adds up to "
+        )
+        assert series.runs()[0]["result"] is None
+        assert not list((shop.data / "results").rglob(f"*-{series.id}.csv*"))
+        # Without the column there is nothing to add up.
+        assert Series(client, False, "dice", {"fields": ["kind"]}).execute() == "DONE"
+
+
+@pytest.mark.parametrize(("index", "amount", "per"), [
+    ("wallet-ledger", "amount", "currency_symbol"), ("transactions", "total", "currency_code"),
+])  # fmt: skip
+def test_the_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
+    service: Longshore, small: httpx2.Client, tmp_path: Path, index: str, amount: str, per: str
+) -> None:
+    body = export_body("parquet", 1765)
+    body["target"] |= {"export_index": index, "fields": ["id", {"name": per, "as": "money"}, amount]}
+    task = ended(small, small.post("/tasks", json=body).json()["id"])
+    assert task["state"]["code"] == "DONE", task
+    manifest = small.get(f"/tasks/{task['id']}/runs/1/manifest")
+    found = manifest.json()["totals"]
+    assert (found["amount"], found["per"]) == (amount, "money")
+    table = f"loyalty.{index.replace('-', '_')}"
+    rows = service.sql(
+        f"select {per} as value, count(*) as rows, sum({amount})::text as sum from {table}"
+        " where chain_id = 1765 group by 1"
+    )
+    assert {one["value"]: one for one in found["sums"]} == {row["value"]: dict(row) for row in rows}
+
+    path = tmp_path / task["result"]
+    path.write_bytes(downloaded(small, task["id"]))
+    beside = path.with_name(path.name + SUFFIX)
+    beside.write_bytes(manifest.content)
+    verify([path])
+    changed = manifest.json()
+    changed["totals"]["sums"][0]["sum"] += "1"
+    beside.write_text(json.dumps(changed))
+    with pytest.raises(VerifyError, match="the control totals differ: of money"):
+        verify([path])
+
+
+@pytest.mark.parametrize("declared", ['{ amount = "words", per = "words" }', '{ amount = "id", per = "nothing" }'])
+def test_a_catalog_cannot_declare_totals_of_what_is_no_number_or_no_field(tmp_path: Path, declared: str) -> None:
+    file = tmp_path / "catalog.toml"
+    file.write_text(
+        '[odd]\ndescription = "x"\nrelation = "odd.values"\nchain = "chain_id"\ntime = "at"\nprefix = "Odd"\n'
+        f"totals = {declared}\n[odd.fields]\n"
+        'id = { type = "number", description = "x" }\nwords = { type = "keyword", description = "x" }\n'
+    )
+    with pytest.raises(CatalogError, match=r"odd: `totals`: `(amount|per)` must be a field of type"):
+        catalog.load(str(file))
