@@ -8,7 +8,7 @@
     ├── SegmentError           rules that the service would refuse
     ├── ProfileError           no such profile, or one that cannot be read
     └── ProblemError           the service answered with a problem (RFC 9457)
-        ├── BadRequestError    400, 413, 415
+        ├── BadRequestError    400, 413, 415, 422
         ├── UnauthorizedError  401
         ├── ForbiddenError     403
         ├── NotFoundError      404
@@ -117,6 +117,7 @@ BY_STATUS: dict[int, type[ProblemError]] = {
     410: GoneError,
     413: BadRequestError,
     415: BadRequestError,
+    422: BadRequestError,
 }
 
 

@@ -66,7 +66,7 @@ def until_ended(
                 on_log(entry)
             entries += len(task.logs)
             if len(task.logs) == MOST_ENTRIES:
-                etag = None  # there may be more already, whatever the tag speaks of
+                task, etag = None, None  # there may be more already: look at once
                 continue
         if waits and begun:
             task, etag = None, None  # look again at once
