@@ -1,9 +1,9 @@
-# Everything a developer needs: make demo, make test, make check, make bench. The targets install what they need.
+# Everything a developer needs: make demo, make test, make check, make bench, make docs. The targets install what they need.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test check format bench lock clean
+.PHONY: demo install test fuzz check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -12,6 +12,10 @@ install: .venv/installed
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+# At least 20,000 requests that schemathesis makes up, with and without credentials; takes some minutes.
+fuzz: .venv/installed-dev
+	$(BIN)/python -m tests.fuzz
 
 check: .venv/installed-dev
 	$(BIN)/ruff check
@@ -25,14 +29,20 @@ format: .venv/installed-dev
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks
 
+# The site, in docs/_build; then the recipes of it that need what is too large for make test.
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs docs/_build
+	$(BIN)/python -m pytest tests/client/test_integrations.py
+
 # A new lock, for Python 3.11 and later alike; run it after changing the dependencies in pyproject.toml.
 lock: .venv/bin/python
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --extra docs -c requirements-dev.lock pyproject.toml -o requirements-docs.lock
 
 clean:
-	rm -rf .venv data benchmarks/results
+	rm -rf .venv data benchmarks/results docs/_build
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Longshore needs Python 3.11 or later")'
@@ -45,4 +55,8 @@ clean:
 
 .venv/installed-dev: .venv/installed requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/installed-docs: .venv/installed-dev requirements-docs.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-docs.lock
 	@touch $@

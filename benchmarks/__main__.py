@@ -7,10 +7,11 @@ import argparse
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 from rich.console import Console
 
-from benchmarks import export, poll, table
+from benchmarks import export, pickup, poll, scale, table, wait
 from benchmarks.options import Options
 from benchmarks.table import Case
 
@@ -19,6 +20,9 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "formats": export.run_formats,
     "memory": export.run_memory,
     "poll": poll.run,
+    "wait": wait.run,
+    "scale": scale.run,
+    "pickup": pickup.run,
 }
 
 
@@ -43,6 +47,7 @@ def _arguments() -> tuple[list[str], Options]:
     parser.add_argument("--tasks", type=int, default=usual.tasks, help="tasks to poll (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=usual.rounds, help="rounds of each side (default %(default)s)")
     parser.add_argument("--seconds", type=int, default=usual.seconds, help="a round of polls (default %(default)s)")
+    parser.add_argument("--waiting", type=int, default=usual.waiting, help="tasks that wait (default %(default)s)")
     given = parser.parse_args()
     for name in given.names:
         if name not in CASES:
@@ -50,9 +55,29 @@ def _arguments() -> tuple[list[str], Options]:
     names = given.names or list(CASES)
     if "poll" in names and shutil.which("wrk") is None:
         parser.error("the case poll needs wrk; install it with: apt-get install -y wrk")
-    if min(given.rows, given.many_rows) < 1000 or min(given.tasks, given.rounds, given.seconds) < 1:
-        parser.error("--rows and --many-rows must be at least 1000, the others at least 1")
-    return names, Options(given.rows, given.many_rows, given.tasks, given.rounds, given.seconds)
+    if "pickup" in names and not _has_peers_of_pickup():
+        needed = "apt-get install -y redis-server; .venv/bin/pip install 'procrastinate' 'celery[redis]'"
+        if given.names:
+            parser.error(f"the case pickup needs its peers; install them with: {needed}")
+        print(f"the case pickup is left out, as its peers are missing; install them with: {needed}")
+        names.remove("pickup")
+    if min(given.rows, given.many_rows) < 1000 or given.waiting < 2000:
+        parser.error("--rows and --many-rows must be at least 1000, --waiting 2000")
+    if min(given.tasks, given.rounds, given.seconds) < 1:
+        parser.error("--tasks, --rounds and --seconds must be at least 1")
+    return names, Options(
+        rows=given.rows,
+        many_rows=given.many_rows,
+        tasks=given.tasks,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        waiting=given.waiting,
+    )
+
+
+def _has_peers_of_pickup() -> bool:
+    modules = ("procrastinate", "celery", "redis")
+    return shutil.which("redis-server") is not None and all(map(find_spec, modules))
 
 
 if __name__ == "__main__":

@@ -16,3 +16,5 @@ class Options(msgspec.Struct, frozen=True):
     """Rounds of each side."""
     seconds: int = 4
     """Length of a round of polls. Many short rounds find a quiet moment for each side where few long ones do not."""
+    waiting: int = 1_000_000
+    """Tasks that wait in the table whose scale is measured."""

@@ -16,6 +16,7 @@ from tests.service import Longshore, database_in
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
 SMALL_CHAIN = 1765
+ALLOWED = "https://app.example.com"  # the origin whose pages may read what `perimeter` answers
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +66,26 @@ def waiting(idle: Longshore) -> Iterator[httpx2.Client]:
     """A client of the service without a worker, for chain 1764, that may do everything."""
     with idle.client(Level.ADMIN) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def perimeter(idle: Longshore) -> Iterator[Longshore]:
+    """The service without a worker once more: two processes behind a proxy, open to one origin, with low limits."""
+    longshore = Longshore(
+        idle.data,
+        idle.url,
+        api_processes="2",
+        trusted_proxies="10.0.0.0/8, 127.0.0.1",
+        cors_origins=ALLOWED,
+        credential_rate="10/hour",
+        address_rate="40/hour",
+    )
+    longshore.log_file = idle.data / "perimeter.log"
+    try:
+        longshore.start_api()
+        yield longshore
+    finally:
+        longshore.stop()
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,8 @@ class Longshore:
             "LONGSHORE_PORT": str(self.port),
             "LONGSHORE_LOG_FORMAT": "json",
             "LONGSHORE_SHUTDOWN_GRACE": "3",
+            "LONGSHORE_CREDENTIAL_RATE": "",  # tests ask faster than any client should
+            "LONGSHORE_ADDRESS_RATE": "",
         }
         environment |= {f"LONGSHORE_{key.upper()}": value for key, value in {**self._settings, **settings}.items()}
         with self.log_file.open("ab") as log:

@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 
 from longshore import commands, logging
+from longshore.cli_users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
 
@@ -31,6 +32,7 @@ catalog_app = typer.Typer(
     help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
 )
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(user_app, name="user")
 commands.add_to(app)
 
 
@@ -238,6 +240,9 @@ def catalog_check() -> None:
 
     settings = _load()
     known = catalog.load(settings.catalog)
+
+    if settings.source_url:  # what is the service's own lies elsewhere, and came with the service
+        known = {name: index for name, index in known.items() if not index.own}
 
     async def run(url: str) -> bool:
         async with connected_to_read(url, "longshore catalog check") as connection:

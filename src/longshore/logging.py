@@ -18,7 +18,8 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        # The values of variables, which it would show otherwise, are bodies, passwords, keys.
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False))]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

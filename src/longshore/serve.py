@@ -27,6 +27,10 @@ from longshore.tasks.watch import LET_GO
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
+HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
+# Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
+# such a body the client finds its connection reset, and not the answer.
+LARGEST_HEADERS = 256 * 1024
 MOST_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
 STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
 
@@ -152,7 +156,8 @@ def interrupt_on_sigterm() -> None:
 def run_api(settings: Settings, url: str) -> None:
     """Answer HTTP requests until SIGTERM or SIGINT."""
     from granian import Granian
-    from granian.constants import Interfaces, Loops
+    from granian.constants import HTTPModes, Interfaces, Loops
+    from granian.http import HTTP1Settings
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
     # Each waiter is a connection; a process usually may open 1,024 files, and more if it asks.
@@ -166,6 +171,8 @@ def run_api(settings: Settings, url: str) -> None:
         interface=Interfaces.ASGI,
         workers=settings.api_processes,
         loop=Loops.uvloop,
+        http=HTTPModes.http1,  # HTTP/2 has no time limit for headers here; a proxy speaks it to clients
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=LARGEST_HEADERS),
         websockets=False,
         log_enabled=False,
         respawn_failed_workers=True,

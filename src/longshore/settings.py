@@ -5,13 +5,16 @@ right one, so that a misspelt setting is never silently a default.
 """
 
 import difflib
+import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
+from limits import RateLimitItem, parse
 from msgspec import Meta
 
 from longshore.errors import LongshoreError
@@ -19,6 +22,7 @@ from longshore.errors import LongshoreError
 PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
 DEFAULT_CONFIG = "longshore.toml"
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class SettingsError(LongshoreError):
@@ -61,6 +65,27 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shutdown_grace: Annotated[
         float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
     ] = 30.0
+    session_idle: Annotated[
+        float, Meta(ge=60, le=31_536_000, description="seconds without a request after which a person's session ends")
+    ] = 3600.0
+    session_life: Annotated[
+        float, Meta(ge=60, le=31_536_000, description="seconds after which a person's session ends in any case")
+    ] = 43_200.0
+    secret: Annotated[
+        str, Meta(description="encrypts passcode secrets; empty: the key in the data folder, made at its first use")
+    ] = ""
+    credential_rate: Annotated[
+        str, Meta(description="requests that one token or user may make, such as 6000/minute; empty: any number")
+    ] = "6000/minute"
+    address_rate: Annotated[str, Meta(description="requests that may come from one address; empty: any number")] = (
+        "12000/minute"
+    )
+    trusted_proxies: Annotated[
+        str, Meta(description="addresses and networks, with commas between, whose X-Forwarded-* are believed")
+    ] = ""
+    cors_origins: Annotated[
+        str, Meta(description="origins whose pages may read answers, with commas between; empty: none")
+    ] = ""
     outbound_allow: Annotated[
         str, Meta(description="networks that webhooks may reach though not public, as 10.1.0.0/16, 127.0.0.1")
     ] = ""
@@ -78,7 +103,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
-SECRETS = frozenset({"database_url", "source_url"})
+URLS = ("database_url", "source_url")
+SECRETS = frozenset({*URLS, "secret"})
+SHORTEST_SECRET = 32  # characters
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -148,10 +175,25 @@ def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
 
 
 def _check(settings: Settings) -> None:
-    for name in SECRETS:
+    for name in URLS:
         url = getattr(settings, name)
         if url and not url.startswith(("postgresql://", "postgres://")):
             raise SettingsError(f"{name} must begin with postgresql://")
+    if settings.secret and len(settings.secret) < SHORTEST_SECRET:
+        raise SettingsError(f"secret must have at least {SHORTEST_SECRET} characters")
+    for name in ("credential_rate", "address_rate"):
+        try:
+            rate(getattr(settings, name))
+        except ValueError:
+            raise SettingsError(f"{name} must be such as 6000/minute") from None
+    for proxy in parts(settings.trusted_proxies):
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            raise SettingsError(f"trusted_proxies: {proxy!r} is no address and no network") from None
+    for origin in parts(settings.cors_origins):
+        if not ORIGIN.fullmatch(origin):
+            raise SettingsError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
     if not settings.outbound_allow:
         return
     from longshore import outbound  # which needs its time to be loaded
@@ -160,6 +202,16 @@ def _check(settings: Settings) -> None:
         outbound.networks(settings.outbound_allow)
     except ValueError as error:
         raise SettingsError(f"outbound_allow cannot be used: {error}") from None
+
+
+def parts(text: str) -> list[str]:
+    """The parts of a setting that has commas between them."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def rate(text: str) -> RateLimitItem | None:
+    """A rate such as `6000/minute`; None for none. Raises ValueError."""
+    return parse(text) if text else None
 
 
 def description(name: str) -> str:

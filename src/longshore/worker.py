@@ -20,7 +20,7 @@ from pgqueuer.domain.models import Job
 
 from longshore import outbound
 from longshore.database import migrate
-from longshore.database.connect import Listener, Pool, is_passing, open_pool
+from longshore.database.connect import Listener, Pool, is_passing, open_lazy_pool, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
@@ -218,8 +218,12 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
         )
         readers = Readers(source, extra)
+        own = None
+        if settings.source_url:
+            owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
+            own = Readers(await stack.enter_async_context(owned), 0)
         store = LocalStore(settings.results_folder)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)
         actions = {"export": exporter.run, ACTION: cleanup.run}

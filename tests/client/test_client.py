@@ -189,6 +189,26 @@ def test_each_kind_of_refusal_has_its_error(longshore: Longshore, service: servi
         other.exports.create("wallet-ledger")
 
 
+def knows_keys(service: services.Longshore) -> bool:
+    """Whether the service knows idempotency keys, as its OpenAPI document says."""
+    with service.client() as client:
+        parameters = client.get("/openapi.json").json()["paths"]["/tasks"]["post"].get("parameters", [])
+    return any(parameter["name"] == "Idempotency-Key" for parameter in parameters)
+
+
+def test_the_same_key_creates_once(longshore: Longshore, service: services.Longshore) -> None:
+    if not knows_keys(service):
+        pytest.skip("this service does not know idempotency keys")
+    key = f"{datetime.now(UTC)}"
+    first = longshore.exports.create("wallet-ledger", idempotency_key=key)
+    assert longshore.exports.create("wallet-ledger", idempotency_key=key).id == first.id
+    with pytest.raises(BadRequestError) as caught:
+        longshore.exports.create("wallet-ledger", format="json", idempotency_key=key)
+    assert caught.value.status == 422
+    with pytest.raises(ClientError, match="needs `at`"):
+        longshore.exports.create("wallet-ledger", repeat="daily", idempotency_key=key)
+
+
 def test_a_time_without_a_zone_is_refused_before_anything_is_sent(longshore: Longshore) -> None:
     with pytest.raises(ClientError, match="time zone"):
         longshore.exports.create("wallet-ledger", at=datetime.now() + timedelta(days=1))

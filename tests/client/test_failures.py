@@ -3,7 +3,8 @@
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -15,8 +16,6 @@ from longshore.client import DownloadError, NoAnswerError, ProblemError
 from longshore.client.steps import LostError, retry_after
 from tests import service as services
 from tests.client.gateway import Gateway
-
-NewService = Callable[..., services.Longshore]
 
 
 def test_retry_after_is_honoured(gateway: Gateway, through: Longshore) -> None:
@@ -113,31 +112,37 @@ def test_a_file_that_is_not_what_the_run_recorded_is_not_shown(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_service_that_dies_during_wait_and_download_costs_time_alone(new_service: NewService, tmp_path: Path) -> None:
-    service = new_service(rows=40_000)  # more than the buffers of a connection hold
-    api = [service.start_api()]
+@pytest.fixture
+def second(service: services.Longshore) -> Iterator[services.Longshore]:
+    """Another API of the shared service, for a test to kill."""
+    opened = services.Longshore(service.data, service.url)
+    opened.log_file = service.data / "second.log"
+    yield opened
+    opened.stop()
+
+
+def test_a_service_that_dies_during_wait_and_download_costs_time_alone(
+    second: services.Longshore, tmp_path: Path
+) -> None:
+    api = [second.start_api()]
     deaths: list[str] = []
 
     def die(while_it: str) -> None:
-        if while_it not in deaths:
-            deaths.append(while_it)
-            children = psutil.Process(api[-1].pid).children(recursive=True)
-            api[-1].kill()  # first, as it would start the others again
-            api[-1].wait()
-            for child in children:
-                child.kill()
-                child.wait()
-            api.append(service.start_api())
+        if while_it in deaths:
+            return
+        deaths.append(while_it)
+        children = psutil.Process(api[-1].pid).children(recursive=True)
+        api[-1].kill()  # first, as it would start the others again
+        api[-1].wait()
+        for child in children:
+            child.kill()
+            child.wait()
+        api.append(second.start_api())
 
-    with Longshore(service.address, service.token(Level.WRITE), chain=services.CHAIN) as client:
-        task = client.exports.create("wallet-ledger", format="json")
-
-        def waiting(_: object) -> None:
-            if "wait" not in deaths:
-                die("wait")
-                service.start("worker")
-
-        task.wait(90, on_progress=waiting)
+    with Longshore(second.address, second.token(Level.WRITE), chain=services.CHAIN) as client:
+        task = client.exports.create("wallet-ledger", format="json", at=datetime.now(UTC) + timedelta(seconds=2))
+        assert task.state.code == "READY"
+        task.wait(90, on_progress=lambda _: die("wait"))
         told: list[int] = []
 
         def loading(there: int, _: int) -> None:
@@ -146,12 +151,12 @@ def test_a_service_that_dies_during_wait_and_download_costs_time_alone(new_servi
 
         file = task.download(tmp_path / "ledger.json", on_bytes=loading)
         run = task.runs()[0]
-        assert deaths == ["wait", "download"]
-        assert told == sorted(set(told))  # nothing was fetched twice
-        resumed = re.compile(r'"path": "/results/[^}]*"status": 206')
-        deadline = time.monotonic() + 20
-        while not resumed.search(service.log_file.read_text()):  # it is logged once the last byte was sent
-            assert time.monotonic() < deadline, service.log_file.read_text()[-2000:]
-            time.sleep(0.05)
-        assert file.stat().st_size == run.bytes > 4 * told[0]
-        assert hashlib.sha256(file.read_bytes()).hexdigest() == run.sha256
+    assert deaths == ["wait", "download"]
+    assert told == sorted(set(told))  # nothing was fetched twice
+    assert file.stat().st_size == run.bytes > 10 * told[0]  # more than the buffers of a connection hold
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == run.sha256
+    resumed = re.compile(r'"path": "/results/[^}]*"status": 206')
+    deadline = time.monotonic() + 20
+    while not resumed.search(second.log_file.read_text()):  # it is logged once the last byte was sent
+        assert time.monotonic() < deadline, second.log_file.read_text()[-2000:]
+        time.sleep(0.05)

@@ -1,9 +1,14 @@
 """The pages say what the code does."""
 
+import json
 import re
 from pathlib import Path
 
+from longshore.exports import catalog
 from longshore.exports.catalog_check import TYPES
+from longshore.exports.export import check_target
+from longshore.exports.formats import FORMATS
+from longshore.exports.formats.dialect import PROFILES, SETTABLE
 from longshore.exports.segment import OPERATORS, WINDOWS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
@@ -27,3 +32,15 @@ def test_every_window_is_documented() -> None:
 
 def test_every_field_type_is_documented() -> None:
     assert all(f"`{kind.value}`" in PAGE for kind in TYPES)
+
+
+def test_every_example_of_a_target_is_accepted_as_it_stands() -> None:
+    examples = re.findall(r'^    (\{"action".*?\})$', PAGE, re.M | re.S)
+    assert len(examples) >= 6
+    for example in examples:
+        assert check_target(json.loads(example), catalog.load(), "", None) == [], example
+
+
+def test_every_format_profile_and_option_is_documented() -> None:
+    for name in (*FORMATS, *PROFILES, *SETTABLE):
+        assert f"| `{name}` |" in PAGE, name

@@ -13,6 +13,7 @@ import secrets
 import time
 from datetime import datetime
 from enum import IntEnum
+from typing import Literal
 from uuid import UUID
 
 import msgspec
@@ -57,6 +58,9 @@ class Caller(msgspec.Struct, frozen=True):
 
     chain: ChainId
     level: Level
+    kind: Literal["token", "user"]
+    id: str
+    """Of the token or of the user."""
 
 
 class UnauthorizedError(Exception):
@@ -130,7 +134,7 @@ class Doorkeeper:
             return None
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        caller = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()])
+        caller = Caller(ChainId(row["chain_id"]), Level[row["level"].upper()], "token", str(key[0]))
         self._known[key] = (asked_at + TTL, caller)
         return caller
 

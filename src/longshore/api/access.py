@@ -1,6 +1,7 @@
 """The guard in front of every endpoint: who asks, and may they; and do they ask with words that we know.
 
-An endpoint says `level=…` (None for everybody); one that says nothing is closed.
+An endpoint says `level=…` (None for everybody); one that says nothing is closed. With `person=True` it is for whoever
+has signed in, whatever their levels are; with `uncounted=True` no rate limit counts it.
 """
 
 from typing import Any
@@ -9,31 +10,136 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from longshore.access.tokens import Caller, ForbiddenError, Level
+from longshore.access.audit import Actor
+from longshore.access.login import network
+from longshore.access.sessions import Credential, SignedIn
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.service import Service
+from longshore.exports.catalog import Index
 from longshore.faults import Fault, FaultyError, suggestion
 
-SECURITY: list[dict[str, list[str]]] = [{"accessToken": []}]
+SECURITY: list[dict[str, list[str]]] = [
+    {"accessToken": []},
+    {"sessionUserId": [], "sessionKey": [], "sessionChainId": []},
+]
+PERSON: list[dict[str, list[str]]] = [{"sessionUserId": [], "sessionKey": []}]
+
+COOKIES = ("__Host-longshore", "longshore")
+"""What a session's cookie is called over TLS, and without."""
+
+PREFIXES = ("x-session-", "x-spaaza-session-")
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 AnyRequest = Request[Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
-async def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Raise UnauthorizedError or ForbiddenError unless the request may go on."""
+class OtherSiteError(Exception):
+    """A request that a browser made for a page of another site, or that does not say whose page it is."""
+
+
+async def guard(connection: AnyConnection, handler: BaseRouteHandler) -> None:
+    """Raise what keeps the request from going on.
+
+    UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError.
+    """
+    service: Service = connection.app.state.service
+    if not handler.opt.get("uncounted"):
+        await _count(connection, service, "address", network(address(connection)))
+    if handler.opt.get("person"):
+        person = await service.sessions.signed_in(_session(connection))
+        await _count(connection, service, "credential", f"user {person.user}")
+        connection.scope["user"] = person
+        return
     if "level" not in handler.opt:
         raise ForbiddenError(Level.ADMIN)
     level = handler.opt["level"]
     if level is not None:
-        service: Service = connection.app.state.service
-        connection.scope["user"] = await service.doorkeeper.caller(connection.headers.get("authorization"), level)
+        caller = await _caller(connection, service, level)
+        await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
+        connection.scope["user"] = caller
+
+
+async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
+    authorization = connection.headers.get("authorization")
+    if authorization is not None:
+        return await service.doorkeeper.caller(authorization, level)
+    return await service.sessions.caller(_session(connection), level)
+
+
+def _session(connection: AnyConnection) -> Credential:
+    """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError, OtherSiteError."""
+    headers = connection.headers
+    for prefix in PREFIXES:
+        user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
+        if user is not None and key is not None:
+            return Credential(user, key, headers.get(f"{prefix}chain-id"))
+    for name in COOKIES:
+        user, dot, key = connection.cookies.get(name, "").partition(".")
+        if dot:
+            refuse_other_site(connection)
+            return Credential(user, key, headers.get("x-session-chain-id"))
+    raise UnauthorizedError
+
+
+def refuse_other_site(connection: AnyConnection) -> None:
+    """Raise OtherSiteError for a change that a browser asks for and not for a page of ours: its cookie proves nothing.
+
+    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+    """
+    if connection.scope.get("method") in SAFE:
+        return
+    origin = connection.headers.get("origin")
+    fetched = connection.headers.get("sec-fetch-site")
+    ours = str(connection.base_url).rstrip("/")
+    if (fetched is None and origin is None) or fetched not in (None, "same-origin") or origin not in (None, ours):
+        raise OtherSiteError
+
+
+async def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
+    fields = await service.rates.count(name, who)
+    connection.scope["state"].setdefault("headers", []).extend(fields)
+
+
+def address(connection: AnyConnection) -> str:
+    """Where a request comes from: the client, or what a trusted proxy says it is."""
+    return connection.client.host if connection.client else ""
+
+
+def actor(request: AnyRequest) -> Actor:
+    """Who makes this request, for the audit log."""
+    user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
+    match user:
+        case Caller():
+            return Actor(user.kind, user.id, here, id)
+        case SignedIn():
+            return Actor("user", str(user.user), here, id)
+    return Actor("address", "", here, id)
+
+
+def may_export(caller: Caller, index: Index) -> None:
+    """Raise ForbiddenError where an index is for a higher level than the caller's."""
+    needed = Level[index.level.upper()]
+    if caller.level < needed:
+        raise ForbiddenError(needed)
+
+
+def person(request: AnyRequest) -> tuple[Service, SignedIn]:
+    """The service and who has signed in. Raises FaultyError for unknown parameters."""
+    _refuse_unknown(request)
+    return request.app.state.service, request.scope["user"]
 
 
 def admitted(request: AnyRequest) -> tuple[Service, Caller]:
     """The service and the caller of a request that passed the guard. Raises FaultyError for unknown parameters."""
+    _refuse_unknown(request)
+    return request.app.state.service, request.scope["user"]
+
+
+def _refuse_unknown(request: AnyRequest) -> None:
     faults = unknown_parameters(request)
     if faults:
         raise FaultyError(faults)
-    return request.app.state.service, request.scope["user"]
 
 
 def unknown_parameters(request: AnyRequest) -> list[Fault]:

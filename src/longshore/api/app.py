@@ -1,19 +1,51 @@
 """The application: all endpoints, behind one guard, with one way to answer errors."""
 
+import msgspec
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
 from longshore import logging, settings
-from longshore.api import documentation, events, health, indexes, results, runs, segments, tasks, webhooks
+from longshore.api import (
+    audit,
+    auth,
+    changes,
+    documentation,
+    events,
+    health,
+    indexes,
+    results,
+    runs,
+    segments,
+    tasks,
+    users,
+    webhooks,
+)
 from longshore.api.access import guard
+from longshore.api.auth import LoginBody, PasscodeBody, PasswordBody
+from longshore.api.changes import TaskChange, TriggerBody
 from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
 from longshore.api.requests import with_request_id
 from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
-from longshore.settings import Settings
+from longshore.api.users import UserBody, UserChangeBody
+from longshore.settings import Settings, parts
 
 LARGEST_BODY = 64 * 1024  # bytes
+
+BODIES: list[type[msgspec.Struct]] = [
+    NewTaskBody, TaskChange, TriggerBody,
+    SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody,
+    webhooks.WebhookBody,
+]  # fmt: skip
+
+TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
+SENT = [
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id",
+    "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
+]  # fmt: skip
 
 
 def build(chosen: Settings) -> Litestar:
@@ -25,6 +57,11 @@ def build(chosen: Settings) -> Litestar:
             tasks.list_tasks,
             tasks.execute_task,
             tasks.get_progress,
+            changes.change_task,
+            changes.cancel_task,
+            changes.delete_task,
+            changes.preview_trigger,
+            results.get_download_url_of_run,
             tasks.list_runs,
             events.get_events,
             segments.create_segment,
@@ -39,6 +76,17 @@ def build(chosen: Settings) -> Litestar:
             runs.acknowledge_run,
             results.get_download_url,
             results.download,
+            auth.login,
+            auth.open_session,
+            auth.list_sessions,
+            auth.end_session,
+            auth.logout,
+            auth.change_password,
+            users.create_user,
+            users.list_users,
+            users.change_user,
+            users.remove_user,
+            audit.list_entries,
             webhooks.create_webhook,
             webhooks.list_webhooks,
             webhooks.delete_webhook,
@@ -54,7 +102,8 @@ def build(chosen: Settings) -> Litestar:
         guards=[guard],
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config([NewTaskBody, SegmentBody, PreviewBody, webhooks.WebhookBody]),
+        openapi_config=documentation.config(BODIES),
+        cors_config=_cors(chosen),
         request_max_body_size=LARGEST_BODY,
         logging_config=None,
     )
@@ -62,8 +111,24 @@ def build(chosen: Settings) -> Litestar:
     return app
 
 
+def _cors(chosen: Settings) -> CORSConfig | None:
+    """What pages of other origins may do: nothing, unless origins are set; and never with a session's cookie."""
+    origins = parts(chosen.cors_origins)
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=SENT,
+        expose_headers=TOLD,
+        allow_credentials=False,
+    )
+
+
 def create() -> ASGIApp:
     """What Granian calls in each of its processes."""
     chosen = settings.load().settings
     logging.configure(chosen)
-    return with_request_id(build(chosen))
+    app = with_request_id(build(chosen))
+    proxies = parts(chosen.trusted_proxies)
+    return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app

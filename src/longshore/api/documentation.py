@@ -1,5 +1,7 @@
 """The OpenAPI document: what Litestar cannot see in the handlers by itself, and the page that shows it."""
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Router, get
+from litestar import MediaType, Response, Router, get
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
@@ -38,10 +40,17 @@ PAGE = """<!doctype html>
 <body>
 <div id="docs"></div>
 <script src="/docs/assets/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null})</script>
+<script>@START@</script>
 </body>
 </html>
 """
+START = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#docs", deepLinking: true, validatorUrl: null})'
+PAGE = PAGE.replace("@START@", START)
+POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    f"script-src 'self' 'sha256-{base64.b64encode(hashlib.sha256(START.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 WHAT = {
     400: "The request cannot be used; `errors` names every fault.",
@@ -50,9 +59,12 @@ WHAT = {
     404: "There is no such thing in this chain.",
     409: "Not in this state of the task.",
     410: "The result is gone.",
+    408: "The body did not come in time.",
+    412: "The task is not as `If-Match` names it.",
     413: "The body is too large.",
     415: "The body is no JSON.",
     422: "The `Idempotency-Key` was used with another body.",
+    429: "Too many requests; `Retry-After` tells when to try again.",
     503: "The database cannot be reached; `Retry-After` tells when to try again.",
 }
 
@@ -61,7 +73,7 @@ def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """The documentation of an endpoint's problems, those that every endpoint may answer included."""
     return {
         status: ResponseSpec(Problem, generate_examples=False, description=WHAT[status], media_type=MEDIA_TYPE)
-        for status in sorted({401, 403, 503, *statuses})
+        for status in sorted({401, 403, 429, 503, *statuses})
     }
 
 
@@ -112,17 +124,24 @@ def config(bodies: Sequence[type[msgspec.Struct]]) -> OpenAPIConfig:
             security_schemes={
                 "accessToken": SecurityScheme(
                     type="http", scheme="bearer", description="ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET"
-                )
+                ),
+                "sessionUserId": _header("X-Session-User-Id", "The `user_id` that signing in answered."),
+                "sessionKey": _header("X-Session-Key", "The `session_key` that signing in answered."),
+                "sessionChainId": _header("X-Session-Chain-Id", "The chain that the request is about."),
             }
         ),
         render_plugins=[DocumentPlugin(bodies)],
     )
 
 
+def _header(name: str, what: str) -> SecurityScheme:
+    return SecurityScheme(type="apiKey", security_scheme_in="header", name=name, description=what)
+
+
 @get("/docs", opt={"level": None}, include_in_schema=False, media_type=MediaType.HTML)
-async def get_docs() -> str:
-    """The document as a page. It asks no other host for anything."""
-    return PAGE
+async def get_docs() -> Response[str]:
+    """The document as a page. It asks no other host for anything, and runs no script but its own."""
+    return Response(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
 assets = create_static_files_router(

@@ -13,13 +13,13 @@ from longshore.api.service import Service
 READY = "select exists (select from longshore.pgqueuer limit 1)"
 
 
-@get("/healthz", opt={"level": None})
+@get("/healthz", opt={"level": None, "uncounted": True})
 async def get_health() -> dict[str, str]:
     """Whether this process answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", opt={"level": None}, responses=problems(503))
+@get("/readyz", opt={"level": None, "uncounted": True}, responses=problems(503))
 async def get_readiness(request: AnyRequest) -> dict[str, str]:
     """Whether the database and the queue in it can be reached."""
     service: Service = request.app.state.service
@@ -28,7 +28,7 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@get("/metrics", opt={"level": None}, include_in_schema=False)
+@get("/metrics", opt={"level": None, "uncounted": True}, include_in_schema=False)
 async def get_metrics() -> Response[bytes]:
     """Figures for Prometheus."""
     # Litestar adds the character set to every text by itself.

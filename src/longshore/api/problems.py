@@ -13,14 +13,20 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from longshore.access.login import LoginError, TooFastError
+from longshore.access.people import NameTakenError, UserNotFoundError
+from longshore.access.rates import TooManyRequestsError
 from longshore.access.tokens import ForbiddenError, UnauthorizedError
-from longshore.api.access import unknown_parameters
+from longshore.api.access import OtherSiteError, unknown_parameters
+from longshore.api.requests import TooSlowError
 from longshore.database.connect import is_passing
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.signing import BadSignatureError
+from longshore.tasks.changing import ChangedMeanwhileError
+from longshore.tasks.ending import NothingToCancelError
 from longshore.tasks.idempotency import OtherBodyError
-from longshore.tasks.lifecycle import AlreadyRunningError
+from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError
 from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
 from longshore.tasks.watch import StoppingError
@@ -57,10 +63,19 @@ KINDS = {
     "unauthorized": ProblemKind(
         401,
         "No valid credential",
-        "Send `Authorization: Bearer ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET`, with a token that was not revoked.",
+        "Send `Authorization: Bearer ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET`, with a token that was not revoked, "
+        "or the headers of a session that has not ended.",
     ),
     "forbidden": ProblemKind(
         403, "Not allowed", "The credential is good, but not for this: its level is too low, or its chain another."
+    ),
+    "other-site": ProblemKind(
+        403,
+        "Asked for by another site",
+        "A change that a browser asks for with a session's cookie has to come from a page of this service.",
+    ),
+    "login-failed": ProblemKind(
+        401, "Not signed in", "The user name, the password or the passcode is wrong, or the attempt is over."
     ),
     "bad-address": ProblemKind(
         403,
@@ -75,6 +90,9 @@ KINDS = {
         404, "No such segment", "This chain has no stored segment of that id. Another chain's segments look the same."
     ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
+    "user-not-found": ProblemKind(404, "No such user", "This chain has no user of that id."),
+    "session-not-found": ProblemKind(404, "No such session", "`GET /auth/sessions` lists your own."),
+    "name-taken": ProblemKind(409, "The name is taken", "Another user has it, be it in another case."),
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
@@ -90,10 +108,22 @@ KINDS = {
     "result-gone": ProblemKind(
         410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
     ),
+    "nothing-to-cancel": ProblemKind(
+        409, "There is nothing to cancel", "The task has ended, and no later run of it is planned."
+    ),
+    "changed-meanwhile": ProblemKind(
+        412, "The task has changed meanwhile", "Read it again; its `ETag` is what `If-Match` has to name."
+    ),
     "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
     "not-json": ProblemKind(415, "The body is no JSON", "Send JSON, and say so: `Content-Type: application/json`."),
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
+    ),
+    "too-slow": ProblemKind(408, "The request came too slowly", "Its body has to be there within ten seconds."),
+    "too-many-requests": ProblemKind(
+        429,
+        "Too many requests",
+        "Try again after the seconds that `Retry-After` tells; the `RateLimit` header tells what is left.",
     ),
     "idempotency-key-reused": ProblemKind(
         422,
@@ -143,6 +173,24 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["WWW-Authenticate"] = "Bearer"
         case ForbiddenError():
             kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
+        case OtherSiteError():
+            kind, detail = "other-site", KINDS["other-site"].about
+        case LoginError():
+            kind, detail = "login-failed", KINDS["login-failed"].about
+            headers["WWW-Authenticate"] = "Bearer"
+        case TooFastError():
+            kind, detail = "too-many-requests", "Too many logins failed, of this account or from this address."
+            headers["Retry-After"] = str(error.seconds)
+        case TooManyRequestsError():
+            kind, detail = "too-many-requests", f"This {error.name} has made all requests that it may for now."
+            headers["Retry-After"] = str(error.seconds)
+        case TooSlowError():
+            kind, detail = "too-slow", KINDS["too-slow"].about
+            headers["Connection"] = "close"
+        case UserNotFoundError():
+            kind, detail = "user-not-found", KINDS["user-not-found"].about
+        case NameTakenError():
+            kind, detail = "name-taken", KINDS["name-taken"].about
         case TaskNotFoundError():
             kind, detail = "task-not-found", KINDS["task-not-found"].about
         case SegmentNotFoundError():
@@ -151,6 +199,13 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "run-not-found", KINDS["run-not-found"].about
         case NothingToAcknowledgeError():
             kind, detail = "nothing-to-acknowledge", str(error)
+        case NothingToCancelError():
+            kind, detail = "nothing-to-cancel", KINDS["nothing-to-cancel"].about
+        case ChangedMeanwhileError():
+            kind, detail = "changed-meanwhile", KINDS["changed-meanwhile"].about
+        case NeverDueError():
+            faults = [Fault("leaves no time to run at", "/trigger/until")]
+            kind, detail = "bad-request", _count(faults)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case OtherBodyError():

@@ -1,15 +1,25 @@
-"""What every request gets, whatever answers it: an id, a line in the log, metrics, security headers, and HEAD.
+"""What every request gets, whatever answers it: an id, a line in the log, metrics, security headers, HEAD, an end.
 
 Wraps the whole application, so that answers from before the routing have them as well.
 """
 
+import asyncio
 import re
 import time
 import uuid
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
 from prometheus_client import Counter, Histogram
 
 log = structlog.get_logger()
@@ -22,11 +32,23 @@ SECONDS = Histogram(
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-SECURITY = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"x-frame-options", b"DENY"),
-]
+BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
+
+# Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
+SECURITY = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+}
+OVER_TLS = {b"strict-transport-security": b"max-age=31536000"}
+
+
+class TooSlowError(Exception):
+    """The body did not come in time."""
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
@@ -53,25 +75,48 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         scope["state"]["head"] = True
     began = time.perf_counter()
     status = 500
+    security = {**SECURITY, **OVER_TLS} if scope["scheme"] == "https" else SECURITY
 
     async def answer(message: Message) -> None:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            headers = [*message["headers"], (b"x-request-id", request_id.encode()), *SECURITY]
+            headers = [*message["headers"], (b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
+            given = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in security.items() if name not in given]
             message = {**message, "headers": headers}
         elif head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
 
     try:
-        await app(scope, receive, answer)
+        await app(scope, _in_time(receive), answer)
     finally:
         seconds = time.perf_counter() - began
         label = method if method in METHODS else "other"
         REQUESTS.labels(label, status).inc()
         SECONDS.labels(label).observe(seconds)
         log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Receive, but no longer than a body may take; what comes after the body is the end of the connection."""
+    over = asyncio.get_running_loop().time() + BODY_SECONDS
+    whole = False
+
+    async def received() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        nonlocal whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(over):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlowError from None
+        whole = not message.get("more_body", False)
+        return message
+
+    return received
 
 
 def _request_id(scope: HTTPScope) -> str:

@@ -2,15 +2,20 @@
 
 import base64
 import re
+from typing import Annotated
 from urllib.parse import unquote
 
+import asyncpg
 import msgspec
 from litestar import get
+from litestar.params import Parameter
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.documentation import problems
+from longshore.api.paging import FAR
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
@@ -20,13 +25,25 @@ from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
 
 OF_TASK = """
-select t.state, t.action, r.location
+select t.state, t.action, t.target ->> 'export_index' as index, r.location
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
 """
 
-AT_LOCATION = "select result, rows, sha256 from longshore.runs where location = $1"
+OF_RUN = """
+select r.state, t.action, r.location, t.target ->> 'export_index' as index
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
+AT_LOCATION = """
+select t.chain_id, r.task_id, r.run, r.result, r.rows, r.sha256
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+where r.location = $1
+"""
 
 RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
 
@@ -61,14 +78,40 @@ async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
     """A signed address of a DONE export's result, good for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
+    return await _address(request, f"task {id}", row)
+
+
+@get(
+    "/tasks/{id:str}/runs/{run:str}/download_url",
+    opt={"level": Level.READ},
+    security=SECURITY,
+    responses=problems(400, 404, 409, 410),
+)
+async def get_download_url_of_run(
+    request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
+) -> DownloadUrl:
+    """A signed address of the result that one run of an export left, good for about one hour."""
+    service, caller = admitted(request)
+    row = await service.pool.fetchrow(OF_RUN, task_id(id), caller.chain, run)
+    if row is not None and row["state"] is None:
+        raise ProblemError("run-not-found", f"Task {id} has no run {run}.")
+    return await _address(request, f"run {run} of task {id}", row)
+
+
+async def _address(request: AnyRequest, what: str, row: asyncpg.Record | None) -> DownloadUrl:
+    service, caller = admitted(request)
     if row is None:
         raise TaskNotFoundError
     if row["action"] != "export":
-        raise ProblemError("no-export", f"The action of task {id} is {row['action']!r}, which leaves no file.")
+        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which leaves no file.")
+    if row["index"] in service.catalog:
+        may_export(caller, service.catalog[row["index"]])
     if row["state"] != Code.DONE:
-        raise ProblemError("task-not-done", f"Task {id} is {row['state']}, and there is a result only when it is DONE.")
+        said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
+        raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
     if row["location"] is None or service.store.open_path(row["location"]) is None:
-        raise ProblemError("result-gone", f"The result of task {id} has expired or was deleted.")
+        raise ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
+    await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
     base = service.settings.public_url or str(request.base_url)
     return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"]))
 
@@ -95,4 +138,8 @@ async def download(request: AnyRequest) -> Download:
     }
     if request.scope["state"].get("head"):  # so that the file is not read for nothing
         request.scope["method"] = "HEAD"
+    else:
+        details = {"run": row["run"], "range": request.headers.get("range", "")[:200]}
+        task = f"task {row['task_id']}"
+        await audit.record(service.pool, actor(request), row["chain_id"], "result.download", task, details)
     return Download(path, headers=headers, media_type=media_type(path.name), filename=row["result"])

@@ -5,8 +5,9 @@ from typing import Annotated
 from litestar import post
 from litestar.params import Parameter
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted
 from longshore.api.documentation import problems
 from longshore.api.paging import FAR
 from longshore.api.tasks import Id, task_id
@@ -27,5 +28,7 @@ async def acknowledge_run(
     """Confirm that the increment of a run has arrived, so that the next run goes on behind it. Twice is as once."""
     service, caller = admitted(request)
     task = task_id(id)
-    await marks.acknowledge(service.pool, caller.chain, task, run)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await marks.acknowledge(connection, caller.chain, task, run)
+        await audit.record(connection, actor(request), caller.chain, "run.acknowledge", f"task {task}", {"run": run})
     return await read.one_run(service.pool, caller.chain, task, run)

@@ -3,8 +3,9 @@
 import asyncpg
 from litestar import Response, delete, get, post, put
 
+from longshore.access import audit
 from longshore.access.tokens import Caller, Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.paging import Limit, Offset, next_page
@@ -29,7 +30,9 @@ async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSeg
     service, caller = admitted(request)
     new = read_segment(read_json(request, body), service.catalog)
     _refuse_other_chain(caller, new.chain)
-    stored = await stored_segments.create(service.pool, caller.chain, new.name, new.segment)
+    async with service.pool.acquire() as connection, connection.transaction():
+        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment)
+        await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
     return Response(stored, status_code=201, headers={"Location": f"/segments/{stored.id}"})
 
 
@@ -72,7 +75,10 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSe
     if found is None:
         raise SegmentNotFoundError
     try:
-        return await stored_segments.replace(service.pool, caller.chain, found, new.name, new.segment)
+        async with service.pool.acquire() as connection, connection.transaction():
+            replaced = await stored_segments.replace(connection, caller.chain, found, new.name, new.segment)
+            await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {found}")
+            return replaced
     except OtherIndexError as error:
         expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
         raise FaultyError([Fault(expected, "/segment/index")]) from None
@@ -87,7 +93,9 @@ async def delete_segment(request: AnyRequest, id: str) -> None:
     found = as_id(id)
     if found is None:
         raise SegmentNotFoundError
-    await stored_segments.delete(service.pool, caller.chain, found)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await stored_segments.delete(connection, caller.chain, found)
+        await audit.record(connection, actor(request), caller.chain, "segment.delete", f"segment {found}")
 
 
 @post(
@@ -104,8 +112,12 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     asked = read_preview(read_json(request, body), service.catalog)
     _refuse_other_chain(caller, asked.segment.chain_id)
     index = service.catalog[asked.segment.index]
+    may_export(caller, index)
+    # It shows rows, so it is told of before it is answered.
+    await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
+    source = service.pool if index.own else service.source
     try:
-        return await preview(service.source, index, choices(asked.fields, index), asked.segment, caller.chain)
+        return await preview(source, index, choices(asked.fields, index), asked.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
 

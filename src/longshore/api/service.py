@@ -6,6 +6,10 @@ from collections.abc import AsyncIterator
 import msgspec
 from litestar import Litestar
 
+from longshore.access.login import Doorman
+from longshore.access.passcodes import Vault
+from longshore.access.rates import Rates, open_rates
+from longshore.access.sessions import Lives, Sessions
 from longshore.access.tokens import Doorkeeper
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
@@ -14,7 +18,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import LocalStore
-from longshore.settings import Settings
+from longshore.settings import Settings, rate
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
@@ -30,6 +34,9 @@ class Service(msgspec.Struct, frozen=True):
     source: Pool
     """Only reads, where the data to export lives."""
     doorkeeper: Doorkeeper
+    sessions: Sessions
+    doorman: Doorman
+    rates: Rates
     watch: Watch
     catalog: Catalog
     signer: Signer
@@ -47,12 +54,17 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await migrate.check(pool)
-        async with Watch(pool, settings.database_url) as watch:
+        sessions = Sessions(pool, Lives(settings.session_idle, settings.session_life))
+        limits = {"address": rate(settings.address_rate), "credential": rate(settings.credential_rate)}
+        async with Watch(pool, settings.database_url) as watch, open_rates(pool, limits) as rates:
             yield Service(
                 settings=settings,
                 pool=pool,
                 source=source,
                 doorkeeper=Doorkeeper(pool),
+                sessions=sessions,
+                doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
+                rates=rates,
                 watch=watch,
                 catalog=catalog.load(settings.catalog),
                 signer=Signer(await signing_key(pool)),

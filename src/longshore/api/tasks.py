@@ -10,8 +10,9 @@ import msgspec
 from litestar import Response, get, post
 from litestar.params import Parameter
 
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -70,9 +71,11 @@ async def create_task(
     new = await read_new_task(value, service.catalog, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
     async with service.pool.acquire() as connection, connection.transaction():
         if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
             id = await lifecycle.create(connection, new)
+            await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
             if (shape := export.pinned(new.target, service.catalog)) is not None:
                 await schemas.remember(connection, new.chain, shape)
             answer = encode(await read.get(connection, caller.chain, id, 10, 0))
@@ -122,7 +125,9 @@ async def get_task(
     reading = partial(read.get_unless, service.pool, chain, task, log_limit, offset)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
-        found, body = await _changed(service, task, seconds, known, (chain, task, log_limit, offset), reading)
+        tagged = if_none_match.strip() not in ("", "*")
+        key = (chain, task, log_limit, offset)
+        found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
         body = encode(found.task)
@@ -133,9 +138,18 @@ async def get_task(
 
 
 async def _changed(
-    service: Service, task: TaskId, seconds: int, known: tuple[int, ...], key: Hashable, reading: Reader
+    request: AnyRequest,
+    service: Service,
+    task: TaskId,
+    seconds: int,
+    known: tuple[int, ...] | None,
+    key: Hashable,
+    reading: Reader,
 ) -> tuple[read.Reading, bytes]:
-    """The task and its JSON, once it differs from what is known, or when so many seconds have passed."""
+    """The task and its JSON, once it differs from what is known, or when so many seconds have passed.
+
+    `known`: None where the client has not said, and wants the next change from now.
+    """
 
     async def encoded(known: tuple[int, ...]) -> tuple[read.Reading, bytes]:
         found = await reading(known)
@@ -143,16 +157,29 @@ async def _changed(
 
     deadline = asyncio.get_running_loop().time() + seconds
     with service.watch.over(task) as waiter:
-        first = found, body = await encoded(known)
-        # Without an ETag, a task that has ended is what everybody waits for.
-        asked = known or (() if found.settled else (found.revision,))
-        while found.revision in asked:
-            waiter.revision = found.revision
-            if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                break
-            found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
-        # Read again only where the last reading left the task out, as nothing had changed.
-        return (found, body) if found.task or found.revision in known else first
+        first = found, body = await encoded(known or ())
+        asked = known
+        if asked is None:  # a task that has ended is what everybody waits for
+            asked = () if found.settled else (found.revision,)
+        leaving = asyncio.create_task(_left(request))
+        leaving.add_done_callback(lambda _: waiter.wake(0))
+        try:
+            while found.revision in asked:
+                waiter.revision = found.revision
+                timely = await waiter.wait(deadline - asyncio.get_running_loop().time())
+                if not timely or leaving.done():
+                    break
+                found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
+        finally:
+            leaving.cancel()
+        # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
+        return (found, body) if found.task or known else first
+
+
+async def _left(request: AnyRequest) -> None:
+    """Wait until the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @get(
@@ -195,6 +222,7 @@ async def execute_task(
     async with service.pool.acquire() as connection, connection.transaction():
         await read.standing(connection, chain, task)
         run = await lifecycle.execute(connection, chain, task)
+        await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
     if "respond-async" in preferences(prefer):
         standing = await read.standing(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}

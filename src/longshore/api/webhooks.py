@@ -8,8 +8,9 @@ from litestar import Response, delete, get, post
 from msgspec import Meta
 
 from longshore import outbound
+from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.paging import Limit, Offset, next_page
@@ -51,7 +52,9 @@ async def create_webhook(request: AnyRequest, body: bytes) -> Response[NewWebhoo
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     events = list(EVENTS) if new.events is None else sorted(set(new.events))
     try:
-        made = await registry.create(service.pool, caller.chain, new.url, events)
+        async with service.pool.acquire() as connection, connection.transaction():
+            made = await registry.create(connection, caller.chain, new.url, events)
+            await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made.id}")
     except TooManyError:
         raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None
     return Response(made, status_code=201, headers={"Location": f"/webhooks/{made.id}/deliveries"})
@@ -76,7 +79,10 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
 async def delete_webhook(request: AnyRequest, id: str) -> None:
     """Delete a webhook, with its deliveries, those that wait included."""
     service, caller = admitted(request)
-    await registry.delete(service.pool, caller.chain, _id(id, WebhookNotFoundError))
+    webhook = _id(id, WebhookNotFoundError)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await registry.delete(connection, caller.chain, webhook)
+        await audit.record(connection, actor(request), caller.chain, "webhook.delete", f"webhook {webhook}")
 
 
 @get(
@@ -106,7 +112,11 @@ async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
     """Send a delivery again, under its old id, whatever became of it."""
     service, caller = admitted(request)
     webhook, wanted = _id(id, WebhookNotFoundError), _id(delivery, DeliveryNotFoundError)
-    return await registry.redeliver(service.pool, caller.chain, webhook, wanted)
+    async with service.pool.acquire() as connection, connection.transaction():
+        again = await registry.redeliver(connection, caller.chain, webhook, wanted)
+        details = {"delivery": str(wanted)}
+        await audit.record(connection, actor(request), caller.chain, "webhook.redeliver", f"webhook {webhook}", details)
+        return again
 
 
 def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:

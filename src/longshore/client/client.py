@@ -18,6 +18,8 @@ from longshore.client.wait import Known
 
 K = TypeVar("K", bound=TaskOperations[Any])
 
+PASSED = datetime(2000, 1, 1, tzinfo=UTC)
+
 Where = Rules | Mapping[str, Any] | str
 """Rules made by F, a segment as the API takes it, or the id of a stored segment."""
 
@@ -80,7 +82,13 @@ class Exports(Part[K]):
         """
         if at is not None and at.tzinfo is None:
             raise ClientError("`at` has no time zone; give it one, such as datetime.UTC")
-        trigger: dict[str, Any] = {"once": (at or datetime.now(UTC)).isoformat()}
+        if idempotency_key and repeat is not None and at is None:
+            raise ClientError(
+                "`repeat` with an `idempotency_key` needs `at`, as the same key stands for the same times"
+            )
+        # What is created twice must be the same twice; a time that has passed means now.
+        now = PASSED if idempotency_key else datetime.now(UTC)
+        trigger: dict[str, Any] = {"once": (at or now).isoformat()}
         if isinstance(where, str):
             trigger["segment_id"] = where
         elif where is not None:

@@ -1,19 +1,21 @@
-"""What can go wrong for a client. Nothing here is caught by accident: every error derives from ClientError.
+"""What can go wrong for a client. Every error derives from ClientError::
 
-ClientError
-├── NoAnswerError          the service could not be reached, or did not answer as itself
-├── WaitTimeoutError       the task has not ended in the time given
-├── TaskFailedError        the task ended, and not in DONE
-├── DownloadError          what arrived is not what the run recorded
-├── SegmentError           rules that the service would refuse
-├── ProfileError           no such profile, or one that cannot be read
-└── ProblemError           the service answered with a problem (RFC 9457)
-    ├── BadRequestError    400, 413, 415
-    ├── UnauthorizedError  401
-    ├── ForbiddenError     403
-    ├── NotFoundError      404
-    ├── ConflictError      409
-    └── GoneError          410
+    ClientError
+    ├── NoAnswerError          the service could not be reached, or did not answer as itself
+    ├── WaitTimeoutError       the task has not ended in the time given
+    ├── TaskFailedError        the task ended, and not in DONE
+    ├── DownloadError          what arrived is not what the run recorded
+    ├── SegmentError           rules that the service would refuse
+    ├── ProfileError           no such profile, or one that cannot be read
+    └── ProblemError           the service answered with a problem (RFC 9457)
+        ├── BadRequestError    400, 413, 415, 422
+        ├── UnauthorizedError  401
+        ├── ForbiddenError     403
+        ├── NotFoundError      404
+        ├── ConflictError      409
+        └── GoneError          410
+
+Their messages are sentences for people.
 """
 
 from collections.abc import Sequence
@@ -115,6 +117,7 @@ BY_STATUS: dict[int, type[ProblemError]] = {
     410: GoneError,
     413: BadRequestError,
     415: BadRequestError,
+    422: BadRequestError,
 }
 
 

@@ -43,6 +43,7 @@ def until_ended(
     pause, entries, etag = FIRST_PAUSE, 0, None
     hold = SHORT_HOLD if on_progress or on_log else HOLD
     task: TaskData | None = None
+    begun = after_run == 0
     while True:
         began = time.monotonic()
         left = None if deadline is None else deadline - began
@@ -52,10 +53,12 @@ def until_ended(
             task = expect(answer, TaskData)
             etag = answer.headers.get("etag")
         assert task is not None
-        ended = task.state.ended
-        if on_progress or (ended and after_run):
+        # Of a task that was run again the end of an earlier run may still be seen. Its end counts once it was looked at
+        # after the run asked for had begun.
+        ended, waits = task.state.ended and begun, not begun
+        if on_progress or (task.state.ended and waits):
             progress = expect((yield from send(_get(f"/tasks/{id}/progress"), known.patience())), Progress)
-            ended = ended and progress.run > after_run
+            begun = begun or progress.run > after_run
             if on_progress:
                 on_progress(progress)
         if on_log and answer.status != 304:
@@ -63,8 +66,11 @@ def until_ended(
                 on_log(entry)
             entries += len(task.logs)
             if len(task.logs) == MOST_ENTRIES:
-                etag = None  # there may be more already, whatever the tag speaks of
+                task, etag = None, None  # there may be more already: look at once
                 continue
+        if waits and begun:
+            task, etag = None, None  # look again at once
+            continue
         if ended:
             if task.state.code != "DONE":
                 raise TaskFailedError((yield from newest(known, id)))

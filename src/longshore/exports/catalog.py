@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -59,6 +60,10 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A column that is unique within a chain."""
     filter: str = "true"
     """A condition in SQL that every exported row meets."""
+    level: Literal["read", "write", "admin"] = "read"
+    """What a credential must have to see rows of it."""
+    own: bool = False
+    """Whether it lies in the service's own database, wherever the data to export lives."""
     totals: TotalFields | None = None
     """What a result is checked by: its sums against the source's."""
 

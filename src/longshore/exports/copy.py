@@ -24,6 +24,7 @@ from longshore.results.store import ResultFile
 BLOCK = 256 << 10  # bytes
 LOOKAHEAD = 16  # blocks of one shard
 REPORT_EVERY = 1.0  # seconds
+CLOSE_TIMEOUT = 2.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
 # A compiled query pays off after minutes, and an export's is too simple for it.
@@ -104,8 +105,12 @@ class Readers:
             except BaseException:
                 # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
                 # error would stand in for the one that matters. One that the source has ended left the pool by itself.
-                with contextlib.suppress(asyncpg.InterfaceError):
-                    connection.terminate()
+                # Closing asks the source to cancel what runs, and gives up on a source that does not answer.
+                try:
+                    await connection.close(timeout=CLOSE_TIMEOUT)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+                    with contextlib.suppress(asyncpg.InterfaceError):
+                        connection.terminate()
                 raise
 
 

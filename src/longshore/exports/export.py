@@ -150,9 +150,12 @@ class SegmentUnfitError(LongshoreError):
 class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
-    def __init__(self, state: Pool, readers: Readers, catalog: Catalog, store: LocalStore) -> None:
+    def __init__(
+        self, state: Pool, readers: Readers, catalog: Catalog, store: LocalStore, own: Readers | None = None
+    ) -> None:
         self._state = state
         self._readers = readers
+        self._own = own or readers  # for what lies in the service's own database
         self._catalog = catalog
         self._store = store
 
@@ -181,7 +184,7 @@ class Exporter:
         segment = await self._segment(begun, trigger, standing)
         _refuse_unfit(segment, target, begun.chain, self._catalog)
         if standing is not None:
-            async with self._readers.watching() as connection:
+            async with self._readers_of(index).watching() as connection:
                 await increments.settle(connection)
         return await self._copy(begun, target, index, segment, standing, name, location, previous)
 
@@ -216,7 +219,8 @@ class Exporter:
 
         waits = standing.pending if standing is not None else []
         counted_from = waits[-1].began_at if waits else begun.run_began_at
-        async with self._readers.snapshot() as (connection, snapshot_at):
+        readers = self._readers_of(index)
+        async with readers.snapshot() as (connection, snapshot_at):
             bounds = None
             if standing is not None:
                 end = waits[-1].end if waits else None
@@ -226,7 +230,7 @@ class Exporter:
             form = formats.make(target.export_format, columns, dialect(target.csv or CsvOptions()), target.compression)
             cut = await plan(connection, index, form.query(source.sql), source)
             with self._store.create(location) as file:
-                copied = await copy_rows(self._readers, connection, cut, source, form, file, report)
+                copied = await copy_rows(readers, connection, cut, source, form, file, report)
                 if bounds is not None:
                     await increments.make_safe(self._state, connection)
                 resolved = segment and conditions.resolved(segment, counted_from)
@@ -248,6 +252,9 @@ class Exporter:
             increment=None if bounds is None else Increment(bounds.start, bounds.end, target.incremental == "on_ack"),
             note=read_again(waits) if waits else None,
         )
+
+    def _readers_of(self, index: Index) -> Readers:
+        return self._own if index.own else self._readers
 
 
 def _described(

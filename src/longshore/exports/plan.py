@@ -20,7 +20,7 @@ from longshore.exports.segment import Segment
 BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
 ROWS = 50_000  # expected in a shard that is a range of time
 MOST_RANGES = 512
-CHEAP = 10_000  # as the planner counts: some hundred thousand rows of one scan, a few hundredths of a second
+CHEAP = 2_000  # as the planner counts: some ten thousand rows of one scan, a hundredth of a second
 
 TABLE = """
 select relkind = 'r' and not relhassubclass as plain,

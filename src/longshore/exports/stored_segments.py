@@ -11,7 +11,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
 from longshore.exports.segment import Segment
 from longshore.tasks.lifecycle import Begun, StaleAttemptError
@@ -91,7 +91,7 @@ class StoredSegment(msgspec.Struct, frozen=True):
     modified: datetime
 
 
-async def create(pool: Pool, chain: ChainId, name: str, segment: Segment) -> StoredSegment:
+async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment) -> StoredSegment:
     """Store a segment that was checked."""
     row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode())
     assert row is not None
@@ -112,7 +112,7 @@ async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
     return [_stored(row) for row in rows[:limit]], len(rows) > limit
 
 
-async def replace(pool: Pool, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
+async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
     """Replace a stored segment by one that was checked. Raises SegmentNotFoundError and OtherIndexError."""
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
@@ -123,13 +123,13 @@ async def replace(pool: Pool, chain: ChainId, id: UUID, name: str, segment: Segm
     raise OtherIndexError(index)
 
 
-async def delete(pool: Pool, chain: ChainId, id: UUID) -> None:
+async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
     """Delete a stored segment. Raises SegmentNotFoundError."""
     if await pool.fetchval(DELETE, id, chain) is None:
         raise SegmentNotFoundError
 
 
-async def index_of(pool: Pool, chain: ChainId, id: str) -> str | None:
+async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:
     """The export index of a stored segment; None where the chain has no such segment, or this is no id at all."""
     found = as_id(id)
     return None if found is None else await pool.fetchval(INDEX_OF, found, chain)

@@ -71,7 +71,7 @@ async def ensure(pool: Pool) -> None:
         debug="",
         schedule=schedule,
     )
-    if await pool.fetchval("select from longshore.tasks where chain_id = $1 and action = $2", SERVICE, ACTION):
+    if await pool.fetchval("select 1 from longshore.tasks where chain_id = $1 and action = $2", SERVICE, ACTION):
         return
     try:
         async with pool.acquire() as connection, connection.transaction():

@@ -95,10 +95,11 @@ async def run_clock(pool: Pool) -> None:
 
 
 async def send_due(pool: Pool) -> int:
-    """Send the messages of tasks whose time has come, at most BATCH, as far as slots are free; say how many were due."""
+    """Send the messages of tasks whose time has come, at most BATCH, as far as slots are free; say how many were."""
     async with pool.acquire() as connection, connection.transaction():
         rows = await connection.fetch(DUE, BATCH)
-        for chain in sorted({row["chain_id"] for row in rows}):  # in one order, so that two clocks cannot lock each other
+        # In one order, so that no two clocks wait for each other.
+        for chain in sorted({row["chain_id"] for row in rows}):
             await admit(connection, ChainId(chain))
     return len(rows)
 

@@ -179,15 +179,15 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
         await _go_on(connection, ended)
 
 
-async def cancel(pool: Pool, chain: ChainId, task: TaskId, who: str) -> None:
-    """End a task that waits or runs, its schedule included. That it exists in the chain is for the caller to have seen.
+async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
+    """End a task that waits or runs, its schedule included, in the connection's transaction.
 
-    Raises NothingToCancelError. The worker that runs it hears of it by its revision.
+    That it exists in the chain is for the caller to have seen. Raises NothingToCancelError. The worker that runs it
+    hears of it by its revision.
     """
-    async with pool.acquire() as connection, connection.transaction():
-        if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
-            raise NothingToCancelError
-        await admit(connection, chain)
+    if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
+        raise NothingToCancelError
+    await admit(connection, chain)
 
 
 async def lost(pool: Pool, message: Message) -> bool:

@@ -197,9 +197,10 @@ async def create(connection: Connection, new: NewTask) -> TaskId:
 
 
 async def execute(connection: Connection, chain: ChainId, task: TaskId) -> int:
-    """Let a task run as soon as its chain has a free slot, in the connection's transaction, and give the number that its run will have.
+    """Let a task run as soon as its chain has a free slot, and give the number that its run will have.
 
-    Raises AlreadyRunningError. That the task exists in the chain is for the caller to have seen.
+    In the connection's transaction. That the task exists in the chain is for the caller to have seen. Raises
+    AlreadyRunningError.
     """
     row = await connection.fetchrow(EXECUTE, task, chain)
     if row is None:
@@ -245,5 +246,3 @@ async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed:
         if attempt is None:
             raise StaleAttemptError(message)
         await send(connection, [Message(message.task, attempt)], delay)
-
-

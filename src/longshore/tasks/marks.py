@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.read import TaskNotFoundError
@@ -134,7 +134,7 @@ async def standing(pool: Pool, message: Message) -> Standing:
     return Standing(rows[0]["mark"] if rows else None, pending)
 
 
-async def acknowledge(pool: Pool, chain: ChainId, task: TaskId, run: int) -> None:
+async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:
     """Move the mark of a task behind the increment that a run gave; doing so twice is the same as once.
 
     Raises TaskNotFoundError, RunNotFoundError and NothingToAcknowledgeError.

@@ -13,7 +13,8 @@ from longshore.tasks.lifecycle import MOST_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
 from longshore.tasks.read import TaskNotFoundError
 
-# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat.
+# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat. A parked task stands
+# behind those of its chain that have a job, and the parked ones before it.
 PROGRESS = """
 select t.state as task_state, t.due_at, t.attempt_began_at is not null as began, t.run,
        coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
@@ -22,7 +23,17 @@ select t.state as task_state, t.due_at, t.attempt_began_at is not null as began,
        extract(epoch from coalesce(r.ended_at, r.progress_at) - r.attempt_began_at)::float8 as seconds,
        greatest(r.progress_at, case q.status when 'picked' then q.heartbeat end) as beat_at, now() as now,
        case when q.execute_after > now() then q.execute_after end as delivered_at,
-       case when q.status = 'queued' and q.execute_after <= now() then (
+       case when t.parked then (
+           select count(*) from (
+               select from longshore.tasks o
+               where o.chain_id = t.chain_id and o.parked
+                 and (o.priority > t.priority or (o.priority = t.priority and o.id <= t.id))
+               limit 10000
+           ) before
+       ) + (
+           select count(*) from longshore.tasks o
+           where o.chain_id = t.chain_id and not o.parked and o.attempt_began_at is null and o.due_at is null
+       ) when t.attempt_began_at is null and q.status = 'queued' and q.execute_after <= now() then (
            select count(*) from (
                select from longshore.pgqueuer o
                where o.status = 'queued' and o.execute_after <= now() and o.entrypoint = q.entrypoint

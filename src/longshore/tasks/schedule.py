@@ -1,8 +1,8 @@
 """Schedules: at which times a task runs, by the clock of its time zone. Pure computation; the clock acts on it.
 
 `repeat` counts from `once` on, by the calendar: an hour that summer time leaves out is taken with the offset from
-before (RFC 5545, 3.3.5), one that comes twice is taken the first time, and the 31st becomes the last day of shorter months.
-`cron` follows Debian's cron, see https://github.com/cuu508/cronsim.
+before (RFC 5545, 3.3.5), one that comes twice is taken the first time, and the 31st becomes the last day of shorter
+months. `cron` follows Debian's cron, see https://github.com/cuu508/cronsim.
 """
 
 from collections.abc import Iterator

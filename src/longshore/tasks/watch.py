@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 import structlog
+from prometheus_client import Gauge
 
 from longshore.database.connect import Listener, Pool, is_passing
 from longshore.tasks import read
@@ -23,6 +24,8 @@ log = structlog.get_logger()
 CHANNEL = "longshore_tasks"
 LET_GO = signal.SIGUSR1  # tells a process of the API that it will end
 RECHECK = 5.0  # seconds
+
+WAITERS = Gauge("longshore_waiters", "Requests of this process that wait for a task to change.")
 
 T = TypeVar("T")
 
@@ -92,19 +95,16 @@ class Watch:
         self.closing = True
         self._wake_all()
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return sum(map(len, self._waiters.values()))
-
     @contextlib.contextmanager
     def over(self, task: TaskId) -> Iterator[Waiter]:
         """Watch a task. What changes from here on wakes the waiter, so read the task only once this is entered."""
         waiter = Waiter(self)
         self._waiters[task].add(waiter)
+        WAITERS.inc()
         try:
             yield waiter
         finally:
+            WAITERS.dec()
             self._waiters[task].discard(waiter)
             if not self._waiters[task]:
                 del self._waiters[task]

@@ -134,7 +134,7 @@ async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
     return [_webhook(row) for row in rows[:limit]], len(rows) > limit
 
 
-async def delete(pool: Pool, chain: ChainId, webhook: UUID) -> None:
+async def delete(pool: Pool | Connection, chain: ChainId, webhook: UUID) -> None:
     """Delete a webhook and what was to be delivered to it. Raises WebhookNotFoundError."""
     if await pool.fetchval(DELETE, webhook, chain) is None:
         raise WebhookNotFoundError
@@ -148,7 +148,7 @@ async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offs
     return [_delivery(row) for row in rows[:limit] if row["id"] is not None], len(rows) > limit
 
 
-async def redeliver(pool: Pool, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
+async def redeliver(pool: Pool | Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
     """Send a delivery again, whatever became of it. Raises DeliveryNotFoundError."""
     row = await pool.fetchrow(REDELIVER, webhook, chain, delivery)
     if row is None:

@@ -26,6 +26,7 @@ DATE_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
 CHUNK = 1 << 20
 
 LINE = msgspec.json.Decoder(float_hook=Decimal)
+NESTED = msgspec.json.Encoder(decimal_format="number")
 
 
 class XlsxLimitError(LongshoreError):
@@ -82,7 +83,7 @@ class Xlsx(JsonLines):
         elif column.field.type is FieldType.DATE and (moment := _excel_time(value)):
             self._sheet.write_datetime(self.rows, position, moment)
         else:
-            text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+            text = value if isinstance(value, str) else NESTED.encode(value).decode()
             if len(text) > MOST_CHARACTERS:
                 raise XlsxLimitError(
                     f"a cell holds {MOST_CHARACTERS:,} characters, and {column.name} has {len(text):,}"

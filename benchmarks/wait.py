@@ -1,0 +1,132 @@
+"""Waiting: 5,000 long polls and 1,000 event streams on one API process; how soon all are told, and in what memory.
+
+Every waiter is a connection of its own to one task, which then begins to run. The time is from that change
+until the last waiter has read the new state; the memory is that of the API's process at its largest.
+"""
+
+import asyncio
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import psutil
+from tests.played import play
+from tests.service import Longshore, database_in, export_body
+
+from benchmarks.options import Options
+from benchmarks.table import Case
+
+POLLS, STREAMS = 5_000, 1_000
+MOST_SECONDS = 1.0
+MOST_MEMORY = 400.0  # MB
+AT_ONCE = 200  # connections that are being opened
+PATIENCE = 60.0  # seconds
+
+AGO = "select extract(epoch from now() - modified_at) as ago from longshore.tasks where id = $1"
+
+
+def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
+    """Start a service without a worker, let all wait, change the task, and measure."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    rounds = min(options.rounds, 3)
+    seconds, memory = [], []
+    with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder:
+        data = Path(folder)
+        with database_in(data) as url:
+            longshore = Longshore(data, url)
+            try:
+                for number in range(1, rounds + 1):
+                    api = longshore.start_api(api_processes="1")
+                    seconds.append(asyncio.run(_told(longshore)))
+                    memory.append(_peak(api.pid))
+                    tell(f"round {number}: all told after {seconds[-1]:.2f} s, {memory[-1]:.0f} MB")
+                    longshore.stop()
+            finally:
+                longshore.stop()
+    name = f"{POLLS:,} long polls and {STREAMS:,} streams on one process"
+    return [
+        _case(f"{name}: the last is told after", "s", seconds, MOST_SECONDS),
+        _case(f"{name}: peak memory", "MB", memory, MOST_MEMORY),
+    ]
+
+
+def _case(name: str, unit: str, rounds: list[float], bound: float) -> Case:
+    ours = min(rounds)
+    return Case(
+        name=name,
+        peer_name="the bound",
+        unit=unit,
+        chosen=f"best of {len(rounds)}",
+        ours=ours,
+        peer=bound,
+        ratio=ours / bound,
+        target=f"at most {bound:g} {unit}",
+        met=ours <= bound,
+        ours_rounds=rounds,
+        peer_rounds=[bound] * len(rounds),
+    )
+
+
+async def _told(longshore: Longshore) -> float:
+    """Seconds from the change until the last of all waiters has read of it."""
+    token = await asyncio.to_thread(longshore.token)
+    task = await asyncio.to_thread(_new_task, longshore)
+    opening = asyncio.Semaphore(AT_ONCE)
+    ready = asyncio.Semaphore(0)
+    waiters = []
+    for number in range(POLLS + STREAMS):
+        path = f"/tasks/{task}?wait=60" if number < POLLS else f"/tasks/{task}/events"
+        waiters.append(asyncio.create_task(_wait(longshore.port, path, token, opening, ready)))
+    for _ in waiters:
+        await ready.acquire()
+    await asyncio.to_thread(_all_wait, longshore)
+    changing = asyncio.create_task(asyncio.to_thread(_begin, longshore, task))
+    last = max(await asyncio.wait_for(asyncio.gather(*waiters), PATIENCE))
+    return last - await changing
+
+
+def _begin(longshore: Longshore, task: int) -> float:
+    play(longshore, task, "begin")
+    # `play` disconnects as well, so the change was somewhat earlier: the row's own time says when.
+    (row,) = longshore.sql(AGO, task)
+    return time.monotonic() - float(row["ago"])
+
+
+def _all_wait(longshore: Longshore) -> None:
+    """Wait until the process says that everybody has been read and waits."""
+    deadline = time.monotonic() + PATIENCE
+    while f"longshore_waiters {POLLS + STREAMS}.0" not in httpx2.get(f"{longshore.address}/metrics").text:
+        assert time.monotonic() < deadline, "not all of them wait"
+        time.sleep(0.2)
+
+
+def _new_task(longshore: Longshore) -> int:
+    with longshore.client() as client:
+        id: int = client.post("/tasks", json=export_body()).json()["id"]
+        return id
+
+
+async def _wait(port: int, path: str, token: str, opening: asyncio.Semaphore, ready: asyncio.Semaphore) -> float:
+    """Ask, and give the moment that the answer told of the change."""
+    async with opening:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n\r\n"
+        writer.write(request.encode())
+        await writer.drain()
+    ready.release()
+    try:
+        await reader.readuntil(b'"code":"INPROGRESS"')
+        return time.monotonic()
+    finally:
+        writer.close()
+
+
+def _peak(pid: int) -> float:
+    """The largest resident set, in MB, of the process that answers, which is the server's child."""
+    (child,) = psutil.Process(pid).children()
+    (line,) = (line for line in Path(f"/proc/{child.pid}/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6

@@ -1,0 +1,114 @@
+"""The audit log: who did what to what, from where, in which request. It is only ever appended to.
+
+An entry is written in the transaction of what it tells of, so that neither is there without the other. PostgreSQL
+refuses every other change (see the migration). An entry belongs to one chain (promise 5); what a user does that belongs
+to no chain, such as signing in, is told to each chain that they have a level for.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.tasks.model import ChainId
+
+RECORD = """
+insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+"""
+
+RECORD_OF_USER = """
+insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id)
+select l.chain_id, $2, $3, $4, 'user ' || $1::bigint, $5, $6
+from longshore.user_levels l
+where l.user_id = $1
+"""
+
+LIST = """
+select id, at, actor_kind, actor, action, object, address, request_id, details
+from longshore.audit
+where chain_id = $1
+  and ($2::text is null or action = $2)
+  and ($3::text is null or rtrim(actor_kind || ' ' || actor) = $3)
+  and ($4::text is null or object = $4)
+  and ($5::timestamptz is null or at >= $5)
+  and ($6::timestamptz is null or at < $6)
+order by id desc
+limit $7 offset $8
+"""
+
+
+class Actor(msgspec.Struct, frozen=True):
+    """Who does something, from where, and in which request."""
+
+    kind: Literal["token", "user", "command", "address"]
+    """`command`: the command line; `address`: whoever has a signed address."""
+    id: str
+    address: str = ""
+    request_id: str = ""
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An entry of the audit log."""
+
+    id: int
+    time: datetime
+    actor: str
+    """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
+    action: str
+    object: str
+    """What it was done to, kind and id, such as `task 12`."""
+    address: str
+    request_id: str
+    details: Any
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """What entries have to be like; None: whatever they are like."""
+
+    action: str | None = None
+    actor: str | None = None
+    object: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def record(
+    connection: Connection | Pool,
+    actor: Actor,
+    chain: ChainId | int,
+    action: str,
+    object: str,
+    details: dict[str, Any] | None = None,
+) -> None:
+    """Write an entry, in the connection's transaction. `details` must hold nothing secret."""
+    text = None if details is None else msgspec.json.encode(details).decode()
+    await connection.execute(RECORD, chain, actor.kind, actor.id, action, object, actor.address, actor.request_id, text)
+
+
+async def record_of_user(connection: Connection | Pool, actor: Actor, user: int, action: str) -> None:
+    """Write an entry about a user for each chain that they have a level for."""
+    await connection.execute(RECORD_OF_USER, user, actor.kind, actor.id, action, actor.address, actor.request_id)
+
+
+async def entries(pool: Pool, chain: ChainId, sought: Sought, limit: int, offset: int) -> tuple[list[Entry], bool]:
+    """A page of a chain's entries, newest first, and whether more follow."""
+    rows = await pool.fetch(
+        LIST, chain, sought.action, sought.actor, sought.object, sought.since, sought.until, limit + 1, offset
+    )
+    return [_entry(row) for row in rows[:limit]], len(rows) > limit
+
+
+def _entry(row: asyncpg.Record) -> Entry:
+    return Entry(
+        id=row["id"],
+        time=row["at"].replace(microsecond=0),
+        actor=f"{row['actor_kind']} {row['actor']}".rstrip(),
+        action=row["action"],
+        object=row["object"],
+        address=row["address"],
+        request_id=row["request_id"],
+        details=None if row["details"] is None else msgspec.Raw(row["details"].encode()),
+    )

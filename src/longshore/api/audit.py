@@ -1,0 +1,68 @@
+"""The resource `audit`: who did what in the chain, for its admins."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get
+from litestar.params import Parameter
+
+from longshore.access import audit
+from longshore.access.audit import Entry, Sought
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.documentation import problems
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.tasks import PRINTABLE
+from longshore.faults import Fault, FaultyError
+
+
+def _word(what: str) -> Any:
+    return Parameter(description=what, max_length=200, pattern=PRINTABLE)
+
+
+def _time(what: str) -> Any:
+    return Parameter(description=what, schema_extra={"format": "date-time"})
+
+
+def _moment(name: str, given: str | None, faults: list[Fault]) -> datetime | None:
+    """A time as a client gives it (RFC 3339), or a fault."""
+    if given is None:
+        return None
+    try:
+        time = msgspec.convert(given, datetime)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
+    except (msgspec.ValidationError, OverflowError):
+        pass
+    faults.append(Fault("expected a time with an offset, such as 2026-05-26T12:00:00Z", parameter=name))
+    return None
+
+
+@get(
+    "/audit",
+    opt={
+        "level": Level.ADMIN,
+        "parameters": ("action", "actor", "object", "since", "until", "limit", "offset"),
+    },
+    security=SECURITY,
+    responses=problems(400),
+)
+async def list_entries(
+    request: AnyRequest,
+    action: Annotated[str | None, _word("Only this action, such as `task.create`.")] = None,
+    actor: Annotated[str | None, _word("Only what this one did, such as `user 7`.")] = None,
+    object: Annotated[str | None, _word("Only what was done to this, such as `task 12`.")] = None,
+    since: Annotated[str | None, _time("Only from this time on.")] = None,
+    until: Annotated[str | None, _time("Only before this time.")] = None,
+    limit: Limit = 25,
+    offset: Offset = 0,
+) -> Response[list[Entry]]:
+    """Who did what in the chain, newest first. For all of it, export the index `audit`."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    sought = Sought(action, actor, object, _moment("since", since, faults), _moment("until", until, faults))
+    if faults:
+        raise FaultyError(faults)
+    found, more = await audit.entries(service.pool, caller.chain, sought, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))

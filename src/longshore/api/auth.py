@@ -1,0 +1,176 @@
+"""The resource `auth`: people sign in and out, see their sessions, and change their password."""
+
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, post
+from litestar.datastructures import Cookie
+
+from longshore.access import audit, passwords, people, sessions
+from longshore.access.login import Attempt
+from longshore.access.passwords import PasswordError
+from longshore.access.sessions import Opened, Session
+from longshore.api.access import COOKIES, PERSON, AnyRequest, actor, person, refuse_other_site, unknown_parameters
+from longshore.api.bodies import read_json
+from longshore.api.documentation import answers, problems, taking
+from longshore.api.problems import ProblemError
+from longshore.api.service import Service
+from longshore.faults import Fault, FaultyError, check
+
+
+class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who signs in."""
+
+    username: str
+    password: str
+    cookie: bool = False
+    """Put the session into a cookie, for a browser, rather than the key into the answer."""
+
+
+class PasscodeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The second step, where a user has passcodes."""
+
+    attempt_id: UUID
+    passcode: str
+    cookie: bool = False
+    """Put the session into a cookie, for a browser, rather than the key into the answer."""
+
+
+class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A new password."""
+
+    password: str
+    new_password: str
+
+
+WAITS = "The password is right, and a passcode is needed: send it to `POST /auth/session`."
+
+
+@post(
+    "/auth/login",
+    opt={"level": None},
+    status_code=200,
+    operation_class=taking(LoginBody),
+    responses=problems(400, 408, 413, 415) | answers(Attempt, {202: WAITS}),
+)
+async def login(request: AnyRequest, body: bytes) -> Response[Opened]:
+    """Sign in with user name and password. Answers a session, or 202 where a passcode is needed as well."""
+    service = _service(request)
+    given = _read(LoginBody, request, body)
+    if "\x00" in given.username:  # PostgreSQL takes no U+0000
+        raise FaultyError([Fault("expected a string without U+0000", "/username")])
+    if given.cookie:
+        refuse_other_site(request)
+    opened = await service.doorman.login(given.username, given.password, actor(request))
+    if isinstance(opened, Attempt):
+        return Response(opened, status_code=202)  # type: ignore[arg-type]  # the other answer, documented beside it
+    return _answer(request, opened, given.cookie)
+
+
+@post(
+    "/auth/session",
+    opt={"level": None},
+    status_code=200,
+    operation_class=taking(PasscodeBody),
+    responses=problems(400, 408, 413, 415),
+)
+async def open_session(request: AnyRequest, body: bytes) -> Response[Opened]:
+    """End signing in with a passcode. Five wrong ones end the attempt."""
+    service = _service(request)
+    given = _read(PasscodeBody, request, body)
+    if given.cookie:
+        refuse_other_site(request)
+    opened = await service.doorman.passcode(given.attempt_id, given.passcode, actor(request))
+    return _answer(request, opened, given.cookie)
+
+
+@get("/auth/sessions", opt={"level": None, "person": True}, security=PERSON, responses=problems(400))
+async def list_sessions(request: AnyRequest) -> list[Session]:
+    """Your sessions, newest first."""
+    service, who = person(request)
+    return await service.sessions.list(who)
+
+
+@delete(
+    "/auth/sessions/{id:str}",
+    opt={"level": None, "person": True},
+    security=PERSON,
+    status_code=204,
+    responses=problems(400, 404),
+)
+async def end_session(request: AnyRequest, id: str) -> None:
+    """End one of your sessions."""
+    service, who = person(request)
+    try:
+        session = UUID(id)
+    except ValueError:
+        session = UUID(int=0)
+    async with service.pool.acquire() as connection, connection.transaction():
+        if not await sessions.end(connection, who.user, session):
+            raise ProblemError("session-not-found", "You have no session of this id.")
+        await audit.record_of_user(connection, actor(request), who.user, "session.end")
+
+
+@post("/auth/logout", opt={"level": None, "person": True}, security=PERSON, status_code=204, responses=problems(400))
+async def logout(request: AnyRequest) -> Response[None]:
+    """End the session that this request came with."""
+    service, who = person(request)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await sessions.end(connection, who.user, who.session)
+        await audit.record_of_user(connection, actor(request), who.user, "session.end")
+    shown = [name for name in COOKIES if name in request.cookies]
+    return Response(None, status_code=204, cookies=[_cookie(request, name, "", 0) for name in shown])
+
+
+@post(
+    "/auth/password",
+    opt={"level": None, "person": True},
+    security=PERSON,
+    status_code=204,
+    operation_class=taking(PasswordBody),
+    responses=problems(400, 408, 413, 415),
+)
+async def change_password(request: AnyRequest, body: bytes) -> None:
+    """Change your password. All your sessions end, this one too."""
+    service, who = person(request)
+    given = _read(PasswordBody, request, body)
+    try:
+        passwords.check_new(given.new_password)
+    except PasswordError as error:
+        raise FaultyError([Fault(str(error), "/new_password")]) from None
+    await service.doorman.confirm(who.user, given.password, actor(request))
+    async with service.pool.acquire() as connection, connection.transaction():
+        await people.set_password(connection, who.user, given.new_password)
+        await audit.record_of_user(connection, actor(request), who.user, "user.password")
+
+
+def _service(request: AnyRequest) -> Service:
+    faults = unknown_parameters(request)
+    if faults:
+        raise FaultyError(faults)
+    service: Service = request.app.state.service
+    return service
+
+
+def _read(kind: Any, request: AnyRequest, body: bytes) -> Any:
+    faults: list[Fault] = []
+    found = check(kind, read_json(request, body), "", faults)
+    if faults:
+        raise FaultyError(faults)
+    return found
+
+
+def _answer(request: AnyRequest, opened: Opened, in_cookie: bool) -> Response[Opened]:
+    if not in_cookie:
+        return Response(opened)
+    secure = request.scope["scheme"] == "https"
+    value = f"{opened.user_id}.{opened.session_key}"
+    shown = msgspec.structs.replace(opened, session_key="")
+    life = int(request.app.state.settings.session_life)
+    return Response(shown, cookies=[_cookie(request, COOKIES[not secure], value, life)])
+
+
+def _cookie(request: AnyRequest, name: str, value: str, life: int) -> Cookie:
+    secure = request.scope["scheme"] == "https"
+    return Cookie(key=name, value=value, path="/", max_age=life, secure=secure, httponly=True, samesite="strict")

@@ -1,0 +1,150 @@
+"""Changes of a task by its clients: change, cancel, delete; and a look at the times of a trigger."""
+
+import asyncio
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, delete, patch, post
+from litestar.params import Parameter
+
+from longshore.access import audit
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.bodies import BODY, read_json
+from longshore.api.documentation import problems, taking
+from longshore.api.new_task import Trigger, check_schedule, read_new_task
+from longshore.api.revisions import known, tag
+from longshore.api.tasks import Id, task_id
+from longshore.exports import export, schemas, stored_segments
+from longshore.exports.export import ExportTarget
+from longshore.faults import Fault, FaultyError, check
+from longshore.tasks import changing, ending, read
+from longshore.tasks.ending import SCHEDULE
+from longshore.tasks.model import Task
+from longshore.tasks.schedule import Schedule, preview
+
+SHOWN = 10  # times of a trigger
+
+SCHEDULED = tuple(field.name for field in msgspec.structs.fields(Schedule))
+
+
+class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What `PATCH /tasks/{id}` takes. What is named is replaced as a whole, the rest stays."""
+
+    desc: str | None = None
+    target: ExportTarget | None = None
+    trigger: Trigger | None = None
+    debug: str | None = None
+
+
+class TriggerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `POST /tasks/preview` takes."""
+
+    trigger: Trigger
+
+
+class Times(msgspec.Struct, frozen=True):
+    """When a task with a trigger would run."""
+
+    times: list[datetime]
+    """The next ten at most, in UTC; the first is now where `once` has passed."""
+
+
+@patch(
+    "/tasks/{id:str}",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    operation_class=taking(TaskChange),
+    responses=problems(400, 404, 409, 412, 413, 415),
+)
+async def change_task(
+    request: AnyRequest,
+    id: Id,
+    body: bytes,
+    if_match: Annotated[
+        str, Parameter(header="If-Match", description="`ETag` that the task must have; 412 where it has another.")
+    ] = "",
+) -> Response[Task]:
+    """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is."""
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+    given = read_json(request, body)
+    faults: list[Fault] = []
+    check(TaskChange, given, "", faults)
+    if faults:
+        raise FaultyError(faults)
+    async with service.pool.acquire() as connection, connection.transaction():
+        old = await changing.whole(connection, chain, task)
+        if if_match.strip() not in ("", "*") and old.revision not in known(if_match, id):
+            raise changing.ChangedMeanwhileError
+        stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
+        value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
+        value |= {key: part for key, part in given.items() if part is not None}
+        index_of = partial(stored_segments.index_of, service.pool, chain)
+        new = await read_new_task(value, service.catalog, index_of, partial(schemas.remembered, service.pool, chain))
+        if (shape := export.pinned(new.target, service.catalog)) is not None:
+            await schemas.remember(connection, chain, shape)
+        planned_anew = SCHEDULE.decode(new.trigger) != SCHEDULE.decode(old.trigger)
+        who = actor(request)
+        why = f"changed by {who.kind} {who.id}: {', '.join(given) or 'nothing'}"
+        await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew)
+        await audit.record(connection, who, chain, "task.change", f"task {task}")
+        found = await read.get_unless(connection, chain, task, 10, 0, ())
+    headers = {"ETag": tag(id, found.revision)}
+    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # it was left out for no revision
+
+
+@post(
+    "/tasks/{id:str}/cancel",
+    opt={"level": Level.WRITE},
+    security=SECURITY,
+    status_code=200,
+    responses=problems(400, 404, 409),
+)
+async def cancel_task(request: AnyRequest, id: Id) -> Task:
+    """Cancel a task that waits or runs, and all later runs of it. It can be executed again."""
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await read.standing(connection, chain, task)
+        who = actor(request)
+        await ending.cancel(connection, chain, task, f"{who.kind} {who.id}")
+        await audit.record(connection, who, chain, "task.cancel", f"task {task}")
+    return await read.get(service.pool, chain, task, 10, 0)
+
+
+@delete("/tasks/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, responses=problems(400, 404, 409))
+async def delete_task(request: AnyRequest, id: Id) -> None:
+    """Delete a task that does not run, with its log, its runs and their results."""
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await changing.delete(connection, chain, task)
+        await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
+    await asyncio.to_thread(service.store.remove_task, chain, task)
+
+
+@post(
+    "/tasks/preview",
+    opt={"level": Level.READ},
+    security=SECURITY,
+    status_code=200,
+    operation_class=taking(TriggerBody),
+    responses=problems(400, 413, 415),
+)
+async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
+    """When a task with this trigger would run: the next ten times at most."""
+    service, _ = admitted(request)
+    value = read_json(request, body)
+    faults: list[Fault] = []
+    check(TriggerBody, value, "", faults)
+    if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
+        faults += check_schedule(value["trigger"], "/trigger")
+    if faults:
+        raise FaultyError(faults)
+    chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULED and part is not None}
+    now = await service.pool.fetchval("select now()")
+    times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)
+    return Times([time.replace(microsecond=0) for time in times])

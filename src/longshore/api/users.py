@@ -1,0 +1,121 @@
+"""The resource `users`: an admin says who may do what in their chain, and sees nothing of other chains."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.params import Parameter
+
+from longshore.access import audit, passwords, people
+from longshore.access.passwords import PasswordError
+from longshore.access.people import ChainUser, UserNameError, UserNotFoundError
+from longshore.access.tokens import Level
+from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.bodies import read_json
+from longshore.api.documentation import problems, taking
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.tasks import LARGEST
+from longshore.faults import Fault, FaultyError, check
+
+LevelName = Literal["read", "write", "admin"]
+
+UserId = Annotated[int, Parameter(ge=1, description="Number of the user.")]
+
+
+class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A user to make, with a level for the chain."""
+
+    username: str
+    password: str
+    level: LevelName
+
+
+class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; what is not given stays as it is."""
+
+    level: LevelName | None = None
+    enabled: bool | None = None
+    """Whether the user may use the level."""
+
+
+@post(
+    "/users",
+    opt={"level": Level.ADMIN},
+    security=SECURITY,
+    operation_class=taking(UserBody),
+    responses=problems(400, 408, 409, 413, 415),
+)
+async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
+    """Make a user with a level for the chain. They should change the password that you chose."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    new = check(UserBody, read_json(request, body), "", faults)
+    if new is not None:
+        try:
+            people.check_name(new.username)
+        except UserNameError as error:
+            faults.append(Fault(str(error), "/username"))
+        try:
+            passwords.check_new(new.password)
+        except PasswordError as error:
+            faults.append(Fault(str(error), "/password"))
+    if faults or new is None:
+        raise FaultyError(faults)
+    async with service.pool.acquire() as connection, connection.transaction():
+        user = await people.create(connection, new.username, new.password)
+        await people.grant(connection, user, caller.chain, Level[new.level.upper()])
+        details = {"level": new.level}
+        await audit.record(connection, actor(request), caller.chain, "user.create", f"user {user}", details)
+        made = await people.one_of_chain(connection, caller.chain, user)
+    return Response(made, status_code=201)
+
+
+@get(
+    "/users",
+    opt={"level": Level.ADMIN, "parameters": ("limit", "offset")},
+    security=SECURITY,
+    responses=problems(400),
+)
+async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
+    """The users who have a level for the chain, oldest first."""
+    service, caller = admitted(request)
+    found, more = await people.of_chain(service.pool, caller.chain, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@patch(
+    "/users/{id:str}",
+    opt={"level": Level.ADMIN},
+    security=SECURITY,
+    operation_class=taking(UserChangeBody),
+    responses=problems(400, 404, 408, 413, 415),
+)
+async def change_user(request: AnyRequest, id: UserId, body: bytes) -> ChainUser:
+    """Change a user's level for the chain, or keep them from using it. It holds from their next request on."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    new = check(UserChangeBody, read_json(request, body), "", faults)
+    if faults or new is None:
+        raise FaultyError(faults)
+    _refuse_far(id)
+    level = Level[new.level.upper()] if new.level else None
+    async with service.pool.acquire() as connection, connection.transaction():
+        await people.change(connection, id, caller.chain, level, new.enabled)
+        details = {"level": new.level, "enabled": new.enabled}
+        await audit.record(connection, actor(request), caller.chain, "user.change", f"user {id}", details)
+        return await people.one_of_chain(connection, caller.chain, id)
+
+
+@delete("/users/{id:str}", opt={"level": Level.ADMIN}, security=SECURITY, status_code=204, responses=problems(400, 404))
+async def remove_user(request: AnyRequest, id: UserId) -> None:
+    """Take a user's level for the chain away. What they may do in other chains stays."""
+    service, caller = admitted(request)
+    _refuse_far(id)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await people.take(connection, id, caller.chain)
+        await audit.record(connection, actor(request), caller.chain, "user.remove", f"user {id}")
+
+
+def _refuse_far(id: int) -> None:
+    if id > LARGEST:  # beyond PostgreSQL's numbers: a user that does not exist
+        raise UserNotFoundError

@@ -1,0 +1,115 @@
+"""Changing a task between its runs, and deleting it. Each is one statement, with its log entry."""
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.tasks import read
+from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError, NewTask
+from longshore.tasks.model import ChainId, Code, TaskId
+from longshore.tasks.schedule import first
+from longshore.tasks.slots import admit
+
+WHOLE = """
+select description as desc, trigger, target, debug, revision
+from longshore.tasks
+where id = $1 and chain_id = $2
+"""
+
+# A new time is a new attempt: a message of the old one finds itself outdated. `$9` is null where no time has changed.
+CHANGE = """
+with before as (
+    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned
+    from longshore.tasks
+    where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and revision = $3
+    for update
+),
+task as (
+    update longshore.tasks t
+    set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $10,
+        due_at = case when before.planned then case when $9 > now() then $9 end else before.due_at end,
+        parked = case when before.planned then $9 <= now() else before.parked end,
+        planned_at = case when before.planned then now() else before.planned_at end,
+        attempt = before.attempt + before.planned::int,
+        attempt_began_at = case when before.planned then null else before.attempt_began_at end,
+        modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
+    from before
+    where t.id = before.id
+),
+entry as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select before.id, before.log_length, before.at, $11 from before
+)
+select id from before
+"""
+
+DELETE = """
+delete from longshore.tasks
+where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
+returning id
+"""
+
+
+class ChangedMeanwhileError(Exception):
+    """The task is not at the revision that the change was made for."""
+
+
+class Whole(msgspec.Struct, frozen=True):
+    """What of a task can be changed, as it is stored, and the revision at which it is so."""
+
+    desc: str
+    trigger: str
+    target: str
+    debug: str
+    revision: int
+
+
+async def whole(connection: Connection, chain: ChainId, task: TaskId) -> Whole:
+    """What of a task can be changed. Raises TaskNotFoundError."""
+    row = await connection.fetchrow(WHOLE, task, chain)
+    if row is None:
+        raise read.TaskNotFoundError
+    return Whole(**row)
+
+
+async def change(
+    connection: Connection, task: TaskId, revision: int, new: NewTask, why: str, *, planned_anew: bool
+) -> None:
+    """Replace what can be changed of a task that does not run, in the connection's transaction.
+
+    `why`: what its log says. `planned_anew`: whether its schedule counts from now on, as that of a new task does.
+    Raises AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
+    """
+    due = None
+    if planned_anew:
+        due = first(new.schedule, await connection.fetchval("select now()"))
+        if due is None:
+            raise NeverDueError
+    changed = await connection.fetchval(
+        CHANGE,
+        task,
+        new.chain,
+        revision,
+        new.desc,
+        new.action,
+        new.trigger,
+        new.target,
+        new.debug,
+        due,
+        new.priority,
+        why,
+    )
+    if changed is None:
+        standing = await read.standing(connection, new.chain, task)
+        raise AlreadyRunningError if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError
+    await admit(connection, new.chain)
+
+
+async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
+    """Delete a task that does not run, with its log and runs, in the connection's transaction.
+
+    Its files are for the caller to remove after that. Raises AlreadyRunningError and TaskNotFoundError.
+    """
+    if await connection.fetchval(DELETE, task, chain) is None:
+        await read.standing(connection, chain, task)
+        raise AlreadyRunningError
+    await admit(connection, chain)

@@ -1,0 +1,63 @@
+"""People for tests: made as the command line makes them, and signed in over HTTP."""
+
+import asyncio
+import secrets
+from typing import Any
+
+import asyncpg
+import httpx2
+
+from longshore.access import passcodes, people
+from longshore.access.tokens import Level
+from tests.service import CHAIN, Longshore
+
+PASSWORD = "correct horse battery staple"
+
+
+class Person:
+    """A user of a service, with the secret of their passcodes where they have any."""
+
+    def __init__(self, service: Longshore, id: int, name: str, password: str, totp: str | None) -> None:
+        self.service, self.id, self.name, self.password, self.totp = service, id, name, password, totp
+
+    def login(self, password: str | None = None, **more: Any) -> httpx2.Response:
+        body = {"username": self.name, "password": password or self.password, **more}
+        return httpx2.post(f"{self.service.address}/auth/login", json=body, timeout=60)
+
+    def session(self, chain: int = CHAIN, prefix: str = "X-Session-") -> dict[str, str]:
+        """The headers of a new session."""
+        answer = self.login()
+        assert answer.status_code == 200, answer.text
+        return headers_of(answer.json(), chain, prefix)
+
+    def client(self, chain: int = CHAIN) -> httpx2.Client:
+        """A client with a session of its own."""
+        return httpx2.Client(base_url=self.service.address, headers=self.session(chain), timeout=60)
+
+
+def headers_of(opened: dict[str, Any], chain: int = CHAIN, prefix: str = "X-Session-") -> dict[str, str]:
+    return {
+        f"{prefix}User-Id": str(opened["user_id"]),
+        f"{prefix}Key": opened["session_key"],
+        f"{prefix}Chain-Id": str(chain),
+    }
+
+
+def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWORD, **levels: Level) -> Person:
+    """A new user; `levels` by chain, such as `_1764=Level.READ`."""
+    name = f"anna-{secrets.token_hex(4)}"
+    secret = passcodes.new_secret() if totp else None
+
+    async def make() -> int:
+        connection = await asyncpg.connect(service.url)
+        try:
+            user = await people.create(connection, name, password)
+            for chain, level in levels.items():
+                await people.grant(connection, user, int(chain.lstrip("_")), level)
+            if secret:
+                await people.set_totp(connection, user, passcodes.Vault("", service.data).seal(user, secret))
+            return user
+        finally:
+            await connection.close()
+
+    return Person(service, asyncio.run(make()), name, password, secret)

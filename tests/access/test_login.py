@@ -1,0 +1,243 @@
+"""Signing in: passwords, passcodes, and what happens to those who guess."""
+
+import asyncio
+import statistics
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pyotp
+import pytest
+
+from longshore.access import passcodes, passwords
+from longshore.access.tokens import Level
+from tests.access.people import Person, headers_of, new_person
+from tests.answers import faults, problem
+from tests.service import Longshore
+
+
+@pytest.fixture(autouse=True)
+def forgotten(idle: Longshore) -> None:
+    """No failure of one test slows the next one."""
+    idle.sql("delete from longshore.login_failures")
+
+
+def passcode(person: Person, attempt: str, code: str) -> httpx2.Response:
+    body = {"attempt_id": attempt, "passcode": code}
+    return httpx2.post(f"{person.service.address}/auth/session", json=body, timeout=60)
+
+
+def code_of(person: Person, steps: int = 0) -> str:
+    assert person.totp is not None
+    return str(pyotp.TOTP(person.totp).at(int(time.time()) + 30 * steps))
+
+
+def wrong_code(person: Person) -> str:
+    good = {code_of(person, steps) for steps in range(-3, 4)}
+    return next(code for code in ("000000", "111111", "222222", "333333", "444444", "555555", "666666", "777777")
+                if code not in good)  # fmt: skip
+
+
+def test_name_and_password_give_a_session_and_neither_case_nor_spelling_of_letters_matters(idle: Longshore) -> None:
+    person = new_person(idle, password="café au lait, s'il vous plaît", _1764=Level.READ)
+    person.name = person.name.upper()
+    opened = person.login("cafe\u0301 au lait, s'il vous plai\u0302t").json()
+    assert opened["user_id"] == person.id
+    assert opened["session_key"].startswith("longshore_")
+    assert httpx2.get(f"{idle.address}/tasks", headers=headers_of(opened)).status_code == 200
+
+
+def test_a_wrong_password_an_unknown_user_and_a_disabled_one_have_the_same_answer(idle: Longshore) -> None:
+    person, disabled = new_person(idle, _1764=Level.ADMIN), new_person(idle, _1764=Level.ADMIN)
+    idle.sql("update longshore.users set disabled_at = now() where id = $1", disabled.id)
+    answers = [
+        person.login("wrong horse battery staple"),
+        disabled.login(),
+        Person(idle, 0, "nobody", "correct horse battery staple", None).login(),
+    ]
+    bodies = [problem(answer, "login-failed") for answer in answers]
+    for body in bodies:
+        del body["request_id"]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({tuple(answer.headers) for answer in answers}) == 1
+
+
+def test_an_unknown_user_is_compared_with_a_hash_of_the_same_cost() -> None:
+    assert not passwords.is_outdated(passwords.DUMMY), "made with other parameters than real ones"
+
+    async def seconds(kept: str | None) -> float:
+        began = time.perf_counter()
+        assert not await passwords.matches("whatever it is", kept)
+        return time.perf_counter() - began
+
+    async def measured() -> tuple[float, float]:
+        real = await passwords.hashed("correct horse battery staple")
+        pairs = [(await seconds(real), await seconds(None)) for _ in range(7)]
+        return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+    known, unknown = asyncio.run(measured())
+    assert 0.5 < known / unknown < 2
+
+
+def test_a_password_is_kept_as_argon2id_with_the_parameters_of_rfc_9106(idle: Longshore) -> None:
+    person = new_person(idle)
+    kept = idle.sql("select password from longshore.users where id = $1", person.id)[0]["password"]
+    assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_others_are_answered_while_passwords_are_hashed(idle: Longshore) -> None:
+    people = [new_person(idle, _1764=Level.READ) for _ in range(6)]
+    threads = [threading.Thread(target=person.login) for person in people]
+    for thread in threads:
+        thread.start()
+    answered = 0
+    while any(thread.is_alive() for thread in threads):
+        assert httpx2.get(f"{idle.address}/healthz").status_code == 200
+        answered += 1
+    assert answered > 1
+
+
+def test_guesses_are_slowed_by_account_and_a_right_password_has_to_wait_as_well(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
+    assert seen[:5] == [401] * 5
+    idle.sql("update longshore.login_failures set until = now() + interval '40 seconds' where until > now()")
+    slowed = person.login()
+    assert problem(slowed, "too-many-requests")["status"] == 429
+    assert 30 <= int(slowed.headers["retry-after"]) <= 40
+    unknown = Person(idle, 0, person.name + "x", "correct horse battery staple", None)
+    assert unknown.login().status_code == 401, "another account is not slowed"
+    idle.sql("update longshore.login_failures set until = now()")
+    assert person.login().status_code == 200
+    assert person.login("wrong horse battery staple").status_code == 401, "the slate is clean again"
+
+
+def test_an_unknown_account_is_slowed_as_a_known_one(idle: Longshore) -> None:
+    unknown = Person(idle, 0, f"nobody-{uuid.uuid4()}", "correct horse battery staple", None)
+    seen = [unknown.login().status_code for _ in range(7)]
+    assert seen[:5] == [401] * 5
+    assert 429 in seen
+
+
+def test_guesses_are_slowed_by_address(idle: Longshore) -> None:
+    idle.sql("delete from longshore.login_failures")
+    new_person(idle).login("wrong horse battery staple")
+    assert idle.sql("select count(*) from longshore.login_failures")[0][0] == 2
+    idle.sql("update longshore.login_failures set failures = 25, until = now() + interval '1 minute'")
+    person = new_person(idle, _1764=Level.READ)
+    assert person.login().status_code == 429
+
+
+def test_many_guesses_at_once_count_each(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    threads = [threading.Thread(target=person.login, args=("wrong horse battery staple",)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    hashes = idle.sql("select count(*) from longshore.audit where object = $1", f"user {person.id}")[0][0]
+    assert hashes <= 8, "more passwords were looked at than one after the other would have been"
+
+
+def test_a_passcode_is_asked_for_where_it_is_on_and_good_once(idle: Longshore) -> None:
+    person = new_person(idle, totp=True, _1764=Level.READ)
+    first, second = person.login(), person.login()
+    assert (first.status_code, set(first.json())) == (202, {"attempt_id"})
+    code = code_of(person)
+    opened = passcode(person, first.json()["attempt_id"], code)
+    assert opened.status_code == 200
+    assert httpx2.get(f"{idle.address}/tasks", headers=headers_of(opened.json())).status_code == 200
+    problem(passcode(person, second.json()["attempt_id"], code), "login-failed")
+    problem(passcode(person, first.json()["attempt_id"], code_of(person, 1)), "login-failed")
+    assert passcode(person, second.json()["attempt_id"], code_of(person, 1)).status_code == 200
+    third = person.login().json()["attempt_id"]
+    problem(passcode(person, third, code), "login-failed")
+
+
+def test_one_passcode_in_many_requests_at_once_opens_one_session(idle: Longshore) -> None:
+    person = new_person(idle, totp=True, _1764=Level.READ)
+    attempts = [person.login().json()["attempt_id"] for _ in range(3)]
+    code, seen = code_of(person), []
+
+    def send(attempt: str) -> None:
+        seen.append(passcode(person, attempt, code).status_code)
+
+    threads = [threading.Thread(target=send, args=(attempt,)) for attempt in attempts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == [200, 401, 401]
+
+
+def test_five_wrong_passcodes_end_the_attempt(idle: Longshore) -> None:
+    person = new_person(idle, totp=True, _1764=Level.READ)
+    attempt = person.login().json()["attempt_id"]
+    for _ in range(5):
+        problem(passcode(person, attempt, wrong_code(person)), "login-failed")
+    problem(passcode(person, attempt, code_of(person)), "login-failed")
+    idle.sql("update longshore.login_failures set until = now()")
+    again = person.login().json()["attempt_id"]
+    assert passcode(person, again, code_of(person)).status_code == 200
+
+
+def test_an_attempt_ends_after_five_minutes(idle: Longshore) -> None:
+    person = new_person(idle, totp=True, _1764=Level.READ)
+    attempt = person.login().json()["attempt_id"]
+    idle.sql("update longshore.login_attempts set created_at = created_at - interval '301 seconds'")
+    problem(passcode(person, attempt, code_of(person)), "login-failed")
+
+
+def test_a_passcode_may_be_one_step_off_and_no_more() -> None:
+    secret = passcodes.new_secret()
+    made = pyotp.TOTP(secret)
+    now = 1_790_000_015.0
+    found = [passcodes.step_of(secret, made.at(int(now) + 30 * off), now) for off in (-2, -1, 0, 1, 2)]
+    current = int(now) // 30
+    assert found == [None, current - 1, current, current + 1, None]
+
+
+def test_passcodes_are_those_of_rfc_6238() -> None:
+    """The values of its appendix B, for SHA-1, cut to six digits."""
+    secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+    for at, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
+        assert passcodes.step_of(secret, code, at) == at // 30
+
+
+def test_a_sealed_secret_opens_for_its_user_and_key_alone() -> None:
+    vault = passcodes.Vault("x" * 32, Path())
+    sealed = vault.seal(7, "SECRET")
+    assert vault.open(7, sealed) == "SECRET"
+    assert b"SECRET" not in sealed
+    for user, other in ((8, vault), (7, passcodes.Vault("y" * 32, Path()))):
+        with pytest.raises(passcodes.SecretError):
+            other.open(user, sealed)
+
+
+def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with ThreadPoolExecutor(8) as threads:
+        sealed = list(threads.map(lambda _: passcodes.Vault("", data).seal(7, "SECRET"), range(8)))
+    assert {passcodes.Vault("", data).open(7, each) for each in sealed} == {"SECRET"}
+    assert [path.name for path in data.iterdir()] == ["secret.key"]
+    assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("login", {}, {"/username", "/password"}),
+        ("login", {"username": 1, "password": "x", "chain": 1}, {"/username", "/chain"}),
+        ("login", {"username": "a\x00", "password": "x"}, {"/username"}),
+        ("session", {"attempt_id": "x", "passcode": 1}, {"/attempt_id", "/passcode"}),
+    ],
+)
+def test_a_bad_body_is_named_and_not_repeated(
+    idle: Longshore, path: str, body: dict[str, Any], expected: set[str]
+) -> None:
+    assert set(faults(httpx2.post(f"{idle.address}/auth/{path}", json=body))) == expected

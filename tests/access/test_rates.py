@@ -1,0 +1,114 @@
+"""Rate limits: what is told, what is refused, and that several processes count together."""
+
+import asyncio
+import re
+import time
+
+import asyncpg
+import httpx2
+import pytest
+from limits import parse
+
+from longshore.access.rates import EXCHANGE_EVERY, Rates, SharedCounts, TooManyRequestsError
+from longshore.access.tokens import Level
+from tests.answers import problem
+from tests.service import Longshore
+
+
+def asked(service: Longshore, headers: dict[str, str], address: str, times: int) -> list[httpx2.Response]:
+    """Each on a connection of its own, so that all processes get some; from an address that a proxy tells."""
+    sent = {**headers, "X-Forwarded-For": address}
+    return [httpx2.get(f"{service.address}/tasks", headers=sent) for _ in range(times)]
+
+
+def exchanged(service: Longshore, what: str, hits: int) -> None:
+    """Wait until the processes have told each other of so many requests."""
+    deadline = time.monotonic() + 30
+    while not service.sql("select 1 from longshore.rate_counts where key like $1 and hits >= $2", f"%{what}%", hits):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    time.sleep(2 * EXCHANGE_EVERY)
+
+
+def test_a_credential_gets_what_it_may_and_hears_what_is_left(perimeter: Longshore) -> None:
+    token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
+    answers = asked(perimeter, token, "192.0.2.1", 10)
+    exchanged(perimeter, token["Authorization"].split()[1].split(":")[0], 10)
+    answers += asked(perimeter, token, "192.0.2.1", 20)
+    good = [answer for answer in answers if answer.status_code == 200]
+    assert 10 <= len(good) <= 20, "each of the two processes lets its ten through at most, before it hears of the other"
+    first = good[0].headers
+    assert first.get_list("ratelimit-policy") == ['"address";q=40;w=3600', '"credential";q=10;w=3600']
+    left = [re.fullmatch(r'"(address|credential)";r=(\d+);t=(\d+)', field) for field in first.get_list("ratelimit")]
+    assert [match and match[1] for match in left] == ["address", "credential"]
+    refused = answers[-1]
+    assert problem(refused, "too-many-requests")["detail"].startswith("This credential")
+    assert 3400 < int(refused.headers["retry-after"]) <= 3600
+
+
+def test_a_limit_of_an_address_is_over_all_credentials_and_for_nobody_else(perimeter: Longshore) -> None:
+    wrong = {"Authorization": "Bearer 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:guess"}
+    answers = asked(perimeter, wrong, "192.0.2.3", 40)
+    exchanged(perimeter, "192.0.2.3", 40)
+    answers += asked(perimeter, wrong, "192.0.2.3", 80)
+    assert 40 <= sum(answer.status_code == 401 for answer in answers) <= 80
+    assert problem(answers[-1], "too-many-requests")["detail"].startswith("This address")
+    token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
+    assert asked(perimeter, token, "192.0.2.3", 1)[0].status_code == 429
+    assert asked(perimeter, token, "192.0.2.4", 1)[0].status_code == 200
+
+
+def test_all_addresses_of_a_v6_network_are_one_and_health_is_not_counted(perimeter: Longshore) -> None:
+    asked(perimeter, {}, "2001:db8::1", 1)
+    asked(perimeter, {}, "2001:db8::2:1", 1)
+    exchanged(perimeter, "2001:db8::/64", 2)
+    assert "ratelimit" not in httpx2.get(f"{perimeter.address}/healthz").headers
+
+
+def test_processes_agree_after_an_exchange_and_on_the_end_of_the_window(idle: Longshore) -> None:
+    async def run() -> None:
+        async with asyncpg.create_pool(idle.url, min_size=1, max_size=2) as pool:
+            one, other = SharedCounts(pool), SharedCounts(pool)
+            limit = parse("10/2seconds")
+            key = limit.key_for("test", "one")
+            a, b = (Rates(counts, {"test": limit}) for counts in (one, other))
+            for _ in range(7):
+                await a.count("test", "one")
+            await one.exchange()
+            await b.count("test", "one")
+            await other.exchange()
+            assert await other.get(key) == 8
+            await b.count("test", "one")
+            await b.count("test", "one")
+            with pytest.raises(TooManyRequestsError):
+                await b.count("test", "one")
+            await other.exchange()
+            await a.count("test", "two")
+            assert abs(await one.get_expiry(key) - await other.get_expiry(key)) < 0.5
+            with pytest.raises(TooManyRequestsError):
+                for _ in range(4):
+                    await a.count("test", "one")
+            await asyncio.sleep(max(0, await other.get_expiry(key) - time.time()) + 0.1)
+            for each in (a, b):
+                await each.count("test", "one")
+            await asyncio.gather(one.exchange(), other.exchange())
+            hits = await pool.fetchval("select hits from longshore.rate_counts where key = $1", key)
+            assert hits == 2
+
+    asyncio.run(run())
+
+
+def test_without_its_database_a_process_goes_on_counting_for_itself(idle: Longshore) -> None:
+    async def run() -> None:
+        pool = await asyncpg.create_pool(idle.url, min_size=1, max_size=1)
+        counts = SharedCounts(pool)
+        rates = Rates(counts, {"test": parse("2/minute")})
+        await pool.close()
+        await rates.count("test", "alone")
+        with pytest.raises(asyncpg.InterfaceError):
+            await counts.exchange()
+        await rates.count("test", "alone")
+        with pytest.raises(TooManyRequestsError):
+            await rates.count("test", "alone")
+
+    asyncio.run(run())

@@ -1,0 +1,105 @@
+"""Nothing secret is written anywhere in clear: every secret of a run, looked for in its logs and its database."""
+
+import base64
+import contextlib
+import re
+import secrets
+import subprocess
+from collections.abc import Callable
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pyotp
+
+from longshore.access import passcodes
+from longshore.access.tokens import Level
+from longshore.database.embedded import programs
+from tests.access.people import headers_of, new_person
+from tests.service import Longshore, ended, export_body
+
+
+def spellings(secret: str | bytes) -> set[bytes]:
+    """A secret as it may be written: as it is, in hexadecimal, in either kind of base64."""
+    plain = secret.encode() if isinstance(secret, str) else secret
+    coded = {base64.b64encode(plain), base64.urlsafe_b64encode(plain)}
+    return {plain, plain.hex().encode(), *(code.rstrip(b"=") for code in coded)}
+
+
+def everything_in(url: str) -> bytes:
+    """The whole database as SQL text, the queue's tables and the server's settings too."""
+    dump = subprocess.run([programs() / "pg_dump", "--inserts", url], capture_output=True, timeout=60)
+    assert dump.returncode == 0, dump.stderr
+    assert b"INSERT INTO longshore.audit " in dump.stdout
+    return dump.stdout
+
+
+def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[..., Longshore]) -> None:
+    given = secrets.token_urlsafe(32)
+    service = new_service(rows=100, secret=given, log_level="debug")
+    service.start("worker")
+    # JSON has no place for the values of variables, what a terminal shows might have.
+    service.start_api(log_format="console")
+    made: dict[str, str | bytes] = {"the setting": given}
+
+    token = service.token(Level.ADMIN)
+    made["a token"] = token.split(":")[1]
+    bearer = {"Authorization": f"Bearer {token}"}
+    first, second = "the first of two passwords", "the second of two passwords"
+    with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
+        made["a password"] = first
+        body = {"username": "anna", "password": first, "level": "write"}
+        user = client.post("/users", json=body).json()["id"]
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        ended(client, task)
+        url = client.get(f"/tasks/{task}/download_url").json()["url"]
+        assert httpx2.get(url).status_code == 200
+        made["a signature"] = parse_qs(urlsplit(url).query)["signature"][0]
+        httpx2.get(url + "x")
+
+    login = {"username": "anna", "password": first}
+    opened = httpx2.post(f"{service.address}/auth/login", json=login).json()
+    made["a session key"] = opened["session_key"]
+    made["a new password"] = second
+    change = {"password": first, "new_password": second}
+    mine = headers_of(opened)
+    assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
+    other = new_person(service, totp=False, _1764=Level.READ)
+    secret = passcodes.new_secret()
+    sealed = passcodes.Vault(given, service.data).seal(other.id, secret)
+    service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)
+    made["a passcode's secret"] = secret
+    made["its bytes"] = base64.b32decode(secret)
+    attempt = other.login().json()["attempt_id"]
+    answer = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
+    made["another session key"] = httpx2.post(f"{service.address}/auth/session", json=answer).json()["session_key"]
+
+    # What goes wrong is logged, so it has to go wrong with secrets in it.
+    typed = "a password typed as a name"
+    made["a password in the wrong field"] = typed
+    httpx2.post(f"{service.address}/auth/login", json={"username": typed, "password": "wrong horse battery"})
+    made["a wrong password"] = "wrong horse battery"
+    for broken in ("alter table longshore.sessions rename to away", "alter table longshore.away rename to sessions"):
+        service.sql(broken)
+        login = {"username": "anna", "password": second}
+        httpx2.post(f"{service.address}/auth/login", json=login)
+        httpx2.get(f"{service.address}/tasks", headers=mine)
+    with contextlib.suppress(httpx2.TransportError):
+        httpx2.post(f"{service.address}/auth/login", content=f'{{"username": "anna", "password": "{second}"')
+
+    database = everything_in(service.url)
+    service.stop()
+    files = {"the service's log": service.log_file.read_bytes(), "the database": database}
+    server = service.data / "postgres" / "log"
+    files["the server's log"] = server.read_bytes() if server.is_file() else b""
+    assert b"Traceback" in files["the service's log"], "what went wrong was not logged at all"
+    for what, secret_ in made.items():
+        for where, content in files.items():
+            for spelling in spellings(secret_):
+                assert spelling not in content, f"{what} is in {where}"
+
+    # The key that signs addresses has to be in the database, so that all processes sign alike; it is nowhere else.
+    key = bytes(re.search(rb"keys VALUES \('signing', '\\x([0-9a-f]{64})'\)", database)[1])  # type: ignore[index]
+    for where in ("the service's log", "the server's log"):
+        for spelling in spellings(bytes.fromhex(key.decode())):
+            assert spelling not in files[where], f"the signing key is in {where}"
+    assert user

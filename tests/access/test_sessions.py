@@ -1,0 +1,167 @@
+"""Sessions: what they open, how they end, and what a browser may do with them."""
+
+import contextlib
+import uuid
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from tests.access.people import Person, headers_of, new_person
+from tests.answers import faults, problem
+from tests.service import Longshore, export_body
+
+NEW = "another horse, another staple"
+
+
+@pytest.fixture(scope="module")
+def anna(idle: Longshore) -> Person:
+    """May write in chain 1764 and read in 1765."""
+    return new_person(idle, _1764=Level.WRITE, _1765=Level.READ)
+
+
+@pytest.mark.parametrize("prefix", ["X-Session-", "X-Spaaza-Session-"])
+def test_a_session_does_what_its_level_for_the_chain_allows(idle: Longshore, anna: Person, prefix: str) -> None:
+    opened = anna.login().json()
+    with httpx2.Client(base_url=idle.address) as client:
+        mine = headers_of(opened, 1764, prefix)
+        body = export_body(once="2126-05-26T12:00:00Z")
+        made = client.post("/tasks", json=body, headers=mine)
+        assert made.status_code == 201
+        other = headers_of(opened, 1765, prefix)
+        assert client.get("/tasks", headers=other).status_code == 200
+        problem(client.get(f"/tasks/{made.json()['id']}", headers=other), "task-not-found")
+        problem(client.post("/tasks", json=export_body(chain=1765), headers=other), "forbidden")
+        problem(client.get("/tasks", headers=headers_of(opened, 9, prefix)), "forbidden")
+        problem(client.get("/users", headers=mine), "forbidden")
+
+
+def test_what_is_no_session_is_401(idle: Longshore, anna: Person) -> None:
+    good = anna.session()
+    for name in good:
+        without = {key: value for key, value in good.items() if key != name}
+        assert_unauthorized(httpx2.get(f"{idle.address}/tasks", headers=without))
+        for bad in ("", "x", "0", "-1", "9" * 30, "1.5", good["X-Session-Key"] + "x", "x" * 5000):
+            answer = httpx2.get(f"{idle.address}/tasks", headers={**good, name: bad})
+            if name == "X-Session-Chain-Id" and bad.isdigit() and bad not in ("0", "9" * 30):
+                continue
+            assert_unauthorized(answer)
+    other = new_person(idle, _1764=Level.WRITE)
+    assert_unauthorized(httpx2.get(f"{idle.address}/tasks", headers={**good, "X-Session-User-Id": str(other.id)}))
+
+
+def assert_unauthorized(answer: httpx2.Response) -> None:
+    problem(answer, "unauthorized")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update longshore.sessions set used_at = now() - interval '3601 seconds' where user_id = $1",
+        "update longshore.sessions set created_at = now() - interval '43201 seconds' where user_id = $1",
+        "update longshore.users set disabled_at = now() where id = $1",
+        "delete from longshore.sessions where user_id = $1",
+    ],
+)
+def test_a_session_ends(idle: Longshore, change: str) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    with person.client() as client:
+        assert client.get("/tasks").status_code == 200
+        idle.sql(change, person.id)
+        assert_unauthorized(client.get("/tasks"))
+        assert_unauthorized(client.get("/auth/sessions"))
+
+
+def test_use_keeps_a_session_from_ending_and_is_written_once_a_minute(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    used = "select used_at from longshore.sessions where user_id = $1"
+    with person.client() as client:
+        client.get("/tasks")
+        first = idle.sql(used, person.id)[0][0]
+        client.get("/tasks")
+        assert idle.sql(used, person.id)[0][0] == first
+        idle.sql("update longshore.sessions set used_at = now() - interval '50 minutes' where user_id = $1", person.id)
+        assert client.get("/tasks").status_code == 200
+        assert idle.sql(used, person.id)[0][0] >= first
+
+
+def test_a_person_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -> None:
+    person, other = new_person(idle, _1764=Level.READ), new_person(idle, _1764=Level.READ)
+    with person.client() as here, person.client() as there, other.client() as theirs:
+        listed = here.get("/auth/sessions").json()
+        assert [each["current"] for each in listed] == [False, True]
+        assert {each["address"] for each in listed} == {"127.0.0.1"}
+        for id in (theirs.get("/auth/sessions").json()[0]["id"], str(uuid.uuid4()), "x"):
+            problem(here.delete(f"/auth/sessions/{id}"), "session-not-found")
+        assert here.delete(f"/auth/sessions/{listed[0]['id']}").status_code == 204
+        assert_unauthorized(there.get("/tasks"))
+        assert here.post("/auth/logout").status_code == 204
+        assert_unauthorized(here.get("/tasks"))
+        assert theirs.get("/tasks").status_code == 200
+
+
+def test_a_change_of_password_ends_all_sessions(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    with person.client() as here, person.client() as there:
+        wrong = {"password": "wrong horse battery staple", "new_password": NEW}
+        problem(here.post("/auth/password", json=wrong), "login-failed")
+        short = {"password": person.password, "new_password": "short"}
+        assert set(faults(here.post("/auth/password", json=short))) == {"/new_password"}
+        assert here.get("/tasks").status_code == 200
+        good = {"password": person.password, "new_password": NEW}
+        assert here.post("/auth/password", json=good).status_code == 204
+        for client in (here, there):
+            assert_unauthorized(client.get("/tasks"))
+    assert person.login().status_code == 401
+    assert person.login(NEW).status_code == 200
+
+
+def test_a_token_is_no_session(waiting: httpx2.Client) -> None:
+    assert_unauthorized(waiting.get("/auth/sessions"))
+    assert_unauthorized(waiting.post("/auth/logout"))
+
+
+def browser(idle: Longshore, anna: Person) -> httpx2.Client:
+    ours = {"Origin": idle.address, "Sec-Fetch-Site": "same-origin"}
+    client = httpx2.Client(base_url=idle.address, headers={"X-Session-Chain-Id": "1764"})
+    body = {"username": anna.name, "password": anna.password, "cookie": True}
+    answer = client.post("/auth/login", json=body, headers=ours)
+    assert answer.json()["session_key"] == "", "a script of the page could read it"
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("longshore=")
+    assert {"httponly", "samesite=strict", "path=/"} <= set(cookie.lower().split("; "))
+    return client
+
+
+@pytest.mark.parametrize(
+    ("headers", "good"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "OURS"}, True),
+        ({"Origin": "OURS", "Sec-Fetch-Site": "same-origin"}, True),
+        ({}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Sec-Fetch-Site": "same-site"}, False),
+        ({"Sec-Fetch-Site": "none"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, False),
+    ],
+)
+def test_a_cookie_changes_things_for_pages_of_this_service_alone(
+    idle: Longshore, anna: Person, headers: dict[str, str], good: bool
+) -> None:
+    idle.sql("delete from longshore.login_failures")
+    with contextlib.closing(browser(idle, anna)) as client:
+        assert client.get("/tasks").status_code == 200, "reading changes nothing"
+        sent = {name: idle.address if value == "OURS" else value for name, value in headers.items()}
+        answer = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"), headers=sent)
+        if good:
+            assert answer.status_code == 201, answer.text
+            assert client.post("/auth/logout", headers=sent).status_code == 204
+            assert_unauthorized(client.get("/tasks"))
+        else:
+            problem(answer, "other-site")
+            login = {"username": anna.name, "password": anna.password, "cookie": True}
+            problem(client.post("/auth/login", json=login, headers=sent), "other-site")

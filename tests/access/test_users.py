@@ -1,0 +1,125 @@
+"""Users as the admins of a chain see them, and as the command line makes them."""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pyotp
+import pytest
+
+from longshore.access.tokens import Level
+from tests.access.people import Person, headers_of, new_person
+from tests.answers import faults, problem
+from tests.command import failed, run
+from tests.service import Longshore
+
+
+def body(name: str | None = None, level: str = "read") -> dict[str, Any]:
+    return {"username": name or f"bert-{uuid.uuid4()}", "password": "correct horse battery staple", "level": level}
+
+
+def listed(client: httpx2.Client) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    while page := client.get("/users", params={"limit": 100, "offset": len(found)}).json():
+        found |= {user["id"]: user for user in page}
+    return found
+
+
+def test_an_admin_makes_a_user_who_can_sign_in_and_changes_what_they_may_do(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    wanted = body()
+    made = waiting.post("/users", json=wanted)
+    assert made.status_code == 201, made.text
+    user = made.json()
+    assert {**user, "created": ""} == {
+        "id": user["id"], "name": wanted["username"], "level": "read", "enabled": True, "passcode": False, "created": ""
+    }  # fmt: skip
+    assert listed(waiting)[user["id"]] == user
+    headers = headers_of(Person(idle, user["id"], wanted["username"], wanted["password"], None).login().json())
+    with httpx2.Client(base_url=idle.address, headers=headers) as theirs:
+        path = f"/users/{user['id']}"
+        assert theirs.get("/tasks").status_code == 200
+        problem(theirs.get("/users"), "forbidden")
+        assert waiting.patch(path, json={"level": "admin"}).json()["level"] == "admin"
+        assert theirs.get("/users").status_code == 200
+        assert waiting.patch(path, json={"enabled": False}).json() == {**user, "level": "admin", "enabled": False}
+        problem(theirs.get("/tasks"), "forbidden")
+        assert waiting.patch(path, json={"enabled": True}).status_code == 200
+        assert waiting.delete(path).status_code == 204
+        problem(theirs.get("/tasks"), "forbidden")
+        assert user["id"] not in listed(waiting)
+        problem(waiting.delete(path), "user-not-found")
+
+
+def test_an_admin_sees_and_changes_nothing_of_other_chains(idle: Longshore, waiting: httpx2.Client) -> None:
+    both, theirs = new_person(idle, _1764=Level.READ, _1765=Level.ADMIN), new_person(idle, _1765=Level.READ)
+    assert listed(waiting)[both.id]["level"] == "read"
+    assert theirs.id not in listed(waiting)
+    before = idle.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id")
+    for id in (theirs.id, 10**9, 2**63):
+        problem(waiting.patch(f"/users/{id}", json={"level": "admin"}), "user-not-found")
+        problem(waiting.delete(f"/users/{id}"), "user-not-found")
+    waiting.patch(f"/users/{both.id}", json={"level": "write", "enabled": False})
+    waiting.delete(f"/users/{both.id}")
+    assert idle.sql("select * from longshore.user_levels where chain_id = 1765 order by user_id") == before
+    assert httpx2.get(f"{idle.address}/users", headers=both.session(1765)).status_code == 200
+
+
+def test_a_bad_user_is_named_and_a_name_is_had_once_in_whatever_case(idle: Longshore, waiting: httpx2.Client) -> None:
+    count = idle.sql("select count(*) from longshore.users")[0][0]
+    bad = waiting.post("/users", json={"username": " x", "password": "short", "level": "read"})
+    assert set(faults(bad)) == {"/username", "/password"}
+    assert "short" not in bad.text.replace("at least", "")
+    assert set(faults(waiting.post("/users", json=body(level="owner")))) == {"/level"}
+    assert idle.sql("select count(*) from longshore.users")[0][0] == count
+    wanted = body()
+    assert waiting.post("/users", json=wanted).status_code == 201
+    problem(waiting.post("/users", json=body(wanted["username"].upper())), "name-taken")
+
+
+@pytest.fixture
+def database(idle: Longshore) -> dict[str, str]:
+    return {"database_url": idle.url, "data": str(idle.data)}
+
+
+def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
+    """Run a command that reads a password from standard input."""
+    import subprocess
+    import sys
+
+    from tests.command import environment
+
+    command = [sys.executable, "-m", "longshore", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment(**settings), input=password + "\n", capture_output=True, text=True
+    )
+
+
+def test_the_first_admin_is_made_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:
+    name, password, new = f"first-{uuid.uuid4()}", "correct horse battery staple", "another horse, another staple"
+    options = {"folder": tmp_path, **database}
+    failed(typed("short", "user", "create", name, folder=tmp_path, **database), "12 to 1024 characters")
+    made = typed(password, "user", "create", name, "--chain", "1764", "--level", "admin", folder=tmp_path, **database)
+    assert made.returncode == 0, made.stderr
+    person = Person(idle, int(made.stdout.split()[1].rstrip(":")), name, password, None)
+    with person.client() as client:
+        assert client.get("/users").status_code == 200
+        assert typed(new, "user", "password", name, folder=tmp_path, **database).returncode == 0
+        assert client.get("/users").status_code == 401
+    person.password = new
+    on = run("user", "totp", name, "on", **options)  # type: ignore[arg-type]
+    secret = pyotp.parse_uri(on.stdout.strip()).secret
+    attempt = person.login().json()["attempt_id"]
+    sent = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
+    assert httpx2.post(f"{idle.address}/auth/session", json=sent).status_code == 200
+    assert run("user", "level", name, "--chain", "1765", "read", **options).returncode == 0  # type: ignore[arg-type]
+    line = next(line for line in run("user", "list", **options).stdout.splitlines() if name in line)  # type: ignore[arg-type]
+    assert line.endswith(f"{name}  1764: admin, 1765: read  passcode")
+    failed(run("user", "disable", "nobody", **options), "there is no user 'nobody'")  # type: ignore[arg-type]
+    done = idle.sql("select action from longshore.audit where object = $1 and chain_id = 1764 order by id",
+                    f"user {person.id}")  # fmt: skip
+    assert [row["action"] for row in done] == [
+        "user.create", "login.success", "user.password", "user.totp_on", "login.success"
+    ]  # fmt: skip

@@ -1,0 +1,129 @@
+"""Changing, cancelling and deleting tasks, over HTTP and under a worker."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from tests.service import Longshore, downloaded, ended, export_body, exported
+
+LATER = "2126-05-26T12:00:00Z"
+
+
+def created(client: httpx2.Client, **trigger: Any) -> dict[str, Any]:
+    answer = client.post("/tasks", json=export_body(chain=1765, **trigger))
+    assert answer.status_code == 201, answer.text
+    task: dict[str, Any] = answer.json()
+    return task
+
+
+def messages(task: dict[str, Any]) -> list[str]:
+    return [entry["msg"] for entry in task["logs"]]
+
+
+def test_a_waiting_task_that_is_cancelled_will_not_run_and_can_be_executed(small: httpx2.Client) -> None:
+    task = created(small, once=LATER)["id"]
+    cancelled = small.post(f"/tasks/{task}/cancel")
+    assert cancelled.status_code == 200, cancelled.text
+    assert cancelled.json()["state"]["code"] == "ERROR"
+    said, change = messages(cancelled.json())
+    assert said.startswith("cancelled by token ")
+    assert change == "READY -> ERROR"
+    again = small.post(f"/tasks/{task}/cancel")
+    assert (again.status_code, again.json()["type"]) == (409, "/problems/nothing-to-cancel")
+    assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    assert messages(small.get(f"/tasks/{task}").json())[2] == "ERROR -> INPROGRESS"
+
+
+def test_a_change_is_logged_and_replaces_what_it_names(small: httpx2.Client) -> None:
+    task = created(small, once=LATER)
+    before = small.get(f"/tasks/{task['id']}")
+    changed = small.patch(
+        f"/tasks/{task['id']}", json={"desc": "another", "debug": "x"}, headers={"If-Match": before.headers["etag"]}
+    )
+    assert changed.status_code == 200, changed.text
+    found = changed.json()
+    assert (found["desc"], found["debug"], found["trigger"]) == ("another", "x", {"once": LATER})
+    assert changed.json()["target"] == task["target"]
+    assert messages(changed.json())[-1].endswith(": desc, debug")
+    assert changed.headers["etag"] == small.get(f"/tasks/{task['id']}").headers["etag"] != before.headers["etag"]
+
+
+def test_a_change_of_what_has_changed_meanwhile_is_refused(small: httpx2.Client) -> None:
+    task = created(small, once=LATER)["id"]
+    old = small.get(f"/tasks/{task}").headers["etag"]
+    assert small.patch(f"/tasks/{task}", json={"desc": "first"}).status_code == 200
+    refused = small.patch(f"/tasks/{task}", json={"desc": "second"}, headers={"If-Match": old})
+    assert (refused.status_code, refused.json()["type"]) == (412, "/problems/changed-meanwhile")
+    assert small.get(f"/tasks/{task}").json()["desc"] == "first"
+
+
+def test_a_trigger_that_is_moved_to_now_runs_now(small: httpx2.Client) -> None:
+    task = created(small, once=LATER)["id"]
+    moved = small.patch(f"/tasks/{task}", json={"trigger": {"once": "2026-05-26T12:00:00Z"}})
+    assert moved.status_code == 200, moved.text
+    assert ended(small, task)["state"]["code"] == "DONE"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"target": {"action": "export", "export_index": "user", "export_format": "csv"}}, "/target/export_index"),
+        ({"trigger": {"once": "2026-05-26"}}, "/trigger/once"),
+        ({"colour": "red"}, "/colour"),
+    ],
+)
+def test_a_faulty_change_is_refused_and_changes_nothing(
+    small: httpx2.Client, body: dict[str, Any], pointer: str
+) -> None:
+    task = created(small, once=LATER)
+    refused = small.patch(f"/tasks/{task['id']}", json=body)
+    assert refused.status_code == 400, refused.text
+    assert pointer in [fault["pointer"] for fault in refused.json()["errors"]]
+    assert small.get(f"/tasks/{task['id']}").json() == task
+
+
+def test_a_deleted_task_is_gone_with_its_results(service: Longshore, small: httpx2.Client) -> None:
+    task, _ = exported(small, export_body(chain=1765))
+    address = small.get(f"/tasks/{task['id']}/download_url").json()["url"]
+    assert small.delete(f"/tasks/{task['id']}").status_code == 204
+    assert small.get(f"/tasks/{task['id']}").status_code == 404
+    assert small.delete(f"/tasks/{task['id']}").status_code == 404
+    assert httpx2.get(address).status_code == 410
+    assert not (service.data / "results" / "1765" / str(task["id"])).exists()
+
+
+def test_the_result_of_each_run_can_be_downloaded(small: httpx2.Client) -> None:
+    task, first = exported(small, export_body(chain=1765))
+    assert small.post(f"/tasks/{task['id']}/execute").json()["code"] == "DONE"
+    address = small.get(f"/tasks/{task['id']}/runs/1/download_url").json()["url"]
+    assert httpx2.get(address).content == first
+    assert downloaded(small, task["id"]) == first
+    missing = small.get(f"/tasks/{task['id']}/runs/3/download_url")
+    assert (missing.status_code, missing.json()["type"]) == (404, "/problems/run-not-found")
+
+
+def test_a_run_that_takes_too_long_is_an_error(service: Longshore, small: httpx2.Client) -> None:
+    body = export_body(chain=1765)
+    body["target"] |= {"timeout_seconds": 1, "export_format": "xlsx"}
+    blocked = "lock table loyalty.wallet_ledger in access exclusive mode; select pg_sleep(3)"
+    holder = threading.Thread(target=_hold, args=(service, blocked))
+    holder.start()
+    time.sleep(0.3)
+    task = small.post("/tasks", json=body).json()["id"]
+    found = ended(small, task)
+    holder.join()
+    assert messages(found)[1:] == ["failed: the run took longer than 1 s", "INPROGRESS -> ERROR"]
+
+
+def _hold(service: Longshore, statements: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(service.url)
+        await connection.execute(statements)
+        await connection.close()
+
+    asyncio.run(run())

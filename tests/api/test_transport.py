@@ -1,0 +1,179 @@
+"""What lies around every request: headers, other origins, proxies, slow clients and large headers."""
+
+import base64
+import contextlib
+import hashlib
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.api import requests
+from longshore.settings import SettingsError, load
+from tests.access.people import new_person
+from tests.answers import problem
+from tests.conftest import ALLOWED
+from tests.service import CHAIN, Longshore
+
+PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/tasks", "/nothing", "/tasks/x", "/problems/forbidden", "/openapi.json"])
+def test_every_answer_has_the_security_headers(idle: Longshore, path: str) -> None:
+    headers = httpx2.get(f"{idle.address}{path}").headers
+    for name, value in requests.SECURITY.items():
+        assert headers.get_list(name.decode()) == [value.decode()], name
+    assert "strict-transport-security" not in headers, "browsers take it only over TLS"
+
+
+def test_the_page_of_the_documentation_runs_its_own_scripts_alone(idle: Longshore) -> None:
+    page = httpx2.get(f"{idle.address}/docs")
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self' 'sha256-" in policy
+    assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+    script = re.search(r"<script>(.*?)</script>", page.text)
+    assert script
+    assert base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode() in policy
+
+
+def test_pages_of_other_origins_may_read_nothing_unless_they_are_configured(
+    idle: Longshore, perimeter: Longshore
+) -> None:
+    asked = {
+        "Origin": ALLOWED,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    for service, origin, good in (
+        (idle, ALLOWED, False),
+        (perimeter, ALLOWED, True),
+        (perimeter, "https://evil.example", False),
+    ):
+        before = httpx2.options(f"{service.address}/tasks", headers={**asked, "Origin": origin})
+        answer = httpx2.get(f"{service.address}/healthz", headers={"Origin": origin})
+        for headers in (before.headers, answer.headers):
+            assert headers.get("access-control-allow-origin") == (ALLOWED if good else None)
+            assert "access-control-allow-credentials" not in headers
+
+
+def test_a_proxy_is_believed_only_where_it_is_configured(idle: Longshore, perimeter: Longshore) -> None:
+    for service, address in ((idle, "127.0.0.1"), (perimeter, "203.0.113.9")):
+        person = new_person(service, _1764=Level.READ)
+        body = {"username": person.name, "password": person.password}
+        forged = {**PROXY, "X-Forwarded-For": "198.51.100.1, 203.0.113.9, 10.1.2.3"}
+        answer = httpx2.post(f"{service.address}/auth/login", json=body, headers=forged)
+        assert answer.status_code == 200
+        rows = service.sql("select address from longshore.audit where object = $1", f"user {person.id}")
+        assert [row["address"] for row in rows] == [address], "what a client puts before the proxy's own word counts"
+
+
+def test_behind_tls_addresses_cookies_and_headers_are_those_of_tls(perimeter: Longshore) -> None:
+    person = new_person(perimeter, _1764=Level.READ)
+    body = {"username": person.name, "password": person.password, "cookie": True}
+    ours = {**PROXY, "Host": "exports.example.com", "Origin": "https://exports.example.com"}
+    answer = httpx2.post(f"{perimeter.address}/auth/login", json=body, headers=ours)
+    assert answer.status_code == 200, answer.text
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-longshore=")
+    assert "secure" in cookie.lower().split("; ")
+    assert "domain" not in cookie.lower()
+    assert answer.headers["strict-transport-security"].startswith("max-age=")
+    plain = httpx2.post(
+        f"{perimeter.address}/auth/login", json=body, headers={**ours, "Origin": "http://exports.example.com"}
+    )
+    problem(plain, "other-site")
+
+
+def test_a_download_address_is_the_one_that_the_client_reached(perimeter: Longshore) -> None:
+    task = perimeter.sql(
+        """
+        with made as (
+            insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, run, result)
+            values (1764, '', 'export', '{}', '{}', '', 'DONE', 1, 'x.csv') returning id
+        )
+        insert into longshore.runs (
+            task_id, run, state, first_attempt, attempt, began_at, attempt_began_at, progress_at,
+            result, location, sha256
+        )
+        select id, 1, 'DONE', 1, 1, now(), now(), now(), 'x.csv', '1764/' || id || '/1/x.csv', '' from made
+        returning task_id
+        """
+    )[0][0]
+    file = perimeter.data / "results" / str(CHAIN) / str(task) / "1" / "x.csv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    with perimeter.client(Level.READ) as client:
+        url = client.get(f"/tasks/{task}/download_url", headers={**PROXY, "Host": "exports.example.com"}).json()["url"]
+    assert url.startswith(f"https://exports.example.com/results/{CHAIN}/{task}/")
+
+
+@contextlib.contextmanager
+def connected(service: Longshore) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=60) as client:
+        yield client
+
+
+def until_closed(client: socket.socket) -> bytes:
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(65536):
+            found += piece
+    return found
+
+
+def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle: Longshore) -> None:
+    """Both at once, so that the test waits once."""
+    head = "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60\r\n"
+    began = time.monotonic()
+    with connected(idle) as headers, connected(idle) as body:
+        headers.sendall(head.encode())
+        body.sendall(head.encode() + b"\r\n{")
+        headers.settimeout(0.25)
+        open_still, answer = True, b""
+        while open_still and time.monotonic() - began < 60:
+            try:
+                piece = headers.recv(4096)
+                answer += piece
+                open_still = bool(piece)
+            except TimeoutError:
+                with contextlib.suppress(OSError):
+                    headers.sendall(b"X: y\r\n")
+                    body.sendall(b" ")
+            except ConnectionError:
+                open_still = False
+        assert not open_still, "a client may send headers for ever"
+        assert b" 200 " not in answer
+        said = until_closed(body)
+    assert said.startswith(b"HTTP/1.1 408 "), said[:500]
+    assert b"/problems/too-slow" in said
+
+
+def test_headers_are_bounded(idle: Longshore) -> None:
+    for large in (f"X-Large: {'x' * 1_000_000}\r\n", "".join(f"X-{n}: y\r\n" for n in range(5000))):
+        with connected(idle) as client:
+            with contextlib.suppress(ConnectionError):
+                client.sendall(f"GET /healthz HTTP/1.1\r\nHost: x\r\n{large}\r\n".encode())
+            answer = until_closed(client)
+        assert answer.startswith(b"HTTP/1.1 431 ") or answer == b"", answer[:200]
+    assert httpx2.get(f"{idle.address}/healthz", headers={"X-Large": "x" * 8000}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRUSTED_PROXIES", "*"), ("TRUSTED_PROXIES", "10.0.0.1/8"), ("TRUSTED_PROXIES", "proxy.example.com"),
+        ("CORS_ORIGINS", "*"), ("CORS_ORIGINS", "app.example.com"), ("CORS_ORIGINS", "https://app.example.com/"),
+        ("CREDENTIAL_RATE", "many"), ("ADDRESS_RATE", "5/fortnight"), ("SECRET", "short"),
+    ],
+)  # fmt: skip
+def test_a_setting_of_the_perimeter_that_cannot_be_used_is_named(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match=name.lower()):
+        load({f"LONGSHORE_{name}": value})

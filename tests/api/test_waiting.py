@@ -1,0 +1,276 @@
+"""One revision, four ways to wait: `ETag`, long poll, events; and what progress tells of what comes next."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+from longshore.access.tokens import Level
+from tests.answers import faults, problem
+from tests.played import play
+from tests.service import Longshore, export_body
+
+PATIENCE = 20  # seconds; what is waited for comes at once, the machine may not
+
+
+@pytest.fixture
+def task(waiting: httpx2.Client) -> int:
+    """A task that is due, on a service where nobody works."""
+    found: int = waiting.post("/tasks", json=export_body()).json()["id"]
+    return found
+
+
+def after(seconds: float, idle: Longshore, task: int, *steps: str) -> threading.Timer:
+    """Take steps of a run a little later."""
+    timer = threading.Timer(seconds, play, (idle, task, *steps))
+    timer.start()
+    return timer
+
+
+def test_an_unchanged_task_is_not_sent_again_whatever_page_of_its_log(waiting: httpx2.Client, task: int) -> None:
+    first = waiting.get(f"/tasks/{task}")
+    assert first.headers["etag"] == f'"{task}-1"'
+    for tag in (first.headers["etag"], f'W/"{task}-1"', f'"{task}-0" , "{task}-1"', "*"):
+        again = waiting.get(f"/tasks/{task}", params={"log_limit": 3}, headers={"If-None-Match": tag})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    for tag in (f'"{task}-2"', f'"{task + 1}-1"', f"{task}-1", '"x"', ""):
+        assert waiting.get(f"/tasks/{task}", headers={"If-None-Match": tag}).json() == first.json()
+
+
+def test_every_change_is_a_new_revision_and_progress_is_none(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
+    tags = []
+    for step in ("begin", "report", "finish"):
+        play(idle, task, step)
+        tags.append(waiting.get(f"/tasks/{task}").headers["etag"])
+    assert tags == [f'"{task}-2"', f'"{task}-2"', f'"{task}-3"']
+
+
+def test_only_unfinished_tasks_tell_when_to_poll_next(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    later = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert waiting.get(f"/tasks/{later}").headers["retry-after"] == "30"
+    assert waiting.get(f"/tasks/{task}").headers["retry-after"] == "2"
+    play(idle, task, "begin", "report")
+    idle.sql(
+        "update longshore.runs set rows = 100, rows_expected = 260, attempt_began_at = progress_at - interval '10 s'"
+        " where task_id = $1",
+        task,
+    )
+    answer = waiting.get(f"/tasks/{task}", headers={"If-None-Match": f'"{task}-2"'})
+    assert (answer.status_code, answer.headers["retry-after"]) == (304, "16")
+    play(idle, task, "finish")
+    assert "retry-after" not in waiting.get(f"/tasks/{task}").headers
+
+
+@pytest.mark.parametrize("way", ["query", "preference"])
+def test_a_long_poll_answers_at_the_next_change(waiting: httpx2.Client, idle: Longshore, task: int, way: str) -> None:
+    asked: dict[str, Any] = {"params": {"wait": 60}} if way == "query" else {"headers": {"Prefer": "wait=60"}}
+    timer = after(0.3, idle, task, "begin")
+    began = time.monotonic()
+    answer = waiting.get(f"/tasks/{task}", **asked)
+    assert time.monotonic() - began < PATIENCE
+    assert answer.json()["state"]["code"] == "INPROGRESS"
+    assert answer.headers["etag"] == f'"{task}-2"'
+    assert answer.headers.get("preference-applied") == (None if way == "query" else "wait=60")
+    timer.join()
+
+
+def test_a_long_poll_that_knows_an_older_revision_answers_at_once(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
+    tag = waiting.get(f"/tasks/{task}").headers["etag"]
+    began = time.monotonic()
+    assert waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": '""'}).headers["etag"] == tag
+    play(idle, task, "begin", "finish")
+    answer = waiting.get(f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})
+    assert answer.json()["state"]["code"] == "DONE"
+    assert waiting.get(f"/tasks/{task}", params={"wait": 60}).json() == answer.json(), "nothing comes next"
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_a_long_poll_in_vain_answers_as_a_poll_does(waiting: httpx2.Client, task: int) -> None:
+    usual = waiting.get(f"/tasks/{task}")
+    vain = waiting.get(f"/tasks/{task}", params={"wait": 1})
+    assert (vain.status_code, vain.json()) == (200, usual.json())
+    headers = {"If-None-Match": usual.headers["etag"], "Prefer": "respond-async, wait=1"}
+    assert waiting.get(f"/tasks/{task}", headers=headers).status_code == 304
+    assert faults(waiting.get(f"/tasks/{task}", params={"wait": 61})) == {"wait": "expected `int` <= 60"}
+
+
+def test_another_chains_task_is_not_waited_for(idle: Longshore, task: int) -> None:
+    with idle.client(Level.ADMIN, chain=9) as other:
+        problem(other.get(f"/tasks/{task}", params={"wait": 60}), "task-not-found")
+        problem(other.get(f"/tasks/{task}/events"), "task-not-found")
+
+
+def test_a_deleted_task_ends_the_wait(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    delete = "delete from longshore.tasks where id = $1"
+    timer = threading.Timer(0.3, idle.sql, (delete, task))
+    timer.start()
+    problem(waiting.get(f"/tasks/{task}", params={"wait": 60}), "task-not-found")
+    timer.join()
+
+
+def events(answer: httpx2.Response) -> Iterator[tuple[str, str, str]]:
+    """The events of a stream, by the rules of the WHATWG: name, data, last id."""
+    name, data, last = "", "", ""
+    for line in answer.iter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data = value
+        elif field == "id":
+            last = value
+        elif not line and name:
+            yield name, data, last
+            name = data = ""
+
+
+def test_events_tell_states_log_and_progress_until_the_task_has_ended(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
+    with waiting.stream("GET", f"/tasks/{task}/events") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = events(answer)
+        assert next(told)[::2] == ("state", "1-0")
+        play(idle, task, "begin")
+        assert [next(told)[::2] for _ in range(2)] == [("log", "1-1"), ("state", "2-1")]
+        assert next(told)[0] == "progress"
+        play(idle, task, "report")
+        name, data, last = next(told)
+        assert (name, last) == ("progress", "2-1")
+        assert '"rows":2' in data
+        play(idle, task, "finish")
+        rest = [event for event in told if event[0] != "progress"]
+    assert [event[::2] for event in rest] == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
+    assert '"code":"DONE"' in rest[-1][1]
+
+
+def test_events_go_on_behind_the_last_one_seen(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    play(idle, task, "begin", "fail")
+
+    def told(last: str) -> list[tuple[str, str]]:
+        with waiting.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
+            return [event[::2] for event in events(answer)]
+
+    everything = told("")
+    assert everything == [
+        ("log", "0-1"), ("log", "0-2"), ("log", "0-3"), ("state", "3-3"), ("end", "3-3"),
+    ]  # fmt: skip
+    assert told("2-1") == [("log", "2-2"), ("log", "2-3"), ("state", "3-3"), ("end", "3-3")]
+    assert told("2-3") == [("state", "3-3"), ("end", "3-3")]
+    assert told("3-3") == [("end", "3-3")]
+    assert told("nonsense") == everything
+
+
+def test_many_wait_on_few_connections_to_the_database_and_none_is_left_behind(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
+    polls, streams = 200, 50
+    connections = "select count(*) from pg_stat_activity where application_name like 'longshore%'"
+    (api,) = (process for process in psutil.Process(idle.processes[0].pid).children())
+    threads = api.num_threads()
+
+    async def wait() -> tuple[int, int, list[str]]:
+        limits = httpx2.Limits(max_connections=None)
+        headers = dict(waiting.headers)
+        async with httpx2.AsyncClient(base_url=idle.address, headers=headers, timeout=60, limits=limits) as client:
+
+            async def poll() -> str:
+                return str((await client.get(f"/tasks/{task}", params={"wait": 60})).json()["state"]["code"])
+
+            async def listen() -> str:
+                async with client.stream("GET", f"/tasks/{task}/events") as answer:
+                    async for line in answer.aiter_lines():
+                        if "INPROGRESS" in line and "data" in line:
+                            return "INPROGRESS"
+                return ""
+
+            waiters = [asyncio.create_task(each()) for each in [poll] * polls + [listen] * streams]
+            while len(api.net_connections("tcp")) < polls + streams:  # noqa: ASYNC110  # of another process
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            used = (await asyncio.to_thread(idle.sql, connections))[0]["count"]
+            grown = api.num_threads() - threads
+            await asyncio.to_thread(play, idle, task, "begin")
+            return used, grown, await asyncio.wait_for(asyncio.gather(*waiters), 40)
+
+    used, grown, told = asyncio.run(wait())
+    assert used <= 16, "the pools and the listeners"
+    assert grown <= 4
+    assert set(told) == {"INPROGRESS"}
+    nobody_waits(idle)
+
+
+def nobody_waits(idle: Longshore) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while "longshore_waiters 0.0" not in httpx2.get(f"{idle.address}/metrics").text:
+        assert time.monotonic() < deadline, "a client that has gone is still waited for"
+        time.sleep(0.05)
+
+
+def test_clients_that_go_away_leave_nothing_behind(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    for path in (f"/tasks/{task}?wait=60", f"/tasks/{task}/events"):
+        with (
+            httpx2.Client(base_url=idle.address, headers=waiting.headers, timeout=0.5) as client,
+            pytest.raises(httpx2.ReadTimeout),
+            client.stream("GET", path) as answer,
+        ):
+            list(answer.iter_lines())
+    nobody_waits(idle)
+
+
+def test_progress_tells_the_place_in_the_queue_and_what_comes_next(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
+    second = waiting.post("/tasks", json=export_body()).json()["id"]
+    first, behind = (waiting.get(f"/tasks/{id}/progress").json() for id in (task, second))
+    assert first["queue_place"] >= 1
+    assert behind["queue_place"] == first["queue_place"] + 1
+    assert first["next"] == {"step": "start", "at": None, "if_silent": False}
+    later = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    assert waiting.get(f"/tasks/{later}/progress").json()["next"] == {
+        "step": "start", "at": "2126-05-26T12:00:00Z", "if_silent": False,
+    }  # fmt: skip
+    play(idle, task, "begin")
+    running = waiting.get(f"/tasks/{task}/progress").json()
+    assert running["heartbeat_age"] < PATIENCE
+    assert (running["next"]["step"], running["next"]["if_silent"]) == ("retry", True)
+    left = datetime.fromisoformat(running["next"]["at"]) - datetime.now(UTC)
+    assert left.total_seconds() <= 16
+    idle.sql("update longshore.runs set failures = 2 where task_id = $1", task)
+    assert waiting.get(f"/tasks/{task}/progress").json()["next"]["step"] == "give up"
+    play(idle, task, "finish")
+    done = waiting.get(f"/tasks/{task}/progress").json()
+    assert (done["next"], done["queue_place"], done["heartbeat_age"]) == (None, None, None)
+
+
+def test_an_api_with_waiters_and_streams_stops_when_told(new_service: Any) -> None:
+    service: Longshore = new_service()
+    api = service.start_api()
+    with service.client() as client, ThreadPoolExecutor() as pool:
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        poll = pool.submit(client.get, f"/tasks/{task}", params={"wait": 60})
+        execute = pool.submit(client.post, f"/tasks/{task}/execute")
+        with client.stream("GET", f"/tasks/{task}/events") as answer:
+            told = answer.iter_lines()
+            next(told)
+            while len(service.sql("select from longshore.tasks where attempt > 1")) < 1:
+                time.sleep(0.05)
+            time.sleep(0.2)
+            began = time.monotonic()
+            api.terminate()
+            assert list(told), "the stream ends in good order"
+        assert poll.result().json()["state"]["code"] == "READY"
+        problem(execute.result(), "stopping")
+        assert api.wait(20) == 0
+        assert time.monotonic() - began < 9, "it was killed, as streams held it"

@@ -1,0 +1,131 @@
+"""Where the data goes next: the recipes of the docs load nasty values without loss, as they are printed there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+import pyarrow as pa
+import pytest
+
+from longshore import Longshore
+from tests import own_data
+from tests import service as services
+from tests.service import CHAIN
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "integrations.md").read_text(encoding="utf-8")
+FIELDS = ["id", "timestamp", "kind", "amount", "comment"]
+
+
+def recipe(name: str) -> str:
+    """A block of SQL of the page, by its first line."""
+    found = re.search(rf"```sql\n-- {re.escape(name)}\n(.*?)```", PAGE, re.S)
+    assert found, name
+    return found[1]
+
+
+@pytest.fixture
+def files(longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pa.Table:
+    """The ledger as the recipes name it, in the current folder, and as a table."""
+    monkeypatch.chdir(tmp_path)
+    made = {
+        format: longshore.exports.create("wallet-ledger", format=format, fields=FIELDS) for format in ("csv", "parquet")
+    }
+    for format, task in made.items():
+        task.wait(60).download(f"ledger.{format}")
+    return made["parquet"].to_arrow()
+
+
+@pytest.fixture
+def nasty(own_catalog: services.Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nasty words under the ledger's name."""
+    monkeypatch.chdir(tmp_path)
+    with Longshore(own_catalog.address, own_catalog.token(), chain=CHAIN) as client:
+        client.exports.create("odd", fields=["id", "words"]).wait(60).download("ledger.csv")
+
+
+def rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a table, by their number."""
+    return sorted(table.to_pylist(), key=lambda row: int(row["id"]))
+
+
+@pytest.mark.parametrize("file", ["ledger.parquet", "ledger.csv"])
+def test_duckdb_loads_the_ledger(files: pa.Table, file: str) -> None:
+    with duckdb.connect() as connection:
+        connection.execute("set timezone = 'UTC'").execute(recipe(f"duckdb: {file}"))
+        assert rows(connection.sql("select * from ledger").to_arrow_table()) == rows(files)
+
+
+@pytest.mark.usefixtures("nasty")
+def test_duckdb_loads_nasty_words_from_csv() -> None:
+    statement = re.sub(
+        r"columns = \{.*?\}", "columns = {'id': 'BIGINT', 'words': 'VARCHAR'}", recipe("duckdb: ledger.csv"), flags=re.S
+    )
+    with duckdb.connect() as connection:
+        connection.execute(statement)
+        assert connection.execute("select words from ledger order by id").fetchall() == [(w,) for w in own_data.WORDS]
+
+
+def test_clickhouse_loads_the_ledger(files: pa.Table) -> None:
+    chdb = pytest.importorskip("chdb.session", reason="chdb comes with `make docs`")
+    columns = re.search(r"'(id Int64.*)'\)\n", recipe("clickhouse: ledger.csv"))
+    assert columns
+    schema = columns[1].replace("\\'", "'")
+    for file in ("ledger.parquet", "ledger.csv"):
+        with chdb.Session() as session:
+            session.query("create database d")
+            session.query(f"create table d.ledger ({schema}) engine = MergeTree order by id")
+            session.query("use d")
+            session.query(recipe(f"clickhouse: {file}"))
+            found = pa.ipc.open_file(
+                pa.BufferReader(session.query("select * from d.ledger", "Arrow").bytes())
+            ).read_all()
+        assert rows(found) == rows(files), file
+
+
+@pytest.mark.usefixtures("nasty")
+def test_clickhouse_loads_nasty_words_from_csv() -> None:
+    chdb = pytest.importorskip("chdb", reason="chdb comes with `make docs`")
+    select = recipe("clickhouse: ledger.csv").removeprefix("INSERT INTO ledger\n").rstrip().rstrip(";")
+    select = re.sub(r"'id Int64.*'\)\n", "'id Int64, words Nullable(String)') ORDER BY id\n", select)
+    found = pa.ipc.open_file(pa.BufferReader(chdb.query(select, "Arrow").bytes())).read_all()
+    assert found["words"].to_pylist() == own_data.WORDS
+
+
+def test_dlt_loads_increments_and_acknowledges_them(
+    service: services.Longshore, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "integrations"))
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
+    from dlt_longshore import load
+
+    file = tmp_path / "loyalty.duckdb"
+    pipeline = dlt.pipeline("loyalty", destination=dlt.destinations.duckdb(str(file)), dataset_name="exports")
+
+    def loaded() -> list[tuple[int, Any]]:
+        with duckdb.connect(str(file)) as connection:
+            return connection.execute("select id, comment from exports.wallet_ledger order by id").fetchall()
+
+    first = load(pipeline, longshore, "wallet-ledger")
+    before = loaded()
+    assert len(before) == 2000
+    changed, _ = before[0]
+    service.sql("update loyalty.wallet_ledger set comment = 'loaded by dlt' where id = $1", changed)
+    try:
+        second = load(pipeline, longshore, "wallet-ledger")
+    finally:
+        service.sql("update loyalty.wallet_ledger set comment = $2 where id = $1", changed, before[0][1])
+    assert second.id == first.id
+    assert loaded() == [(changed, "loaded by dlt"), *before[1:]]
+    runs = second.runs()
+    assert [run.rows for run in runs] == [1, 2000]
+    assert all(run.increment and run.increment["acknowledged"] for run in runs)
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "integrations").glob("*.py")), ids=lambda file: file.name)
+def test_an_example_compiles_and_the_page_shows_it(file: Path) -> None:
+    compile(file.read_text(encoding="utf-8"), file.name, "exec")
+    assert f"literalinclude}} integrations/{file.name}" in PAGE

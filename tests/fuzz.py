@@ -1,0 +1,64 @@
+"""`make fuzz`: a service against its own OpenAPI document, with many more requests than the tests have time for."""
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from longshore.access.tokens import Level
+from longshore.demo.seed import seed
+from tests.access.people import new_person
+from tests.api.test_schema import bearer, judged
+from tests.service import Longshore, database_in, ended, export_body
+
+LEAST = 20_000  # requests
+SHARE = {"a token": 10_000, "a session": 5_000, "a task that exists": 2_500, "nothing": 5_000}
+ROUND = 100  # examples of each operation that schemathesis makes up before it is started again with another seed
+
+
+def fuzz(folder: Path) -> int:
+    """Make the requests and give their number. Raises AssertionError at the first answer outside the schema."""
+    with database_in(folder) as url:
+        asyncio.run(seed(url, 1000, lambda _: None))
+        longshore = Longshore(folder, url)
+        try:
+            longshore.start("worker")
+            longshore.start_api()
+            return sum(_enough(longshore, kind, least) for kind, least in SHARE.items())
+        finally:
+            longshore.stop()
+
+
+def _enough(service: Longshore, kind: str, least: int) -> int:
+    made = number = 0
+    while made < least:
+        number += 1
+        config, options = "", ["--max-examples", str(ROUND), "--phases", "coverage,fuzzing", "--seed", str(number)]
+        headers, without = {}, ""
+        if kind == "a session":
+            headers = new_person(service, _1764=Level.WRITE).session()
+            without = "/auth/logout"  # it would end what the others need
+        elif kind != "nothing":
+            headers = bearer(service, Level.ADMIN)
+        if kind == "a task that exists":
+            config, options = f'[parameters]\n"path.id" = {_task(service)}\n', [*options, "--mode", "positive"]
+        folder = service.data / f"fuzz {kind} {number}"
+        service.sql("delete from longshore.login_failures")
+        made += judged(service, folder, *options, headers=headers, config=config, timeout=1800, without=without)
+        sys.stdout.write(f"with {kind}: {made:,} requests\n")
+        sys.stdout.flush()
+    return made
+
+
+def _task(service: Longshore) -> int:
+    with service.client() as client:
+        task: int = client.post("/tasks", json=export_body()).json()["id"]
+        ended(client, task)
+        return task
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="longshore-fuzz-") as made_in:
+        total = fuzz(Path(made_in))
+    sys.stdout.write(f"{total:,} requests, each answered as the document says\n")
+    sys.exit(total < LEAST)

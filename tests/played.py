@@ -1,0 +1,36 @@
+"""Plays the worker's part on a service that has none: each step of a run, as its lifecycle writes it."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from longshore.database.connect import open_pool
+from longshore.tasks import ending, lifecycle
+from longshore.tasks.lifecycle import Outcome
+from longshore.tasks.model import TaskId
+from longshore.tasks.queue import Message
+from tests.service import Longshore
+
+SNAPSHOT = datetime(2026, 5, 26, 12, tzinfo=UTC)
+
+
+def play(service: Longshore, task: int, *steps: str) -> None:
+    """Take steps of the newest attempt: `begin`, `report`, `fail` or `finish`."""
+
+    async def run() -> None:
+        async with open_pool(service.url, size=1, name="test") as pool:
+            attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
+            message = Message(TaskId(task), attempt)
+            for step in steps:
+                match step:
+                    case "begin":
+                        assert await lifecycle.begin(pool, message)
+                    case "report":
+                        await lifecycle.report(pool, message, 2, 20, 4, exact=True)
+                    case "fail":
+                        await ending.fail(pool, message, "on purpose")
+                    case "finish":
+                        location = f"{task}-{attempt}"
+                        outcome = Outcome("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
+                        await ending.finish(pool, message, outcome)
+
+    asyncio.run(run())

@@ -1,0 +1,241 @@
+"""Tasks that repeat, and the slots of a chain, on the real database; the clock is ours, the time is PostgreSQL's."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from longshore.database.connect import Pool, open_pool
+from longshore.results.cleanup import Cleanup
+from longshore.results.store import LocalStore
+from longshore.tasks import clock, ending, lifecycle
+from longshore.tasks.lifecycle import Begun, NewTask, Outcome
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from longshore.tasks.schedule import Schedule
+from tests.service import Longshore
+
+CHAIN, OTHER = ChainId(501), ChainId(502)
+DONE = Outcome("a.csv", None, 1, 1, 10, bytes(32), None, "{}")
+NEWEST = """
+select attempt, state, due_at, parked, due_at <= now() + interval '1 day' as soon from longshore.tasks where id = $1
+"""
+QUEUED = "select count(*) from longshore.pgqueuer where dedupe_key like $1 || ':%'"
+
+
+def new(chain: ChainId = CHAIN, priority: int = 0, **schedule: Any) -> NewTask:
+    made = msgspec.convert({"once": "2026-01-01T06:00:00Z", **schedule}, Schedule)
+    return NewTask(chain, "a test", "export", msgspec.json.encode(made).decode(), "{}", "", made, priority)
+
+
+async def created(pool: Pool, task: NewTask) -> TaskId:
+    async with pool.acquire() as connection, connection.transaction():
+        return await lifecycle.create(connection, task)
+
+
+@pytest.fixture
+def run(idle: Longshore) -> Any:
+    """Runs a test with a pool of a database whose tasks nobody works on; what it made is removed."""
+
+    def run(test: Callable[[Pool], Awaitable[None]]) -> None:
+        async def within() -> None:
+            async with open_pool(idle.url, size=4, name="test") as pool:
+                await test(pool)
+
+        asyncio.run(within())
+
+    yield run
+    idle.sql("delete from longshore.tasks where chain_id in (501, 502)")
+    idle.sql("delete from longshore.pgqueuer")
+
+
+async def ran(pool: Pool, task: TaskId) -> Begun:
+    """Play a run of a task whose message has been sent."""
+    begun = await lifecycle.begin(pool, Message(task, await pool.fetchval(NEWEST, task)))
+    assert begun is not None
+    await ending.finish(pool, begun.message, DONE)
+    return begun
+
+
+def test_a_task_that_repeats_is_due_again_once_a_run_has_ended(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily"))
+        await ran(pool, task)
+        row = await pool.fetchrow(NEWEST, task)
+        assert row is not None
+        assert (row["state"], row["soon"], row["parked"]) == ("DONE", True, False)
+        await pool.execute("update longshore.tasks set due_at = now() - interval '3 days' where id = $1", task)
+        await clock.send_due(pool)
+        assert (await ran(pool, task)).run == 2
+        row = await pool.fetchrow(NEWEST, task)
+        assert row is not None
+        assert row["due_at"] > await pool.fetchval("select now()"), "the three days are caught up by one run"
+        entries = await pool.fetch("select msg from longshore.task_logs where task_id = $1 order by seq", task)
+        assert "DONE -> INPROGRESS" in [entry["msg"] for entry in entries]
+
+    run(test)
+
+
+def test_a_run_that_failed_does_not_end_a_schedule(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(cron="0 3 * * *", once=None))
+        await pool.execute("update longshore.tasks set due_at = now() where id = $1", task)
+        await clock.send_due(pool)
+        begun = await lifecycle.begin(pool, Message(task, 1))
+        assert begun is not None
+        await ending.fail(pool, begun.message, "failed: a test")
+        row = await pool.fetchrow(NEWEST, task)
+        assert row is not None
+        assert (row["state"], row["soon"]) == ("ERROR", True)
+
+    run(test)
+
+
+def test_missed_runs_are_left_out_where_nobody_wants_them(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily", catch_up="none"))
+        await ran(pool, task)
+        await pool.execute("update longshore.tasks set due_at = now() - interval '1 hour' where id = $1", task)
+        await clock.put_off_missed(pool)
+        assert await clock.send_due(pool) == 0
+        row = await pool.fetchrow(NEWEST, task)
+        assert row is not None
+        assert row["due_at"] > await pool.fetchval("select now()")
+
+    run(test)
+
+
+def test_every_missed_run_is_made_up_for_where_all_are_wanted(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily", catch_up="all"))
+        await ran(pool, task)
+        await pool.execute(
+            "update longshore.tasks set due_at = now() - interval '3 days' - interval '1 hour' where id = $1", task
+        )
+        runs = 0
+        while await clock.send_due(pool):
+            await ran(pool, task)
+            runs += 1
+        assert runs in (4, 5)  # the fourth lies an hour back; the next one is due on a clock hour of its own
+
+    run(test)
+
+
+def test_a_cancelled_schedule_is_over(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily"))
+        await ran(pool, task)
+        async with pool.acquire() as connection, connection.transaction():
+            await ending.cancel(connection, CHAIN, task, "a test")
+        row = await pool.fetchrow(NEWEST, task)
+        assert row is not None
+        assert (row["state"], row["due_at"]) == ("DONE", None)
+
+    run(test)
+
+
+def test_a_chain_with_a_thousand_tasks_does_not_hold_up_another(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        many = [await created(pool, new()) for _ in range(50)]
+        urgent = await created(pool, new(priority=5))
+        other = await created(pool, new(OTHER))
+        sent = [task for task in (*many, urgent, other) if await pool.fetchval(QUEUED, str(task))]
+        assert sent == [many[0], many[1], other]
+        await ran(pool, many[0])
+        assert await pool.fetchval(QUEUED, str(urgent)) == 1
+        assert await pool.fetchval(QUEUED, str(many[2])) == 0
+        async with pool.acquire() as connection, connection.transaction():
+            await ending.cancel(connection, CHAIN, many[1], "a test")
+        assert await pool.fetchval(QUEUED, str(many[2])) == 1
+
+    run(test)
+
+
+def test_no_more_of_a_chain_than_its_slots_are_sent_when_many_ask_at_once(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        tasks = await asyncio.gather(*(created(pool, new()) for _ in range(20)))
+        assert sum([await pool.fetchval(QUEUED, str(task)) for task in tasks]) == 2
+        done = 0
+        while running := [t for t in tasks if await _is_sent(pool, t)]:
+            await asyncio.gather(*(ran(pool, task) for task in running))
+            done += len(running)
+        assert done == 20
+
+    run(test)
+
+
+async def _is_sent(pool: Pool, task: TaskId) -> bool:
+    sql = "select state = 'READY' and not parked from longshore.tasks where id = $1"
+    return bool(await pool.fetchval(sql, task))
+
+
+def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: Path) -> None:
+    async def test(pool: Pool) -> None:
+        store = LocalStore(tmp_path)
+        task = await created(pool, new())
+        begun = await lifecycle.begin(pool, Message(task, 1))
+        assert begun is not None
+        kept, orphan = f"{CHAIN}/{task}/1/a.csv", f"{CHAIN}/{task}/7/a.csv"
+        for location in (kept, orphan):
+            with store.create(location) as file:
+                file.publish(".manifest.json", b"{}")
+        old = msgspec.structs.replace(DONE, location=kept)
+        await ending.finish(pool, begun.message, old, timedelta(days=7))
+        cleanup = Cleanup(pool, store, timedelta(days=365))
+        assert (await cleanup.run(begun)).total == 0, "what was just written may still be in the making"
+        assert store.open_path(kept)
+        os.utime(tmp_path / str(CHAIN) / str(task) / "7", (0, 0))
+        os.utime(tmp_path / str(CHAIN) / str(task) / "1", (0, 0))
+        assert (await cleanup.run(begun)).note == "removed 0 expired results, 0 old tasks, 1 files that nothing named"
+        assert store.open_path(kept)
+        assert not store.open_path(orphan)
+        await pool.execute("update longshore.runs set expires_at = now() where task_id = $1", task)
+        assert (await cleanup.run(begun)).note == "removed 1 expired results, 0 old tasks, 0 files that nothing named"
+        assert not store.open_path(kept)
+        await pool.execute("update longshore.tasks set modified_at = now() - interval '2 years' where id = $1", task)
+        assert (await cleanup.run(begun)).note == "removed 0 expired results, 1 old tasks, 0 files that nothing named"
+        assert await pool.fetchrow(NEWEST, task) is None
+
+    run(test)
+
+
+def test_the_services_own_task_is_seen_by_whoever_has_a_token_for_its_chain(service: Longshore) -> None:
+    with service.client(chain=0) as client:
+        (task,) = client.get("/tasks").json()
+    assert (task["chain"], task["target"]) == (0, {"action": "cleanup"})
+
+
+def test_the_times_of_a_trigger_can_be_previewed(waiting: httpx2.Client) -> None:
+    trigger = {"once": "2126-01-31T02:30:00Z", "repeat": "monthly", "until": "2126-04-01T00:00:00Z"}
+    answer = waiting.post("/tasks/preview", json={"trigger": trigger})
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == {"times": ["2126-01-31T02:30:00Z", "2126-02-28T02:30:00Z", "2126-03-31T02:30:00Z"]}
+
+
+@pytest.mark.parametrize(
+    ("trigger", "pointer"),
+    [
+        ({}, "/trigger/once"),
+        ({"cron": "* * * *"}, "/trigger/cron"),
+        ({"cron": "0 3 * * *", "repeat": "daily"}, "/trigger/cron"),
+        ({"cron": "0 3 * * *", "timezone": "Europe/Amsterdm"}, "/trigger/timezone"),
+        ({"once": "2126-01-01T00:00:00Z", "timezone": "UTC"}, "/trigger/timezone"),
+        ({"once": "2126-01-01T00:00:00Z", "repeat": "hourly"}, "/trigger/repeat"),
+        ({"once": "2126-01-01T00:00:00Z", "repeat": "daily", "until": "2125-01-01T00:00:00Z"}, "/trigger/until"),
+        ({"cron": "0 3 * * *", "until": "2020-01-01T00:00:00Z"}, "/trigger/until"),
+    ],
+)
+def test_a_faulty_schedule_is_refused_where_it_is_faulty(
+    waiting: httpx2.Client, trigger: dict[str, Any], pointer: str
+) -> None:
+    target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}
+    body = {"chain": 1764, "desc": "a test", "target": target, "trigger": trigger}
+    answer = waiting.post("/tasks", json=body)
+    assert answer.status_code == 400, answer.text
+    assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
