@@ -177,7 +177,7 @@ def show_settings() -> None:
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --name warehouse")
 def token_create(
-    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1, max=2**63 - 1)],
+    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
     level: Annotated[LevelName, typer.Option(help="What it may do.")],
     name: Annotated[str, typer.Option(help="Whose it is.")] = "",
 ) -> None:

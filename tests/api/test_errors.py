@@ -144,7 +144,8 @@ def test_a_level_that_is_too_low_is_forbidden(idle: Longshore) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("PUT", "/tasks", {"GET", "POST"}), ("PUT", "/tasks/1", {"GET", "PATCH", "DELETE"}), ("GET", "/tasks/1/execute", {"POST"}),
+    [("PUT", "/tasks", {"GET", "POST"}), ("PUT", "/tasks/1", {"GET", "PATCH", "DELETE"}),
+     ("GET", "/tasks/1/execute", {"POST"}),
      ("HEAD", "/tasks/1/execute", {"POST"}), ("POST", "/healthz", {"GET"}), ("PATCH", "/openapi.json", {"GET"}),
      ("BREW", "/tasks", {"GET", "POST"})],
 )  # fmt: skip

@@ -42,6 +42,7 @@ task as (
         result = '',
         attempt_began_at = before.at,
         due_at = null,
+        parked = false,
         run = before.run + (not before.again)::int,
         last_run_at = case when before.again then before.last_run_at else before.at end,
         modified_at = before.at,

@@ -13,8 +13,8 @@ from longshore.tasks.lifecycle import MOST_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
 from longshore.tasks.read import TaskNotFoundError
 
-# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat. A parked task stands
-# behind those of its chain that have a job, and the parked ones before it.
+# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat. A parked task
+# stands behind those of its chain that have a job, and the parked ones before it.
 PROGRESS = """
 select t.state as task_state, t.due_at, t.attempt_began_at is not null as began, t.run,
        coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
