@@ -12,7 +12,7 @@ from longshore.client.errors import ClientError
 from longshore.client.model import Index, Preview, StoredSegment, TaskData
 from longshore.client.profiles import read_profile
 from longshore.client.segment import Rules
-from longshore.client.steps import Answer, LostError, Request, Steps, expect, send
+from longshore.client.steps import PASSING, Answer, LostError, Request, Steps, expect, send
 from longshore.client.task import AsyncTask, Task, TaskOperations
 from longshore.client.wait import Known
 
@@ -105,12 +105,18 @@ class Exports(Part[K]):
             body["debug"] = debug
         key = idempotency_key or secrets.token_urlsafe(24)
         request = Request(method="POST", url="/tasks", headers={"Idempotency-Key": key}, body=body)
+        lost: Exception | None = None
         try:
             answer = yield from send(request, self._known.patience())
-        except LostError:
+        except LostError as error:
+            lost = error
+        else:
+            if answer.status in PASSING:
+                lost = answer.error()
+        if lost is not None:
             # It may have been created. A second try is safe only where the service knows the key again.
             if not (yield from self._repeats_creation()):
-                raise
+                raise lost
             answer = yield from send(request, self._known.patience(), repeatable=True)
         return self._task(expect(answer, TaskData))
 

@@ -14,13 +14,15 @@ from pathlib import Path
 
 import msgspec
 
-from longshore.client.errors import DownloadError, NoAnswerError
+from longshore.client.errors import DownloadError
 from longshore.client.model import Run
 from longshore.client.steps import (
     PASSING,
     Answer,
     Call,
     Close,
+    LostError,
+    NotSentError,
     Pause,
     Read,
     Request,
@@ -92,7 +94,7 @@ def download(known: Known, id: int, path: Path, on_bytes: OnBytes | None) -> Ste
         run = yield from _last_done(known, id)
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} left no file")
-        into = path / run.result if path.is_dir() else path
+        into = path / Path(run.result).name if path.is_dir() else path
         part: Part = yield Call(partial(Part, into, run.sha256))
         resumed = part.size > 0
         try:
@@ -130,7 +132,7 @@ def _fetch(known: Known, id: int, part: Part, run: Run, on_bytes: OnBytes | None
         asked = 0.0
         if url is None:
             request = Request(method="GET", url=f"/tasks/{id}/download_url")
-            url = expect((yield from send(request, patience)), _Address).url
+            url = expect((yield from send(request, known.patience())), _Address).url
         try:
             answer: Answer = yield Request(method="GET", url=url, headers=_range(part, etag), stream=True)
             if answer.status < 300:
@@ -142,7 +144,7 @@ def _fetch(known: Known, id: int, part: Part, run: Run, on_bytes: OnBytes | None
                     if on_bytes:
                         on_bytes(part.size, run.bytes)
                 if part.size < run.bytes:
-                    raise NoAnswerError(f"the download ended at {part.size} of {run.bytes} bytes")
+                    raise LostError(f"the download ended at {part.size} of {run.bytes} bytes")
                 continue
             if answer.status == 416:  # shorter than what is there
                 raise _ReplacedError
@@ -151,7 +153,7 @@ def _fetch(known: Known, id: int, part: Part, run: Run, on_bytes: OnBytes | None
                 url = None  # its hour is over
             elif answer.status not in PASSING:
                 raise failure
-        except NoAnswerError as error:
+        except (NotSentError, LostError) as error:
             failure = error
         yield Close()
         pause = patience.pause(asked)
@@ -175,6 +177,6 @@ def _begin(answer: Answer, part: Part, run: Run) -> Steps[None]:
     if answer.status == 206:
         first = re.match(r"bytes (\d+)-", answer.headers.get("content-range", ""))
         if first is None or int(first[1]) != part.size:
-            raise NoAnswerError(f"asked for bytes from {part.size}, got {answer.headers.get('content-range')!r}")
+            raise LostError(f"asked for bytes from {part.size}, got {answer.headers.get('content-range')!r}")
     elif part.size:
         yield Call(part.restart)
