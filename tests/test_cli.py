@@ -41,7 +41,7 @@ def test_help_ends_with_an_example(command: tuple[str, ...], capsys: pytest.Capt
 @pytest.mark.parametrize(
     "arguments",
     [("sevre",), ("serve", "--prot", "1"), ("seed", "--rows", "x"), ("seed", "--rows", "0"), ("token", "create"),
-     ("token", "create", "--chain", "0", "--level", "read"), ("token", "create", "--chain", "1", "--level", "king"),
+     ("token", "create", "--chain", "-1", "--level", "read"), ("token", "create", "--chain", "1", "--level", "king"),
      ("token", "revoke", "x"), ("token", "revoke"), ("serve", "extra")],
     ids=" ".join,
 )  # fmt: skip
