@@ -37,6 +37,10 @@ Blocks = asyncio.Queue[list[bytes] | None]
 """What one shard gives, block by block; None is its end."""
 
 
+async def nothing() -> None:
+    """What there is to do first where there is nothing."""
+
+
 class CountMismatchError(LongshoreError):
     """The rows in the file are not as many as PostgreSQL sent."""
 
@@ -143,17 +147,25 @@ class _Writer:
 
 
 async def copy_rows(
-    readers: Readers, connection: Connection, plan: Plan, source: Source, form: Format, file: ResultFile, report: Report
+    readers: Readers,
+    connection: Connection,
+    plan: Plan,
+    source: Source,
+    form: Format,
+    file: ResultFile,
+    report: Report,
+    first: Callable[[], Awaitable[None]] = nothing,
 ) -> Copied:
     """Copy the rows of a plan into a file, which is left for the caller to publish.
 
-    `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. Raises what
-    PostgreSQL and the file raise, and CountMismatchError.
+    `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. `first` is
+    what `connection` has to do before it reads rows, while others read already. Raises what PostgreSQL, the file and
+    `first` raise, and CountMismatchError.
     """
     writer = _Writer(form, file)
     with ThreadPoolExecutor(1, "copy") as thread:
         async with readers.beside(connection, len(plan.shards) - 1) as connections:
-            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread))
+            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first))
             try:
                 while not copying.done():
                     await report(form.rows, writer.size)
@@ -174,6 +186,7 @@ async def _copy(
     form: Format,
     writer: _Writer,
     thread: ThreadPoolExecutor,
+    first: Callable[[], Awaitable[None]],
 ) -> int:
     """Read all shards and write them in order; give the number of rows that PostgreSQL says it sent."""
     loop = asyncio.get_running_loop()
@@ -184,6 +197,8 @@ async def _copy(
 
     async def read(connection: Connection) -> None:
         nonlocal sent
+        if connection is connections[0]:
+            await first()
         while True:
             await free.acquire()
             number = next(turns, None)

@@ -1,10 +1,10 @@
 """The action `export`: what a request may ask for, and how a run of it goes."""
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import asyncpg
@@ -12,20 +12,21 @@ import msgspec
 import structlog
 from msgspec import Meta
 
-from longshore.database.connect import Connection, Pool, is_passing
+from longshore.database.connect import Pool, is_passing
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, increments, reading, schemas, stored_segments, totals
+from longshore.exports import conditions, formats, increments, schemas, stored_segments, totals
 from longshore.exports import segment as segments
 from longshore.exports.again import give_again, read_again
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
+from longshore.exports.control import Control
 from longshore.exports.copy import Copied, Readers, copy_rows
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
-from longshore.exports.plan import Source, plan, source_of
+from longshore.exports.plan import plan, source_of
+from longshore.exports.reading import Layout
 from longshore.exports.segment import Segment
-from longshore.exports.totals import Counted, Totals
 from longshore.faults import Fault, check, pointer, suggestion
 from longshore.results.store import LocalStore
 from longshore.tasks import lifecycle, marks
@@ -210,7 +211,8 @@ class Exporter:
     ) -> Outcome:
         async def report(rows: int, size: int) -> None:
             try:
-                await lifecycle.report(self._state, begun.message, rows, size, cut.expected, exact=cut.exact)
+                expected, exact = (cut.expected, cut.exact) if control.rows is None else (control.rows, True)
+                await lifecycle.report(self._state, begun.message, rows, size, expected, exact=exact)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 # The copy is well; what counts is written once it has ended, however long that takes.
                 if not is_passing(error):
@@ -227,17 +229,18 @@ class Exporter:
                 bounds = await increments.bounds(connection, index, standing.mark, end, first=2)
             source = source_of(index, begun.chain, segment, counted_from, bounds.condition if bounds else None)
             columns = await columns_of(connection, index, choices(target.fields, index))
-            form = formats.make(target.export_format, columns, dialect(target.csv or CsvOptions()), target.compression)
-            cut = await plan(connection, index, form.query(source.sql), source)
-            with self._store.create(location) as file:
-                copied = await copy_rows(readers, connection, cut, source, form, file, report)
+            asked = dialect(target.csv or CsvOptions())
+            layout = Layout(target.export_format, [column.name for column in columns], asked)
+            with self._store.create(location) as file, Control(totals.counted(index, columns), layout) as control:
+                form = formats.make(target.export_format, columns, asked, target.compression, control.read)
+                cut = await plan(connection, index, form.query(source.sql), source)
+                first = functools.partial(control.ask, connection, source)
+                copied = await copy_rows(readers, connection, cut, source, form, file, report, first)
                 if bounds is not None:
                     await increments.make_safe(self._state, connection)
                 resolved = segment and conditions.resolved(segment, counted_from)
                 described = _described(begun, target, resolved, columns, name, copied, snapshot_at, previous)
-                if (what := totals.counted(index, columns)) is not None:
-                    sums = await _checked_totals(connection, source, what, file.written, described)
-                    described = msgspec.structs.replace(described, totals=sums)
+                described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
                 manifest = described.encoded()
                 await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
@@ -284,21 +287,6 @@ def _described(
         previous=previous,
         csv=target.csv or CsvOptions(),
     )
-
-
-async def _checked_totals(
-    connection: Connection, source: Source, what: Counted, file: Path, manifest: Manifest
-) -> Totals | None:
-    """The control totals of a file that adds up. Raises TotalsMismatchError; None for what cannot be read back."""
-    names = what.amount.name, what.per.name
-    expected, found = await asyncio.gather(
-        totals.in_source(connection, source, what),
-        asyncio.to_thread(reading.sums, file, manifest, *names, what.scale),
-    )
-    if found is None:
-        return None
-    totals.compare(expected, found)
-    return expected
 
 
 def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]], before: Shape | None) -> None:

@@ -1,12 +1,12 @@
-"""Result files read back: by readers that have no part in writing them, in memory that does not grow with the file.
+"""Results read: by readers that have no part in writing them, in memory that does not grow with the file.
 
-An export that has control totals is read back before it is published, and `longshore verify` does the same anywhere.
+`control` reads what an export writes, while it is written; `longshore verify` reads a file anywhere.
 """
 
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import IO, Any
@@ -16,14 +16,30 @@ import zstandard
 
 from longshore.exports.formats.dialect import Dialect, dialect
 from longshore.exports.manifest import Manifest
-from longshore.exports.totals import EXACT, NOTHING, Key, Sums, added
+from longshore.exports.totals import EXACT, Key, Sums, added
 
-CHUNK = 1 << 20  # bytes
+CHUNK = 512 << 10  # bytes
 LONGEST = 256 << 20  # bytes of a row
 DIGITS = 28  # of an amount that Arrow adds up; the sum of a block's has ten more to grow into
 USUAL_SCALE = 10  # digits behind the point, where nothing is known of them
 
+TEXT = ("csv", "json", "jsonl")
+FEW = 32  # different values in one block
+
 Part = tuple[Key, int, Decimal]
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How the text of a result is to be read."""
+
+    format: str
+    names: Sequence[str]
+    asked: Dialect
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Layout":
+        """That of a file with this manifest."""
+        return cls(manifest.format, [field.name for field in manifest.fields], dialect(manifest.csv))
 
 
 def rows(path: Path, manifest: Manifest) -> int | None:
@@ -58,88 +74,109 @@ def sums(path: Path, manifest: Manifest, amount: str, per: str, scale: int | Non
         return None
     if manifest.rows == 0:
         return {}
-    if manifest.format in ("json", "jsonl"):
-        return added(_of_json(path, manifest, amount, per))
-    read = _of_parquet if manifest.format == "parquet" else _of_csv
+    if manifest.format == "parquet":
+        return added(_of_parquet(path, amount, per))
+    layout = Layout.of(manifest)
     try:
-        kind = pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
-        return added(read(path, manifest, amount, per, kind, CHUNK))
-    except pa.ArrowInvalid:  # more digits than that, NaN, or a row that is longer than a block
-        return added(read(path, manifest, amount, per, pa.string(), LONGEST))
+        with _opened(path, manifest) as file:
+            return sums_of(file, layout, amount, per, scale)
+    except pa.ArrowInvalid:  # more digits than Arrow adds up, NaN, or a row that is longer than a block
+        with _opened(path, manifest) as file:
+            return added(_of_csv(file, layout, amount, per, pa.string(), LONGEST))
 
 
-def _of_csv(path: Path, manifest: Manifest, amount: str, per: str, kind: Any, block: int) -> Iterator[Part]:
+def sums_of(file: IO[bytes], layout: Layout, amount: str, per: str, scale: int | None) -> Sums:
+    """As `sums`, of text that is read once, from its begin to its end.
+
+    Blocking. Raises pyarrow.ArrowInvalid for CSV without rows, or with longer rows or more digits than are usual.
+    """
+    if layout.format != "csv":
+        return added(_of_json(file, layout.format, amount, per))
+    import pyarrow as pa
+
+    kind = pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
+    return added(_of_csv(file, layout, amount, per, kind, CHUNK))
+
+
+def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, block: int) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    asked = dialect(manifest.csv)
-    names = None if asked.header else [field.name for field in manifest.fields]
-    with _opened(path, manifest) as file:
-        # One thread, measured: several take longer over the few columns that are converted.
-        batches = pa_csv.open_csv(
-            file,
-            pa_csv.ReadOptions(column_names=names, block_size=block, use_threads=False),
-            pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True),
-            pa_csv.ConvertOptions(
-                include_columns=[per, amount],
-                column_types={per: pa.string(), amount: kind},
-                null_values=[asked.null],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                decimal_point="," if asked.decimal_comma else ".",
-            ),
-        )
-        for batch in batches:
-            for value, count, total in _of_batch(batch.column(0), batch.column(1), asked.decimal_comma):
-                yield value and _undone(value, asked), count, total
+    asked = layout.asked
+    # One thread, measured: several take longer over the few columns that are converted.
+    batches = pa_csv.open_csv(
+        file,
+        pa_csv.ReadOptions(
+            column_names=None if asked.header else list(layout.names), block_size=block, use_threads=False
+        ),
+        pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True),
+        pa_csv.ConvertOptions(
+            include_columns=[per, amount],
+            column_types={per: pa.string(), amount: kind},
+            null_values=[asked.null],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+            decimal_point="," if asked.decimal_comma else ".",
+        ),
+    )
+    for batch in batches:
+        for value, count, total in _of_batch(batch.column(0), batch.column(1), asked.decimal_comma):
+            yield value and _undone(value, asked), count, total
 
 
-def _of_parquet(path: Path, _manifest: Manifest, amount: str, per: str, kind: Any, _block: int) -> Iterator[Part]:
+def _of_parquet(path: Path, amount: str, per: str) -> Iterator[Part]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(columns=[per, amount]):
-            yield from _of_batch(batch.column(per).cast("string"), batch.column(amount).cast(kind))
+            amounts = batch.column(amount)
+            if pa.types.is_integer(amounts.type):
+                amounts = amounts.cast(pa.decimal128(DIGITS, 0))
+            yield from _of_batch(batch.column(per).cast("string"), amounts)
 
 
 def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator[Part]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if pa.types.is_string(amounts.type):
-        for value, text in zip(values.to_pylist(), amounts.to_pylist(), strict=True):
-            yield value, 1, Decimal((text.replace(",", ".") if decimal_comma else text) if text is not None else 0)
+    # Not by `group_by`: that imports pandas where it is installed, a second and 60 MB.
+    different = pc.unique(values)
+    if len(different) > FEW or not pa.types.is_decimal128(amounts.type):
+        for value, amount in zip(values.to_pylist(), amounts.to_pylist(), strict=True):
+            text = amount.replace(",", ".") if decimal_comma and isinstance(amount, str) else amount
+            yield value, 1, Decimal(0 if text is None else text)
         return
-    table = pa.table({"value": values, "amount": amounts}).group_by("value", use_threads=False)
-    for row in table.aggregate([("amount", "sum"), ([], "count_all")]).to_pylist():
-        yield row["value"], row["count_all"], row["amount_sum"] or Decimal(0)
+    for value in different:
+        those = pc.filter(amounts, pc.equal(values, value) if value.is_valid else pc.is_null(values))
+        yield value.as_py(), len(those), pc.sum(those).as_py() or Decimal(0)
 
 
-def _of_json(path: Path, manifest: Manifest, amount: str, per: str) -> Iterator[Part]:
+def _of_json(file: IO[bytes], form: str, amount: str, per: str) -> Iterator[Part]:
     # Only the two members are kept of each object, and its decimals are read from their digits.
     members: list[Any] = [("value", str | int | None, msgspec.field(name=per))]
     members += [("amount", Decimal | None, msgspec.field(name=amount))]
-    kind: Any = list[msgspec.defstruct("Row", members)]  # type: ignore[misc]
-    decoder = msgspec.json.Decoder(kind)
+    one: Any = msgspec.defstruct("Row", members, gc=False)
+    lines, array = msgspec.json.Decoder(one), msgspec.json.Decoder(list[one])
     rest = b""
-    with _opened(path, manifest) as file:
-        while chunk := file.read(CHUNK):
-            lines, _, rest = (rest + chunk).rpartition(b"\n")
-            yield from _of_objects(decoder.decode(_as_array(lines)))
+    while chunk := file.read(CHUNK):
+        whole, _, rest = (rest + chunk).rpartition(b"\n")
+        yield from _of_objects(lines.decode_lines(whole) if form == "jsonl" else array.decode(_as_array(whole)))
 
 
 def _of_objects(objects: list[Any]) -> Iterator[Part]:
-    found: dict[Any, tuple[int, Decimal]] = {}
+    amounts: dict[Any, list[Decimal | None]] = {}
+    for one in objects:
+        amounts.setdefault(one.value, []).append(one.amount)
     with localcontext(EXACT):
-        for one in objects:
-            count, total = found.get(one.value, NOTHING)
-            found[one.value] = count + 1, total if one.amount is None else total + one.amount
-    return iter([(None if value is None else str(value), *found[value]) for value in found])
+        totals = [sum(filter(None, some), start=Decimal(0)) for some in amounts.values()]
+    for (value, some), total in zip(amounts.items(), totals, strict=True):
+        yield None if value is None else str(value), len(some), total
 
 
 def _as_array(lines: bytes) -> bytes:
-    """Whole lines of a JSON file, of either kind, as one array."""
-    lines = lines.strip(b"[],\n")  # each object begins and ends with a brace
-    return b"[" + (lines if b",\n" in lines else lines.replace(b"\n", b",")) + b"]"
+    """Whole lines of an array's file, as an array of their own."""
+    return b"[" + lines.strip(b"[],\n") + b"]"  # each object begins and ends with a brace
 
 
 def _undone(word: str, asked: Dialect) -> str:

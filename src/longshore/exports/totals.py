@@ -50,6 +50,11 @@ class Totals(msgspec.Struct, frozen=True):
     """The column for each of whose values it is."""
     sums: Sequence[Sum]
 
+    @property
+    def rows(self) -> int:
+        """The rows of the result."""
+        return sum(one.rows for one in self.sums)
+
     def by_value(self) -> Sums:
         """The sums as figures."""
         return {one.value: (one.rows, Decimal(one.sum)) for one in self.sums}

@@ -33,15 +33,21 @@ FORMATS = {
 }
 
 
-def make(name: str, columns: Sequence[Column], dialect: Dialect, compression: Compression | None) -> Format:
-    """A format by its name, compressed if that was asked for."""
+def make(
+    name: str,
+    columns: Sequence[Column],
+    dialect: Dialect,
+    compression: Compression | None,
+    read: Callable[[Format], Format] = lambda form: form,
+) -> Format:
+    """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet."""
     kind = FORMATS[name]
     build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)
     if compression is None:
-        return build(columns, dialect)
+        return read(build(columns, dialect))
     if kind.compression == "inside":
         return build(columns, dialect, compression)
-    return Compressed(build(columns, dialect), compression)
+    return Compressed(read(build(columns, dialect)), compression)
 
 
 def extension(name: str, compression: Compression | None) -> str:
