@@ -231,9 +231,10 @@ class Exporter:
             columns = await columns_of(connection, index, choices(target.fields, index))
             asked = dialect(target.csv or CsvOptions())
             layout = Layout(target.export_format, [column.name for column in columns], asked)
-            with self._store.create(location) as file, Control(totals.counted(index, columns), layout) as control:
-                form = formats.make(target.export_format, columns, asked, target.compression, control.read)
-                cut = await plan(connection, index, form.query(source.sql), source)
+            control = Control(totals.counted(index, columns), layout)
+            form = formats.make(target.export_format, columns, asked, target.compression, control.read)
+            cut = await plan(connection, index, form.query(source.sql), source)
+            with self._store.create(location) as file:
                 first = functools.partial(control.ask, connection, source)
                 copied = await copy_rows(readers, connection, cut, source, form, file, report, first)
                 if bounds is not None:

@@ -8,6 +8,7 @@ import gzip
 import io
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -78,24 +79,39 @@ def sums(path: Path, manifest: Manifest, amount: str, per: str, scale: int | Non
         return added(_of_parquet(path, amount, per))
     layout = Layout.of(manifest)
     try:
-        with _opened(path, manifest) as file:
-            return sums_of(file, layout, amount, per, scale)
+        return added(_of_file(path, manifest, layout, amount, per, _decimal(scale), CHUNK))
     except pa.ArrowInvalid:  # more digits than Arrow adds up, NaN, or a row that is longer than a block
-        with _opened(path, manifest) as file:
-            return added(_of_csv(file, layout, amount, per, pa.string(), LONGEST))
+        return added(_of_file(path, manifest, layout, amount, per, pa.string(), LONGEST))
 
 
-def sums_of(file: IO[bytes], layout: Layout, amount: str, per: str, scale: int | None) -> Sums:
-    """As `sums`, of text that is read once, from its begin to its end.
+def sums_of(block: bytes, layout: Layout, amount: str, per: str, scale: int | None) -> Sums:
+    """As `sums`, of some rows of a text, without its header. Blocking.
 
-    Blocking. Raises pyarrow.ArrowInvalid for CSV without rows, or with longer rows or more digits than are usual.
+    Raises ValueError where they are not whole, or are such that `sums` takes longer over them.
     """
-    if layout.format != "csv":
-        return added(_of_json(file, layout.format, amount, per))
+    if layout.format == "csv":
+        rows_only = msgspec.structs.replace(layout, asked=msgspec.structs.replace(layout.asked, header=False))
+        return added(_of_csv(io.BytesIO(block), rows_only, amount, per, _decimal(scale), len(block) + 1))
+    return added(_of_lines(block, layout.format, amount, per))
+
+
+def _of_file(
+    path: Path, manifest: Manifest, layout: Layout, amount: str, per: str, kind: Any, block: int
+) -> Iterator[Part]:
+    with _opened(path, manifest) as file:
+        if layout.format == "csv":
+            yield from _of_csv(file, layout, amount, per, kind, block)
+            return
+        rest = b""
+        while chunk := file.read(CHUNK):
+            whole, _, rest = (rest + chunk).rpartition(b"\n")
+            yield from _of_lines(whole, layout.format, amount, per)
+
+
+def _decimal(scale: int | None) -> Any:
     import pyarrow as pa
 
-    kind = pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
-    return added(_of_csv(file, layout, amount, per, kind, CHUNK))
+    return pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
 
 
 def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, block: int) -> Iterator[Part]:
@@ -152,31 +168,26 @@ def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterato
         yield value.as_py(), len(those), pc.sum(those).as_py() or Decimal(0)
 
 
-def _of_json(file: IO[bytes], form: str, amount: str, per: str) -> Iterator[Part]:
+def _of_lines(lines: bytes, form: str, amount: str, per: str) -> Iterator[Part]:
+    one, array = _decoders(amount, per)
+    # Each object begins and ends with a brace.
+    objects = one.decode_lines(lines) if form == "jsonl" else array.decode(b"[" + lines.strip(b"[],\n") + b"]")
+    amounts: dict[Any, list[Decimal | None]] = {}
+    for found in objects:
+        amounts.setdefault(found.value, []).append(found.amount)
+    for value, some in amounts.items():
+        with localcontext(EXACT):
+            total = sum(filter(None, some), start=Decimal(0))
+        yield None if value is None else str(value), len(some), total
+
+
+@lru_cache(maxsize=64)
+def _decoders(amount: str, per: str) -> tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[list[Any]]]:
     # Only the two members are kept of each object, and its decimals are read from their digits.
     members: list[Any] = [("value", str | int | None, msgspec.field(name=per))]
     members += [("amount", Decimal | None, msgspec.field(name=amount))]
     one: Any = msgspec.defstruct("Row", members, gc=False)
-    lines, array = msgspec.json.Decoder(one), msgspec.json.Decoder(list[one])
-    rest = b""
-    while chunk := file.read(CHUNK):
-        whole, _, rest = (rest + chunk).rpartition(b"\n")
-        yield from _of_objects(lines.decode_lines(whole) if form == "jsonl" else array.decode(_as_array(whole)))
-
-
-def _of_objects(objects: list[Any]) -> Iterator[Part]:
-    amounts: dict[Any, list[Decimal | None]] = {}
-    for one in objects:
-        amounts.setdefault(one.value, []).append(one.amount)
-    with localcontext(EXACT):
-        totals = [sum(filter(None, some), start=Decimal(0)) for some in amounts.values()]
-    for (value, some), total in zip(amounts.items(), totals, strict=True):
-        yield None if value is None else str(value), len(some), total
-
-
-def _as_array(lines: bytes) -> bytes:
-    """Whole lines of an array's file, as an array of their own."""
-    return b"[" + lines.strip(b"[],\n") + b"]"  # each object begins and ends with a brace
+    return msgspec.json.Decoder(one), msgspec.json.Decoder(list[one])
 
 
 def _undone(word: str, asked: Dialect) -> str:

@@ -109,16 +109,23 @@ def added(parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
 
 def compare(expected: Totals, found: Sums) -> None:
     """Raises TotalsMismatchError where the sums differ."""
+    if (what := difference(expected, found)) is not None:
+        raise TotalsMismatchError(what)
+
+
+def difference(expected: Totals, found: Sums) -> str | None:
+    """The first of the sums that differ, in words; None where none does."""
     wanted = expected.by_value()
     for value in sorted(wanted | found, key=_order):
         rows, total = wanted.get(value, NOTHING)
         found_rows, found_total = found.get(value, NOTHING)
         if rows != found_rows or not _same(total, found_total):
             shown = "no value" if value is None else repr(value)
-            raise TotalsMismatchError(
+            return (
                 f"the control totals differ: of {expected.per} {shown} there must be {rows} rows, "
                 f"whose {expected.amount} adds up to {total:f}, and the file has {found_rows} rows with {found_total:f}"
             )
+    return None
 
 
 def _order(value: Key) -> tuple[bool, str]:
