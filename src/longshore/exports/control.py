@@ -29,6 +29,11 @@ class Control:
         self._expected: Totals | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether the source is asked, so that its rows need not be counted before."""
+        return self._what is not None
+
+    @property
     def rows(self) -> int | None:
         """The rows that there must be, once the source has told."""
         return None if self._expected is None else self._expected.rows

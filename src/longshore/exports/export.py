@@ -233,7 +233,7 @@ class Exporter:
             layout = Layout(target.export_format, [column.name for column in columns], asked)
             control = Control(totals.counted(index, columns), layout)
             form = formats.make(target.export_format, columns, asked, target.compression, control.read)
-            cut = await plan(connection, index, form.query(source.sql), source)
+            cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
             with self._store.create(location) as file:
                 first = functools.partial(control.ask, connection, source)
                 copied = await copy_rows(readers, connection, cut, source, form, file, report, first)

@@ -68,8 +68,8 @@ class Plan(msgspec.Struct, frozen=True):
     """`from` clauses; together they give each row once."""
 
 
-async def plan(connection: Connection, index: Index, query: str, source: Source) -> Plan:
-    """Cut an export into shards. `query`: the whole of it in one statement."""
+async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
+    """Cut an export into shards. `query`: the whole of it in one statement; `count`: count them if that is cheap."""
     explained = await explain(connection, query, source.values)
     expected = explained.get("Plan Rows")
     leaf = explained
@@ -81,9 +81,9 @@ async def plan(connection: Connection, index: Index, query: str, source: Source)
         ranges = _block_ranges(table["blocks"])
     elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
-    count = await _count(connection, source)
+    counted = await _count(connection, source) if count else None
     shards = [f"{source.sql} and {condition}" for condition in ranges] or [source.sql]
-    return Plan(expected if count is None else count, count is not None, shards)
+    return Plan(expected if counted is None else counted, counted is not None, shards)
 
 
 async def _count(connection: Connection, source: Source) -> int | None:
