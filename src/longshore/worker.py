@@ -18,11 +18,13 @@ import structlog
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 
+from longshore import actions as plugged
 from longshore import outbound
+from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Listener, Pool, is_passing, open_lazy_pool, open_pool
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, PassingError
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
@@ -48,6 +50,10 @@ POLL = timedelta(seconds=2)  # how often to look at the queue even if no notific
 
 class TookTooLongError(LongshoreError):
     """A run took longer than its target allows."""
+
+
+class UnknownActionError(LongshoreError):
+    """The API knows an action that the worker does not."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -121,6 +127,8 @@ class Worker:
     async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
         self._acting[current] = begun.message
         try:
+            if begun.action not in self._actions:
+                raise UnknownActionError(f"no package on this worker has the action {begun.action!r}")
             return await self._actions[begun.action](begun)
         finally:
             del self._acting[current]
@@ -183,7 +191,7 @@ class Worker:
 
 def may_pass(error: Exception) -> bool:
     """Whether another attempt may do better."""
-    return is_passing(error) or isinstance(error, OSError)
+    return is_passing(error) or isinstance(error, OSError | PassingError)
 
 
 def explain(error: Exception) -> str:
@@ -228,7 +236,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)
-        actions = {"export": exporter.run, ACTION: cleanup.run}
+        actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
+        for name, action in plugged.load(settings).items():
+            actions[name] = Plugged(action, pool, store).run
         worker = Worker(pool, actions, settings.shutdown_grace, timedelta(days=settings.result_days))
         await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
 

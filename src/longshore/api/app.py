@@ -6,7 +6,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
-from longshore import logging, settings
+from longshore import actions, logging, settings
 from longshore.api import (
     audit,
     auth,
@@ -31,6 +31,7 @@ from longshore.api.requests import with_request_id
 from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
 from longshore.api.users import UserBody, UserChangeBody
+from longshore.exports.export import ExportTarget
 from longshore.settings import Settings, parts
 
 LARGEST_BODY = 64 * 1024  # bytes
@@ -49,7 +50,8 @@ SENT = [
 
 
 def build(chosen: Settings) -> Litestar:
-    """The application for these settings; `database_url` must be set."""
+    """The application for these settings; `database_url` must be set. Raises PlugError."""
+    targets = {"export": ExportTarget} | {name: action.target for name, action in actions.load(chosen).items()}
     app = Litestar(
         route_handlers=[
             tasks.create_task,
@@ -102,7 +104,7 @@ def build(chosen: Settings) -> Litestar:
         guards=[guard],
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config(BODIES),
+        openapi_config=documentation.config(BODIES, targets),
         cors_config=_cors(chosen),
         request_max_body_size=LARGEST_BODY,
         logging_config=None,

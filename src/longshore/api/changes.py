@@ -16,9 +16,8 @@ from longshore.api.bodies import BODY, read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.new_task import Trigger, check_schedule, read_new_task
 from longshore.api.revisions import known, tag
-from longshore.api.tasks import Id, task_id
+from longshore.api.tasks import Id, may_have, task_id
 from longshore.exports import export, schemas, stored_segments
-from longshore.exports.export import ExportTarget
 from longshore.faults import Fault, FaultyError, check
 from longshore.tasks import changing, ending, read
 from longshore.tasks.ending import SCHEDULE
@@ -34,7 +33,7 @@ class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """What `PATCH /tasks/{id}` takes. What is named is replaced as a whole, the rest stays."""
 
     desc: str | None = None
-    target: ExportTarget | None = None
+    target: Any = None
     trigger: Trigger | None = None
     debug: str | None = None
 
@@ -83,7 +82,9 @@ async def change_task(
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value |= {key: part for key, part in given.items() if part is not None}
         index_of = partial(stored_segments.index_of, service.pool, chain)
-        new = await read_new_task(value, service.catalog, index_of, partial(schemas.remembered, service.pool, chain))
+        pinned_of = partial(schemas.remembered, service.pool, chain)
+        new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
+        may_have(caller, service, new)
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, chain, shape)
         planned_anew = SCHEDULE.decode(new.trigger) != SCHEDULE.decode(old.trigger)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -97,18 +97,28 @@ def taking(body: type[msgspec.Struct]) -> type[Operation]:
 class DocumentPlugin(JsonRenderPlugin):
     """Serves the document, with the schemas of the bodies that endpoints read themselves."""
 
-    def __init__(self, bodies: Sequence[type[msgspec.Struct]]) -> None:
+    def __init__(self, bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> None:
         super().__init__(path="/", media_type=MediaType.JSON)
         self._bodies = bodies
+        self._targets = targets
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        _, schemas = msgspec.json.schema_components(self._bodies, ref_template="#/components/schemas/{name}")
+        kinds = [*self._bodies, *self._targets.values()]
+        _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+        for action, target in self._targets.items():
+            schemas[target.__name__]["properties"]["action"] = {"const": action}
+        any_target = [{"$ref": f"#/components/schemas/{target.__name__}"} for target in self._targets.values()]
+        for body in ("NewTaskBody", "TaskChange"):
+            schemas[body]["properties"]["target"] = {"oneOf": any_target}
         openapi_schema["components"]["schemas"].update(schemas)
         return super().render(request, openapi_schema)
 
 
-def config(bodies: Sequence[type[msgspec.Struct]]) -> OpenAPIConfig:
-    """The document at /openapi.json. `bodies`: what endpoints read themselves, see `taking`."""
+def config(bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
+    """The document at /openapi.json.
+
+    `bodies`: what endpoints read themselves, see `taking`. `targets`: what the `target` of a task may be, by action.
+    """
     return OpenAPIConfig(
         title="Longshore",
         version=__version__,
@@ -130,7 +140,7 @@ def config(bodies: Sequence[type[msgspec.Struct]]) -> OpenAPIConfig:
                 "sessionChainId": _header("X-Session-Chain-Id", "The chain that the request is about."),
             }
         ),
-        render_plugins=[DocumentPlugin(bodies)],
+        render_plugins=[DocumentPlugin(bodies, targets)],
     )
 
 

@@ -1,16 +1,17 @@
 """The body of `POST /tasks`: read, checked with every fault it has, and brought into the shape that is stored."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
+from longshore.actions import Action, Target
 from longshore.exports import export, segment
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
 from longshore.exports.segment import Segment
-from longshore.faults import Fault, FaultyError, check, pointer
+from longshore.faults import Fault, FaultyError, check, pointer, suggestion
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId
 from longshore.tasks.schedule import Schedule, cron_fault
@@ -47,7 +48,8 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     chain: int
     desc: str
-    target: ExportTarget
+    target: Any
+    """Whatever its action takes."""
     trigger: Trigger
     debug: str = ""
 
@@ -56,18 +58,23 @@ PinnedOf = Callable[[str], Awaitable[Shape | None]]
 """Takes a fingerprint and gives the fields that it stood for when the chain pinned it, or None where it never did."""
 
 
-async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_of: PinnedOf) -> NewTask:
+async def read_new_task(
+    value: Any, catalog: Catalog, actions: Mapping[str, Action], index_of: IndexOf, pinned_of: PinnedOf
+) -> NewTask:
     """The task that a body asks for. Raises FaultyError with everything that is wrong with it."""
     faults: list[Fault] = []
     new = check(NewTaskBody, value, "", faults)
+    asked = None
     if isinstance(value, dict):
         # The values are looked at one by one, so that a fault in one does not hide those in another.
         target = value.get("target")
         schema = target.get("schema") if isinstance(target, dict) else None
         before = await pinned_of(schema) if isinstance(schema, str) else None
-        _check_parts(value, catalog, before, faults)
+        if "target" in value:
+            asked = _check_target(target, actions, faults)
+        _check_parts(value, catalog, actions, before, faults)
         faults += await _check_segment_id(value, index_of)
-    if faults or new is None:
+    if faults or new is None or asked is None:
         raise FaultyError(faults)
     trigger = msgspec.structs.replace(
         new.trigger,
@@ -79,9 +86,9 @@ async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_
     return NewTask(
         chain=ChainId(new.chain),
         desc=new.desc,
-        action=new.target.action,
+        action=asked.action,
         trigger=STORED.encode(trigger).decode(),
-        target=STORED.encode(new.target).decode(),
+        target=STORED.encode(asked).decode(),
         debug=new.debug,
         schedule=Schedule(
             once=new.trigger.once,
@@ -91,15 +98,36 @@ async def read_new_task(value: Any, catalog: Catalog, index_of: IndexOf, pinned_
             until=new.trigger.until,
             catch_up=new.trigger.catch_up,
         ),
-        priority=new.target.priority,
+        priority=asked.priority,
     )
+
+
+def _check_target(target: Any, actions: Mapping[str, Action], faults: list[Fault]) -> ExportTarget | Target | None:
+    if not isinstance(target, dict):
+        return check(Target, target, "/target", faults)
+    action = target.get("action")
+    if action == "export":
+        return check(ExportTarget, target, "/target", faults)
+    if not isinstance(action, str) or action not in actions:
+        names = ["export", *actions]
+        hint = suggestion(str(action), names) or f"; expected one of {', '.join(names)}"
+        said = f"{action!r} is not known{hint}" if "action" in target else "is required"
+        faults.append(Fault(said, "/target/action"))
+        # As far as anybody knows it was meant to be an export, and has the faults of one.
+        return check(ExportTarget, {**target, "action": "export"}, "/target", faults)
+    given = check(actions[action].target, target, "/target", faults)
+    if given is not None:
+        faults += [Fault(fault.detail, f"/target{fault.pointer or ''}") for fault in actions[action].check(given)]
+    return given
 
 
 def _whole(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
-def _check_parts(value: dict[str, Any], catalog: Catalog, before: Shape | None, faults: list[Fault]) -> None:
+def _check_parts(
+    value: dict[str, Any], catalog: Catalog, actions: Mapping[str, Action], before: Shape | None, faults: list[Fault]
+) -> None:
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= LARGEST:
         faults.append(Fault("expected a positive integer", "/chain"))
@@ -107,10 +135,16 @@ def _check_parts(value: dict[str, Any], catalog: Catalog, before: Shape | None, 
         if isinstance(value.get(key), str) and "\x00" in value[key]:
             faults.append(Fault("expected a string without U+0000", f"/{key}"))
     target, trigger = value.get("target"), value.get("trigger")
-    if isinstance(target, dict):
+    action = target.get("action") if isinstance(target, dict) else None
+    exports = action == "export" or not (isinstance(action, str) and action in actions)
+    if isinstance(target, dict) and exports:
         faults += export.check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
         faults += check_schedule(trigger, "/trigger")
+        if not exports:
+            needless = [key for key in ("segment", "segment_id") if trigger.get(key) is not None]
+            faults += [Fault("is for the action export", pointer("/trigger", key)) for key in needless]
+            return
         segment = check(Segment, trigger.get("segment"), "", [])
         if segment is not None and isinstance(target, dict) and isinstance(chain, int):
             faults += export.check_segment(segment, target.get("export_index"), chain, catalog, "/trigger/segment")

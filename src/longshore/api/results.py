@@ -25,14 +25,14 @@ from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
 
 OF_TASK = """
-select t.state, t.action, t.target ->> 'export_index' as index, r.location
+select t.state, t.action, t.target ->> 'export_index' as index, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
 """
 
 OF_RUN = """
-select r.state, t.action, r.location, t.target ->> 'export_index' as index
+select r.state, t.action, r.location, r.result, t.target ->> 'export_index' as index
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
@@ -102,13 +102,13 @@ async def _address(request: AnyRequest, what: str, row: asyncpg.Record | None) -
     service, caller = admitted(request)
     if row is None:
         raise TaskNotFoundError
-    if row["action"] != "export":
-        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which leaves no file.")
     if row["index"] in service.catalog:
         may_export(caller, service.catalog[row["index"]])
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
+    if row["result"] == "":
+        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
     if row["location"] is None or service.store.open_path(row["location"]) is None:
         raise ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
     await audit.record(service.pool, actor(request), caller.chain, "result.address", what)

@@ -1,11 +1,12 @@
 """What the endpoints work with: opened when a process starts, closed when it ends."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 from litestar import Litestar
 
+from longshore import actions
 from longshore.access.login import Doorman
 from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
@@ -39,6 +40,7 @@ class Service(msgspec.Struct, frozen=True):
     rates: Rates
     watch: Watch
     catalog: Catalog
+    actions: Mapping[str, actions.Action]
     signer: Signer
     store: LocalStore
 
@@ -67,6 +69,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 rates=rates,
                 watch=watch,
                 catalog=catalog.load(settings.catalog),
+                actions=actions.load(settings),
                 signer=Signer(await signing_key(pool)),
                 store=LocalStore(settings.results_folder),
             )

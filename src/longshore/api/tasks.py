@@ -11,7 +11,7 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.access.tokens import Level
+from longshore.access.tokens import Caller, Level
 from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
@@ -25,6 +25,7 @@ from longshore.api.service import Service
 from longshore.exports import export, schemas, stored_segments
 from longshore.exports.manifest import Manifest
 from longshore.tasks import idempotency, lifecycle, progress, read
+from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
@@ -68,10 +69,10 @@ async def create_task(
         return _created(*kept, replayed=True)
     index_of = partial(stored_segments.index_of, service.pool, caller.chain)
     pinned_of = partial(schemas.remembered, service.pool, caller.chain)
-    new = await read_new_task(value, service.catalog, index_of, pinned_of)
+    new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
-    may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
+    may_have(caller, service, new)
     async with service.pool.acquire() as connection, connection.transaction():
         if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
             id = await lifecycle.create(connection, new)
@@ -86,6 +87,12 @@ async def create_task(
     kept = await idempotency.find(service.pool, caller.chain, idempotency_key, digest)
     assert kept, "a key that is claimed is kept for a day"
     return _created(*kept, replayed=True)
+
+
+def may_have(caller: Caller, service: Service, new: NewTask) -> None:
+    """Raises ProblemError where a caller may not have a task do what it says."""
+    if new.action == "export":
+        may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
 
 
 def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:

@@ -37,10 +37,6 @@ log = structlog.get_logger()
 
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
 
-RESULTS = """
-select location from longshore.runs where task_id = $1 and location is not null
-"""
-
 PREVIOUS = """
 select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
 """
@@ -116,6 +112,8 @@ def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | N
 
 def pinned(target: str, catalog: Catalog) -> Shape | None:
     """What the `schema` of a target that was checked stands for; None where it pins nothing."""
+    if msgspec.json.decode(target)["action"] != "export":
+        return None
     found = msgspec.json.decode(target, type=ExportTarget)
     if found.schema is None:
         return None
@@ -169,7 +167,7 @@ class Exporter:
         before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
         _refuse_changed(target, index, chosen, before)
         message = begun.message
-        kept = [row["location"] for row in await self._state.fetch(RESULTS, message.task)]
+        kept = await lifecycle.locations(self._state, message.task)
         self._store.remove_abandoned(begun.chain, message.task, message.attempt, kept)
         name = result_name(target, index, message.task)
         location = self._store.location(begun.chain, message.task, message.attempt, name)

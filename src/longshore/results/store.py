@@ -49,14 +49,18 @@ class ResultFile:
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._dirty = 0
 
-    def publish(self, suffix: str, beside: bytes) -> None:
-        """Make the file safe on disk and give it its final name, with `beside` next to it in a file of that suffix."""
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        """Make the file safe on disk and give it its final name.
+
+        `beside`: what to put next to it, in a file of that suffix; nothing without a suffix.
+        """
         os.fsync(self._file.fileno())
         self._file.close()
-        with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
-            file.write(beside)
-            file.flush()
-            os.fsync(file.fileno())
+        if suffix:
+            with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
+                file.write(beside)
+                file.flush()
+                os.fsync(file.fileno())
         self._part.rename(self._path)
         for folder in self._path.parents[:LEVELS]:
             _make_safe(folder)

@@ -80,6 +80,20 @@ where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
 returning r.run
 """
 
+NOTE = """
+with task as (
+    update longshore.tasks
+    set modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    returning id, log_length, modified_at
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, $3 from task
+returning task_id
+"""
+
+LOCATIONS = "select location from longshore.runs where task_id = $1 and location is not null"
+
 RETRY = """
 with before as (
     select *, greatest(modified_at, now()) as at
@@ -235,6 +249,18 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
     """
     if await pool.fetchval(REPORT, message.task, message.attempt, rows, size, expected, exact) is None:
         raise StaleAttemptError(message)
+
+
+async def note(pool: Pool, message: Message, text: str) -> None:
+    """Add an entry to the log of a task, in the words of an attempt. Raises StaleAttemptError."""
+    shown = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL takes no U+0000
+    if await pool.fetchval(NOTE, message.task, message.attempt, shown) is None:
+        raise StaleAttemptError(message)
+
+
+async def locations(pool: Pool, task: TaskId) -> list[str]:
+    """Where the results of a task's runs are, which its next attempts have to leave alone."""
+    return [row["location"] for row in await pool.fetch(LOCATIONS, task)]
 
 
 async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed: bool) -> None:

@@ -58,10 +58,10 @@ def extension(name: str, compression: Compression | None) -> str:
 
 
 def media_type(file_name: str) -> str:
-    """The media type of a result, by its name."""
+    """The media type of a result, by its name; bytes of any kind for one that no format here writes."""
     types = {kind.extension: kind.media_type for kind in FORMATS.values()}
     types |= {codec.extension: codec.media_type for codec in CODECS.values()}
-    return types[file_name.rpartition(".")[2]]
+    return types.get(file_name.rpartition(".")[2], "application/octet-stream")
 
 
 __all__ = ["FORMATS", "Compression", "Format", "extension", "make", "media_type"]

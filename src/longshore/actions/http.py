@@ -1,0 +1,71 @@
+"""The action `http`: call an address at the time of the task, by the same rules as webhooks.
+
+It is registered by an entry point like anybody's, so that what others can plug in is proven by what we do.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from longshore import outbound
+from longshore.actions.action import Action, Context, Target
+from longshore.errors import LongshoreError, PassingError
+from longshore.faults import Fault
+from longshore.outbound import OutboundError, RefusedError
+from longshore.settings import Settings
+
+TIMEOUT = 30.0  # seconds for the whole exchange
+OURS = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
+FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # RFC 9110, section 5.6.2
+
+Name = Annotated[str, Meta(pattern=FIELD_NAME, max_length=100)]
+Value = Annotated[str, Meta(pattern=r"^[\x20-\x7e]*$", max_length=1000)]
+
+
+class HttpTarget(Target, frozen=True, kw_only=True):
+    """The request to make. All of it is shown to whoever may read the task, so it is no place for secrets."""
+
+    action: Literal["http"]
+    url: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    headers: dict[Name, Value] = msgspec.field(default_factory=dict)
+    body: Annotated[str, Meta(max_length=32_768)] | None = None
+
+
+class UnexpectedAnswerError(LongshoreError):
+    """The answer was no success, and another attempt would get the same."""
+
+
+def http(settings: Settings) -> Action:
+    """The action, which may call what the setting `outbound_allow` says besides public addresses."""
+    allow = outbound.networks(settings.outbound_allow)
+
+    def check(target: HttpTarget) -> list[Fault]:
+        fault = outbound.check_url(target.url, allow)
+        faults = [] if fault is None else [Fault(fault, "/url")]
+        return faults + [
+            Fault("is set by the service", f"/headers/{name}") for name in target.headers if name.lower() in OURS
+        ]
+
+    async def run(context: Context[HttpTarget]) -> None:
+        target = context.target
+        content = (target.body or "").encode()
+        # The same in each attempt of a run, so that a receiver can tell a second delivery from a second run.
+        headers = {**target.headers, "Idempotency-Key": f'"{context.task}-{context.run}"'}
+        try:
+            answer = await outbound.send(
+                target.method, target.url, headers=headers, content=content, allow=allow, timeout=TIMEOUT
+            )
+        except RefusedError:
+            raise
+        except OutboundError as error:
+            raise PassingError(f"{target.method} {target.url}: {error}") from error
+        said = f"{target.method} {target.url}: {answer.status}"
+        if answer.status >= 500 or answer.status in (408, 425, 429):
+            raise PassingError(said)
+        if not 200 <= answer.status < 300:
+            raise UnexpectedAnswerError(said)
+        await context.log(said)
+
+    return Action(HttpTarget, run, check)
