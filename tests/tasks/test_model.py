@@ -1,0 +1,242 @@
+"""The life of tasks, walked through in any order: the service does what a plain model of it says, and nothing else.
+
+Clients speak HTTP to the real service; the worker's part is played with the functions that a worker calls, on the real
+database, since no worker would do what the walk wants when it wants it.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+
+from longshore.database.connect import Pool, open_pool
+from longshore.results.cleanup import Cleanup
+from longshore.results.store import LocalStore
+from longshore.tasks import ending, lifecycle
+from longshore.tasks.lifecycle import MOST_FAILURES, Begun, Outcome, StaleAttemptError
+from longshore.tasks.model import TaskId
+from longshore.tasks.queue import Message
+from tests.service import Longshore, export_body
+
+FAR = "2126-05-26T12:00:00Z"
+CHANGE = re.compile(r"(READY|INPROGRESS|DONE|ERROR) -> (READY|INPROGRESS|DONE|ERROR)")
+ALLOWED = {
+    ("READY", "INPROGRESS"), ("INPROGRESS", "DONE"), ("INPROGRESS", "ERROR"), ("READY", "ERROR"),
+    ("DONE", "INPROGRESS"), ("ERROR", "INPROGRESS"),
+}  # fmt: skip
+KEPT = timedelta(days=7)
+EXPIRE = "update longshore.runs set expires_at = now() where task_id = $1 and location is not null"
+
+T = TypeVar("T")
+
+
+class Known(msgspec.Struct):
+    """What the model knows of one task."""
+
+    id: int
+    state: str = "READY"
+    waits: bool = True
+    """Whether a run of it is still to begin."""
+    begun: Begun | None = None
+    failures: int = 0
+    result: str | None = None
+    """Where its newest result is, while there is one."""
+    changes: list[str] = []
+    modified: str = ""
+    revision: int = 0
+
+    def becomes(self, state: str) -> None:
+        self.changes.append(f"{self.state} -> {state}")
+        self.state = state
+
+
+class Life(RuleBasedStateMachine):
+    """One walk, in a chain of its own."""
+
+    service: Longshore
+    client: httpx2.Client
+
+    tasks = Bundle("tasks")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: list[Known] = []
+        self.old: list[Message] = []
+        self.loop = asyncio.new_event_loop()
+        self.opened = open_pool(self.service.url, size=2, name="test")
+        self.pool: Pool = self.loop.run_until_complete(self.opened.__aenter__())
+        self.store = LocalStore(self.service.data / "results")
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self.opened.__aexit__(None, None, None))
+        self.loop.close()
+        self.service.sql("delete from longshore.tasks where chain_id = 1764")
+        self.service.sql("delete from longshore.pgqueuer")
+
+    def do(self, step: Awaitable[T]) -> T:
+        async def run() -> T:
+            return await step
+
+        return self.loop.run_until_complete(run())
+
+    @rule(target=tasks, later=st.booleans())
+    def create(self, later: bool) -> Known:
+        answer = self.client.post("/tasks", json=export_body(once=FAR if later else "2026-05-26T12:00:00Z"))
+        assert answer.status_code == 201
+        task = Known(id=answer.json()["id"])
+        self.known.append(task)
+        return task
+
+    @rule(task=tasks)
+    def execute(self, task: Known) -> None:
+        answer = self.client.post(f"/tasks/{task.id}/execute", headers={"Prefer": "respond-async"})
+        assert answer.status_code == (409 if task.state == "INPROGRESS" else 202), answer.text
+        if task.state != "INPROGRESS":
+            task.waits = True
+
+    @rule(task=tasks)
+    def begin(self, task: Known) -> None:
+        begun = self.do(lifecycle.begin(self.pool, self._newest(task)))
+        assert (begun is not None) == task.waits
+        if begun is None:
+            return
+        if task.state != "INPROGRESS":
+            task.becomes("INPROGRESS")
+            task.failures = 0
+        task.waits, task.begun, task.result = False, begun, None
+
+    @rule(task=tasks)
+    def finish(self, task: Known) -> None:
+        begun = task.begun
+        if begun is None:
+            return
+        location = self.store.location(begun.chain, TaskId(task.id), begun.message.attempt, "a.csv")
+        with self.store.create(location) as file:
+            file.publish()
+        self.do(ending.finish(self.pool, begun.message, outcome(location), KEPT))
+        task.becomes("DONE")
+        task.result = location
+        self._ended(task)
+
+    @rule(task=tasks)
+    def fail(self, task: Known) -> None:
+        if task.begun is not None:
+            self.do(ending.fail(self.pool, task.begun.message, "failed: on purpose"))
+            task.becomes("ERROR")
+            self._ended(task)
+
+    @rule(task=tasks)
+    def crash(self, task: Known) -> None:
+        """The worker is gone, and its message comes a second time."""
+        message = self._newest(task)
+        assert self.do(ending.lost(self.pool, message)) == (task.begun is not None)
+        if task.begun is None:
+            return
+        task.failures += 1
+        given_up = task.failures == MOST_FAILURES
+        if given_up:
+            task.becomes("ERROR")
+        self._ended(task)
+        task.waits = not given_up
+
+    @rule(data=st.data())
+    def stale(self, data: st.DataObject) -> None:
+        """A worker that was away comes back with an attempt that counts no more."""
+        if not self.old:
+            return
+        message = data.draw(st.sampled_from(self.old))
+        for step in (
+            ending.finish(self.pool, message, outcome("x"), KEPT),
+            ending.fail(self.pool, message, "failed: too late"),
+            lifecycle.retry(self.pool, message, "too late", 0, failed=True),
+            lifecycle.report(self.pool, message, 1, 1, None, exact=False),
+            lifecycle.note(self.pool, message, "too late"),
+        ):
+            with pytest.raises(StaleAttemptError):
+                self.do(step)
+        assert self.do(lifecycle.begin(self.pool, message)) is None
+
+    @rule(task=tasks)
+    def cancel(self, task: Known) -> None:
+        answer = self.client.post(f"/tasks/{task.id}/cancel")
+        ends = task.state in ("READY", "INPROGRESS")
+        assert answer.status_code == (200 if ends or task.waits else 409), answer.text
+        if ends:
+            task.becomes("ERROR")
+        if task.begun is not None:
+            self._ended(task)
+        task.waits = False
+
+    @rule(task=tasks)
+    def change(self, task: Known) -> None:
+        answer = self.client.patch(f"/tasks/{task.id}", json={"desc": "another"})
+        assert answer.status_code == (409 if task.state == "INPROGRESS" else 200), answer.text
+
+    @rule(task=tasks)
+    def expire(self, task: Known) -> None:
+        if task.begun is None and task.result is None:
+            return
+        self.service.sql(EXPIRE, task.id)
+        begun: Any = task.begun
+        self.do(Cleanup(self.pool, self.store, timedelta(days=365)).run(begun))
+        if task.result is not None:
+            assert self.client.get(f"/tasks/{task.id}/download_url").status_code == 410
+        task.result = None
+
+    @rule(task=consumes(tasks))
+    def delete(self, task: Known) -> None:
+        answer = self.client.delete(f"/tasks/{task.id}")
+        if task.state == "INPROGRESS":
+            assert answer.status_code == 409
+            return
+        assert answer.status_code == 204
+        assert self.client.get(f"/tasks/{task.id}").status_code == 404
+        self.known.remove(task)
+
+    @invariant()
+    def is_as_the_model_says(self) -> None:
+        for task in self.known:
+            answer = self.client.get(f"/tasks/{task.id}", params={"log_limit": 1000})
+            found = answer.json()
+            assert found["state"]["code"] == task.state
+            changes = [entry["msg"] for entry in found["logs"] if CHANGE.fullmatch(entry["msg"])]
+            assert changes == task.changes, "each change is logged, and once"
+            assert {tuple(change.split(" -> ")) for change in changes} <= ALLOWED
+            modified, revision = found["state"]["last_modified"], int(answer.headers["etag"].strip('"').split("-")[1])
+            assert modified >= task.modified
+            assert revision >= task.revision
+            task.modified, task.revision = modified, revision
+            assert bool(found["result"]) == (task.state == "DONE")
+            if task.result is not None:
+                assert self.client.get(f"/tasks/{task.id}/download_url").status_code == 200
+
+    def _newest(self, task: Known) -> Message:
+        ((attempt,),) = self.service.sql("select attempt from longshore.tasks where id = $1", task.id)
+        return Message(TaskId(task.id), attempt)
+
+    def _ended(self, task: Known) -> None:
+        assert task.begun is not None
+        self.old.append(task.begun.message)
+        task.begun = None
+
+
+def outcome(location: str) -> Outcome:
+    return Outcome("a.csv", location, 1, 1, 10, bytes(32), None, "{}")
+
+
+def test_any_walk_through_the_life_of_tasks_goes_as_promised(idle: Longshore, waiting: httpx2.Client) -> None:
+    Life.service, Life.client = idle, waiting
+    run_state_machine_as_test(
+        Life,
+        settings=settings(
+            max_examples=20, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
