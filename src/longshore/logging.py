@@ -3,6 +3,7 @@
 import logging
 import sys
 
+import msgspec
 import structlog
 
 from longshore.settings import Settings
@@ -21,7 +22,7 @@ def configure(settings: Settings) -> None:
         # The values of variables, which it would show otherwise, are bodies, passwords, keys.
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False))]
         if console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
     )
     structlog.configure(
         processors=[*shared, *rendering],
@@ -40,3 +41,7 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     # The libraries' own chatter is for those who debug them.
     root.setLevel(max(level, logging.WARNING))
+
+
+def _json(event: object, **_: object) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()

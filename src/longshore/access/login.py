@@ -7,6 +7,7 @@ the same statements and the same hash, and have the same answer.
 
 import hashlib
 import ipaddress
+from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -191,6 +192,7 @@ async def forget_failures(connection: Connection, name: str) -> None:
     await connection.execute(FORGET, _account(name))
 
 
+@lru_cache(maxsize=10_000)
 def network(address: str) -> str:
     """Whoever may choose addresses of one network counts as one: all of an IPv6 /64."""
     try:

@@ -8,7 +8,6 @@ from typing import Any
 
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from longshore.access.audit import Actor
 from longshore.access.login import network
@@ -38,12 +37,13 @@ class OtherSiteError(Exception):
     """A request that a browser made for a page of another site, or that does not say whose page it is."""
 
 
-async def guard(connection: AnyConnection, handler: BaseRouteHandler) -> None:
+async def guard(connection: AnyRequest) -> None:
     """Raise what keeps the request from going on.
 
     UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError.
     """
     service: Service = connection.app.state.service
+    handler = connection.route_handler
     if not handler.opt.get("uncounted"):
         await _count(connection, service, "address", network(address(connection)))
     if handler.opt.get("person"):

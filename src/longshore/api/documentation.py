@@ -108,8 +108,8 @@ class DocumentPlugin(JsonRenderPlugin):
         for action, target in self._targets.items():
             schemas[target.__name__]["properties"]["action"] = {"const": action}
         any_target = [{"$ref": f"#/components/schemas/{target.__name__}"} for target in self._targets.values()]
-        for body in ("NewTaskBody", "TaskChange"):
-            schemas[body]["properties"]["target"] = {"oneOf": any_target}
+        schemas["NewTaskBody"]["properties"]["target"] = {"oneOf": any_target}
+        schemas["TaskChange"]["properties"]["target"] = {"oneOf": [*any_target, {"type": "null"}], "default": None}
         openapi_schema["components"]["schemas"].update(schemas)
         return super().render(request, openapi_schema)
 

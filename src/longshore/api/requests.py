@@ -4,9 +4,10 @@ Wraps the whole application, so that answers from before the routing have them a
 """
 
 import asyncio
+import os
 import re
 import time
-import uuid
+from functools import cache
 
 import structlog
 from litestar.enums import ScopeType
@@ -30,21 +31,27 @@ SECONDS = Histogram(
 )
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+BODILESS = frozenset({"GET", "HEAD"})  # what a body means there is not defined, and nobody here reads one
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
 
 # Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
-SECURITY = {
-    b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
-    b"x-frame-options": b"DENY",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-    b"cross-origin-opener-policy": b"same-origin",
-    b"cross-origin-resource-policy": b"same-origin",
-    b"cache-control": b"no-store",
-}
-OVER_TLS = {b"strict-transport-security": b"max-age=31536000"}
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+OVER_TLS = (*SECURITY, (b"strict-transport-security", b"max-age=31536000"))
+NAMES = frozenset(name for name, _ in OVER_TLS)
+
+# Finding a metric by its labels takes longer than counting.
+_requests = cache(REQUESTS.labels)
+_seconds = cache(SECONDS.labels)
 
 
 class TooSlowError(Exception):
@@ -75,27 +82,27 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         scope["state"]["head"] = True
     began = time.perf_counter()
     status = 500
-    security = {**SECURITY, **OVER_TLS} if scope["scheme"] == "https" else SECURITY
+    security = OVER_TLS if scope["scheme"] == "https" else SECURITY
 
     async def answer(message: Message) -> None:
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
             headers = [*message["headers"], (b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
-            given = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in security.items() if name not in given]
+            given = {name for name, _ in headers}  # in lower case, as ASGI demands
+            headers += security if given.isdisjoint(NAMES) else [item for item in security if item[0] not in given]
             message = {**message, "headers": headers}
         elif head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await send(message)
 
     try:
-        await app(scope, _in_time(receive), answer)
+        await app(scope, receive if method in BODILESS else _in_time(receive), answer)
     finally:
         seconds = time.perf_counter() - began
         label = method if method in METHODS else "other"
-        REQUESTS.labels(label, status).inc()
-        SECONDS.labels(label).observe(seconds)
+        _requests(label, status).inc()
+        _seconds(label).observe(seconds)
         log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
 
 
@@ -123,4 +130,4 @@ def _request_id(scope: HTTPScope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
             return value.decode()
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
