@@ -3,19 +3,27 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test fuzz check format bench docs lock clean
+.PHONY: demo install test fuzz faults check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
 
 install: .venv/installed
 
+# What breaks things on purpose has the machine for itself: its workers count as lost after a second's silence.
+FAULTS = tests/faults tests/client/test_failures.py
+
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %)
+	$(BIN)/python -m pytest $(FAULTS)
 
 # At least 20,000 requests that schemathesis makes up, with and without credentials; takes some minutes.
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.fuzz
+
+# 200 tasks and 100 workers killed; takes some minutes.
+faults: .venv/installed-dev
+	FAULT_TASKS=200 FAULT_KILLS=100 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

@@ -107,7 +107,7 @@ async def _address(request: AnyRequest, what: str, row: asyncpg.Record | None) -
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
-    if row["result"] == "":
+    if row["action"] != "export" and not row["result"]:
         raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
     if row["location"] is None or service.store.open_path(row["location"]) is None:
         raise ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
