@@ -25,7 +25,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     data = tmp_path_factory.mktemp("service")
     with database_in(data) as url:
         asyncio.run(seed(url, ROWS, lambda _: None))
-        longshore = Longshore(data, url, outbound_allow="127.0.0.1")
+        longshore = Longshore(data, url, outbound_allow="127.0.0.1", chain_result_days="9=2")
         try:
             longshore.start("worker")
             longshore.start_api()

@@ -48,6 +48,8 @@ def test_the_file_may_lie_elsewhere(empty_folder: Path) -> None:
         ({"LONGSHORE_PORT": "0"}, ("port", ">= 1")),
         ({"LONGSHORE_PORT": "65536"}, ("port", "<= 65535")),
         ({"LONGSHORE_PORT": ""}, ("port", "expected `int`")),
+        ({"LONGSHORE_CHAIN_RESULT_DAYS": "1764"}, ("chain_result_days", "1764=1")),
+        ({"LONGSHORE_CHAIN_RESULT_DAYS": "1764=-1"}, ("chain_result_days", "1764=1")),
         ({"LONGSHORE_WORKER_TASKS": "1"}, ("worker_tasks", ">= 2")),
         ({"LONGSHORE_HEARTBEAT_TIMEOUT": "nan"}, ("heartbeat_timeout",)),
         ({"LONGSHORE_LOG_FORMAT": "xml"}, ("log_format", "'xml'")),

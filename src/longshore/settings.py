@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -52,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     result_days: Annotated[
         float, Meta(gt=0, le=3650, description="days that a result is kept; a target's `result_days` may be less")
     ] = 7.0
+    chain_result_days: Annotated[
+        str, Meta(description="days that the results of some chains are kept, where less: 1764=1, 9=0.5")
+    ] = ""
     task_days: Annotated[
         float, Meta(gt=0, le=36500, description="days that a task is kept after it last changed, once it has ended")
     ] = 365.0
@@ -186,6 +190,10 @@ def _check(settings: Settings) -> None:
             rate(getattr(settings, name))
         except ValueError:
             raise SettingsError(f"{name} must be such as 6000/minute") from None
+    try:
+        days_of_chains(settings.chain_result_days)
+    except ValueError:
+        raise SettingsError("chain_result_days must be such as 1764=1, 9=0.5") from None
     for proxy in parts(settings.trusted_proxies):
         try:
             ipaddress.ip_network(proxy)
@@ -207,6 +215,17 @@ def _check(settings: Settings) -> None:
 def parts(text: str) -> list[str]:
     """The parts of a setting that has commas between them."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def days_of_chains(text: str) -> dict[int, timedelta]:
+    """The setting `chain_result_days` by chain. Raises ValueError."""
+    found = {}
+    for part in parts(text):
+        chain, _, days = part.partition("=")
+        found[int(chain)] = timedelta(days=float(days))
+        if not timedelta(0) < found[int(chain)]:
+            raise ValueError(part)
+    return found
 
 
 def rate(text: str) -> RateLimitItem | None:

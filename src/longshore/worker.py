@@ -31,7 +31,7 @@ from longshore.exports.copy import Readers
 from longshore.exports.export import Exporter
 from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.store import LocalStore
-from longshore.settings import Settings
+from longshore.settings import Settings, days_of_chains
 from longshore.tasks import ending, lifecycle
 from longshore.tasks.clock import run_clock
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
@@ -71,11 +71,19 @@ NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 class Worker:
     """Runs the messages of one process."""
 
-    def __init__(self, pool: Pool, actions: Mapping[str, Action], grace: float, keep: timedelta) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        actions: Mapping[str, Action],
+        grace: float,
+        keep: timedelta,
+        keep_of_chains: Mapping[int, timedelta],
+    ) -> None:
         self._pool = pool
         self._actions = actions
         self._grace = grace
         self._keep = keep
+        self._keep_of_chains = keep_of_chains
         self._running: set[asyncio.Task[Any]] = set()
         self._acting: dict[asyncio.Task[Any], Message] = {}
         self._withdrawn: set[Message] = set()
@@ -120,7 +128,9 @@ class Worker:
             late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
             await self._failed(begun, late if timeout.expired() else error, bound)
         else:
-            keep = self._keep if limits.result_days is None else min(self._keep, timedelta(days=limits.result_days))
+            keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
+            if limits.result_days is not None:
+                keep = min(keep, timedelta(days=limits.result_days))
             await self._surely(ending.finish, message, outcome, keep)
             bound.info("run done", rows=outcome.success, bytes=outcome.size)
 
@@ -239,7 +249,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
         for name, action in plugged.load(settings).items():
             actions[name] = Plugged(action, pool, store).run
-        worker = Worker(pool, actions, settings.shutdown_grace, timedelta(days=settings.result_days))
+        keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
+        worker = Worker(pool, actions, settings.shutdown_grace, keep, keep_of_chains)
         await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
 
         driver = PatientDriver(pool, url)

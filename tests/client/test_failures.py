@@ -155,7 +155,7 @@ def test_a_service_that_dies_during_wait_and_download_costs_time_alone(
     assert told == sorted(set(told))  # nothing was fetched twice
     assert file.stat().st_size == run.bytes > 10 * told[0]  # more than the buffers of a connection hold
     assert hashlib.sha256(file.read_bytes()).hexdigest() == run.sha256
-    resumed = re.compile(r'"path": "/results/[^}]*"status": 206')
+    resumed = re.compile(r'"path":"/results/[^}]*"status":206')
     deadline = time.monotonic() + 20
     while not resumed.search(second.log_file.read_text()):  # it is logged once the last byte was sent
         assert time.monotonic() < deadline, second.log_file.read_text()[-2000:]
