@@ -92,7 +92,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
             raise AssertionError("the copy was believed")
 
         message = await created(pool)
-        await Worker(pool, {"export": action}, 0, timedelta(days=1)).handle(await taken(pool, message))
+        await Worker(pool, {"export": action}, 0, timedelta(days=1), {}).handle(await taken(pool, message))
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]
 
