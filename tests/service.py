@@ -15,7 +15,8 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from longshore.access.tokens import Level, create
+from longshore.access import clients
+from longshore.access.tokens import Level, Scope, create
 from longshore.database.embedded import embedded_server
 from longshore.database.migrate import connected, migrate_at
 
@@ -88,18 +89,20 @@ class Longshore:
                 process.wait()
         self.processes.clear()
 
-    def token(self, level: Level = Level.ADMIN, chain: int = CHAIN) -> str:
+    def token(self, level: Level = Level.ADMIN, chain: int = CHAIN, scope: Scope | None = None) -> str:
         """A new token, `id:secret`."""
 
         async def make() -> str:
             async with connected(self.url) as connection:
-                return await create(connection, chain, level, "test")
+                client = await clients.named(connection, chain, "test")
+                id, secret = await create(connection, client.id, level, scope)
+                return f"{id}:{secret}"
 
         return asyncio.run(make())
 
-    def client(self, level: Level = Level.WRITE, chain: int = CHAIN) -> httpx2.Client:
+    def client(self, level: Level = Level.WRITE, chain: int = CHAIN, scope: Scope | None = None) -> httpx2.Client:
         """An HTTP client with a token of its own."""
-        headers = {"Authorization": f"Bearer {self.token(level, chain)}"}
+        headers = {"Authorization": f"Bearer {self.token(level, chain, scope)}"}
         return httpx2.Client(base_url=self.address, headers=headers, timeout=60)
 
     def sql(self, statement: str, *args: Any) -> list[Any]:

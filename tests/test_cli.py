@@ -102,7 +102,7 @@ def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
 
 
 def test_a_token_is_made_listed_and_revoked(idle: Longshore, tmp_path: Path) -> None:
-    made = run("token", "create", "--chain", "31", "--level", "write", "--name", "mine", folder=tmp_path,
+    made = run("token", "create", "--chain", "31", "--level", "write", "--client", "mine", folder=tmp_path,
                database_url=idle.url)  # fmt: skip
     assert made.returncode == 0
     assert PAIR.fullmatch(made.stdout)

@@ -3,14 +3,13 @@
 import asyncio
 import socket
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
-from uuid import UUID
 
 import typer
 
 from longshore import commands, logging
+from longshore.cli_tokens import client_app, token_app
 from longshore.cli_users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
@@ -22,26 +21,14 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-token_app = typer.Typer(
-    help="Access tokens: what other systems identify themselves with.",
-    epilog="Example: longshore token list",
-    no_args_is_help=True,
-)
-app.add_typer(token_app, name="token")
 catalog_app = typer.Typer(
     help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
 )
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(user_app, name="user")
+app.add_typer(client_app, name="client")
+app.add_typer(token_app, name="token")
 commands.add_to(app)
-
-
-class LevelName(StrEnum):
-    """The levels of a token."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
 
 
 def main() -> None:
@@ -173,61 +160,6 @@ def show_settings() -> None:
         value = getattr(loaded.settings, name)
         shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value
         typer.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")
-
-
-@token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --name warehouse")
-def token_create(
-    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
-    level: Annotated[LevelName, typer.Option(help="What it may do.")],
-    name: Annotated[str, typer.Option(help="Whose it is.")] = "",
-) -> None:
-    """Make a token and print its id:secret, which cannot be shown again."""
-    from longshore.access.tokens import Level, create
-    from longshore.database.migrate import connected
-    from longshore.serve import database
-
-    async def run(url: str) -> str:
-        async with connected(url) as connection:
-            return await create(connection, chain, Level[level.name], name)
-
-    with database(_load()) as url:
-        pair = asyncio.run(run(url))
-    typer.echo("Keep this; the secret cannot be shown again.", err=True)
-    typer.echo(pair)
-
-
-@token_app.command("list", epilog="Example: longshore token list")
-def token_list() -> None:
-    """List all tokens, without their secrets."""
-    from longshore.access.tokens import list_tokens
-    from longshore.database.migrate import connected
-    from longshore.serve import database
-
-    async def run(url: str) -> None:
-        async with connected(url) as connection:
-            for token in await list_tokens(connection):
-                state = f"revoked {token.revoked:%Y-%m-%d %H:%M}Z" if token.revoked else "good"
-                typer.echo(f"{token.id}  chain {token.chain}  {token.level:5}  {state}  {token.name}")
-
-    with database(_load()) as url:
-        asyncio.run(run(url))
-
-
-@token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
-def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")]) -> None:
-    """End a token; it stops working everywhere within two seconds."""
-    from longshore.access.tokens import revoke
-    from longshore.database.migrate import connected
-    from longshore.serve import database
-
-    async def run(url: str) -> bool:
-        async with connected(url) as connection:
-            return await revoke(connection, id)
-
-    with database(_load()) as url:
-        if not asyncio.run(run(url)):
-            _quit(f"there is no good token {id}")
-    typer.echo(f"revoked {id}")
 
 
 @catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")

@@ -1,13 +1,12 @@
 """The command `longshore user …`: people, from the first admin on. No password is an argument, which others see."""
 
-import asyncio
-import getpass
 import sys
-from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from longshore.cli_database import with_connection
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -17,7 +16,6 @@ user_app = typer.Typer(
     help="People: who signs in with a password.", epilog="Example: longshore user list", no_args_is_help=True
 )
 
-T = TypeVar("T")
 Name = Annotated[str, typer.Argument(help="The user's name, in whatever case.")]
 ChainOption = Annotated[int, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
 
@@ -52,7 +50,7 @@ def user_create(
             await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level.value})
         return user
 
-    typer.echo(f"user {_with_connection(run)}: {name}")
+    typer.echo(f"user {with_connection(run)}: {name}")
 
 
 @user_app.command("list", epilog="Example: longshore user list")
@@ -63,7 +61,7 @@ def user_list() -> None:
     async def run(connection: "Connection", _: "Actor") -> list[people.AnyUser]:
         return await people.everybody(connection)
 
-    for user in _with_connection(run):
+    for user in with_connection(run):
         levels = ", ".join(f"{chain}: {level}{'' if on else ' (off)'}" for chain, level, on in user.levels)
         marks = f"{'' if user.enabled else '  disabled'}{'  passcode' if user.passcode else ''}"
         typer.echo(f"{user.id}  {user.name}  {levels or 'no level'}{marks}")
@@ -87,7 +85,7 @@ def user_level(
             await people.grant(connection, user, chain, Level[level.name])
         await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level.value})
 
-    _with_connection(run)
+    with_connection(run)
     typer.echo(f"{name}: {level.value} for chain {chain}")
 
 
@@ -105,7 +103,7 @@ def user_password(name: Name) -> None:
         await login.forget_failures(connection, name)
         await audit.record_of_user(connection, actor, user, "user.password")
 
-    _with_connection(run)
+    with_connection(run)
     typer.echo(f"{name} has a new password; all their sessions have ended")
 
 
@@ -131,7 +129,7 @@ def user_totp(
         await people.set_totp(connection, user, sealed)
         await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
 
-    _with_connection(run)
+    with_connection(run)
     if secret is None:
         typer.echo(f"{name} is asked for no passcode any more")
     else:
@@ -161,7 +159,7 @@ def _set_enabled(name: str, enabled: bool) -> None:
         await people.set_enabled(connection, user, enabled)
         await audit.record_of_user(connection, actor, user, "user.enable" if enabled else "user.disable")
 
-    _with_connection(run)
+    with_connection(run)
 
 
 def _new_password() -> str:
@@ -169,22 +167,3 @@ def _new_password() -> str:
         return sys.stdin.readline().rstrip("\r\n")
     password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password
-
-
-def _with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
-    """Do something in one transaction of the service's database, as whoever is at the command line."""
-    from longshore import logging
-    from longshore.access.audit import Actor
-    from longshore.database.migrate import connected
-    from longshore.serve import database
-    from longshore.settings import load
-
-    settings = load().settings
-    logging.configure(settings)
-
-    async def connect(url: str) -> T:
-        async with connected(url) as connection, connection.transaction():
-            return await run(connection, Actor("command", getpass.getuser()))
-
-    with database(settings) as url:
-        return asyncio.run(connect(url))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore import F, Longshore
+from longshore.access.tokens import Caller, Level
 from longshore.api.bodies import BODY
 from longshore.api.indexes import _index
 from longshore.client.drive import BODY as SENT
@@ -20,11 +21,13 @@ from longshore.client.segment import FACTORS, WINDOWS, Rules
 from longshore.exports import catalog
 from longshore.exports import segment as segments
 from longshore.exports.segment import Segment
+from longshore.tasks.model import ChainId
 
 CATALOG = catalog.load("")
-LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG["wallet-ledger"])), Index)
-BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG["transactions"])), Index)
-USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG["users"])), Index)
+CALLER = Caller(ChainId(1764), Level.READ, "token", "")
+LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG["wallet-ledger"], CALLER)), Index)
+BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG["transactions"], CALLER)), Index)
+USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG["users"], CALLER)), Index)
 
 
 def taken(rules: Rules, index: Index) -> dict[str, Any]:

@@ -4,18 +4,16 @@ Promise 5: whoever looks at users looks at those of one chain, and sees of them 
 user is beside that (password, passcodes, whether they may sign in at all) is for themselves and the command line.
 """
 
-import re
 from datetime import datetime
 
 import asyncpg
 import msgspec
 
-from longshore.access import passwords
+from longshore.access import names, passwords
+from longshore.access.names import NameTakenError
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
-
-NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
@@ -66,10 +64,6 @@ class UserNameError(LongshoreError):
     """A name that no user can have."""
 
 
-class NameTakenError(LongshoreError):
-    """Another user has this name, in whatever case."""
-
-
 class UserNotFoundError(LongshoreError):
     """There is no such user, or none in this chain, which looks the same."""
 
@@ -99,8 +93,8 @@ class AnyUser(msgspec.Struct, frozen=True):
 
 def check_name(name: str) -> None:
     """Raise UserNameError for what is empty, too long, or has spaces around it or control characters in it."""
-    if not NAME.fullmatch(name):
-        raise UserNameError("expected a name of 1 to 200 characters, without spaces around it or control characters")
+    if (expected := names.fault(name)) is not None:
+        raise UserNameError(expected)
 
 
 async def create(connection: Connection, name: str, password: str) -> int:

@@ -1,7 +1,6 @@
 """The guard in front of every endpoint: who asks, and may they; and do they ask with words that we know.
 
-An endpoint says `level=…` (None for everybody); one that says nothing is closed. With `person=True` it is for whoever
-has signed in, whatever their levels are; with `uncounted=True` no rate limit counts it.
+What each endpoint needs stands in `levels`; what a token with limits may not see, in `limits`.
 """
 
 from typing import Any
@@ -13,20 +12,15 @@ from longshore.access.audit import Actor
 from longshore.access.login import network
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.api.levels import NEEDED, Open
 from longshore.api.service import Service
-from longshore.exports.catalog import Index
 from longshore.faults import Fault, FaultyError, suggestion
-
-SECURITY: list[dict[str, list[str]]] = [
-    {"accessToken": []},
-    {"sessionUserId": [], "sessionKey": [], "sessionChainId": []},
-]
-PERSON: list[dict[str, list[str]]] = [{"sessionUserId": [], "sessionKey": []}]
 
 COOKIES = ("__Host-longshore", "longshore")
 """What a session's cookie is called over TLS, and without."""
 
 PREFIXES = ("x-session-", "x-spaaza-session-")
+CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 AnyRequest = Request[Any, Any, Any]
@@ -43,28 +37,31 @@ async def guard(connection: AnyRequest) -> None:
     UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError.
     """
     service: Service = connection.app.state.service
-    handler = connection.route_handler
-    if not handler.opt.get("uncounted"):
+    needed = NEEDED.get((connection.scope["method"], connection.scope["path_template"]))
+    if needed is not Open.PROBE:
         await _count(connection, service, "address", network(address(connection)))
-    if handler.opt.get("person"):
+    if isinstance(needed, Level):
+        caller = await _caller(connection, service, needed)
+        await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
+        connection.scope["user"] = caller
+    elif needed is Open.PERSON:
         person = await service.sessions.signed_in(_session(connection))
         await _count(connection, service, "credential", f"user {person.user}")
         connection.scope["user"] = person
-        return
-    if "level" not in handler.opt:
+    elif needed is None:
         raise ForbiddenError(Level.ADMIN)
-    level = handler.opt["level"]
-    if level is not None:
-        caller = await _caller(connection, service, level)
-        await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
-        connection.scope["user"] = caller
 
 
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
     authorization = connection.headers.get("authorization")
     if authorization is not None:
-        return await service.doorkeeper.caller(authorization, level)
+        return await service.doorkeeper.caller(authorization, _chain(connection), level)
     return await service.sessions.caller(_session(connection), level)
+
+
+def _chain(connection: AnyConnection) -> str | None:
+    """The chain that a request names in its headers."""
+    return next((chain for name in CHAIN_HEADERS if (chain := connection.headers.get(name)) is not None), None)
 
 
 def _session(connection: AnyConnection) -> Credential:
@@ -115,13 +112,6 @@ def actor(request: AnyRequest) -> Actor:
         case SignedIn():
             return Actor("user", str(user.user), here, id)
     return Actor("address", "", here, id)
-
-
-def may_export(caller: Caller, index: Index) -> None:
-    """Raise ForbiddenError where an index is for a higher level than the caller's."""
-    needed = Level[index.level.upper()]
-    if caller.level < needed:
-        raise ForbiddenError(needed)
 
 
 def person(request: AnyRequest) -> tuple[Service, SignedIn]:

@@ -11,6 +11,7 @@ from longshore.api import (
     audit,
     auth,
     changes,
+    clients,
     documentation,
     events,
     health,
@@ -39,7 +40,7 @@ LARGEST_BODY = 64 * 1024  # bytes
 BODIES: list[type[msgspec.Struct]] = [
     NewTaskBody, TaskChange, TriggerBody,
     SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody,
-    webhooks.WebhookBody,
+    webhooks.WebhookBody, clients.ClientBody, clients.ClientChangeBody, clients.TokenBody,
 ]  # fmt: skip
 
 TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
@@ -77,6 +78,8 @@ def build(chosen: Settings) -> Litestar:
             tasks.get_manifest,
             runs.acknowledge_run,
             results.get_download_url,
+            results.list_links,
+            results.revoke_link,
             results.download,
             auth.login,
             auth.open_session,
@@ -88,6 +91,14 @@ def build(chosen: Settings) -> Litestar:
             users.list_users,
             users.change_user,
             users.remove_user,
+            clients.create_client,
+            clients.list_clients,
+            clients.get_client,
+            clients.change_client,
+            clients.create_token,
+            clients.list_tokens,
+            clients.get_token,
+            clients.revoke_token,
             audit.list_entries,
             webhooks.create_webhook,
             webhooks.list_webhooks,

@@ -11,7 +11,7 @@ from longshore.access import audit, passwords, people, sessions
 from longshore.access.login import Attempt
 from longshore.access.passwords import PasswordError
 from longshore.access.sessions import Opened, Session
-from longshore.api.access import COOKIES, PERSON, AnyRequest, actor, person, refuse_other_site, unknown_parameters
+from longshore.api.access import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.problems import ProblemError
@@ -49,7 +49,6 @@ WAITS = "The password is right, and a passcode is needed: send it to `POST /auth
 
 @post(
     "/auth/login",
-    opt={"level": None},
     status_code=200,
     operation_class=taking(LoginBody),
     responses=problems(400, 408, 413, 415) | answers(Attempt, {202: WAITS}),
@@ -70,7 +69,6 @@ async def login(request: AnyRequest, body: bytes) -> Response[Opened]:
 
 @post(
     "/auth/session",
-    opt={"level": None},
     status_code=200,
     operation_class=taking(PasscodeBody),
     responses=problems(400, 408, 413, 415),
@@ -85,7 +83,7 @@ async def open_session(request: AnyRequest, body: bytes) -> Response[Opened]:
     return _answer(request, opened, given.cookie)
 
 
-@get("/auth/sessions", opt={"level": None, "person": True}, security=PERSON, responses=problems(400))
+@get("/auth/sessions", responses=problems(400))
 async def list_sessions(request: AnyRequest) -> list[Session]:
     """Your sessions, newest first."""
     service, who = person(request)
@@ -94,8 +92,6 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 
 @delete(
     "/auth/sessions/{id:str}",
-    opt={"level": None, "person": True},
-    security=PERSON,
     status_code=204,
     responses=problems(400, 404),
 )
@@ -112,7 +108,7 @@ async def end_session(request: AnyRequest, id: str) -> None:
         await audit.record_of_user(connection, actor(request), who.user, "session.end")
 
 
-@post("/auth/logout", opt={"level": None, "person": True}, security=PERSON, status_code=204, responses=problems(400))
+@post("/auth/logout", status_code=204, responses=problems(400))
 async def logout(request: AnyRequest) -> Response[None]:
     """End the session that this request came with."""
     service, who = person(request)
@@ -125,8 +121,6 @@ async def logout(request: AnyRequest) -> Response[None]:
 
 @post(
     "/auth/password",
-    opt={"level": None, "person": True},
-    security=PERSON,
     status_code=204,
     operation_class=taking(PasswordBody),
     responses=problems(400, 408, 413, 415),

@@ -10,8 +10,7 @@ from litestar import Response, delete, patch, post
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import BODY, read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.new_task import Trigger, check_schedule, read_new_task
@@ -53,8 +52,6 @@ class Times(msgspec.Struct, frozen=True):
 
 @patch(
     "/tasks/{id:str}",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     operation_class=taking(TaskChange),
     responses=problems(400, 404, 409, 412, 413, 415),
 )
@@ -78,13 +75,14 @@ async def change_task(
         old = await changing.whole(connection, chain, task)
         if if_match.strip() not in ("", "*") and old.revision not in known(if_match, id):
             raise changing.ChangedMeanwhileError
+        await may_have(caller, service, old.target, old.trigger)  # its older results stay, whatever it is from now on
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value |= {key: part for key, part in given.items() if part is not None}
         index_of = partial(stored_segments.index_of, service.pool, chain)
         pinned_of = partial(schemas.remembered, service.pool, chain)
         new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
-        may_have(caller, service, new)
+        await may_have(caller, service, new.target, new.trigger)
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, chain, shape)
         planned_anew = SCHEDULE.decode(new.trigger) != SCHEDULE.decode(old.trigger)
@@ -99,8 +97,6 @@ async def change_task(
 
 @post(
     "/tasks/{id:str}/cancel",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     status_code=200,
     responses=problems(400, 404, 409),
 )
@@ -116,7 +112,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     return await read.get(service.pool, chain, task, 10, 0)
 
 
-@delete("/tasks/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, responses=problems(400, 404, 409))
+@delete("/tasks/{id:str}", responses=problems(400, 404, 409))
 async def delete_task(request: AnyRequest, id: Id) -> None:
     """Delete a task that does not run, with its log, its runs and their results."""
     service, caller = admitted(request)
@@ -129,8 +125,6 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
 
 @post(
     "/tasks/preview",
-    opt={"level": Level.READ},
-    security=SECURITY,
     status_code=200,
     operation_class=taking(TriggerBody),
     responses=problems(400, 413, 415),

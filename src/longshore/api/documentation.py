@@ -24,6 +24,7 @@ from litestar.static_files import create_static_files_router
 
 from longshore import __version__
 from longshore.api.access import AnyRequest
+from longshore.api.levels import security
 from longshore.api.problems import MEDIA_TYPE, Problem
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
@@ -95,7 +96,7 @@ def taking(body: type[msgspec.Struct]) -> type[Operation]:
 
 
 class DocumentPlugin(JsonRenderPlugin):
-    """Serves the document, with the schemas of the bodies that endpoints read themselves."""
+    """Serves the document, with the schemas of bodies that endpoints read themselves, and the levels that they need."""
 
     def __init__(self, bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> None:
         super().__init__(path="/", media_type=MediaType.JSON)
@@ -111,6 +112,9 @@ class DocumentPlugin(JsonRenderPlugin):
         schemas["NewTaskBody"]["properties"]["target"] = {"oneOf": any_target}
         schemas["TaskChange"]["properties"]["target"] = {"oneOf": [*any_target, {"type": "null"}], "default": None}
         openapi_schema["components"]["schemas"].update(schemas)
+        for path, operations in openapi_schema["paths"].items():
+            for method, operation in operations.items():
+                operation["security"] = security(method.upper(), path)
         return super().render(request, openapi_schema)
 
 
@@ -128,7 +132,7 @@ def config(bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[ms
             "ask `GET /tasks/{id}/download_url` where the result is, and fetch it."
         ),
         path="/openapi.json",
-        openapi_router=Router("/openapi.json", route_handlers=[], opt={"level": None}, include_in_schema=False),
+        openapi_router=Router("/openapi.json", route_handlers=[], include_in_schema=False),
         use_handler_docstrings=True,
         components=Components(
             security_schemes={
@@ -148,12 +152,10 @@ def _header(name: str, what: str) -> SecurityScheme:
     return SecurityScheme(type="apiKey", security_scheme_in="header", name=name, description=what)
 
 
-@get("/docs", opt={"level": None}, include_in_schema=False, media_type=MediaType.HTML)
+@get("/docs", include_in_schema=False, media_type=MediaType.HTML)
 async def get_docs() -> Response[str]:
     """The document as a page. It asks no other host for anything, and runs no script but its own."""
     return Response(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
-assets = create_static_files_router(
-    path="/docs/assets", directories=[ASSETS], opt={"level": None}, include_in_schema=False
-)
+assets = create_static_files_router(path="/docs/assets", directories=[ASSETS], include_in_schema=False)

@@ -15,8 +15,7 @@ from litestar import get
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
@@ -34,8 +33,6 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 @get(
     "/tasks/{id:str}/events",
-    opt={"level": Level.READ},
-    security=SECURITY,
     media_type="text/event-stream",
     responses=problems(400, 404),
 )

@@ -13,13 +13,13 @@ from longshore.api.service import Service
 READY = "select exists (select from longshore.pgqueuer limit 1)"
 
 
-@get("/healthz", opt={"level": None, "uncounted": True})
+@get("/healthz")
 async def get_health() -> dict[str, str]:
     """Whether this process answers."""
     return {"status": "ok"}
 
 
-@get("/readyz", opt={"level": None, "uncounted": True}, responses=problems(503))
+@get("/readyz", responses=problems(503))
 async def get_readiness(request: AnyRequest) -> dict[str, str]:
     """Whether the database and the queue in it can be reached."""
     service: Service = request.app.state.service
@@ -28,14 +28,14 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@get("/metrics", opt={"level": None, "uncounted": True}, include_in_schema=False)
+@get("/metrics", include_in_schema=False)
 async def get_metrics() -> Response[bytes]:
     """Figures for Prometheus."""
     # Litestar adds the character set to every text by itself.
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
 
-@get("/problems/{kind:str}", opt={"level": None}, include_in_schema=False)
+@get("/problems/{kind:str}", include_in_schema=False)
 async def get_problem(kind: str) -> Response[str]:
     """What a problem's `type` means."""
     if kind not in KINDS:

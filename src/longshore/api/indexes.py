@@ -3,9 +3,10 @@
 import msgspec
 from litestar import get
 
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, admitted
+from longshore.access.tokens import Caller
+from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
+from longshore.api.limits import may_use, seen
 from longshore.api.problems import ProblemError
 from longshore.exports.catalog import Field, FieldType, Index, fingerprint, shape
 from longshore.faults import suggestion
@@ -34,26 +35,26 @@ class ExportIndex(msgspec.Struct, frozen=True):
     """In the order in which they are written."""
 
 
-@get("/indexes", opt={"level": Level.READ}, security=SECURITY, responses=problems(400))
+@get("/indexes", responses=problems(400))
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
     """What can be exported, with the fields and their types."""
-    service, _ = admitted(request)
-    return [_index(name, index) for name, index in service.catalog.items()]
+    service, caller = admitted(request)
+    return [_index(name, index, caller) for name, index in service.catalog.items() if may_use(caller, name)]
 
 
-@get("/indexes/{name:str}", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
+@get("/indexes/{name:str}", responses=problems(400, 404))
 async def get_index(request: AnyRequest, name: str) -> ExportIndex:
     """One export index, with its fields and their types."""
-    service, _ = admitted(request)
-    if name not in service.catalog:
-        hint = suggestion(name, service.catalog)
-        raise ProblemError("index-not-found", f"There is no index of this name{hint}.")
-    return _index(name, service.catalog[name])
+    service, caller = admitted(request)
+    known = [each for each in service.catalog if may_use(caller, each)]
+    if name not in known:
+        raise ProblemError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")
+    return _index(name, service.catalog[name], caller)
 
 
-def _index(name: str, index: Index) -> ExportIndex:
-    schema = fingerprint(shape(index.fields.items()))
-    return ExportIndex(name, index.description, index.time, schema, _fields(index.fields))
+def _index(name: str, index: Index, caller: Caller) -> ExportIndex:
+    fields = seen(caller, name, index)
+    return ExportIndex(name, index.description, index.time, fingerprint(shape(fields.items())), _fields(fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

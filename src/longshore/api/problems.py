@@ -13,15 +13,19 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from longshore.access.clients import ClientNotFoundError
 from longshore.access.login import LoginError, TooFastError
-from longshore.access.people import NameTakenError, UserNotFoundError
+from longshore.access.names import NameTakenError
+from longshore.access.people import UserNotFoundError
 from longshore.access.rates import TooManyRequestsError
-from longshore.access.tokens import ForbiddenError, UnauthorizedError
+from longshore.access.tokens import ForbiddenError, TokenNotFoundError, UnauthorizedError
 from longshore.api.access import OtherSiteError, unknown_parameters
+from longshore.api.limits import HiddenError
 from longshore.api.requests import TooSlowError
 from longshore.database.connect import is_passing
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
+from longshore.results.links import LinkNotFoundError
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import NothingToCancelError
@@ -80,7 +84,8 @@ KINDS = {
     "bad-address": ProblemKind(
         403,
         "The address is not good, or no longer",
-        "A download address was changed, or its hour is over. Ask `GET /tasks/{id}/download_url` for a new one.",
+        "A download address was changed or taken back, or its time or uses are over. "
+        "Ask `GET /tasks/{id}/download_url` for a new one.",
     ),
     "not-found": ProblemKind(404, "No such page", "There is nothing at this path; `/docs` lists what there is."),
     "task-not-found": ProblemKind(
@@ -91,8 +96,17 @@ KINDS = {
     ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
     "user-not-found": ProblemKind(404, "No such user", "This chain has no user of that id."),
+    "client-not-found": ProblemKind(
+        404, "No such service client", "This chain has no service client of that id; `GET /service_clients` lists them."
+    ),
+    "token-not-found": ProblemKind(
+        404, "No such access token", "No access token of that id is for this chain; `GET /access_tokens` lists them."
+    ),
+    "link-not-found": ProblemKind(
+        404, "No such link", "`GET /tasks/{id}/links` lists the download addresses of the task."
+    ),
     "session-not-found": ProblemKind(404, "No such session", "`GET /auth/sessions` lists your own."),
-    "name-taken": ProblemKind(409, "The name is taken", "Another user has it, be it in another case."),
+    "name-taken": ProblemKind(409, "The name is taken", "Another one has it, be it in another case."),
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
@@ -173,6 +187,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["WWW-Authenticate"] = "Bearer"
         case ForbiddenError():
             kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
+        case HiddenError():
+            kind, detail = "forbidden", "The token may not see all that this asks for."
+            faults = error.faults
         case OtherSiteError():
             kind, detail = "other-site", KINDS["other-site"].about
         case LoginError():
@@ -189,6 +206,12 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["Connection"] = "close"
         case UserNotFoundError():
             kind, detail = "user-not-found", KINDS["user-not-found"].about
+        case ClientNotFoundError():
+            kind, detail = "client-not-found", KINDS["client-not-found"].about
+        case TokenNotFoundError():
+            kind, detail = "token-not-found", KINDS["token-not-found"].about
+        case LinkNotFoundError():
+            kind, detail = "link-not-found", KINDS["link-not-found"].about
         case NameTakenError():
             kind, detail = "name-taken", KINDS["name-taken"].about
         case TaskNotFoundError():

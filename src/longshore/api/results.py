@@ -4,35 +4,39 @@ import base64
 import re
 from typing import Annotated
 from urllib.parse import unquote
+from uuid import UUID
 
 import asyncpg
 import msgspec
-from litestar import get
+from litestar import Response, delete, get
 from litestar.params import Parameter
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
 from longshore.access import audit
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
-from longshore.api.paging import FAR
+from longshore.api.limits import refuse_hidden_result
+from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
+from longshore.exports.export import ExportTarget
 from longshore.exports.formats import media_type
+from longshore.results import links
+from longshore.results.links import LIFE, Link
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
 
 OF_TASK = """
-select t.state, t.action, t.target ->> 'export_index' as index, r.location, r.result
+select t.id, t.state, t.action, t.target, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
 """
 
 OF_RUN = """
-select r.state, t.action, r.location, r.result, t.target ->> 'export_index' as index
+select t.id, r.state, t.action, t.target, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
@@ -44,6 +48,12 @@ from longshore.runs r
 join longshore.tasks t on t.id = r.task_id
 where r.location = $1
 """
+
+ASKED = ("expires_in", "max_uses")
+ExpiresIn = Annotated[int, Parameter(ge=1, le=LIFE, description="Seconds that the address is to be good for.")]
+MaxUses = Annotated[
+    int | None, Parameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew.")
+]
 
 RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
 
@@ -71,39 +81,40 @@ class DownloadUrl(msgspec.Struct, frozen=True):
     url: str
 
 
-@get(
-    "/tasks/{id:str}/download_url", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404, 409, 410)
-)
-async def get_download_url(request: AnyRequest, id: Id) -> DownloadUrl:
+@get("/tasks/{id:str}/download_url", opt={"parameters": ASKED}, responses=problems(400, 404, 409, 410))
+async def get_download_url(
+    request: AnyRequest, id: Id, expires_in: ExpiresIn = LIFE, max_uses: MaxUses = None
+) -> DownloadUrl:
     """A signed address of a DONE export's result, good for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
-    return await _address(request, f"task {id}", row)
+    return await _address(request, f"task {id}", row, expires_in, max_uses)
 
 
-@get(
-    "/tasks/{id:str}/runs/{run:str}/download_url",
-    opt={"level": Level.READ},
-    security=SECURITY,
-    responses=problems(400, 404, 409, 410),
-)
+@get("/tasks/{id:str}/runs/{run:str}/download_url", opt={"parameters": ASKED}, responses=problems(400, 404, 409, 410))
 async def get_download_url_of_run(
-    request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
+    request: AnyRequest,
+    id: Id,
+    run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")],
+    expires_in: ExpiresIn = LIFE,
+    max_uses: MaxUses = None,
 ) -> DownloadUrl:
     """A signed address of the result that one run of an export left, good for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_RUN, task_id(id), caller.chain, run)
     if row is not None and row["state"] is None:
         raise ProblemError("run-not-found", f"Task {id} has no run {run}.")
-    return await _address(request, f"run {run} of task {id}", row)
+    return await _address(request, f"run {run} of task {id}", row, expires_in, max_uses)
 
 
-async def _address(request: AnyRequest, what: str, row: asyncpg.Record | None) -> DownloadUrl:
+async def _address(
+    request: AnyRequest, what: str, row: asyncpg.Record | None, life: int, uses: int | None
+) -> DownloadUrl:
     service, caller = admitted(request)
     if row is None:
         raise TaskNotFoundError
-    if row["index"] in service.catalog:
-        may_export(caller, service.catalog[row["index"]])
+    if row["action"] == "export":
+        refuse_hidden_result(caller, msgspec.json.decode(row["target"], type=ExportTarget), service.catalog)
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
@@ -111,35 +122,63 @@ async def _address(request: AnyRequest, what: str, row: asyncpg.Record | None) -
         raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
     if row["location"] is None or service.store.open_path(row["location"]) is None:
         raise ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
-    await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
+    async with service.pool.acquire() as connection, connection.transaction():
+        link = await links.create(connection, row["id"], row["run"], actor(request), life, uses)
+        details = {"link": str(link.id)}
+        await audit.record(connection, actor(request), caller.chain, "result.address", what, details)
     base = service.settings.public_url or str(request.base_url)
-    return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"]))
+    return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"], link))
 
 
-@get("/results/{location:path}", opt={"level": None}, include_in_schema=False)
+@get("/tasks/{id:str}/links", opt={"parameters": ("limit", "offset")}, responses=problems(400, 404))
+async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
+    """The download addresses of a task that were given out, newest first: who asked, how often each was used."""
+    service, caller = admitted(request)
+    found, more = await links.of_task(service.pool, caller.chain, task_id(id), limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@delete("/tasks/{id:str}/links/{link:str}", status_code=204, responses=problems(400, 404))
+async def revoke_link(request: AnyRequest, id: Id, link: str) -> None:
+    """Take a download address back: no further download begins with it. One that runs goes on."""
+    service, caller = admitted(request)
+    try:
+        found = UUID(link)
+    except ValueError:
+        found = UUID(int=0)
+    async with service.pool.acquire() as connection, connection.transaction():
+        await links.revoke(connection, caller.chain, task_id(id), found)
+        details = {"link": str(found)}
+        await audit.record(connection, actor(request), caller.chain, "result.revoke", f"task {id}", details)
+
+
+@get("/results/{location:path}", include_in_schema=False)
 async def download(request: AnyRequest) -> Download:
     """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
     service: Service = request.app.state.service
     # As it was sent: Litestar's own parameter has lost doubled and trailing slashes, and what was signed had none.
     location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
     given = request.query_params
-    if given.keys() != {"expires", "signature"}:
+    if given.keys() != {"expires", "link", "signature"}:
         raise BadSignatureError
-    service.signer.check(location, given["expires"], given["signature"])
+    link = service.signer.check(location, given["expires"], given["link"], given["signature"])
+    head = request.scope["state"].get("head")
     row = await service.pool.fetchrow(AT_LOCATION, location)
     path = service.store.open_path(location)
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
+    if not await (links.may_use if head else links.use)(service.pool, link):
+        raise BadSignatureError
     headers = {
         "ETag": f'"{row["sha256"].hex()}"',
         "Repr-Digest": f"sha-256=:{base64.b64encode(row['sha256']).decode()}:",
         "X-Row-Count": str(row["rows"]),
         "Cache-Control": "private, no-store",
     }
-    if request.scope["state"].get("head"):  # so that the file is not read for nothing
+    if head:  # so that the file is not read for nothing
         request.scope["method"] = "HEAD"
     else:
-        details = {"run": row["run"], "range": request.headers.get("range", "")[:200]}
+        details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
         task = f"task {row['task_id']}"
         await audit.record(service.pool, actor(request), row["chain_id"], "result.download", task, details)
     return Download(path, headers=headers, media_type=media_type(path.name), filename=row["result"])

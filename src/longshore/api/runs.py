@@ -6,8 +6,7 @@ from litestar import post
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
 from longshore.api.paging import FAR
 from longshore.api.tasks import Id, task_id
@@ -17,8 +16,6 @@ from longshore.tasks.model import Run
 
 @post(
     "/tasks/{id:str}/runs/{run:str}/ack",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     status_code=200,
     responses=problems(400, 404, 409),
 )

@@ -4,10 +4,11 @@ import asyncpg
 from litestar import Response, delete, get, post, put
 
 from longshore.access import audit
-from longshore.access.tokens import Caller, Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
+from longshore.access.tokens import Caller
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
+from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules, seen
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
@@ -20,8 +21,6 @@ from longshore.faults import Fault, FaultyError
 
 @post(
     "/segments",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     operation_class=taking(SegmentBody),
     responses=problems(400, 413, 415),
 )
@@ -30,6 +29,7 @@ async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSeg
     service, caller = admitted(request)
     new = read_segment(read_json(request, body), service.catalog)
     _refuse_other_chain(caller, new.chain)
+    refuse_hidden_rules(caller, new.segment, "/segment")
     async with service.pool.acquire() as connection, connection.transaction():
         stored = await stored_segments.create(connection, caller.chain, new.name, new.segment)
         await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
@@ -38,8 +38,7 @@ async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSeg
 
 @get(
     "/segments",
-    opt={"level": Level.READ, "parameters": ("limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("limit", "offset")},
     responses=problems(400),
 )
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
@@ -49,7 +48,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@get("/segments/{id:str}", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
+@get("/segments/{id:str}", responses=problems(400, 404))
 async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
     """One stored segment."""
     service, caller = admitted(request)
@@ -61,8 +60,6 @@ async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
 
 @put(
     "/segments/{id:str}",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     operation_class=taking(SegmentBody),
     responses=problems(400, 404, 413, 415),
 )
@@ -71,6 +68,7 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSe
     service, caller = admitted(request)
     new = read_segment(read_json(request, body), service.catalog)
     _refuse_other_chain(caller, new.chain)
+    refuse_hidden_rules(caller, new.segment, "/segment")
     found = as_id(id)
     if found is None:
         raise SegmentNotFoundError
@@ -84,9 +82,7 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSe
         raise FaultyError([Fault(expected, "/segment/index")]) from None
 
 
-@delete(
-    "/segments/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, status_code=204, responses=problems(400, 404)
-)
+@delete("/segments/{id:str}", status_code=204, responses=problems(400, 404))
 async def delete_segment(request: AnyRequest, id: str) -> None:
     """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)
@@ -100,8 +96,6 @@ async def delete_segment(request: AnyRequest, id: str) -> None:
 
 @post(
     "/segments/preview",
-    opt={"level": Level.READ},
-    security=SECURITY,
     status_code=200,
     operation_class=taking(PreviewBody),
     responses=problems(400, 413, 415),
@@ -112,12 +106,15 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     asked = read_preview(read_json(request, body), service.catalog)
     _refuse_other_chain(caller, asked.segment.chain_id)
     index = service.catalog[asked.segment.index]
-    may_export(caller, index)
+    may_export(caller, asked.segment.index, index, "/segment/index")
+    refuse_hidden_rules(caller, asked.segment, "/segment")
+    fields = list(seen(caller, asked.segment.index, index)) if asked.fields is None else asked.fields
+    refuse_hidden_fields(caller, asked.segment.index, index, fields, "/fields")
     # It shows rows, so it is told of before it is answered.
     await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
     source = service.pool if index.own else service.source
     try:
-        return await preview(source, index, choices(asked.fields, index), asked.segment, caller.chain)
+        return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
 

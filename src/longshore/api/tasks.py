@@ -11,10 +11,11 @@ from litestar import Response, get, post
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.access.tokens import Caller, Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted, may_export
+from longshore.access.tokens import Caller
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
+from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
@@ -23,9 +24,9 @@ from longshore.api.revisions import headers as revision_headers
 from longshore.api.revisions import known as known_revisions
 from longshore.api.service import Service
 from longshore.exports import export, schemas, stored_segments
+from longshore.exports.export import ExportTarget
 from longshore.exports.manifest import Manifest
 from longshore.tasks import idempotency, lifecycle, progress, read
-from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
@@ -42,8 +43,6 @@ Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 
 @post(
     "/tasks",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     operation_class=taking(NewTaskBody),
     responses=problems(400, 413, 415, 422),
 )
@@ -72,7 +71,7 @@ async def create_task(
     new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
-    may_have(caller, service, new)
+    await may_have(caller, service, new.target, new.trigger)
     async with service.pool.acquire() as connection, connection.transaction():
         if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
             id = await lifecycle.create(connection, new)
@@ -89,10 +88,28 @@ async def create_task(
     return _created(*kept, replayed=True)
 
 
-def may_have(caller: Caller, service: Service, new: NewTask) -> None:
-    """Raises ProblemError where a caller may not have a task do what it says."""
-    if new.action == "export":
-        may_export(caller, service.catalog[msgspec.json.decode(new.target)["export_index"]])
+async def may_have(caller: Caller, service: Service, target: str, trigger: str) -> None:
+    """Raise what keeps a caller from a task of this target and trigger, which were checked: what it may not see.
+
+    ForbiddenError, HiddenError.
+    """
+    if msgspec.json.decode(target)["action"] != "export":
+        return
+    asked = msgspec.json.decode(target, type=ExportTarget)
+    index = service.catalog.get(asked.export_index)
+    if index is None:  # the catalog has it no more
+        return
+    may_export(caller, asked.export_index, index, "/target/export_index")
+    if caller.limits is None:
+        return
+    refuse_hidden_fields(caller, asked.export_index, index, asked.fields, "/target/fields")
+    rules = export.TRIGGER.decode(trigger)
+    if rules.segment is not None:
+        refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
+    stored = stored_segments.as_id(rules.segment_id or "")
+    if stored is not None:
+        found = await stored_segments.get(service.pool, caller.chain, stored)
+        refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
 
 
 def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
@@ -104,8 +121,7 @@ def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[T
 
 @get(
     "/tasks/{id:str}",
-    opt={"level": Level.READ, "parameters": ("log_limit", "offset", "wait")},
-    security=SECURITY,
+    opt={"parameters": ("log_limit", "offset", "wait")},
     responses=problems(400, 404) | answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
 async def get_task(
@@ -191,8 +207,7 @@ async def _left(request: AnyRequest) -> None:
 
 @get(
     "/tasks",
-    opt={"level": Level.READ, "parameters": ("status", "action", "campaign_id", "limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("status", "action", "campaign_id", "limit", "offset")},
     responses=problems(400),
 )
 async def list_tasks(
@@ -213,8 +228,6 @@ async def list_tasks(
 
 @post(
     "/tasks/{id:str}/execute",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     status_code=200,
     responses=problems(400, 404, 409) | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
 )
@@ -237,7 +250,7 @@ async def execute_task(
     return Response(await service.watch.until_run_ended(chain, task, run))
 
 
-@get("/tasks/{id:str}/progress", opt={"level": Level.READ}, security=SECURITY, responses=problems(400, 404))
+@get("/tasks/{id:str}/progress", responses=problems(400, 404))
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
     """How far the newest run of a task is: rows, speed, time left, signs of life, and what comes next."""
     service, caller = admitted(request)
@@ -246,8 +259,7 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
 
 @get(
     "/tasks/{id:str}/runs",
-    opt={"level": Level.READ, "parameters": ("limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("limit", "offset")},
     responses=problems(400, 404),
 )
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
@@ -259,8 +271,6 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
 
 @get(
     "/tasks/{id:str}/runs/{run:str}/manifest",
-    opt={"level": Level.READ},
-    security=SECURITY,
     responses=problems(400, 404),
 )
 async def get_manifest(

@@ -10,7 +10,7 @@ from longshore.access import audit, passwords, people
 from longshore.access.passwords import PasswordError
 from longshore.access.people import ChainUser, UserNameError, UserNotFoundError
 from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.paging import Limit, Offset, next_page
@@ -40,8 +40,6 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/users",
-    opt={"level": Level.ADMIN},
-    security=SECURITY,
     operation_class=taking(UserBody),
     responses=problems(400, 408, 409, 413, 415),
 )
@@ -72,8 +70,7 @@ async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
 
 @get(
     "/users",
-    opt={"level": Level.ADMIN, "parameters": ("limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("limit", "offset")},
     responses=problems(400),
 )
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
@@ -85,8 +82,6 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 
 @patch(
     "/users/{id:str}",
-    opt={"level": Level.ADMIN},
-    security=SECURITY,
     operation_class=taking(UserChangeBody),
     responses=problems(400, 404, 408, 413, 415),
 )
@@ -106,7 +101,7 @@ async def change_user(request: AnyRequest, id: UserId, body: bytes) -> ChainUser
         return await people.one_of_chain(connection, caller.chain, id)
 
 
-@delete("/users/{id:str}", opt={"level": Level.ADMIN}, security=SECURITY, status_code=204, responses=problems(400, 404))
+@delete("/users/{id:str}", status_code=204, responses=problems(400, 404))
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Take a user's level for the chain away. What they may do in other chains stays."""
     service, caller = admitted(request)

@@ -9,8 +9,7 @@ from msgspec import Meta
 
 from longshore import outbound
 from longshore.access import audit
-from longshore.access.tokens import Level
-from longshore.api.access import SECURITY, AnyRequest, actor, admitted
+from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.paging import Limit, Offset, next_page
@@ -39,8 +38,6 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/webhooks",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     operation_class=taking(WebhookBody),
     responses=problems(400, 409, 413, 415),
 )
@@ -62,8 +59,7 @@ async def create_webhook(request: AnyRequest, body: bytes) -> Response[NewWebhoo
 
 @get(
     "/webhooks",
-    opt={"level": Level.WRITE, "parameters": ("limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("limit", "offset")},
     responses=problems(400),
 )
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
@@ -73,9 +69,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@delete(
-    "/webhooks/{id:str}", opt={"level": Level.WRITE}, security=SECURITY, status_code=204, responses=problems(400, 404)
-)
+@delete("/webhooks/{id:str}", status_code=204, responses=problems(400, 404))
 async def delete_webhook(request: AnyRequest, id: str) -> None:
     """Delete a webhook, with its deliveries, those that wait included."""
     service, caller = admitted(request)
@@ -87,8 +81,7 @@ async def delete_webhook(request: AnyRequest, id: str) -> None:
 
 @get(
     "/webhooks/{id:str}/deliveries",
-    opt={"level": Level.WRITE, "parameters": ("limit", "offset")},
-    security=SECURITY,
+    opt={"parameters": ("limit", "offset")},
     responses=problems(400, 404),
 )
 async def list_deliveries(
@@ -103,8 +96,6 @@ async def list_deliveries(
 
 @post(
     "/webhooks/{id:str}/deliveries/{delivery:str}/redeliver",
-    opt={"level": Level.WRITE},
-    security=SECURITY,
     status_code=202,
     responses=problems(400, 404),
 )

@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from longshore.access import clients
 from longshore.access.tokens import Level, create
 from longshore.database.migrate import connected, migrate_at
 from longshore.demo.seed import CHAIN, seed
@@ -85,7 +86,9 @@ async def _prepare(settings: Settings, url: str, rows: int, out: Console) -> str
     what = f"written in {seconds:.1f} s" if wrote else "there already"
     out.print(f"Data: {rows:,} ledger entries for chain {CHAIN}, and two smaller chains beside it; {what}")
     async with connected(url) as connection:
-        return await create(connection, CHAIN, Level.WRITE, "demo")
+        client = await clients.named(connection, CHAIN, "demo")
+        id, secret = await create(connection, client.id, Level.WRITE)
+        return f"{id}:{secret}"
 
 
 def _export(client: httpx2.Client, settings: Settings, rows: int, out: Console) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
+from longshore.results import links
 from longshore.results.store import Abandonable, LocalStore
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import Begun, NewTask, Outcome
@@ -92,7 +93,7 @@ class Cleanup:
         """Run once. Raises what the database and the store raise."""
         del begun  # it says nothing that matters here
         results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
-        for statement in JOURNALS:
+        for statement in (*JOURNALS, links.FORGET):
             await self._pool.execute(statement)
         total = results + tasks + files
         return Outcome(

@@ -1,7 +1,7 @@
 """Signed addresses: whoever has one may fetch one file until it expires, as with an object store's presigned ones.
 
-The signature is HMAC-SHA256 over path and expiry. The key is made at the first start and kept in the database, so that
-every process of a service signs alike.
+The signature is HMAC-SHA256 over path, expiry and link. The key is made at the first start and kept in the database, so
+that every process of a service signs alike. What the database says of the link comes on top, see `links`.
 """
 
 import base64
@@ -11,10 +11,10 @@ import re
 import secrets
 import time
 from urllib.parse import quote
+from uuid import UUID
 
 from longshore.database.connect import Connection, Pool
-
-LIFE = 3600  # seconds that an address is good for
+from longshore.results.links import Made
 
 KEY = """
 with made as (
@@ -42,17 +42,22 @@ class Signer:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def sign(self, location: str) -> str:
-        """The path and query under which a result may be fetched for the next LIFE seconds."""
-        expires = str(int(time.time()) + LIFE)
-        return f"/results/{quote(location)}?expires={expires}&signature={self._signature(location, expires)}"
+    def sign(self, location: str, link: Made) -> str:
+        """The path and query under which a result may be fetched as long as the link lasts."""
+        expires = str(link.expires)
+        signature = self._signature(location, expires, str(link.id))
+        return f"/results/{quote(location)}?expires={expires}&link={link.id}&signature={signature}"
 
-    def check(self, location: str, expires: str, signature: str) -> None:
-        """Raise BadSignatureError unless this very location was signed with this expiry, still to come."""
-        good = hmac.compare_digest(self._signature(location, expires).encode(), signature.encode())
+    def check(self, location: str, expires: str, link: str, signature: str) -> UUID:
+        """The link of an address.
+
+        Raises BadSignatureError unless this very location and link were signed with this expiry, still to come.
+        """
+        good = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
         if not good or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
             raise BadSignatureError
+        return UUID(link)
 
-    def _signature(self, location: str, expires: str) -> str:
-        digest = hmac.new(self._key, f"{location}\n{expires}".encode(), hashlib.sha256).digest()
+    def _signature(self, location: str, expires: str, link: str) -> str:
+        digest = hmac.new(self._key, f"{location}\n{expires}\n{link}".encode(), hashlib.sha256).digest()
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

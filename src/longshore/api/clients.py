@@ -1,0 +1,248 @@
+"""The resources `service_clients` and `access_tokens`: an admin says which systems use the API, and with what scope."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, delete, get, patch, post
+from litestar.params import Parameter
+
+from longshore.access import audit, clients, names, tokens
+from longshore.access.clients import ClientNotFoundError, ServiceClient
+from longshore.access.tokens import Caller, Level, Scope, Token, TokenNotFoundError
+from longshore.api.access import AnyRequest, actor, admitted
+from longshore.api.bodies import read_json
+from longshore.api.documentation import problems, taking
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.service import Service
+from longshore.api.tasks import LARGEST
+from longshore.api.users import LevelName
+from longshore.exports.catalog import Catalog
+from longshore.faults import Fault, FaultyError, check, pointer, suggestion
+
+MOST_LISTED = 500  # chains, indexes or columns of one token
+
+ClientId = Annotated[int, Parameter(ge=1, description="Number of the service client.")]
+
+
+class ClientBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service client to make."""
+
+    name: str
+    contact: str = ""
+    """Whom to tell when something is wrong with it: an address, a team."""
+
+
+class ClientChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to change; what is not given stays as it is."""
+
+    name: str | None = None
+    contact: str | None = None
+    enabled: bool | None = None
+    """Whether its tokens are good for anything."""
+
+
+class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An access token to make."""
+
+    client_id: int
+    level: LevelName
+    chains: list[int] | None = None
+    """All chains that it is good for, the client's own among them; without it, that one alone."""
+    indexes: list[str] | None = None
+    """The export indexes that it may use; without it, all of them."""
+    hidden_columns: list[str] = []
+    """What it may never see, such as `users.phone_number`."""
+    expires: datetime | None = None
+    """When it ends by itself."""
+
+
+class NewToken(Token, frozen=True):
+    """A token as it is once: with its secret."""
+
+    secret: str
+    """Cannot be had a second time. Send `Authorization: Bearer ID:SECRET`."""
+
+
+@post("/service_clients", operation_class=taking(ClientBody), responses=problems(400, 408, 409, 413, 415))
+async def create_client(request: AnyRequest, body: bytes) -> Response[ServiceClient]:
+    """Make a service client of the chain; its tokens are made with `POST /access_tokens`."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    new = check(ClientBody, read_json(request, body), "", faults)
+    if new is not None:
+        faults += _wrong(new.name, new.contact)
+    if faults or new is None:
+        raise FaultyError(faults)
+    async with service.pool.acquire() as connection, connection.transaction():
+        made = await clients.create(connection, caller.chain, new.name, new.contact)
+        await audit.record(connection, actor(request), caller.chain, "client.create", f"client {made.id}")
+    return Response(made, status_code=201, headers={"Location": f"/service_clients/{made.id}"})
+
+
+@get("/service_clients", opt={"parameters": ("limit", "offset")}, responses=problems(400))
+async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
+    """The chain's service clients, oldest first."""
+    service, caller = admitted(request)
+    found, more = await clients.of_chain(service.pool, caller.chain, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@get("/service_clients/{id:str}", responses=problems(400, 404))
+async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
+    """One service client."""
+    service, caller = admitted(request)
+    return await clients.one_of_chain(service.pool, caller.chain, _client_id(id))
+
+
+@patch(
+    "/service_clients/{id:str}",
+    operation_class=taking(ClientChangeBody),
+    responses=problems(400, 404, 408, 409, 413, 415),
+)
+async def change_client(request: AnyRequest, id: ClientId, body: bytes) -> ServiceClient:
+    """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    new = check(ClientChangeBody, read_json(request, body), "", faults)
+    if new is not None:
+        faults += _wrong(new.name, new.contact)
+    if faults or new is None:
+        raise FaultyError(faults)
+    async with service.pool.acquire() as connection, connection.transaction():
+        changed = await clients.change(
+            connection, caller.chain, _client_id(id), name=new.name, contact=new.contact, enabled=new.enabled
+        )
+        details = {"enabled": new.enabled}
+        await audit.record(connection, actor(request), caller.chain, "client.change", f"client {id}", details)
+    return changed
+
+
+@post("/access_tokens", operation_class=taking(TokenBody), responses=problems(400, 404, 408, 413, 415))
+async def create_token(request: AnyRequest, body: bytes) -> Response[NewToken]:
+    """Make an access token of a service client. Its secret is in this answer and nowhere else."""
+    service, caller = admitted(request)
+    faults: list[Fault] = []
+    new = check(TokenBody, read_json(request, body), "", faults)
+    if faults or new is None:
+        raise FaultyError(faults)
+    scope = await _scope(service, caller, new)
+    async with service.pool.acquire() as connection, connection.transaction():
+        client = await clients.one_of_chain(connection, caller.chain, _client_id(new.client_id))
+        id, secret = await tokens.create(connection, client.id, Level[new.level.upper()], scope)
+        made = await tokens.one_of_chain(connection, caller.chain, id)
+        # Every chain that it opens is told of it.
+        details = {"client": client.id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
+        for chain in made.chains:
+            shown = details if chain == caller.chain else {"level": new.level}
+            await audit.record(connection, actor(request), chain, "token.create", f"token {id}", shown)
+    answer = NewToken(**msgspec.structs.asdict(made), secret=secret)
+    return Response(answer, status_code=201, headers={"Location": f"/access_tokens/{id}"})
+
+
+@get("/access_tokens", opt={"parameters": ("client_id", "limit", "offset")}, responses=problems(400))
+async def list_tokens(
+    request: AnyRequest,
+    client_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only those of this client.")] = None,
+    limit: Limit = 25,
+    offset: Offset = 0,
+) -> Response[list[Token]]:
+    """The tokens that are or were good for the chain, newest first, without their secrets."""
+    service, caller = admitted(request)
+    found, more = await tokens.of_chain(service.pool, caller.chain, client_id, limit, offset)
+    return Response(found, headers=next_page(request, more, limit, offset))
+
+
+@get("/access_tokens/{id:str}", responses=problems(400, 404))
+async def get_token(request: AnyRequest, id: str) -> Token:
+    """One token, without its secret."""
+    service, caller = admitted(request)
+    return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
+
+
+@delete("/access_tokens/{id:str}", status_code=204, responses=problems(400, 404))
+async def revoke_token(request: AnyRequest, id: str) -> None:
+    """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
+
+    A token of another chain's client is revoked for this chain alone.
+    """
+    service, caller = admitted(request)
+    token = _token_id(id)
+    async with service.pool.acquire() as connection, connection.transaction():
+        if await tokens.revoke(connection, token, caller.chain) is not None:
+            await audit.record(connection, actor(request), caller.chain, "token.revoke", f"token {token}")
+        else:  # it is over already, or not there
+            await tokens.one_of_chain(connection, caller.chain, token)
+
+
+async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
+    """The scope that a body asks for. Raises FaultyError."""
+    faults = scope_faults(service.catalog, new.level, new.indexes, new.hidden_columns)
+    chains = [caller.chain] if new.chains is None else new.chains
+    if caller.chain not in chains:
+        faults.append(Fault(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
+    if len(chains) > MOST_LISTED:
+        faults.append(Fault(f"expected at most {MOST_LISTED} chains", "/chains"))
+    allowed = await tokens.administered(service.pool, caller)
+    for number, chain in enumerate(chains):
+        if chain not in allowed:
+            faults.append(Fault("you are no admin of this chain", pointer("/chains", number)))
+    if new.expires is not None and new.expires.tzinfo is None:
+        faults.append(Fault("expected an offset, such as Z or +02:00", "/expires"))
+    elif new.expires is not None and new.expires <= datetime.now(UTC):
+        faults.append(Fault("expected a time to come", "/expires"))
+    if faults:
+        raise FaultyError(faults)
+    more = list(dict.fromkeys(chain for chain in chains if chain != caller.chain))
+    return Scope(more, new.indexes, new.hidden_columns, new.expires)
+
+
+def scope_faults(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Fault]:
+    """What is wrong with the limits of a token."""
+    faults = []
+    if level == "admin" and (indexes is not None or hidden):
+        at = "/indexes" if indexes is not None else "/hidden_columns"
+        faults.append(Fault("is for the levels read and write: an admin could give others what is kept from them", at))
+    for number, name in enumerate(indexes or ()):
+        if name not in catalog:
+            where = pointer("/indexes", number)
+            faults.append(Fault(f"there is no index {name!r}{suggestion(name, catalog)}", where))
+    columns = [f"{name}.{field}" for name, index in catalog.items() for field in index.fields]
+    for number, column in enumerate(hidden):
+        if column not in columns:
+            where = pointer("/hidden_columns", number)
+            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns)}"
+            faults.append(Fault(expected, where))
+    for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
+        if len(listed or ()) > MOST_LISTED:
+            faults.append(Fault(f"expected at most {MOST_LISTED}", key))
+    if indexes == []:
+        faults.append(Fault("expected at least one index", "/indexes"))
+    return faults
+
+
+def _wrong(name: str | None, contact: str | None) -> list[Fault]:
+    faults = []
+    if name is not None and (expected := names.fault(name)) is not None:
+        faults.append(Fault(expected, "/name"))
+    if contact and (expected := names.fault(contact, "text")) is not None:
+        faults.append(Fault(expected, "/contact"))
+    return faults
+
+
+def _client_id(number: int) -> int:
+    """A number as a client's id. One beyond PostgreSQL's range is a client that does not exist."""
+    if not 1 <= number <= LARGEST:
+        raise ClientNotFoundError
+    return number
+
+
+def _token_id(text: str) -> UUID:
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise TokenNotFoundError from None
+    if str(found) != text.lower():
+        raise TokenNotFoundError
+    return found

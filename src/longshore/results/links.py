@@ -1,0 +1,142 @@
+"""Download addresses that were given out: who asked for each, how often it was used, and whether it still may be.
+
+An address is good while its signature is (see `signing`) and its row here says so: not past its time or its uses, not
+revoked, nor the token that asked for it. A transfer that runs is not asked again.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from longshore.access.audit import Actor
+from longshore.database.connect import Connection, Pool
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.read import TaskNotFoundError
+
+LIFE = 3600  # seconds that an address is good for, at most
+
+CREATE = """
+insert into longshore.links (task_id, run, actor_kind, actor, token_id, expires_at, most_uses)
+values ($1, $2, $3, $4, $5, date_trunc('second', now()) + $6 * interval '1 second', $7)
+returning id, extract(epoch from expires_at)::bigint as expires
+"""
+
+GOOD = """
+l.revoked_at is null and l.expires_at > now() and (l.most_uses is null or l.uses < l.most_uses)
+and not exists (
+    select from longshore.access_tokens t
+    left join longshore.service_clients c on c.id = t.client_id
+    where t.id = l.token_id and (t.revoked_at is not null or not coalesce(c.enabled, true))
+)
+"""
+
+LOOK = f"select from longshore.links l where l.id = $1 and {GOOD}"  # a constant
+
+USE = f"""
+update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 and {GOOD} returning l.id
+"""  # noqa: S608  # a constant
+
+LIST = f"""
+select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires_at, l.most_uses, l.uses, l.used_at,
+       l.revoked_at, {GOOD} as active
+from longshore.tasks t
+left join longshore.links l on l.task_id = t.id
+where t.id = $1 and t.chain_id = $2
+order by l.created_at desc, l.id
+limit $3 offset $4
+"""  # noqa: S608  # a constant
+
+STANDS = "select from longshore.tasks where id = $1 and chain_id = $2"
+
+REVOKE = """
+update longshore.links l set revoked_at = coalesce(l.revoked_at, now())
+from longshore.tasks t
+where l.id = $1 and l.task_id = $2 and t.id = l.task_id and t.chain_id = $3
+returning l.id
+"""
+
+FORGET = "delete from longshore.links where expires_at < now() - interval '7 days'"
+
+
+class LinkNotFoundError(Exception):
+    """The task has no such link."""
+
+
+class Made(msgspec.Struct, frozen=True):
+    """A link that was made; `expires` in seconds since 1970."""
+
+    id: UUID
+    expires: int
+
+
+class Link(msgspec.Struct, frozen=True):
+    """A download address that was given out; the address itself is not kept."""
+
+    id: UUID
+    run: int
+    """The run whose result it gives."""
+    asked_by: str
+    """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
+    created: datetime
+    expires: datetime
+    max_uses: int | None
+    """null: as many as come in time."""
+    uses: int
+    """Downloads that began; one that is taken up again counts once more."""
+    used: datetime | None
+    """When the last of them began."""
+    revoked: datetime | None
+    active: bool
+    """Whether a download may begin now."""
+
+
+async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, life: int, uses: int | None) -> Made:
+    """Keep note of an address that is about to be given out, good for `life` seconds and so many uses."""
+    token = UUID(actor.id) if actor.kind == "token" else None
+    row = await pool.fetchrow(CREATE, task, run, actor.kind, actor.id, token, life, uses)
+    assert row is not None
+    return Made(row["id"], row["expires"])
+
+
+async def may_use(pool: Pool | Connection, link: UUID) -> bool:
+    """Whether a download may begin."""
+    return await pool.fetchrow(LOOK, link) is not None
+
+
+async def use(pool: Pool | Connection, link: UUID) -> bool:
+    """Count a download that is about to begin; False where it may not."""
+    return await pool.fetchval(USE, link) is not None
+
+
+async def of_task(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Link], bool]:
+    """A page of a task's links, newest first, and whether more follow. Raises TaskNotFoundError."""
+    rows = await pool.fetch(LIST, task, chain, limit + 1, offset)
+    if not rows and await pool.fetchrow(STANDS, task, chain) is None:
+        raise TaskNotFoundError
+    found = [_link(row) for row in rows if row["id"] is not None]
+    return found[:limit], len(found) > limit
+
+
+async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
+    """Let no further download begin with a link. Raises TaskNotFoundError and LinkNotFoundError."""
+    if await connection.fetchval(REVOKE, link, task, chain) is None:
+        if await connection.fetchrow(STANDS, task, chain) is None:
+            raise TaskNotFoundError
+        raise LinkNotFoundError
+
+
+def _link(row: asyncpg.Record) -> Link:
+    return Link(
+        id=row["id"],
+        run=row["run"],
+        asked_by=f"{row['actor_kind']} {row['actor']}".rstrip(),
+        created=row["created_at"].replace(microsecond=0),
+        expires=row["expires_at"],
+        max_uses=row["most_uses"],
+        uses=row["uses"],
+        used=row["used_at"] and row["used_at"].replace(microsecond=0),
+        revoked=row["revoked_at"] and row["revoked_at"].replace(microsecond=0),
+        active=row["active"],
+    )
