@@ -40,8 +40,8 @@ def test_the_document_is_openapi_3_1_of_this_version(idle: Longshore) -> None:
         ("/tasks/{id}/download_url", "get"),
     }  # fmt: skip
     assert document["paths"]["/tasks"]["get"]["security"] == [
-        {"accessToken": []},
-        {"sessionUserId": [], "sessionKey": [], "sessionChainId": []},
+        {"accessToken": ["read"]},
+        {"sessionUserId": ["read"], "sessionKey": ["read"], "sessionChainId": ["read"]},
     ]
 
 

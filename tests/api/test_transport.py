@@ -94,7 +94,7 @@ def test_a_download_address_is_the_one_that_the_client_reached(perimeter: Longsh
         """
         with made as (
             insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, run, result)
-            values (1764, '', 'export', '{}', '{}', '', 'DONE', 1, 'x.csv') returning id
+            values (1764, '', 'export', '{}', $1, '', 'DONE', 1, 'x.csv') returning id
         )
         insert into longshore.runs (
             task_id, run, state, first_attempt, attempt, began_at, attempt_began_at, progress_at,
@@ -102,7 +102,8 @@ def test_a_download_address_is_the_one_that_the_client_reached(perimeter: Longsh
         )
         select id, 1, 'DONE', 1, 1, now(), now(), now(), 'x.csv', '1764/' || id || '/1/x.csv', '' from made
         returning task_id
-        """
+        """,
+        '{"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}',
     )[0][0]
     file = perimeter.data / "results" / str(CHAIN) / str(task) / "1" / "x.csv"
     file.parent.mkdir(parents=True)

@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx2
 import pytest
 
-from longshore.results.signing import LIFE, Signer
+from longshore.results.links import LIFE
+from longshore.results.signing import Signer
 from tests.answers import problem
 from tests.service import Longshore, ended, export_body
 
@@ -161,11 +162,13 @@ def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
     path = parts.path.removeprefix("/results/")
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
 
-    def address(path: str, expires: str, signature: str) -> str:
-        return f"/results/{quote(path)}?expires={quote(expires, safe='')}&signature={quote(signature, safe='')}"
+    def address(path: str, *values: str) -> str:
+        shown = (f"{name}={quote(value, safe='')}" for name, value in zip(query, values, strict=True))
+        return f"/results/{quote(path)}?{'&'.join(shown)}"
 
-    good = [path, query["expires"], query["signature"]]
-    assert asked(url, address(path, query["expires"], query["signature"]))[0] == 200
+    assert list(query) == ["expires", "link", "signature"]
+    good = [path, *query.values()]
+    assert asked(url, address(*good))[0] == 200
     connection = http.client.HTTPConnection(parts.netloc, timeout=30)
     tried = 0
     for which, value in enumerate(good):
@@ -178,7 +181,7 @@ def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
             if change == value or (which == 0 and change.startswith("/")):
                 continue
             changed = [*good[:which], change, *good[which + 1 :]]
-            connection.request("GET", address(changed[0], changed[1], changed[2]))
+            connection.request("GET", address(*changed))
             answer = connection.getresponse()
             assert (answer.status, answer.headers["content-type"]) == (403, "application/problem+json"), change
             answer.read()
@@ -190,14 +193,16 @@ def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
 def test_an_address_whose_time_is_over_is_refused(service: Longshore, url: str) -> None:
     key = bytes(service.sql("select value from longshore.keys where name = 'signing'")[0]["value"])
     location = urlsplit(url).path.removeprefix("/results/")
+    link = parse_qs(urlsplit(url).query)["link"][0]
     signer = Signer(key)
     for expires, status in (("4102444800", 200), ("1", 403), ("0", 403), ("-1", 403), ("", 403), ("9" * 400, 403)):
-        signature = signer._signature(location, expires)
-        assert asked(url, f"/results/{location}?expires={expires}&signature={signature}")[0] == status, expires
+        signature = signer._signature(location, expires, link)
+        query = f"expires={expires}&link={link}&signature={signature}"
+        assert asked(url, f"/results/{location}?{query}")[0] == status, expires
 
 
 @pytest.mark.parametrize(
-    "query", ["", "?", "?expires=1", "?signature=x", "?expires=1&signature=", "?expires=%00&signature=%ff"]
+    "query", ["", "?", "?expires=1", "?signature=x", "?expires=1&signature=", "?expires=%00&link=%00&signature=%ff"]
 )
 def test_an_address_without_a_good_signature_is_refused(url: str, query: str) -> None:
     status, media_type, _ = asked(url, urlsplit(url).path + query)

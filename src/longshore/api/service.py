@@ -7,11 +7,11 @@ import msgspec
 from litestar import Litestar
 
 from longshore import actions
+from longshore.access.doorkeeper import Doorkeeper
 from longshore.access.login import Doorman
 from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
-from longshore.access.tokens import Doorkeeper
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog

@@ -156,3 +156,34 @@ create table loyalty.wallet_ledger (
 
 -- How many entries the demo wrote for its largest chain; a schema without this table is not the demo's to touch.
 create table loyalty.demo (rows bigint not null, version integer not null);
+
+-- Exports read as this role, for which the policies below hold. Who may not create roles goes without.
+do $$
+begin
+    create role longshore_export nologin;
+exception
+    when duplicate_object or unique_violation or insufficient_privilege then null;
+end
+$$;
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array[
+        'products', 'product_variants', 'users', 'vouchers', 'transactions', 'wallet_ledger'
+    ] loop
+        execute format('alter table loyalty.%I enable row level security', name);
+        -- In a subquery, it is looked up once and not for each row.
+        execute format(
+            'create policy of_chain on loyalty.%I using (chain_id = (select current_setting(''longshore.chain'')::bigint))',
+            name
+        );
+    end loop;
+    grant longshore_export to current_user;
+    grant usage on schema loyalty to longshore_export;
+    grant select on all tables in schema loyalty to longshore_export;
+exception
+    when undefined_object or insufficient_privilege then null;
+end
+$$;

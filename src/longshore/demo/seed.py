@@ -11,7 +11,7 @@ from longshore.errors import LongshoreError
 CHAIN = 1764
 SMALLER_CHAINS = (1765, 9)
 MOST_PRODUCTS = 2000
-VERSION = 3  # of what the demo writes; other data is written anew
+VERSION = 4  # of what the demo writes; other data is written anew
 
 # The tables with the column that says when; each gets an index that serves a chain's export of a time.
 TABLES = {

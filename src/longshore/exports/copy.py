@@ -19,6 +19,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
 from longshore.exports.plan import Plan, Source
+from longshore.exports.row_security import hold_alike
 from longshore.results.store import ResultFile
 
 BLOCK = 256 << 10  # bytes
@@ -92,6 +93,7 @@ class Readers:
                 for _ in range(taken):
                     connection = await stack.enter_async_context(self._reading())
                     await connection.execute(f"set transaction snapshot '{snapshot}'")
+                    await hold_alike(connection, first)
                     connections.append(connection)
             yield connections
 

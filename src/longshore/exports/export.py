@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from longshore.database.connect import Pool, is_passing
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, increments, schemas, stored_segments, totals
+from longshore.exports import conditions, formats, increments, row_security, schemas, stored_segments, totals
 from longshore.exports import segment as segments
 from longshore.exports.again import give_again, read_again
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
@@ -221,6 +221,7 @@ class Exporter:
         counted_from = waits[-1].began_at if waits else begun.run_began_at
         readers = self._readers_of(index)
         async with readers.snapshot() as (connection, snapshot_at):
+            await row_security.hold(connection, index, begun.chain)
             bounds = None
             if standing is not None:
                 end = waits[-1].end if waits else None

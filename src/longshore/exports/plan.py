@@ -20,6 +20,7 @@ from longshore.exports.segment import Segment
 BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
 ROWS = 50_000  # expected in a shard that is a range of time
 MOST_RANGES = 512
+ASIDE = ("InitPlan", "SubPlan")  # what is looked up beside the rows, as for row-level security
 CHEAP = 2_000  # as the planner counts: some ten thousand rows of one scan, a hundredth of a second
 
 TABLE = """
@@ -73,8 +74,8 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     explained = await explain(connection, query, source.values)
     expected = explained.get("Plan Rows")
     leaf = explained
-    while leaf.get("Plans"):
-        leaf = leaf["Plans"][0]
+    while below := [node for node in leaf.get("Plans", ()) if node["Parent Relationship"] not in ASIDE]:
+        leaf = below[0]
     table = await connection.fetchrow(TABLE, quoted(index.relation))
     ranges = []
     if leaf["Node Type"] == "Seq Scan" and table and table["plain"]:

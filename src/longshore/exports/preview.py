@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
 from longshore.exports.conditions import bounds
@@ -66,6 +67,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         began_at = await connection.fetchval("select now()")
         await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
+        await row_security.hold(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
         source = source_of(index, chain, segment, began_at)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)

@@ -1,0 +1,35 @@
+"""Row-level security: what keeps foreign rows out of an export even if its query forgot the filter (promise 5).
+
+The transaction that reads says which chain it is for, and policies of PostgreSQL's own compare. They do not hold for
+superusers and owners of tables, so it reads as the role `longshore_export` where the source has one that may read the
+relation; the schema `loyalty` of the demo comes with it, and an operator's own tables may (docs/access.md).
+https://www.postgresql.org/docs/current/ddl-rowsecurity.html
+"""
+
+from longshore.database.connect import Connection
+from longshore.exports.catalog import Index, quoted
+
+HOLD = """
+select set_config('longshore.chain', $1::bigint::text, true),
+       (
+           select set_config('role', rolname, true)
+           from pg_roles
+           where rolname = 'longshore_export' and pg_has_role(oid, 'member')
+             and has_table_privilege(oid, $2::text::regclass, 'select')
+       )
+"""
+
+HELD = "select current_setting('longshore.chain', true) as chain, current_setting('role') as role"
+SAME = "select set_config('longshore.chain', $1, true), set_config('role', $2, true)"
+
+
+async def hold(connection: Connection, index: Index, chain: int) -> None:
+    """Let the connection's transaction see rows of one chain alone, as far as the source has policies."""
+    await connection.fetchrow(HOLD, chain, quoted(index.relation))
+
+
+async def hold_alike(connection: Connection, first: Connection) -> None:
+    """Let a transaction see what that of another connection sees."""
+    held = await first.fetchrow(HELD)
+    assert held is not None
+    await connection.fetchrow(SAME, held["chain"] or "", held["role"])
