@@ -15,7 +15,8 @@ import asyncpg
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request
 from pydantic import BaseModel
 
-from longshore.access.tokens import Caller, Doorkeeper, ForbiddenError, Level, UnauthorizedError
+from longshore.access.doorkeeper import Doorkeeper
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.tasks.model import FORMAT_VERSION
 from longshore.tasks.read import GET
 
@@ -68,7 +69,7 @@ app = FastAPI(lifespan=lifespan)
 
 async def reader(request: Request, authorization: Annotated[str | None, Header()] = None) -> Caller:
     try:
-        caller: Caller = await request.app.state.doorkeeper.caller(authorization, Level.READ)
+        caller: Caller = await request.app.state.doorkeeper.caller(authorization, None, Level.READ)
     except UnauthorizedError:
         raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"}) from None
     except ForbiddenError:

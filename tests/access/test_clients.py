@@ -1,0 +1,249 @@
+"""Service clients and their tokens: made, limited in scope, rotated, revoked, over HTTP and at the command line."""
+
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import SECRET_PREFIX, Level, Scope
+from tests.access.people import new_person
+from tests.answers import faults, problem
+from tests.command import failed, run
+from tests.service import Longshore
+
+WITHIN = 2.0  # seconds until a revoked token is good nowhere
+
+
+def new_client(client: httpx2.Client, **more: Any) -> dict[str, Any]:
+    answer = client.post("/service_clients", json={"name": f"warehouse {uuid.uuid4()}", **more})
+    assert answer.status_code == 201, answer.text
+    assert answer.headers["location"] == f"/service_clients/{answer.json()['id']}"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def new_token(client: httpx2.Client, owner: int, level: str = "read", **more: Any) -> dict[str, Any]:
+    answer = client.post("/access_tokens", json={"client_id": owner, "level": level, **more})
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def status(service: Longshore, token: dict[str, Any], path: str = "/tasks", **headers: str) -> int:
+    bearer = {"Authorization": f"Bearer {token['id']}:{token['secret']}", **headers}
+    return httpx2.get(service.address + path, headers=bearer).status_code
+
+
+def refused_within_two_seconds(service: Longshore, token: dict[str, Any]) -> None:
+    deadline = time.monotonic() + WITHIN
+    while (answered := status(service, token)) == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert answered == 401
+
+
+def test_a_client_is_made_listed_changed_and_turned_off(idle: Longshore, waiting: httpx2.Client) -> None:
+    made = new_client(waiting, contact="data-team@example.com")
+    assert {**made, "created": ""} == {
+        "id": made["id"], "chain": 1764, "name": made["name"], "contact": "data-team@example.com", "enabled": True,
+        "created": "",
+    }  # fmt: skip
+    path = f"/service_clients/{made['id']}"
+    assert waiting.get(path).json() == made
+    token = new_token(waiting, made["id"])
+    assert status(idle, token) == 200
+    off = waiting.patch(path, json={"enabled": False, "contact": ""}).json()
+    assert off == {**made, "enabled": False, "contact": ""}
+    refused_within_two_seconds(idle, token)
+    assert waiting.get(f"/access_tokens/{token['id']}").json()["active"] is False
+    assert waiting.patch(path, json={"enabled": True}).status_code == 200
+    assert status(idle, token) == 200
+    problem(waiting.post("/service_clients", json={"name": made["name"].upper()}), "name-taken")
+    listed = waiting.get("/service_clients", params={"limit": 100}).json()
+    assert {**made, "contact": ""} in listed
+
+
+def test_a_secret_is_shown_once_and_known_by_how_it_begins(idle: Longshore, waiting: httpx2.Client) -> None:
+    token = new_token(waiting, new_client(waiting)["id"])
+    assert token["secret"].startswith(SECRET_PREFIX)
+    assert len(token["secret"]) > 40
+    shown = waiting.get(f"/access_tokens/{token['id']}").json()
+    assert shown == {key: value for key, value in token.items() if key != "secret"}
+    assert token["secret"] not in waiting.get("/access_tokens").text
+    kept = idle.sql("select * from longshore.access_tokens where id = $1", uuid.UUID(token["id"]))[0]
+    assert token["secret"] not in repr(dict(kept))
+
+
+def test_a_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    owner = new_client(waiting)["id"]
+    first, second = new_token(waiting, owner), new_token(waiting, owner)
+    assert [status(idle, each) for each in (first, second)] == [200, 200]
+    listed = waiting.get("/access_tokens", params={"client_id": owner}).json()
+    assert [each["id"] for each in listed] == [second["id"], first["id"]]
+    for _ in range(2):  # again is the same
+        assert waiting.delete(f"/access_tokens/{first['id']}").status_code == 204
+    refused_within_two_seconds(idle, first)
+    assert status(idle, second) == 200
+    shown = waiting.get(f"/access_tokens/{first['id']}").json()
+    assert shown["revoked"] and not shown["active"]
+
+
+def test_a_token_ends_by_itself_when_its_time_has_come(idle: Longshore, waiting: httpx2.Client) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=1.5)
+    token = new_token(waiting, new_client(waiting)["id"], expires=end.isoformat())
+    assert status(idle, token) == 200
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.1))
+    assert status(idle, token) == 401
+
+
+def test_the_last_use_of_a_token_is_kept_and_written_at_most_once_a_minute(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    token = new_token(waiting, new_client(waiting)["id"])
+    id = uuid.UUID(token["id"])
+    assert token["used"] is None
+    assert status(idle, token) == 200
+    assert waiting.get(f"/access_tokens/{token['id']}").json()["used"]
+
+    def used() -> datetime:
+        found: datetime = idle.sql("select used_at from longshore.access_tokens where id = $1", id)[0][0]
+        return found
+
+    first = used()
+    time.sleep(1.2)  # so that the service looks the token up again
+    assert status(idle, token) == 200
+    assert used() == first
+    idle.sql("update longshore.access_tokens set used_at = now() - interval '61 seconds' where id = $1", id)
+    time.sleep(1.2)
+    assert status(idle, token) == 200
+    assert used() > first
+
+
+def test_a_token_of_several_chains_asks_for_one_at_a_time(idle: Longshore) -> None:
+    admin = new_person(idle, _1764=Level.ADMIN, _1765=Level.ADMIN)
+    with admin.client() as both:
+        token = new_token(both, new_client(both)["id"], "write", chains=[1764, 1765])
+        assert token["chains"] == [1764, 1765]
+        for chain, answer in ((None, 200), (1764, 200), (1765, 200), (9, 403), ("x", 403), ("", 200)):
+            headers = {} if chain is None else {"X-Session-Chain-Id": str(chain)}
+            assert status(idle, token, **headers) == answer, chain
+        bearer = {"Authorization": f"Bearer {token['id']}:{token['secret']}"}
+        body = {
+            "chain": 1765, "desc": "", "trigger": {"once": "2126-05-26T12:00:00Z"},
+            "target": {"action": "export", "export_index": "users", "export_format": "csv"},
+        }  # fmt: skip
+        problem(httpx2.post(f"{idle.address}/tasks", json=body, headers=bearer), "forbidden")
+        other = {**bearer, "X-Session-Chain-Id": "1765"}
+        made = httpx2.post(f"{idle.address}/tasks", json=body, headers=other)
+        assert made.status_code == 201
+        task = made.json()["id"]
+        assert httpx2.get(f"{idle.address}/tasks/{task}", headers=other).status_code == 200
+        assert httpx2.get(f"{idle.address}/tasks/{task}", headers=bearer).status_code == 404
+    with admin.client(1765) as there:
+        seen = there.get(f"/access_tokens/{token['id']}").json()
+        assert (seen["chain"], seen["chains"], seen["client_id"], seen["client"]) == (1765, [1765], None, "")
+        assert there.get("/audit", params={"object": f"token {token['id']}"}).json()[0]["action"] == "token.create"
+        assert there.delete(f"/access_tokens/{token['id']}").status_code == 204
+        problem(there.get(f"/access_tokens/{token['id']}"), "token-not-found")
+    time.sleep(1.2)
+    assert status(idle, token, **{"X-Session-Chain-Id": "1765"}) == 403
+    assert status(idle, token) == 200, "the other chain's own use of it is not for this one to end"
+
+
+def test_a_scope_that_cannot_be_is_refused_with_every_fault(waiting: httpx2.Client) -> None:
+    owner = new_client(waiting)["id"]
+    asked = {
+        "client_id": owner, "level": "read", "chains": [1765], "indexes": ["userz", "products"],
+        "hidden_columns": ["users.phone"], "expires": "2020-01-01T00:00:00Z",
+    }  # fmt: skip
+    found = faults(waiting.post("/access_tokens", json=asked))
+    assert set(found) == {"/chains", "/chains/0", "/indexes/0", "/hidden_columns/0", "/expires"}
+    assert "users" in found["/indexes/0"]
+    assert "users.phone_number" in found["/hidden_columns/0"]
+    for wrong, at in (
+        ({"hidden_columns": ["users.phone_number"]}, "/hidden_columns"), ({"indexes": ["users"]}, "/indexes"),
+    ):  # fmt: skip
+        assert list(faults(waiting.post("/access_tokens", json={"client_id": owner, "level": "admin", **wrong}))) == [
+            at
+        ]
+    assert list(faults(waiting.post("/access_tokens", json={"client_id": owner, "level": "read", "indexes": []}))) == [
+        "/indexes"
+    ]
+    problem(waiting.post("/access_tokens", json={"client_id": 2**62, "level": "read"}), "client-not-found")
+    assert waiting.get("/access_tokens", params={"client_id": owner}).json() == []
+
+
+def test_an_admin_sees_and_changes_no_client_or_token_of_another_chain(idle: Longshore, waiting: httpx2.Client) -> None:
+    with idle.client(Level.ADMIN, 1765) as other:
+        theirs = new_client(other)
+        token = new_token(other, theirs["id"])
+    problem(waiting.get(f"/service_clients/{theirs['id']}"), "client-not-found")
+    problem(waiting.patch(f"/service_clients/{theirs['id']}", json={"enabled": False}), "client-not-found")
+    problem(waiting.post("/access_tokens", json={"client_id": theirs["id"], "level": "read"}), "client-not-found")
+    problem(waiting.get(f"/access_tokens/{token['id']}"), "token-not-found")
+    problem(waiting.delete(f"/access_tokens/{token['id']}"), "token-not-found")
+    assert waiting.get("/access_tokens", params={"client_id": theirs["id"]}).json() == []
+    assert status(idle, token) == 200
+
+
+def test_every_change_of_clients_and_tokens_is_in_the_audit_log(waiting: httpx2.Client) -> None:
+    owner = new_client(waiting)["id"]
+    waiting.patch(f"/service_clients/{owner}", json={"contact": "x"})
+    token = new_token(waiting, owner)["id"]
+    waiting.delete(f"/access_tokens/{token}")
+
+    def done(object: str) -> list[str]:
+        entries = waiting.get("/audit", params={"object": object}).json()
+        return [entry["action"] for entry in reversed(entries)]
+
+    assert done(f"client {owner}") == ["client.create", "client.change"]
+    assert done(f"token {token}") == ["token.create", "token.revoke"]
+
+
+@pytest.mark.parametrize(
+    ("body", "at"),
+    [({"name": ""}, "/name"), ({"name": " x"}, "/name"), ({"name": "a\x00b"}, "/name"), ({"name": "x" * 201}, "/name"),
+     ({"name": "x", "contact": "a\nb"}, "/contact"), ({}, "/name"), ({"name": "x", "more": 1}, "/more")],
+)  # fmt: skip
+def test_a_client_that_cannot_be_is_refused(waiting: httpx2.Client, body: dict[str, Any], at: str) -> None:
+    assert at in faults(waiting.post("/service_clients", json=body))
+
+
+def test_the_command_line_does_the_same(idle: Longshore, tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        done = run(*words, folder=tmp_path, database_url=idle.url)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    made = said("client", "create", "night loader", "--chain", "77", "--contact", "data-team")
+    number = made.split()[1].rstrip(":")
+    pair = said(
+        "token", "create", "--chain", "77", "--level", "read", "--client", "Night Loader", "--more-chain", "78",
+        "--index", "users", "--hide", "users.phone_number", "--days", "30",
+    ).strip()  # fmt: skip
+    token = {"id": pair.split(":")[0], "secret": pair.split(":")[1]}
+    line = next(line for line in said("token", "list").splitlines() if token["id"] in line)
+    for words in ("chain 77, 78", "read", "good until", "night loader", "only users", "no users.phone_number"):
+        assert words in line
+    assert [status(idle, token, **{"X-Session-Chain-Id": chain}) for chain in ("77", "78", "79")] == [200, 200, 403]
+    said("client", "disable", number)
+    refused_within_two_seconds(idle, token)
+    assert "its client is disabled" in next(line for line in said("token", "list").splitlines() if token["id"] in line)
+    said("client", "enable", number)
+    assert f"{number}  chain 77  enabled  night loader  data-team" in said("client", "list").splitlines()
+    assert status(idle, token) == 200
+    failed(run("token", "create", "--chain", "77", "--level", "read", "--hide", "users.phone", folder=tmp_path,
+               database_url=idle.url), "users.phone_number")  # fmt: skip
+    failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle.url), "999999")
+
+
+def test_a_scope_lives_in_the_token(idle: Longshore) -> None:
+    with idle.client(Level.READ, scope=Scope(indexes=["users"], hidden_columns=["users.phone_number"])) as limited:
+        assert [index["name"] for index in limited.get("/indexes").json()] == ["users"]
+        assert "phone_number" not in limited.get("/indexes/users").text
+        problem(limited.get("/indexes/products"), "index-not-found")

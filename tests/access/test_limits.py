@@ -1,0 +1,122 @@
+"""Tokens with limits: what they may not see, they can neither export, nor filter on, nor have shown."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level, Scope
+from tests.answers import problem
+from tests.service import Longshore, ended
+
+HIDDEN = ["users.phone_number", "transactions.items", "users.birthday"]
+CHAIN = 1765
+
+
+@pytest.fixture(scope="module")
+def limited(service: Longshore) -> Iterator[httpx2.Client]:
+    """May use two indexes, and not see some of their columns."""
+    scope = Scope(indexes=["users", "transactions"], hidden_columns=HIDDEN)
+    with service.client(Level.WRITE, CHAIN, scope) as opened:
+        yield opened
+
+
+def body(index: str = "users", fields: list[Any] | None = None, **trigger: Any) -> dict[str, Any]:
+    target: dict[str, Any] = {"action": "export", "export_index": index, "export_format": "csv"}
+    if fields is not None:
+        target["fields"] = fields
+    return {"chain": CHAIN, "desc": "", "target": target, "trigger": {"once": "2126-05-26T12:00:00Z", **trigger}}
+
+
+def segment(field: str, index: str = "users", **rule: Any) -> dict[str, Any]:
+    made = {"field_name": field, "field_type": "keyword", "operator": "is_not_empty", **rule}
+    return {"entity": "people", "index": index, "join": "all", "chain_id": CHAIN, "rules": [made]}
+
+
+PHONE = segment("phone_number")
+ITEMS = segment("name", "transactions", field_type="text", nested=True, nesting_path="items")
+
+
+def hidden(answer: httpx2.Response) -> dict[str, str]:
+    """What a 403 names: where, and why."""
+    return {fault["pointer"]: fault["detail"] for fault in problem(answer, "forbidden")["errors"]}
+
+
+def test_a_hidden_column_cannot_be_exported(limited: httpx2.Client) -> None:
+    wanted = ["id", "phone_number", {"name": "birthday", "as": "b"}]
+    found = hidden(limited.post("/tasks", json=body(fields=wanted)))
+    assert set(found) == {"/target/fields/1", "/target/fields/2"}
+    assert limited.post("/tasks", json=body(fields=["id", "username"])).status_code == 201
+
+
+def test_an_export_of_all_columns_has_to_name_those_that_it_may_see(limited: httpx2.Client) -> None:
+    said = hidden(limited.post("/tasks", json=body()))["/target/fields"]
+    assert "phone_number, birthday" in said or "birthday, phone_number" in said
+    fields = [field["name"] for field in limited.get("/indexes/users").json()["fields"]]
+    assert f"there is {', '.join(fields)}" in said
+    schema = limited.get("/indexes/users").json()["schema"]
+    wanted = body(fields=fields)
+    wanted["target"]["schema"] = schema
+    assert limited.post("/tasks", json=wanted).status_code == 201
+
+
+def test_a_hidden_column_cannot_be_filtered_on(limited: httpx2.Client) -> None:
+    found = hidden(limited.post("/tasks", json=body(fields=["id"], segment=PHONE)))
+    assert set(found) == {"/trigger/segment/rules/0/field_name"}
+    found = hidden(limited.post("/tasks", json=body("transactions", ["id"], segment=ITEMS)))
+    assert set(found) == {"/trigger/segment/rules/0/nesting_path"}
+
+
+def test_nor_by_a_stored_segment_be_it_somebody_elses(limited: httpx2.Client, small: httpx2.Client) -> None:
+    wanted = {"chain": CHAIN, "name": "with a phone", "segment": PHONE}
+    assert set(hidden(limited.post("/segments", json=wanted))) == {"/segment/rules/0/field_name"}
+    stored = small.post("/segments", json=wanted).json()["id"]
+    found = hidden(limited.post("/tasks", json=body(fields=["id"], segment_id=stored)))
+    assert set(found) == {"/trigger/segment_id/rules/0/field_name"}
+    assert set(hidden(limited.put(f"/segments/{stored}", json=wanted))) == {"/segment/rules/0/field_name"}
+
+
+def test_a_hidden_column_is_in_no_preview(limited: httpx2.Client, small: httpx2.Client) -> None:
+    everything = segment("id", field_type="number")
+    shown = limited.post("/segments/preview", json={"segment": everything}).json()["sample"]
+    assert shown
+    assert not {"phone_number", "birthday"} & set(shown[0])
+    assert {"phone_number", "birthday"} <= set(
+        small.post("/segments/preview", json={"segment": everything}).json()["sample"][0]
+    )
+    named = {"segment": everything, "fields": ["phone_number"]}
+    assert set(hidden(limited.post("/segments/preview", json=named))) == {"/fields/0"}
+    assert set(hidden(limited.post("/segments/preview", json={"segment": PHONE}))) == {"/segment/rules/0/field_name"}
+
+
+def test_an_index_beyond_the_scope_cannot_be_used(limited: httpx2.Client) -> None:
+    assert set(hidden(limited.post("/tasks", json=body("products")))) == {"/target/export_index"}
+    products = segment("id", "products", field_type="number")
+    assert set(hidden(limited.post("/segments/preview", json={"segment": products}))) == {"/segment/index"}
+
+
+def test_the_result_of_somebody_elses_export_is_kept_from_it_too(limited: httpx2.Client, small: httpx2.Client) -> None:
+    def done(**asked: Any) -> int:
+        task: int = small.post("/tasks", json=body(once="2020-01-01T00:00:00Z", **asked)).json()["id"]
+        ended(small, task)
+        return task
+
+    whole, part, products = done(), done(fields=["id"]), done(index="products")
+    problem(limited.get(f"/tasks/{whole}/download_url"), "forbidden")
+    problem(limited.get(f"/tasks/{whole}/runs/1/download_url"), "forbidden")
+    problem(limited.get(f"/tasks/{products}/download_url"), "forbidden")
+    assert limited.get(f"/tasks/{part}/download_url").status_code == 200
+
+
+def test_a_change_of_a_task_is_asked_what_a_new_one_is(limited: httpx2.Client, small: httpx2.Client) -> None:
+    mine = limited.post("/tasks", json=body(fields=["id"])).json()["id"]
+    target = body(fields=["phone_number"])["target"]
+    assert "/target/fields/0" in hidden(limited.patch(f"/tasks/{mine}", json={"target": target}))
+    trigger = body(segment=PHONE)["trigger"]
+    assert "/trigger/segment/rules/0/field_name" in hidden(limited.patch(f"/tasks/{mine}", json={"trigger": trigger}))
+    # Whoever may take the column out of a task would get at the results of its runs from before.
+    theirs = small.post("/tasks", json=body()).json()["id"]
+    target = body(fields=["id"])["target"]
+    assert "/target/fields" in hidden(limited.patch(f"/tasks/{theirs}", json={"target": target}))
+    assert limited.patch(f"/tasks/{mine}", json={"desc": "mine"}).status_code == 200

@@ -1,0 +1,371 @@
+"""The matrix: every endpoint, asked with every kind of credential, answers exactly what the table of levels says."""
+
+import asyncio
+import secrets
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+from litestar import Litestar
+from litestar.routes import ASGIRoute, HTTPRoute
+
+from longshore.access import clients, tokens
+from longshore.access.tokens import Level, Scope
+from longshore.api import app
+from longshore.api.levels import NEEDED, Open
+from longshore.api.problems import KINDS
+from longshore.database.migrate import connected
+from longshore.settings import Settings
+from tests.access.people import headers_of, new_person
+from tests.service import CHAIN, Longshore, ended, export_body
+
+OTHER = 1765
+FUTURE = "2126-05-26T12:00:00Z"
+SEGMENT = {"entity": "people", "index": "users", "join": "all", "chain_id": CHAIN, "rules": []}
+
+Ids = dict[str, Any]
+
+
+class Site(msgspec.Struct, frozen=True):
+    """Where things are made, and by whom."""
+
+    service: Longshore
+    client: httpx2.Client
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """How an endpoint is asked, and what it answers to whom."""
+
+    right: int
+    """The status for a credential of the chain with the level that is needed."""
+    other: int
+    """The status for one of another chain, of whatever level."""
+    make: Callable[[Site], Ids] = lambda _: {}
+    """Makes what the path names."""
+    body: Callable[[Ids], Any] = lambda _: None
+
+
+def waiting_task(site: Site) -> Ids:
+    return {"id": site.client.post("/tasks", json=export_body(once=FUTURE)).json()["id"]}
+
+
+def done_task(site: Site) -> Ids:
+    """One for all, as only its being there matters."""
+    found = site.client.get("/tasks", params={"status": "DONE", "limit": 1}).json()
+    if found and site.client.get(f"/tasks/{found[0]['id']}/download_url").status_code == 200:
+        return {"id": found[0]["id"], "run": 1}
+    id = site.client.post("/tasks", json=export_body()).json()["id"]
+    ended(site.client, id)
+    return {"id": id, "run": 1}
+
+
+def link(site: Site) -> Ids:
+    ids = done_task(site)
+    site.client.get(f"/tasks/{ids['id']}/download_url")
+    return {**ids, "link": site.client.get(f"/tasks/{ids['id']}/links").json()[0]["id"]}
+
+
+def segment(site: Site) -> Ids:
+    return {"id": site.client.post("/segments", json={"chain": CHAIN, "name": "x", "segment": SEGMENT}).json()["id"]}
+
+
+def webhook(site: Site) -> Ids:
+    insert = """
+    with made as (
+        insert into longshore.webhooks (chain_id, url, events, secret)
+        values ($1, 'https://example.invalid/', '{}', 'x') returning id
+    )
+    insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, state, due_at)
+    select id, 1, 'task.done', 1, '{}', 'failed', null from made returning webhook_id, id
+    """
+    row = site.service.sql(insert, CHAIN)[0]
+    return {"id": str(row[0]), "delivery": str(row[1])}
+
+
+def user(site: Site) -> Ids:
+    return {"id": new_person(site.service, _1764=Level.READ).id}
+
+
+def owner(site: Site) -> Ids:
+    return {"id": site.client.post("/service_clients", json={"name": f"x {uuid.uuid4()}"}).json()["id"]}
+
+
+def token(site: Site) -> Ids:
+    made = site.client.post("/access_tokens", json={"client_id": owner(site)["id"], "level": "read"})
+    return {"id": made.json()["id"]}
+
+
+def stored(_: Ids) -> Any:
+    return {"chain": CHAIN, "name": "x", "segment": SEGMENT}
+
+
+CELLS = {
+    ("GET", "/tasks"): Cell(200, 200),
+    ("POST", "/tasks"): Cell(201, 403, body=lambda _: export_body(once=FUTURE)),
+    ("POST", "/tasks/preview"): Cell(200, 200, body=lambda _: {"trigger": {"once": FUTURE}}),
+    ("GET", "/tasks/{id}"): Cell(200, 404, done_task),
+    ("PATCH", "/tasks/{id}"): Cell(200, 404, waiting_task, lambda _: {"desc": "x"}),
+    ("DELETE", "/tasks/{id}"): Cell(204, 404, waiting_task),
+    ("POST", "/tasks/{id}/execute"): Cell(202, 404, waiting_task),
+    ("POST", "/tasks/{id}/cancel"): Cell(200, 404, waiting_task),
+    ("GET", "/tasks/{id}/progress"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/events"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/runs"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/runs/{run}/manifest"): Cell(200, 404, done_task),
+    ("POST", "/tasks/{id}/runs/{run}/ack"): Cell(409, 404, done_task),  # it is no increment
+    ("GET", "/tasks/{id}/download_url"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/runs/{run}/download_url"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/links"): Cell(200, 404, done_task),
+    ("DELETE", "/tasks/{id}/links/{link}"): Cell(204, 404, link),
+    ("GET", "/indexes"): Cell(200, 200),
+    ("GET", "/indexes/{name}"): Cell(200, 200, lambda _: {"name": "users"}),
+    ("GET", "/segments"): Cell(200, 200),
+    ("POST", "/segments"): Cell(201, 403, body=stored),
+    ("POST", "/segments/preview"): Cell(200, 403, body=lambda _: {"segment": SEGMENT}),
+    ("GET", "/segments/{id}"): Cell(200, 404, segment),
+    ("PUT", "/segments/{id}"): Cell(200, 403, segment, stored),
+    ("DELETE", "/segments/{id}"): Cell(204, 404, segment),
+    ("GET", "/webhooks"): Cell(200, 200),
+    ("POST", "/webhooks"): Cell(400, 400, body=lambda _: {"url": "x", "events": []}),  # nobody is to hear of this
+    ("DELETE", "/webhooks/{id}"): Cell(204, 404, webhook),
+    ("GET", "/webhooks/{id}/deliveries"): Cell(200, 404, webhook),
+    ("POST", "/webhooks/{id}/deliveries/{delivery}/redeliver"): Cell(202, 404, webhook),
+    ("GET", "/users"): Cell(200, 200),
+    ("POST", "/users"): Cell(
+        201, 201, body=lambda _: {"username": f"x {uuid.uuid4()}", "password": "x" * 20, "level": "read"}
+    ),
+    ("PATCH", "/users/{id}"): Cell(200, 404, user, lambda _: {"level": "read"}),
+    ("DELETE", "/users/{id}"): Cell(204, 404, user),
+    ("GET", "/service_clients"): Cell(200, 200),
+    ("POST", "/service_clients"): Cell(201, 201, body=lambda _: {"name": f"x {uuid.uuid4()}"}),
+    ("GET", "/service_clients/{id}"): Cell(200, 404, owner),
+    ("PATCH", "/service_clients/{id}"): Cell(200, 404, owner, lambda _: {"contact": "x"}),
+    ("GET", "/access_tokens"): Cell(200, 200),
+    ("POST", "/access_tokens"): Cell(201, 404, owner, lambda ids: {"client_id": ids["id"], "level": "read"}),
+    ("GET", "/access_tokens/{id}"): Cell(200, 404, token),
+    ("DELETE", "/access_tokens/{id}"): Cell(204, 404, token),
+    ("GET", "/audit"): Cell(200, 200),
+    ("GET", "/auth/sessions"): Cell(200, 200),
+    ("DELETE", "/auth/sessions/{id}"): Cell(404, 404, lambda _: {"id": uuid.uuid4()}),
+    ("POST", "/auth/logout"): Cell(204, 204),
+    ("POST", "/auth/password"): Cell(400, 400, body=lambda _: {}),
+    ("POST", "/auth/login"): Cell(400, 400, body=lambda _: {}),
+    ("POST", "/auth/session"): Cell(400, 400, body=lambda _: {}),
+    ("GET", "/results/{location}"): Cell(403, 403, lambda _: {"location": "x"}),
+    ("GET", "/docs"): Cell(200, 200),
+    ("GET", "/docs/assets/{file_path}"): Cell(200, 200, lambda _: {"file_path": "swagger-ui.css"}),
+    ("GET", "/openapi.json"): Cell(200, 200),
+    ("GET", "/problems/{kind}"): Cell(200, 200, lambda _: {"kind": next(iter(KINDS))}),
+    ("GET", "/healthz"): Cell(200, 200),
+    ("GET", "/readyz"): Cell(200, 200),
+    ("GET", "/metrics"): Cell(200, 200),
+}
+
+REFUSED = {
+    "nothing": 401,
+    "garbage": 401,
+    "an unknown token": 401,
+    "a wrong secret": 401,
+    "an expired token": 401,
+    "a revoked token": 401,
+    "a token of a client that is off": 401,
+    "a session that has ended": 401,
+    "a wrong session key": 401,
+    "a session without a chain": 401,
+    "a session without a level for the chain": 403,
+    "too low a token": 403,
+    "too low a session": 403,
+    "a token that names another chain": 403,
+}
+
+
+@pytest.fixture(scope="module")
+def credentials(service: Longshore) -> dict[str, dict[str, str]]:
+    """Headers of every kind of credential, by kind; those with a level, one for each."""
+
+    async def ended_tokens() -> dict[str, str]:
+        async with connected(service.url) as connection:
+            usual = await clients.named(connection, CHAIN, "test")
+            off = await clients.named(connection, CHAIN, "off")
+            await clients.change(connection, usual.chain, off.id, enabled=False)  # type: ignore[arg-type]  # is a ChainId
+            expired = await tokens.create(connection, usual.id, Level.ADMIN)
+            await connection.execute(
+                "update longshore.access_tokens set expires_at = now() - interval '1 s' where id = $1", expired[0]
+            )
+            revoked = await tokens.create(connection, usual.id, Level.ADMIN)
+            await tokens.revoke(connection, revoked[0])
+            turned_off = await tokens.create(connection, off.id, Level.ADMIN)
+        pairs = {
+            "an expired token": expired, "a revoked token": revoked, "a token of a client that is off": turned_off,
+        }  # fmt: skip
+        return {kind: f"{id}:{secret}" for kind, (id, secret) in pairs.items()}
+
+    good = service.token(Level.ADMIN)
+    bearers = asyncio.run(ended_tokens()) | {
+        "an unknown token": f"{uuid.uuid4()}:longshore_{secrets.token_urlsafe(32)}",
+        "a wrong secret": f"{good.split(':')[0]}:longshore_{secrets.token_urlsafe(32)}",
+    }
+    found = {kind: {"Authorization": f"Bearer {pair}"} for kind, pair in bearers.items()}
+    found["nothing"] = {}
+    found["garbage"] = {"Authorization": "Bearer garbage", "X-Session-User-Id": "x", "X-Session-Key": "y"}
+    found["a token that names another chain"] = {"Authorization": f"Bearer {good}", "X-Session-Chain-Id": str(OTHER)}
+    admin = new_person(service, _1764=Level.ADMIN)
+    over = admin.session()
+    httpx2.post(f"{service.address}/auth/logout", headers=over)
+    found["a session that has ended"] = over
+    found["a wrong session key"] = {**admin.session(), "X-Session-Key": "longshore_x"}
+    without = admin.session()
+    del without["X-Session-Chain-Id"]
+    found["a session without a chain"] = without
+    found["a session without a level for the chain"] = new_person(service, _1765=Level.ADMIN).session(CHAIN)
+    for level in Level:
+        found[f"token {level.name}"] = {"Authorization": f"Bearer {service.token(level)}"}
+        found[f"session {level.name}"] = new_person(service, _1764=level).session()
+    found["another chain's token"] = {"Authorization": f"Bearer {service.token(Level.ADMIN, OTHER)}"}
+    found["another chain's session"] = new_person(service, _1765=Level.ADMIN).session(OTHER)
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(service: Longshore) -> Iterator[Site]:
+    with service.client(Level.ADMIN) as client:
+        yield Site(service, client)
+
+
+@pytest.fixture(scope="module")
+def shared(site: Site) -> Callable[[Cell], Ids]:
+    """What a path names, made once for all who are refused it."""
+    made: dict[int, Ids] = {}
+
+    def ids(cell: Cell) -> Ids:
+        if id(cell) not in made:
+            made[id(cell)] = cell.make(site)
+        return made[id(cell)]
+
+    return ids
+
+
+def asked(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, headers: dict[str, str]) -> int:
+    """The status of an answer, whose form is checked as well."""
+    method, path = endpoint
+    with ExitStack() as stack:
+        prefer = {"Prefer": "respond-async", **headers}
+        address = service.address + path.format(**ids)
+        answer = stack.enter_context(
+            httpx2.stream(method, address, json=cell.body(ids), headers=prefer, timeout=60, follow_redirects=False)
+        )
+        if answer.status_code >= 400:
+            answer.read()
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+        return answer.status_code
+
+
+def levels_of(endpoint: tuple[str, str]) -> tuple[list[Level], list[Level]]:
+    """The levels that are too low for an endpoint, and those that are enough."""
+    needed = NEEDED[endpoint]
+    assert isinstance(needed, Level)
+    return [level for level in Level if level < needed], [level for level in Level if level >= needed]
+
+
+NAMES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in NEEDED]
+LEVELLED = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if isinstance(at, Level)]
+PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.PERSON]
+OPEN = [
+    pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at in (Open.ANYBODY, Open.PROBE)
+]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
+    built: Litestar = app.build(Settings(database_url="postgresql://nowhere"))
+    found = set()
+    for route in built.routes:
+        assert isinstance(route, HTTPRoute | ASGIRoute)
+        methods = route.methods - {"OPTIONS"} if isinstance(route, HTTPRoute) else {"GET"}
+        found |= {(method, route.path_format) for method in methods - {"HEAD"}}
+    assert found == set(NEEDED) | {("GET", "/openapi.json/openapi.json")}  # which Litestar adds, and nobody may ask
+
+
+def test_the_matrix_has_a_cell_for_every_endpoint() -> None:
+    assert set(CELLS) == set(NEEDED)
+
+
+@pytest.mark.parametrize("endpoint", LEVELLED)
+def test_a_credential_of_the_right_level_is_let_in_and_others_are_not(
+    service: Longshore,
+    credentials: dict[str, dict[str, str]],
+    site: Site,
+    shared: Callable[[Cell], Ids],
+    endpoint: tuple[str, str],
+) -> None:
+    cell = CELLS[endpoint]
+    low, enough = levels_of(endpoint)
+    answered = {
+        kind: asked(service, endpoint, cell, shared(cell), headers)
+        for kind, headers in credentials.items()
+        if kind in REFUSED
+    }
+    for level in low:
+        answered[f"too low a token: {level.name}"] = asked(
+            service, endpoint, cell, shared(cell), credentials[f"token {level.name}"]
+        )
+        answered[f"too low a session: {level.name}"] = asked(
+            service, endpoint, cell, shared(cell), credentials[f"session {level.name}"]
+        )
+    assert answered == {kind: REFUSED[kind.partition(":")[0]] for kind in answered}
+    for kind in ("another chain's token", "another chain's session"):
+        assert asked(service, endpoint, cell, shared(cell), credentials[kind]) == cell.other, kind
+    for level in enough:
+        for kind in ("token", "session"):
+            ids = cell.make(site)
+            status = asked(service, endpoint, cell, ids, credentials[f"{kind} {level.name}"])
+            assert status == cell.right, f"{kind} {level.name}"
+
+
+@pytest.mark.parametrize("endpoint", PERSONAL)
+def test_what_is_for_people_takes_any_good_session_and_no_token(
+    service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
+) -> None:
+    cell = CELLS[endpoint]
+    refused = {kind for kind, status in REFUSED.items() if status == 401} - {"a session without a chain"}
+    refused |= {f"token {level.name}" for level in Level} | {"another chain's token"}
+    for kind in refused:
+        assert asked(service, endpoint, cell, cell.make(site), credentials[kind]) == 401, kind
+    person = new_person(service)
+    for headers in (person.session(), headers_of(person.login().json(), OTHER)):
+        assert asked(service, endpoint, cell, cell.make(site), headers) == cell.right
+
+
+@pytest.mark.parametrize("endpoint", OPEN)
+def test_what_is_for_everybody_asks_nobody_for_a_credential(
+    service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
+) -> None:
+    cell = CELLS[endpoint]
+    for kind, headers in credentials.items():
+        answered = asked(service, endpoint, cell, cell.make(site), headers)
+        assert answered == cell.right, kind
+
+
+def test_an_endpoint_that_needs_a_level_says_which_in_the_document(service: Longshore) -> None:
+    paths = httpx2.get(f"{service.address}/openapi.json").json()["paths"]
+    shown = {
+        (method.upper(), path): operation["security"]
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+    for endpoint, needed in NEEDED.items():
+        if isinstance(needed, Level):
+            assert {tuple(role) for each in shown[endpoint] for role in each.values()} == {(needed.name.lower(),)}
+        elif endpoint in shown:
+            assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else [])
+
+
+def test_a_scope_changes_no_level(service: Longshore) -> None:
+    with service.client(Level.READ, scope=Scope(indexes=["users"])) as reader:
+        assert reader.get("/tasks").status_code == 200
+        assert reader.post("/tasks", json=export_body()).status_code == 403

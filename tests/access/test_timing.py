@@ -1,0 +1,39 @@
+"""Another chain's task and a missing one: one answer, and no clock that tells them apart."""
+
+import statistics
+import time
+
+import httpx2
+
+from tests.answers import problem
+from tests.service import Longshore, export_body
+
+REQUESTS = 2000  # of each kind
+DIFFERENCE = 0.05
+TRIES = 3  # the machine is shared
+
+
+def test_a_foreign_task_and_a_missing_one_cannot_be_told_apart(idle: Longshore, waiting: httpx2.Client) -> None:
+    foreign = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    with idle.client(chain=1765) as asking:
+        paths = f"/tasks/{foreign}", f"/tasks/{foreign + 1_000_000}"
+        answers = [asking.get(path) for path in paths]
+        bodies = [problem(answer, "task-not-found") for answer in answers]
+        assert len({body.pop("request_id") for body in bodies}) == 2
+        assert bodies[0] == bodies[1]
+        varying = ("x-request-id", "date")
+        headers = [[item for item in answer.headers.items() if item[0] not in varying] for answer in answers]
+        assert headers[0] == headers[1]
+        assert any(_difference(asking, paths) < DIFFERENCE for _ in range(TRIES))
+
+
+def _difference(client: httpx2.Client, paths: tuple[str, str]) -> float:
+    """How far the median times of two paths are apart, asked in turns."""
+    taken: tuple[list[float], list[float]] = ([], [])
+    for _ in range(REQUESTS):
+        for seconds, path in zip(taken, paths, strict=True):
+            began = time.perf_counter()
+            client.get(path)
+            seconds.append(time.perf_counter() - began)
+    first, second = map(statistics.median, taken)
+    return abs(first - second) / min(first, second)

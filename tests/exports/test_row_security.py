@@ -1,0 +1,88 @@
+"""Row-level security: an export whose query has lost its filter still holds no foreign row."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.exports import catalog, row_security
+from longshore.exports.copy import Readers
+from tests.service import CHAIN, Longshore, export_body, exported
+
+ROWS = 1000
+TENTH = ROWS // 10
+EVERYTHING = ROWS + 2 * TENTH
+
+
+def lost_filter(folder: Path) -> Path:
+    """A catalog whose index of the ledger takes every chain's rows, for all that its own query says."""
+    text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
+    head = 'relation = "loyalty.wallet_ledger"\n'
+    assert text.count(head) == 1
+    file = folder / "catalog.toml"
+    file.write_text(text.replace(head, f'{head}filter = "true) or (true"\n'))
+    return file
+
+
+@pytest.fixture
+def forgetful(new_service: Callable[..., Longshore], tmp_path: Path) -> Iterator[Longshore]:
+    """A service whose queries of the ledger have lost their filter."""
+    service = new_service(rows=ROWS, catalog=str(lost_filter(tmp_path)))
+    service.start("worker")
+    service.start_api()
+    yield service
+
+
+def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forgetful: Longshore) -> None:
+    def rows(chain: int) -> int:
+        with forgetful.client(chain=chain) as client:
+            _, content = exported(client, export_body(chain=chain))
+            return content.count(b"\r\n") - 1
+
+    def previewed(chain: int) -> int:
+        segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": chain, "rules": []}
+        with forgetful.client(chain=chain) as client:
+            counted: int = client.post("/segments/preview", json={"segment": segment}).json()["rows"]
+            return counted
+
+    assert [rows(CHAIN), rows(1765), previewed(1765)] == [ROWS, TENTH, TENTH]
+    # And it is the policy that did it.
+    forgetful.sql("alter table loyalty.wallet_ledger disable row level security")
+    assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
+
+
+def test_every_connection_of_an_export_is_held_to_its_chain(new_service: Callable[..., Longshore]) -> None:
+    service = new_service(rows=ROWS)
+    index = catalog.load("")["wallet-ledger"]
+
+    async def seen() -> list[list[int]]:
+        async with open_pool(service.url, size=3, name="test") as pool:
+            readers = Readers(pool, extra=2)
+            async with readers.snapshot() as (first, _):
+                await row_security.hold(first, index, 1765)
+                async with readers.beside(first, 2) as connections:
+                    query = "select distinct chain_id from loyalty.wallet_ledger"
+                    return [[row[0] for row in await each.fetch(query)] for each in connections]
+
+    assert asyncio.run(seen()) == [[1765]] * 3
+
+
+def test_the_role_that_exports_read_as_can_change_nothing(new_service: Callable[..., Longshore]) -> None:
+    service = new_service(rows=ROWS)
+    rights = """
+    select c.oid::regclass::text as relation, p.privilege
+    from pg_class c
+    cross join (values ('insert'), ('update'), ('delete'), ('truncate')) as p(privilege)
+    where c.relkind in ('r', 'p', 'v') and c.relnamespace::regnamespace::text in ('loyalty', 'longshore')
+      and has_table_privilege('longshore_export', c.oid, p.privilege)
+    """
+    assert service.sql(rights) == []
+    readable = """
+    select c.relname from pg_class c
+    where c.relkind = 'r' and c.relnamespace = 'longshore'::regnamespace
+      and has_table_privilege('longshore_export', c.oid, 'select')
+    """
+    assert [row[0] for row in service.sql(readable)] == ["audit"]
