@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from rich.console import Console
 
-from benchmarks import export, pickup, poll, scale, table, wait
+from benchmarks import door, export, pickup, poll, scale, table, wait
 from benchmarks.options import Options
 from benchmarks.table import Case
 
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "formats": export.run_formats,
     "memory": export.run_memory,
     "poll": poll.run,
+    "door": door.run,
     "wait": wait.run,
     "scale": scale.run,
     "pickup": pickup.run,
@@ -53,8 +54,8 @@ def _arguments() -> tuple[list[str], Options]:
         if name not in CASES:
             parser.error(f"there is no case {name!r}; expected {' or '.join(CASES)}")
     names = given.names or list(CASES)
-    if "poll" in names and shutil.which("wrk") is None:
-        parser.error("the case poll needs wrk; install it with: apt-get install -y wrk")
+    if {"poll", "door"} & set(names) and shutil.which("wrk") is None:
+        parser.error("the cases poll and door need wrk; install it with: apt-get install -y wrk")
     if "pickup" in names and not _has_peers_of_pickup():
         needed = "apt-get install -y redis-server; .venv/bin/pip install 'procrastinate' 'celery[redis]'"
         if given.names:

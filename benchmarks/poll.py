@@ -50,7 +50,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
         data = Path(folder)
         with database_in(data) as url:
             tell(f"writing {options.tasks:,} tasks")
-            asyncio.run(_fill(url, options.tasks))
+            asyncio.run(fill(url, options.tasks))
             longshore = Longshore(data, url)
             try:
                 longshore.start_api(api_processes="1")
@@ -64,11 +64,11 @@ def _rates(longshore: Longshore, peer_address: str, options: Options, tell: Call
     token = longshore.token(Level.READ)
     _see_that_both_answer_alike(longshore.address, peer_address, token, options.tasks)
     for address in (longshore.address, peer_address):  # warms caches and prepared statements, not counted
-        _poll(address, token, options.tasks, 2)
+        poll(address, token, options.tasks, 2)
     ours, peer = [], []
     for number in range(1, options.rounds + 1):
-        ours.append(_poll(longshore.address, token, options.tasks, options.seconds))
-        peer.append(_poll(peer_address, token, options.tasks, options.seconds))
+        ours.append(poll(longshore.address, token, options.tasks, options.seconds))
+        peer.append(poll(peer_address, token, options.tasks, options.seconds))
         tell(f"round {number}: ours {ours[-1].rate:,.0f}/s, FastAPI {peer[-1].rate:,.0f}/s")
     best, best_peer = (max(rounds, key=lambda polled: polled.rate) for rounds in (ours, peer))
     ratio = best.rate / best_peer.rate
@@ -89,7 +89,7 @@ def _rates(longshore: Longshore, peer_address: str, options: Options, tell: Call
     )
 
 
-def _poll(address: str, token: str, tasks: int, seconds: int) -> Polled:
+def poll(address: str, token: str, tasks: int, seconds: int) -> Polled:
     """A round of polls. Raises AssertionError unless every answer was a good one."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "poll.lua"), address]
     done = subprocess.run([*command, "--", str(tasks), token], check=True, capture_output=True, text=True)
@@ -111,7 +111,8 @@ def _see_that_both_answer_alike(address: str, peer_address: str, token: str, tas
         assert httpx2.get(f"{base}/tasks/{tasks + 1}", headers=headers).status_code == 404
 
 
-async def _fill(url: str, tasks: int) -> None:
+async def fill(url: str, tasks: int) -> None:
+    """Write so many tasks, each with a log."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute((HERE / "poll.sql").read_text(), CHAIN, tasks, timeout=None)
@@ -130,14 +131,15 @@ def _peer(longshore: Longshore) -> Iterator[str]:
     with (longshore.data / "peer.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        _wait_until_it_answers(process, f"{address}/tasks/1")
+        wait_until_it_answers(process, f"{address}/tasks/1")
         yield address
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait_until_it_answers(process: subprocess.Popen[bytes], address: str) -> None:
+def wait_until_it_answers(process: subprocess.Popen[bytes], address: str) -> None:
+    """Wait for any answer from this address. Raises AssertionError where the process ends or is too slow."""
     deadline = time.monotonic() + READY_TIMEOUT
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx2.TransportError):

@@ -165,6 +165,9 @@ CELLS = {
     ("GET", "/metrics"): Cell(200, 200),
 }
 
+ADDED = {("GET", "/openapi.json/openapi.json"), ("GET", "/openapi.json/{path}")}
+"""What Litestar adds by itself; closed to everybody."""
+
 REFUSED = {
     "nothing": 401,
     "garbage": 401,
@@ -288,7 +291,12 @@ def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
         assert isinstance(route, HTTPRoute | ASGIRoute)
         methods = route.methods - {"OPTIONS"} if isinstance(route, HTTPRoute) else {"GET"}
         found |= {(method, route.path_format) for method in methods - {"HEAD"}}
-    assert found == set(NEEDED) | {("GET", "/openapi.json/openapi.json")}  # which Litestar adds, and nobody may ask
+    assert found == set(NEEDED) | ADDED
+
+
+def test_what_is_not_in_the_table_is_closed(site: Site) -> None:
+    for _, path in ADDED:
+        assert site.client.get(path.format(path="x")).status_code == 403
 
 
 def test_the_matrix_has_a_cell_for_every_endpoint() -> None:
