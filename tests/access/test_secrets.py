@@ -52,8 +52,8 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
         owner = client.post("/service_clients", json={"name": "warehouse"}).json()["id"]
         issued = client.post("/access_tokens", json={"client_id": owner, "level": "read"}).json()
         made["a token that an admin made"] = issued["secret"]
-        other = {"Authorization": f"Bearer {issued['id']}:{issued['secret']}"}
-        assert client.get("/tasks", headers=other).status_code == 200
+        theirs = {"Authorization": f"Bearer {issued['id']}:{issued['secret']}"}
+        assert client.get("/tasks", headers=theirs).status_code == 200
         task = client.post("/tasks", json=export_body()).json()["id"]
         ended(client, task)
         url = client.get(f"/tasks/{task}/download_url").json()["url"]
