@@ -7,6 +7,7 @@ import asyncio
 import errno
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -41,6 +42,8 @@ from longshore.tasks.watch import CHANNEL
 from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
+
+NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
 
 Action = Callable[[Begun], Awaitable[Outcome]]
 
@@ -231,7 +234,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     async with AsyncExitStack() as stack:
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
-            open_pool(url, size=settings.worker_tasks + 5, name="longshore worker", **slots)
+            open_pool(url, size=settings.worker_tasks + 5, name=f"longshore worker {NAME}", **slots)
         )
         await migrate.check(pool)
         source = await stack.enter_async_context(

@@ -50,6 +50,13 @@ group by u.id
 order by u.id
 """
 
+NAME_AND_LEVELS = """
+select u.name, l.chain_id, l.level
+from longshore.users u
+left join longshore.user_levels l on l.user_id = u.id and l.enabled
+where u.id = $1
+"""
+
 FIND = "select id from longshore.users where lower(name) = lower($1)"
 SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
 SET_TOTP = "update longshore.users set totp_secret = $2 where id = $1"
@@ -145,6 +152,15 @@ async def everybody(connection: Connection) -> list[AnyUser]:
         AnyUser(row["id"], row["name"], row["disabled_at"] is None, row["passcode"], msgspec.json.decode(row["levels"]))
         for row in await connection.fetch(ALL)
     ]
+
+
+async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
+    """A user's name, and the level that they may use for each chain. Raises UserNotFoundError."""
+    rows = await pool.fetch(NAME_AND_LEVELS, user)
+    if not rows:
+        raise UserNotFoundError
+    levels = {row["chain_id"]: Level[row["level"].upper()] for row in rows if row["chain_id"] is not None}
+    return rows[0]["name"], levels
 
 
 async def find(connection: Connection, name: str) -> int:

@@ -45,7 +45,7 @@ async def guard(connection: AnyRequest) -> None:
         await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
     elif needed is Open.PERSON:
-        person = await service.sessions.signed_in(_session(connection))
+        person = await service.sessions.signed_in(shown_session(connection))
         await _count(connection, service, "credential", f"user {person.user}")
         connection.scope["user"] = person
     elif needed is None:
@@ -56,15 +56,17 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
     authorization = connection.headers.get("authorization")
     if authorization is not None:
         return await service.doorkeeper.caller(authorization, _chain(connection), level)
-    return await service.sessions.caller(_session(connection), level)
+    return await service.sessions.caller(shown_session(connection), level)
 
 
 def _chain(connection: AnyConnection) -> str | None:
-    """The chain that a request names in its headers."""
+    """The chain that a request names: a page of the console in its path, all else in a header."""
+    if (chain := connection.path_params.get("chain")) is not None:
+        return str(chain)
     return next((chain for name in CHAIN_HEADERS if (chain := connection.headers.get(name)) is not None), None)
 
 
-def _session(connection: AnyConnection) -> Credential:
+def shown_session(connection: AnyConnection) -> Credential:
     """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError, OtherSiteError."""
     headers = connection.headers
     for prefix in PREFIXES:
@@ -75,7 +77,7 @@ def _session(connection: AnyConnection) -> Credential:
         user, dot, key = connection.cookies.get(name, "").partition(".")
         if dot:
             refuse_other_site(connection)
-            return Credential(user, key, headers.get("x-session-chain-id"))
+            return Credential(user, key, _chain(connection))
     raise UnauthorizedError
 
 

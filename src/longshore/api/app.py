@@ -6,7 +6,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
-from longshore import actions, logging, settings
+from longshore import actions, console, logging, settings
 from longshore.api import (
     audit,
     auth,
@@ -111,6 +111,7 @@ def build(chosen: Settings) -> Litestar:
             health.get_problem,
             documentation.get_docs,
             documentation.assets,
+            console.router,
         ],
         before_request=guard,  # a guard of Litestar's is given a copy of the handler each time: 4 % of a poll
         exception_handlers={Exception: to_response},

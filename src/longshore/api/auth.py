@@ -115,8 +115,7 @@ async def logout(request: AnyRequest) -> Response[None]:
     async with service.pool.acquire() as connection, connection.transaction():
         await sessions.end(connection, who.user, who.session)
         await audit.record_of_user(connection, actor(request), who.user, "session.end")
-    shown = [name for name in COOKIES if name in request.cookies]
-    return Response(None, status_code=204, cookies=[_cookie(request, name, "", 0) for name in shown])
+    return Response(None, status_code=204, cookies=no_cookies(request))
 
 
 @post(
@@ -158,11 +157,19 @@ def _read(kind: Any, request: AnyRequest, body: bytes) -> Any:
 def _answer(request: AnyRequest, opened: Opened, in_cookie: bool) -> Response[Opened]:
     if not in_cookie:
         return Response(opened)
+    return Response(msgspec.structs.replace(opened, session_key=""), cookies=[cookie_of(request, opened)])
+
+
+def cookie_of(request: AnyRequest, opened: Opened) -> Cookie:
+    """The cookie of a new session."""
     secure = request.scope["scheme"] == "https"
-    value = f"{opened.user_id}.{opened.session_key}"
-    shown = msgspec.structs.replace(opened, session_key="")
     life = int(request.app.state.settings.session_life)
-    return Response(shown, cookies=[_cookie(request, COOKIES[not secure], value, life)])
+    return _cookie(request, COOKIES[not secure], f"{opened.user_id}.{opened.session_key}", life)
+
+
+def no_cookies(request: AnyRequest) -> list[Cookie]:
+    """What takes the session's cookie from a browser."""
+    return [_cookie(request, name, "", 0) for name in COOKIES if name in request.cookies]
 
 
 def _cookie(request: AnyRequest, name: str, value: str, life: int) -> Cookie:

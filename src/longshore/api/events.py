@@ -44,6 +44,11 @@ async def get_events(
     ] = "",
 ) -> Stream:
     """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`."""
+    return await stream(request, id, last_event_id)
+
+
+async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
+    """The events of a task behind one that was seen. Raises TaskNotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
     await read.standing(service.pool, caller.chain, task)

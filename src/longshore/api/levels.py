@@ -76,6 +76,22 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/access_tokens/{id}"): ADMIN,
     ("DELETE", "/access_tokens/{id}"): ADMIN,
     ("GET", "/audit"): ADMIN,
+    # The console's pages; all that they change goes to the endpoints above.
+    ("GET", "/"): Open.ANYBODY,
+    ("GET", "/sign-in"): Open.ANYBODY,
+    ("POST", "/sign-in"): Open.ANYBODY,
+    ("POST", "/sign-in/passcode"): Open.ANYBODY,
+    ("GET", "/console/static/{file_path}"): Open.ANYBODY,
+    ("GET", "/console/{chain}"): READ,
+    ("GET", "/console/{chain}/tasks"): READ,
+    ("GET", "/console/{chain}/tasks/{id}"): READ,
+    ("GET", "/console/{chain}/tasks/{id}/events"): READ,
+    ("GET", "/console/{chain}/new"): WRITE,
+    ("GET", "/console/{chain}/schedules"): READ,
+    ("GET", "/console/{chain}/segments"): READ,
+    ("GET", "/console/{chain}/access"): READ,
+    ("GET", "/console/{chain}/audit"): ADMIN,
+    ("GET", "/console/{chain}/system"): READ,
 }
 
 

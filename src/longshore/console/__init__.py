@@ -1,0 +1,35 @@
+"""Pages for people, at `/`: server-rendered, kept up to date by htmx and server-sent events.
+
+Pages only read. Whatever they change goes to the API itself, with the session's cookie, as any other client's request
+does; so there is one place that checks it.
+"""
+
+from litestar import Router
+from litestar.static_files import create_static_files_router
+
+from longshore.console import admin, export, sign_in, tasks
+from longshore.console.pages import STATIC, to_page
+
+assets = create_static_files_router(path="/console/static", directories=[STATIC], include_in_schema=False)
+
+router = Router(
+    path="/",
+    route_handlers=[
+        sign_in.home,
+        sign_in.show,
+        sign_in.sign_in,
+        sign_in.passcode,
+        tasks.start,
+        tasks.list_tasks,
+        tasks.show_task,
+        tasks.task_events,
+        tasks.show_schedules,
+        export.new_export,
+        export.show_segments,
+        admin.show_access,
+        admin.show_audit,
+        admin.show_system,
+        assets,
+    ],
+    exception_handlers={Exception: to_page},
+)

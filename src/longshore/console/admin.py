@@ -1,0 +1,63 @@
+"""The pages *Access*, *Audit* and *System*."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from litestar import Response, get
+from litestar.params import Parameter
+
+from longshore.access import audit, clients, people, tokens
+from longshore.access.audit import Sought
+from longshore.access.sessions import SignedIn
+from longshore.access.tokens import Level
+from longshore.api.access import AnyRequest, admitted, shown_session
+from longshore.api.paging import Offset
+from longshore.console.pages import page
+from longshore.tasks import overview
+
+MOST = 100
+SHOWN = 50
+
+
+@get("/console/{chain:int}/access", include_in_schema=False)
+async def show_access(request: AnyRequest) -> Response[str]:
+    """Clients, tokens and people for admins; for everybody their own sessions."""
+    service, caller = admitted(request)
+    person: SignedIn = await service.sessions.signed_in(shown_session(request))
+    content: dict[str, Any] = {"sessions": await service.sessions.list(person)}
+    if caller.level >= Level.ADMIN:
+        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, MOST, 0)
+        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, MOST, 0)
+        content["people"], content["more_people"] = await people.of_chain(service.pool, caller.chain, MOST, 0)
+        content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
+        content["indexes"] = list(service.catalog)
+    return await page(request, "access.html", "access", "Access", **content)
+
+
+@get("/console/{chain:int}/audit", opt={"parameters": ("action", "actor", "object", "offset")}, include_in_schema=False)
+async def show_audit(
+    request: AnyRequest,
+    action: Annotated[str, Parameter(max_length=200)] = "",
+    actor: Annotated[str, Parameter(max_length=200)] = "",
+    object: Annotated[str, Parameter(max_length=200)] = "",
+    offset: Offset = 0,
+) -> Response[str]:
+    """Who did what."""
+    service, caller = admitted(request)
+    asked = {"action": action, "actor": actor, "object": object}
+    asked = {key: value.replace("\x00", "") for key, value in asked.items() if value}
+    found, more = await audit.entries(
+        service.pool, caller.chain, Sought(asked.get("action"), asked.get("actor"), asked.get("object")), SHOWN, offset
+    )
+    older = "?" + urlencode({**asked, "offset": offset + SHOWN}) if more else None
+    newer = "?" + urlencode({**asked, "offset": max(0, offset - SHOWN)}) if offset else None
+    return await page(request, "audit.html", "audit", "Audit", entries=found, asked=asked, older=older, newer=newer)
+
+
+@get("/console/{chain:int}/system", include_in_schema=False)
+async def show_system(request: AnyRequest) -> Response[str]:
+    """Workers, queue, throughput and storage, as far as they concern the chain."""
+    service, caller = admitted(request)
+    figures = await overview.figures(service.pool, caller.chain)
+    template = "system_figures.html" if "hx-request" in request.headers else "system.html"
+    return await page(request, template, "system", "System", figures=figures)

@@ -1,0 +1,85 @@
+"""The pages *New export* and *Segments*: what they show comes from the catalog, what they do goes to the API."""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get
+from litestar.params import Parameter
+
+from longshore.api.access import AnyRequest, admitted
+from longshore.api.limits import may_use
+from longshore.api.paging import FAR, Offset
+from longshore.api.tasks import task_id
+from longshore.console.pages import page
+from longshore.exports import stored_segments, words
+from longshore.exports.catalog import Field, Index
+from longshore.exports.formats import FORMATS
+from longshore.exports.formats.dialect import PROFILES
+from longshore.exports.segment import FACTORS, OPERATORS, OPTIONAL, WINDOWS
+from longshore.tasks import read
+
+SHOWN = 50
+
+
+@get("/console/{chain:int}/new", opt={"parameters": ("from", "segment")}, include_in_schema=False)
+async def new_export(
+    request: AnyRequest,
+    like: Annotated[int | None, Parameter(query="from", ge=1)] = None,
+    segment: Annotated[str, Parameter(max_length=100)] = "",
+) -> Response[str]:
+    """The form of a new export. `from`: the task whose target and trigger it begins with."""
+    service, caller = admitted(request)
+    known: dict[str, Any] = {
+        "chain": caller.chain,
+        "indexes": {name: _index(index) for name, index in service.catalog.items() if may_use(caller, name)},
+        "operators": {
+            name: {"types": [kind.value for kind in types], "needs": needs, "may": OPTIONAL.get(name, ())}
+            for name, (types, needs) in OPERATORS.items()
+        },
+        "factors": list(FACTORS),
+        "windows": list(WINDOWS),
+        "like": None,
+        "segment_id": segment,
+    }
+    if like is not None:
+        task = await read.get(service.pool, caller.chain, task_id(like), 0, 0)
+        known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
+    stored, _ = await stored_segments.list_segments(service.pool, caller.chain, 100, 0)
+    return await page(
+        request,
+        "new.html",
+        "new",
+        "New export",
+        known=msgspec.json.encode(known).decode().replace("<", "\\u003c"),
+        indexes={name: index for name, index in service.catalog.items() if may_use(caller, name)},
+        formats=list(FORMATS),
+        profiles=list(PROFILES),
+        stored=stored,
+    )
+
+
+def _index(index: Index) -> dict[str, Any]:
+    return {"fields": _fields(index.fields), "time": index.time}
+
+
+def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "type": field.type, "description": field.description, "fields": _fields(field.fields)}
+        for name, field in fields.items()
+    ]
+
+
+@get("/console/{chain:int}/segments", opt={"parameters": ("offset",)}, include_in_schema=False)
+async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
+    """The stored segments, in words."""
+    service, caller = admitted(request)
+    found, more = await stored_segments.list_segments(service.pool, caller.chain, SHOWN, min(offset, FAR))
+    shown = [(each, _in_words(each)) for each in found]
+    older = f"?offset={offset + SHOWN}" if more else None
+    newer = f"?offset={max(0, offset - SHOWN)}" if offset else None
+    return await page(request, "segments.html", "segments", "Segments", segments=shown, older=older, newer=newer)
+
+
+def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:
+    segment = stored_segments.READ.decode(stored.segment)
+    return {"index": segment.index, "join": segment.join, "rules": words.of_segment(segment)}

@@ -1,0 +1,142 @@
+"""How a page is made: templates, the frame around each page, and what becomes of errors."""
+
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, quote, urlsplit
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from litestar import MediaType, Request, Response
+from litestar.response import Redirect
+
+from longshore import __version__
+from longshore.access import people
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.api.access import AnyRequest
+from longshore.api.problems import KINDS, to_response
+from longshore.api.service import Service
+
+STATIC = Path(str(resources.files("longshore.console") / "static"))
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+# The origin of a form's request would be `null` under the API's own `no-referrer`.
+HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
+
+PAGES = (
+    ("tasks", "Tasks", Level.READ),
+    ("new", "New export", Level.WRITE),
+    ("schedules", "Schedules", Level.READ),
+    ("segments", "Segments", Level.READ),
+    ("access", "Access", Level.READ),
+    ("audit", "Audit", Level.ADMIN),
+    ("system", "System", Level.READ),
+)
+
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def _bytes(size: float) -> str:
+    for unit in UNITS:
+        if size < 1000 or unit == UNITS[-1]:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def _number(number: float) -> str:
+    return f"{number:,.0f}"
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _utc(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+TEMPLATES = Environment(
+    loader=PackageLoader("longshore.console"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {"bytes": _bytes, "seconds": _seconds, "number": _number, "iso": _iso, "utc": _utc}
+TEMPLATES.globals |= {"version": __version__}
+
+
+class Viewer(msgspec.Struct, frozen=True):
+    """Who looks at a page, and which chains they may choose from."""
+
+    name: str
+    level: Level
+    chains: list[int]
+
+
+async def page(request: AnyRequest, template: str, here: str, title: str, **content: Any) -> Response[str]:
+    """A page in its frame. `here`: the page of PAGES that it belongs to."""
+    service: Service = request.app.state.service
+    caller: Caller = request.scope["user"]
+    name, levels = await people.name_and_levels(service.pool, int(caller.id))
+    viewer = Viewer(name, caller.level, sorted(levels))
+    frame: dict[str, Any] = {
+        "viewer": viewer,
+        "pages": [(path, label) for path, label, needed in PAGES if caller.level >= needed],
+        "may_write": caller.level >= Level.WRITE,
+        "may_admin": caller.level >= Level.ADMIN,
+        "here": here,
+        "title": title,
+        "chain": caller.chain,
+        "base": f"/console/{caller.chain}",
+    }
+    return html(template, 200, **frame, **content)
+
+
+def html(template: str, status: int = 200, **content: Any) -> Response[str]:
+    """A page or a part of one, as it is."""
+    text = TEMPLATES.get_template(template).render(content)
+    return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
+
+
+def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """What a person sees of an error: the way to sign in, or the problem in words."""
+    if isinstance(error, UnauthorizedError):
+        if "hx-request" in request.headers:  # a part of a page: the whole of it has to go and come back
+            sign_in = _sign_in(urlsplit(request.headers.get("hx-current-url", "")))
+            return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
+        return Redirect(_sign_in(urlsplit(str(request.url))), status_code=303)
+    answer = to_response(request, error)
+    kind = answer.content.type.rpartition("/")[2]
+    detail = answer.content.detail
+    if isinstance(error, ForbiddenError):
+        detail = "Your level for this chain does not include this page."
+    return html(
+        "problem.html",
+        answer.content.status,
+        title=KINDS[kind].title,
+        detail=detail,
+        request_id=answer.content.request_id,
+    )
+
+
+def _sign_in(back: SplitResult) -> str:
+    return f"/sign-in?next={quote(back._replace(scheme='', netloc='').geturl(), safe='')}"

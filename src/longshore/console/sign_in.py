@@ -1,0 +1,87 @@
+"""Signing in and out of the console."""
+
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from litestar import Response, get, post
+from litestar.response import Redirect
+
+from longshore.access import people
+from longshore.access.login import Attempt, LoginError, TooFastError
+from longshore.access.sessions import Opened
+from longshore.access.tokens import UnauthorizedError
+from longshore.api.access import AnyRequest, actor, refuse_other_site, shown_session
+from longshore.api.auth import cookie_of
+from longshore.api.service import Service
+from longshore.console.pages import html
+
+WRONG = "That name and password do not go together."
+WRONG_CODE = "That passcode is wrong, or the attempt is over. Sign in again."
+
+
+@get("/", include_in_schema=False)
+async def home(request: AnyRequest) -> Response[str]:
+    """To the tasks of the first chain that one may see, or to the page to sign in."""
+    service: Service = request.app.state.service
+    try:
+        person = await service.sessions.signed_in(shown_session(request))
+    except UnauthorizedError:
+        return Redirect("/sign-in", status_code=303)
+    name, levels = await people.name_and_levels(service.pool, person.user)
+    if not levels:
+        detail = f"{name} has no level for any chain. An admin of a chain can give one."
+        return html("problem.html", 403, title="No chain", detail=detail, request_id="")
+    return Redirect(f"/console/{min(levels)}/tasks", status_code=303)
+
+
+@get("/sign-in", include_in_schema=False)
+async def show(request: AnyRequest) -> Response[str]:
+    """The form that asks for name and password."""
+    return html("sign_in.html", next=_local(request.query_params.get("next", "")), fault="", name="")
+
+
+@post("/sign-in", status_code=200, include_in_schema=False)
+async def sign_in(request: AnyRequest, body: bytes) -> Response[str]:
+    """Check name and password; where a passcode is needed, ask for it."""
+    service: Service = request.app.state.service
+    refuse_other_site(request)
+    given = _form(body)
+    there, name = _local(given.get("next", "")), given.get("username", "")
+    try:
+        opened = await service.doorman.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
+    except LoginError:
+        return html("sign_in.html", 401, next=there, fault=WRONG, name=name)
+    except TooFastError as error:
+        fault = f"Too many logins failed. Try again in {error.seconds} seconds."
+        return html("sign_in.html", 429, next=there, fault=fault, name=name)
+    if isinstance(opened, Attempt):
+        return html("passcode.html", next=there, attempt=str(opened.attempt_id))
+    return _welcome(request, opened, there)
+
+
+@post("/sign-in/passcode", status_code=200, include_in_schema=False)
+async def passcode(request: AnyRequest, body: bytes) -> Response[str]:
+    """Check the passcode."""
+    service: Service = request.app.state.service
+    refuse_other_site(request)
+    given = _form(body)
+    there = _local(given.get("next", ""))
+    try:
+        attempt = UUID(given.get("attempt", ""))
+        opened = await service.doorman.passcode(attempt, given.get("passcode", ""), actor(request))
+    except (LoginError, ValueError):
+        return html("sign_in.html", 401, next=there, fault=WRONG_CODE, name="")
+    return _welcome(request, opened, there)
+
+
+def _welcome(request: AnyRequest, opened: Opened, there: str) -> Response[str]:
+    return Redirect(there or "/", status_code=303, cookies=[cookie_of(request, opened)])
+
+
+def _form(body: bytes) -> dict[str, str]:
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def _local(path: str) -> str:
+    """A path of this service, and nothing that a browser takes for another's address."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else ""

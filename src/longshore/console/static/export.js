@@ -1,0 +1,315 @@
+// The page "New export": a body for POST /tasks, its preview, and the same request from elsewhere.
+"use strict";
+
+const known = JSON.parse(document.getElementById("known").textContent);
+const by = (id) => document.getElementById(id);
+const rules = []; // {path, name, operator, operands}
+
+function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+function options(select, values, chosen) {
+  select.replaceChildren(...values.map((each) => {
+    const [value, label] = Array.isArray(each) ? each : [each, each];
+    return make("option", { value, textContent: label, selected: value === chosen });
+  }));
+}
+
+// --- The fields of the index, and what a rule can be made of.
+
+const fieldsNow = () => known.indexes[by("index").value].fields;
+
+function targets() {
+  return fieldsNow().flatMap((field) => field.type === "nested"
+    ? field.fields.map((inner) => ({ ...inner, path: field.name }))
+    : [{ ...field, path: "" }]);
+}
+
+const keyOf = (target) => (target.path ? `${target.path}.${target.name}` : target.name);
+const fieldOf = (rule) => targets().find((each) => each.name === rule.name && each.path === rule.path);
+const operatorsFor = (type) => Object.keys(known.operators).filter((name) => known.operators[name].types.includes(type));
+
+function drawFields(chosen) {
+  by("fields").replaceChildren(...fieldsNow().map((field) => {
+    const box = make("input", { type: "checkbox", value: field.name, checked: !chosen || chosen.includes(field.name) });
+    return make("li", {}, make("label", { title: field.description }, box, make("span", { textContent: field.name }),
+      make("span", { className: "note", textContent: `${field.type} · ${field.description}` })));
+  }));
+}
+
+function operandInput(rule, need, type, number) {
+  const label = need.replace("_", " ");
+  let input;
+  if (need === "time_factor") { input = make("select"); options(input, known.factors, rule.operands[need] ||= "day"); }
+  else if (need === "window") { input = make("select"); options(input, known.windows.map((each) => [each, each.replace("_", " ")]), rule.operands[need] ||= known.windows[0]); }
+  else if (type === "boolean" && rule.operator !== "is_one_of") { input = make("select"); options(input, ["true", "false"], rule.operands[need] ||= "true"); }
+  else {
+    input = make("input", { value: rule.operands[need] ?? "" });
+    if (need === "time_amount") input.type = "number";
+    else if (type === "date" && need !== "timezone") input.placeholder = "2026-05-26T12:00:00Z";
+    else if (rule.operator === "is_one_of") input.placeholder = "one, another";
+    else if (type === "number") input.inputMode = "decimal";
+    if (need === "timezone") input.placeholder = "UTC";
+  }
+  input.setAttribute("aria-label", `Rule ${number + 1}: ${label}`);
+  input.addEventListener("input", () => { rule.operands[need] = input.value; changed(); });
+  return input;
+}
+
+function drawRules() {
+  by("rules").replaceChildren(...rules.map((rule, number) => {
+    const field = fieldOf(rule);
+    const choose = make("select", { ariaLabel: `Rule ${number + 1}: field` });
+    options(choose, targets().map((each) => [keyOf(each), keyOf(each)]), keyOf(rule));
+    choose.addEventListener("change", () => {
+      const target = targets().find((each) => keyOf(each) === choose.value);
+      Object.assign(rule, { name: target.name, path: target.path, operands: {} });
+      if (!operatorsFor(target.type).includes(rule.operator)) rule.operator = operatorsFor(target.type)[0];
+      drawRules(); changed();
+    });
+    const how = make("select", { ariaLabel: `Rule ${number + 1}: operator` });
+    options(how, operatorsFor(field.type).map((each) => [each, each.replaceAll("_", " ")]), rule.operator);
+    how.addEventListener("change", () => { rule.operator = how.value; rule.operands = {}; drawRules(); changed(); });
+    const about = known.operators[rule.operator];
+    const inputs = [...about.needs, ...about.may].map((need) => operandInput(rule, need, field.type, number));
+    const remove = make("button", { type: "button", className: "quiet", textContent: "Remove", ariaLabel: `Remove rule ${number + 1}` });
+    remove.addEventListener("click", () => { rules.splice(number, 1); drawRules(); changed(); by("add-rule").focus(); });
+    return make("li", {}, choose, how, ...inputs, remove);
+  }));
+}
+
+// --- The request.
+
+function typed(text, type) {
+  const word = text.trim();
+  if (type === "number" && word !== "" && Number.isFinite(Number(word))) return Number(word);
+  if (type === "boolean") return word === "true";
+  return type === "number" || type === "date" ? word : text;
+}
+
+function ruleBody(rule) {
+  const field = fieldOf(rule);
+  const body = { field_name: rule.name, field_type: field.type, operator: rule.operator };
+  for (const [need, text] of Object.entries(rule.operands)) {
+    if (text === "") continue;
+    if (need === "time_amount") body[need] = Number(text);
+    else if (rule.operator === "is_one_of") body[need] = text.split(",").map((each) => typed(each.trim(), field.type));
+    else if (["value", "min", "max"].includes(need)) body[need] = typed(text, field.type);
+    else body[need] = text;
+  }
+  if (rule.path) Object.assign(body, { nested: true, nesting_path: rule.path });
+  return body;
+}
+
+const segmentBody = () => ({ entity: "people", index: by("index").value, join: by("join").value, chain_id: known.chain, rules: rules.map(ruleBody) });
+
+function chosenFields() {
+  const boxes = [...by("fields").querySelectorAll("input")];
+  const chosen = boxes.filter((box) => box.checked).map((box) => box.value);
+  return chosen.length === boxes.length ? undefined : chosen;
+}
+
+function moment() {
+  const at = by("at").value;
+  return at && !Number.isNaN(Date.parse(at)) ? new Date(at).toISOString().replace(".000Z", "Z") : undefined;
+}
+
+function body() {
+  const target = { action: "export", export_index: by("index").value, export_format: by("format").value };
+  const fields = chosenFields();
+  if (fields) target.fields = fields;
+  if (by("compression").value) target.compression = by("compression").value;
+  if (by("format").value === "csv" && by("profile").value !== "rfc4180") target.csv = { profile: by("profile").value };
+  const incremental = by("incremental").value;
+  if (incremental) target.incremental = incremental === "true" ? true : incremental;
+  const trigger = {};
+  const when = by("when").value;
+  if (when === "cron") trigger.cron = by("cron").value;
+  else trigger.once = when === "at" ? moment() : new Date().toISOString().replace(/\.\d+Z/, "Z");
+  if (when !== "cron" && by("repeat").value) trigger.repeat = by("repeat").value;
+  if (trigger.cron !== undefined || trigger.repeat) trigger.timezone = by("zone").value || "UTC";
+  if (by("stored").value) trigger.segment_id = by("stored").value;
+  else if (rules.length) trigger.segment = segmentBody();
+  return { chain: known.chain, desc: by("desc").value, target, trigger };
+}
+
+// --- The same from elsewhere.
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+function python(value) {
+  if (value === true) return "True";
+  if (value === false) return "False";
+  if (value === null || value === undefined) return "None";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value === "object") return `{${Object.entries(value).map(([key, each]) => `${JSON.stringify(key)}: ${python(each)}`).join(", ")}}`;
+  return JSON.stringify(value);
+}
+
+function elsewhere(task) {
+  const { target, trigger } = task;
+  by("curl").textContent = `curl ${location.origin}/tasks \\\n  -H "Authorization: Bearer $TOKEN" \\\n  -H "Content-Type: application/json" \\\n  -d ${quoted(JSON.stringify(task))}`;
+  const named = [["format", target.export_format]];
+  if (trigger.segment_id) named.push(["where", trigger.segment_id]);
+  if (trigger.segment) named.push(["where", { join: trigger.segment.join, rules: trigger.segment.rules }]);
+  for (const key of ["fields", "compression", "csv", "incremental"]) if (target[key]) named.push([key, target[key]]);
+  if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
+  if (trigger.repeat) named.push(["repeat", trigger.repeat]);
+  for (const key of ["cron", "timezone"]) if (trigger[key]) named.push([key, trigger[key]]);
+  if (task.desc) named.push(["desc", task.desc]);
+  const shown = named.map(([key, value]) => (key === "at" ? `    at=datetime.fromisoformat(${python(value)}),` : `    ${key}=${python(value)},`));
+  const imports = (named.some(([key]) => key === "at") ? "from datetime import datetime\n" : "") + "from longshore import Longshore\n\n";
+  by("python").textContent = `${imports}client = Longshore(${python(location.origin)}, token, chain=${known.chain})\ntask = client.exports.create(\n    ${python(target.export_index)},\n${shown.join("\n")}\n)\ntask.wait()\ntask.download()`;
+  const words = ["longshore export", target.export_index, "--format", target.export_format];
+  if (trigger.segment_id) words.push("--segment", trigger.segment_id);
+  for (const field of target.fields || []) words.push("--field", field);
+  if (target.compression) words.push("--compression", target.compression);
+  if (by("when").value === "at" && trigger.once) words.push("--at", trigger.once);
+  if (task.desc) words.push("--desc", quoted(task.desc));
+  const beyond = [];
+  if (trigger.segment) beyond.push("rules: store them and name the segment");
+  if (trigger.repeat || trigger.cron) beyond.push("repeating");
+  if (target.csv || target.incremental) beyond.push(Object.keys({ csv: target.csv, incremental: target.incremental }).filter((key) => target[key]).join(", "));
+  by("cli").textContent = words.join(" ") + (beyond.length ? `\n# not by the command line: ${beyond.join("; ")}` : "");
+}
+
+// --- The preview: asked for once the rules have rested a moment.
+
+let resting, asking = 0;
+
+async function preview() {
+  const mine = ++asking;
+  const count = by("count");
+  try {
+    const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
+    const fields = chosenFields();
+    const found = await ask("POST", "/segments/preview", fields ? { segment, fields } : { segment });
+    if (mine !== asking) return;
+    const about = found.rows_are === "exact" ? "" : "about ";
+    const size = found.bytes === null ? "" : `, ${(found.bytes / 1e6).toFixed(1)} MB as CSV`;
+    count.textContent = `${about}${found.rows.toLocaleString()} rows${size}`;
+    by("warnings").replaceChildren(...found.warnings.map((each) => make("li", { textContent: each.detail })));
+    drawSample(found.sample);
+  } catch (problem) {
+    if (mine !== asking) return;
+    count.textContent = faultsOf(problem).join("; ");
+    by("warnings").replaceChildren();
+    by("sample").replaceChildren();
+  }
+}
+
+function drawSample(rows) {
+  if (!rows.length) { by("sample").replaceChildren(); return; }
+  const names = Object.keys(rows[0]);
+  const text = (value) => (value === null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value));
+  by("sample").replaceChildren(make("table", {},
+    make("thead", {}, make("tr", {}, ...names.map((name) => make("th", { scope: "col", textContent: name })))),
+    make("tbody", {}, ...rows.map((row) => make("tr", {}, ...names.map((name) => make("td", { textContent: text(row[name]) })))))));
+}
+
+function changed() {
+  const when = by("when").value;
+  by("at-line").hidden = when !== "at";
+  by("cron-line").hidden = when !== "cron";
+  by("repeat-line").hidden = when === "cron";
+  by("zone-line").hidden = when !== "cron" && !by("repeat").value;
+  by("profile-line").hidden = by("format").value !== "csv";
+  by("builder").hidden = Boolean(by("stored").value);
+  by("compression").disabled = by("format").value === "parquet" || by("format").value === "xlsx";
+  if (by("compression").disabled) by("compression").value = "";
+  elsewhere(body());
+  clearTimeout(resting);
+  resting = setTimeout(preview, 350);
+}
+
+// --- What begins, and what ends it.
+
+function indexChanged(fields) {
+  rules.length = 0;
+  drawFields(fields);
+  drawRules();
+  changed();
+}
+
+by("index").addEventListener("change", () => { by("stored").value = ""; indexChanged(); });
+by("stored").addEventListener("change", async () => {
+  if (by("stored").value) {
+    const { segment } = await ask("GET", `/segments/${by("stored").value}`);
+    if (segment.index !== by("index").value) { by("index").value = segment.index; drawFields(); }
+  }
+  changed();
+});
+by("add-rule").addEventListener("click", () => {
+  const first = targets().find((each) => each.name === known.indexes[by("index").value].time) || targets()[0];
+  rules.push({ name: first.name, path: first.path, operator: operatorsFor(first.type)[0], operands: {} });
+  drawRules();
+  by("rules").lastElementChild.querySelector("select").focus();
+  changed();
+});
+for (const [id, checked] of [["all-fields", true], ["no-fields", false]]) {
+  by(id).addEventListener("click", () => {
+    for (const box of by("fields").querySelectorAll("input")) box.checked = checked;
+    changed();
+  });
+}
+by("store").addEventListener("click", async () => {
+  const name = prompt("A name for the segment");
+  if (!name) return;
+  try {
+    const stored = await ask("POST", "/segments", { chain: known.chain, name, segment: segmentBody() });
+    by("stored").append(make("option", { value: stored.id, textContent: stored.name, selected: true }));
+    by("faults").replaceChildren();
+    changed();
+  } catch (problem) { show(faultsOf(problem), by("faults")); }
+});
+by("export").addEventListener("input", (event) => { if (!event.target.closest("#rules")) changed(); });
+by("export").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = by("export").querySelector("button[type=submit]");
+  button.disabled = true;
+  try {
+    const task = await ask("POST", "/tasks", body(), { "Idempotency-Key": crypto.randomUUID?.() ?? String(Math.random()) });
+    location.assign(`/console/${known.chain}/tasks/${task.id}`);
+  } catch (problem) {
+    show(faultsOf(problem), by("faults"));
+    button.disabled = false;
+  }
+});
+
+function begin() {
+  const like = known.like;
+  if (!like) {
+    indexChanged();
+    if (known.segment_id) { by("stored").value = known.segment_id; by("stored").dispatchEvent(new Event("change")); }
+    return;
+  }
+  const { target, trigger } = like;
+  by("desc").value = like.desc;
+  by("index").value = target.export_index;
+  by("format").value = target.export_format;
+  by("compression").value = target.compression || "";
+  by("profile").value = target.csv?.profile || "rfc4180";
+  by("incremental").value = target.incremental ? String(target.incremental) : "";
+  by("repeat").value = trigger.repeat || "";
+  by("zone").value = trigger.timezone || "UTC";
+  if (trigger.cron) { by("when").value = "cron"; by("cron").value = trigger.cron; }
+  indexChanged(target.fields?.map((field) => (typeof field === "string" ? field : field.name)));
+  if (trigger.segment) {
+    by("join").value = trigger.segment.join;
+    for (const rule of trigger.segment.rules) {
+      const { field_name, field_type, operator, nested, nesting_path, ...operands } = rule;
+      const text = Object.fromEntries(Object.entries(operands).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") : String(value)]));
+      const path = nested ? nesting_path : "";
+      rules.push({ name: path ? field_name.replace(`${path}.`, "") : field_name, path, operator, operands: text });
+    }
+    drawRules();
+  }
+  by("stored").value = trigger.segment_id || "";
+  changed();
+}
+
+// console.js has `ask`, and comes first.
+begin();

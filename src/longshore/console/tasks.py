@@ -1,0 +1,156 @@
+"""The pages *Tasks*, *Task* and *Schedules*."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import msgspec
+from litestar import Response, get
+from litestar.params import Parameter
+from litestar.response import Redirect, Stream
+
+from longshore.api import events
+from longshore.api.access import AnyRequest, admitted
+from longshore.api.paging import Offset
+from longshore.api.tasks import Id, task_id
+from longshore.console.pages import html, page
+from longshore.exports import words
+from longshore.exports.export import TRIGGER
+from longshore.exports.segment import Segment
+from longshore.exports.stored_segments import READ, SegmentNotFoundError, as_id
+from longshore.exports.stored_segments import get as stored_segment
+from longshore.tasks import overview, progress, read
+from longshore.tasks.model import Code
+from longshore.tasks.overview import Sought
+
+SHOWN = 25
+MOST_LOGS = 1000
+MOST_RUNS = 50
+AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
+DAYS = 7
+
+
+@get("/console/{chain:int}", include_in_schema=False)
+async def start(chain: int) -> Redirect:
+    """A chain's tasks."""
+    return Redirect(f"/console/{chain}/tasks", status_code=303)
+
+
+@get(
+    "/console/{chain:int}/tasks",
+    opt={"parameters": ("status", "action", "index", "age", "offset")},
+    include_in_schema=False,
+)
+async def list_tasks(
+    request: AnyRequest,
+    status: Annotated[str, Parameter(max_length=20)] = "",
+    action: Annotated[str, Parameter(max_length=100)] = "",
+    index: Annotated[str, Parameter(max_length=100)] = "",
+    age: Annotated[str, Parameter(max_length=20)] = "",
+    offset: Offset = 0,
+) -> Response[str]:
+    """The chain's tasks, newest first; as htmx asks for it, the table alone."""
+    service, caller = admitted(request)
+    sought = Sought(
+        state=status if status in list(Code) else None,
+        action=action.replace("\x00", "") or None,
+        index=index.replace("\x00", "") or None,
+        age=AGES.get(age),
+    )
+    rows, more = await overview.rows(service.pool, caller.chain, sought, SHOWN, offset)
+    asked = {
+        key: value for key, value in (("status", status), ("action", action), ("index", index), ("age", age)) if value
+    }
+    content: dict[str, Any] = {
+        "rows": rows,
+        "asked": asked,
+        "offset": offset,
+        "self": _address(asked, offset),
+        "newer": _address(asked, max(0, offset - SHOWN)) if offset else None,
+        "older": _address(asked, offset + SHOWN) if more else None,
+    }
+    if "hx-request" in request.headers:
+        return html("tasks_table.html", base=f"/console/{caller.chain}", **content)
+    choices = {
+        "states": list(Code),
+        "actions": ["export", *service.actions],
+        "indexes": list(service.catalog),
+        "ages": list(AGES),
+    }
+    return await page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
+
+
+def _address(asked: dict[str, str], offset: int) -> str:
+    return "?" + urlencode({**asked, **({"offset": offset} if offset else {})})
+
+
+@get("/console/{chain:int}/tasks/{id:str}", opt={"parameters": ("part",)}, include_in_schema=False)
+async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(max_length=10)] = "") -> Response[str]:
+    """One task: state, progress, runs, log. `part`: what moves, alone."""
+    service, caller = admitted(request)
+    task = await read.get(service.pool, caller.chain, task_id(id), MOST_LOGS, 0)
+    runs, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
+    target, trigger = (msgspec.json.decode(value) for value in (task.target, task.trigger))
+    now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
+    content: dict[str, Any] = {
+        "task": task,
+        "target": target,
+        "trigger": trigger,
+        "runs": [(run, _resolved(run.segment)) for run in runs],
+        "longest": max((run.seconds or 0 for run in runs), default=0) or 1,
+        "progress": now,
+        "over": task.state.code in (Code.DONE, Code.ERROR),
+        "has_file": task.state.code == Code.DONE and bool(task.result),
+    }
+    if part == "live":
+        return html("task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content)
+    rules, name = await _rules(request, task.trigger)
+    return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
+
+
+async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | None, str]:
+    """The segment that a task names or holds, in words, and its name where it is a stored one."""
+    service, caller = admitted(request)
+    asked = TRIGGER.decode(trigger)
+    if asked.segment is not None:
+        return _in_words(asked.segment), ""
+    stored = as_id(asked.segment_id or "")
+    if stored is None:
+        return None, ""
+    try:
+        found = await stored_segment(service.pool, caller.chain, stored)
+    except SegmentNotFoundError:
+        return None, "a stored segment that was deleted"
+    return _in_words(READ.decode(found.segment)), found.name
+
+
+def _in_words(segment: Segment) -> Any:
+    return {"join": segment.join, "rules": words.of_segment(segment)}
+
+
+def _resolved(segment: Any) -> Any:
+    """The rules of a run as it took them: relative ones have become times."""
+    if not segment:
+        return None
+    return _in_words(msgspec.convert(segment, Segment))
+
+
+@get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)
+async def task_events(
+    request: AnyRequest, id: Id, last_event_id: Annotated[str, Parameter(header="Last-Event-ID")] = ""
+) -> Stream:
+    """The API's own events of a task, for a page, whose browser can send no header that names the chain."""
+    return await events.stream(request, id, last_event_id)
+
+
+@get("/console/{chain:int}/schedules", include_in_schema=False)
+async def show_schedules(request: AnyRequest) -> Response[str]:
+    """The runs of the next seven days, by day, in the browser's own zone."""
+    service, caller = admitted(request)
+    planned = await overview.planned(service.pool, caller.chain, timedelta(days=DAYS))
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [
+        (day, [each for each in planned if day <= each.at < day + timedelta(days=1)])
+        for day in (today + timedelta(days=number) for number in range(DAYS + 1))
+    ]
+    return await page(request, "schedules.html", "schedules", "Schedules", days=days, count=len(planned))

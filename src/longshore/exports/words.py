@@ -1,0 +1,56 @@
+"""Segments in words, for people to read."""
+
+from typing import Any
+
+from longshore.exports.segment import Rule, Segment
+
+PHRASES = {
+    "is": "is {value}",
+    "is_not": "is not {value}",
+    "is_one_of": "is one of {value}",
+    "is_empty": "is empty",
+    "is_not_empty": "is not empty",
+    "contains": "contains {value}",
+    "does_not_contain": "does not contain {value}",
+    "starts_with": "starts with {value}",
+    "is_date": "is on {value}",
+    "is_after_date": "is after {start_date}",
+    "is_before_date": "is before {end_date}",
+    "is_between_date": "is between {start_date} and {end_date}",
+    "is_in_window": "is in {window}",
+    "relative_less_than": "is less than {time_amount} {time_factor} ago",
+    "relative_more_than": "is more than {time_amount} {time_factor} ago",
+    "is_between_number": "is between {min} and {max}",
+    "is_greater_than": "is greater than {value}",
+    "is_less_than": "is less than {value}",
+}
+
+
+def of_segment(segment: Segment) -> list[str]:
+    """The rules of a segment, each a phrase."""
+    return [of_rule(rule) for rule in segment.rules]
+
+
+def of_rule(rule: Rule) -> str:
+    """A rule as a phrase, such as `amount is greater than 10`."""
+    name = f"{rule.nesting_path}: {rule.field_name}" if rule.nested else rule.field_name
+    amount = rule.time_amount or 0
+    operands = {
+        "value": _shown(rule.value),
+        "start_date": rule.start_date,
+        "end_date": rule.end_date,
+        "time_amount": amount,
+        "time_factor": f"{rule.time_factor}{'s' if amount != 1 else ''}",
+        "min": rule.min,
+        "max": rule.max,
+        "window": f"{(rule.window or '').replace('_', ' ')}{f' ({rule.timezone})' if rule.timezone else ''}",
+    }
+    return f"{name} {PHRASES[rule.operator].format(**operands)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_shown(each) for each in value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"“{value}”" if isinstance(value, str) else str(value)

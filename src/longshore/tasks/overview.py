@@ -1,0 +1,177 @@
+"""Tasks for people: lists with how far each is, what is planned, and the figures of a chain. Each is one statement.
+
+Promise 5 is kept here as in `read`: the chain is part of every `where`.
+"""
+
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Pool
+from longshore.tasks.model import ChainId
+from longshore.tasks.schedule import Schedule, times
+
+MOST_PLANNED = 500
+
+LIST = """
+select t.id, t.description, t.action, t.target ->> 'export_index' as index, t.state, t.result,
+       t.created_at, t.last_run_at, t.due_at, t.modified_at, t.run,
+       coalesce(r.rows, 0) as rows, r.rows_expected
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.chain_id = $1
+  and ($2::text is null or t.state = $2)
+  and ($3::text is null or t.action = $3)
+  and ($4::text is null or t.target ->> 'export_index' = $4)
+  and ($5::interval is null or t.created_at > now() - $5)
+order by t.id desc
+limit $6 offset $7
+"""
+
+PLANNED = """
+select t.id, t.description, t.target ->> 'export_index' as index, t.trigger, t.due_at, now() as now
+from longshore.tasks t
+where t.chain_id = $1 and t.due_at is not null
+order by t.due_at, t.id
+limit $2
+"""
+
+FIGURES = """
+select
+    (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
+    waiting.tasks as waiting, extract(epoch from now() - waiting.since)::float8 as oldest,
+    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null) as planned,
+    day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
+    coalesce(day.seconds, 0)::float8 as seconds,
+    kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,
+    (
+        select count(distinct application_name) from pg_stat_activity
+        where datname = current_database() and application_name like 'longshore worker %'
+    ) as workers
+from (
+    select count(*) as tasks, min(modified_at) as since from longshore.tasks
+    where chain_id = $1 and attempt_began_at is null and due_at is null
+) waiting,
+(
+    select count(*) filter (where t.state = 'DONE') as done, count(*) filter (where t.state = 'ERROR') as failed,
+           sum(r.rows) as rows, sum(r.bytes) as bytes, sum(extract(epoch from r.ended_at - r.began_at)) as seconds
+    from longshore.tasks t
+    left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
+    where t.chain_id = $1 and t.state in ('DONE', 'ERROR') and t.modified_at > now() - interval '24 hours'
+) day,
+(
+    select count(*) as files, sum(r.bytes) as bytes
+    from longshore.runs r
+    join longshore.tasks t on t.id = r.task_id
+    where t.chain_id = $1 and r.expires_at is not null
+) kept
+"""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A task in a list."""
+
+    id: int
+    desc: str
+    action: str
+    index: str | None
+    state: str
+    result: str
+    created: datetime
+    last_run: datetime | None
+    due: datetime | None
+    modified: datetime
+    run: int
+    rows: int
+    rows_expected: int | None
+
+    @property
+    def percent(self) -> float | None:
+        """How far the run is, as far as is known; an estimate may turn out too low, so 99 at most."""
+        if self.state == "DONE":
+            return 100.0
+        return min(99.0, 100 * self.rows / self.rows_expected) if self.rows_expected else None
+
+
+class Sought(msgspec.Struct, frozen=True):
+    """What tasks have to be like; None: whatever they are like."""
+
+    state: str | None = None
+    action: str | None = None
+    index: str | None = None
+    age: timedelta | None = None
+    """Made no longer ago than this."""
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A run that is to begin."""
+
+    at: datetime
+    task: int
+    desc: str
+    index: str | None
+    repeats: bool
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """How a chain's tasks stand; sums are of the tasks that ended within 24 hours."""
+
+    running: int
+    waiting: int
+    oldest: float | None
+    """Seconds that the one has waited that waits longest."""
+    planned: int
+    done: int
+    failed: int
+    rows: int
+    bytes: int
+    seconds: float
+    """That their runs took."""
+    files: int
+    """Results that are kept."""
+    kept_bytes: int
+    workers: int
+    """Of the whole service."""
+
+
+async def rows(pool: Pool, chain: ChainId, sought: Sought, limit: int, offset: int) -> tuple[list[Row], bool]:
+    """A page of a chain's tasks, newest first, and whether more follow."""
+    asked = (sought.state, sought.action, sought.index, sought.age)
+    found = await pool.fetch(LIST, chain, *asked, limit + 1, offset)
+    return [_row(row) for row in found[:limit]], len(found) > limit
+
+
+async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned]:
+    """The runs of a chain that are to begin within a time from now, soonest first."""
+    found = []
+    for row in await pool.fetch(PLANNED, chain, MOST_PLANNED):
+        schedule = msgspec.json.decode(row["trigger"], type=Schedule)
+        end = row["now"] + within
+        later = times(schedule, row["due_at"]) if schedule.repeats else iter(())
+        due = [row["due_at"], *takewhile(lambda time, end=end: time <= end, later)]  # type: ignore[misc]
+        found += [
+            Planned(time, row["id"], row["description"], row["index"], schedule.repeats) for time in due if time <= end
+        ]
+    return sorted(found, key=lambda each: (each.at, each.task))
+
+
+async def figures(pool: Pool, chain: ChainId) -> Figures:
+    """How a chain's tasks stand."""
+    row = await pool.fetchrow(FIGURES, chain)
+    assert row is not None
+    return msgspec.convert(dict(row), Figures)
+
+
+def _row(row: asyncpg.Record) -> Row:
+    values: dict[str, Any] = dict(row)
+    return Row(
+        desc=values.pop("description"),
+        created=values.pop("created_at"),
+        last_run=values.pop("last_run_at"),
+        due=values.pop("due_at"),
+        modified=values.pop("modified_at"),
+        **values,
+    )
