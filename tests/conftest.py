@@ -1,6 +1,5 @@
 """One service for all tests that break nothing, others of some special kind, and new ones."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests import own_data
-from tests.service import Longshore, database_in
+from tests.service import Longshore, database_in, in_own_loop
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
 SMALL_CHAIN = 1765
@@ -24,7 +23,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service with the demo's data. Tests must not stop it."""
     data = tmp_path_factory.mktemp("service")
     with database_in(data) as url:
-        asyncio.run(seed(url, ROWS, lambda _: None))
+        in_own_loop(seed(url, ROWS, lambda _: None))
         longshore = Longshore(data, url, outbound_allow="127.0.0.1", chain_result_days="9=2")
         try:
             longshore.start("worker")
@@ -100,7 +99,7 @@ def own_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]
         await connection.close()
 
     with database_in(data) as url:
-        asyncio.run(fill(url))
+        in_own_loop(fill(url))
         longshore = Longshore(data, url, catalog=str(own_data.write_catalog(data)))
         try:
             longshore.start("worker")
@@ -126,7 +125,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
             data = tmp_path / "service"
             url = stack.enter_context(database_in(data))
             if rows:
-                asyncio.run(seed(url, rows, lambda _: None))
+                in_own_loop(seed(url, rows, lambda _: None))
             longshore = Longshore(data, url, **settings)
             stack.callback(longshore.stop)
             return longshore

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx2
@@ -22,6 +23,14 @@ from longshore.database.migrate import connected, migrate_at
 
 READY_TIMEOUT = 60.0  # seconds
 CHAIN = 1764
+
+T = TypeVar("T")
+
+
+def in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end, in a thread of its own: tests with a browser have a loop running in theirs."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def free_port() -> int:
@@ -98,7 +107,7 @@ class Longshore:
                 id, secret = await create(connection, client.id, level, scope)
                 return f"{id}:{secret}"
 
-        return asyncio.run(make())
+        return in_own_loop(make())
 
     def client(self, level: Level = Level.WRITE, chain: int = CHAIN, scope: Scope | None = None) -> httpx2.Client:
         """An HTTP client with a token of its own."""
@@ -115,7 +124,7 @@ class Longshore:
             finally:
                 await connection.close()
 
-        return asyncio.run(run())
+        return in_own_loop(run())
 
     def files(self) -> list[Path]:
         """Every file in the results folder."""
@@ -126,7 +135,7 @@ class Longshore:
 def database_in(data: Path) -> Iterator[str]:
     """A PostgreSQL at this version in a folder."""
     with embedded_server(data) as url:
-        asyncio.run(migrate_at(url))
+        in_own_loop(migrate_at(url))
         yield url
 
 

@@ -1,6 +1,5 @@
 """People for tests: made as the command line makes them, and signed in over HTTP."""
 
-import asyncio
 import secrets
 from typing import Any
 
@@ -9,7 +8,7 @@ import httpx2
 
 from longshore.access import passcodes, people
 from longshore.access.tokens import Level
-from tests.service import CHAIN, Longshore
+from tests.service import CHAIN, Longshore, in_own_loop
 
 PASSWORD = "correct horse battery staple"
 
@@ -60,4 +59,4 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
         finally:
             await connection.close()
 
-    return Person(service, asyncio.run(make()), name, password, secret)
+    return Person(service, in_own_loop(make()), name, password, secret)

@@ -54,7 +54,7 @@ async def guard(connection: AnyRequest) -> None:
 
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
     authorization = connection.headers.get("authorization")
-    if authorization is not None:
+    if authorization is not None and "chain" not in connection.path_params:  # the console is for people
         return await service.doorkeeper.caller(authorization, _chain(connection), level)
     return await service.sessions.caller(shown_session(connection), level)
 

@@ -108,7 +108,7 @@ async def page(request: AnyRequest, template: str, here: str, title: str, **cont
         "chain": caller.chain,
         "base": f"/console/{caller.chain}",
     }
-    return html(template, 200, **frame, **content)
+    return html(template, 200, **{**frame, **content})
 
 
 def html(template: str, status: int = 200, **content: Any) -> Response[str]:

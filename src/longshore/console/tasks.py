@@ -9,6 +9,7 @@ from litestar import Response, get
 from litestar.params import Parameter
 from litestar.response import Redirect, Stream
 
+from longshore.access.tokens import Level
 from longshore.api import events
 from longshore.api.access import AnyRequest, admitted
 from longshore.api.paging import Offset
@@ -100,6 +101,7 @@ async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(
         "longest": max((run.seconds or 0 for run in runs), default=0) or 1,
         "progress": now,
         "over": task.state.code in (Code.DONE, Code.ERROR),
+        "may_write": caller.level >= Level.WRITE,
         "has_file": task.state.code == Code.DONE and bool(task.result),
     }
     if part == "live":

@@ -41,6 +41,9 @@ function regroup() {
     const list = column.querySelector("ul") || column.appendChild(document.createElement("ul"));
     list.append(item);
   }
+  for (const empty of days.filter((each) => !each.querySelector("ul"))) {
+    empty.append(Object.assign(document.createElement("p"), { className: "none", textContent: "–" }));
+  }
 }
 
 // --- Requests to the API, with the session's cookie.

@@ -1,0 +1,89 @@
+"""A real Chromium, a service with a worker, and people who sign in."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from longshore.access.tokens import Level
+from tests.access.people import Person, new_person
+from tests.service import Longshore
+
+# As root Chromium has no sandbox; and left to itself it asks hosts elsewhere, whatever page it shows.
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+REFUSED = re.compile(r"status of (400|401|403) ")
+"""What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = shutil.which("chromium")
+    assert program, "Chromium is not there; `make browser` installs it"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def person(service: Longshore) -> Person:
+    """An admin of chain 1764 who also reads chain 1765."""
+    return new_person(service, _1764=Level.ADMIN, _1765=Level.READ)
+
+
+@pytest.fixture
+def context(chromium: Browser, service: Longshore) -> Iterator[Callable[..., BrowserContext]]:
+    """Makes browsers' contexts, and sees that no page of theirs complains or asks another host."""
+    wrong: list[str] = []
+    made: list[BrowserContext] = []
+
+    def hear(said: ConsoleMessage) -> None:
+        if said.type == "error" and not REFUSED.search(said.text):
+            wrong.append(f"console: {said.text}")
+
+    def see(asked: Request) -> None:
+        ours = urlsplit(asked.url).netloc == urlsplit(service.address).netloc
+        if not ours and not asked.url.startswith(("data:", "blob:")):
+            wrong.append(f"another host: {asked.url}")
+
+    def watch(page: Page) -> None:
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        page.on("console", hear)
+        page.on("request", see)
+
+    def make(**options: object) -> BrowserContext:
+        options = {"locale": "en-GB", "timezone_id": "UTC", "viewport": {"width": 1440, "height": 900}, **options}
+        context = chromium.new_context(base_url=service.address, **options)  # type: ignore[arg-type]  # passed on
+        context.on("page", watch)
+        made.append(context)
+        return context
+
+    yield make
+    for each in made:
+        each.close()
+    assert wrong == []
+
+
+def sign_in(page: Page, person: Person, path: str = "/") -> None:
+    """Sign in by the form, on the way to a path."""
+    page.goto(path)
+    page.get_by_label("Name", exact=True).fill(person.name)
+    page.get_by_label("Password").fill(person.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(lambda url: "/console/" in url)
+
+
+@pytest.fixture
+def page(context: Callable[..., BrowserContext], person: Person) -> Page:
+    """A page of a person who has signed in, on the tasks of chain 1764."""
+    opened = context().new_page()
+    sign_in(opened, person)
+    return opened

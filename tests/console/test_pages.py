@@ -1,0 +1,430 @@
+"""The console's pages in a real browser: what a person does with them, and that everybody can."""
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from longshore.access.tokens import Level
+from tests.access.people import Person, new_person
+from tests.console.conftest import sign_in
+from tests.service import CHAIN, Longshore, ended, export_body
+
+AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
+PAGES = ("tasks", "new", "schedules", "segments", "access", "audit", "system")
+WIDTHS = (360, 1440)
+ASK = "segment => ask('POST', '/segments/preview', {segment, fields: ['id']}).then(() => 'good', JSON.stringify)"
+
+
+@contextlib.contextmanager
+def held(service: Longshore, table: str = "loyalty.wallet_ledger") -> Iterator[None]:
+    """Keep exports of a table waiting in the middle of their run."""
+    with psycopg.connect(service.url) as connection:
+        connection.execute(f"lock table {table} in access exclusive mode")
+        yield
+        connection.rollback()
+
+
+def go(page: Page, name: str) -> None:
+    page.goto(f"/console/{CHAIN}/{name}")
+
+
+def state(page: Page) -> Any:
+    return page.locator("#part .state").first
+
+
+def add_rule(page: Page, field: str, operator: str, *operands: str) -> None:
+    page.get_by_role("button", name="Add a rule").click()
+    number = page.locator("#rules li").count()
+    line = page.locator("#rules li").nth(number - 1)
+    line.get_by_label(f"Rule {number}: field").select_option(field)
+    page.locator("#rules li").nth(number - 1).get_by_label(f"Rule {number}: operator").select_option(operator)
+    for at, value in enumerate(operands):
+        line.locator("input, select:nth-of-type(n+3)").nth(at).fill(value)
+
+
+def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., BrowserContext], person: Person) -> None:
+    page = context().new_page()
+    page.goto(f"/console/{CHAIN}/system?x=1")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.get_by_label("Name", exact=True).fill(person.name)
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("do not go together")
+    page.get_by_label("Password").fill(person.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**/console/{CHAIN}/system?x=1")
+    cookie = page.context.cookies()[0]
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_url("**/sign-in")
+    page.goto(f"/console/{CHAIN}/tasks")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+@pytest.mark.parametrize("there", ["https://example.com/", "//example.com", "/\\example.com", "javascript:x"])
+def test_no_other_site_is_where_signing_in_leads(service: Longshore, person: Person, there: str) -> None:
+    form = {"username": person.name, "password": person.password, "next": there}
+    answer = httpx2.post(f"{service.address}/sign-in", data=form, headers={"Origin": service.address})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert httpx2.post(f"{service.address}/sign-in", data=form, headers={"Origin": there}).status_code == 403
+
+
+def test_an_export_is_made_with_a_segment_watched_to_its_end_and_downloaded(
+    service: Longshore, page: Page, client: httpx2.Client
+) -> None:
+    go(page, "new")
+    page.get_by_label("Index").select_option("wallet-ledger")
+    page.get_by_label("Description").fill("large amounts")
+    add_rule(page, "amount", "is_greater_than", "10")
+    add_rule(page, "kind", "is_not", "no such kind")
+    counted = service.sql("select count(*) from loyalty.wallet_ledger where chain_id = 1764 and amount > 10")[0][0]
+    expect(page.locator("#count")).to_contain_text(f"{counted:,} rows")
+    expect(page.locator("#sample tbody tr")).to_have_count(10)
+    page.get_by_role("button", name="None").click()
+    for name in ("id", "amount"):
+        page.locator(f"#fields input[value={name}]").check()
+    with held(service):
+        page.get_by_role("button", name="Create the export").click()
+        page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+        expect(state(page)).to_have_text("INPROGRESS")
+        page.evaluate("window.neverReloaded = true")
+    expect(state(page)).to_have_text("DONE", timeout=30_000)
+    expect(page.locator("#part progress")).to_have_attribute("value", "100.0")
+    expect(page.locator(".log")).to_contain_text("INPROGRESS -> DONE")
+    assert page.evaluate("window.neverReloaded"), "the page came anew"
+    expect(page.get_by_text("amount is greater than 10").first).to_be_visible()
+    with page.expect_download() as arriving:
+        page.get_by_role("button", name="Download").click()
+    id = int(page.url.rpartition("/")[2])
+    assert arriving.value.suggested_filename == f"Wallet_Export-{id}.csv"
+    content = Path(arriving.value.path()).read_bytes()
+    url = client.get(f"/tasks/{id}/download_url").json()["url"]
+    assert content == httpx2.get(url).content
+    assert content.startswith(b"id,amount\r\n")
+    assert content.count(b"\r\n") == counted + 1
+
+
+def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: httpx2.Client) -> None:
+    with held(service):
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        go(page, f"tasks/{task}")
+        expect(state(page)).to_have_text("INPROGRESS")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("status")).to_have_text("The task was cancelled.")
+        expect(state(page)).to_have_text("ERROR")
+    expect(page.locator(".log")).to_contain_text("cancelled")
+    page.get_by_role("button", name="Run now").click()
+    expect(state(page)).to_have_text("DONE", timeout=30_000)
+    expect(page.locator("#part tbody tr")).to_have_count(2)
+
+
+def test_a_session_that_expires_is_asked_for_again_and_goes_on_there(
+    service: Longshore, page: Page, person: Person
+) -> None:
+    go(page, "tasks?status=DONE")
+    service.sql("delete from longshore.sessions where user_id = $1", person.id)
+    page.wait_for_url("**/sign-in?next=*")  # the list keeps itself up to date, and so finds out
+    page.get_by_label("Name", exact=True).fill(person.name)
+    page.get_by_label("Password").fill(person.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"**/console/{CHAIN}/tasks?status=DONE")
+    go(page, "new")
+    service.sql("delete from longshore.sessions where user_id = $1", person.id)
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url("**/sign-in?next=*")
+
+
+def test_two_tabs_show_the_same_task_and_each_its_own_chain(
+    service: Longshore, page: Page, client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    other = page.context.new_page()
+    for tab in (page, other):
+        go(tab, f"tasks/{task}")
+        expect(state(tab)).to_have_text("READY")
+    other.get_by_role("button", name="Run now").click()
+    expect(state(page)).to_have_text("DONE", timeout=30_000)
+    go(page, "tasks")
+    other.goto("/console/1765/tasks")
+    page.get_by_label("State").select_option("DONE")
+    page.wait_for_url("**status=DONE**")
+    expect(page.locator("tbody th").first).to_be_visible()
+    expect(other.get_by_label("Chain")).to_have_value("1765")
+    expect(page.get_by_label("Chain")).to_have_value("1764")
+    expect(other.get_by_role("link", name="New export")).to_have_count(0)  # they only read there
+    assert service.address in page.url
+
+
+def test_the_list_is_filtered_and_keeps_itself_up_to_date(page: Page, client: httpx2.Client) -> None:
+    go(page, "tasks")
+    page.get_by_label("Index").select_option("users")
+    page.wait_for_url("**index=users**")
+    body = export_body()
+    body["target"]["export_index"] = "users"
+    body["desc"] = f"users {time.time()}"
+    client.post("/tasks", json=body)
+    row = page.locator("tbody tr", has_text=body["desc"])
+    expect(row).to_be_visible()
+    expect(row.locator(".state")).to_have_text("DONE", timeout=30_000)
+    expect(page.locator("tbody tr", has_text="wallet-ledger")).to_have_count(0)
+    page.goto(f"/console/{CHAIN}/tasks?index=no-such-index")
+    expect(page.get_by_role("heading", name="No task is like that")).to_be_visible()
+
+
+def test_every_operator_can_be_built_and_is_counted(page: Page) -> None:
+    go(page, "new")
+    page.get_by_label("Index").select_option("transactions")
+    known = json.loads(page.locator("#known").text_content() or "")
+    page.get_by_role("button", name="Add a rule").click()
+    line = page.locator("#rules li").first
+    fields = {"date": "timestamp", "keyword": "type", "text": "notes", "number": "total", "boolean": ""}
+    nested = {"keyword": "items.barcode", "number": "items.price", "boolean": "items.is_promotional"}
+    tried = 0
+    for operator, about in known["operators"].items():
+        for kind in about["types"]:
+            for field in filter(None, (fields[kind], nested.get(kind, ""))):
+                choices = (
+                    line.get_by_label("Rule 1: field").locator("option").evaluate_all("all => all.map(o => o.value)")
+                )
+                if field not in choices:
+                    continue
+                line.get_by_label("Rule 1: field").select_option(field)
+                line.get_by_label("Rule 1: operator").select_option(operator)
+                for need in about["needs"]:
+                    operand = line.get_by_label(f"Rule 1: {need.replace('_', ' ')}")
+                    if operand.evaluate("element => element.tagName") == "INPUT":
+                        number = {"max": "9", "end_date": "2026-06-01T00:00:00Z"}
+                        usual = {"date": "2026-05-01T00:00:00Z", "number": "5"}.get(kind, "x")
+                        operand.fill(number.get(need, "3" if need == "time_amount" else usual))
+                body = page.evaluate("segmentBody()")
+                answer = page.evaluate(ASK, body)
+                assert answer == "good", (operator, field, answer, body)
+                tried += 1
+    assert tried >= 25
+
+
+def test_the_same_request_from_elsewhere_is_the_same(
+    service: Longshore, page: Page, client: httpx2.Client, tmp_path: Path
+) -> None:
+    go(page, "new")
+    page.get_by_label("Index").select_option("users")
+    page.get_by_label("Description").fill("it's the same")
+    page.get_by_label("Format").select_option("jsonl")
+    page.get_by_label("Compression").select_option("gzip")
+    page.get_by_role("button", name="None").click()
+    page.locator("#fields input[value=id]").check()
+    cli = page.locator("#cli").text_content() or ""
+    add_rule(page, "username", "is_not_empty")
+    curl, python = (page.locator(f"#{id}").text_content() or "" for id in ("curl", "python"))
+    token = service.token(Level.WRITE)
+    done = subprocess.run(["bash", "-c", curl], env={"TOKEN": token, "PATH": "/usr/bin:/bin"}, capture_output=True)
+    by_curl = json.loads(done.stdout)
+    names: dict[str, Any] = {"token": token}
+    exec(python.replace("task.download()", ""), names)
+    by_python = client.get(f"/tasks/{names['task'].id}").json()
+    assert by_curl["target"] == by_python["target"] == {
+        "action": "export", "export_index": "users", "export_format": "jsonl", "fields": ["id"], "compression": "gzip",
+    }  # fmt: skip
+    assert by_curl["trigger"]["segment"] == by_python["trigger"]["segment"]
+    assert by_curl["desc"] == by_python["desc"] == "it's the same"
+    home = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    login = f"longshore login --address {service.address} --chain {CHAIN}"
+    subprocess.run(["bash", "-c", login], env=home, input=token, text=True, check=True)
+    made = subprocess.run(["bash", "-c", f"{cli} --json"], env=home, cwd=tmp_path, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["task"]["target"] == by_curl["target"]
+
+
+def test_a_task_is_repeated_as_new_with_what_it_was_asked(page: Page, client: httpx2.Client) -> None:
+    rules = [
+        {"field_name": "timestamp", "field_type": "date", "operator": "relative_less_than", "time_factor": "week",
+         "time_amount": 900},
+        {"field_name": "kind", "field_type": "keyword", "operator": "is_one_of", "value": ["credit", "debit"]},
+    ]  # fmt: skip
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "any", "chain_id": CHAIN, "rules": rules}
+    body = export_body(segment=segment)
+    body["target"] |= {"fields": ["id", "kind"], "csv": {"profile": "excel"}}
+    task = client.post("/tasks", json=body).json()
+    go(page, f"tasks/{task['id']}")
+    expect(page.get_by_text("timestamp is less than 900 weeks ago").first).to_be_visible()
+    page.get_by_role("link", name="Repeat as new").click()
+    again = page.evaluate("body()")
+    assert again["target"] == task["target"]
+    assert again["trigger"]["segment"] == task["trigger"]["segment"]
+
+
+def test_what_is_wrong_with_an_export_is_told_beside_it(page: Page) -> None:
+    go(page, "new")
+    page.get_by_label("Begins").select_option("cron")
+    page.get_by_label("Cron expression").fill("every day")
+    page.get_by_role("button", name="Create the export").click()
+    expect(page.locator("#faults")).to_contain_text("/trigger/cron")
+    assert page.url.endswith("/new")
+
+
+def test_rules_are_stored_and_shown_in_words(page: Page, service: Longshore) -> None:
+    service.sql("delete from longshore.segments where name = 'credits'")
+    go(page, "new")
+    page.get_by_label("Index").select_option("wallet-ledger")
+    add_rule(page, "kind", "is", "credit")
+    page.once("dialog", lambda dialog: dialog.accept("credits"))
+    page.get_by_role("button", name="Store these rules").click()
+    expect(page.get_by_label("Segment")).not_to_have_value("")
+    go(page, "segments")
+    row = page.locator("tbody tr", has_text="credits")
+    expect(row).to_contain_text("kind is “credit”")
+    row.get_by_role("link", name="Export").click()
+    expect(page.get_by_label("Index")).to_have_value("wallet-ledger")
+    go(page, "segments")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.locator("tbody tr", has_text="credits").get_by_role("button", name="Delete").click()
+    expect(page.locator("tbody tr", has_text="credits")).to_have_count(0)
+
+
+def test_a_client_and_its_token_are_made_and_revoked(page: Page, service: Longshore) -> None:
+    name = f"loader {time.time()}"
+    go(page, "access")
+    page.get_by_text("New service client").click()
+    page.get_by_label("Name", exact=True).first.fill(name)
+    page.get_by_role("button", name="Make the client").click()
+    expect(page.locator("tbody th", has_text=name)).to_be_visible()
+    page.get_by_text("New access token").click()
+    page.get_by_label("Client").select_option(label=name)
+    page.get_by_label("Never these columns").select_option("users.phone_number")
+    page.get_by_role("button", name="Make the token").click()
+    pair = (page.locator("output.secret").text_content() or "").split()[-1]
+    bearer = {"Authorization": f"Bearer {pair}"}
+    assert "phone_number" not in httpx2.get(f"{service.address}/indexes/users", headers=bearer).text
+    page.reload()
+    row = page.locator("tbody tr", has_text=name).filter(has_text="Not users.phone_number")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Revoke").click()
+    expect(row).to_contain_text("revoked")
+    time.sleep(1.2)
+    assert httpx2.get(f"{service.address}/tasks", headers=bearer).status_code == 401
+    go(page, "audit?action=token.revoke")
+    expect(page.locator("tbody tr").first).to_contain_text(pair.split(":")[0])
+
+
+def test_times_are_shown_in_the_viewers_zone_with_utc_beside(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T23:30:00Z")).json()["id"]
+    page = context(timezone_id="Asia/Tokyo").new_page()
+    sign_in(page, person)
+    due = page.locator("tbody tr", has=page.get_by_role("link", name=str(task))).locator(
+        "td[data-label='Next run'] time"
+    )
+    expect(due).to_contain_text("6 Jan 2126, 08:30:00")
+    expect(due).to_have_attribute("title", "2126-01-05 23:30:00 UTC")
+
+
+def test_the_calendar_shows_what_repeats_on_its_days(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+) -> None:
+    body = export_body(cron="30 22 * * *", timezone="UTC")
+    del body["trigger"]["once"]
+    body["desc"] = f"nightly {time.time()}"
+    task = client.post("/tasks", json=body).json()["id"]
+    page = context(timezone_id="Asia/Tokyo").new_page()
+    sign_in(page, person, f"/console/{CHAIN}/schedules")
+    found = page.locator(".week li li", has_text=body["desc"])
+    expect(found).to_have_count(7)
+    expect(found.locator("time").first).to_have_text("07:30")
+    client.post(f"/tasks/{task}/cancel")
+
+
+def test_the_keyboard_reaches_everything(page: Page, client: httpx2.Client) -> None:
+    task = client.post("/tasks", json=export_body()).json()["id"]
+    ended(client, task)
+    go(page, f"tasks/{task}")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    seen = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert {"Tasks", "Download", "Run now", "Repeat as new"} <= set(seen)
+
+
+def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(service: Longshore, person: Person) -> None:
+    for name in PAGES:
+        answer = httpx2.get(f"{service.address}/console/{CHAIN}/{name}", headers=person.session())
+        assert answer.status_code == 200
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert not re.search(r"<script(?![^>]*(src=|application/json))|\son\w+=|style=", answer.text)
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.Client) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    reader, stranger = (new_person(service, _1764=Level.READ), new_person(service, _1765=Level.ADMIN))
+    base = f"{service.address}/console/{CHAIN}"
+    mine = reader.session()
+    for name in PAGES:
+        expected = 403 if name in ("new", "audit") else 200
+        assert httpx2.get(f"{base}/{name}", headers=mine).status_code == expected
+        assert httpx2.get(f"{base}/{name}", headers=stranger.session()).status_code == 403
+        for headers in ({}, {"Authorization": f"Bearer {service.token()}"}):  # a console is for people
+            answer = httpx2.get(f"{base}/{name}", headers=headers)
+            assert (answer.status_code, answer.headers["location"].split("?")[0]) == (303, "/sign-in")
+    shown = httpx2.get(f"{base}/tasks/{task}", headers=mine)
+    assert shown.status_code == 200
+    assert "Run now" not in shown.text
+    theirs = f"{service.address}/console/1765/tasks/{task}"
+    assert httpx2.get(theirs, headers=stranger.session(1765)).status_code == 404
+    assert httpx2.get(f"{theirs}/events", headers=stranger.session(1765)).status_code == 404
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_anybody_from_using_a_page(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client, scheme: str
+) -> None:
+    task = client.post("/tasks", json=export_body()).json()["id"]
+    ended(client, task)
+    page = context(color_scheme=scheme).new_page()
+    page.goto("/sign-in")
+    found = {"sign-in": violations(page)}
+    sign_in(page, person)
+    for name in (*PAGES, f"tasks/{task}"):
+        go(page, name)
+        if name == "new":
+            add_rule(page, "timestamp", "relative_less_than")
+            expect(page.locator("#sample tbody tr").first).to_be_visible()
+        if name == "access":
+            for summary in page.locator("summary").all():
+                summary.click()
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            found[f"{name} at {width}"] = violations(page)
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{name} is {wide} wide at {width}"
+    assert {where: what for where, what in found.items() if what} == {}
+
+
+def violations(page: Page) -> list[str]:
+    """What axe-core calls serious or critical."""
+    page.evaluate(AXE.read_text())
+    result = page.evaluate("axe.run(document)")
+    return [
+        f"{each['id']}: {[node['html'][:120] for node in each['nodes']][:3]}"
+        for each in result["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
