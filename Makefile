@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test fuzz faults check format bench docs lock clean
+.PHONY: demo install test browser screenshots fuzz faults check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -13,9 +13,22 @@ install: .venv/installed
 # What breaks things on purpose has the machine for itself: its workers count as lost after a second's silence.
 FAULTS = tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev
+test: .venv/installed-dev browser
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %)
 	$(BIN)/python -m pytest $(FAULTS)
+
+# What the console's tests need beside Python: Chromium, from the system's packages, and axe-core, from npm.
+browser: tests/console/node_modules/axe-core/axe.min.js
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
+
+tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
+	@command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm > /dev/null; }
+	npm ci --prefix tests/console --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
+# Each page of the console at both widths and in both themes, in screenshots/.
+screenshots: .venv/installed-dev browser
+	$(BIN)/python -m tests.console.screenshots
 
 # At least 20,000 requests that schemathesis makes up, with and without credentials; takes some minutes.
 fuzz: .venv/installed-dev
@@ -50,7 +63,7 @@ lock: .venv/bin/python
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --extra docs -c requirements-dev.lock pyproject.toml -o requirements-docs.lock
 
 clean:
-	rm -rf .venv data benchmarks/results docs/_build
+	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Longshore needs Python 3.11 or later")'

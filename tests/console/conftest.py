@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 from longshore.access.tokens import Level
 from tests.access.people import Person, new_person
@@ -22,12 +22,17 @@ REFUSED = re.compile(r"status of (400|401|403) ")
 """What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+def launch(playwright: Playwright) -> Browser:
+    """Start the system's Chromium."""
     program = shutil.which("chromium")
     assert program, "Chromium is not there; `make browser` installs it"
+    return playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        browser = launch(playwright)
         yield browser
         browser.close()
 
@@ -69,7 +74,7 @@ def context(chromium: Browser, service: Longshore) -> Iterator[Callable[..., Bro
     yield make
     for each in made:
         each.close()
-    assert wrong == []
+    assert not wrong, wrong
 
 
 def sign_in(page: Page, person: Person, path: str = "/") -> None:

@@ -66,7 +66,7 @@ async def list_tasks(
         "rows": rows,
         "asked": asked,
         "offset": offset,
-        "self": _address(asked, offset),
+        "again": _address(asked, offset),
         "newer": _address(asked, max(0, offset - SHOWN)) if offset else None,
         "older": _address(asked, offset + SHOWN) if more else None,
     }
@@ -134,7 +134,7 @@ def _resolved(segment: Any) -> Any:
     """The rules of a run as it took them: relative ones have become times."""
     if not segment:
         return None
-    return _in_words(msgspec.convert(segment, Segment))
+    return {"join": segment["join"], "rules": words.of_resolved(segment)}
 
 
 @get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from longshore.exports.segment import Rule, Segment
 
 PHRASES = {
@@ -33,7 +35,6 @@ def of_segment(segment: Segment) -> list[str]:
 
 def of_rule(rule: Rule) -> str:
     """A rule as a phrase, such as `amount is greater than 10`."""
-    name = f"{rule.nesting_path}: {rule.field_name}" if rule.nested else rule.field_name
     amount = rule.time_amount or 0
     operands = {
         "value": _shown(rule.value),
@@ -45,7 +46,11 @@ def of_rule(rule: Rule) -> str:
         "max": rule.max,
         "window": f"{(rule.window or '').replace('_', ' ')}{f' ({rule.timezone})' if rule.timezone else ''}",
     }
-    return f"{name} {PHRASES[rule.operator].format(**operands)}"
+    return f"{_name(rule)} {PHRASES[rule.operator].format(**operands)}"
+
+
+def _name(rule: Rule) -> str:
+    return f"{rule.nesting_path}: {rule.field_name}" if rule.nested else rule.field_name
 
 
 def _shown(value: Any) -> str:
@@ -54,3 +59,20 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"“{value}”" if isinstance(value, str) else str(value)
+
+
+def of_resolved(segment: dict[str, Any]) -> list[str]:
+    """The rules of a run's record (`conditions.resolved`): those that depend on the moment by the times they meant."""
+    return [_of_resolved(dict(rule)) for rule in segment["rules"]]
+
+
+def _of_resolved(rule: dict[str, Any]) -> str:
+    start, end = rule.pop("from", None), rule.pop("to", None)
+    read = msgspec.convert(rule, Rule)
+    if end is None:
+        return of_rule(read)
+    return f"{_name(read)} is {f'from {_time(start)} until' if start else 'before'} {_time(end)}"
+
+
+def _time(text: str) -> str:
+    return f"{text[:19].replace('T', ' ')} UTC"

@@ -154,7 +154,7 @@ function elsewhere(task) {
   by("curl").textContent = `curl ${location.origin}/tasks \\\n  -H "Authorization: Bearer $TOKEN" \\\n  -H "Content-Type: application/json" \\\n  -d ${quoted(JSON.stringify(task))}`;
   const named = [["format", target.export_format]];
   if (trigger.segment_id) named.push(["where", trigger.segment_id]);
-  if (trigger.segment) named.push(["where", { join: trigger.segment.join, rules: trigger.segment.rules }]);
+  if (trigger.segment) named.push(["where", trigger.segment]);
   for (const key of ["fields", "compression", "csv", "incremental"]) if (target[key]) named.push([key, target[key]]);
   if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
   if (trigger.repeat) named.push(["repeat", trigger.repeat]);
