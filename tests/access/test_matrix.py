@@ -163,6 +163,25 @@ CELLS = {
     ("GET", "/healthz"): Cell(200, 200),
     ("GET", "/readyz"): Cell(200, 200),
     ("GET", "/metrics"): Cell(200, 200),
+    ("GET", "/sign-in"): Cell(200, 200),
+    ("POST", "/sign-in"): Cell(403, 403),  # of no page of ours
+    ("POST", "/sign-in/passcode"): Cell(403, 403),
+    ("GET", "/console/static/{file_path}"): Cell(200, 200, lambda _: {"file_path": "console.css"}),
+}
+
+# The console's pages are for people: others are led to where one signs in.
+CONSOLE = {
+    ("GET", "/"): Cell(303, 303),
+    ("GET", "/console/{chain}"): Cell(303, 303),
+    ("GET", "/console/{chain}/tasks"): Cell(200, 200),
+    ("GET", "/console/{chain}/tasks/{id}"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/events"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/new"): Cell(200, 200),
+    ("GET", "/console/{chain}/schedules"): Cell(200, 200),
+    ("GET", "/console/{chain}/segments"): Cell(200, 200),
+    ("GET", "/console/{chain}/access"): Cell(200, 200),
+    ("GET", "/console/{chain}/audit"): Cell(200, 200),
+    ("GET", "/console/{chain}/system"): Cell(200, 200),
 }
 
 ADDED = {("GET", "/openapi.json/openapi.json"), ("GET", "/openapi.json/{path}")}
@@ -261,7 +280,7 @@ def asked(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, h
         answer = stack.enter_context(
             httpx2.stream(method, address, json=cell.body(ids), headers=prefer, timeout=60, follow_redirects=False)
         )
-        if answer.status_code >= 400:
+        if answer.status_code >= 400 and not path.startswith(("/console", "/sign-in")):
             answer.read()
             assert answer.headers["content-type"] == "application/problem+json"
             assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
@@ -275,11 +294,17 @@ def levels_of(endpoint: tuple[str, str]) -> tuple[list[Level], list[Level]]:
     return [level for level in Level if level < needed], [level for level in Level if level >= needed]
 
 
-NAMES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in NEEDED]
-LEVELLED = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if isinstance(at, Level)]
+LEVELLED = [
+    pytest.param(endpoint, id=" ".join(endpoint))
+    for endpoint, at in NEEDED.items()
+    if isinstance(at, Level) and endpoint not in CONSOLE
+]
+PAGES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in CONSOLE if endpoint[1] != "/"]
 PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.PERSON]
 OPEN = [
-    pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at in (Open.ANYBODY, Open.PROBE)
+    pytest.param(endpoint, id=" ".join(endpoint))
+    for endpoint, at in NEEDED.items()
+    if at in (Open.ANYBODY, Open.PROBE) and endpoint not in CONSOLE
 ]
 
 
@@ -300,7 +325,8 @@ def test_what_is_not_in_the_table_is_closed(site: Site) -> None:
 
 
 def test_the_matrix_has_a_cell_for_every_endpoint() -> None:
-    assert set(CELLS) == set(NEEDED)
+    assert set(CELLS) | set(CONSOLE) == set(NEEDED)
+    assert not set(CELLS) & set(CONSOLE)
 
 
 @pytest.mark.parametrize("endpoint", LEVELLED)
@@ -335,6 +361,25 @@ def test_a_credential_of_the_right_level_is_let_in_and_others_are_not(
             assert status == cell.right, f"{kind} {level.name}"
 
 
+@pytest.mark.parametrize("endpoint", PAGES)
+def test_a_page_is_for_people_of_the_right_level_and_others_are_asked_to_sign_in(
+    service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
+) -> None:
+    cell = CONSOLE[endpoint]
+    low, enough = levels_of(endpoint)
+    ids = {**cell.make(site), "chain": CHAIN}
+    tokens_ = [f"token {level.name}" for level in Level] + ["another chain's token"]
+    expected = {kind: 303 for kind in (*REFUSED, *tokens_) if "session" not in kind and "too low" not in kind}
+    expected |= {"a session that has ended": 303, "a wrong session key": 303}
+    expected |= {"a session without a level for the chain": 403, "another chain's session": 403}
+    expected |= {f"session {level.name}": 403 for level in low}
+    expected |= {f"session {level.name}": cell.right for level in enough}
+    expected["a session without a chain"] = cell.right  # the page's address names it
+    assert {kind: asked(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
+    elsewhere = {**ids, "chain": OTHER}
+    assert asked(service, endpoint, cell, elsewhere, credentials["another chain's session"]) == cell.other
+
+
 @pytest.mark.parametrize("endpoint", PERSONAL)
 def test_what_is_for_people_takes_any_good_session_and_no_token(
     service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
@@ -367,7 +412,7 @@ def test_an_endpoint_that_needs_a_level_says_which_in_the_document(service: Long
         for method, operation in operations.items()
     }
     for endpoint, needed in NEEDED.items():
-        if isinstance(needed, Level):
+        if isinstance(needed, Level) and endpoint not in CONSOLE:
             assert {tuple(role) for each in shown[endpoint] for role in each.values()} == {(needed.name.lower(),)}
         elif endpoint in shown:
             assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else [])

@@ -157,7 +157,7 @@ def test_another_method_is_refused_with_those_there_are(
     assert set(answer.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])
+@pytest.mark.parametrize("path", ["/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])
 def test_a_path_that_is_none_is_not_found(waiting: httpx2.Client, path: str) -> None:
     problem(waiting.get(path), "not-found")
 

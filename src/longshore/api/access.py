@@ -72,7 +72,7 @@ def shown_session(connection: AnyConnection) -> Credential:
     for prefix in PREFIXES:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
         if user is not None and key is not None:
-            return Credential(user, key, headers.get(f"{prefix}chain-id"))
+            return Credential(user, key, _chain(connection))
     for name in COOKIES:
         user, dot, key = connection.cookies.get(name, "").partition(".")
         if dot:

@@ -73,6 +73,10 @@ def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _raw(value: msgspec.Raw | None) -> str:
+    return "" if value is None else bytes(value).decode()
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("longshore.console"),
     autoescape=True,
@@ -80,7 +84,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"bytes": _bytes, "seconds": _seconds, "number": _number, "iso": _iso, "utc": _utc}
+TEMPLATES.filters |= {"bytes": _bytes, "seconds": _seconds, "number": _number, "iso": _iso, "utc": _utc, "raw": _raw}
 TEMPLATES.globals |= {"version": __version__}
 
 
