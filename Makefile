@@ -47,7 +47,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/installed-dev
+bench: .venv/installed-dev browser
 	$(BIN)/python -m benchmarks
 
 # The site, in docs/_build; then the recipes of it that need what is too large for make test.

@@ -1,12 +1,10 @@
 """Writes the page on every endpoint from the service's own OpenAPI document."""
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from longshore.api.app import build
+from longshore.api.documentation import document
 from longshore.settings import Settings
 
 HEAD = """# Reference: HTTP
@@ -18,25 +16,21 @@ in [The HTTP API](../api.md).
 
 def write(page: Path) -> None:
     """Write the page."""
-    document = asyncio.run(_document())
+    whole = document(build(Settings()))
     parts = [HEAD]
-    for path, methods in sorted(document["paths"].items()):
+    for path, methods in sorted(whole["paths"].items()):
         for method, operation in methods.items():
             parts.append(_operation(method, path, operation))
     parts.append("## Schemas\n")
-    parts += [_schema(name, schema) for name, schema in sorted(document["components"]["schemas"].items())]
+    parts += [_schema(name, schema) for name, schema in sorted(whole["components"]["schemas"].items())]
     page.write_text("\n".join(parts), encoding="utf-8")
 
 
-async def _document() -> dict[str, Any]:
-    transport = httpx2.ASGITransport(build(Settings()))  # type: ignore[arg-type]  # Litestar's own types of ASGI
-    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
-        found: dict[str, Any] = (await client.get("/openapi.json")).raise_for_status().json()
-        return found
-
-
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    roles = next((role for each in operation["security"] for role in each.values()), [])
     lines = [f"## {method.upper()} {path}\n", operation.get("description") or operation.get("summary", ""), ""]
+    if roles:
+        lines += [f"Needs the level `{roles[0]}`.", ""]
     if parameters := operation.get("parameters"):
         lines += ["| parameter | in | type | what it is |", "| --- | --- | --- | --- |"]
         for given in parameters:

@@ -83,3 +83,63 @@ def test_every_command_is_documented() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     names = ["login", "export", "indexes", "segments", *(f"tasks {name}" for name in commands["tasks"].commands)]
     assert all(f"| `longshore {name}" in page for name in names)
+
+
+def test_the_page_on_every_endpoint_is_made_from_the_services_own_document(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'docs'); from http_page import write; write(pathlib.Path(sys.argv[1]))"
+    )
+    page = tmp_path / "http.md"
+    subprocess.run([sys.executable, "-c", code, page], cwd=DOCS.parent, check=True, timeout=60)
+    text = page.read_text(encoding="utf-8")
+    assert "## GET /tasks/{id}\n" in text
+    assert "Needs the level `admin`." in text
+
+
+def indented_blocks(page: Path) -> list[str]:
+    """The blocks of a page that are code by their indentation."""
+    found = re.findall(r"(?:^(?: {4}.*)?\n)*^ {4}.*\n", page.read_text(encoding="utf-8"), re.M)
+    return [re.sub(r"^ {4}", "", block, flags=re.M).strip("\n") for block in found]
+
+
+def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
+    blocks = indented_blocks(DOCS.parent / "README.md")
+    serve = next(number for number, block in enumerate(blocks) if block == ".venv/bin/longshore serve")
+    create, fetch, user, shell, python = blocks[serve + 1 : serve + 6]
+    assert " user create " in user
+    program = f"{Path(sys.executable).parent}/"
+    script = "\n".join(
+        [
+            f"{create} > made.json",
+            'ID=$(python3 -c \'import json; print(json.load(open("made.json"))["id"])\')',
+            f'until curl -s -H "Authorization: Bearer $TOKEN" {ADDRESS}/tasks/$ID | grep -q DONE; do sleep 0.1; done',
+            fetch.replace("/4", "/$ID"),
+            shell,
+        ]
+    )
+    script = script.replace(ADDRESS, service.address).replace(".venv/bin/", program)
+    script = script.replace("longshore login", f"longshore login --address {service.address}")
+    environment = {
+        **os.environ,
+        "LONGSHORE_DATABASE_URL": service.url,
+        "XDG_CONFIG_HOME": str(tmp_path / "config"),
+    }
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=100)
+    assert list(tmp_path.glob("Wallet_Export-*.csv"))
+    (tmp_path / "ledger.csv").unlink()
+    code = f"from longshore import F, Longshore\n{python}"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=100)
+    assert (tmp_path / "ledger.csv").is_file()
+
+
+def test_the_setting_up_of_access_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
+    block = indented_blocks(DOCS / "access.md")[0].replace("create anna", f"create anna-{os.getpid()}")
+    programs = Path(sys.executable).parent
+    environment = {**os.environ, "LONGSHORE_DATABASE_URL": service.url, "PATH": f"{programs}:{os.environ['PATH']}"}
+    given = "correct horse battery staple\n"
+    told = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block], cwd=tmp_path, env=environment, input=given, text=True,
+        capture_output=True, timeout=100,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"^[0-9a-f-]{36}:longshore_\S+$", told.stdout, re.M)

@@ -29,8 +29,9 @@ def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """The browser. Its driver runs a loop in this thread until the module's tests have ended."""
     with sync_playwright() as playwright:
         browser = launch(playwright)
         yield browser

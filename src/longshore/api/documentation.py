@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from litestar import MediaType, Response, Router, get
+from litestar import Litestar, MediaType, Response, Router, get
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import (
@@ -104,6 +104,10 @@ class DocumentPlugin(JsonRenderPlugin):
         self._targets = targets
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
+        return super().render(request, self.whole(openapi_schema))
+
+    def whole(self, openapi_schema: dict[str, Any]) -> dict[str, Any]:
+        """The document with all that Litestar's own lacks."""
         kinds = [*self._bodies, *self._targets.values()]
         _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
         for action, target in self._targets.items():
@@ -115,7 +119,15 @@ class DocumentPlugin(JsonRenderPlugin):
         for path, operations in openapi_schema["paths"].items():
             for method, operation in operations.items():
                 operation["security"] = security(method.upper(), path)
-        return super().render(request, openapi_schema)
+        return openapi_schema
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """The document that an application serves."""
+    config = app.openapi_config
+    assert config is not None
+    plugin = next(plugin for plugin in config.render_plugins if isinstance(plugin, DocumentPlugin))
+    return plugin.whole(app.openapi_schema.to_schema())
 
 
 def config(bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
