@@ -55,12 +55,14 @@ docs: .venv/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs docs/_build
 	$(BIN)/python -m pytest tests/client/test_integrations.py
 
-# A new lock, for Python 3.11 and later alike; run it after changing the dependencies in pyproject.toml.
+# A new lock, for Python 3.11 and later alike; run it after changing the dependencies in pyproject.toml. What runs is
+# locked within what is tested, so that all locks name the same versions.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes pyproject.toml
 lock: .venv/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes --extra docs -c requirements-dev.lock pyproject.toml -o requirements-docs.lock
+	$(COMPILE) --extra dev -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock -o requirements.lock
+	$(COMPILE) --extra docs -c requirements-dev.lock -o requirements-docs.lock
 
 clean:
 	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules

@@ -45,6 +45,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source_url: Annotated[
         str, Meta(description="PostgreSQL with the data to export, only read; empty: the service's own")
     ] = ""
+    results_url: Annotated[
+        str, Meta(description="s3://, gs:// or az:// BUCKET/PREFIX for the result files; empty: the data folder")
+    ] = ""
     catalog: Annotated[
         str, Meta(description="TOML file that declares what can be exported; empty: the one that ships")
     ] = ""
@@ -206,6 +209,8 @@ def _check(settings: Settings) -> None:
         return
     from longshore import outbound  # which needs its time to be loaded
 
+    if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
+        raise SettingsError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
     try:
         outbound.networks(settings.outbound_allow)
     except ValueError as error:

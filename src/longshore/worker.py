@@ -31,7 +31,8 @@ from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
 from longshore.exports.export import Exporter
 from longshore.results.cleanup import ACTION, Cleanup, ensure
-from longshore.results.store import LocalStore
+from longshore.results.objects import StoreAwayError
+from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
 from longshore.tasks import ending, lifecycle
 from longshore.tasks.clock import run_clock
@@ -204,7 +205,7 @@ class Worker:
 
 def may_pass(error: Exception) -> bool:
     """Whether another attempt may do better."""
-    return is_passing(error) or isinstance(error, OSError | PassingError)
+    return is_passing(error) or isinstance(error, OSError | PassingError | StoreAwayError)
 
 
 def explain(error: Exception) -> str:
@@ -245,7 +246,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         if settings.source_url:
             owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
             own = Readers(await stack.enter_async_context(owned), 0)
-        store = LocalStore(settings.results_folder)
+        store = open_store(settings)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)

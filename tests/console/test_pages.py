@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import psycopg
+import pyotp
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -70,6 +71,19 @@ def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., Brows
     page.wait_for_url("**/sign-in")
     page.goto(f"/console/{CHAIN}/tasks")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_a_passcode_is_asked_for_where_it_is_on(context: Callable[..., BrowserContext], service: Longshore) -> None:
+    person = new_person(service, totp=True, _1764=Level.READ)
+    page = context().new_page()
+    page.goto(f"/console/{CHAIN}/segments")
+    page.get_by_label("Name", exact=True).fill(person.name)
+    page.get_by_label("Password").fill(person.password)
+    page.get_by_role("button", name="Sign in").click()
+    assert person.totp
+    page.get_by_label("six digits").fill(pyotp.TOTP(person.totp).now())
+    page.get_by_role("button", name="Go on").click()
+    page.wait_for_url(f"**/console/{CHAIN}/segments")
 
 
 @pytest.mark.parametrize("there", ["https://example.com/", "//example.com", "/\\example.com", "javascript:x"])

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from longshore.database.connect import Pool
 from longshore.faults import Fault
-from longshore.results.store import LocalStore, ResultFile
+from longshore.results.open import File, Store
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import Begun, Outcome
 
@@ -39,7 +39,7 @@ T = TypeVar("T", bound=Target)
 class ResultWriter:
     """The result of a run being written."""
 
-    def __init__(self, file: ResultFile) -> None:
+    def __init__(self, file: File) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self.size = 0
@@ -62,7 +62,7 @@ class Context(Generic[T]):
     works in a thread of its own has to look at `cancelled`.
     """
 
-    def __init__(self, begun: Begun, target: T, pool: Pool, store: LocalStore) -> None:
+    def __init__(self, begun: Begun, target: T, pool: Pool, store: Store) -> None:
         self.task = int(begun.message.task)
         self.chain = int(begun.chain)
         self.run = begun.run
@@ -134,7 +134,7 @@ class Action(msgspec.Struct, frozen=True):
 class Plugged:
     """An action as the worker runs it."""
 
-    def __init__(self, action: Action, pool: Pool, store: LocalStore) -> None:
+    def __init__(self, action: Action, pool: Pool, store: Store) -> None:
         self._action = action
         self._pool = pool
         self._store = store

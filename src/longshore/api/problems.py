@@ -26,6 +26,7 @@ from longshore.database.connect import is_passing
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.links import LinkNotFoundError
+from longshore.results.objects import StoreAwayError
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import NothingToCancelError
@@ -153,6 +154,9 @@ KINDS = {
     "unavailable": ProblemKind(
         503, "The service cannot reach its database", "Try again after the seconds that `Retry-After` tells."
     ),
+    "store-unavailable": ProblemKind(
+        503, "The service cannot reach its results store", "Try again after the seconds that `Retry-After` tells."
+    ),
     "stopping": ProblemKind(
         503, "The service is stopping", "The run was asked for and goes on; poll `GET /tasks/{id}`."
     ),
@@ -256,6 +260,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "unavailable", KINDS["unavailable"].about
             headers["Retry-After"] = "1"
             log.warning("database out of reach", error=str(error))
+        case StoreAwayError():
+            kind, detail = "store-unavailable", KINDS["store-unavailable"].about
+            headers["Retry-After"] = "1"
         case _:
             kind, detail = "internal-error", KINDS["internal-error"].about
             log.error("request failed", exc_info=error)

@@ -1,5 +1,6 @@
 """Downloads: the signed address of a result, and the file behind it."""
 
+import asyncio
 import base64
 import re
 from typing import Annotated
@@ -22,9 +23,12 @@ from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.exports.export import ExportTarget
 from longshore.exports.formats import media_type
+from longshore.faults import Fault, FaultyError
 from longshore.results import links
 from longshore.results.links import LIFE, Link
+from longshore.results.objects import BucketStore
 from longshore.results.signing import BadSignatureError
+from longshore.results.store import LocalStore
 from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
 
@@ -120,14 +124,35 @@ async def _address(
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
     if row["action"] != "export" and not row["result"]:
         raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
-    if row["location"] is None or service.store.open_path(row["location"]) is None:
-        raise ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
+    gone = ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
+    if row["location"] is None:
+        raise gone
+    if isinstance(service.store, BucketStore):
+        address = await _presigned(request, service.store, what, row["location"], life, uses)
+        if address is None:
+            raise gone
+        return DownloadUrl(address)
+    if service.store.open_path(row["location"]) is None:
+        raise gone
     async with service.pool.acquire() as connection, connection.transaction():
         link = await links.create(connection, row["id"], row["run"], actor(request), life, uses)
         details = {"link": str(link.id)}
         await audit.record(connection, actor(request), caller.chain, "result.address", what, details)
     base = service.settings.public_url or str(request.base_url)
     return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"], link))
+
+
+async def _presigned(
+    request: AnyRequest, store: BucketStore, what: str, location: str, life: int, uses: int | None
+) -> str | None:
+    """An address that the store itself answers, which can neither count uses nor take it back."""
+    if uses is not None:
+        raise FaultyError([Fault("cannot be kept by the bucket that results lie in", parameter="max_uses")])
+    service, caller = admitted(request)
+    address = await asyncio.to_thread(store.address, location, life)
+    if address is not None:
+        await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
+    return address
 
 
 @get("/tasks/{id:str}/links", opt={"parameters": ("limit", "offset")}, responses=problems(400, 404))
@@ -164,7 +189,7 @@ async def download(request: AnyRequest) -> Download:
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
     head = request.scope["state"].get("head")
     row = await service.pool.fetchrow(AT_LOCATION, location)
-    path = service.store.open_path(location)
+    path = service.store.open_path(location) if isinstance(service.store, LocalStore) else None
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
     if not await (links.may_use if head else links.use)(service.pool, link):

@@ -17,8 +17,8 @@ from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
+from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
-from longshore.results.store import LocalStore
 from longshore.settings import Settings, rate
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
@@ -42,7 +42,7 @@ class Service(msgspec.Struct, frozen=True):
     catalog: Catalog
     actions: Mapping[str, actions.Action]
     signer: Signer
-    store: LocalStore
+    store: Store
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +71,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 signer=Signer(await signing_key(pool)),
-                store=LocalStore(settings.results_folder),
+                store=open_store(settings),
             )
 
 

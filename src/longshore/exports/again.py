@@ -10,19 +10,15 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.exports.manifest import SUFFIX, Manifest
-from longshore.results.store import LocalStore
+from longshore.results.open import Store
 from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Pending, Standing
 
-CHUNK = 1 << 20  # bytes
 
-
-def give_again(
-    store: LocalStore, standing: Standing, begun: Begun, location: str, previous: str | None
-) -> Outcome | None:
+def give_again(store: Store, standing: Standing, begun: Begun, location: str, previous: str | None) -> Outcome | None:
     """Copy the file of an increment that waits to a place of this attempt's own; None when none is left unchanged.
 
-    Blocking. `previous`: hash of the manifest before. Raises OSError.
+    Blocking. `previous`: hash of the manifest before. Raises OSError, StoreAwayError and StoreError.
     """
     for pending in standing.pending:
         written = msgspec.json.decode(pending.manifest, type=Manifest)
@@ -55,13 +51,13 @@ def _first(pending: Sequence[Pending]) -> int:
     return pending[-1].run
 
 
-def _copy(store: LocalStore, pending: Pending, location: str, manifest: bytes) -> bool:
-    path = store.open_path(pending.location)
-    if path is None:
+def _copy(store: Store, pending: Pending, location: str, manifest: bytes) -> bool:
+    chunks = store.read(pending.location)
+    if chunks is None:
         return False
     digest = hashlib.sha256()
-    with path.open("rb") as old, store.create(location) as new:
-        while chunk := old.read(CHUNK):
+    with store.create(location) as new:
+        for chunk in chunks:
             digest.update(chunk)
             new.write(chunk)
         if digest.digest() != pending.sha256:

@@ -50,16 +50,21 @@ class Control:
         self._written = {}
         return _Read(form, self._add)
 
-    async def checked(self, file: Path, manifest: Manifest) -> Totals | None:
+    async def checked(self, file: Path | None, manifest: Manifest) -> Totals | None:
         """The totals of what was written, which are those of the source; None for what cannot be read.
 
-        Once the copy has ended. Raises TotalsMismatchError, and ValueError where the file is not of its format.
+        Once the copy has ended. `file`: where it can be read, or None for one on its way to a bucket. Raises
+        TotalsMismatchError, and ValueError where the file is not of its format.
         """
         what, expected = self._what, self._expected
         if what is None or expected is None:
             return None
         if self._written is not None and totals.difference(expected, self._written) is None:
             return expected
+        if file is None:
+            if self._written is not None:
+                totals.compare(expected, self._written)
+            return None
         found = await asyncio.to_thread(reading.sums, file, manifest, what.amount.name, what.per.name, what.scale)
         if found is None:
             return None

@@ -20,7 +20,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.formats import Format
 from longshore.exports.plan import Plan, Source
 from longshore.exports.row_security import hold_alike
-from longshore.results.store import ResultFile
+from longshore.results.open import File
 
 BLOCK = 256 << 10  # bytes
 LOOKAHEAD = 16  # blocks of one shard
@@ -123,7 +123,7 @@ class Readers:
 class _Writer:
     """Frames, hashes, counts and writes; used by one thread at a time."""
 
-    def __init__(self, form: Format, file: ResultFile) -> None:
+    def __init__(self, form: Format, file: File) -> None:
         self._form = form
         self._file = file
         self._hash = hashlib.sha256()
@@ -154,7 +154,7 @@ async def copy_rows(
     plan: Plan,
     source: Source,
     form: Format,
-    file: ResultFile,
+    file: File,
     report: Report,
     first: Callable[[], Awaitable[None]] = nothing,
 ) -> Copied:
@@ -165,7 +165,8 @@ async def copy_rows(
     `first` raise, and CountMismatchError.
     """
     writer = _Writer(form, file)
-    with ThreadPoolExecutor(1, "copy") as thread:
+    thread = ThreadPoolExecutor(1, "copy")
+    try:
         async with readers.beside(connection, len(plan.shards) - 1) as connections:
             copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first))
             try:
@@ -176,8 +177,10 @@ async def copy_rows(
             finally:
                 copying.cancel()
                 await asyncio.wait({copying})
-        if sent != form.rows:
-            raise CountMismatchError(sent, form.rows)
+    finally:
+        await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
+    if sent != form.rows:
+        raise CountMismatchError(sent, form.rows)
     return Copied(sent, form.rows, writer.size, writer.digest())
 
 

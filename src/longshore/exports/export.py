@@ -28,7 +28,7 @@ from longshore.exports.plan import plan, source_of
 from longshore.exports.reading import Layout
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, check, pointer, suggestion
-from longshore.results.store import LocalStore
+from longshore.results.open import Store, written_aside
 from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Standing
@@ -150,7 +150,7 @@ class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
     def __init__(
-        self, state: Pool, readers: Readers, catalog: Catalog, store: LocalStore, own: Readers | None = None
+        self, state: Pool, readers: Readers, catalog: Catalog, store: Store, own: Readers | None = None
     ) -> None:
         self._state = state
         self._readers = readers
@@ -168,7 +168,7 @@ class Exporter:
         _refuse_changed(target, index, chosen, before)
         message = begun.message
         kept = await lifecycle.locations(self._state, message.task)
-        self._store.remove_abandoned(begun.chain, message.task, message.attempt, kept)
+        await asyncio.to_thread(self._store.remove_abandoned, begun.chain, message.task, message.attempt, kept)
         name = result_name(target, index, message.task)
         location = self._store.location(begun.chain, message.task, message.attempt, name)
 
@@ -233,7 +233,7 @@ class Exporter:
             control = Control(totals.counted(index, columns), layout)
             form = formats.make(target.export_format, columns, asked, target.compression, control.read)
             cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
-            with self._store.create(location) as file:
+            async with written_aside(self._store, location) as file:
                 first = functools.partial(control.ask, connection, source)
                 copied = await copy_rows(readers, connection, cut, source, form, file, report, first)
                 if bounds is not None:

@@ -14,7 +14,8 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.results import links
-from longshore.results.store import Abandonable, LocalStore
+from longshore.results.open import Store
+from longshore.results.store import Abandonable
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import Begun, NewTask, Outcome
 from longshore.tasks.model import ChainId, TaskId
@@ -84,7 +85,7 @@ async def ensure(pool: Pool) -> None:
 class Cleanup:
     """Removes what is not needed any more. `task_age`: how long a task is kept after it last changed."""
 
-    def __init__(self, pool: Pool, store: LocalStore, task_age: timedelta) -> None:
+    def __init__(self, pool: Pool, store: Store, task_age: timedelta) -> None:
         self._pool = pool
         self._store = store
         self._task_age = task_age

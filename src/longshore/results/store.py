@@ -6,7 +6,7 @@ them counts is for the task row to say; what no row names is removed by the task
 
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
 FLUSH = 16 << 20  # bytes
+CHUNK = 1 << 20  # bytes
 LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
@@ -72,6 +73,10 @@ class ResultFile:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End; what was not published is removed."""
         self._file.close()
         if not self._published:
             shutil.rmtree(self._path.parent, ignore_errors=True)
@@ -101,6 +106,12 @@ class Abandonable(msgspec.Struct, frozen=True):
     def prefix(self) -> str:
         """What the locations of its files begin with."""
         return f"{self.chain}/{self.task}/{self.attempt}/"
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield chunk
 
 
 class LocalStore:
@@ -148,6 +159,11 @@ class LocalStore:
         for path in folder.iterdir():
             if path.name.isdigit() and int(path.name) < attempt and path not in keep:
                 shutil.rmtree(path, ignore_errors=True)
+
+    def read(self, location: str) -> Iterator[bytes] | None:
+        """The bytes of a result, or None when it is gone. Blocking."""
+        path = self.open_path(location)
+        return None if path is None else _chunks(path)
 
     def open_path(self, location: str) -> Path | None:
         """The file of a result, or None when it is gone."""

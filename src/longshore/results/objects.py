@@ -1,0 +1,249 @@
+"""The object store: result files in a bucket, through obstore (S3 and what speaks it, GCS, Azure).
+
+A result is one streaming multipart upload: the object appears when the upload completes, or not at all (promise 3). An
+upload that fails is aborted by obstore when the iterator that feeds it raises. The uploads of a worker that was killed
+stay behind unseen; obstore cannot list them, so that they are for a lifecycle rule of the bucket.
+
+Credentials, endpoint and encryption come from the environment by the cloud's own names (`AWS_…`, `GOOGLE_…`,
+`AZURE_…`); see https://developmentseed.org/obstore/latest/api/store/aws/
+"""
+
+import contextlib
+import queue
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import obstore
+import structlog
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
+
+from longshore.errors import LongshoreError
+from longshore.results.store import Abandonable
+from longshore.tasks.model import ChainId, TaskId
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # a name for type checkers alone
+
+log = structlog.get_logger()
+
+PART = 8 << 20  # bytes; S3 takes 10,000 parts of an upload: 80 GB
+UPLOADS = 2  # parts that are on their way at the same time
+WAITING = 8  # blocks that wait for a part to be full
+TIMEOUT = timedelta(seconds=30)  # of one request
+RETRIES = 6  # of one request, within RETRY_TIME
+RETRY_TIME = timedelta(seconds=60)
+LEVELS = 4  # parts of a key: chain, task, attempt, name
+
+
+class StoreError(LongshoreError):
+    """The results store cannot be used as it is set up; trying again does not help."""
+
+
+class StoreAwayError(LongshoreError):
+    """The results store did not do what it was asked to, and may when it is asked again."""
+
+
+class _AbandonedError(Exception):
+    """Ends the upload of a result that is not to be."""
+
+
+class ObjectFile:
+    """A result being uploaded. Leaving the `with` block without `publish` aborts the upload.
+
+    Blocking: to be used from a thread. Memory is bounded by the parts on their way and the blocks that wait.
+    """
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._blocks: queue.Queue[bytes | _AbandonedError | None] = queue.Queue(WAITING)
+        self._thread = ThreadPoolExecutor(1, "upload")
+        self._beside: str | None = None
+        self._published = False
+        self._upload = self._thread.submit(self._put)
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises StoreAwayError and StoreError."""
+        if data:
+            self._give(bytes(data))
+
+    @property
+    def written(self) -> None:
+        """Nothing can be read of it before it is published."""
+        return None
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        """Complete the upload: now the object is there.
+
+        `beside`: what to put next to it before, in an object of that suffix; nothing without a suffix.
+        """
+        if suffix:
+            self._beside = self._key + suffix
+            with _explained():
+                obstore.put(self._store, self._beside, beside, attributes={"Content-Type": "application/json"})
+        self._give(None)
+        with _explained():
+            self._upload.result()
+        self._published = True
+
+    def close(self) -> None:
+        """End; what was not published is removed."""
+        if not self._published:
+            with contextlib.suppress(StoreAwayError, StoreError):
+                self._give(_AbandonedError())
+            self._upload.exception()
+            if self._beside is not None:
+                with contextlib.suppress(BaseError, OSError):
+                    obstore.delete(self._store, [self._beside, self._key])
+        self._thread.shutdown()
+
+    def __enter__(self) -> "ObjectFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _give(self, block: bytes | _AbandonedError | None) -> None:
+        while True:
+            if self._upload.done():
+                with _explained():
+                    self._upload.result()
+                return
+            with contextlib.suppress(queue.Full):
+                self._blocks.put(block, timeout=0.2)
+                return
+
+    def _put(self) -> None:
+        name = self._key.rpartition("/")[2]
+        obstore.put(
+            self._store,
+            self._key,
+            self._taken(),
+            attributes={"Content-Disposition": f'attachment; filename="{name}"'},
+            use_multipart=True,
+            chunk_size=PART,
+            max_concurrency=UPLOADS,
+        )
+
+    def _taken(self) -> Iterator[bytes]:
+        while (block := self._blocks.get()) is not None:
+            if isinstance(block, _AbandonedError):
+                raise block
+            yield block
+
+
+class BucketStore:
+    """Result files below one prefix of a bucket."""
+
+    def __init__(self, url: str) -> None:
+        """Raises StoreError when the environment does not fit the address."""
+        try:
+            self._store: ObjectStore = from_url(
+                url,
+                client_options={"allow_http": True, "timeout": TIMEOUT, "connect_timeout": timedelta(seconds=5)},
+                retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_TIME},
+            )
+        except (BaseError, ValueError) as error:
+            raise StoreError(f"results_url cannot be used: {_first_line(error)}") from error
+
+    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
+        """The key of an attempt's result, below the prefix."""
+        return f"{chain}/{task}/{attempt}/{name}"
+
+    def create(self, location: str) -> ObjectFile:
+        """Begin a result."""
+        return ObjectFile(self._store, location)
+
+    def read(self, location: str) -> Iterator[bytes] | None:
+        """The bytes of a result, or None when it is gone. Blocking."""
+        with _explained():
+            try:
+                found = obstore.get(self._store, location)
+            except FileNotFoundError:
+                return None
+        return self._chunks(found)
+
+    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
+        """Remove what attempts before `attempt` left behind, except the results that are `kept`. Blocking."""
+        keep = {location.rpartition("/")[0] for location in kept}
+        with _explained():
+            for found in obstore.list(self._store, f"{chain}/{task}"):
+                paths = [meta["path"] for meta in found]
+                old = [path for path in paths if _attempt(path) < attempt and path.rpartition("/")[0] not in keep]
+                if old:
+                    obstore.delete(self._store, old)
+
+    def remove(self, location: str) -> None:
+        """Remove a result with all that lies beside it. Blocking."""
+        self._remove_below(location.rpartition("/")[0])
+
+    def remove_task(self, chain: ChainId, task: TaskId) -> None:
+        """Remove all that a task has left. Blocking."""
+        self._remove_below(f"{chain}/{task}")
+
+    def remove_attempt(self, place: Abandonable) -> None:
+        """Remove all that an attempt has left. Blocking."""
+        self._remove_below(place.prefix.rstrip("/"))
+
+    def attempts(self, before: float) -> list[Abandonable]:
+        """The places of all attempts that were last written in before that time (seconds since 1970). Blocking."""
+        newest: dict[Abandonable, float] = {}
+        with _explained():
+            for found in obstore.list(self._store):
+                for meta in found:
+                    names = meta["path"].split("/")
+                    if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
+                        chain, task, attempt = map(int, names[:-1])
+                        place = Abandonable(ChainId(chain), TaskId(task), attempt)
+                        newest[place] = max(newest.get(place, 0.0), meta["last_modified"].timestamp())
+        return [place for place, written in newest.items() if written < before]
+
+    def address(self, location: str, life: int) -> str | None:
+        """A presigned address of a result, good for `life` seconds; None when it is gone. Blocking."""
+        with _explained():
+            try:
+                obstore.head(self._store, location)
+            except FileNotFoundError:
+                return None
+            if not isinstance(self._store, (AzureStore, GCSStore, S3Store)):
+                raise StoreError("this results store makes no presigned addresses")
+            return obstore.sign(self._store, "GET", location, timedelta(seconds=life))
+
+    def _remove_below(self, prefix: str) -> None:
+        with _explained():
+            for found in obstore.list(self._store, prefix):
+                if paths := [meta["path"] for meta in found]:
+                    obstore.delete(self._store, paths)
+
+    def _chunks(self, found: "GetResult") -> Iterator[bytes]:
+        with _explained():
+            for chunk in found:
+                yield bytes(chunk)
+
+
+def _attempt(path: str) -> int:
+    return int(path.split("/")[2])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Raise StoreAwayError or StoreError for what obstore raises; the log alone tells the bucket's address."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        log.warning("results store failed", error=_first_line(error))
+        if isinstance(error, FileNotFoundError):
+            raise StoreError("the bucket for results does not exist") from error
+        if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
+            raise StoreError("the results store refused the service's credentials") from error
+        raise StoreAwayError("the results store is out of reach or failed") from error

@@ -1,0 +1,278 @@
+"""Results in a bucket: a real S3 server (moto's) on this machine, plain HTTP downloads, and a network that fails."""
+
+import hashlib
+import io
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import httpx2
+import pyarrow.parquet as pq
+import pytest
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from moto.server import ThreadedMotoServer
+
+from longshore.results import objects
+from longshore.results.objects import BucketStore, StoreAwayError
+from longshore.results.store import Abandonable
+from longshore.tasks.model import ChainId, TaskId
+from tests.answers import faults
+from tests.service import CHAIN, Longshore, ended, export_body
+
+BUCKET = "longshore-results"
+KEY, SECRET = "AKIDAKIDAKID", "a secret"
+NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
+
+
+class Relay:
+    """A TCP relay to the S3 server; drops every `fail`-th connection, or hangs."""
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.fail = 0
+        self.hang = False
+        self.seen = self.dropped = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        self.seen += 1
+        if self.fail and self.seen % self.fail == 0:
+            self.dropped += 1
+            client.close()
+            return
+        if self.hang:
+            while self.hang:
+                time.sleep(0.05)
+            client.close()
+            return
+        server = socket.create_connection(self._target)
+        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
+        _pump(server, client)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        source.close()
+        target.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, int]]:
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    yield running.get_host_and_port()
+    running.stop()
+
+
+@pytest.fixture
+def relay(server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    found = Relay(server)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", found.address)
+    yield found
+    found.hang = False
+    found.close()
+
+
+@pytest.fixture
+def bucket(server: tuple[str, int], relay: Relay) -> Iterator[Any]:
+    """A client of the server itself, past the relay, with an empty bucket."""
+    assert relay
+    made = boto3.client("s3", endpoint_url=f"http://{server[0]}:{server[1]}", region_name="us-east-1")
+    made.create_bucket(Bucket=BUCKET)
+    yield made
+    for key in keys(made):
+        made.delete_object(Bucket=BUCKET, Key=key)
+
+
+def keys(bucket: Any) -> list[str]:
+    return [found["Key"] for found in bucket.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
+
+
+def unfinished(bucket: Any) -> list[Any]:
+    found: list[Any] = bucket.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
+    return found
+
+
+def store() -> BucketStore:
+    return BucketStore(f"s3://{BUCKET}/some/prefix")
+
+
+def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_its_disposition(bucket: Any) -> None:
+    block = os.urandom(1 << 20)
+    with store().create(NAME) as file:
+        for _ in range(20):
+            file.write(block)
+        assert keys(bucket) == []
+        file.publish(".manifest.json", b"{}")
+    assert keys(bucket) == [f"some/prefix/{NAME}", f"some/prefix/{NAME}.manifest.json"]
+    head = bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")
+    assert head["ETag"].endswith('-3"')  # three parts of 8 MiB
+    assert head["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
+    chunks = store().read(NAME)
+    assert chunks is not None
+    assert hashlib.sha256(b"".join(chunks)).digest() == hashlib.sha256(block * 20).digest()
+
+
+def test_an_upload_that_is_given_up_leaves_nothing(bucket: Any) -> None:
+    with pytest.raises(KeyError), store().create(NAME) as file:
+        for _ in range(20):
+            file.write(bytes(1 << 20))
+        assert unfinished(bucket)
+        raise KeyError
+    assert (keys(bucket), unfinished(bucket)) == ([], [])
+
+
+def test_what_earlier_attempts_left_is_removed_except_what_counts(bucket: Any) -> None:
+    for key in ("1/2/1/a.csv", "1/2/1/a.csv.manifest.json", "1/2/2/a.csv", "1/2/3/a.csv", "1/20/1/a.csv"):
+        bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=b"x")
+    store().remove_abandoned(ChainId(1), TaskId(2), 3, ["1/2/2/a.csv"])
+    assert keys(bucket) == [f"some/prefix/{key}" for key in ("1/2/2/a.csv", "1/2/3/a.csv", "1/20/1/a.csv")]
+
+
+def test_a_presigned_address_is_good_for_an_hour_and_signed_as_the_rules_say(bucket: Any, relay: Relay) -> None:
+    bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}", Body=b"x")
+    address = store().address(NAME, 3600)
+    assert address is not None
+    parts = urlsplit(address)
+    query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+    assert (query["X-Amz-Expires"], query["X-Amz-SignedHeaders"]) == ("3600", "host")
+    # The signature again, by botocore's own arithmetic, from everything but the signature.
+    request = AWSRequest("GET", f"{relay.address}{parts.path}", headers={"host": parts.netloc})
+    auth = S3SigV4QueryAuth(Credentials(KEY, SECRET), "s3", "us-east-1", expires=3600)
+    request.context["timestamp"] = query["X-Amz-Date"]
+    request.params = {name: value for name, value in query.items() if name != "X-Amz-Signature"}
+    request.url = address.partition("&X-Amz-Signature=")[0]
+    canonical = auth.canonical_request(request)
+    assert auth.signature(auth.string_to_sign(request, canonical), request) == query["X-Amz-Signature"]
+
+
+def test_encryption_asked_for_in_the_environment_is_passed_on(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
+    with store().create(NAME) as file:
+        file.write(b"x")
+        file.publish(".manifest.json", b"{}")
+    assert bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")["ServerSideEncryption"] == "AES256"
+
+
+def test_a_server_that_hangs_is_given_up_and_called_away(
+    bucket: Any, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "TIMEOUT", timedelta(seconds=1))
+    monkeypatch.setattr(objects, "RETRIES", 1)
+    hung = store()
+    relay.hang = True
+    with pytest.raises(StoreAwayError, match="out of reach"), hung.create(NAME) as file:
+        file.write(bytes(100))
+        file.publish(".manifest.json", b"{}")
+    relay.hang = False
+    assert keys(bucket) == []
+
+
+def test_exports_come_through_a_network_that_drops_one_connection_in_five(
+    bucket: Any, relay: Relay, new_service: Callable[..., Longshore]
+) -> None:
+    service = new_service(2_000, results_url=f"s3://{BUCKET}/exports")
+    relay.fail = 5
+    service.start("worker")
+    service.start_api()
+    with service.client() as client:
+        for _ in range(3):
+            task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
+            assert task["state"]["code"] == "DONE", task
+            answer = client.get(f"/tasks/{task['id']}/download_url")
+            while answer.status_code == 503:  # obstore does not try again after every kind of lost connection
+                assert answer.headers["Retry-After"] == "1"
+                answer = client.get(f"/tasks/{task['id']}/download_url")
+            assert answer.status_code == 200, answer.text
+            address = answer.json()["url"]
+            curl = ["curl", "-sS", "--retry", "9", "--retry-all-errors", address]
+            content = subprocess.run(curl, capture_output=True, check=True).stdout
+            run = service.sql("select sha256 from longshore.runs where task_id = $1", task["id"])[0]
+            assert hashlib.sha256(content).digest() == run["sha256"]
+        relay.fail = 0
+        for key in keys(bucket):
+            bucket.delete_object(Bucket=BUCKET, Key=key)
+        assert client.get(f"/tasks/{task['id']}/download_url").status_code == 410
+    assert relay.seen > 5
+    assert relay.dropped
+    assert service.files() == []
+
+
+def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
+    bucket: Any, new_service: Callable[..., Longshore]
+) -> None:
+    service = new_service(2_000, results_url=f"s3://{BUCKET}/exports")
+    service.start("worker")
+    service.start_api()
+    with service.client() as client:
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        assert ended(client, task)["state"]["code"] == "DONE"
+        assert client.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+        manifest = client.get(f"/tasks/{task}/runs/2/manifest").json()
+        assert manifest["totals"], "the text was read on its way"
+        first, second = (client.get(f"/tasks/{task}/runs/{run}/download_url").json()["url"] for run in (1, 2))
+        assert first != second
+        contents = [httpx2.get(url).content for url in (first, second)]
+        assert contents[0] == contents[1]
+        assert hashlib.sha256(contents[0]).hexdigest() == manifest["sha256"]
+
+        # What the bucket cannot do is refused, rather than not done.
+        faulty = client.get(f"/tasks/{task}/download_url", params={"max_uses": 1})
+        assert list(faults(faulty)) == ["max_uses"]
+        short = client.get(f"/tasks/{task}/download_url", params={"expires_in": 60}).json()["url"]
+        assert parse_qs(urlsplit(short).query)["X-Amz-Expires"] == ["60"]
+
+        columns = export_body("parquet")
+        columns["target"]["fields"] = ["id", "amount", "currency_symbol"]
+        parquet = client.post("/tasks", json=columns).json()["id"]
+        assert ended(client, parquet)["state"]["code"] == "DONE"
+        found = httpx2.get(client.get(f"/tasks/{parquet}/download_url").json()["url"]).content
+        assert pq.read_table(io.BytesIO(found)).num_rows == 2_000
+
+        assert client.delete(f"/tasks/{task}").status_code == 204
+        assert {key.split("/")[2] for key in keys(bucket)} == {str(parquet)}
+    assert service.files() == []
+
+
+def test_places_that_nothing_names_are_found_by_their_age_and_removed(bucket: Any) -> None:
+    for key in ("1/2/1/a.csv", "1/2/1/a.csv.manifest.json", "1/2/2/a.csv", "1/3/1/a.csv", "notes.txt"):
+        bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=b"x")
+    places = {(place.chain, place.task, place.attempt) for place in store().attempts(time.time() + 60)}
+    assert places == {(1, 2, 1), (1, 2, 2), (1, 3, 1)}
+    assert store().attempts(time.time() - 60) == []
+    store().remove_attempt(Abandonable(ChainId(1), TaskId(2), 1))
+    store().remove("1/3/1/a.csv")
+    assert keys(bucket) == [f"some/prefix/{key}" for key in ("1/2/2/a.csv", "notes.txt")]
+    store().remove_task(ChainId(1), TaskId(2))
+    assert keys(bucket) == ["some/prefix/notes.txt"]
