@@ -182,6 +182,7 @@ def _say_how_to_go_on(settings: Settings, token: str, out: Console) -> None:
 Everything is stopped again. To go on by hand:
 
   {data}{port}.venv/bin/longshore serve            # in one terminal; docs at {here}/docs
+  {data}.venv/bin/longshore user create anna --chain {CHAIN} --level admin    # who then signs in at {here}/
   export TOKEN={token}
   curl -H "Authorization: Bearer $TOKEN" {here}/tasks
 """,
