@@ -14,6 +14,7 @@ import pytest
 import typer.main
 
 from longshore.cli import app
+from longshore.database.embedded import embedded_server
 from tests.command import ended_by_ctrl_c, failed, line_with, nothing_left, run, start
 from tests.service import Longshore, free_port
 
@@ -163,3 +164,23 @@ def test_seed_writes_three_chains_once(idle: Longshore, tmp_path: Path) -> None:
     assert asyncio.run(counts()) == {1764: 1000, 1765: 100, 9: 100}
     assert seeded(50).stdout == "done\n"
     assert asyncio.run(counts()) == {1764: 50, 1765: 5, 9: 5}
+
+
+def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "data") as url:
+        missing = run("migrate", "--check", folder=tmp_path, database_url=url)
+        assert missing.returncode == 1
+        assert missing.stdout.splitlines()[0] == "0001 tasks"
+        failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "longshore migrate")
+        assert run("migrate", folder=tmp_path, database_url=url).returncode == 0
+        there = run("migrate", "--check", folder=tmp_path, database_url=url)
+        assert (there.returncode, there.stdout) == (0, "the schema is this version's\n")
+
+        async def from_the_future() -> None:
+            connection = await asyncpg.connect(url)
+            await connection.execute("insert into longshore.migrations (number, name) values (9999, 'later')")
+            await connection.close()
+
+        asyncio.run(from_the_future())
+        failed(run("migrate", "--check", folder=tmp_path, database_url=url), "newer")
+        failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "newer")

@@ -107,12 +107,19 @@ def worker() -> None:
 
 
 @app.command(epilog="Example: longshore migrate")
-def migrate() -> None:
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Only list what is missing, and exit with 1 for it.")] = False,
+) -> None:
     """Bring the database's schema up to this version."""
-    from longshore.database.migrate import migrate_at
+    from longshore.database.migrate import migrate_at, pending_at
     from longshore.serve import database
 
     with database(_load()) as url:
+        if check:
+            missing = asyncio.run(pending_at(url))
+            for name in missing or ["the schema is this version's"]:
+                typer.echo(name)
+            raise typer.Exit(1 if missing else 0)
         for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
             typer.echo(name)
 

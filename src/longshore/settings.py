@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     export_connections: Annotated[
         int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")
     ] = 0
+    worker_metrics_port: Annotated[
+        int, Meta(ge=0, le=65535, description="port on `host` that a worker tells Prometheus at; 0: none")
+    ] = 0
     heartbeat_timeout: Annotated[
         float, Meta(ge=1, le=3600, description="seconds without a sign of life after which a worker counts as lost")
     ] = 15.0

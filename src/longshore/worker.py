@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -18,9 +19,10 @@ import msgspec
 import structlog
 from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
+from prometheus_client import start_http_server
 
 from longshore import actions as plugged
-from longshore import outbound
+from longshore import metrics, outbound
 from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Listener, Pool, is_passing, open_lazy_pool, open_pool
@@ -96,6 +98,8 @@ class Worker:
     async def handle(self, job: Job) -> None:
         """See one message through. Raises nothing: what went wrong is in the task's log."""
         message = read_message(job.payload)
+        waited = job.updated - max(job.created, job.execute_after)  # PostgreSQL's clock, all three
+        metrics.QUEUE_SECONDS.observe(max(0.0, waited.total_seconds()))
         current = asyncio.current_task()
         assert current is not None
         self._running.add(current)
@@ -111,10 +115,12 @@ class Worker:
         begun = await self._surely(lifecycle.begin, message)
         if begun is None:
             if await self._surely(ending.lost, message):
+                metrics.LOST.inc()
                 log.warning("lost attempt found", task=message.task, attempt=message.attempt)
             return
         bound = log.bind(task=message.task, attempt=message.attempt, run=begun.run, chain=begun.chain)
         bound.info("run begins", action=begun.action)
+        began = time.monotonic()
         limits = LIMITS.decode(begun.target)
         try:
             async with asyncio.timeout(limits.timeout_seconds) as timeout:
@@ -136,6 +142,10 @@ class Worker:
             if limits.result_days is not None:
                 keep = min(keep, timedelta(days=limits.result_days))
             await self._surely(ending.finish, message, outcome, keep)
+            metrics.RUNS.labels(begun.action, "DONE").inc()
+            metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
+            metrics.ROWS.labels(begun.action).inc(outcome.success)
+            metrics.BYTES.labels(begun.action).inc(outcome.size)
             bound.info("run done", rows=outcome.success, bytes=outcome.size)
 
     async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
@@ -154,9 +164,11 @@ class Worker:
             bound.warning("attempt failed", reason=reason, again_in=pause)
             why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
             await self._surely(lifecycle.retry, begun.message, why, pause, failed=True)
+            metrics.RETRIES.labels(begun.action).inc()
             return
         bound.error("run failed", reason=reason, exc_info=error)
         await self._surely(ending.fail, begun.message, f"failed: {reason}")
+        metrics.RUNS.labels(begun.action, "ERROR").inc()
 
     async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         """Take a step of the lifecycle, however long the database is away."""
@@ -276,6 +288,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         clock.add_done_callback(lambda task: None if task.cancelled() else stop())
         courier = asyncio.create_task(run_courier(pool, url, outbound.networks(settings.outbound_allow)))
         courier.add_done_callback(lambda task: None if task.cancelled() else stop())
+        stack.enter_context(metrics.of_pools(worker=pool, export=source))
+        if settings.worker_metrics_port:
+            server, _ = start_http_server(settings.worker_metrics_port, settings.host)
+            stack.callback(server.shutdown)
         ready()
         log.info("worker ready", tasks=settings.worker_tasks)
         try:

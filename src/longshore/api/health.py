@@ -3,7 +3,9 @@
 import asyncio
 
 from litestar import MediaType, Response, get
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from longshore.api.access import AnyRequest
 from longshore.api.documentation import problems
@@ -29,10 +31,25 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
 
 
 @get("/metrics", include_in_schema=False)
-async def get_metrics() -> Response[bytes]:
-    """Figures for Prometheus."""
+async def get_metrics(request: AnyRequest) -> Response[bytes]:
+    """Figures for Prometheus: of this process, and of all tasks of the service."""
+    service: Service = request.app.state.service
+    await service.figures.refresh()
+    of_all = CollectorRegistry()
+    of_all.register(_Told(service.figures.metrics()))
+    text = generate_latest() + generate_latest(of_all)
     # Litestar adds the character set to every text by itself.
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
+    return Response(text, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
+
+
+class _Told(Collector):
+    """Metrics that have been made already."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
 
 
 @get("/problems/{kind:str}", include_in_schema=False)

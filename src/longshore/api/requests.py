@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 REQUESTS = Counter("longshore_http_requests", "HTTP requests answered.", ["method", "status"])
 SECONDS = Histogram(
-    "longshore_http_request_seconds", "Seconds from a request to the last byte of its answer.", ["method"]
+    "longshore_http_request_seconds", "Seconds from a request to the last byte of its answer.", ["method", "route"]
 )
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -102,7 +102,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         seconds = time.perf_counter() - began
         label = method if method in METHODS else "other"
         _requests(label, status).inc()
-        _seconds(label).observe(seconds)
+        _seconds(label, scope.get("path_template", "")).observe(seconds)
         log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
 
 

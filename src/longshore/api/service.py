@@ -17,9 +17,11 @@ from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import SESSION as EXPORT_SESSION
+from longshore.metrics import of_pools
 from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.settings import Settings, rate
+from longshore.tasks.figures import FiguresCollector
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
@@ -41,6 +43,7 @@ class Service(msgspec.Struct, frozen=True):
     watch: Watch
     catalog: Catalog
     actions: Mapping[str, actions.Action]
+    figures: FiguresCollector
     signer: Signer
     store: Store
 
@@ -52,10 +55,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     slots = {SLOTS: str(settings.chain_tasks)}
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
+        contextlib.AsyncExitStack() as stack,
         open_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await migrate.check(pool)
+        stack.enter_context(of_pools(api=pool, preview=source))
         sessions = Sessions(pool, Lives(settings.session_idle, settings.session_life))
         limits = {"address": rate(settings.address_rate), "credential": rate(settings.credential_rate)}
         async with Watch(pool, settings.database_url) as watch, open_rates(pool, limits) as rates:
@@ -70,6 +75,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 watch=watch,
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
+                figures=FiguresCollector(pool),
                 signer=Signer(await signing_key(pool)),
                 store=open_store(settings),
             )

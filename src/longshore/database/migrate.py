@@ -79,6 +79,14 @@ async def check(connection: Connection | Pool) -> None:
         raise SchemaError("the database's schema is older than this version; run `longshore migrate`")
 
 
+async def pending(connection: Connection) -> list[str]:
+    """The names of the migrations that would run. Raises SchemaError when the database is newer than this version."""
+    exists = await connection.fetchval("select to_regclass('longshore.migrations') is not null")
+    applied = await _applied(connection) if exists else set()
+    _refuse_newer(applied)
+    return [f"{number:04} {name}" for number, (name, _) in known().items() if number not in applied]
+
+
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     """One connection to a database that is at this version. Raises SchemaError."""
@@ -101,6 +109,15 @@ async def migrate_at(url: str) -> list[str]:
     connection = await asyncpg.connect(url, server_settings=SESSION, timeout=10)
     try:
         return await migrate(connection)
+    finally:
+        await connection.close()
+
+
+async def pending_at(url: str) -> list[str]:
+    """`pending` for an address."""
+    connection = await asyncpg.connect(url, server_settings=SESSION, timeout=10)
+    try:
+        return await pending(connection)
     finally:
         await connection.close()
 

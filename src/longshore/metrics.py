@@ -1,0 +1,48 @@
+"""Figures of one process, for Prometheus. Those of all tasks, which the database has, are in `tasks.figures`."""
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from longshore.database.connect import Pool
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
+
+QUEUE_SECONDS = Histogram(
+    "longshore_queue_wait_seconds", "Seconds from when a run was due until a worker began it.", buckets=SECONDS
+)
+RUN_SECONDS = Histogram("longshore_run_seconds", "Seconds that runs took, by action.", ["action"], buckets=SECONDS)
+RUNS = Counter("longshore_runs", "Runs that ended here, by action and state.", ["action", "state"])
+ROWS = Counter("longshore_rows", "Rows written.", ["action"])
+BYTES = Counter("longshore_bytes", "Bytes written.", ["action"])
+RETRIES = Counter("longshore_retries", "Attempts that failed here and are followed by another.", ["action"])
+LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
+
+
+class _Pools(Collector):
+    """How many connections pools have, and how many of them are in use."""
+
+    def __init__(self, pools: Mapping[str, Pool]) -> None:
+        self._pools = pools
+
+    def collect(self) -> Iterable[Metric]:
+        found = GaugeMetricFamily("longshore_pool_connections", "Connections of a pool.", labels=["pool", "state"])
+        for name, pool in self._pools.items():
+            size, idle = pool.get_size(), pool.get_idle_size()
+            found.add_metric([name, "busy"], size - idle)
+            found.add_metric([name, "idle"], idle)
+        yield found
+
+
+@contextlib.contextmanager
+def of_pools(**pools: Pool) -> Iterator[None]:
+    """Tell of these pools, by name, for as long as this is held."""
+    collector = _Pools(pools)
+    REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        REGISTRY.unregister(collector)
