@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx2
 
 from longshore.access.tokens import Level
-from longshore.database.embedded import embedded_server
-from tests.access.test_secrets import programs
+from longshore.database.embedded import embedded_server, programs
 from tests.service import Longshore, ended, export_body
 
 DOCS = Path(__file__).parents[1] / "docs" / "operations.md"
