@@ -26,6 +26,8 @@ from longshore.access.tokens import Level
 
 CONNECTIONS = 32
 LEAST_RATE = 1.3  # of the peer's
+LEAST_CONDITIONAL = 2.0  # times our own plain polls
+REVISION = 3  # that poll.sql gives all tasks
 HERE = Path(__file__).parent
 
 
@@ -55,7 +57,8 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
             try:
                 longshore.start_api(api_processes="1")
                 with _peer(longshore) as peer_address:
-                    return [_rates(longshore, peer_address, options, tell)]
+                    rates = _rates(longshore, peer_address, options, tell)
+                return [rates, _conditional(longshore, options, tell)]
             finally:
                 longshore.stop()
 
@@ -89,10 +92,40 @@ def _rates(longshore: Longshore, peer_address: str, options: Options, tell: Call
     )
 
 
-def poll(address: str, token: str, tasks: int, seconds: int) -> Polled:
-    """A round of polls. Raises AssertionError unless every answer was a good one."""
+def _conditional(longshore: Longshore, options: Options, tell: Callable[[str], None]) -> Case:
+    token = longshore.token(Level.READ)
+    path, tag = f"{longshore.address}/tasks/1", f'"1-{REVISION}"'
+    known = httpx2.get(path, headers={"Authorization": f"Bearer {token}", "If-None-Match": tag})
+    assert known.status_code == 304, known.text
+    conditional, plain = [], []
+    for number in range(1, options.rounds + 1):
+        conditional.append(poll(longshore.address, token, options.tasks, options.seconds, REVISION).rate)
+        plain.append(poll(longshore.address, token, options.tasks, options.seconds).rate)
+        tell(f"round {number}: with If-None-Match {conditional[-1]:,.0f}/s, without {plain[-1]:,.0f}/s")
+    ratio = max(conditional) / max(plain)
+    return Case(
+        name="the same with If-None-Match, answered 304",
+        peer_name="our own plain polls",
+        unit="requests/s",
+        chosen=f"best of {options.rounds}",
+        ours=max(conditional),
+        peer=max(plain),
+        ratio=ratio,
+        target=f"at least {LEAST_CONDITIONAL:.0f}",
+        met=ratio >= LEAST_CONDITIONAL,
+        ours_rounds=conditional,
+        peer_rounds=plain,
+    )
+
+
+def poll(address: str, token: str, tasks: int, seconds: int, revision: int | None = None) -> Polled:
+    """A round of polls. Raises AssertionError unless every answer was a good one.
+
+    `revision`: the one that all tasks have, for polls that are conditional and answered with 304.
+    """
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(HERE / "poll.lua"), address]
-    done = subprocess.run([*command, "--", str(tasks), token], check=True, capture_output=True, text=True)
+    known = [] if revision is None else [str(revision)]
+    done = subprocess.run([*command, "--", str(tasks), token, *known], check=True, capture_output=True, text=True)
     polled = msgspec.json.decode(done.stdout.splitlines()[-1], type=Polled)
     assert polled.requests, done.stdout
     assert not polled.failed, done.stdout

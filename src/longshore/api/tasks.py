@@ -108,7 +108,10 @@ async def may_have(caller: Caller, service: Service, target: str, trigger: str) 
         refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
     stored = stored_segments.as_id(rules.segment_id or "")
     if stored is not None:
-        found = await stored_segments.get(service.pool, caller.chain, stored)
+        try:
+            found = await stored_segments.get(service.pool, caller.chain, stored)
+        except stored_segments.SegmentNotFoundError:
+            return  # deleted since; a new task's was looked for before
         refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
 
 
