@@ -86,3 +86,32 @@ def test_the_role_that_exports_read_as_can_change_nothing(new_service: Callable[
       and has_table_privilege('longshore_export', c.oid, 'select')
     """
     assert [row[0] for row in service.sql(readable)] == ["audit"]
+
+
+def test_a_role_of_the_services_own_may_still_append_to_the_audit_log(new_service: Callable[..., Longshore]) -> None:
+    service = new_service(rows=ROWS)
+    insert = """
+    insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id)
+    values (1764, 'command', 'test', 'test', 'test', '', ''), (1765, 'command', 'test', 'test', 'test', '', '')
+    """
+    service.sql("create role app")
+    service.sql("grant usage on schema longshore to app")
+    service.sql("grant select, insert on longshore.audit to app")
+    seen = "select distinct chain_id from longshore.audit where action = 'test' order by 1"
+
+    async def act() -> list[list[int]]:
+        found = []
+        async with open_pool(service.url, size=1, name="test") as pool, pool.acquire() as connection:
+            async with connection.transaction():
+                await connection.execute("set local role app")
+                await connection.execute(insert)
+                found.append([row[0] for row in await connection.fetch(seen)])
+            async with connection.transaction():
+                await row_security.hold(connection, catalog.load("")["audit"], 1765)
+                found.append([row[0] for row in await connection.fetch(seen)])
+            async with connection.transaction():  # and without a chain there is nothing to see
+                await connection.execute("set local role longshore_export")
+                found.append([row[0] for row in await connection.fetch(seen)])
+        return found
+
+    assert asyncio.run(act()) == [[1764, 1765], [1765], []]

@@ -176,7 +176,8 @@ begin
         execute format('alter table loyalty.%I enable row level security', name);
         -- In a subquery, it is looked up once and not for each row.
         execute format(
-            'create policy of_chain on loyalty.%I using (chain_id = (select current_setting(''longshore.chain'')::bigint))',
+            'create policy of_chain on loyalty.%I '
+            'using (chain_id = (select nullif(current_setting(''longshore.chain'', true), '''')::bigint))',
             name
         );
     end loop;
