@@ -128,7 +128,8 @@ class Longshore:
 
     def files(self) -> list[Path]:
         """Every file in the results folder."""
-        return sorted(path for path in (self.data / "results").rglob("*") if path.is_file())
+        walk = os.walk(self.data / "results")  # which takes no notice of what vanishes meanwhile
+        return sorted(Path(folder, name) for folder, _, names in walk for name in names)
 
 
 @contextlib.contextmanager

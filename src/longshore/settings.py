@@ -66,6 +66,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     export_connections: Annotated[
         int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")
     ] = 0
+    source_statement_seconds: Annotated[
+        int, Meta(ge=0, le=604_800, description="seconds that one statement of an export may take; 0: any number")
+    ] = 0
+    source_snapshot_seconds: Annotated[
+        int, Meta(ge=0, le=604_800, description="seconds that an export may hold its snapshot; 0: any number")
+    ] = 0
+    source_lag_seconds: Annotated[
+        int, Meta(ge=0, le=604_800, description="seconds that a replica may be behind for exports; 0: any number")
+    ] = 0
+    export_megabytes_per_second: Annotated[
+        float, Meta(ge=0, le=100_000, description="what one export may write, in MB a second; 0: any")
+    ] = 0.0
     worker_metrics_port: Annotated[
         int, Meta(ge=0, le=65535, description="port on `host` that a worker tells Prometheus at; 0: none")
     ] = 0

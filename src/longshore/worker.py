@@ -29,6 +29,7 @@ from longshore.database.connect import Listener, Pool, is_passing, open_lazy_poo
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.errors import LongshoreError, PassingError
 from longshore.exports import catalog
+from longshore.exports.care import Care
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
 from longshore.exports.export import Exporter
@@ -235,6 +236,11 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _care(settings: Settings) -> Care:
+    rate = settings.export_megabytes_per_second * 1e6
+    return Care(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
+
+
 async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
     """Work until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once messages are taken.
 
@@ -244,6 +250,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     source_url = settings.source_url or url
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
+    session = {**EXPORT_SESSION, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
@@ -251,15 +258,15 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         )
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **EXPORT_SESSION)
+            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **session)
         )
         readers = Readers(source, extra)
         own = None
         if settings.source_url:
-            owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **EXPORT_SESSION)
+            owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **session)
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings))
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)
         actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}

@@ -17,6 +17,7 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
+from longshore.exports.care import IDLE, Pace
 from longshore.exports.formats import Format
 from longshore.exports.plan import Plan, Source
 from longshore.exports.row_security import hold_alike
@@ -29,13 +30,21 @@ CLOSE_TIMEOUT = 2.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
 # A compiled query pays off after minutes, and an export's is too simple for it.
-SESSION = {"synchronize_seqscans": "off", "max_parallel_workers_per_gather": "0", "jit": "off"}
+SESSION = {
+    "synchronize_seqscans": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "idle_in_transaction_session_timeout": f"{IDLE}s",
+}
 
 Report = Callable[[int, int], Awaitable[None]]
 """Takes rows and bytes written."""
 
 Blocks = asyncio.Queue[list[bytes] | None]
 """What one shard gives, block by block; None is its end."""
+
+
+UNHURRIED = Pace(0)
 
 
 async def nothing() -> None:
@@ -157,18 +166,19 @@ async def copy_rows(
     file: File,
     report: Report,
     first: Callable[[], Awaitable[None]] = nothing,
+    pace: Pace = UNHURRIED,
 ) -> Copied:
     """Copy the rows of a plan into a file, which is left for the caller to publish.
 
     `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. `first` is
     what `connection` has to do before it reads rows, while others read already. Raises what PostgreSQL, the file and
-    `first` raise, and CountMismatchError.
+    `first` raise, and CountMismatchError. `pace`: how fast it may write.
     """
     writer = _Writer(form, file)
     thread = ThreadPoolExecutor(1, "copy")
     try:
         async with readers.beside(connection, len(plan.shards) - 1) as connections:
-            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first))
+            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first, pace))
             try:
                 while not copying.done():
                     await report(form.rows, writer.size)
@@ -192,6 +202,7 @@ async def _copy(
     writer: _Writer,
     thread: ThreadPoolExecutor,
     first: Callable[[], Awaitable[None]],
+    pace: Pace,
 ) -> int:
     """Read all shards and write them in order; give the number of rows that PostgreSQL says it sent."""
     loop = asyncio.get_running_loop()
@@ -217,6 +228,7 @@ async def _copy(
         for queue in queues:
             while (chunks := await queue.get()) is not None:
                 await writing
+                await pace.keep(writer.size)
                 writing = loop.run_in_executor(thread, writer.write, chunks)
             free.release()
         await writing

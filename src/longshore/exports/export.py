@@ -17,6 +17,7 @@ from longshore.errors import LongshoreError
 from longshore.exports import conditions, formats, increments, row_security, schemas, stored_segments, totals
 from longshore.exports import segment as segments
 from longshore.exports.again import give_again, read_again
+from longshore.exports.care import Care, Pace
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
 from longshore.exports.control import Control
@@ -34,6 +35,8 @@ from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Standing
 
 log = structlog.get_logger()
+
+NONE = Care()
 
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
 
@@ -150,13 +153,20 @@ class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
     def __init__(
-        self, state: Pool, readers: Readers, catalog: Catalog, store: Store, own: Readers | None = None
+        self,
+        state: Pool,
+        readers: Readers,
+        catalog: Catalog,
+        store: Store,
+        own: Readers | None = None,
+        care: Care = NONE,
     ) -> None:
         self._state = state
         self._readers = readers
         self._own = own or readers  # for what lies in the service's own database
         self._catalog = catalog
         self._store = store
+        self._care = care
 
     async def run(self, begun: Begun) -> Outcome:
         """Run one attempt of an export. Raises whatever the database, the disk and the copy raise."""
@@ -220,7 +230,8 @@ class Exporter:
         waits = standing.pending if standing is not None else []
         counted_from = waits[-1].began_at if waits else begun.run_began_at
         readers = self._readers_of(index)
-        async with readers.snapshot() as (connection, snapshot_at):
+        async with self._care.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
+            await self._care.refuse_lagging(connection)
             await row_security.hold(connection, index, begun.chain)
             bounds = None
             if standing is not None:
@@ -235,7 +246,9 @@ class Exporter:
             cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
             async with written_aside(self._store, location) as file:
                 first = functools.partial(control.ask, connection, source)
-                copied = await copy_rows(readers, connection, cut, source, form, file, report, first)
+                copied = await copy_rows(
+                    readers, connection, cut, source, form, file, report, first, Pace(self._care.bytes_per_second)
+                )
                 if bounds is not None:
                     await increments.make_safe(self._state, connection)
                 resolved = segment and conditions.resolved(segment, counted_from)

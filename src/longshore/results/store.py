@@ -4,6 +4,7 @@ Each attempt has a folder of its own, `CHAIN/TASK/ATTEMPT/NAME`, so that two att
 them counts is for the task row to say; what no row names is removed by the task's next attempt.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -143,11 +144,15 @@ class LocalStore:
     def attempts(self, before: float) -> list[Abandonable]:
         """The places of all attempts that were last written in before that time (seconds since 1970)."""
         found = []
-        for folder in self._folder.glob("*/*/*"):
-            names = folder.parts[-3:]
-            if all(name.isdigit() for name in names) and folder.stat().st_mtime < before:
-                chain, task, attempt = map(int, names)
-                found.append(Abandonable(ChainId(chain), TaskId(task), attempt))
+        for folder, folders, _ in os.walk(self._folder):  # which takes no notice of what vanishes meanwhile
+            names = Path(folder).relative_to(self._folder).parts
+            if len(names) < LEVELS - 1:
+                continue
+            folders.clear()
+            with contextlib.suppress(FileNotFoundError):
+                if all(name.isdigit() for name in names) and Path(folder).stat().st_mtime < before:
+                    chain, task, attempt = map(int, names)
+                    found.append(Abandonable(ChainId(chain), TaskId(task), attempt))
         return found
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:

@@ -1,0 +1,84 @@
+"""Care for the source: what an operator limits is not exceeded, and the task says so."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import asyncpg
+import psycopg
+import pytest
+
+from longshore.exports.care import Care, LaggingError
+from tests.exports.test_standby import WAIT, pair, replayed
+from tests.service import Longshore, ended, export_body
+
+__all__ = ["pair"]  # the fixture of a primary with its standby
+
+LOCK = "lock table loyalty.wallet_ledger in access exclusive mode"
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("source_snapshot_seconds", "held its snapshot of the source for 1 s"), ("source_statement_seconds", "timeout")],
+)
+def test_an_export_that_holds_the_source_too_long_ends(
+    new_service: Callable[..., Longshore], setting: str, said: str
+) -> None:
+    service = new_service(rows=1000, **{setting: "1"})
+    service.start("worker")
+    service.start_api()
+    with service.client() as client, psycopg.connect(service.url) as connection:
+        connection.execute(LOCK)
+        task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
+        connection.rollback()
+        assert task["state"]["code"] == "ERROR"
+        assert said in task["logs"][-2]["msg"]
+        held = "select 1 from pg_stat_activity where application_name = 'longshore export' and xact_start is not null"
+        deadline = time.monotonic() + WAIT
+        while service.sql(held):
+            assert time.monotonic() < deadline, "the source is still held"
+        assert ended(client, client.post("/tasks", json=export_body()).json()["id"])["state"]["code"] == "DONE"
+
+
+def test_an_export_writes_no_faster_than_it_may(new_service: Callable[..., Longshore]) -> None:
+    service = new_service(rows=30_000, export_megabytes_per_second="3")
+    service.start("worker")
+    service.start_api()
+    with service.client() as client:
+        task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
+        assert task["logs"][1]["success"] == 30_000
+        run = client.get(f"/tasks/{task['id']}/runs").json()[0]
+    assert run["seconds"] > 0.8 * run["bytes"] / 3e6 > 0.5
+
+
+def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) -> None:
+    url, folder = pair
+
+    async def steps() -> None:
+        primary = await asyncpg.connect(url)
+        standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))  # type: ignore[attr-defined]  # a Path
+        care = Care(lag_seconds=1)
+        await primary.execute("create table entries (id bigint)")
+        await replayed(primary, standby)
+        await asyncio.sleep(1.2)
+        await care.refuse_lagging(primary)
+        await care.refuse_lagging(standby)  # quiet is not behind
+        await standby.execute("select pg_wal_replay_pause()")
+        await primary.execute("insert into entries values (1)")
+        deadline = time.monotonic() + WAIT
+        while True:
+            try:
+                await care.refuse_lagging(standby)
+            except LaggingError as error:
+                assert "may be 1 s" in str(error)
+                break
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+        await Care().refuse_lagging(standby)
+        await standby.execute("select pg_wal_replay_resume()")
+        await replayed(primary, standby)
+        await care.refuse_lagging(standby)
+        for connection in (primary, standby):
+            await connection.close()
+
+    asyncio.run(steps())
