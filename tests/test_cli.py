@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -184,3 +185,25 @@ def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) 
         asyncio.run(from_the_future())
         failed(run("migrate", "--check", folder=tmp_path, database_url=url), "newer")
         failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "newer")
+
+
+def test_no_interrupt_is_lost_in_a_destructor() -> None:
+    code = """
+import os, signal, time
+from longshore.serve import interrupt_on_sigterm
+
+class Unlucky:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+interrupt_on_sigterm()
+try:
+    Unlucky()
+    time.sleep(20)
+    print("lost")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted\n"

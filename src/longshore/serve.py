@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -71,6 +72,17 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
+        interrupted = False
+        while True:
+            try:
+                self._stop()
+                break
+            except KeyboardInterrupt:  # whoever cannot wait has to, or a child would be left behind
+                interrupted = True
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def _stop(self) -> None:
         for child in self._children.values():
             with contextlib.suppress(ProcessLookupError):
                 child.terminate()
@@ -143,11 +155,21 @@ def refuse_taken_port(host: str, port: int) -> None:
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM, and a terminal that is closed, end a command the way Ctrl-C does, so that it cleans up."""
+    """Let SIGTERM, and a terminal that is closed, end a command the way Ctrl-C does, so that it cleans up.
+
+    None of them is lost: Python drops what is raised while it runs a destructor, so it is then sent once more.
+    """
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
+    def again(unraisable: "sys.UnraisableHookArgs") -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    sys.unraisablehook = again
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
             signal.signal(number, interrupt)
