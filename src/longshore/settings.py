@@ -66,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     export_connections: Annotated[
         int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")
     ] = 0
+    shard_rows: Annotated[
+        int, Meta(ge=1, description="exports of more rows are cut into shards of about so many, for all workers")
+    ] = 5_000_000
     source_statement_seconds: Annotated[
         int, Meta(ge=0, le=604_800, description="seconds that one statement of an export may take; 0: any number")
     ] = 0

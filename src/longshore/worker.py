@@ -4,7 +4,6 @@ Promise 7 is kept here: whatever happens to a run, its task is finished, tried a
 """
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -25,22 +24,31 @@ from longshore import actions as plugged
 from longshore import metrics, outbound
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import Listener, Pool, is_passing, open_lazy_pool, open_pool
+from longshore.database.connect import Listener, Pool, open_lazy_pool, open_pool
+from longshore.database.patience import surely
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
-from longshore.errors import LongshoreError, PassingError
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.care import Care
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
-from longshore.exports.export import Exporter
+from longshore.exports.exporter import Cutting, Exporter
+from longshore.failures import explain, may_pass
 from longshore.results.cleanup import ACTION, Cleanup, ensure
-from longshore.results.objects import StoreAwayError
 from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
 from longshore.tasks import ending, lifecycle
 from longshore.tasks.clock import run_clock
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
-from longshore.tasks.queue import ENTRYPOINT, Message, PatientDriver, read_message
+from longshore.tasks.queue import (
+    ENTRYPOINT,
+    SHARD_ENTRYPOINT,
+    Message,
+    PatientDriver,
+    ShardMessage,
+    read_message,
+    read_shard,
+)
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import CHANNEL
 from longshore.webhooks.courier import run_courier
@@ -85,15 +93,17 @@ class Worker:
         grace: float,
         keep: timedelta,
         keep_of_chains: Mapping[int, timedelta],
+        shard: Callable[[ShardMessage], Awaitable[None]],
     ) -> None:
         self._pool = pool
         self._actions = actions
+        self._shard = shard
         self._grace = grace
         self._keep = keep
         self._keep_of_chains = keep_of_chains
         self._running: set[asyncio.Task[Any]] = set()
         self._acting: dict[asyncio.Task[Any], Message] = {}
-        self._withdrawn: set[Message] = set()
+        self._withdrawn: set[asyncio.Task[Any]] = set()
         self._checks: set[asyncio.Task[None]] = set()
 
     async def handle(self, job: Job) -> None:
@@ -110,12 +120,30 @@ class Worker:
             log.info("attempt outdated", task=message.task, attempt=message.attempt)
         finally:
             self._running.discard(current)
-            self._withdrawn.discard(message)
+            self._withdrawn.discard(current)
+
+    async def handle_shard(self, job: Job) -> None:
+        """See a part of an export through that some worker coordinates. Raises nothing."""
+        message = read_shard(job.payload)
+        current = asyncio.current_task()
+        assert current is not None
+        self._running.add(current)
+        self._acting[current] = message.of
+        try:
+            await self._shard(message)
+        except StaleAttemptError:
+            log.info("shard outdated", task=message.task, attempt=message.attempt, shard=message.number)
+        except asyncio.CancelledError:
+            log.info("shard handed back", task=message.task, attempt=message.attempt, shard=message.number)
+        finally:
+            del self._acting[current]
+            self._running.discard(current)
+            self._withdrawn.discard(current)
 
     async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
-        begun = await self._surely(lifecycle.begin, message)
+        begun = await surely(lifecycle.begin, self._pool, message)
         if begun is None:
-            if await self._surely(ending.lost, message):
+            if await surely(ending.lost, self._pool, message):
                 metrics.LOST.inc()
                 log.warning("lost attempt found", task=message.task, attempt=message.attempt)
             return
@@ -129,11 +157,11 @@ class Worker:
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            if message in self._withdrawn:
+            if current in self._withdrawn:
                 raise StaleAttemptError(message) from None
             # Else only `stop` cancels: the worker has to go, and another one takes over at once.
             why = f"attempt {begun.number} was interrupted: its worker is shutting down"
-            await self._surely(lifecycle.retry, message, why, 0, failed=False)
+            await surely(lifecycle.retry, self._pool, message, why, 0, failed=False)
             bound.info("run handed back")
         except Exception as error:
             late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
@@ -142,7 +170,7 @@ class Worker:
             keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
             if limits.result_days is not None:
                 keep = min(keep, timedelta(days=limits.result_days))
-            await self._surely(ending.finish, message, outcome, keep)
+            await surely(ending.finish, self._pool, message, outcome, keep)
             metrics.RUNS.labels(begun.action, "DONE").inc()
             metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
             metrics.ROWS.labels(begun.action).inc(outcome.success)
@@ -164,25 +192,12 @@ class Worker:
             pause = PAUSES[begun.failures]
             bound.warning("attempt failed", reason=reason, again_in=pause)
             why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
-            await self._surely(lifecycle.retry, begun.message, why, pause, failed=True)
+            await surely(lifecycle.retry, self._pool, begun.message, why, pause, failed=True)
             metrics.RETRIES.labels(begun.action).inc()
             return
         bound.error("run failed", reason=reason, exc_info=error)
-        await self._surely(ending.fail, begun.message, f"failed: {reason}")
+        await surely(ending.fail, self._pool, begun.message, f"failed: {reason}")
         metrics.RUNS.labels(begun.action, "ERROR").inc()
-
-    async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
-        """Take a step of the lifecycle, however long the database is away."""
-        pause = 0.1
-        while True:
-            try:
-                return await step(self._pool, *args, **options)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_passing(error):
-                    raise
-                log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 5.0)
 
     def told(self, payload: str) -> None:
         """Take notice that a task has changed, which may mean that it has been cancelled."""
@@ -204,8 +219,8 @@ class Worker:
             return
         newest = {row["id"]: row["attempt"] for row in rows}
         for running, message in tuple(self._acting.items()):
-            if newest.get(message.task) != message.attempt and message not in self._withdrawn:
-                self._withdrawn.add(message)
+            if newest.get(message.task) != message.attempt and running not in self._withdrawn:
+                self._withdrawn.add(running)
                 running.cancel()
 
     async def stop(self) -> None:
@@ -214,26 +229,6 @@ class Worker:
             await asyncio.wait(self._running, timeout=self._grace)
         for task in tuple(self._running):
             task.cancel()
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether another attempt may do better."""
-    return is_passing(error) or isinstance(error, OSError | PassingError | StoreAwayError)
-
-
-def explain(error: Exception) -> str:
-    """What went wrong, in words for the task's log."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk for results is full"
-    if isinstance(error, LongshoreError):
-        return str(error)
-    if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
-        return f"the source refused the query: {error}"
-    if is_passing(error) and getattr(error, "filename", None) is None:
-        return f"the connection to the source was lost ({error or type(error).__name__})"
-    if isinstance(error, OSError):
-        return f"the result could not be written: {error.strerror}"
-    return f"{type(error).__name__}: {error}"
 
 
 def _care(settings: Settings) -> Care:
@@ -266,19 +261,21 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **session)
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings))
+        cutting = Cutting(settings.shard_rows, settings.heartbeat_timeout)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)
         actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
         for name, action in plugged.load(settings).items():
             actions[name] = Plugged(action, pool, store).run
         keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
-        worker = Worker(pool, actions, settings.shutdown_grace, keep, keep_of_chains)
+        worker = Worker(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
         await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
 
         driver = PatientDriver(pool, url)
         manager = QueueManager(queries_over(driver), QUEUE_SETTINGS.channel)
         manager.entrypoint(ENTRYPOINT, accepts_context=False)(worker.handle)
+        manager.entrypoint(SHARD_ENTRYPOINT, accepts_context=False)(worker.handle_shard)
 
         stopping: set[asyncio.Task[None]] = set()
 

@@ -12,7 +12,7 @@ from longshore.access.tokens import Level
 from longshore.database.connect import open_pool
 from longshore.exports import catalog
 from longshore.exports.copy import SESSION, Readers
-from longshore.exports.export import Exporter
+from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.verify import verify
 from longshore.results.store import LocalStore

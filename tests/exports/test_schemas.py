@@ -13,7 +13,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
 from longshore.exports.copy import SESSION, Readers
-from longshore.exports.export import Exporter, SchemaChangedError
+from longshore.exports.exporter import Exporter, SchemaChangedError
 from longshore.faults import FaultyError
 from longshore.results.store import LocalStore
 from longshore.tasks import ending, lifecycle

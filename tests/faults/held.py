@@ -19,7 +19,7 @@ import httpx2
 from longshore.exports.manifest import SUFFIX
 from tests.service import CHAIN, Longshore, downloaded
 
-ROWS = 6_000  # of 2 kB, so that the export is cut into three shards of 512 blocks
+ROWS = 6_000  # of 2 kB, so that the export is cut into three ranges of 512 blocks
 GATE = 1207  # the class of the advisory locks, one for each row
 
 SOURCE = f"""

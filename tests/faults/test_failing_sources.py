@@ -7,7 +7,7 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Pool
-from longshore.worker import explain, may_pass
+from longshore.failures import explain, may_pass
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import CATALOG, ROWS, Hold, assert_whole, cut_off, files_of, messages, write_catalog

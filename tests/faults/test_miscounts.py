@@ -21,7 +21,7 @@ from longshore.exports.manifest import SUFFIX
 from longshore.exports.plan import Source, plan
 from longshore.results.store import LocalStore
 from longshore.tasks.lifecycle import Begun, Outcome
-from longshore.tasks.queue import ENTRYPOINT, Message, read_message
+from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message
 from longshore.worker import Worker
 from tests.faults.attempts import created, with_pool
 from tests.faults.held import CATALOG, ROWS, write_catalog
@@ -92,7 +92,12 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
             raise AssertionError("the copy was believed")
 
         message = await created(pool)
-        await Worker(pool, {"export": action}, 0, timedelta(days=1), {}).handle(await taken(pool, message))
+
+        async def shard(_message: ShardMessage) -> None:
+            raise AssertionError("nothing was cut")
+
+        worker = Worker(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
+        await worker.handle(await taken(pool, message))
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]
 

@@ -22,8 +22,8 @@ from botocore.credentials import Credentials
 from moto.server import ThreadedMotoServer
 
 from longshore.results import objects
-from longshore.results.objects import BucketStore, StoreAwayError
-from longshore.results.store import Abandonable
+from longshore.results.objects import BucketStore
+from longshore.results.store import Abandonable, StoreAwayError
 from longshore.tasks.model import ChainId, TaskId
 from tests.answers import faults
 from tests.service import CHAIN, Longshore, ended, export_body

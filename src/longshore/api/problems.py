@@ -26,8 +26,8 @@ from longshore.database.connect import is_passing
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.links import LinkNotFoundError
-from longshore.results.objects import StoreAwayError
 from longshore.results.signing import BadSignatureError
+from longshore.results.store import StoreAwayError
 from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import NothingToCancelError
 from longshore.tasks.idempotency import OtherBodyError

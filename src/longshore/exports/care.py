@@ -67,12 +67,19 @@ class Pace:
 
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
-        self._began: float | None = None
+        self._shares = 1
+        self._kept = 0
+        self._next: float | None = None
+
+    def share(self, shares: int) -> None:
+        """Be one of so many that write the export at the same time."""
+        self._shares = max(1, shares)
 
     async def keep(self, size: int) -> None:
         """Wait until so many bytes may have been written in all."""
         if not self._rate:
             return
         now = asyncio.get_running_loop().time()
-        self._began = now if self._began is None else self._began
-        await asyncio.sleep(max(0.0, self._began + size / self._rate - now))
+        self._next = (now if self._next is None else self._next) + (size - self._kept) * self._shares / self._rate
+        self._kept = size
+        await asyncio.sleep(max(0.0, self._next - now))

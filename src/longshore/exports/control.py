@@ -6,7 +6,8 @@ writing. Where that does not tell, or differs, the file itself is read and has t
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from longshore.exports.formats import Format
 from longshore.exports.manifest import Manifest
 from longshore.exports.plan import Source
 from longshore.exports.reading import TEXT, Layout
-from longshore.exports.totals import Counted, Sums, Totals
+from longshore.exports.totals import Counted, Sum, Sums, Totals
 
 
 class Control:
@@ -37,6 +38,21 @@ class Control:
     def rows(self) -> int | None:
         """The rows that there must be, once the source has told."""
         return None if self._expected is None else self._expected.rows
+
+    @property
+    def written(self) -> list[Sum] | None:
+        """What was written adds up to; None where that was not read on its way."""
+        if self._written is None:
+            return None
+        return [Sum(value, rows, format(part, "f")) for value, (rows, part) in self._written.items()]
+
+    def gather(self, parts: Sequence[Sequence[Sum] | None]) -> None:
+        """Take what several controls of parts of the result have read."""
+        if any(part is None for part in parts):
+            self._written = None
+            return
+        read = [(one.value, one.rows, Decimal(one.sum)) for part in parts for one in part or ()]
+        self._written = totals.added(read)
 
     async def ask(self, connection: Connection, source: Source) -> None:
         """Ask the source what the rows add up to. `connection`: holds the snapshot."""

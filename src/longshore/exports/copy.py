@@ -1,7 +1,7 @@
-"""Rows out: several connections copy the shards of one snapshot, one file takes them in order (promises 4 and 6).
+"""Rows out: several connections copy the ranges of one snapshot, one file takes them in order (promises 4 and 6).
 
 The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
-the cores have work. Shards that are ahead of their turn wait in memory, as many as there are connections and LOOKAHEAD
+the cores have work. Ranges that are ahead of their turn wait in memory, as many as there are connections and LOOKAHEAD
 blocks of each at most: then the connections are held up, so memory does not grow with the export.
 """
 
@@ -16,15 +16,15 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, PassingError
 from longshore.exports.care import IDLE, Pace
-from longshore.exports.formats import Format
+from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.plan import Plan, Source
 from longshore.exports.row_security import hold_alike
-from longshore.results.open import File
+from longshore.results.pieces import Writable
 
 BLOCK = 256 << 10  # bytes
-LOOKAHEAD = 16  # blocks of one shard
+LOOKAHEAD = 16  # blocks of one range
 REPORT_EVERY = 1.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 
@@ -41,7 +41,7 @@ Report = Callable[[int, int], Awaitable[None]]
 """Takes rows and bytes written."""
 
 Blocks = asyncio.Queue[list[bytes] | None]
-"""What one shard gives, block by block; None is its end."""
+"""What one range gives, block by block; None is its end."""
 
 
 UNHURRIED = Pace(0)
@@ -49,6 +49,10 @@ UNHURRIED = Pace(0)
 
 async def nothing() -> None:
     """What there is to do first where there is nothing."""
+
+
+class SnapshotGoneError(PassingError):
+    """A snapshot that another connection exported cannot be had."""
 
 
 class CountMismatchError(LongshoreError):
@@ -88,6 +92,16 @@ class Readers:
         """A connection in a transaction that only reads, with the time of its snapshot."""
         async with self._reading() as connection:
             yield connection, await connection.fetchval("select statement_timestamp()")
+
+    @contextlib.asynccontextmanager
+    async def joining(self, snapshot: str) -> AsyncIterator[Connection]:
+        """A connection in a transaction that only reads, in a snapshot that was exported. Raises SnapshotGoneError."""
+        async with self._reading() as connection:
+            try:
+                await connection.execute(f"set transaction snapshot '{snapshot}'")
+            except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
+                raise SnapshotGoneError(f"the source has no snapshot {snapshot} or is another server") from error
+            yield connection
 
     @contextlib.asynccontextmanager
     async def beside(self, first: Connection, most: int) -> AsyncIterator[list[Connection]]:
@@ -132,24 +146,38 @@ class Readers:
 class _Writer:
     """Frames, hashes, counts and writes; used by one thread at a time."""
 
-    def __init__(self, form: Format, file: File) -> None:
+    def __init__(self, form: Format, file: Writable, place: Place) -> None:
         self._form = form
         self._file = file
+        self._place = place
+        self._begun = False
         self._hash = hashlib.sha256()
         self.size = 0
 
     def begin(self) -> None:
-        self._put(self._form.begin())
+        if self._place.first:
+            self._put(self._form.begin())
+            self._begun = True
 
     def write(self, chunks: list[bytes]) -> None:
-        self._put(self._form.frame(b"".join(chunks)))
+        if block := b"".join(chunks):
+            self._begin_late()
+            self._put(self._form.frame(block))
 
     def end(self) -> None:
-        for data in self._form.end():
-            self._put(data)
+        if self._place.last:
+            self._begin_late()
+        if self._begun:  # a shard in the middle that has no rows leaves no byte, not even a compression's header
+            for data in self._form.end():
+                self._put(data)
 
     def digest(self) -> bytes:
         return self._hash.digest()
+
+    def _begin_late(self) -> None:
+        if not self._begun:
+            self._put(self._form.begin())
+            self._begun = True
 
     def _put(self, data: bytes) -> None:
         self._hash.update(data)
@@ -163,21 +191,22 @@ async def copy_rows(
     plan: Plan,
     source: Source,
     form: Format,
-    file: File,
+    file: Writable,
     report: Report,
     first: Callable[[], Awaitable[None]] = nothing,
     pace: Pace = UNHURRIED,
+    place: Place = WHOLE,
 ) -> Copied:
     """Copy the rows of a plan into a file, which is left for the caller to publish.
 
     `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. `first` is
     what `connection` has to do before it reads rows, while others read already. Raises what PostgreSQL, the file and
-    `first` raise, and CountMismatchError. `pace`: how fast it may write.
+    `first` raise, and CountMismatchError. `pace`: how fast it may write. `place`: which part of the result it is.
     """
-    writer = _Writer(form, file)
+    writer = _Writer(form, file, place)
     thread = ThreadPoolExecutor(1, "copy")
     try:
-        async with readers.beside(connection, len(plan.shards) - 1) as connections:
+        async with readers.beside(connection, len(plan.clauses) - 1) as connections:
             copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first, pace))
             try:
                 while not copying.done():
@@ -204,11 +233,11 @@ async def _copy(
     first: Callable[[], Awaitable[None]],
     pace: Pace,
 ) -> int:
-    """Read all shards and write them in order; give the number of rows that PostgreSQL says it sent."""
+    """Read all ranges and write them in order; give the number of rows that PostgreSQL says it sent."""
     loop = asyncio.get_running_loop()
-    queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.shards]
-    turns = iter(range(len(plan.shards)))
-    free = asyncio.Semaphore(len(connections) + 1)  # shards that may be read but not written
+    queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.clauses]
+    turns = iter(range(len(plan.clauses)))
+    free = asyncio.Semaphore(len(connections) + 1)  # ranges that may be read but not written
     sent = 0
 
     async def read(connection: Connection) -> None:
@@ -220,7 +249,7 @@ async def _copy(
             number = next(turns, None)
             if number is None:
                 return
-            rows = await _read_shard(connection, form, plan.shards[number], source, queues[number])
+            rows = await _read_range(connection, form, plan.clauses[number], source, queues[number])
             sent += rows  # not in one line: the sum would be taken before the wait
 
     async def write() -> None:
@@ -238,7 +267,7 @@ async def _copy(
     return sent
 
 
-async def _read_shard(connection: Connection, form: Format, shard: str, source: Source, blocks: Blocks) -> int:
+async def _read_range(connection: Connection, form: Format, clause: str, source: Source, blocks: Blocks) -> int:
     chunks: list[bytes] = []
     collected = 0
 
@@ -250,7 +279,7 @@ async def _read_shard(connection: Connection, form: Format, shard: str, source: 
             await blocks.put(chunks)
             chunks, collected = [], 0
 
-    status = await connection.copy_from_query(form.query(shard), *source.values, output=take, **form.options())
+    status = await connection.copy_from_query(form.query(clause), *source.values, output=take, **form.options())
     await blocks.put(chunks)
     await blocks.put(None)
     return int(str(status).removeprefix("COPY "))

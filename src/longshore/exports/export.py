@@ -1,48 +1,21 @@
-"""The action `export`: what a request may ask for, and how a run of it goes."""
+"""The action `export`: what a request may ask for. How a run of it goes is in `exporter`."""
 
-import asyncio
-import functools
-from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-import asyncpg
 import msgspec
-import structlog
 from msgspec import Meta
 
-from longshore.database.connect import Pool, is_passing
-from longshore.errors import LongshoreError
-from longshore.exports import conditions, formats, increments, row_security, schemas, stored_segments, totals
+from longshore.exports import formats, schemas
 from longshore.exports import segment as segments
-from longshore.exports.again import give_again, read_again
-from longshore.exports.care import Care, Pace
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
-from longshore.exports.columns import Column, FieldChoice, check_fields, choices, columns_of
-from longshore.exports.control import Control
-from longshore.exports.copy import Copied, Readers, copy_rows
+from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.formats import FORMATS, Compression
-from longshore.exports.formats.dialect import CsvOptions, check_options, dialect
-from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
-from longshore.exports.plan import plan, source_of
-from longshore.exports.reading import Layout
+from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, check, pointer, suggestion
-from longshore.results.open import Store, written_aside
-from longshore.tasks import lifecycle, marks
-from longshore.tasks.lifecycle import Begun, Outcome
-from longshore.tasks.marks import Increment, Standing
-
-log = structlog.get_logger()
-
-NONE = Care()
 
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
-
-PREVIOUS = """
-select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
-"""
 
 
 class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -139,181 +112,3 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
 def result_name(target: ExportTarget, index: Index, task: int) -> str:
     """The name of a result file, such as `Wallet_Export-12345.csv`."""
     return f"{index.prefix}_Export-{task}.{formats.extension(target.export_format, target.compression)}"
-
-
-class SchemaChangedError(LongshoreError):
-    """The fields are not those that the client pinned."""
-
-
-class SegmentUnfitError(LongshoreError):
-    """The segment was good when it was taken in, and the catalog has changed since."""
-
-
-class Exporter:
-    """Runs exports: from the source, by the catalog, into the store."""
-
-    def __init__(
-        self,
-        state: Pool,
-        readers: Readers,
-        catalog: Catalog,
-        store: Store,
-        own: Readers | None = None,
-        care: Care = NONE,
-    ) -> None:
-        self._state = state
-        self._readers = readers
-        self._own = own or readers  # for what lies in the service's own database
-        self._catalog = catalog
-        self._store = store
-        self._care = care
-
-    async def run(self, begun: Begun) -> Outcome:
-        """Run one attempt of an export. Raises whatever the database, the disk and the copy raise."""
-        target = msgspec.json.decode(begun.target, type=ExportTarget)
-        trigger = TRIGGER.decode(begun.trigger)
-        index = self._catalog[target.export_index]
-        chosen = choices(target.fields, index)
-        before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
-        _refuse_changed(target, index, chosen, before)
-        message = begun.message
-        kept = await lifecycle.locations(self._state, message.task)
-        await asyncio.to_thread(self._store.remove_abandoned, begun.chain, message.task, message.attempt, kept)
-        name = result_name(target, index, message.task)
-        location = self._store.location(begun.chain, message.task, message.attempt, name)
-
-        # All that is asked of the state comes before the copy: it may be away while the copy goes on.
-        text = await self._state.fetchval(PREVIOUS, message.task)
-        previous = text and hash_of(text.encode())
-        standing = await marks.standing(self._state, message) if target.incremental else None
-        if standing is not None:
-            again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
-            if again is not None:
-                return again
-        segment = await self._segment(begun, trigger, standing)
-        _refuse_unfit(segment, target, begun.chain, self._catalog)
-        if standing is not None:
-            async with self._readers_of(index).watching() as connection:
-                await increments.settle(connection)
-        return await self._copy(begun, target, index, segment, standing, name, location, previous)
-
-    async def _segment(self, begun: Begun, trigger: ExportTrigger, standing: Standing | None) -> Segment | None:
-        """The segment of this run; for an increment that is read again, as it was for the run that gave it first."""
-        if trigger.segment_id is None:
-            return trigger.segment
-        first = standing.pending[-1].segment if standing and standing.pending else None
-        if first is not None:
-            return stored_segments.READ.decode(first)
-        return await stored_segments.settled(self._state, begun, trigger.segment_id)
-
-    async def _copy(
-        self,
-        begun: Begun,
-        target: ExportTarget,
-        index: Index,
-        segment: Segment | None,
-        standing: Standing | None,
-        name: str,
-        location: str,
-        previous: str | None,
-    ) -> Outcome:
-        async def report(rows: int, size: int) -> None:
-            try:
-                expected, exact = (cut.expected, cut.exact) if control.rows is None else (control.rows, True)
-                await lifecycle.report(self._state, begun.message, rows, size, expected, exact=exact)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                # The copy is well; what counts is written once it has ended, however long that takes.
-                if not is_passing(error):
-                    raise
-                log.warning("progress not reported", task=begun.message.task, error=str(error))
-
-        waits = standing.pending if standing is not None else []
-        counted_from = waits[-1].began_at if waits else begun.run_began_at
-        readers = self._readers_of(index)
-        async with self._care.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
-            await self._care.refuse_lagging(connection)
-            await row_security.hold(connection, index, begun.chain)
-            bounds = None
-            if standing is not None:
-                end = waits[-1].end if waits else None
-                bounds = await increments.bounds(connection, index, standing.mark, end, first=2)
-            source = source_of(index, begun.chain, segment, counted_from, bounds.condition if bounds else None)
-            columns = await columns_of(connection, index, choices(target.fields, index))
-            asked = dialect(target.csv or CsvOptions())
-            layout = Layout(target.export_format, [column.name for column in columns], asked)
-            control = Control(totals.counted(index, columns), layout)
-            form = formats.make(target.export_format, columns, asked, target.compression, control.read)
-            cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
-            async with written_aside(self._store, location) as file:
-                first = functools.partial(control.ask, connection, source)
-                copied = await copy_rows(
-                    readers, connection, cut, source, form, file, report, first, Pace(self._care.bytes_per_second)
-                )
-                if bounds is not None:
-                    await increments.make_safe(self._state, connection)
-                resolved = segment and conditions.resolved(segment, counted_from)
-                described = _described(begun, target, resolved, columns, name, copied, snapshot_at, previous)
-                described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
-                manifest = described.encoded()
-                await asyncio.to_thread(file.publish, SUFFIX, manifest)
-        return Outcome(
-            result=name,
-            location=location,
-            total=copied.sent,
-            success=copied.rows,
-            size=copied.size,
-            sha256=copied.sha256,
-            snapshot_at=snapshot_at,
-            manifest=manifest.decode(),
-            increment=None if bounds is None else Increment(bounds.start, bounds.end, target.incremental == "on_ack"),
-            note=read_again(waits) if waits else None,
-        )
-
-    def _readers_of(self, index: Index) -> Readers:
-        return self._own if index.own else self._readers
-
-
-def _described(
-    begun: Begun,
-    target: ExportTarget,
-    segment: Any,
-    columns: Sequence[Column],
-    name: str,
-    copied: Copied,
-    snapshot_at: datetime,
-    previous: str | None,
-) -> Manifest:
-    return Manifest(
-        file=name,
-        size=copied.size,
-        sha256=copied.sha256.hex(),
-        rows=copied.rows,
-        chain=begun.chain,
-        task=begun.message.task,
-        run=begun.run,
-        index=target.export_index,
-        format=target.export_format,
-        fields=[ManifestField(column.name, column.field.type) for column in columns],
-        schema=fingerprint(shape((column.name, column.field) for column in columns)),
-        segment=segment,
-        snapshot=snapshot_at,
-        previous=previous,
-        csv=target.csv or CsvOptions(),
-    )
-
-
-def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]], before: Shape | None) -> None:
-    now = shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
-    if target.schema is not None and fingerprint(now) != target.schema:
-        raise SchemaChangedError(schemas.difference(target.schema, before, now))
-    missing = [name for name, _ in chosen if name not in index.fields]
-    if missing:
-        raise SchemaChangedError(f"the catalog has no field {', '.join(missing)} any more")
-
-
-def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
-    faults = [] if segment is None else check_segment(segment, target.export_index, chain, catalog, "")
-    if faults:
-        raise SegmentUnfitError(
-            f"the segment does not fit the catalog any more: {faults[0].pointer} {faults[0].detail}"
-        )

@@ -1,14 +1,14 @@
-"""How an export is cut into shards, and how many rows it will have: both from the planner's own figures.
+"""How an export is cut into ranges, and how many rows it will have: both from the planner's own figures.
 
-Where PostgreSQL would read the whole table, a shard is a range of its blocks; where it would use an index, a range of
-the index's time column. The cut depends on the data alone and not on how many connections read it, so nor does the
-file.
+Where PostgreSQL would read the whole table, a range is of its blocks; where it would use an index, of the index's time
+column. The cut depends on the data alone and not on how many connections read it, so nor does the file.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,10 +17,11 @@ from longshore.exports.catalog import Index, quoted
 from longshore.exports.conditions import Condition, condition
 from longshore.exports.segment import Segment
 
-BLOCKS = 512  # of 8 KiB in a shard: 4 MiB of table
-ROWS = 50_000  # expected in a shard that is a range of time
+BLOCKS = 512  # of 8 KiB in a range: 4 MiB of table
+ROWS = 50_000  # expected in a range of time
 MOST_RANGES = 512
 ASIDE = ("InitPlan", "SubPlan")  # what is looked up beside the rows, as for row-level security
+MOST_GROUPS = 1_000  # so that each has ten parts of an upload at the least
 CHEAP = 2_000  # as the planner counts: some ten thousand rows of one scan, a hundredth of a second
 
 TABLE = """
@@ -29,6 +30,8 @@ select relkind = 'r' and not relhassubclass as plain,
 from pg_catalog.pg_class
 where oid = $1::text::regclass
 """
+
+TABLE_ROWS = "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = $1::text::regclass"
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -58,15 +61,37 @@ def source_of(
     return Source(sql, values)
 
 
+class Range(msgspec.Struct, frozen=True):
+    """A part of a relation."""
+
+    of: Literal["blocks", "times", "no time"]
+    low: int | datetime | None = None
+    """The first block or time that belongs to it; None is no bound."""
+    high: int | datetime | None = None
+    """The first one that does not belong to it any more."""
+
+    def condition(self, index: Index) -> str:
+        """What its rows meet, in SQL."""
+        time = quoted(index.time)
+        if self.of == "no time":
+            return f"{time} is null"
+        name, value = ("ctid", "'({},0)'") if self.of == "blocks" else (time, "'{}'")
+        ends = (("<", self.high), (">=", self.low))
+        bounds = [f"{name} {sign} {value.format(end)}" for sign, end in ends if end is not None]
+        return " and ".join(reversed(bounds))
+
+
 class Plan(msgspec.Struct, frozen=True):
-    """An export cut into shards, in the order in which they are written."""
+    """An export cut into ranges, in the order in which they are written."""
 
     expected: int | None
     """Rows that it will have."""
     exact: bool
     """Whether they were counted, rather than estimated by the planner."""
-    shards: list[str]
+    clauses: list[str]
     """`from` clauses; together they give each row once."""
+    ranges: list[Range]
+    """What each of them takes; none where there is one `from` clause, which takes everything."""
 
 
 async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
@@ -77,14 +102,54 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     while below := [node for node in leaf.get("Plans", ()) if node["Parent Relationship"] not in ASIDE]:
         leaf = below[0]
     table = await connection.fetchrow(TABLE, quoted(index.relation))
-    ranges = []
+    ranges: list[Range] = []
     if leaf["Node Type"] == "Seq Scan" and table and table["plain"]:
         ranges = _block_ranges(table["blocks"])
     elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
     counted = await _count(connection, source) if count else None
-    shards = [f"{source.sql} and {condition}" for condition in ranges] or [source.sql]
-    return Plan(expected if counted is None else counted, counted is not None, shards)
+    found = clauses(index, source, ranges) or [source.sql]
+    return Plan(expected if counted is None else counted, counted is not None, found, ranges)
+
+
+def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
+    """The `from` clauses of ranges."""
+    return [f"{source.sql} and {part.condition(index)}" for part in ranges]
+
+
+async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:
+    """The ranges of a plan in runs that have about so many rows each, the first of which is not empty.
+
+    Blocks are grouped as if all rows of the table were wanted: where those of a chain lie together, it is still several
+    groups that have them. Times are grouped by the planner's histogram.
+    """
+    ranges = plan.ranges
+    if not ranges:
+        return []
+    if ranges[0].of == "blocks":
+        table_rows = await connection.fetchval(TABLE_ROWS, quoted(index.relation))
+        count = min(len(ranges), MOST_GROUPS, -(-max(table_rows, plan.expected or 0) // rows))
+        cuts = [len(ranges) * number // count for number in range(count + 1)]
+        found = [ranges[start:end] for start, end in pairwise(cuts)]
+    else:
+        found = [[]]
+        collected = 0
+        for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
+            if collected >= rows and len(found) < MOST_GROUPS:
+                found.append([])
+                collected = 0
+            found[-1].append(part)
+            collected += (await explain(connection, f"select 1 {clause}", source.values))["Plan Rows"]
+    while found and not await _any_row(connection, clauses(index, source, found[0]), source.values):
+        del found[0]
+    return found
+
+
+async def _any_row(connection: Connection, clauses: Sequence[str], values: tuple[Any, ...]) -> bool:
+    for clause in clauses:
+        if await connection.fetchval(f"select exists (select {clause})", *values):  # from the catalog
+            return True
+    return False
 
 
 async def _count(connection: Connection, source: Source) -> int | None:
@@ -108,15 +173,14 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(below)
 
 
-def _block_ranges(blocks: int) -> list[str]:
+def _block_ranges(blocks: int) -> list[Range]:
     starts = list(range(0, blocks, BLOCKS))
     if len(starts) < 2:
         return []
-    ends = [f" and ctid < '({start},0)'" for start in starts[1:]]
-    return [f"ctid >= '({start},0)'{end}" for start, end in zip(starts, [*ends, ""], strict=True)]
+    return [Range("blocks", start, end) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
-async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[str]:
+async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[Range]:
     time = quoted(index.time)
     extent = f"select min({time}), max({time}) from {quoted(index.relation)} where {quoted(index.chain)} = $1"  # noqa: S608
     if (await explain(connection, extent, source.values[:1]))["Total Cost"] > cost / 100:
@@ -126,8 +190,8 @@ async def _time_ranges(connection: Connection, index: Index, source: Source, exp
         return []
     count = min(MOST_RANGES, -(-expected // ROWS))
     step: timedelta = (last - first) / count
-    cuts = [f"'{(first + step * number).isoformat()}'" for number in range(1, count)]
-    lower = ["", *(f"{time} >= {cut}" for cut in cuts)]
-    upper = [*(f"{time} < {cut}" for cut in cuts), ""]
-    ranges = [" and ".join(filter(None, pair)) for pair in zip(lower, upper, strict=True)]
-    return [*ranges, f"{time} is null"] if cuts else []
+    cuts = [first + step * number for number in range(1, count)]
+    if not cuts:
+        return []
+    ranges = [Range("times", low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)]
+    return [*ranges, Range("no time")]

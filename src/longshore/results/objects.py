@@ -1,8 +1,8 @@
 """The object store: result files in a bucket, through obstore (S3 and what speaks it, GCS, Azure).
 
 A result is one streaming multipart upload: the object appears when the upload completes, or not at all (promise 3). An
-upload that fails is aborted by obstore when the iterator that feeds it raises. The uploads of a worker that was killed
-stay behind unseen; obstore cannot list them, so that they are for a lifecycle rule of the bucket.
+upload that fails is aborted by obstore when the iterator that feeds it raises. The upload of a worker that was killed
+stays behind unseen, and is aborted with what else an attempt left; on S3 alone, as obstore cannot list uploads.
 
 Credentials, endpoint and encryption come from the environment by the cloud's own names (`AWS_…`, `GOOGLE_…`,
 `AZURE_…`); see https://developmentseed.org/obstore/latest/api/store/aws/
@@ -10,7 +10,7 @@ Credentials, endpoint and encryption come from the environment by the cloud's ow
 
 import contextlib
 import queue
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import TracebackType
@@ -21,8 +21,8 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
-from longshore.errors import LongshoreError
-from longshore.results.store import Abandonable
+from longshore.results.multipart import Bucket, Unfinished
+from longshore.results.store import Abandonable, StoreAwayError, StoreError
 from longshore.tasks.model import ChainId, TaskId
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ TIMEOUT = timedelta(seconds=30)  # of one request
 RETRIES = 6  # of one request, within RETRY_TIME
 RETRY_TIME = timedelta(seconds=60)
 LEVELS = 4  # parts of a key: chain, task, attempt, name
-
-
-class StoreError(LongshoreError):
-    """The results store cannot be used as it is set up; trying again does not help."""
-
-
-class StoreAwayError(LongshoreError):
-    """The results store did not do what it was asked to, and may when it is asked again."""
 
 
 class _AbandonedError(Exception):
@@ -151,6 +143,9 @@ class BucketStore:
             )
         except (BaseError, ValueError) as error:
             raise StoreError(f"results_url cannot be used: {_first_line(error)}") from error
+        scheme, _, rest = url.partition("://")
+        name, _, prefix = rest.partition("/")
+        self.bucket = Bucket(name, prefix.rstrip("/")) if scheme == "s3" else None
 
     def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
         """The key of an attempt's result, below the prefix."""
@@ -172,6 +167,7 @@ class BucketStore:
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove what attempts before `attempt` left behind, except the results that are `kept`. Blocking."""
         keep = {location.rpartition("/")[0] for location in kept}
+        self._abort(f"{chain}/{task}/", lambda upload: _attempt(upload.key) < attempt)
         with _explained():
             for found in obstore.list(self._store, f"{chain}/{task}"):
                 paths = [meta["path"] for meta in found]
@@ -195,13 +191,14 @@ class BucketStore:
         """The places of all attempts that were last written in before that time (seconds since 1970). Blocking."""
         newest: dict[Abandonable, float] = {}
         with _explained():
-            for found in obstore.list(self._store):
-                for meta in found:
-                    names = meta["path"].split("/")
-                    if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
-                        chain, task, attempt = map(int, names[:-1])
-                        place = Abandonable(ChainId(chain), TaskId(task), attempt)
-                        newest[place] = max(newest.get(place, 0.0), meta["last_modified"].timestamp())
+            seen = [(meta["path"], meta["last_modified"]) for found in obstore.list(self._store) for meta in found]
+        seen += [(upload.key, upload.began) for upload in self.bucket.unfinished()] if self.bucket else []
+        for path, moment in seen:
+            names = path.split("/")
+            if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
+                chain, task, attempt = map(int, names[:-1])
+                place = Abandonable(ChainId(chain), TaskId(task), attempt)
+                newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [place for place, written in newest.items() if written < before]
 
     def address(self, location: str, life: int) -> str | None:
@@ -215,7 +212,12 @@ class BucketStore:
                 raise StoreError("this results store makes no presigned addresses")
             return obstore.sign(self._store, "GET", location, timedelta(seconds=life))
 
+    def _abort(self, below: str, unwanted: Callable[[Unfinished], bool]) -> None:
+        if self.bucket is not None:
+            self.bucket.abort(upload for upload in self.bucket.unfinished(below) if unwanted(upload))
+
     def _remove_below(self, prefix: str) -> None:
+        self._abort(f"{prefix}/", lambda _: True)
         with _explained():
             for found in obstore.list(self._store, prefix):
                 if paths := [meta["path"] for meta in found]:

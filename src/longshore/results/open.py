@@ -5,7 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TypeAlias
 
+from longshore.results.multipart import ObjectGathering, UploadedPiece
 from longshore.results.objects import BucketStore, ObjectFile
+from longshore.results.pieces import Gathering, LocalGathering, LocalPiece, PieceWriter
 from longshore.results.store import LocalStore, ResultFile
 from longshore.settings import Settings
 
@@ -26,3 +28,36 @@ async def written_aside(store: Store, location: str) -> AsyncIterator[File]:
         yield file
     finally:
         await asyncio.to_thread(file.close)
+
+
+def gathers(store: Store) -> bool:
+    """Whether several workers can write one result there."""
+    return isinstance(store, LocalStore) or store.bucket is not None
+
+
+@contextlib.asynccontextmanager
+async def gathered_aside(store: Store, location: str) -> AsyncIterator[Gathering]:
+    """A result that several workers write; what is not published on leaving is removed."""
+    gathering: Gathering = await asyncio.to_thread(_gathering, store, location)
+    try:
+        yield gathering
+    finally:
+        await asyncio.to_thread(gathering.close)
+
+
+def _gathering(store: Store, location: str) -> Gathering:
+    if isinstance(store, LocalStore):
+        return LocalGathering(store.path(location))
+    assert store.bucket is not None
+    return ObjectGathering(store.bucket, location, store.read)
+
+
+def piece(store: Store, location: str, upload: str, number: int, count: int, trial: int) -> PieceWriter:
+    """Begin a piece of a result. Blocking.
+
+    `upload`: the gathering's; `number`: of the piece, from 0, of `count`; `trial`: how often it was begun.
+    """
+    if isinstance(store, LocalStore):
+        return LocalPiece(store.path(location), f"{number}-{trial}")
+    assert store.bucket is not None
+    return UploadedPiece(store.bucket, location, upload, number, count)

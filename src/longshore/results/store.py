@@ -13,6 +13,7 @@ from types import TracebackType
 
 import msgspec
 
+from longshore.errors import LongshoreError
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
@@ -21,24 +22,21 @@ CHUNK = 1 << 20  # bytes
 LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
-class ResultFile:
-    """A result being written. Leaving the `with` block without `publish` removes it.
+class StoreError(LongshoreError):
+    """The results store cannot be used as it is set up; trying again does not help."""
 
-    Blocking: to be used from a thread.
-    """
+
+class StoreAwayError(LongshoreError):
+    """The results store did not do what it was asked to, and may when it is asked again."""
+
+
+class PartFile:
+    """A new file that is written from one end to the other. Blocking."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._part = path.with_name(path.name + PART)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = os.fdopen(_create(self._part), "wb", buffering=0)
-        self._published = False
+        self._file = os.fdopen(_create(path), "wb", buffering=0)
         self._dirty = 0
-
-    @property
-    def written(self) -> Path:
-        """Where that which was written stands until it is published."""
-        return self._part
 
     def write(self, data: bytes) -> None:
         """Append. Raises OSError, for example when the disk is full."""
@@ -51,12 +49,39 @@ class ResultFile:
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._dirty = 0
 
+    def make_safe(self) -> None:
+        """Wait until it is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """End, however often."""
+        self._file.close()
+
+
+class ResultFile:
+    """A result being written. Leaving the `with` block without `publish` removes it.
+
+    Blocking: to be used from a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + PART)
+        self._file = PartFile(self._part)
+        self.write = self._file.write
+        self._published = False
+
+    @property
+    def written(self) -> Path:
+        """Where that which was written stands until it is published."""
+        return self._part
+
     def publish(self, suffix: str = "", beside: bytes = b"") -> None:
         """Make the file safe on disk and give it its final name.
 
         `beside`: what to put next to it, in a file of that suffix; nothing without a suffix.
         """
-        os.fsync(self._file.fileno())
+        self._file.make_safe()
         self._file.close()
         if suffix:
             with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
@@ -127,11 +152,11 @@ class LocalStore:
 
     def create(self, location: str) -> ResultFile:
         """Begin a result."""
-        return ResultFile(self._path(location))
+        return ResultFile(self.path(location))
 
     def remove(self, location: str) -> None:
         """Remove a result with all that lies beside it."""
-        shutil.rmtree(self._path(location).parent, ignore_errors=True)
+        shutil.rmtree(self.path(location).parent, ignore_errors=True)
 
     def remove_task(self, chain: ChainId, task: TaskId) -> None:
         """Remove all that a task has left."""
@@ -157,7 +182,7 @@ class LocalStore:
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove what attempts before `attempt` left behind, except the results that are `kept`."""
-        keep = {self._path(location).parent for location in kept}
+        keep = {self.path(location).parent for location in kept}
         folder = self._folder / str(chain) / str(task)
         if not folder.is_dir():
             return
@@ -172,10 +197,11 @@ class LocalStore:
 
     def open_path(self, location: str) -> Path | None:
         """The file of a result, or None when it is gone."""
-        path = self._path(location)
+        path = self.path(location)
         return path if path.is_file() else None
 
-    def _path(self, location: str) -> Path:
+    def path(self, location: str) -> Path:
+        """Where a result lies, whether it is there or not."""
         path = (self._folder / location).resolve()
         if self._folder not in path.parents:
             raise ValueError(f"{location!r} lies outside the store")

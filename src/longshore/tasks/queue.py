@@ -5,6 +5,7 @@ true is for the task row to say (see lifecycle.begin). A message is never sent t
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from longshore.tasks.model import TaskId
 log = structlog.get_logger()
 
 ENTRYPOINT = "longshore.run"
+SHARD_ENTRYPOINT = "longshore.shard"
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -36,13 +38,47 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
         return f"{self.task}:{self.attempt}"
 
 
-async def send(connection: Connection, messages: list[Message], delay: float = 0.0) -> None:
+class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
+    """Begin this shard of an attempt of a task."""
+
+    task: TaskId
+    attempt: int
+    number: int
+    trial: int = 0
+    """The trial that was given up, where it is to be begun again."""
+
+    @property
+    def key(self) -> str:
+        """What makes a message the same as another one."""
+        return f"{self.task}:{self.attempt}:{self.number}:{self.trial}"
+
+    @property
+    def of(self) -> Message:
+        """The attempt that it is a part of."""
+        return Message(self.task, self.attempt)
+
+
+async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
     """Send messages within the connection's transaction, to be delivered `delay` seconds from now at the earliest."""
+    await _send(connection, ENTRYPOINT, messages, 0, delay)
+
+
+async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) -> None:
+    """Send messages of shards within the connection's transaction.
+
+    They come after all that begins a task: an export that is cut has a worker already, others have none.
+    """
+    await _send(connection, SHARD_ENTRYPOINT, messages, -1, 0.0)
+
+
+async def _send(
+    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage], priority: int, delay: float
+) -> None:
     if messages:
         await queries_over(AsyncpgDriver(connection)).enqueue(  # type: ignore[arg-type]  # a pool's proxy is one too
-            [ENTRYPOINT] * len(messages),
+            [entrypoint] * len(messages),
             [msgspec.json.encode(message) for message in messages],
-            [0] * len(messages),
+            [priority] * len(messages),
             [timedelta(seconds=delay)] * len(messages),
             [message.key for message in messages],
             on_conflict="skip",
@@ -52,6 +88,11 @@ async def send(connection: Connection, messages: list[Message], delay: float = 0
 def read_message(payload: bytes | None) -> Message:
     """The message in a job's payload."""
     return msgspec.json.decode(payload or b"", type=Message)
+
+
+def read_shard(payload: bytes | None) -> ShardMessage:
+    """The message of a shard in a job's payload."""
+    return msgspec.json.decode(payload or b"", type=ShardMessage)
 
 
 class PatientDriver(Driver):

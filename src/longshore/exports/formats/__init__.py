@@ -1,5 +1,6 @@
 """The formats: how rows become bytes. A new one is a file here and a line in FORMATS."""
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 
@@ -8,7 +9,7 @@ import msgspec
 from longshore.exports.columns import Column
 from longshore.exports.formats.compression import CODECS, Compressed, Compression
 from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import Format
+from longshore.exports.formats.format import WHOLE, Format, Place
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -20,12 +21,14 @@ class Kind(msgspec.Struct, frozen=True):
     extension: str
     compression: str = "around"
     """Whether a compression goes `around` the file, `inside`, or is `refused` as the format has its own."""
+    joins: bool = False
+    """Whether parts of a file that are written apart make the file when they are put together."""
 
 
 FORMATS = {
-    "csv": Kind("csv", "Csv", "text/csv; charset=utf-8", "csv"),
-    "json": Kind("json", "Json", "application/json", "json"),
-    "jsonl": Kind("json", "JsonLines", "application/x-ndjson", "jsonl"),
+    "csv": Kind("csv", "Csv", "text/csv; charset=utf-8", "csv", joins=True),
+    "json": Kind("json", "Json", "application/json", "json", joins=True),
+    "jsonl": Kind("json", "JsonLines", "application/x-ndjson", "jsonl", joins=True),
     "parquet": Kind("parquet", "Parquet", "application/vnd.apache.parquet", "parquet", "inside"),
     "xlsx": Kind(
         "xlsx", "Xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx", "refused"
@@ -39,10 +42,17 @@ def make(
     dialect: Dialect,
     compression: Compression | None,
     read: Callable[[Format], Format] = lambda form: form,
+    place: Place = WHOLE,
 ) -> Format:
-    """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet."""
+    """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet.
+
+    `place`: for a format that `joins`, which part of the file it writes. Members of gzip and frames of Zstandard join
+    as well: RFC 1952, 2.2, and RFC 8878, 3.1.
+    """
     kind = FORMATS[name]
     build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)
+    if kind.joins:
+        build = functools.partial(build, place=place)
     if compression is None:
         return read(build(columns, dialect))
     if kind.compression == "inside":
@@ -64,4 +74,4 @@ def media_type(file_name: str) -> str:
     return types.get(file_name.rpartition(".")[2], "application/octet-stream")
 
 
-__all__ = ["FORMATS", "Compression", "Format", "extension", "make", "media_type"]
+__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "extension", "make", "media_type"]

@@ -9,6 +9,7 @@ from typing import Any
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column, is_words, named
 from longshore.exports.formats.dialect import Dialect
+from longshore.exports.formats.format import WHOLE, Place
 
 # All bytes but the quote and the line feed: without them a block shows its structure and nothing else.
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
@@ -22,8 +23,9 @@ FIGURE = r"^[0-9][0-9A-Za-z.,:/ +\-]*$"
 class Csv:
     """Comma-separated values, in any dialect."""
 
-    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
+    def __init__(self, columns: Sequence[Column], dialect: Dialect, place: Place = WHOLE) -> None:
         self.rows = 0
+        self._place = place
         self._columns = columns
         self._dialect = dialect
         self._inside = False  # a block may end inside a quoted field
@@ -37,6 +39,8 @@ class Csv:
         return {**options, "force_quote": True} if dialect.quote_all else options
 
     def begin(self) -> bytes:
+        if not self._place.first:
+            return b""
         dialect = self._dialect
         header = dialect.delimiter.join(self._quoted(column.name) for column in self._columns)
         line = header.encode() + dialect.line_end if dialect.header else b""

@@ -3,6 +3,18 @@
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+import msgspec
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Which part of a file is written, where it is put together from several."""
+
+    first: bool = True
+    last: bool = True
+
+
+WHOLE = Place()
+
 
 class Format(Protocol):
     """Frames one file. The rows are counted in the bytes that go through, whatever PostgreSQL says."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from longshore.exports.columns import Column
 from longshore.exports.formats.dialect import Dialect
+from longshore.exports.formats.format import WHOLE, Place
 
 QUOTE = b"\x01"
 BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -54,8 +55,9 @@ def _literal(text: str) -> str:
 class JsonLines:
     """An object on each line."""
 
-    def __init__(self, columns: Sequence[Column], _dialect: Dialect) -> None:
+    def __init__(self, columns: Sequence[Column], _dialect: Dialect, place: Place = WHOLE) -> None:
         self.rows = 0
+        self._place = place
         self._columns = columns
         self._inside = False  # a block may end inside a row in quotes
 
@@ -85,9 +87,10 @@ class JsonLines:
 class Json(JsonLines):
     """An array of objects."""
 
-    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
-        super().__init__(columns, dialect)
-        self._held = b"[\n"
+    def __init__(self, columns: Sequence[Column], dialect: Dialect, place: Place = WHOLE) -> None:
+        super().__init__(columns, dialect, place)
+        # Of several parts, the first has rows: see `plan.groups`.
+        self._held = b"[\n" if place.first else b",\n"
 
     def frame(self, block: bytes) -> bytes:
         if not block:
@@ -100,4 +103,5 @@ class Json(JsonLines):
         return framed
 
     def end(self) -> Iterator[bytes]:
-        yield b"\n]\n" if self.rows else b"[]\n"
+        if self._place.last:
+            yield b"\n]\n" if self.rows or not self._place.first else b"[]\n"

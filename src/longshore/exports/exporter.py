@@ -1,0 +1,261 @@
+"""How a run of an export goes: its request is settled, its rows copied by one worker or many, checked and published."""
+
+import asyncio
+import functools
+import sys
+from datetime import datetime, timedelta
+
+import asyncpg
+import msgspec
+import structlog
+
+from longshore.database.connect import Connection, Pool, is_passing
+from longshore.errors import LongshoreError
+from longshore.exports import conditions, increments, schemas, stored_segments
+from longshore.exports.again import give_again, read_again
+from longshore.exports.care import Care, Pace
+from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
+from longshore.exports.columns import choices
+from longshore.exports.control import Control
+from longshore.exports.copy import Copied, Readers, copy_rows
+from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, result_name
+from longshore.exports.formats import FORMATS
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
+from longshore.exports.plan import Plan, Range, groups, plan
+from longshore.exports.request import Prepared, Request, prepare
+from longshore.exports.segment import Segment
+from longshore.exports.sharded import Shards
+from longshore.results.multipart import TooSmallError
+from longshore.results.open import File, Store, gathered_aside, gathers, written_aside
+from longshore.results.pieces import Gathering
+from longshore.tasks import lifecycle, marks
+from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.marks import Increment, Standing
+from longshore.tasks.queue import Message, ShardMessage
+
+log = structlog.get_logger()
+
+NONE = Care()
+
+PREVIOUS = """
+select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
+"""
+
+
+class Cutting(msgspec.Struct, frozen=True):
+    """When exports are cut into shards for many workers."""
+
+    rows: int = sys.maxsize
+    """Exports of more rows than this are, into shards of about so many."""
+    silence: float = 15.0
+    """Seconds after which the worker of a shard counts as lost."""
+
+
+UNCUT = Cutting()
+
+
+class Naming(msgspec.Struct, frozen=True):
+    """What the result of an attempt is called, and where it belongs."""
+
+    begun: Begun
+    name: str
+    location: str
+    previous: str | None
+    """Hash of the manifest before."""
+
+
+class SchemaChangedError(LongshoreError):
+    """The fields are not those that the client pinned."""
+
+
+class SegmentUnfitError(LongshoreError):
+    """The segment was good when it was taken in, and the catalog has changed since."""
+
+
+class Exporter:
+    """Runs exports: from the source, by the catalog, into the store."""
+
+    def __init__(
+        self,
+        state: Pool,
+        readers: Readers,
+        catalog: Catalog,
+        store: Store,
+        own: Readers | None = None,
+        care: Care = NONE,
+        cutting: Cutting = UNCUT,
+    ) -> None:
+        self._state = state
+        self._readers = readers
+        self._own = own or readers  # for what lies in the service's own database
+        self._catalog = catalog
+        self._store = store
+        self._care = care
+        self._cut_above = cutting.rows
+        silence = timedelta(seconds=cutting.silence)
+        self._shards = Shards(state, self._readers_of, catalog, store, care.bytes_per_second, silence)
+
+    async def run_shard(self, message: ShardMessage) -> None:
+        """Do a shard of an export that some worker coordinates. Raises as `Shards.run`."""
+        await self._shards.run(message)
+
+    async def run(self, begun: Begun) -> Outcome:
+        """Run one attempt of an export. Raises whatever the database, the disk and the copy raise."""
+        target = msgspec.json.decode(begun.target, type=ExportTarget)
+        trigger = TRIGGER.decode(begun.trigger)
+        index = self._catalog[target.export_index]
+        chosen = choices(target.fields, index)
+        before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
+        _refuse_changed(target, index, chosen, before)
+        message = begun.message
+        kept = await lifecycle.locations(self._state, message.task)
+        await asyncio.to_thread(self._store.remove_abandoned, begun.chain, message.task, message.attempt, kept)
+        name = result_name(target, index, message.task)
+        location = self._store.location(begun.chain, message.task, message.attempt, name)
+
+        # All that is asked of the state comes before the copy: it may be away while the copy goes on.
+        text = await self._state.fetchval(PREVIOUS, message.task)
+        previous = text and hash_of(text.encode())
+        standing = await marks.standing(self._state, message) if target.incremental else None
+        if standing is not None:
+            again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
+            if again is not None:
+                return again
+        segment = await self._segment(begun, trigger, standing)
+        _refuse_unfit(segment, target, begun.chain, self._catalog)
+        if standing is not None:
+            async with self._readers_of(index).watching() as connection:
+                await increments.settle(connection)
+        waits = standing.pending if standing is not None else []
+        counted_from = waits[-1].began_at if waits else begun.run_began_at
+        mark, end = (standing.mark if standing else None), (waits[-1].end if waits else None)
+        request = Request(begun.chain, target, segment, counted_from, mark, end)
+        outcome = await self._copied(index, request, Naming(begun, name, location, previous))
+        return msgspec.structs.replace(outcome, note=read_again(waits)) if waits else outcome
+
+    async def _segment(self, begun: Begun, trigger: ExportTrigger, standing: Standing | None) -> Segment | None:
+        """The segment of this run; for an increment that is read again, as it was for the run that gave it first."""
+        if trigger.segment_id is None:
+            return trigger.segment
+        first = standing.pending[-1].segment if standing and standing.pending else None
+        if first is not None:
+            return stored_segments.READ.decode(first)
+        return await stored_segments.settled(self._state, begun, trigger.segment_id)
+
+    async def _copied(self, index: Index, request: Request, naming: Naming) -> Outcome:
+        of, location = naming.begun.message, naming.location
+        readers = self._readers_of(index)
+        async with self._care.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
+            await self._care.refuse_lagging(connection)
+            ready = await prepare(connection, index, request)
+            control = Control(ready.counted, ready.layout)
+            form = ready.format(control.read)
+            cut = await plan(connection, index, form.query(ready.source.sql), ready.source, count=not control.counts)
+            report = functools.partial(self._report, of, cut, control)
+            finish = functools.partial(self._published, naming, ready, connection, snapshot_at)
+            parts = await self._parts(connection, ready, cut)
+            if len(parts) > 1:
+                try:
+                    async with gathered_aside(self._store, location) as whole:
+                        copied = await self._shards.coordinate(
+                            of, ready, parts, location, whole, readers, connection, control, report
+                        )
+                        return await finish(control, whole, copied)
+                except TooSmallError as error:
+                    log.warning("export not cut", task=of.task, reason=str(error))
+                    control = Control(ready.counted, ready.layout)
+                    form = ready.format(control.read)
+            async with written_aside(self._store, location) as file:
+                first = functools.partial(control.ask, connection, ready.source)
+                pace = Pace(self._care.bytes_per_second)
+                copied = await copy_rows(readers, connection, cut, ready.source, form, file, report, first, pace)
+                return await finish(control, file, copied)
+
+    async def _parts(self, connection: Connection, ready: Prepared, cut: Plan) -> list[list[Range]]:
+        """The shards that an export is cut into; one or none where it is not."""
+        kind = FORMATS[ready.request.target.export_format]
+        if not kind.joins or not gathers(self._store) or (cut.expected or 0) <= self._cut_above:
+            return []
+        return await groups(connection, ready.index, ready.source, cut, self._cut_above)
+
+    async def _report(self, of: Message, cut: Plan, control: Control, rows: int, size: int) -> None:
+        try:
+            expected, exact = (cut.expected, cut.exact) if control.rows is None else (control.rows, True)
+            await lifecycle.report(self._state, of, rows, size, expected, exact=exact)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            # The copy is well; what counts is written once it has ended, however long that takes.
+            if not is_passing(error):
+                raise
+            log.warning("progress not reported", task=of.task, error=str(error))
+
+    async def _published(
+        self,
+        naming: Naming,
+        ready: Prepared,
+        connection: Connection,
+        snapshot_at: datetime,
+        control: Control,
+        file: File | Gathering,
+        copied: Copied,
+    ) -> Outcome:
+        bounds, request = ready.bounds, ready.request
+        if bounds is not None:
+            await increments.make_safe(self._state, connection)
+        described = _described(naming, ready, copied, snapshot_at)
+        described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
+        manifest = described.encoded()
+        await asyncio.to_thread(file.publish, SUFFIX, manifest)
+        on_ack = request.target.incremental == "on_ack"
+        return Outcome(
+            result=naming.name,
+            location=naming.location,
+            total=copied.sent,
+            success=copied.rows,
+            size=copied.size,
+            sha256=copied.sha256,
+            snapshot_at=snapshot_at,
+            manifest=manifest.decode(),
+            increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
+        )
+
+    def _readers_of(self, index: Index) -> Readers:
+        return self._own if index.own else self._readers
+
+
+def _described(naming: Naming, ready: Prepared, copied: Copied, snapshot_at: datetime) -> Manifest:
+    target, segment = ready.request.target, ready.request.segment
+    return Manifest(
+        file=naming.name,
+        size=copied.size,
+        sha256=copied.sha256.hex(),
+        rows=copied.rows,
+        chain=naming.begun.chain,
+        task=naming.begun.message.task,
+        run=naming.begun.run,
+        index=target.export_index,
+        format=target.export_format,
+        fields=[ManifestField(column.name, column.field.type) for column in ready.columns],
+        schema=fingerprint(shape((column.name, column.field) for column in ready.columns)),
+        segment=segment and conditions.resolved(segment, ready.request.counted_from),
+        snapshot=snapshot_at,
+        previous=naming.previous,
+        csv=target.csv or CsvOptions(),
+    )
+
+
+def _refuse_changed(target: ExportTarget, index: Index, chosen: list[tuple[str, str]], before: Shape | None) -> None:
+    now = shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
+    if target.schema is not None and fingerprint(now) != target.schema:
+        raise SchemaChangedError(schemas.difference(target.schema, before, now))
+    missing = [name for name, _ in chosen if name not in index.fields]
+    if missing:
+        raise SchemaChangedError(f"the catalog has no field {', '.join(missing)} any more")
+
+
+def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
+    faults = [] if segment is None else check_segment(segment, target.export_index, chain, catalog, "")
+    if faults:
+        raise SegmentUnfitError(
+            f"the segment does not fit the catalog any more: {faults[0].pointer} {faults[0].detail}"
+        )

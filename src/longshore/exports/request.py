@@ -1,0 +1,77 @@
+"""What one attempt of an export reads: the same on each worker that has a part in it."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports import formats, increments, row_security, totals
+from longshore.exports.catalog import Index
+from longshore.exports.columns import Column, choices, columns_of
+from longshore.exports.export import ExportTarget
+from longshore.exports.formats import WHOLE, Format, Place
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.exports.increments import Bounds
+from longshore.exports.plan import Source, source_of
+from longshore.exports.reading import Layout
+from longshore.exports.segment import Segment
+from longshore.exports.totals import Counted
+from longshore.tasks.model import ChainId
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is asked for, with all that was settled when the attempt began."""
+
+    chain: ChainId
+    target: ExportTarget
+    segment: Segment | None
+    counted_from: datetime
+    """What relative rules count back from."""
+    start: str | None = None
+    """The mark that an increment begins at."""
+    end: str | None = None
+    """The one that it ends at; None: the snapshot's."""
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A request as one snapshot of the source answers it."""
+
+    request: Request
+    index: Index
+    source: Source
+    columns: Sequence[Column]
+    layout: Layout
+    counted: Counted | None
+    bounds: Bounds | None
+    """What an increment takes."""
+
+    def format(self, read: Callable[[Format], Format], place: Place = WHOLE) -> Format:
+        """A format for the rows, in a file or a part of one; `read` as for `formats.make`."""
+        target = self.request.target
+        return formats.make(target.export_format, self.columns, self.layout.asked, target.compression, read, place)
+
+    def fingerprint(self, form: Format) -> str:
+        """What differs where another version or catalog would write other bytes for the same request."""
+        text = repr((form.query(self.source.sql), self.source.values, form.options(), self.layout.names))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+async def prepare(connection: Connection, index: Index, request: Request) -> Prepared:
+    """Ready a request. `connection`: in the transaction that reads, which is held to the chain's rows.
+
+    Raises IncrementError and what PostgreSQL raises.
+    """
+    await row_security.hold(connection, index, request.chain)
+    target = request.target
+    bounds = None
+    if target.incremental:
+        bounds = await increments.bounds(connection, index, request.start, request.end, first=2)
+    source = source_of(
+        index, request.chain, request.segment, request.counted_from, bounds.condition if bounds else None
+    )
+    columns = await columns_of(connection, index, choices(target.fields, index))
+    asked = dialect(target.csv or CsvOptions())
+    layout = Layout(target.export_format, [column.name for column in columns], asked)
+    return Prepared(request, index, source, columns, layout, totals.counted(index, columns), bounds)

@@ -1,0 +1,195 @@
+"""The shards of an export that is too large for one worker: who does which, and what each left.
+
+As with tasks, the row is the truth and a message is only "begin shard S": a shard that somebody has, or whose export
+has a newer attempt, is not begun again. Each time it is begun is a trial with a number of its own, and only the newest
+may write (promise 2, within an attempt).
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.exports.totals import Sum
+from longshore.results.pieces import Piece
+from longshore.tasks.lifecycle import MOST_FAILURES, StaleAttemptError
+from longshore.tasks.queue import Message, ShardMessage, send_shards
+
+# What earlier attempts left is of no use to this one.
+SEND = """
+with task as (
+    select id from longshore.tasks where id = $1 and attempt = $2 and state = 'INPROGRESS' for share
+),
+gone as (
+    delete from longshore.shards where task_id = $1 and attempt < $2
+)
+insert into longshore.shards (task_id, attempt, number, work)
+select task.id, $2, work.number - 1, work.text
+from task, unnest($3::text[]) with ordinality as work(text, number)
+returning number
+"""
+
+# $3: by a message, which PgQueuer delivers again only when the worker that had it is lost; or null, for the
+# coordinator, which has no message: it takes what nobody has, or what has given no sign of life for $4.
+BEGIN = """
+with one as (
+    select s.task_id, s.attempt, s.number, s.state = 'RUNNING' as lost
+    from longshore.shards s
+    join longshore.tasks t on t.id = s.task_id and t.attempt = s.attempt and t.state = 'INPROGRESS'
+    where s.task_id = $1 and s.attempt = $2 and ($3::int is null or s.number = $3)
+      and (s.state = 'WAITING'
+           or s.state = 'RUNNING' and (s.seen_at < now() - $4::interval or $3 is not null and not s.by_coordinator))
+    order by s.number
+    limit 1
+    for update of s skip locked
+)
+update longshore.shards s
+set state = case when s.failures + one.lost::int < $5 then 'RUNNING' else 'FAILED' end,
+    reason = case when one.lost then 'its worker was lost' else s.reason end, passing = true,
+    trial = s.trial + 1, by_coordinator = $3 is null, failures = s.failures + one.lost::int,
+    seen_at = now(), rows = 0, bytes = 0
+from one
+where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
+returning s.number, s.trial, s.work, s.state
+"""
+
+MINE = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
+
+REPORT = f"""
+update longshore.shards set rows = $5, bytes = $6, seen_at = now()
+where {MINE}
+returning (
+    select count(*) from longshore.shards s where s.task_id = $1 and s.attempt = $2 and s.state = 'RUNNING'
+) as running
+"""  # noqa: S608  # a constant
+
+FINISH = f"""
+update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 where {MINE} returning number
+"""  # noqa: S608  # a constant
+
+GIVE_BACK = f"""
+update longshore.shards
+set state = case when passing.is and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
+    failures = failures + $5::int, reason = $6, passing = passing.is
+from (select $7::boolean as is) passing
+where {MINE}
+returning state
+"""  # noqa: S608  # a constant
+
+# $3: those before are gathered already.
+STANDING = """
+select number, state, rows, bytes, reason, passing, case when number >= $3 then outcome end as outcome
+from longshore.shards
+where task_id = $1 and attempt = $2
+order by number
+"""
+
+FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What a shard that went well leaves."""
+
+    piece: Piece
+    sent: int
+    rows: int
+    sums: Sequence[Sum] | None
+    """What was written adds up to, where that was read on its way."""
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A shard that has been begun."""
+
+    of: Message
+    number: int
+    trial: int
+    work: str
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How a shard stands."""
+
+    state: str
+    rows: int
+    bytes: int
+    reason: str | None
+    passing: bool
+    outcome: str | None
+
+
+async def send(pool: Pool, of: Message, works: Sequence[str]) -> None:
+    """Cut an attempt into shards, and tell all workers of them. Raises StaleAttemptError."""
+    async with pool.acquire() as connection, connection.transaction():
+        rows = await connection.fetch(SEND, of.task, of.attempt, works)
+        if not rows:
+            raise StaleAttemptError(of)
+        await send_shards(connection, [ShardMessage(of.task, of.attempt, row["number"]) for row in rows])
+
+
+async def begin(pool: Pool, of: Message, number: int | None, silence: timedelta) -> Trial | None:
+    """Begin a shard: the one of this number, for whoever has its message, or any, for the coordinator.
+
+    `silence`: after which a trial counts as lost. None where there is nothing to begin, or it is lost too often.
+    """
+    row = await pool.fetchrow(BEGIN, of.task, of.attempt, number, silence, MOST_FAILURES)
+    if row is None or row["state"] == "FAILED":
+        return None
+    return Trial(of, row["number"], row["trial"], row["work"])
+
+
+async def report(pool: Pool, trial: Trial, rows: int, size: int) -> int:
+    """Write how far a trial is, as a sign of life; gives how many shards of the export run.
+
+    Raises StaleAttemptError.
+    """
+    running = await pool.fetchval(REPORT, *_key(trial), rows, size)
+    if running is None:
+        raise StaleAttemptError(trial.of)
+    return int(running)
+
+
+async def finish(pool: Pool, trial: Trial, left: Left) -> None:
+    """End a trial well. Raises StaleAttemptError."""
+    outcome = msgspec.json.encode(left).decode()
+    if await pool.fetchval(FINISH, *_key(trial), left.rows, left.piece.size, outcome) is None:
+        raise StaleAttemptError(trial.of)
+
+
+async def give_back(pool: Pool, trial: Trial, why: str, *, failed: bool, passing: bool, again: bool = True) -> None:
+    """End a trial that came to nothing. Raises StaleAttemptError.
+
+    `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed. `again`:
+    whether other workers hear of it, or only the coordinator finds it.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        state = await connection.fetchval(GIVE_BACK, *_key(trial), failed, why, passing, MOST_FAILURES)
+        if state is None:
+            raise StaleAttemptError(trial.of)
+        if state == "WAITING" and again:
+            await _tell(connection, trial)
+
+
+async def standing(pool: Pool, of: Message, gathered: int) -> list[Standing]:
+    """How all shards of an attempt stand; without the outcomes of the first `gathered`."""
+    return [msgspec.convert(dict(row), Standing) for row in await pool.fetch(STANDING, of.task, of.attempt, gathered)]
+
+
+async def forget(pool: Pool, of: Message) -> None:
+    """Remove the shards of an attempt that has ended; messages about them say nothing any more."""
+    await pool.execute(FORGET, of.task, of.attempt)
+
+
+def outcome(standing: Standing) -> Left:
+    """What a shard that is DONE left."""
+    return msgspec.json.decode(standing.outcome or "", type=Left)
+
+
+async def _tell(connection: Connection, trial: Trial) -> None:
+    # The message that this trial came by is still there until its handler ends, so that the new one needs another key.
+    message = ShardMessage(trial.of.task, trial.of.attempt, trial.number, trial.trial)
+    await send_shards(connection, [message])
+
+
+def _key(trial: Trial) -> tuple[int, int, int, int]:
+    return trial.of.task, trial.of.attempt, trial.number, trial.trial

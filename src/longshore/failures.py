@@ -1,0 +1,29 @@
+"""What an error means for the work that it ended: whether another try may do better, and what the log says."""
+
+import errno
+
+import asyncpg
+
+from longshore.database.connect import is_passing
+from longshore.errors import LongshoreError, PassingError
+from longshore.results.store import StoreAwayError
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether another attempt may do better."""
+    return is_passing(error) or isinstance(error, OSError | PassingError | StoreAwayError)
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, in words for the task's log."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk for results is full"
+    if isinstance(error, LongshoreError):
+        return str(error)
+    if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
+        return f"the source refused the query: {error}"
+    if is_passing(error) and getattr(error, "filename", None) is None:
+        return f"the connection to the source was lost ({error or type(error).__name__})"
+    if isinstance(error, OSError):
+        return f"the result could not be written: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,242 @@
+"""One multipart upload to S3, and what speaks it, whose parts come from several workers.
+
+obstore keeps an upload to the process that began it, so this is botocore's. Each piece has a range of the part
+numbers, and S3 puts them together by number: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
+The settings come from the environment by the same names as obstore's.
+"""
+
+import contextlib
+import hashlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from longshore.errors import LongshoreError
+from longshore.results.pieces import Piece
+from longshore.results.store import StoreAwayError, StoreError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = structlog.get_logger()
+
+MOST_PARTS = 10_000  # of an upload
+LEAST_PART = 5 << 20  # bytes of every part but the last one
+PART = 8 << 20  # bytes of a piece's first parts; later ones are larger, so that numbers suffice
+UPLOADS = 2  # parts of a piece that are on their way at the same time
+TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds
+TRIES = 7  # of one request
+
+REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
+ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
+
+
+class TooSmallError(LongshoreError):
+    """A piece in the middle of an upload has fewer bytes than S3 takes there."""
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """An upload that was neither completed nor aborted. `key`: below the prefix."""
+
+    key: str
+    upload: str
+    began: datetime
+
+
+class Bucket:
+    """One prefix of a bucket, as botocore reaches it. Blocking, and for any thread."""
+
+    def __init__(self, name: str, prefix: str) -> None:
+        self.name = name
+        self.prefix = f"{prefix}/" if prefix else ""
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    @property
+    def client(self) -> Any:
+        """Botocore's client, made when it is needed first: it takes 30 MB and a fifth of a second."""
+        with self._lock:
+            if self._client is None:
+                from botocore.config import Config
+                from botocore.session import get_session
+
+                own = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
+                config = Config(
+                    connect_timeout=CONNECT_TIMEOUT,
+                    read_timeout=TIMEOUT,
+                    retries={"mode": "standard", "total_max_attempts": TRIES},
+                    s3={"addressing_style": "path" if own else "auto"},
+                    # What only speaks S3 often does not know the newer checksums.
+                    request_checksum_calculation="when_required",
+                    response_checksum_validation="when_required",
+                )
+                region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+                self._client = get_session().create_client(
+                    "s3", region_name=region, endpoint_url=own or None, config=config
+                )
+            return self._client
+
+    def call(self, name: str, key: str, **values: Any) -> Any:
+        """Ask for an operation on a key below the prefix. Raises StoreAwayError and StoreError."""
+        with explained():
+            return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
+
+    def begin(self, key: str) -> str:
+        """Begin an upload; gives its id."""
+        asked = {option: os.environ[name] for name, option in ENCRYPTION.items() if os.environ.get(name)}
+        disposition = f'attachment; filename="{key.rpartition("/")[2]}"'
+        begun = self.call("create_multipart_upload", key, ContentDisposition=disposition, **asked)
+        return str(begun["UploadId"])
+
+    def unfinished(self, below: str = "") -> list[Unfinished]:
+        """The uploads below a prefix that have not ended; none where the credentials may not list them."""
+        found = []
+        try:
+            with explained():
+                pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                    Bucket=self.name, Prefix=self.prefix + below
+                )
+                for page in pages:
+                    for upload in page.get("Uploads", ()):
+                        key = upload["Key"].removeprefix(self.prefix)
+                        found.append(Unfinished(key, upload["UploadId"], upload["Initiated"]))
+        except (StoreError, StoreAwayError) as error:
+            log.warning("unfinished uploads not listed", error=str(error))
+        return found
+
+    def abort(self, uploads: Iterable[Unfinished]) -> None:
+        """End uploads, as far as they have not ended."""
+        for one in uploads:
+            with contextlib.suppress(StoreError, StoreAwayError):
+                self.call("abort_multipart_upload", one.key, UploadId=one.upload)
+
+
+class UploadedPiece:
+    """A piece as parts of the upload. Its last part is never too small unless the whole piece is."""
+
+    def __init__(self, bucket: Bucket, key: str, upload: str, number: int, count: int) -> None:
+        """`number`: of the piece, from 0; `count`: how many there are."""
+        self._bucket = bucket
+        self._key = key
+        self._upload = upload
+        self._most = MOST_PARTS // count
+        self._first = number * self._most + 1
+        self._sent = 0
+        self._size = 0
+        self._waiting = bytearray()
+        self._thread = ThreadPoolExecutor(UPLOADS, "part")
+        self._under_way: deque[Future[tuple[int, str]]] = deque()
+        self._parts: list[tuple[int, str]] = []
+
+    def write(self, data: bytes) -> None:
+        self._waiting += data
+        self._size += len(data)
+        while len(self._waiting) >= (size := self._part_size) + LEAST_PART:
+            self._send(size)
+
+    def end(self) -> Piece:
+        if self._waiting:
+            self._send(len(self._waiting))
+        while self._under_way:
+            self._parts.append(self._under_way.popleft().result())
+        return Piece(self._size, parts=self._parts)
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)  # parts that arrived are the upload's, which may still complete
+
+    @property
+    def _part_size(self) -> int:
+        return PART << min(3, 4 * self._sent // self._most)
+
+    def _send(self, size: int) -> None:
+        if self._sent == self._most:
+            raise StoreError(f"the result is too large: a piece has {self._most} parts of an upload")
+        if len(self._under_way) == UPLOADS:
+            self._parts.append(self._under_way.popleft().result())
+        part = bytes(self._waiting[:size])
+        del self._waiting[:size]
+        self._under_way.append(self._thread.submit(self._put, self._first + self._sent, part))
+        self._sent += 1
+
+    def _put(self, number: int, part: bytes) -> tuple[int, str]:
+        done = self._bucket.call("upload_part", self._key, UploadId=self._upload, PartNumber=number, Body=part)
+        return number, done["ETag"]
+
+
+class ObjectGathering:
+    """Completes the upload, and reads the object once: for its hash, and to see that it is all there."""
+
+    written: "Path | None" = None
+
+    def __init__(self, bucket: Bucket, key: str, read: Callable[[str], Iterator[bytes] | None]) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._read = read
+        self.upload = bucket.begin(key)
+        self._parts: list[tuple[int, str]] = []
+        self._size = 0
+        self._small = False
+        self._beside: str | None = None
+        self._published = False
+
+    def add(self, piece: Piece) -> None:
+        if not piece.size:
+            return
+        if self._small:
+            raise TooSmallError("a part of the result is smaller than the bucket takes in the middle of an upload")
+        self._small = piece.size < LEAST_PART
+        self._parts += piece.parts
+        self._size += piece.size
+
+    def finish(self) -> tuple[int, bytes]:
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in self._parts]
+        upload = {"Parts": parts}
+        # An answer that was lost leaves a completed upload: the object, which is of this attempt alone, tells.
+        with contextlib.suppress(StoreAwayError):
+            self._bucket.call("complete_multipart_upload", self._key, UploadId=self.upload, MultipartUpload=upload)
+        chunks = self._read(self._key)
+        digest, size = hashlib.sha256(), 0
+        for chunk in chunks or ():
+            digest.update(chunk)
+            size += len(chunk)
+        if size != self._size:
+            raise StoreAwayError(f"the results store has {size} bytes of {self._size}")
+        return size, digest.digest()
+
+    def publish(self, suffix: str, beside: bytes) -> None:
+        self._beside = self._key + suffix
+        self._bucket.call("put_object", self._beside, Body=beside, ContentType="application/json")
+        self._published = True
+
+    def close(self) -> None:
+        if self._published:
+            return
+        with contextlib.suppress(StoreError, StoreAwayError):
+            self._bucket.call("abort_multipart_upload", self._key, UploadId=self.upload)
+        for key in filter(None, (self._beside, self._key)):
+            with contextlib.suppress(StoreError, StoreAwayError):
+                self._bucket.call("delete_object", key)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise StoreAwayError or StoreError for what botocore raises; the log alone tells the bucket's address."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        log.warning("results store failed", error=str(error))
+        code = str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
+        if code == "NoSuchBucket":
+            raise StoreError("the bucket for results does not exist") from error
+        if code in REFUSED or isinstance(error, NoCredentialsError):
+            raise StoreError("the results store refused the service's credentials") from error
+        raise StoreAwayError("the results store is out of reach or failed") from error

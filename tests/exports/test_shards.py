@@ -1,0 +1,118 @@
+"""One export over several workers: the same file, whoever writes which part of it."""
+
+import gzip
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import httpx2
+import pytest
+import zstandard
+
+from tests.service import CHAIN, Longshore, database_in, export_body, exported
+
+ROWS = 12_000  # of 2 kB: 24 MiB of table in six ranges
+SHARD_ROWS = "4000"
+
+SOURCE = f"""
+create schema shards;
+create table shards.ledger as
+select n::bigint as id, {CHAIN}::bigint as chain_id, timestamptz '2026-01-01Z' + n * interval '1 minute' as "timestamp",
+       repeat(md5(n::text), 60) || E', "quoted"\\nand on the next line' as note, n % 7 as amount, 'EUR' as currency
+from generate_series(1, {ROWS}) n;
+alter table shards.ledger add primary key (id);
+create index on shards.ledger (chain_id, "timestamp");
+analyze shards.ledger;
+"""
+
+CATALOG = """
+[wallet-ledger]
+description = "Wide rows."
+relation = "shards.ledger"
+chain = "chain_id"
+time = "timestamp"
+prefix = "Wallet"
+totals = { amount = "amount", per = "currency" }
+
+[wallet-ledger.fields]
+id = { type = "number", description = "From 1, without a gap." }
+timestamp = { type = "date", description = "A minute later in each row." }
+note = { type = "text", description = "Long, with quotes and a line feed." }
+amount = { type = "number", description = "0 to 6." }
+currency = { type = "keyword", description = "EUR." }
+"""
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Longshore, Longshore]]:
+    """A service with two workers that cuts what has more than 4,000 rows, and one of one worker that cuts nothing."""
+    folder = tmp_path_factory.mktemp("shards")
+    catalog = folder / "catalog.toml"
+    catalog.write_text(CATALOG, encoding="utf-8")
+    with ExitStack() as stack:
+        made = []
+        for name, settings in (("cut", {"shard_rows": SHARD_ROWS}), ("whole", {})):
+            data = folder / name
+            data.mkdir()
+            url = stack.enter_context(database_in(data))
+            source = made[0].url if made else url
+            longshore = Longshore(data, url, catalog=str(catalog), source_url=source, **settings)
+            stack.callback(longshore.stop)
+            made.append(longshore)
+        for statement in SOURCE.strip().removesuffix(";").split(";\n"):
+            made[0].sql(statement)
+        for longshore, workers in zip(made, (2, 1), strict=True):
+            for _ in range(workers):
+                longshore.start("worker")
+            longshore.start_api()
+        yield made[0], made[1]
+
+
+@pytest.fixture(scope="module")
+def clients(services: tuple[Longshore, Longshore]) -> Iterator[tuple[httpx2.Client, httpx2.Client]]:
+    cut, whole = services
+    with cut.client() as first, whole.client() as second:
+        yield first, second
+
+
+def begun(service: Longshore) -> int:
+    """Messages of shards that workers have seen through."""
+    return int(
+        service.sql(
+            "select count(*) from longshore.pgqueuer_log where entrypoint = 'longshore.shard' and status = 'successful'"
+        )[0][0]
+    )
+
+
+PLAIN: dict[str | None, Callable[[bytes], bytes]] = {
+    None: lambda content: content,
+    "gzip": gzip.decompress,
+    "zstd": lambda content: zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True).read(),
+}
+
+
+@pytest.mark.parametrize("compression", [None, "gzip", "zstd"])
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
+def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
+    services: tuple[Longshore, Longshore],
+    clients: tuple[httpx2.Client, httpx2.Client],
+    form: str,
+    compression: str | None,
+) -> None:
+    before = begun(services[0])
+    found = []
+    for client in clients:
+        body = export_body(form)
+        if compression:
+            body["target"]["compression"] = compression
+        task, content = exported(client, body)
+        (run,) = client.get(f"/tasks/{task['id']}/runs").json()
+        manifest = client.get(f"/tasks/{task['id']}/runs/1/manifest").json()
+        assert hashlib.sha256(content).hexdigest() == run["sha256"] == manifest["sha256"]
+        assert (run["rows"], run["bytes"]) == (ROWS, len(content))
+        found.append((PLAIN[compression](content), manifest["totals"], [entry["msg"] for entry in task["logs"]]))
+    assert found[0] == found[1]
+    assert found[0][1]["sums"], "nothing was added up"
+    assert begun(services[0]) > before
+    assert services[0].sql("select from longshore.shards") == []
+    assert [path for path in services[0].files() if "pieces" in path.parts] == []
