@@ -16,7 +16,6 @@ from typing import Any
 import asyncpg
 import msgspec
 import structlog
-from pgqueuer.core.qm import QueueManager
 from pgqueuer.domain.models import Job
 from prometheus_client import start_http_server
 
@@ -26,7 +25,6 @@ from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Listener, Pool, open_lazy_pool, open_pool
 from longshore.database.patience import surely
-from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.care import Care
@@ -42,10 +40,11 @@ from longshore.tasks.clock import run_clock
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
 from longshore.tasks.queue import (
     ENTRYPOINT,
+    LEAST_TAKEN,
     SHARD_ENTRYPOINT,
     Message,
-    PatientDriver,
     ShardMessage,
+    Taker,
     read_message,
     read_shard,
 )
@@ -59,8 +58,9 @@ NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
 
 Action = Callable[[Begun], Awaitable[Outcome]]
 
+SILENT_BEATS = 4  # heartbeat timeouts until a shard that has lost its message is offered again
+
 PAUSES = (1.0, 5.0)  # seconds before the attempt that follows the first failure, and the second
-POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
 
 
 class TookTooLongError(LongshoreError):
@@ -249,19 +249,19 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     async with AsyncExitStack() as stack:
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
-            open_pool(url, size=settings.worker_tasks + 5, name=f"longshore worker {NAME}", **slots)
+            open_pool(url, size=settings.worker_tasks + 6, name=f"longshore worker {NAME}", **slots)
         )
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks + extra, name="longshore export", **session)
+            open_pool(source_url, size=settings.worker_tasks + 1 + extra, name="longshore export", **session)
         )
         readers = Readers(source, extra)
         own = None
         if settings.source_url:
-            owned = open_lazy_pool(url, size=settings.worker_tasks, name="longshore export", **session)
+            owned = open_lazy_pool(url, size=settings.worker_tasks + 1, name="longshore export", **session)
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        cutting = Cutting(settings.shard_rows, settings.heartbeat_timeout)
+        cutting = Cutting(settings.shard_rows, SILENT_BEATS * settings.heartbeat_timeout)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)
@@ -272,16 +272,16 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         worker = Worker(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
         await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
 
-        driver = PatientDriver(pool, url)
-        manager = QueueManager(queries_over(driver), QUEUE_SETTINGS.channel)
-        manager.entrypoint(ENTRYPOINT, accepts_context=False)(worker.handle)
-        manager.entrypoint(SHARD_ENTRYPOINT, accepts_context=False)(worker.handle_shard)
-
+        heartbeat = timedelta(seconds=settings.heartbeat_timeout)
+        takers = [
+            Taker(pool, url, ENTRYPOINT, worker.handle, settings.worker_tasks, heartbeat),
+            Taker(pool, url, SHARD_ENTRYPOINT, worker.handle_shard, LEAST_TAKEN, heartbeat),
+        ]
         stopping: set[asyncio.Task[None]] = set()
 
         def stop() -> None:
-            manager.shutdown.set()
-            driver.shutdown.set()
+            for taker in takers:
+                taker.stop()
             stopping.add(asyncio.create_task(worker.stop()))
 
         loop = asyncio.get_running_loop()
@@ -298,17 +298,13 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             stack.callback(server.shutdown)
         ready()
         log.info("worker ready", tasks=settings.worker_tasks)
+        taking = [asyncio.create_task(taker.run()) for taker in takers]
         try:
-            await manager.run(
-                dequeue_timeout=POLL,
-                batch_size=1,
-                max_concurrent_tasks=settings.worker_tasks,
-                heartbeat_timeout=timedelta(seconds=settings.heartbeat_timeout),
-            )
+            await asyncio.gather(*taking)
         finally:
-            clock.cancel()
-            courier.cancel()
-            await asyncio.wait({clock, courier, *stopping})
+            for task in (clock, courier, *taking):
+                task.cancel()
+            await asyncio.wait({clock, courier, *taking, *stopping})
         for task in (clock, courier):
             if not task.cancelled() and (error := task.exception()):
                 raise error

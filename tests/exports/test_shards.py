@@ -50,7 +50,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Longsho
     catalog = folder / "catalog.toml"
     catalog.write_text(CATALOG, encoding="utf-8")
     with ExitStack() as stack:
-        made = []
+        made: list[Longshore] = []
         for name, settings in (("cut", {"shard_rows": SHARD_ROWS}), ("whole", {})):
             data = folder / name
             data.mkdir()

@@ -100,7 +100,7 @@ class Readers:
             try:
                 await connection.execute(f"set transaction snapshot '{snapshot}'")
             except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
-                raise SnapshotGoneError(f"the source has no snapshot {snapshot} or is another server") from error
+                raise SnapshotGoneError(f"the source has no snapshot {snapshot}, or is another server") from error
             yield connection
 
     @contextlib.asynccontextmanager

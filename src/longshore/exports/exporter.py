@@ -48,8 +48,8 @@ class Cutting(msgspec.Struct, frozen=True):
 
     rows: int = sys.maxsize
     """Exports of more rows than this are, into shards of about so many."""
-    silence: float = 15.0
-    """Seconds after which the worker of a shard counts as lost."""
+    silence: float = 60.0
+    """Seconds after which a shard that has no message, and that nothing is heard of, is offered again."""
 
 
 UNCUT = Cutting()
@@ -97,7 +97,7 @@ class Exporter:
         self._shards = Shards(state, self._readers_of, catalog, store, care.bytes_per_second, silence)
 
     async def run_shard(self, message: ShardMessage) -> None:
-        """Do a shard of an export that some worker coordinates. Raises as `Shards.run`."""
+        """Do a shard of an export that some worker coordinates; see `Shards.run`."""
         await self._shards.run(message)
 
     async def run(self, begun: Begun) -> Outcome:
@@ -159,7 +159,7 @@ class Exporter:
                 try:
                     async with gathered_aside(self._store, location) as whole:
                         copied = await self._shards.coordinate(
-                            of, ready, parts, location, whole, readers, connection, control, report
+                            of, ready, parts, location, whole, connection, control, report
                         )
                         return await finish(control, whole, copied)
                 except TooSmallError as error:

@@ -1,12 +1,13 @@
 """One export over many workers: a coordinator cuts it, any worker writes shards of it, the coordinator gathers them.
 
-All read the snapshot that the coordinator holds (promise 4). It writes shards itself as well, so that an export comes
-to its end also where no other worker has a slot free. What a lost worker had is begun again by whoever gets its
-message, or by the coordinator; a lost coordinator takes the snapshot with it, and its task's next attempt begins anew.
+All read the snapshot that the coordinator holds (promise 4). Each worker writes one shard at a time, beside its tasks,
+so that coordinators never wait for each other. What a lost worker had is begun again by whoever gets its message next;
+a lost coordinator takes the snapshot with it, and its task's next attempt begins anew.
 """
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -28,7 +29,6 @@ from longshore.exports.plan import Plan, Range, clauses
 from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.shards import Left, Standing, Trial
 from longshore.failures import explain, may_pass
-from longshore.results.multipart import TooSmallError
 from longshore.results.open import Store, piece
 from longshore.results.pieces import Gathering
 from longshore.tasks.lifecycle import StaleAttemptError
@@ -37,7 +37,7 @@ from longshore.tasks.queue import Message, ShardMessage
 log = structlog.get_logger()
 
 LOOK = 0.2  # seconds between two looks at how the shards stand
-BEAT = 1.0  # seconds between two signs of life to the source, which ends transactions that are idle for long
+BEAT = 1.0  # seconds between two reports, and two signs of life to the source, which ends what is idle for long
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -83,17 +83,32 @@ class Shards:
         rate: float,
         silence: timedelta,
     ) -> None:
-        """`rate`: bytes a second of an export, 0 for any. `silence`: after which a worker counts as lost."""
+        """`rate`: bytes a second of an export, 0 for any. `silence`: after which a shard is begun again in any case."""
         self._state = state
         self._readers_of = readers_of
         self._catalog = catalog
         self._store = store
         self._rate = rate
         self._silence = silence
+        self._busy = False
 
     async def run(self, message: ShardMessage) -> None:
-        """Do the shard that a message is about. Raises StaleAttemptError; one that is cancelled is given back."""
-        trial = await surely(shards.begin, self._state, message.of, message.number, self._silence)
+        """Do the shard that a message is about, or see to it that others do.
+
+        A shard is read with as many connections as there are cores, so that a worker does one at a time: others may
+        have none. Raises StaleAttemptError, and CancelledError once the shard was given back.
+        """
+        if self._busy:
+            await surely(shards.offer, self._state, message)
+            return
+        self._busy = True
+        try:
+            await self._run(message)
+        finally:
+            self._busy = False
+
+    async def _run(self, message: ShardMessage) -> None:
+        trial = await surely(shards.begin, self._state, message)
         if trial is None:
             return
         bound = log.bind(task=message.task, attempt=message.attempt, shard=message.number, trial=trial.trial)
@@ -101,20 +116,24 @@ class Shards:
         try:
             left = await self._joined(trial, WORK.decode(trial.work))
             await surely(shards.finish, self._state, trial, left)
-            bound.info("shard done", rows=left.rows, bytes=left.piece.size)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            why = "its worker is shutting down"
-            await surely(shards.give_back, self._state, trial, why, failed=False, passing=True)
+            await self._give_back(message, trial, "its worker is shutting down", failed=False, passing=True)
             raise
-        except (SnapshotGoneError, OtherVersionError) as error:
-            # Another replica, another version, or a coordinator that is gone: whoever coordinates can do it.
-            bound.warning("shard left to the coordinator", reason=str(error))
-            await surely(shards.give_back, self._state, trial, str(error), failed=False, passing=True, again=False)
+        except (OtherVersionError, SnapshotGoneError) as error:
+            # Versions are being replaced, or this worker reads another replica: others can do it.
+            bound.warning("shard left to others", reason=str(error))
+            await self._give_back(message, trial, str(error), failed=False, passing=True)
         except Exception as error:
             bound.warning("shard failed", reason=explain(error), exc_info=error)
-            await surely(shards.give_back, self._state, trial, explain(error), failed=True, passing=may_pass(error))
+            await self._give_back(message, trial, explain(error), failed=True, passing=may_pass(error))
+        else:
+            bound.info("shard done", rows=left.rows, bytes=left.piece.size)
+
+    async def _give_back(self, message: ShardMessage, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
+        await surely(shards.give_back, self._state, trial, why, failed=failed, passing=passing)
+        await surely(shards.offer, self._state, message)
 
     async def _joined(self, trial: Trial, work: Work) -> Left:
         index = self._catalog.get(work.request.target.export_index)
@@ -154,15 +173,13 @@ class Shards:
         groups: Sequence[list[Range]],
         location: str,
         gathering: Gathering,
-        readers: Readers,
         connection: Connection,
         control: Control,
         report: Report,
     ) -> Copied:
         """Have all shards of an export written, and gather them; what is left is to publish.
 
-        `connection`: holds the snapshot. Raises ShardError, ShardLostError, TooSmallError (then the snapshot is still
-        held, and nothing of the connection is in use), StaleAttemptError, and what own shards raise.
+        `connection`: holds the snapshot. Raises ShardError, ShardLostError, TooSmallError, StaleAttemptError.
         """
         form = ready.format(lambda form: form)
         snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
@@ -173,17 +190,8 @@ class Shards:
         works = [Work(*common, number, len(groups), ranges) for number, ranges in enumerate(groups)]
         try:
             await shards.send(self._state, of, [ENCODER.encode(work).decode() for work in works])
-            over = asyncio.Event()
-            own = asyncio.create_task(self._own(of, works, ready, readers, connection, control, over))
-            try:
-                left = await self._gathered(of, len(works), gathering, own, report)
-                await _ended(own, over)  # else what it had begun a second time would break the connection off
-            except TooSmallError:
-                await _ended(own, over)
-                raise
-            finally:
-                own.cancel()
-                await asyncio.wait({own})
+            await control.ask(connection, ready.source)
+            left = await self._gathered(of, len(works), gathering, connection, report)
         finally:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await shards.forget(self._state, of)
@@ -191,59 +199,37 @@ class Shards:
         size, digest = await asyncio.to_thread(gathering.finish)
         return Copied(sum(part.sent for part in left), sum(part.rows for part in left), size, digest)
 
-    async def _own(
-        self,
-        of: Message,
-        works: Sequence[Work],
-        ready: Prepared,
-        readers: Readers,
-        connection: Connection,
-        control: Control,
-        over: asyncio.Event,
-    ) -> None:
-        """Do shards that nobody has, one after the other, until it is over."""
-        await control.ask(connection, ready.source)
-        while not over.is_set():
-            trial = None
-            with _unless_away(of):
-                trial = await shards.begin(self._state, of, None, self._silence)
-            if trial is None:
-                await connection.fetchval("select 1")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(over.wait(), BEAT)
-                continue
-            left = await self._write(trial, works[trial.number], ready, readers, connection)
-            await surely(shards.finish, self._state, trial, left)
-
     async def _gathered(
-        self, of: Message, count: int, gathering: Gathering, own: asyncio.Task[None], report: Report
+        self, of: Message, count: int, gathering: Gathering, connection: Connection, report: Report
     ) -> list[Left]:
         left: list[Left] = []
-        loop = asyncio.get_running_loop()
-        told = 0.0
+        told = time.monotonic()
         while len(left) < count:
-            await asyncio.wait({own}, timeout=LOOK)
-            if own.done():
-                await own
+            await asyncio.sleep(LOOK)
             found: list[Standing] = []
             with _unless_away(of):
-                found = await shards.standing(self._state, of, len(left))
+                found = await shards.standing(self._state, of, len(left), self._silence)
                 if not found:
                     raise StaleAttemptError(of)
+                await self._see_to_silent(of, found)
             _refuse_failed(found)
             while len(left) < len(found) and found[len(left)].state == "DONE":
                 part = shards.outcome(found[len(left)])
                 await asyncio.to_thread(gathering.add, part.piece)
                 left.append(part)
-            if found and loop.time() - told >= BEAT:
-                told = loop.time()
-                await report(sum(one.rows for one in found), sum(one.bytes for one in found))
+            if time.monotonic() - told >= BEAT:
+                told = time.monotonic()
+                await connection.fetchval("select 1")
+                if found:
+                    await report(sum(one.rows for one in found), sum(one.bytes for one in found))
         return left
 
-
-async def _ended(own: asyncio.Task[None], over: asyncio.Event) -> None:
-    over.set()
-    await own
+    async def _see_to_silent(self, of: Message, found: Sequence[Standing]) -> None:
+        """Offer again what nobody else would: where a worker is lost, its message comes again by itself."""
+        for one in found:
+            if one.silent:
+                with contextlib.suppress(StaleAttemptError):
+                    await shards.lost(self._state, Trial(of, one.number, one.trial))
 
 
 def _refuse_failed(found: Sequence[Standing]) -> None:

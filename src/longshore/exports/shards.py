@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import msgspec
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Pool
 from longshore.exports.totals import Sum
 from longshore.results.pieces import Piece
 from longshore.tasks.lifecycle import MOST_FAILURES, StaleAttemptError
@@ -30,28 +30,22 @@ from task, unnest($3::text[]) with ordinality as work(text, number)
 returning number
 """
 
-# $3: by a message, which PgQueuer delivers again only when the worker that had it is lost; or null, for the
-# coordinator, which has no message: it takes what nobody has, or what has given no sign of life for $4.
+# A message that comes again for a shard that runs says that the worker which had it is lost.
 BEGIN = """
 with one as (
     select s.task_id, s.attempt, s.number, s.state = 'RUNNING' as lost
     from longshore.shards s
     join longshore.tasks t on t.id = s.task_id and t.attempt = s.attempt and t.state = 'INPROGRESS'
-    where s.task_id = $1 and s.attempt = $2 and ($3::int is null or s.number = $3)
-      and (s.state = 'WAITING'
-           or s.state = 'RUNNING' and (s.seen_at < now() - $4::interval or $3 is not null and not s.by_coordinator))
-    order by s.number
-    limit 1
-    for update of s skip locked
+    where s.task_id = $1 and s.attempt = $2 and s.number = $3 and s.state in ('WAITING', 'RUNNING')
+    for update of s
 )
 update longshore.shards s
-set state = case when s.failures + one.lost::int < $5 then 'RUNNING' else 'FAILED' end,
+set state = case when s.failures + one.lost::int < $4 then 'RUNNING' else 'FAILED' end,
     reason = case when one.lost then 'its worker was lost' else s.reason end, passing = true,
-    trial = s.trial + 1, by_coordinator = $3 is null, failures = s.failures + one.lost::int,
-    seen_at = now(), rows = 0, bytes = 0
+    trial = s.trial + 1, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
 from one
 where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
-returning s.number, s.trial, s.work, s.state
+returning s.trial, s.work, s.state
 """
 
 MINE = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
@@ -77,15 +71,24 @@ where {MINE}
 returning state
 """  # noqa: S608  # a constant
 
-# $3: those before are gathered already.
+# $3: those before are gathered already. A shard with a message, queued or being worked on, is looked after by PgQueuer;
+# one that has none, and of which nothing is heard for $4, is silent.
 STANDING = """
-select number, state, rows, bytes, reason, passing, case when number >= $3 then outcome end as outcome
-from longshore.shards
+select number, trial, state, rows, bytes, reason, passing, case when number >= $3 then outcome end as outcome,
+       state = 'RUNNING' and seen_at < now() - $4::interval and not exists (
+           select from longshore.pgqueuer q
+           where q.dedupe_key like s.task_id || ':' || s.attempt || ':' || s.number || ':%'
+             and q.status in ('queued', 'picked')
+       ) as silent
+from longshore.shards s
 where task_id = $1 and attempt = $2
 order by number
 """
 
 FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
+
+
+OFFERED_AFTER = 0.3  # seconds
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -104,15 +107,19 @@ class Trial(msgspec.Struct, frozen=True):
     of: Message
     number: int
     trial: int
-    work: str
+    work: str = ""
 
 
 class Standing(msgspec.Struct, frozen=True):
     """How a shard stands."""
 
+    number: int
+    trial: int
     state: str
     rows: int
     bytes: int
+    silent: bool
+    """Whether nothing is heard of whoever has it, and nobody else will have it."""
     reason: str | None
     passing: bool
     outcome: str | None
@@ -127,15 +134,12 @@ async def send(pool: Pool, of: Message, works: Sequence[str]) -> None:
         await send_shards(connection, [ShardMessage(of.task, of.attempt, row["number"]) for row in rows])
 
 
-async def begin(pool: Pool, of: Message, number: int | None, silence: timedelta) -> Trial | None:
-    """Begin a shard: the one of this number, for whoever has its message, or any, for the coordinator.
-
-    `silence`: after which a trial counts as lost. None where there is nothing to begin, or it is lost too often.
-    """
-    row = await pool.fetchrow(BEGIN, of.task, of.attempt, number, silence, MOST_FAILURES)
+async def begin(pool: Pool, message: ShardMessage) -> Trial | None:
+    """Begin a shard; None where its message is outdated, or it was lost too often."""
+    row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MOST_FAILURES)
     if row is None or row["state"] == "FAILED":
         return None
-    return Trial(of, row["number"], row["trial"], row["work"])
+    return Trial(message.of, message.number, row["trial"], row["work"])
 
 
 async def report(pool: Pool, trial: Trial, rows: int, size: int) -> int:
@@ -156,23 +160,34 @@ async def finish(pool: Pool, trial: Trial, left: Left) -> None:
         raise StaleAttemptError(trial.of)
 
 
-async def give_back(pool: Pool, trial: Trial, why: str, *, failed: bool, passing: bool, again: bool = True) -> None:
-    """End a trial that came to nothing. Raises StaleAttemptError.
+async def give_back(pool: Pool, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
+    """End a trial that came to nothing; its message is to come again. Raises StaleAttemptError.
 
-    `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed. `again`:
-    whether other workers hear of it, or only the coordinator finds it.
+    `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed.
     """
+    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, why, passing, MOST_FAILURES) is None:
+        raise StaleAttemptError(trial.of)
+
+
+async def offer(pool: Pool, message: ShardMessage) -> None:
+    """Send the message of a shard again."""
+    async with pool.acquire() as connection:
+        await send_shards(connection, [message.again], OFFERED_AFTER)
+
+
+async def lost(pool: Pool, trial: Trial) -> None:
+    """End the trial of a worker that is lost, and tell all workers of the shard anew. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
-        state = await connection.fetchval(GIVE_BACK, *_key(trial), failed, why, passing, MOST_FAILURES)
-        if state is None:
+        why = "its worker was lost"
+        if await connection.fetchval(GIVE_BACK, *_key(trial), True, why, True, MOST_FAILURES) is None:
             raise StaleAttemptError(trial.of)
-        if state == "WAITING" and again:
-            await _tell(connection, trial)
+        await send_shards(connection, [ShardMessage(trial.of.task, trial.of.attempt, trial.number, -trial.trial)])
 
 
-async def standing(pool: Pool, of: Message, gathered: int) -> list[Standing]:
+async def standing(pool: Pool, of: Message, gathered: int, silence: timedelta) -> list[Standing]:
     """How all shards of an attempt stand; without the outcomes of the first `gathered`."""
-    return [msgspec.convert(dict(row), Standing) for row in await pool.fetch(STANDING, of.task, of.attempt, gathered)]
+    rows = await pool.fetch(STANDING, of.task, of.attempt, gathered, silence)
+    return [msgspec.convert(dict(row), Standing) for row in rows]
 
 
 async def forget(pool: Pool, of: Message) -> None:
@@ -183,12 +198,6 @@ async def forget(pool: Pool, of: Message) -> None:
 def outcome(standing: Standing) -> Left:
     """What a shard that is DONE left."""
     return msgspec.json.decode(standing.outcome or "", type=Left)
-
-
-async def _tell(connection: Connection, trial: Trial) -> None:
-    # The message that this trial came by is still there until its handler ends, so that the new one needs another key.
-    message = ShardMessage(trial.of.task, trial.of.attempt, trial.number, trial.trial)
-    await send_shards(connection, [message])
 
 
 def _key(trial: Trial) -> tuple[int, int, int, int]:

@@ -5,7 +5,7 @@ true is for the task row to say (see lifecycle.begin). A message is never sent t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -13,14 +13,20 @@ import asyncpg
 import msgspec
 import structlog
 from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
+from pgqueuer.core.qm import QueueManager
 from pgqueuer.core.tm import TaskManager
+from pgqueuer.domain.models import Job
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
 from longshore.database.connect import Connection, Listener, Pool, is_passing
-from longshore.database.queue_schema import queries_over
+from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.tasks.model import TaskId
 
 log = structlog.get_logger()
+
+POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
+
+LEAST_TAKEN = 2  # messages that PgQueuer takes at a time at the least
 
 ENTRYPOINT = "longshore.run"
 SHARD_ENTRYPOINT = "longshore.shard"
@@ -44,41 +50,43 @@ class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
     task: TaskId
     attempt: int
     number: int
-    trial: int = 0
-    """The trial that was given up, where it is to be begun again."""
+    offer: int = 0
+    """Tells one message of the shard from another; see `again`."""
 
     @property
     def key(self) -> str:
         """What makes a message the same as another one."""
-        return f"{self.task}:{self.attempt}:{self.number}:{self.trial}"
+        return f"{self.task}:{self.attempt}:{self.number}:{self.offer}"
 
     @property
     def of(self) -> Message:
         """The attempt that it is a part of."""
         return Message(self.task, self.attempt)
 
+    @property
+    def again(self) -> "ShardMessage":
+        """The message that follows when the shard could not be done; this one is there until its handler ends."""
+        return msgspec.structs.replace(self, offer=self.offer + 1)
+
 
 async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
     """Send messages within the connection's transaction, to be delivered `delay` seconds from now at the earliest."""
-    await _send(connection, ENTRYPOINT, messages, 0, delay)
+    await _send(connection, ENTRYPOINT, messages, delay)
 
 
-async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) -> None:
-    """Send messages of shards within the connection's transaction.
-
-    They come after all that begins a task: an export that is cut has a worker already, others have none.
-    """
-    await _send(connection, SHARD_ENTRYPOINT, messages, -1, 0.0)
+async def send_shards(connection: Connection, messages: Sequence[ShardMessage], delay: float = 0.0) -> None:
+    """Send messages of shards, as `send` does those of tasks."""
+    await _send(connection, SHARD_ENTRYPOINT, messages, delay)
 
 
 async def _send(
-    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage], priority: int, delay: float
+    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage], delay: float
 ) -> None:
     if messages:
         await queries_over(AsyncpgDriver(connection)).enqueue(  # type: ignore[arg-type]  # a pool's proxy is one too
             [entrypoint] * len(messages),
             [msgspec.json.encode(message) for message in messages],
-            [priority] * len(messages),
+            [0] * len(messages),
             [timedelta(seconds=delay)] * len(messages),
             [message.key for message in messages],
             on_conflict="skip",
@@ -152,3 +160,37 @@ class PatientDriver(Driver):
         for listener in self._listeners:
             await listener.__aexit__()
         self._listeners.clear()
+
+
+class Taker:
+    """Takes messages of one kind, as many at a time as may be handled, until it is stopped."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        url: str,
+        entrypoint: str,
+        handle: Callable[[Job], Awaitable[None]],
+        most: int,
+        heartbeat: timedelta,
+    ) -> None:
+        """`heartbeat`: without a sign of life for so long, a worker is lost, and its messages come to others."""
+        self._driver = PatientDriver(pool, url)
+        self._manager = QueueManager(queries_over(self._driver), QUEUE_SETTINGS.channel)
+        self._manager.entrypoint(entrypoint, accepts_context=False)(handle)
+        self._most = most
+        self._heartbeat = heartbeat
+
+    def stop(self) -> None:
+        """Take no more messages."""
+        self._manager.shutdown.set()
+        self._driver.shutdown.set()
+
+    async def run(self) -> None:
+        """Take messages until stopped, and wait until what was taken is handled."""
+        await self._manager.run(
+            dequeue_timeout=POLL,
+            batch_size=1,
+            max_concurrent_tasks=self._most,
+            heartbeat_timeout=self._heartbeat,
+        )

@@ -9,8 +9,6 @@ create table longshore.shards (
     work text not null,
     -- How often it was begun. Only the newest trial may write, as with attempts.
     trial integer not null default 0,
-    -- Whether the worker that coordinates the export does it itself, without a message.
-    by_coordinator boolean not null default false,
     failures integer not null default 0,
     -- The last sign of life of the trial.
     seen_at timestamptz,

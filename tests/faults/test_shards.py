@@ -1,0 +1,216 @@
+"""An export that several workers write: a lost worker costs its shards, a lost coordinator restarts it."""
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.faults.conftest import Create
+from tests.faults.held import (
+    ROWS,
+    TAKEN_OVER,
+    UNDISTURBED,
+    Hold,
+    assert_whole,
+    cut_off,
+    files_of,
+    messages,
+    until,
+)
+from tests.service import Longshore, ended
+
+SHARDS = 3
+SHARD_ROWS = "1500"  # PostgreSQL guesses that a third of the rows pass
+STANDING = "select number, state, trial, failures from longshore.shards order by number"
+ATTEMPT = "select attempt from longshore.tasks where id = $1"
+
+
+class Hand:
+    """A worker with a log of its own, so that it can be told what it did."""
+
+    def __init__(self, service: Longshore, log: Path) -> None:
+        usual = service.log_file
+        service.log_file = self.log = log
+        self.process: subprocess.Popen[bytes] = service.start("worker", shard_rows=SHARD_ROWS)
+        service.log_file = usual
+
+    @property
+    def coordinates(self) -> bool:
+        return '"event":"run begins"' in self.log.read_text()
+
+    def kill(self) -> None:
+        """Kill it without a warning."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def hands(service: Longshore, tmp_path: Path) -> Iterator[list[Hand]]:
+    """Three workers, who have a shard each of what they cut into three."""
+    found = [Hand(service, tmp_path / f"worker-{number}.log") for number in range(SHARDS)]
+    for hand in found:
+        until(lambda hand=hand: "worker ready" in hand.log.read_text(), "the workers")  # type: ignore[misc]
+    yield found
+    for hand in found:
+        hand.kill()
+    service.sql("truncate longshore.tasks, longshore.pgqueuer cascade")
+
+
+@pytest.fixture
+def holds(service: Longshore) -> Iterator[list[Hold]]:
+    """Rows in all three shards are held, so that each shard is under way and none can end."""
+    with (
+        Hold.row(service, 100) as first,
+        Hold.row(service, ROWS // 2) as second,
+        Hold.row(service, ROWS - 100) as third,
+    ):
+        yield [first, second, third]
+
+
+def release(holds: list[Hold]) -> None:
+    for hold in holds:
+        hold.release()
+
+
+def split(hands: list[Hand]) -> tuple[Hand, Hand]:
+    """The one that coordinates, and another one."""
+    found = sorted(hands, key=lambda hand: not hand.coordinates)
+    return found[0], found[1]
+
+
+def reached(service: Longshore, holds: list[Hold]) -> None:
+    """How the shards stand, once all of them stand still."""
+    for hold in holds:
+        hold.reached()
+    rows = service.sql(STANDING)
+    assert [row["state"] for row in rows] == ["RUNNING"] * SHARDS, rows
+
+
+def test_a_lost_worker_costs_its_shards_and_not_the_export(
+    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    _coordinator, other = split(hands)
+    other.kill()
+    release(holds)
+    found = ended(client, task)
+    assert messages(found) == UNDISTURBED
+    assert_whole(service, client, found)
+    assert service.sql(ATTEMPT, task)[0]["attempt"] == 1
+    assert sum(hand.log.read_text().count("shard begins") for hand in hands) == SHARDS + 1
+
+
+def test_a_shard_whose_worker_and_message_are_both_lost_is_offered_again(
+    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    _coordinator, other = split(hands)
+    other.kill()
+    service.sql("delete from longshore.pgqueuer where entrypoint = 'longshore.shard'")
+    release(holds)
+    found = ended(client, task)
+    assert messages(found) == UNDISTURBED
+    assert_whole(service, client, found)
+
+
+def test_a_lost_coordinator_restarts_the_export(
+    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    coordinator, _other = split(hands)
+    coordinator.kill()
+    release(holds)
+    found = ended(client, task)
+    assert messages(found) == TAKEN_OVER
+    assert_whole(service, client, found)
+    assert service.sql(STANDING) == []
+
+
+def test_a_worker_that_is_told_to_stop_hands_its_shards_back(
+    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    _coordinator, other = split(hands)
+    other.process.send_signal(signal.SIGTERM)
+    assert other.process.wait(20) == 0
+    assert "shard handed back" in other.log.read_text()
+    assert not any(row["failures"] for row in service.sql(STANDING))
+    release(holds)
+    found = ended(client, task)
+    assert messages(found) == UNDISTURBED
+    assert_whole(service, client, found)
+
+
+def test_a_stalled_worker_that_goes_on_later_doubles_and_spoils_nothing(
+    service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    _coordinator, other = split(hands)
+    other.process.send_signal(signal.SIGSTOP)
+    release(holds)
+    found = ended(client, task)
+    other.process.send_signal(signal.SIGCONT)
+    until(lambda: "outdated" in other.log.read_text(), "the stalled one to notice")
+    assert messages(found) == UNDISTURBED
+    assert_whole(service, client, found)
+
+
+@pytest.mark.usefixtures("hands")
+def test_a_connection_to_the_source_that_is_lost_costs_the_shard_that_read_from_it(
+    service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    number = 1
+    cut_off(service, holds[number].reached())
+    until(lambda: service.sql(STANDING)[number]["failures"], "the failure to be told")
+    release(holds)
+    done = ended(client, task)
+    assert messages(done) == UNDISTURBED
+    assert_whole(service, client, done)
+
+
+@pytest.mark.usefixtures("hands")
+def test_a_cancelled_export_ends_on_all_workers_and_leaves_nothing(
+    service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    assert client.post(f"/tasks/{task}/cancel").status_code == 200
+    until(lambda: not service.sql(STANDING), "the shards to be gone")
+    for hold in holds:
+        until(lambda hold=hold: not hold._waiters(), "the connections to let go")  # type: ignore[misc]
+    until(lambda: not files_of(service, task), "the pieces to be gone")
+    assert messages(client.get(f"/tasks/{task}").json())[-1] == "INPROGRESS -> ERROR"
+
+
+@pytest.mark.usefixtures("hands")
+def test_a_shard_that_fails_again_and_again_ends_the_attempt_with_its_reason(
+    service: Longshore, client: httpx2.Client, create: Create, holds: list[Hold]
+) -> None:
+    task = create()
+    reached(service, holds)
+    number = 1
+    for trial in range(1, 4):
+        pids = until(
+            lambda trial=trial: holds[number]._waiters() if _trial(service, number) == trial else None,  # type: ignore[misc]
+            f"trial {trial}",
+        )
+        cut_off(service, pids)
+    release(holds)
+    done = ended(client, task)
+    assert [text for text in messages(done) if f"shard {number + 1} of {SHARDS}" in text]
+    assert_whole(service, client, done)
+
+
+def _trial(service: Longshore, number: int) -> int:
+    rows = service.sql(STANDING)
+    return int(rows[number]["trial"]) if len(rows) > number else 0
