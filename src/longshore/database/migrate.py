@@ -1,7 +1,8 @@
 """Migrations: numbered SQL files, forward only, each in its own transaction, one runner at a time.
 
 They run while the version before serves: none waits long for a lock, as whoever comes after would wait behind it, and
-tests/database refuses what takes something from under that version. PgQueuer's tables live in the same schema and are brought up to date by PgQueuer itself, in the same step.
+tests/database refuses what takes something from under that version. PgQueuer's tables live in the same schema and are
+brought up to date by PgQueuer itself, in the same step.
 """
 
 import asyncio
