@@ -1,6 +1,7 @@
 """The alert rules and the dashboard, tried with Prometheus's own promtool: what fires each alert, and what does not."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+
+from tests.service import Longshore
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ALERTS = DEPLOY / "alerts.yaml"
@@ -165,8 +168,17 @@ def test_every_alert_is_tried_both_ways() -> None:
     assert {case.alert for case in CASES if not case.fires_at} == set(RULES)
 
 
+PAGE = DEPLOY.parent / "docs" / "operations.md"
+
+
+@pytest.mark.parametrize("statement", re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text(), re.M | re.S))
+def test_every_statement_that_operators_are_given_runs(idle: Longshore, statement: str) -> None:
+    assert statement.startswith("select ")
+    idle.sql(statement)
+
+
 def test_every_alert_is_explained_where_it_says() -> None:
-    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    page = PAGE.read_text()
     assert "docs/operations.md" in ALERTS.read_text()
     for alert in RULES:
         assert f"**{alert}**" in page

@@ -1,4 +1,4 @@
-"""The files in deploy/: no engine runs them here, so their schemas and the project itself are what they are held against."""
+"""The files in deploy/: no engine runs them here, so they are held against their schemas and the project itself."""
 
 import contextlib
 import json
