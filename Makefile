@@ -13,7 +13,7 @@ install: .venv/installed
 # What breaks things on purpose has the machine for itself: its workers count as lost after a second's silence.
 FAULTS = tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser
+test: .venv/installed-dev browser $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %)
 	$(BIN)/python -m pytest $(FAULTS)
 
@@ -25,6 +25,15 @@ tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
 	@command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm > /dev/null; }
 	npm ci --prefix tests/console --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
+
+# What the alert rules are tried with: promtool, from Debian's package of Prometheus, which is only unpacked, as its
+# installation would start a server.
+$(BIN)/promtool: $(BIN)/python
+	@if command -v promtool > /dev/null; then ln -sf "$$(command -v promtool)" $@; else \
+		folder=$$(mktemp -d) && apt-get update -qq && cd $$folder \
+		&& apt-get download -qq -o APT::Sandbox::User=root prometheus \
+		&& dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool && chmod +x promtool \
+		&& mv promtool $(CURDIR)/$@ && rm -r $$folder; fi
 
 # Each page of the console at both widths and in both themes, in screenshots/.
 screenshots: .venv/installed-dev browser

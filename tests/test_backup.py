@@ -29,7 +29,7 @@ def test_a_service_goes_on_from_its_backup_on_another_server(
         listed, audit = client.get("/tasks").json(), client.get("/audit").json()
     service.stop()
 
-    dump, role, restore = re.findall(r"^ {4}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
+    dump, role, restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
     path = {"PATH": f"{programs()}:/usr/bin:/bin"}
     subprocess.run(["bash", "-c", dump], cwd=tmp_path, env={**path, "LONGSHORE_DATABASE_URL": service.url}, check=True)
     with embedded_server(tmp_path / "other") as url:

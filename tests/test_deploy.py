@@ -1,21 +1,26 @@
-"""The files in deploy/: they cannot be run here, so what they name is checked against the project itself."""
+"""The files in deploy/: no engine runs them here, so they are held against their schemas and the project itself."""
 
 import contextlib
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import kubernetes_validate
 import pytest
 import typer.main
 import yaml
 
 from longshore.api.levels import NEEDED
 from longshore.cli import app
-from longshore.settings import NAMES
+from longshore.serve import STOP_TIMEOUT
+from longshore.settings import NAMES, Settings
+from tests.command import failed, run
 from tests.service import Longshore, ended, export_body, free_port
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -23,6 +28,7 @@ COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
 COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
 DONE = 'longshore_runs_total{action="export",state="DONE"}'
+PARTS = ("_bucket", "_sum", "_count")  # of a histogram
 SERIES = re.compile(r"\blongshore_[a-z0-9_]+")
 
 
@@ -75,14 +81,78 @@ def test_every_probe_asks_what_there_is() -> None:
     assert all(("GET", probe["path"]) in NEEDED for probe in probes)
 
 
+def tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a linter of the environment."""
+    command = [str(Path(sys.executable).with_name(name)), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+def test_the_manifests_are_what_kubernetes_takes(version: str) -> None:
+    for document in KUBERNETES:
+        kubernetes_validate.validate(document, version, strict=True)
+    job = next(document for document in KUBERNETES if document["kind"] == "Job")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate({**job, "spec": {**job["spec"], "backofLimit": 5}}, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("", ""),
+        ("restart: unless-stopped", "restrat: unless-stopped"),
+        ("service_completed_successfully", "service_completed"),
+        ("retries: 30", "retires: 30"),
+    ],
+)
+def test_the_compose_file_is_what_compose_takes(tmp_path: Path, right: str, wrong: str) -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert right in text
+    file = tmp_path / "compose.yaml"
+    file.write_text(text.replace(right, wrong) if right else text)
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file)
+    assert done.returncode == bool(right), done.stdout + done.stderr
+
+
+def test_the_dockerfile_has_nothing_that_hadolint_minds(tmp_path: Path) -> None:
+    done = tool("hadolint", "--no-color", DEPLOY / "Dockerfile")
+    assert done.returncode == 0, done.stdout + done.stderr
+    faulty = tmp_path / "Dockerfile"
+    faulty.write_text((DEPLOY / "Dockerfile").read_text().replace("CMD [", "CMDS ["))
+    assert tool("hadolint", faulty).returncode == 1
+
+
 def test_nothing_runs_as_root_or_without_a_limit() -> None:
     for pod in pods():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert not pod["automountServiceAccountToken"]
         for container in pod["containers"]:
             assert container["resources"]["limits"]["memory"]
-    for document in KUBERNETES:
-        if document["kind"] == "Deployment":
-            assert document["spec"]["template"]["spec"]["securityContext"]["runAsNonRoot"]
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert re.search(r"^USER 10001$", (DEPLOY / "Dockerfile").read_text(), re.M)
+
+
+def test_whoever_is_told_to_stop_has_the_time_it_takes() -> None:
+    needed = Settings().shutdown_grace + STOP_TIMEOUT
+    worker = next(document for document in KUBERNETES if document["metadata"]["name"] == "longshore-worker")
+    assert worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= needed
+    assert int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) >= needed
+
+
+def test_nothing_starts_before_the_migration_is_through() -> None:
+    for name in ("api", "worker"):
+        assert COMPOSE["services"][name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    # Kubernetes waits for nothing, but starts again what refuses to start.
+    assert all(pod.get("restartPolicy", "Always") in ("Always", "OnFailure") for pod in pods())
+
+
+def test_what_kubernetes_tells_of_a_service_is_kept_from_the_settings(tmp_path: Path) -> None:
+    service = next(document for document in KUBERNETES if document["kind"] == "Service")
+    assert service["metadata"]["name"] == "longshore"
+    # Which is what each pod would otherwise meet: https://kubernetes.io/docs/concepts/services-networking/service/
+    failed(run("settings", folder=tmp_path, port="tcp://10.96.0.11:80"), "port")
+    assert all(pod["enableServiceLinks"] is False for pod in pods())
 
 
 def test_what_selects_and_mounts_has_something_to_select_and_mount() -> None:
@@ -93,6 +163,11 @@ def test_what_selects_and_mounts_has_something_to_select_and_mount() -> None:
     ]
     service = next(document for document in KUBERNETES if document["kind"] == "Service")
     assert service["spec"]["selector"] in labels
+    budgets = [document for document in KUBERNETES if document["kind"] == "PodDisruptionBudget"]
+    assert [budget["spec"]["selector"]["matchLabels"] for budget in budgets] == labels
+    for pod in pods():
+        mounted = {mount["name"] for container in pod["containers"] for mount in container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in pod["volumes"]}
     volumes = {name for each in COMPOSE["services"].values() for name in (v.split(":")[0] for v in each["volumes"])}
     assert volumes == set(COMPOSE["volumes"])
     needed = {name for each in COMPOSE["services"].values() for name in each.get("depends_on", {})}
@@ -125,10 +200,21 @@ def test_every_metric_that_is_watched_is_told(told: str, name: str) -> None:
     text = (DEPLOY / name).read_text()
     document = yaml.safe_load(text) if name.endswith(".yaml") else json.loads(text)
     watched = {series for word in words(document) for series in SERIES.findall(word)}
-    families = set(re.findall(r"^# TYPE (\S+) ", told, re.M))
-    named = {re.sub(r"_(bucket|sum|count)$", "", series) for series in watched}
-    assert len(named) >= 8
-    assert named <= families, named - families
+    assert len(watched) >= 8
+    assert not unknown(watched, told)
+
+
+def unknown(watched: set[str], told: str) -> set[str]:
+    """Those of the series that nobody tells."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", told, re.M))
+    parts = {f"{name}{part}" for name, kind in kinds.items() if kind == "histogram" for part in PARTS}
+    return watched - {name for name, kind in kinds.items() if kind != "histogram"} - parts
+
+
+def test_a_metric_that_nobody_tells_is_noticed(told: str) -> None:
+    # Misspelt, a counter without its ending, a histogram as a whole, a part that a gauge has not.
+    wrong = {"longshore_worker", "longshore_runs", "longshore_run_seconds", "longshore_workers_count"}
+    assert unknown({*wrong, "longshore_runs_total", "longshore_run_seconds_bucket"}, told) == wrong
 
 
 def test_the_figures_are_those_of_the_database(service: Longshore, told: str) -> None:

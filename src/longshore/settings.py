@@ -213,7 +213,7 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"{name} must be such as 6000/minute") from None
     try:
         days_of_chains(settings.chain_result_days)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SettingsError("chain_result_days must be such as 1764=1, 9=0.5") from None
     for proxy in parts(settings.trusted_proxies):
         try:
@@ -223,12 +223,14 @@ def _check(settings: Settings) -> None:
     for origin in parts(settings.cors_origins):
         if not ORIGIN.fullmatch(origin):
             raise SettingsError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
+    if settings.public_url and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", settings.public_url):
+        raise SettingsError("public_url must be such as https://exports.example.com")
+    if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
+        raise SettingsError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
     if not settings.outbound_allow:
         return
     from longshore import outbound  # which needs its time to be loaded
 
-    if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
-        raise SettingsError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
     try:
         outbound.networks(settings.outbound_allow)
     except ValueError as error:

@@ -1,12 +1,17 @@
 """Migrations: numbered SQL files, forward only, each in its own transaction, one runner at a time.
 
-PgQueuer's tables live in the same schema and are brought up to date by PgQueuer itself, in the same step.
+They run while the version before serves: none waits long for a lock, as whoever comes after would wait behind it, and
+tests/database refuses what takes something from under that version. PgQueuer's tables live in the same schema and are
+brought up to date by PgQueuer itself, in the same step.
 """
 
+import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
+from typing import Any
 
 import asyncpg
 
@@ -15,6 +20,10 @@ from longshore.database.queue_schema import queries_on
 from longshore.errors import LongshoreError
 
 LOCK = 0x106510AE  # any number that nothing else in this database locks
+
+LOCK_WAIT = 1.0  # seconds that a statement waits for a table, with the service's own statements waiting behind it
+PAUSE = 1.0  # seconds between two tries, which are theirs
+PATIENCE = 120.0  # seconds after which a table is given up that others hold
 
 LEDGER = """
 create schema if not exists longshore;
@@ -30,6 +39,10 @@ class SchemaError(LongshoreError):
     """The database's schema is not the one this version works with; the message says which command helps."""
 
 
+class BlockedError(LongshoreError):
+    """Others hold a table for too long."""
+
+
 def known() -> dict[int, tuple[str, str]]:
     """The migrations of this version: number to name and SQL text, in order."""
     found = {}
@@ -42,49 +55,80 @@ def known() -> dict[int, tuple[str, str]]:
 async def migrate(connection: Connection) -> list[str]:
     """Bring the schema up to this version and give the names of the migrations that ran.
 
-    Two at once wait for each other. Raises SchemaError when the database is newer than this version.
+    Two at once wait for each other. Raises SchemaError when the database is newer than this version, and BlockedError
+    when others hold a table for too long; what ran before stays.
     """
     await connection.execute("select pg_advisory_lock($1)", LOCK)
     try:
+        await connection.execute(f"set lock_timeout = {LOCK_WAIT * 1000:.0f}")
         await connection.execute(LEDGER)
         applied = await _applied(connection)
         _refuse_newer(applied)
         ran = []
         for number, (name, sql) in known().items():
-            if number in applied:
-                continue
-            async with connection.transaction():
-                await connection.execute(sql)
-                await connection.execute(
-                    "insert into longshore.migrations (number, name) values ($1, $2)", number, name
-                )
-            ran.append(f"{number:04} {name}")
-        queue = queries_on(connection)
-        if not await queue.schema_is_installed():
-            await queue.install(create_schema=False)
-            ran.append("the job queue")
-        elif (await queue.apply_upgrade()).statements:
-            ran.append("the job queue's upgrade")
+            if number not in applied:
+                await _patiently(_apply, connection, number, name, sql)
+                ran.append(f"{number:04} {name}")
+        if queue := await _queue_lacks(connection):
+            await _patiently(_converge, connection)
+            ran.append(queue)
         return ran
     finally:
+        await connection.execute("reset lock_timeout")
         await connection.execute("select pg_advisory_unlock($1)", LOCK)
+
+
+async def _apply(connection: Connection, number: int, name: str, sql: str) -> None:
+    async with connection.transaction():
+        await connection.execute(sql)
+        await connection.execute("insert into longshore.migrations (number, name) values ($1, $2)", number, name)
+
+
+async def _converge(connection: Connection) -> None:
+    queue = queries_on(connection)
+    if await queue.schema_is_installed():
+        await queue.apply_upgrade()
+    else:
+        await queue.install(create_schema=False)
+
+
+async def _queue_lacks(connection: Connection) -> str | None:
+    queue = queries_on(connection)
+    if not await queue.schema_is_installed():
+        return "the job queue"
+    return "the job queue's upgrade" if (await queue.plan_upgrade()).statements else None
+
+
+async def _patiently(step: Callable[..., Awaitable[None]], *args: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return await step(*args)
+        except asyncpg.LockNotAvailableError:
+            if time.monotonic() > deadline:
+                raise BlockedError(
+                    f"a table has been in use for {PATIENCE:.0f} seconds, so nothing was changed there; end the oldest"
+                    " transaction in pg_stat_activity and run `longshore migrate` again"
+                ) from None
+        await asyncio.sleep(PAUSE)
 
 
 async def check(connection: Connection | Pool) -> None:
     """Raise SchemaError unless the schema is exactly this version's."""
-    exists = await connection.fetchval("select to_regclass('longshore.migrations') is not null")
-    applied = await _applied(connection) if exists else set()
+    applied = await _applied(connection)
     _refuse_newer(applied)
-    if set(known()) - applied:
+    queue = await connection.fetchval("select to_regclass('longshore.pgqueuer') is not null")
+    if set(known()) - applied or not queue:
         raise SchemaError("the database's schema is older than this version; run `longshore migrate`")
 
 
 async def pending(connection: Connection) -> list[str]:
     """The names of the migrations that would run. Raises SchemaError when the database is newer than this version."""
-    exists = await connection.fetchval("select to_regclass('longshore.migrations') is not null")
-    applied = await _applied(connection) if exists else set()
+    applied = await _applied(connection)
     _refuse_newer(applied)
-    return [f"{number:04} {name}" for number, (name, _) in known().items() if number not in applied]
+    queue = await _queue_lacks(connection)
+    missing = [f"{number:04} {name}" for number, (name, _) in known().items() if number not in applied]
+    return [*missing, queue] if queue else missing
 
 
 @contextlib.asynccontextmanager
@@ -123,6 +167,8 @@ async def pending_at(url: str) -> list[str]:
 
 
 async def _applied(connection: Connection | Pool) -> set[int]:
+    if not await connection.fetchval("select to_regclass('longshore.migrations') is not null"):
+        return set()
     return {row["number"] for row in await connection.fetch("select number from longshore.migrations")}
 
 

@@ -1,0 +1,282 @@
+"""Migrations while the version before serves, two at once, and schemas that are not this version's."""
+
+import asyncio
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+import longshore
+from longshore.database import migrate
+from longshore.database.embedded import embedded_server
+from tests.command import environment, failed, run
+from tests.service import Longshore, ended, export_body, free_port, in_own_loop
+
+MIGRATIONS = Path(migrate.__file__).with_name("migrations")
+SQUAWK = Path(sys.executable).with_name("squawk")
+NOT_ASKED = (
+    "prefer-bigint-over-int",
+    "prefer-bigint-over-smallint",
+    "require-lock-timeout",  # which the runner sets
+    "require-statement-timeout",  # what rewrites or reads a table is refused below
+)
+# Those up to 0013 came before anybody had tables so large that an index makes writers wait.
+FORGIVEN = ("require-concurrent-index-creation", "require-concurrent-index-deletion", "adding-foreign-key-constraint")
+LAST_FORGIVEN = 13
+
+LATER = """
+alter table longshore.tasks add column later_text text, add column later_count integer not null default 0;
+create table longshore.later (task_id bigint primary key references longshore.tasks on delete cascade);
+insert into longshore.later select id from longshore.tasks;
+"""
+
+
+def refused(*files: Path, forgiven: tuple[str, ...] = ()) -> str:
+    """What squawk has against migration files; empty where it has nothing."""
+    command = [str(SQUAWK), "--pg-version", "15", "--assume-in-transaction", "--reporter", "gcc"]
+    done = subprocess.run(
+        [*command, "--exclude", ",".join((*NOT_ASKED, *forgiven)), *map(str, files)], capture_output=True, text=True
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert (done.returncode == 1) == bool(done.stdout.strip()), done.stderr
+    return done.stdout
+
+
+def test_no_migration_takes_something_from_under_the_version_before() -> None:
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    old = [file for file in files if int(file.name[:4]) <= LAST_FORGIVEN]
+    assert len(old) == 10
+    assert not refused(*old, forgiven=FORGIVEN)
+    if new := files[len(old) :]:
+        assert not refused(*new)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "alter table longshore.tasks drop column mark",
+        "alter table longshore.tasks rename column mark to marker",
+        "alter table longshore.tasks rename to jobs",
+        "alter table longshore.tasks alter column mark type json using mark::json",
+        "alter table longshore.tasks alter column mark set not null",
+        "alter table longshore.tasks add column later text not null",
+        "alter table longshore.tasks add column later uuid not null default gen_random_uuid()",
+        "alter table longshore.tasks add constraint later check (run > 0)",
+        "create index later on longshore.tasks (mark)",
+        "drop table longshore.segments",
+        "drop function longshore.tell_of_task()",
+    ],
+)
+def test_what_would_break_the_version_before_or_stop_its_writers_is_refused(tmp_path: Path, statement: str) -> None:
+    file = tmp_path / "0999_later.sql"
+    file.write_text(statement + ";\n")
+    assert refused(file)
+
+
+def test_what_only_adds_is_not_refused(tmp_path: Path) -> None:
+    file = tmp_path / "0999_later.sql"
+    file.write_text(LATER)
+    assert not refused(file)
+
+
+class Later:
+    """A later version of Longshore: this one with one more migration."""
+
+    def __init__(self, folder: Path) -> None:
+        package = folder / "later" / "longshore"
+        shutil.copytree(Path(longshore.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+        (package / "database" / "migrations" / "0999_later.sql").write_text(LATER)
+        self._folder = folder
+
+    def start(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
+        """Start `longshore …` of that version."""
+        variables = environment(**settings) | {"PYTHONPATH": str(self._folder / "later")}
+        command = [sys.executable, "-m", "longshore", *arguments]
+        return subprocess.Popen(
+            command, cwd=self._folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+
+async def asked(url: str, question: str) -> Any:
+    """The answer of a database to a question that has one."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(question)
+    finally:
+        await connection.close()
+
+
+@contextmanager
+def in_use(url: str, statement: str = "select count(*) from longshore.tasks") -> Iterator[None]:
+    """Keep a transaction open that has run a statement."""
+    loop = asyncio.new_event_loop()
+    connection = loop.run_until_complete(asyncpg.connect(url))
+    try:
+        loop.run_until_complete(connection.execute(f"begin; {statement}"))
+        yield
+    finally:
+        loop.run_until_complete(connection.close())
+        loop.close()
+
+
+@contextmanager
+def exporting(service: Longshore) -> Iterator[list[float]]:
+    """Clients who create tasks and poll them until they are done, all the while; gives the seconds of each request."""
+    over = threading.Event()
+    seconds: list[float] = []
+    faults: list[BaseException] = []
+
+    def go_on() -> None:
+        def timed(response: httpx2.Response) -> None:
+            seconds.append(time.monotonic() - response.request.extensions["begun"])
+
+        def begun(request: httpx2.Request) -> None:
+            request.extensions["begun"] = time.monotonic()
+
+        try:
+            with service.client() as client:
+                client.event_hooks = {"request": [begun], "response": [timed]}
+                while not over.is_set():
+                    created = client.post("/tasks", json=export_body())
+                    assert created.status_code == 201, created.text
+                    task = ended(client, created.json()["id"])
+                    assert task["state"]["code"] == "DONE", task
+        except BaseException as fault:
+            faults.append(fault)
+
+    client = threading.Thread(target=go_on)
+    client.start()
+    try:
+        yield seconds
+    finally:
+        over.set()
+        client.join(60)
+    assert not faults, faults
+
+
+def test_this_version_serves_on_while_and_after_a_later_one_migrates_and_refuses_only_to_start_again(
+    new_service: Callable[..., Longshore], tmp_path: Path
+) -> None:
+    service = new_service(rows=1000)
+    service.start("worker")
+    service.start_api()
+    later = Later(tmp_path)
+    with exporting(service) as seconds:
+        while len(seconds) < 20:
+            time.sleep(0.05)
+        with in_use(service.url):
+            migrating = later.start("migrate", database_url=service.url)
+            # Whatever waits for a lock has the service's statements wait behind it, so it must give up again and again.
+            time.sleep(migrate.LOCK_WAIT * 7)
+            assert migrating.poll() is None
+            before = len(seconds)
+            assert before > 20
+        output, _ = migrating.communicate(timeout=60)
+        assert (migrating.returncode, output) == (0, "0999 later\n")
+        while len(seconds) < before + 20:
+            time.sleep(0.05)
+    assert max(seconds) < 2 * migrate.LOCK_WAIT + 2
+    assert service.sql("select count(*) from longshore.tasks where state = 'ERROR'")[0][0] == 0
+    assert service.sql("select count(*) from longshore.later")[0][0] > 0
+
+    for command in ("api", "worker", "migrate"):
+        again = run(command, folder=tmp_path, database_url=service.url, port=str(free_port()))
+        failed(again, "newer than this version", "install the Longshore that made it")
+    service.stop()
+    port = str(free_port())
+    process = later.start("api", database_url=service.url, port=port, data=str(service.data))
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_two_that_migrate_at_once_take_turns(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / "data") as url, ExitStack() as stack:
+        held = ExitStack()
+        held.enter_context(in_use(url, f"select pg_advisory_lock({migrate.LOCK})"))
+        command = [sys.executable, "-m", "longshore", "migrate"]
+
+        def waiting() -> int:
+            question = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+            return int(in_own_loop(asked(url, question)))
+
+        both = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=tmp_path, env=environment(database_url=url), stdout=-1, stderr=-1, text=True
+                )
+            )
+            for _ in range(2)
+        ]
+
+        deadline = time.monotonic() + 60
+        while waiting() < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        held.close()
+        said = sorted(process.communicate(timeout=60) for process in both)
+        assert [process.returncode for process in both] == [0, 0], said
+        assert [errors for _, errors in said] == ["", ""]
+        assert said[0][0].splitlines()[0] == "0001 tasks"
+        assert said[1][0] == "nothing to do\n"
+
+
+def test_a_table_that_stays_in_use_is_given_up_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "PATIENCE", 1.0)
+    with embedded_server(tmp_path / "data") as url:
+        all_of_them = migrate.known()
+        in_own_loop(migrate.migrate_at(url))
+        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, 999: ("later", LATER)})
+        with in_use(url), pytest.raises(migrate.BlockedError, match="longshore migrate"):
+            in_own_loop(migrate.migrate_at(url))
+        assert in_own_loop(migrate.pending_at(url)) == ["0999 later"]
+        assert in_own_loop(migrate.migrate_at(url)) == ["0999 later"]
+
+
+def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded_server(tmp_path / "data") as url:
+        faulty = {
+            998: ("good", "create table longshore.good ()"),
+            999: ("bad", "create table longshore.bad (); no sql"),
+        }
+        all_of_them = migrate.known()
+        monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, **faulty})
+        with pytest.raises(asyncpg.PostgresSyntaxError):
+            in_own_loop(migrate.migrate_at(url))
+        # The queue comes last, so it is missing too.
+        assert in_own_loop(migrate.pending_at(url)) == ["0999 bad", "the job queue"]
+        monkeypatch.setattr(migrate, "known", lambda: all_of_them | {998: faulty[998]})
+        with pytest.raises(migrate.SchemaError, match="longshore migrate"):
+            in_own_loop(migrate.check_at(url))
+        assert in_own_loop(migrate.migrate_at(url)) == ["the job queue"]
+        in_own_loop(migrate.check_at(url))
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_neither_api_nor_worker_starts_on_a_schema_that_is_too_old(tmp_path: Path, command: str) -> None:
+    with embedded_server(tmp_path / "data") as url:
+        failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")
+        in_own_loop(migrate.migrate_at(url))
+        in_own_loop(asked(url, "delete from longshore.migrations where number = 13"))
+        failed(run(command, folder=tmp_path, database_url=url, port=str(free_port())), "run `longshore migrate`")
