@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from rich.console import Console
 
-from benchmarks import door, export, pages, pickup, poll, scale, table, wait
+from benchmarks import door, export, pages, pickup, poll, scale, table, wait, workers
 from benchmarks.options import Options
 from benchmarks.table import Case
 
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "scale": scale.run,
     "pages": pages.run,
     "pickup": pickup.run,
+    "workers": workers.run,
 }
 
 
