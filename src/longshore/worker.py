@@ -22,7 +22,7 @@ from pgqueuer.domain.models import Job
 from prometheus_client import start_http_server
 
 from longshore import actions as plugged
-from longshore import metrics, outbound
+from longshore import metrics, outbound, tracing
 from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Listener, Pool, is_passing, open_lazy_pool, open_pool
@@ -99,15 +99,14 @@ class Worker:
     async def handle(self, job: Job) -> None:
         """See one message through. Raises nothing: what went wrong is in the task's log."""
         message = read_message(job.payload)
-        waited = job.updated - max(job.created, job.execute_after)  # PostgreSQL's clock, all three
-        metrics.QUEUE_SECONDS.observe(max(0.0, waited.total_seconds()))
+        structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt)
         current = asyncio.current_task()
         assert current is not None
         self._running.add(current)
         try:
             await self._handle(message, current)
         except StaleAttemptError:
-            log.info("attempt outdated", task=message.task, attempt=message.attempt)
+            log.info("attempt outdated")
         finally:
             self._running.discard(current)
             self._withdrawn.discard(message)
@@ -117,10 +116,32 @@ class Worker:
         if begun is None:
             if await self._surely(ending.lost, message):
                 metrics.LOST.inc()
-                log.warning("lost attempt found", task=message.task, attempt=message.attempt)
+                log.warning("lost attempt found")
             return
-        bound = log.bind(task=message.task, attempt=message.attempt, run=begun.run, chain=begun.chain)
-        bound.info("run begins", action=begun.action)
+        structlog.contextvars.bind_contextvars(run=begun.run, chain=begun.chain)
+        traceparent = await self._waited(begun)
+        with tracing.span(f"process {ENTRYPOINT}", _about(begun, "process"), of=traceparent, kind="consumer"):
+            if (trace_id := tracing.trace_id()) is not None:
+                structlog.contextvars.bind_contextvars(trace_id=trace_id)
+            await self._attempt(begun, current)
+
+    async def _waited(self, begun: Begun) -> str | None:
+        """Tell of the wait that is over, and give the trace that the attempt belongs to."""
+        metrics.QUEUE_SECONDS.observe(begun.waited)
+        name, about = f"wait {ENTRYPOINT}", _about(begun, "wait")
+        if begun.traceparent is not None:
+            with tracing.span(name, about, of=begun.traceparent, ago=begun.waited, kind="consumer"):
+                return begun.traceparent
+        # No request has asked for this run, or none that was traced: its trace begins with its wait.
+        with tracing.span(name, about, after=begun.follows, ago=begun.waited, kind="consumer"):
+            traceparent = tracing.current()
+        if traceparent is not None:
+            await self._surely(lifecycle.trace, begun.message, traceparent)
+        return traceparent
+
+    async def _attempt(self, begun: Begun, current: asyncio.Task[Any]) -> None:
+        message = begun.message
+        log.info("run begins", action=begun.action)
         began = time.monotonic()
         limits = LIMITS.decode(begun.target)
         try:
@@ -134,20 +155,21 @@ class Worker:
             # Else only `stop` cancels: the worker has to go, and another one takes over at once.
             why = f"attempt {begun.number} was interrupted: its worker is shutting down"
             await self._surely(lifecycle.retry, message, why, 0, failed=False)
-            bound.info("run handed back")
+            log.info("run handed back")
         except Exception as error:
             late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
-            await self._failed(begun, late if timeout.expired() else error, bound)
+            await self._failed(begun, late if timeout.expired() else error)
         else:
             keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
             if limits.result_days is not None:
                 keep = min(keep, timedelta(days=limits.result_days))
-            await self._surely(ending.finish, message, outcome, keep)
+            with tracing.span("finish"):
+                await self._surely(ending.finish, message, outcome, keep)
             metrics.RUNS.labels(begun.action, "DONE").inc()
             metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
             metrics.ROWS.labels(begun.action).inc(outcome.success)
             metrics.BYTES.labels(begun.action).inc(outcome.size)
-            bound.info("run done", rows=outcome.success, bytes=outcome.size)
+            log.info("run done", rows=outcome.success, bytes=outcome.size)
 
     async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
         self._acting[current] = begun.message
@@ -158,16 +180,17 @@ class Worker:
         finally:
             del self._acting[current]
 
-    async def _failed(self, begun: Begun, error: Exception, bound: Any) -> None:
+    async def _failed(self, begun: Begun, error: Exception) -> None:
         reason = explain(error)
+        tracing.failed(error)
         if may_pass(error) and begun.failures + 1 < lifecycle.MOST_FAILURES:
             pause = PAUSES[begun.failures]
-            bound.warning("attempt failed", reason=reason, again_in=pause)
+            log.warning("attempt failed", reason=reason, again_in=pause)
             why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
             await self._surely(lifecycle.retry, begun.message, why, pause, failed=True)
             metrics.RETRIES.labels(begun.action).inc()
             return
-        bound.error("run failed", reason=reason, exc_info=error)
+        log.error("run failed", reason=reason, exc_info=error)
         await self._surely(ending.fail, begun.message, f"failed: {reason}")
         metrics.RUNS.labels(begun.action, "ERROR").inc()
 
@@ -216,6 +239,24 @@ class Worker:
             task.cancel()
 
 
+def _about(begun: Begun, operation: str) -> dict[str, str | int]:
+    """What spans say of an attempt, as far as it fits in OpenTelemetry's words.
+
+    https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+    """
+    return {
+        "messaging.system": "pgqueuer",
+        "messaging.operation.name": operation,
+        "messaging.destination.name": ENTRYPOINT,
+        "messaging.message.id": begun.message.key,
+        "longshore.task": begun.message.task,
+        "longshore.chain": begun.chain,
+        "longshore.run": begun.run,
+        "longshore.attempt": begun.message.attempt,
+        "longshore.action": begun.action,
+    }
+
+
 def may_pass(error: Exception) -> bool:
     """Whether another attempt may do better."""
     return is_passing(error) or isinstance(error, OSError | PassingError | StoreAwayError)
@@ -252,6 +293,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
     session = {**EXPORT_SESSION, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing.exporting("worker"))
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
             open_pool(url, size=settings.worker_tasks + 5, name=f"longshore worker {NAME}", **slots)

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Meta
 
+from longshore import tracing
 from longshore.database.connect import Pool, is_passing
 from longshore.errors import LongshoreError
 from longshore.exports import conditions, formats, increments, row_security, schemas, stored_segments, totals
@@ -243,7 +244,8 @@ class Exporter:
             layout = Layout(target.export_format, [column.name for column in columns], asked)
             control = Control(totals.counted(index, columns), layout)
             form = formats.make(target.export_format, columns, asked, target.compression, control.read)
-            cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
+            with tracing.span("plan"):
+                cut = await plan(connection, index, form.query(source.sql), source, count=not control.counts)
             async with written_aside(self._store, location) as file:
                 first = functools.partial(control.ask, connection, source)
                 copied = await copy_rows(
@@ -255,7 +257,8 @@ class Exporter:
                 described = _described(begun, target, resolved, columns, name, copied, snapshot_at, previous)
                 described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
                 manifest = described.encoded()
-                await asyncio.to_thread(file.publish, SUFFIX, manifest)
+                with tracing.span("publish"):
+                    await asyncio.to_thread(file.publish, SUFFIX, manifest)
         return Outcome(
             result=name,
             location=location,
