@@ -147,7 +147,7 @@ def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
     if (server := scope["server"]) is not None:
         attributes["server.address"] = server[0]
         if server[1] is not None:
-            attributes["server.port"] = server[1]
+            attributes["server.port"] = int(server[1])  # Granian gives text
     given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
     return tracing.span(method if method in METHODS else "HTTP", attributes, of=given, kind="server")
 
