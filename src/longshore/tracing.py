@@ -1,7 +1,7 @@
 """Traces, as OpenTelemetry has them: one for each task, from the request that asked for it to its last COPY.
 
 On where the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and set up by OTEL_* variables alone. Off,
-nothing of OpenTelemetry is even imported. The trace that a task's spans belong to is kept in its row as a `traceparent`
+OpenTelemetry is not even imported. The trace that a task's spans belong to is kept in its row as a `traceparent`
 (https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard", of=traceparent):`.
 
 What errors say may quote a row or a parameter, so spans tell an error's type and where it was raised, never its words;
