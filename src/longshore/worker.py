@@ -115,7 +115,6 @@ class Worker:
         begun = await self._surely(lifecycle.begin, message)
         if begun is None:
             if await self._surely(ending.lost, message):
-                metrics.LOST.inc()
                 log.warning("lost attempt found")
             return
         structlog.contextvars.bind_contextvars(run=begun.run, chain=begun.chain)
@@ -165,10 +164,7 @@ class Worker:
                 keep = min(keep, timedelta(days=limits.result_days))
             with tracing.span("finish"):
                 await self._surely(ending.finish, message, outcome, keep)
-            metrics.RUNS.labels(begun.action, "DONE").inc()
             metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
-            metrics.ROWS.labels(begun.action).inc(outcome.success)
-            metrics.BYTES.labels(begun.action).inc(outcome.size)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
 
     async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
@@ -192,7 +188,6 @@ class Worker:
             return
         log.error("run failed", reason=reason, exc_info=error)
         await self._surely(ending.fail, begun.message, f"failed: {reason}")
-        metrics.RUNS.labels(begun.action, "ERROR").inc()
 
     async def _surely(self, step: Callable[..., Awaitable[Any]], *args: Any, **options: Any) -> Any:
         """Take a step of the lifecycle, however long the database is away."""

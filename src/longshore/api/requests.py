@@ -31,7 +31,9 @@ log = structlog.get_logger()
 
 REQUESTS = Counter("longshore_http_requests", "HTTP requests answered.", ["method", "status"])
 SECONDS = Histogram(
-    "longshore_http_request_seconds", "Seconds from a request to the last byte of its answer.", ["method", "route"]
+    "longshore_http_request_seconds",
+    "Seconds from a request to the last byte of its answer; ?wait: of requests that asked to wait.",
+    ["method", "route"],
 )
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -116,7 +118,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             label = method if method in METHODS else "other"
             route = scope.get("path_template", "")
             _requests(label, status).inc()
-            _seconds(label, route).observe(seconds)
+            _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
             if route.startswith(OF_TASK) and status not in UNKNOWN and scope["path_params"]["id"].isdecimal():
                 concerns(task=int(scope["path_params"]["id"]))
             log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))

@@ -155,6 +155,7 @@ async def get_task(
     if seconds:
         tagged = if_none_match.strip() not in ("", "*")
         key = (chain, task, log_limit, offset)
+        request.scope["state"]["waits"] = True  # how long is no measure of the service
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from longshore import tracing
+from longshore import metrics, tracing
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.marks import Increment
 from longshore.tasks.model import ChainId, TaskId
@@ -76,12 +76,17 @@ select task.*, run.first_attempt, run.failures from task, run
 """
 
 REPORT = """
+with before as (
+    select t.action, r.task_id, r.run, r.rows, r.bytes
+    from longshore.tasks t
+    join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt
+    where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
+)
 update longshore.runs r
 set rows = $3, bytes = $4, rows_expected = $5, rows_expected_exact = $6, progress_at = now()
-from longshore.tasks t
-where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
-  and r.task_id = t.id and r.run = t.run and r.attempt = t.attempt
-returning r.run
+from before
+where r.task_id = before.task_id and r.run = before.run and r.attempt = $2
+returning before.action, before.rows, before.bytes
 """
 
 NOTE = """
@@ -277,8 +282,10 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
 
     `exact`: whether the rows expected were counted, rather than estimated.
     """
-    if await pool.fetchval(REPORT, message.task, message.attempt, rows, size, expected, exact) is None:
+    before = await pool.fetchrow(REPORT, message.task, message.attempt, rows, size, expected, exact)
+    if before is None:
         raise StaleAttemptError(message)
+    metrics.count_written(before["action"], rows - before["rows"], size - before["bytes"])
 
 
 async def note(pool: Pool, message: Message, text: str) -> None:
