@@ -1,6 +1,8 @@
 """An OpenTelemetry collector for tests: takes spans over HTTP, as real ones do, and gives them to be looked at."""
 
 import contextlib
+import json
+import os
 import queue
 import socket
 import threading
@@ -8,12 +10,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx2
 import msgspec
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 
 from tests.receiver import Receiver, receiving
+from tests.service import CHAIN, Longshore, export_body
+
+WAIT, PROCESS = "wait longshore.run", "process longshore.run"
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -129,3 +136,46 @@ def hanging() -> Iterator[str]:
             for connection in taken:
                 connection.close()
             assert taken, "nobody called"
+
+
+def trace_to(monkeypatch: pytest.MonkeyPatch, address: str, delay: int = 50) -> None:
+    """Let the processes that are started from here on send spans there, `delay` ms after they ended."""
+    for name in list(os.environ):
+        if name.startswith("OTEL_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", str(delay))
+
+
+def create(client: httpx2.Client, headers: dict[str, str] | None = None, chain: int = CHAIN, **trigger: Any) -> int:
+    answer = client.post("/tasks", json=export_body(chain=chain, **trigger), headers=headers)
+    assert answer.status_code == 201, answer.text
+    id: int = answer.json()["id"]
+    return id
+
+
+def of_task(collector: Collector, task: int, runs: int = 1) -> list[Span]:
+    """All spans of the traces that a task is in, once so many runs of it and the requests for them have ended."""
+
+    def consumers(spans: list[Span]) -> list[Span]:
+        return [s for s in spans if s.kind == "CONSUMER" and s.attributes["longshore.task"] == task]
+
+    def over(spans: list[Span]) -> bool:
+        found = consumers(spans)
+        ran = {span.attributes["longshore.run"] for span in found if span.name == PROCESS}
+        return len(ran) == runs and {span.parent for span in found} <= {"", *(span.id for span in spans)}
+
+    spans = collector.until(over)
+    traces = {span.trace for span in consumers(spans)}
+    return [span for span in spans if span.trace in traces]
+
+
+def only(spans: list[Span], name: str) -> Span:
+    found = [span for span in spans if span.name == name]
+    assert len(found) == 1, [span.name for span in spans]
+    return found[0]
+
+
+def lines(service: Longshore) -> list[dict[str, Any]]:
+    """What the service has logged, without the lines that are not whole yet."""
+    return [json.loads(line) for line in service.log_file.read_text().splitlines() if line.endswith("}")]
