@@ -1,4 +1,4 @@
-"""Traces of what goes wrong: a lost worker, an error, a collector that does not answer; of what stops, and of nothing."""
+"""Traces of what goes wrong: a lost worker, errors, a collector that does not answer; of what stops, and of nothing."""
 
 import signal
 import time
