@@ -14,12 +14,20 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 QUEUE_SECONDS = Histogram(
     "longshore_queue_wait_seconds", "Seconds from when a run was due until a worker began it.", buckets=SECONDS
 )
-RUN_SECONDS = Histogram("longshore_run_seconds", "Seconds that runs took, by action.", ["action"], buckets=SECONDS)
+RUN_SECONDS = Histogram(
+    "longshore_run_seconds", "Seconds that the last attempts of DONE runs took.", ["action"], buckets=SECONDS
+)
 RUNS = Counter("longshore_runs", "Runs that ended here, by action and state.", ["action", "state"])
-ROWS = Counter("longshore_rows", "Rows written.", ["action"])
-BYTES = Counter("longshore_bytes", "Bytes written.", ["action"])
+ROWS = Counter("longshore_rows", "Rows written, by attempts that failed later too.", ["action"])
+BYTES = Counter("longshore_bytes", "Bytes written, by attempts that failed later too.", ["action"])
 RETRIES = Counter("longshore_retries", "Attempts that failed here and are followed by another.", ["action"])
 LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
+
+
+def count_written(action: str, rows: int, size: int) -> None:
+    """Count what was written since it was last counted."""
+    ROWS.labels(action).inc(max(0, rows))
+    BYTES.labels(action).inc(max(0, size))
 
 
 class _Pools(Collector):

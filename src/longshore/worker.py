@@ -1,53 +1,32 @@
-"""The worker: takes messages, runs the actions they name, and sees each attempt to an end.
-
-Promise 7 is kept here: whatever happens to a run, its task is finished, tried again, or failed with a reason.
-"""
+"""The process of a worker: opens what work needs, takes messages, and stops when it is told to."""
 
 import asyncio
 import os
 import signal
 import socket
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
 
-import asyncpg
-import msgspec
 import structlog
-from pgqueuer.domain.models import Job
 from prometheus_client import start_http_server
 
 from longshore import actions as plugged
-from longshore import metrics, outbound
+from longshore import metrics, outbound, tracing
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import Listener, Pool, open_lazy_pool, open_pool
-from longshore.database.patience import surely
-from longshore.errors import LongshoreError
+from longshore.database.connect import Listener, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.care import Care
 from longshore.exports.copy import SESSION as EXPORT_SESSION
 from longshore.exports.copy import Readers
 from longshore.exports.exporter import Cutting, Exporter
-from longshore.failures import explain, may_pass
+from longshore.handler import Action, Handler
 from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
-from longshore.tasks import ending, lifecycle
 from longshore.tasks.clock import run_clock
-from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
-from longshore.tasks.queue import (
-    ENTRYPOINT,
-    LEAST_TAKEN,
-    SHARD_ENTRYPOINT,
-    Message,
-    ShardMessage,
-    Taker,
-    read_message,
-    read_shard,
-)
+from longshore.tasks.queue import ENTRYPOINT, LEAST_TAKEN, SHARD_ENTRYPOINT, Taker
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import CHANNEL
 from longshore.webhooks.courier import run_courier
@@ -56,179 +35,7 @@ log = structlog.get_logger()
 
 NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
 
-Action = Callable[[Begun], Awaitable[Outcome]]
-
 SILENT_BEATS = 4  # heartbeat timeouts until a shard that has lost its message is offered again
-
-PAUSES = (1.0, 5.0)  # seconds before the attempt that follows the first failure, and the second
-
-
-class TookTooLongError(LongshoreError):
-    """A run took longer than its target allows."""
-
-
-class UnknownActionError(LongshoreError):
-    """The API knows an action that the worker does not."""
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """What any target may say of its runs."""
-
-    timeout_seconds: int | None = None
-    result_days: float | None = None
-
-
-LIMITS = msgspec.json.Decoder(Limits)
-
-NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
-
-
-class Worker:
-    """Runs the messages of one process."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        actions: Mapping[str, Action],
-        grace: float,
-        keep: timedelta,
-        keep_of_chains: Mapping[int, timedelta],
-        shard: Callable[[ShardMessage], Awaitable[None]],
-    ) -> None:
-        self._pool = pool
-        self._actions = actions
-        self._shard = shard
-        self._grace = grace
-        self._keep = keep
-        self._keep_of_chains = keep_of_chains
-        self._running: set[asyncio.Task[Any]] = set()
-        self._acting: dict[asyncio.Task[Any], Message] = {}
-        self._withdrawn: set[asyncio.Task[Any]] = set()
-        self._checks: set[asyncio.Task[None]] = set()
-
-    async def handle(self, job: Job) -> None:
-        """See one message through. Raises nothing: what went wrong is in the task's log."""
-        message = read_message(job.payload)
-        waited = job.updated - max(job.created, job.execute_after)  # PostgreSQL's clock, all three
-        metrics.QUEUE_SECONDS.observe(max(0.0, waited.total_seconds()))
-        current = asyncio.current_task()
-        assert current is not None
-        self._running.add(current)
-        try:
-            await self._handle(message, current)
-        except StaleAttemptError:
-            log.info("attempt outdated", task=message.task, attempt=message.attempt)
-        finally:
-            self._running.discard(current)
-            self._withdrawn.discard(current)
-
-    async def handle_shard(self, job: Job) -> None:
-        """See a part of an export through that some worker coordinates. Raises nothing."""
-        message = read_shard(job.payload)
-        current = asyncio.current_task()
-        assert current is not None
-        self._running.add(current)
-        self._acting[current] = message.of
-        try:
-            await self._shard(message)
-        except StaleAttemptError:
-            log.info("shard outdated", task=message.task, attempt=message.attempt, shard=message.number)
-        except asyncio.CancelledError:
-            log.info("shard handed back", task=message.task, attempt=message.attempt, shard=message.number)
-        finally:
-            del self._acting[current]
-            self._running.discard(current)
-            self._withdrawn.discard(current)
-
-    async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
-        begun = await surely(lifecycle.begin, self._pool, message)
-        if begun is None:
-            if await surely(ending.lost, self._pool, message):
-                metrics.LOST.inc()
-                log.warning("lost attempt found", task=message.task, attempt=message.attempt)
-            return
-        bound = log.bind(task=message.task, attempt=message.attempt, run=begun.run, chain=begun.chain)
-        bound.info("run begins", action=begun.action)
-        began = time.monotonic()
-        limits = LIMITS.decode(begun.target)
-        try:
-            async with asyncio.timeout(limits.timeout_seconds) as timeout:
-                outcome = await self._act(begun, current)
-        except StaleAttemptError:
-            raise
-        except asyncio.CancelledError:
-            if current in self._withdrawn:
-                raise StaleAttemptError(message) from None
-            # Else only `stop` cancels: the worker has to go, and another one takes over at once.
-            why = f"attempt {begun.number} was interrupted: its worker is shutting down"
-            await surely(lifecycle.retry, self._pool, message, why, 0, failed=False)
-            bound.info("run handed back")
-        except Exception as error:
-            late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
-            await self._failed(begun, late if timeout.expired() else error, bound)
-        else:
-            keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
-            if limits.result_days is not None:
-                keep = min(keep, timedelta(days=limits.result_days))
-            await surely(ending.finish, self._pool, message, outcome, keep)
-            metrics.RUNS.labels(begun.action, "DONE").inc()
-            metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
-            metrics.ROWS.labels(begun.action).inc(outcome.success)
-            metrics.BYTES.labels(begun.action).inc(outcome.size)
-            bound.info("run done", rows=outcome.success, bytes=outcome.size)
-
-    async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
-        self._acting[current] = begun.message
-        try:
-            if begun.action not in self._actions:
-                raise UnknownActionError(f"no package on this worker has the action {begun.action!r}")
-            return await self._actions[begun.action](begun)
-        finally:
-            del self._acting[current]
-
-    async def _failed(self, begun: Begun, error: Exception, bound: Any) -> None:
-        reason = explain(error)
-        if may_pass(error) and begun.failures + 1 < lifecycle.MOST_FAILURES:
-            pause = PAUSES[begun.failures]
-            bound.warning("attempt failed", reason=reason, again_in=pause)
-            why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
-            await surely(lifecycle.retry, self._pool, begun.message, why, pause, failed=True)
-            metrics.RETRIES.labels(begun.action).inc()
-            return
-        bound.error("run failed", reason=reason, exc_info=error)
-        await surely(ending.fail, self._pool, begun.message, f"failed: {reason}")
-        metrics.RUNS.labels(begun.action, "ERROR").inc()
-
-    def told(self, payload: str) -> None:
-        """Take notice that a task has changed, which may mean that it has been cancelled."""
-        task, _, revision = payload.partition(" ")
-        if revision and any(message.task == int(task) for message in self._acting.values()):
-            self.check_all()
-
-    def check_all(self) -> None:
-        """Begin to look whether what runs here still counts, and to end what does not."""
-        check = asyncio.create_task(self._check())
-        self._checks.add(check)
-        check.add_done_callback(self._checks.discard)
-
-    async def _check(self) -> None:
-        try:
-            rows = await self._pool.fetch(NEWEST, [message.task for message in self._acting.values()])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            log.warning("what runs cannot be checked", error=str(error))  # its next report will be refused
-            return
-        newest = {row["id"]: row["attempt"] for row in rows}
-        for running, message in tuple(self._acting.items()):
-            if newest.get(message.task) != message.attempt and running not in self._withdrawn:
-                self._withdrawn.add(running)
-                running.cancel()
-
-    async def stop(self) -> None:
-        """Let what runs end within the grace time, and hand the rest back to the queue."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._grace)
-        for task in tuple(self._running):
-            task.cancel()
 
 
 def _care(settings: Settings) -> Care:
@@ -247,6 +54,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
     session = {**EXPORT_SESSION, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing.exporting("worker"))
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
             open_pool(url, size=settings.worker_tasks + 6, name=f"longshore worker {NAME}", **slots)
@@ -269,20 +77,20 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         for name, action in plugged.load(settings).items():
             actions[name] = Plugged(action, pool, store).run
         keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
-        worker = Worker(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
-        await stack.enter_async_context(Listener(url, CHANNEL, worker.told, worker.check_all))
+        handler = Handler(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+        await stack.enter_async_context(Listener(url, CHANNEL, handler.told, handler.check_all))
 
         heartbeat = timedelta(seconds=settings.heartbeat_timeout)
         takers = [
-            Taker(pool, url, ENTRYPOINT, worker.handle, settings.worker_tasks, heartbeat),
-            Taker(pool, url, SHARD_ENTRYPOINT, worker.handle_shard, LEAST_TAKEN, heartbeat),
+            Taker(pool, url, ENTRYPOINT, handler.handle, settings.worker_tasks, heartbeat),
+            Taker(pool, url, SHARD_ENTRYPOINT, handler.handle_shard, LEAST_TAKEN, heartbeat),
         ]
         stopping: set[asyncio.Task[None]] = set()
 
         def stop() -> None:
             for taker in takers:
                 taker.stop()
-            stopping.add(asyncio.create_task(worker.stop()))
+            stopping.add(asyncio.create_task(handler.stop()))
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -19,10 +19,10 @@ from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.plan import Source, plan
+from longshore.handler import Handler
 from longshore.results.store import LocalStore
 from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message
-from longshore.worker import Worker
 from tests.faults.attempts import created, with_pool
 from tests.faults.held import CATALOG, ROWS, write_catalog
 from tests.service import CHAIN, Longshore
@@ -96,7 +96,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
         async def shard(_message: ShardMessage) -> None:
             raise AssertionError("nothing was cut")
 
-        worker = Worker(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
+        worker = Handler(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
         await worker.handle(await taken(pool, message))
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]

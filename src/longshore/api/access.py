@@ -13,6 +13,7 @@ from longshore.access.login import network
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.levels import NEEDED, Open
+from longshore.api.requests import concerns
 from longshore.api.service import Service
 from longshore.faults import Fault, FaultyError, suggestion
 
@@ -44,6 +45,7 @@ async def guard(connection: AnyRequest) -> None:
         caller = await _caller(connection, service, needed)
         await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
+        concerns(chain=caller.chain)
     elif needed is Open.PERSON:
         person = await service.sessions.signed_in(shown_session(connection))
         await _count(connection, service, "credential", f"user {person.user}")

@@ -13,6 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
+from longshore import tracing
 from longshore.access.clients import ClientNotFoundError
 from longshore.access.login import LoginError, TooFastError
 from longshore.access.names import NameTakenError
@@ -260,12 +261,15 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "unavailable", KINDS["unavailable"].about
             headers["Retry-After"] = "1"
             log.warning("database out of reach", error=str(error))
+            tracing.failed(error)
         case StoreAwayError():
             kind, detail = "store-unavailable", KINDS["store-unavailable"].about
             headers["Retry-After"] = "1"
+            tracing.failed(error)
         case _:
             kind, detail = "internal-error", KINDS["internal-error"].about
             log.error("request failed", exc_info=error)
+            tracing.failed(error)
     problem = Problem(
         type=f"/problems/{kind}",
         title=KINDS[kind].title,

@@ -7,7 +7,9 @@ import asyncio
 import os
 import re
 import time
+from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any
 
 import structlog
 from litestar.enums import ScopeType
@@ -23,11 +25,15 @@ from litestar.types import (
 )
 from prometheus_client import Counter, Histogram
 
+from longshore import tracing
+
 log = structlog.get_logger()
 
 REQUESTS = Counter("longshore_http_requests", "HTTP requests answered.", ["method", "status"])
 SECONDS = Histogram(
-    "longshore_http_request_seconds", "Seconds from a request to the last byte of its answer.", ["method", "route"]
+    "longshore_http_request_seconds",
+    "Seconds from a request to the last byte of its answer; ?wait: of requests that asked to wait.",
+    ["method", "route"],
 )
 
 GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -48,6 +54,12 @@ SECURITY = (
 )
 OVER_TLS = (*SECURITY, (b"strict-transport-security", b"max-age=31536000"))
 NAMES = frozenset(name for name, _ in OVER_TLS)
+
+UNTRACED = frozenset(
+    {"/healthz", "/readyz", "/metrics"}
+)  # asked every few seconds, by machines that look at nothing else
+UNKNOWN = frozenset({401, 403, 404, 429})  # answers that say nothing of the task that a path names
+OF_TASK = "/tasks/{id}"
 
 # Finding a metric by its labels takes longer than counting.
 _requests = cache(REQUESTS.labels)
@@ -96,14 +108,59 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             message = {**message, "body": b""}
         await send(message)
 
-    try:
-        await app(scope, receive if method in BODILESS else _in_time(receive), answer)
-    finally:
-        seconds = time.perf_counter() - began
-        label = method if method in METHODS else "other"
-        _requests(label, status).inc()
-        _seconds(label, scope.get("path_template", "")).observe(seconds)
-        log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
+    with _span(scope, method) as span:
+        if (trace_id := tracing.trace_id()) is not None:
+            structlog.contextvars.bind_contextvars(trace_id=trace_id)
+        try:
+            await app(scope, receive if method in BODILESS else _in_time(receive), answer)
+        finally:
+            seconds = time.perf_counter() - began
+            label = method if method in METHODS else "other"
+            route = scope.get("path_template", "")
+            _requests(label, status).inc()
+            _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
+            if route.startswith(OF_TASK) and status not in UNKNOWN and scope["path_params"]["id"].isdecimal():
+                concerns(task=int(scope["path_params"]["id"]))
+            log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
+            if tracing.on():
+                _tell(span, label, route, status)
+
+
+def concerns(**ids: int) -> None:
+    """Say what a request is about, for its lines in the log and its span; not before that is its caller's."""
+    structlog.contextvars.bind_contextvars(**ids)
+    if tracing.on():
+        tracing.add({f"longshore.{name}": id for name, id in ids.items()})
+
+
+def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
+    """What OpenTelemetry calls the server's span; https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
+
+    Without the query, which may hold the signature of an address.
+    """
+    if not tracing.on() or scope["path"] in UNTRACED:
+        return tracing.NOTHING
+    attributes: dict[str, str | int] = {
+        "http.request.method": method if method in METHODS else "_OTHER",
+        "url.path": scope["path"],
+        "url.scheme": scope["scheme"],
+        "network.protocol.version": scope["http_version"],
+    }
+    if (server := scope["server"]) is not None:
+        attributes["server.address"] = server[0]
+        if server[1] is not None:
+            attributes["server.port"] = int(server[1])  # Granian gives text
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+    return tracing.span(method if method in METHODS else "HTTP", attributes, of=given, kind="server")
+
+
+def _tell(span: Any, label: str, route: str, status: int) -> None:
+    span.set_attributes({"http.response.status_code": status})
+    if route:
+        span.update_name(f"{'HTTP' if label == 'other' else label} {route}")
+        span.set_attributes({"http.route": route})
+    if status >= 500:
+        tracing.fault(str(status))
 
 
 def _in_time(receive: Receive) -> Receive:

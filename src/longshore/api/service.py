@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 import msgspec
 from litestar import Litestar
 
-from longshore import actions
+from longshore import actions, tracing
 from longshore.access.doorkeeper import Doorkeeper
 from longshore.access.login import Doorman
 from longshore.access.passcodes import Vault
@@ -84,6 +84,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 @contextlib.asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Keep the service open while the application runs."""
-    async with open_service(app.state.settings) as service:
+    async with tracing.exporting("api"), open_service(app.state.settings) as service:
         app.state.service = service
         yield

@@ -19,6 +19,7 @@ from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
+from longshore.api.requests import concerns
 from longshore.api.revisions import LONGEST_WAIT, preferred_wait
 from longshore.api.revisions import headers as revision_headers
 from longshore.api.revisions import known as known_revisions
@@ -116,6 +117,7 @@ async def may_have(caller: Caller, service: Service, target: str, trigger: str) 
 
 
 def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
+    concerns(task=id)
     headers = {"Location": f"/tasks/{id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
@@ -153,6 +155,7 @@ async def get_task(
     if seconds:
         tagged = if_none_match.strip() not in ("", "*")
         key = (chain, task, log_limit, offset)
+        request.scope["state"]["waits"] = True  # how long is no measure of the service
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)

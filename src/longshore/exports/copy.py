@@ -15,6 +15,7 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
+from longshore import tracing
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError, PassingError
 from longshore.exports.care import IDLE, Pace
@@ -36,6 +37,9 @@ SESSION = {
     "jit": "off",
     "idle_in_transaction_session_timeout": f"{IDLE}s",
 }
+
+COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}
+"""What the span of a COPY says."""
 
 Report = Callable[[int, int], Awaitable[None]]
 """Takes rows and bytes written."""
@@ -269,20 +273,24 @@ async def _copy(
 
 async def _read_range(connection: Connection, form: Format, clause: str, source: Source, blocks: Blocks) -> int:
     chunks: list[bytes] = []
-    collected = 0
+    collected = size = 0
 
     async def take(data: bytes) -> None:
-        nonlocal chunks, collected
+        nonlocal chunks, collected, size
         chunks.append(data)
         collected += len(data)
+        size += len(data)
         if collected >= BLOCK:
             await blocks.put(chunks)
             chunks, collected = [], 0
 
-    status = await connection.copy_from_query(form.query(clause), *source.values, output=take, **form.options())
+    with tracing.span("COPY", COPY, kind="client") as span:
+        status = await connection.copy_from_query(form.query(clause), *source.values, output=take, **form.options())
+        rows = int(str(status).removeprefix("COPY "))
+        span.set_attributes({"longshore.rows": rows, "longshore.bytes": size})
     await blocks.put(chunks)
     await blocks.put(None)
-    return int(str(status).removeprefix("COPY "))
+    return rows
 
 
 async def _all(*coroutines: Awaitable[None]) -> None:

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from longshore import tracing
 from longshore.database.connect import Connection, Pool, is_passing
 from longshore.errors import LongshoreError
 from longshore.exports import conditions, increments, schemas, stored_segments
@@ -151,10 +152,12 @@ class Exporter:
             ready = await prepare(connection, index, request)
             control = Control(ready.counted, ready.layout)
             form = ready.format(control.read)
-            cut = await plan(connection, index, form.query(ready.source.sql), ready.source, count=not control.counts)
+            with tracing.span("plan"):
+                query = form.query(ready.source.sql)
+                cut = await plan(connection, index, query, ready.source, count=not control.counts)
+                parts = await self._parts(connection, ready, cut)
             report = functools.partial(self._report, of, cut, control)
             finish = functools.partial(self._published, naming, ready, connection, snapshot_at)
-            parts = await self._parts(connection, ready, cut)
             if len(parts) > 1:
                 try:
                     async with gathered_aside(self._store, location) as whole:
@@ -205,7 +208,8 @@ class Exporter:
         described = _described(naming, ready, copied, snapshot_at)
         described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
         manifest = described.encoded()
-        await asyncio.to_thread(file.publish, SUFFIX, manifest)
+        with tracing.span("publish"):
+            await asyncio.to_thread(file.publish, SUFFIX, manifest)
         on_ack = request.target.incremental == "on_ack"
         return Outcome(
             result=naming.name,

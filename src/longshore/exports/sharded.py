@@ -15,7 +15,9 @@ from decimal import Decimal
 import asyncpg
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
+from longshore import tracing
 from longshore.database.connect import Connection, Pool, is_passing
 from longshore.database.patience import surely
 from longshore.errors import LongshoreError, PassingError
@@ -66,6 +68,8 @@ class Work(msgspec.Struct, frozen=True):
     number: int
     count: int
     ranges: list[Range]
+    traceparent: str | None
+    """The coordinator's span, where there is one."""
 
 
 WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
@@ -111,11 +115,14 @@ class Shards:
         trial = await surely(shards.begin, self._state, message)
         if trial is None:
             return
-        bound = log.bind(task=message.task, attempt=message.attempt, shard=message.number, trial=trial.trial)
-        bound.info("shard begins")
+        work = WORK.decode(trial.work)
+        bind_contextvars(chain=work.request.chain, trial=trial.trial)
+        about = {"longshore.task": message.task, "longshore.shard": message.number, "longshore.trial": trial.trial}
+        log.info("shard begins")
         try:
-            left = await self._joined(trial, WORK.decode(trial.work))
-            await surely(shards.finish, self._state, trial, left)
+            with tracing.span("shard", about, of=work.traceparent, kind="consumer"):
+                left = await self._joined(trial, work)
+                await surely(shards.finish, self._state, trial, left)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
@@ -123,13 +130,13 @@ class Shards:
             raise
         except (OtherVersionError, SnapshotGoneError) as error:
             # Versions are being replaced, or this worker reads another replica: others can do it.
-            bound.warning("shard left to others", reason=str(error))
+            log.warning("shard left to others", reason=str(error))
             await self._give_back(message, trial, str(error), failed=False, passing=True)
         except Exception as error:
-            bound.warning("shard failed", reason=explain(error), exc_info=error)
+            log.warning("shard failed", reason=explain(error), exc_info=error)
             await self._give_back(message, trial, explain(error), failed=True, passing=may_pass(error))
         else:
-            bound.info("shard done", rows=left.rows, bytes=left.piece.size)
+            log.info("shard done", rows=left.rows, bytes=left.piece.size)
 
     async def _give_back(self, message: ShardMessage, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
         await surely(shards.give_back, self._state, trial, why, failed=failed, passing=passing)
@@ -187,7 +194,8 @@ class Shards:
         if ready.bounds is not None:
             request = msgspec.structs.replace(request, end=ready.bounds.end)
         common = (request, snapshot, ready.fingerprint(form), location, gathering.upload)
-        works = [Work(*common, number, len(groups), ranges) for number, ranges in enumerate(groups)]
+        here = tracing.current()
+        works = [Work(*common, number, len(groups), ranges, here) for number, ranges in enumerate(groups)]
         try:
             await shards.send(self._state, of, [ENCODER.encode(work).decode() for work in works])
             await control.ask(connection, ready.source)

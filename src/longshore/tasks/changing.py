@@ -2,6 +2,7 @@
 
 import msgspec
 
+from longshore import tracing
 from longshore.database.connect import Connection
 from longshore.tasks import read
 from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError, NewTask
@@ -29,6 +30,9 @@ task as (
         due_at = case when before.planned then case when $9 > now() then $9 end else before.due_at end,
         parked = case when before.planned then $9 <= now() else before.parked end,
         planned_at = case when before.planned then now() else before.planned_at end,
+        waits_since = case when before.planned then now() else before.waits_since end,
+        traceparent = case when before.planned then $12 else before.traceparent end,
+        follows = case when before.planned then null else before.follows end,
         attempt = before.attempt + before.planned::int,
         attempt_began_at = case when before.planned then null else before.attempt_began_at end,
         modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
@@ -97,6 +101,7 @@ async def change(
         due,
         new.priority,
         why,
+        tracing.current(),
     )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)

@@ -35,7 +35,7 @@ with due as (
     for update skip locked
 )
 update longshore.tasks t
-set due_at = null, parked = true,
+set due_at = null, parked = true, waits_since = t.due_at,
     planned_at = case when t.trigger ->> 'catch_up' = 'all' then t.due_at else now() end
 from due
 where t.id = due.id

@@ -8,6 +8,7 @@ from datetime import timedelta
 import asyncpg
 import msgspec
 
+from longshore import metrics
 from longshore.database.connect import Connection, Pool
 from longshore.tasks import schedule
 from longshore.tasks.lifecycle import MOST_FAILURES, Outcome, StaleAttemptError, retry
@@ -54,7 +55,9 @@ entries as (
            null, null, null, null
     from before
 )
-select id, chain_id, trigger, planned_at, at from before
+select before.id, chain_id, trigger, planned_at, at, action, reported.rows, reported.bytes
+from before
+join longshore.runs reported on reported.task_id = before.id and reported.run = before.run  -- as it was before
 """
 
 FAIL = """
@@ -83,7 +86,7 @@ entries as (
     union all
     select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
 )
-select id, chain_id, trigger, planned_at, at from before
+select id, chain_id, trigger, planned_at, at, action from before
 """
 
 # A waiting task has no run to end; one that has ended and waits for its next run keeps the state of the last.
@@ -119,9 +122,11 @@ entries as (
 select id from before
 """
 
+# The next run has a trace of its own: with one for all of them it would have no end.
 NEXT = """
 update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = $2
+set attempt = attempt + 1, attempt_began_at = null, due_at = $2,
+    traceparent = null, follows = coalesce(follows, traceparent)
 where id = $1
 """
 
@@ -168,6 +173,8 @@ async def finish(pool: Pool, message: Message, outcome: Outcome, keep: timedelta
         if ended is None:
             raise StaleAttemptError(message)
         await _go_on(connection, ended)
+    metrics.RUNS.labels(ended["action"], "DONE").inc()
+    metrics.count_written(ended["action"], outcome.success - ended["rows"], outcome.size - ended["bytes"])
 
 
 async def fail(pool: Pool, message: Message, why: str) -> None:
@@ -177,6 +184,7 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
         if ended is None:
             raise StaleAttemptError(message)
         await _go_on(connection, ended)
+    metrics.RUNS.labels(ended["action"], "ERROR").inc()
 
 
 async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
@@ -202,6 +210,7 @@ async def lost(pool: Pool, message: Message) -> bool:
         await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
     else:
         await fail(pool, message, f"worker lost, given up after {MOST_FAILURES} failures")
+    metrics.LOST.inc()
     return True
 
 

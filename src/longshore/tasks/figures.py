@@ -23,7 +23,7 @@ group by 1, 2
 """
 
 QUEUE = """
-select count(*) as waiting, coalesce(extract(epoch from now() - min(modified_at)), 0)::float8 as oldest,
+select count(*) as waiting, greatest(extract(epoch from now() - min(waits_since)), 0)::float8 as oldest,
        count(*) filter (where parked) as parked
 from longshore.tasks
 where attempt_began_at is null and due_at is null

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from longshore import metrics, tracing
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.marks import Increment
 from longshore.tasks.model import ChainId, TaskId
@@ -16,15 +17,17 @@ from longshore.tasks.schedule import Schedule, first
 from longshore.tasks.slots import admit
 
 CREATE = """
-insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked)
-values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now())
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
+                             traceparent)
+values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9)
 returning id, parked
 """
 
 # The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated.
 EXECUTE = """
 update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true
+set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
+    traceparent = $3
 where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
 returning run
 """
@@ -50,7 +53,8 @@ task as (
         log_length = before.log_length + 1
     from before
     where t.id = before.id
-    returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt, t.last_run_at
+    returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt, t.last_run_at,
+              t.traceparent, t.follows, extract(epoch from before.at - before.waits_since)::float8 as waited
 ),
 run as (
     insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at)
@@ -72,12 +76,17 @@ select task.*, run.first_attempt, run.failures from task, run
 """
 
 REPORT = """
+with before as (
+    select t.action, r.task_id, r.run, r.rows, r.bytes
+    from longshore.tasks t
+    join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt
+    where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
+)
 update longshore.runs r
 set rows = $3, bytes = $4, rows_expected = $5, rows_expected_exact = $6, progress_at = now()
-from longshore.tasks t
-where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
-  and r.task_id = t.id and r.run = t.run and r.attempt = t.attempt
-returning r.run
+from before
+where r.task_id = before.task_id and r.run = before.run and r.attempt = $2
+returning before.action, before.rows, before.bytes
 """
 
 NOTE = """
@@ -103,7 +112,8 @@ with before as (
 ),
 task as (
     update longshore.tasks t
-    set attempt = before.attempt + 1, attempt_began_at = null, modified_at = before.at,
+    set attempt = before.attempt + 1, attempt_began_at = null, waits_since = now() + make_interval(secs => $5),
+        modified_at = before.at,
         revision = before.revision + 1, log_length = before.log_length + 1
     from before
     where t.id = before.id
@@ -121,6 +131,8 @@ entry as (
 )
 select attempt from task
 """
+
+TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -157,6 +169,12 @@ class Begun(msgspec.Struct, frozen=True):
     """How many attempts of this run failed or were lost before."""
     run_began_at: datetime
     """When the run began; relative rules count back from here, in every attempt of the run alike."""
+    waited: float = 0.0
+    """Seconds from when the attempt was due until it began."""
+    traceparent: str | None = None
+    """The trace that the run belongs to, where there is one already."""
+    follows: str | None = None
+    """The trace of the request that planned it, where the run has one of its own."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -203,7 +221,16 @@ async def create(connection: Connection, new: NewTask) -> TaskId:
     if due is None:
         raise NeverDueError
     row = await connection.fetchrow(
-        CREATE, new.chain, new.desc, new.action, new.trigger, new.target, new.debug, new.priority, due
+        CREATE,
+        new.chain,
+        new.desc,
+        new.action,
+        new.trigger,
+        new.target,
+        new.debug,
+        new.priority,
+        due,
+        tracing.current(),
     )
     assert row is not None
     if row["parked"]:
@@ -217,7 +244,7 @@ async def execute(connection: Connection, chain: ChainId, task: TaskId) -> int:
     In the connection's transaction. That the task exists in the chain is for the caller to have seen. Raises
     AlreadyRunningError.
     """
-    row = await connection.fetchrow(EXECUTE, task, chain)
+    row = await connection.fetchrow(EXECUTE, task, chain, tracing.current())
     if row is None:
         raise AlreadyRunningError
     await admit(connection, chain)
@@ -239,7 +266,15 @@ async def begin(pool: Pool, message: Message) -> Begun | None:
         number=row["attempt"] - row["first_attempt"] + 1,
         failures=row["failures"],
         run_began_at=row["last_run_at"],
+        waited=max(0.0, row["waited"]),
+        traceparent=row["traceparent"],
+        follows=row["follows"],
     )
+
+
+async def trace(pool: Pool, message: Message, traceparent: str) -> None:
+    """Keep the trace that a run has begun for itself, for its later attempts and all else that works on it."""
+    await pool.execute(TRACE, message.task, message.attempt, traceparent)
 
 
 async def report(pool: Pool, message: Message, rows: int, size: int, expected: int | None, *, exact: bool) -> None:
@@ -247,8 +282,10 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
 
     `exact`: whether the rows expected were counted, rather than estimated.
     """
-    if await pool.fetchval(REPORT, message.task, message.attempt, rows, size, expected, exact) is None:
+    before = await pool.fetchrow(REPORT, message.task, message.attempt, rows, size, expected, exact)
+    if before is None:
         raise StaleAttemptError(message)
+    metrics.count_written(before["action"], rows - before["rows"], size - before["bytes"])
 
 
 async def note(pool: Pool, message: Message, text: str) -> None:
@@ -269,7 +306,7 @@ async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed:
     `why`: what the task's log will say. `failed`: whether it counts towards MOST_FAILURES.
     """
     async with pool.acquire() as connection, connection.transaction():
-        attempt = await connection.fetchval(RETRY, message.task, message.attempt, why, failed)
+        attempt = await connection.fetchval(RETRY, message.task, message.attempt, why, failed, delay)
         if attempt is None:
             raise StaleAttemptError(message)
         await send(connection, [Message(message.task, attempt)], delay)

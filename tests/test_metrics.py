@@ -1,0 +1,78 @@
+"""What Prometheus is told is true, while things happen and after."""
+
+import re
+import signal
+from collections.abc import Callable
+
+import httpx2
+
+from tests.faults.held import ROWS, Hold, until, write_source
+from tests.service import Longshore, ended, export_body, free_port
+
+
+def told(address: str, series: str) -> float:
+    """A figure as it is told now, 0 where there is none yet."""
+    found = re.search(rf"^{re.escape(series)} (\S+)$", httpx2.get(f"{address}/metrics").text, re.M)
+    return float(found[1]) if found else 0.0
+
+
+def test_rows_and_bytes_grow_while_a_run_writes_and_count_each_row_once(
+    new_service: Callable[..., Longshore],
+) -> None:
+    service = new_service(heartbeat_timeout="1")
+    catalog, ports = str(write_source(service)), [free_port(), free_port()]
+    first, second = (f"http://127.0.0.1:{port}" for port in ports)
+    rows, size = (f'longshore_{what}_total{{action="export"}}' for what in ("rows", "bytes"))
+    service.start_api(catalog=catalog)
+    worker = service.start("worker", catalog=catalog, worker_metrics_port=str(ports[0]))
+    with service.client() as client:
+        with Hold.row(service, ROWS) as last_row:
+            task = client.post("/tasks", json=export_body()).json()["id"]
+            last_row.reached()
+            until(lambda: told(first, rows) > ROWS / 2, "rows to be told")
+            assert told(first, size) > ROWS / 2 * 1000
+            assert told(first, rows) < ROWS
+            assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
+        run = (ended(client, task), client.get(f"/tasks/{task}/runs").json()[0])[1]
+        until(lambda: told(first, rows) == ROWS, "the last rows")
+        assert told(first, size) == run["bytes"]
+        client.post(f"/tasks/{task}/execute")
+        until(lambda: told(first, rows) == 2 * ROWS, "the rows of a second run")
+        assert told(first, size) == 2 * run["bytes"]
+
+        with Hold.row(service, ROWS) as last_row:
+            task = client.post("/tasks", json=export_body()).json()["id"]
+            last_row.reached()
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+        service.start("worker", catalog=catalog, worker_metrics_port=str(ports[1]))
+        ended(client, task)
+        until(lambda: told(second, 'longshore_runs_total{action="export",state="DONE"}') == 1, "the run")
+        assert told(second, "longshore_lost_attempts_total") == 1
+        assert told(second, rows) == ROWS
+        assert told(second, "longshore_queue_wait_seconds_count") == 1
+
+
+def test_the_queue_is_as_old_as_its_oldest_due_time(new_service: Callable[..., Longshore]) -> None:
+    service = new_service()
+    service.start_api()
+    with service.client() as client:
+        task = client.post("/tasks", json=export_body(once="2099-01-01T00:00:00Z")).json()["id"]
+        service.sql("update longshore.tasks set created_at = now() - interval '30 days', modified_at = created_at")
+        client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+        assert 0 <= told(service.address, "longshore_queue_oldest_seconds") < 60
+        assert told(service.address, "longshore_queue_tasks") == 1
+
+
+def test_polls_that_wait_do_not_count_as_slow(idle: Longshore, waiting: httpx2.Client) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2099-01-01T00:00:00Z")).json()["id"]
+    count, total = (
+        f'longshore_http_request_seconds_{what}{{method="GET",route="/tasks/{{id}}' for what in ("count", "sum")
+    )
+    before = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
+    waiting.get(f"/tasks/{task}", params={"wait": 2})
+    waiting.get(f"/tasks/{task}")
+    after = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
+    assert after[0] == before[0] + 1
+    assert after[1] - before[1] < 1
+    assert after[2] == before[2] + 1
