@@ -13,7 +13,7 @@ from litestar.params import Parameter
 from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
-from longshore.api.bodies import read_json
+from longshore.api.bodies import Encoded, read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -119,7 +119,7 @@ def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[T
     headers = {"Location": f"/tasks/{id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    return Response(answer, status_code=201, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task
+    return Encoded(answer, headers, 201)
 
 
 @get(
@@ -156,11 +156,11 @@ async def get_task(
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
-        body = encode(found.task)
+        body = encode(found.task) if found.task else b""
     headers |= revision_headers(id, found)
     if found.revision in known or (if_none_match.strip() == "*" and not seconds):
-        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # no task, but none is due
-    return Response(body, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task, encoded
+        return Encoded(b"", headers, 304)
+    return Encoded(body, headers)
 
 
 async def _reading(
@@ -295,7 +295,7 @@ async def get_manifest(
     text = await read.manifest(service.pool, caller.chain, task_id(id), run)
     if text is None:
         raise ProblemError("run-not-found", f"Task {id} has no run {run} that left a result.")
-    return Response(text.encode(), media_type="application/json")  # type: ignore[arg-type]  # a Manifest, encoded already
+    return Encoded(text.encode(), {})
 
 
 def task_id(number: int) -> TaskId:
