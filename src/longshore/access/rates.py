@@ -1,8 +1,8 @@
 """Rate limits: how many requests one credential, and one address, may make.
 
-`limits` counts; its counts are kept here, as it has no storage in PostgreSQL. Each API process counts for itself and
-exchanges what it counted with the others in the background, in one statement for all counts, EXCHANGE_EVERY seconds. So
-a request waits for nothing, and beyond a limit gets only what the processes let through within one exchange.
+Windows are fixed, as `limits` names them. Each API process counts for itself and exchanges what it counted with the
+others in the background, in one statement for all counts, EXCHANGE_EVERY seconds. So a request waits for nothing, and
+beyond a limit gets only what the processes let through within one exchange.
 """
 
 import asyncio
@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 
 import structlog
 from limits import RateLimitItem
-from limits.aio.storage import Storage
-from limits.aio.strategies import FixedWindowRateLimiter
 
 from longshore.database.connect import Pool
 
@@ -37,7 +35,7 @@ returning key, hits, extract(epoch from expires_at - now())::float8 as seconds
 SWEEP = "delete from longshore.rate_counts where expires_at < now()"
 
 
-class _Count:
+class Count:
     """Requests in one window: those that all processes told of, and those that are still to be told."""
 
     __slots__ = ("ends", "shared", "untold")
@@ -47,52 +45,32 @@ class _Count:
         self.shared = 0
         self.untold = 0
 
-
-class SharedCounts(Storage):
-    """Counts of fixed windows that several processes share."""
-
-    STORAGE_SCHEME = None
-
-    def __init__(self, pool: Pool) -> None:
-        super().__init__()
-        self._pool = pool
-        self._counts: dict[str, _Count] = {}
+    @property
+    def hits(self) -> int:
+        """How many there are."""
+        return self.shared + self.untold
 
     @property
-    def base_exceptions(self) -> type[Exception]:
-        """What going wrong looks like; nothing that a request waits for can."""
-        return OSError
+    def left(self) -> float:
+        """Seconds until the window ends."""
+        return self.ends - time.monotonic()
 
-    async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count, and give how many there are in the window of `expiry` seconds."""
+
+class SharedCounts:
+    """Counts of fixed windows that several processes share."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._counts: dict[str, Count] = {}
+
+    def add(self, key: str, window: int) -> Count:
+        """Count a request in the key's window, which is so many seconds long."""
+        now = time.monotonic()
         count = self._counts.get(key)
-        if count is None or count.ends <= time.monotonic():
-            count = self._counts[key] = _Count(time.monotonic() + expiry)
-        count.untold += amount
-        return count.shared + count.untold
-
-    async def get(self, key: str) -> int:
-        """How many there are."""
-        count = self._counts.get(key)
-        return 0 if count is None else count.shared + count.untold
-
-    async def get_expiry(self, key: str) -> float:
-        """When the window ends, in seconds since 1970."""
-        count = self._counts.get(key)
-        return time.time() + (0 if count is None else count.ends - time.monotonic())
-
-    async def check(self) -> bool:
-        """It works while the process does."""
-        return True
-
-    async def reset(self) -> int | None:
-        """Forget what this process counted."""
-        self._counts.clear()
-        return None
-
-    async def clear(self, key: str) -> None:
-        """Forget one count of this process."""
-        self._counts.pop(key, None)
+        if count is None or count.ends <= now:
+            count = self._counts[key] = Count(now + window)
+        count.untold += 1
+        return count
 
     async def exchange(self) -> None:
         """Tell what was counted since the last time, and hear what the others did."""
@@ -129,10 +107,10 @@ class Rates:
     """The limits by name (`address`, `credential`), as far as there are any."""
 
     def __init__(self, counts: SharedCounts, limits: dict[str, RateLimitItem]) -> None:
-        self._limiter = FixedWindowRateLimiter(counts)
+        self._counts = counts
         self._limits = limits
 
-    async def count(self, name: str, who: str) -> list[tuple[bytes, bytes]]:
+    def count(self, name: str, who: str) -> list[tuple[bytes, bytes]]:
         """Count a request, and give the header fields that tell what is left. Raises TooManyRequestsError.
 
         https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
@@ -140,14 +118,14 @@ class Rates:
         limit = self._limits.get(name)
         if limit is None:
             return []
-        good = await self._limiter.hit(limit, name, who)
-        stats = await self._limiter.get_window_stats(limit, name, who)
-        seconds = max(1, round(stats.reset_time - time.time()))
-        if not good:
+        window = limit.get_expiry()
+        count = self._counts.add(limit.key_for(name, who), window)
+        seconds = max(1, round(count.left))
+        if count.hits > limit.amount:
             raise TooManyRequestsError(name, seconds)
         return [
-            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.amount, limit.get_expiry())),
-            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), stats.remaining, seconds)),
+            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.amount, window)),
+            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.amount - count.hits, seconds)),
         ]
 
 

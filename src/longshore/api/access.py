@@ -40,15 +40,15 @@ async def guard(connection: AnyRequest) -> None:
     service: Service = connection.app.state.service
     needed = NEEDED.get((connection.scope["method"], connection.scope["path_template"]))
     if needed is not Open.PROBE:
-        await _count(connection, service, "address", network(address(connection)))
+        _count(connection, service, "address", network(address(connection)))
     if isinstance(needed, Level):
         caller = await _caller(connection, service, needed)
-        await _count(connection, service, "credential", f"{caller.kind} {caller.id}")
+        _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
         concerns(chain=caller.chain)
     elif needed is Open.PERSON:
         person = await service.sessions.signed_in(shown_session(connection))
-        await _count(connection, service, "credential", f"user {person.user}")
+        _count(connection, service, "credential", f"user {person.user}")
         connection.scope["user"] = person
     elif needed is None:
         raise ForbiddenError(Level.ADMIN)
@@ -65,7 +65,8 @@ def _chain(connection: AnyConnection) -> str | None:
     """The chain that a request names: a page of the console in its path, all else in a header."""
     if (chain := connection.path_params.get("chain")) is not None:
         return str(chain)
-    return next((chain for name in CHAIN_HEADERS if (chain := connection.headers.get(name)) is not None), None)
+    headers = connection.headers
+    return next((chain for name in CHAIN_HEADERS if (chain := headers.get(name)) is not None), None)
 
 
 def shown_session(connection: AnyConnection) -> Credential:
@@ -97,8 +98,8 @@ def refuse_other_site(connection: AnyConnection) -> None:
         raise OtherSiteError
 
 
-async def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
-    fields = await service.rates.count(name, who)
+def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
+    fields = service.rates.count(name, who)
     connection.scope["state"].setdefault("headers", []).extend(fields)
 
 
@@ -138,6 +139,8 @@ def _refuse_unknown(request: AnyRequest) -> None:
 
 def unknown_parameters(request: AnyRequest) -> list[Fault]:
     """A fault for each query parameter that the endpoint does not have."""
+    if not request.scope["query_string"]:
+        return []
     known = request.route_handler.opt.get("parameters", ())
     unknown = dict.fromkeys(name for name in request.query_params if name not in known)
     return [Fault(f"unknown parameter{suggestion(name, known)}", parameter=name) for name in unknown]

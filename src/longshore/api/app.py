@@ -1,5 +1,7 @@
 """The application: all endpoints, behind one guard, with one way to answer errors."""
 
+import gc
+
 import msgspec
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar import Litestar
@@ -144,5 +146,8 @@ def create() -> ASGIApp:
     chosen = settings.load().settings
     logging.configure(chosen)
     app = with_request_id(build(chosen))
+    # What is here stays. The collector walks all of it otherwise, and each time the requests of 60 ms wait for it.
+    gc.collect()
+    gc.freeze()
     proxies = parts(chosen.trusted_proxies)
     return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app

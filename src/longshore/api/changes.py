@@ -90,9 +90,9 @@ async def change_task(
         why = f"changed by {who.kind} {who.id}: {', '.join(given) or 'nothing'}"
         await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
-        found = await read.get_unless(connection, chain, task, 10, 0, ())
+        found = await read.reading(connection, chain, task, 10, 0)
     headers = {"ETag": tag(id, found.revision)}
-    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # it was left out for no revision
+    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # which `reading` gives
 
 
 @post(

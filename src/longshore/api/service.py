@@ -22,6 +22,7 @@ from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.settings import Settings, rate
 from longshore.tasks.figures import FiguresCollector
+from longshore.tasks.polls import Polls
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
@@ -41,6 +42,7 @@ class Service(msgspec.Struct, frozen=True):
     doorman: Doorman
     rates: Rates
     watch: Watch
+    polls: Polls
     catalog: Catalog
     actions: Mapping[str, actions.Action]
     figures: FiguresCollector
@@ -73,6 +75,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
                 rates=rates,
                 watch=watch,
+                polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 figures=FiguresCollector(pool),

@@ -13,7 +13,7 @@ from litestar.params import Parameter
 from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
-from longshore.api.bodies import read_json
+from longshore.api.bodies import Encoded, read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules
 from longshore.api.new_task import NewTaskBody, read_new_task
@@ -28,7 +28,7 @@ from longshore.exports import export, schemas, stored_segments
 from longshore.exports.export import ExportTarget
 from longshore.exports.manifest import Manifest
 from longshore.tasks import idempotency, lifecycle, progress, read
-from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import ChainId, Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
@@ -121,7 +121,7 @@ def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[T
     headers = {"Location": f"/tasks/{id}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    return Response(answer, status_code=201, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task
+    return Encoded(answer, headers, 201)
 
 
 @get(
@@ -150,7 +150,7 @@ async def get_task(
     chain, task = caller.chain, task_id(id)
     seconds = preferred_wait(prefer) if wait is None else wait
     known = known_revisions(if_none_match, id)
-    reading = partial(read.get_unless, service.pool, chain, task, log_limit, offset)
+    reading = partial(_reading, service, chain, task, log_limit, offset)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
         tagged = if_none_match.strip() not in ("", "*")
@@ -159,11 +159,22 @@ async def get_task(
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
-        body = encode(found.task)
+        body = encode(found.task) if found.task else b""
     headers |= revision_headers(id, found)
     if found.revision in known or (if_none_match.strip() == "*" and not seconds):
-        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # no task, but none is due
-    return Response(body, headers=headers, media_type="application/json")  # type: ignore[arg-type]  # a Task, encoded
+        return Encoded(b"", headers, 304)
+    return Encoded(body, headers)
+
+
+async def _reading(
+    service: Service, chain: ChainId, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
+) -> read.Reading:
+    """A task, which is left out where its revision is one of those known."""
+    if known:
+        standing = await service.polls.standing(chain, task)
+        if standing.revision in known:
+            return standing
+    return await read.reading(service.pool, chain, task, log_limit, offset)
 
 
 async def _changed(
@@ -287,7 +298,7 @@ async def get_manifest(
     text = await read.manifest(service.pool, caller.chain, task_id(id), run)
     if text is None:
         raise ProblemError("run-not-found", f"Task {id} has no run {run} that left a result.")
-    return Response(text.encode(), media_type="application/json")  # type: ignore[arg-type]  # a Manifest, encoded already
+    return Encoded(text.encode(), {})
 
 
 def task_id(number: int) -> TaskId:

@@ -26,19 +26,8 @@ from longshore.tasks.model import (
 # Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
 SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
 
-# `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
-# $5: revisions that the client knows already; for them the log is not read. Seconds left are reckoned from rows a
-# second; a case reads the run only of a task that runs.
-GET = f"""
-select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.revision, {SETTLED} as settled,
-       case when t.revision <> all($5::bigint[]) then array(
-           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
-           from longshore.task_logs l
-           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + $4
-           order by l.seq
-       ) end as logs,
-       case t.state
+# Reckoned from rows a second; a case reads the run only of a task that runs.
+SECONDS_LEFT = """case t.state
            when 'READY' then extract(epoch from t.due_at - now())
            when 'INPROGRESS' then (
                select extract(epoch from r.progress_at - r.attempt_began_at) / nullif(r.rows, 0)
@@ -46,9 +35,28 @@ select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t
                from longshore.runs r
                where r.task_id = t.id and r.run = t.run
            )
-       end::float8 as seconds_left
+       end::float8"""
+
+# `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
+GET = f"""
+select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
+       t.last_run_at, t.modified_at, t.created_at, t.revision, {SETTLED} as settled,
+       array(
+           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
+           from longshore.task_logs l
+           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + $4
+           order by l.seq
+       ) as logs,
+       {SECONDS_LEFT} as seconds_left
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only constants are put in
+
+# $1, $2: tasks, and for each the chain that asks for it.
+STANDING = f"""
+select t.id, t.chain_id, t.state, t.revision, {SETTLED} as settled, {SECONDS_LEFT} as seconds_left
+from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
+join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 """  # noqa: S608  # only constants are put in
 
 # $3: log entries that the client has seen.
@@ -133,7 +141,7 @@ class Reading(msgspec.Struct, frozen=True):
     """A task as it was read, and how it stands."""
 
     task: Task | None
-    """None where the reader knows this revision already."""
+    """None where only the rest was read."""
     code: Code
     revision: int
     settled: bool
@@ -159,20 +167,23 @@ async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: 
 
     Raises TaskNotFoundError.
     """
-    found = (await get_unless(pool, chain, task, log_limit, offset, ())).task
+    found = (await reading(pool, chain, task, log_limit, offset)).task
     assert found is not None
     return found
 
 
-async def get_unless(
-    pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
-) -> Reading:
-    """As `get`, but the task is left out where its revision is one of those `known`. Raises TaskNotFoundError."""
-    row = await pool.fetchrow(GET, task, chain, offset, log_limit, known)
+async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int) -> Reading:
+    """As `get`, and how it stands. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(GET, task, chain, offset, log_limit)
     if row is None:
         raise TaskNotFoundError
+    return standing_in(row, _task(row))
+
+
+def standing_in(row: asyncpg.Record, task: Task | None = None) -> Reading:
+    """How a task stands, from a row of GET or STANDING."""
     return Reading(
-        task=None if row["logs"] is None else _task(row),
+        task=task,
         code=Code(row["state"]),
         revision=row["revision"],
         settled=row["settled"],

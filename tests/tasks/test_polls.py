@@ -1,0 +1,146 @@
+"""Polls that share a statement, on the real database: each gets its own true answer, whatever befalls the others."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from longshore.database.connect import Connection, Pool, is_passing, open_pool
+from longshore.tasks import lifecycle
+from longshore.tasks.lifecycle import NewTask
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.polls import Polls
+from longshore.tasks.read import Reading, TaskNotFoundError
+from longshore.tasks.schedule import Schedule
+from tests.service import Longshore
+
+CHAIN, OTHER = ChainId(601), ChainId(602)
+NAME = "polls under test"
+MISSING = TaskId(2**62)
+
+BACKENDS = "select pid from pg_stat_activity where application_name = $1 and pid <> pg_backend_pid()"
+BLOCKED = "select count(*) from pg_locks where not granted and locktype = 'relation' and pid = any($1::int[])"
+CHANGE = "update longshore.tasks set revision = revision + 1 where id = $1 returning revision"
+LOCK = "lock table longshore.tasks in access exclusive mode"
+
+
+async def created(pool: Pool, chain: ChainId = CHAIN) -> TaskId:
+    async with pool.acquire() as connection, connection.transaction():
+        schedule = Schedule(once=datetime(2099, 1, 1, tzinfo=UTC))
+        return await lifecycle.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
+
+
+def with_polls(idle: Longshore, test: Callable[[Pool, Polls], Awaitable[None]]) -> None:
+    """Run a test with a pool of its own to prepare things, and one of two connections that answers the polls."""
+
+    async def run() -> None:
+        async with open_pool(idle.url, size=2, name="test") as own, open_pool(idle.url, size=2, name=NAME) as pool:
+            async with asyncio.timeout(30):
+                await test(own, Polls(pool))
+
+    asyncio.run(run())
+
+
+async def blocked(own: Connection, many: int) -> list[int]:
+    """The processes of PostgreSQL that answer the polls, once so many of them wait for a lock."""
+    while True:
+        backends = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
+        if await own.fetchval(BLOCKED, backends) >= many:
+            return backends
+        await asyncio.sleep(0.01)
+
+
+def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(idle: Longshore) -> None:
+    async def test(own: Pool, polls: Polls) -> None:
+        ours = [await created(own) for _ in range(20)]
+        theirs = [await created(own, OTHER) for _ in range(20)]
+        revisions = {}
+        for number, task in enumerate(ours + theirs):
+            for _ in range(number % 5 + 1):
+                revisions[task] = await own.fetchval(CHANGE, task)
+        asked = [(chain, task) for task in [*ours, *theirs, MISSING] for chain in (CHAIN, OTHER)] * 3
+        answers = await asyncio.gather(*(polls.standing(*each) for each in asked), return_exceptions=True)
+        for (chain, task), answer in zip(asked, answers, strict=True):
+            if task in (ours if chain == CHAIN else theirs):
+                assert isinstance(answer, Reading), answer
+                assert answer.revision == revisions[task]
+                assert answer.task is None
+            else:
+                assert isinstance(answer, TaskNotFoundError), answer
+
+    with_polls(idle, test)
+
+
+def test_no_answer_is_older_than_its_poll_however_many_others_poll(idle: Longshore) -> None:
+    async def test(own: Pool, polls: Polls) -> None:
+        tasks = [await created(own) for _ in range(8)]
+        over = asyncio.Event()
+
+        async def poll_on(task: TaskId) -> None:
+            while not over.is_set():
+                await polls.standing(CHAIN, task)
+
+        crowd = [asyncio.create_task(poll_on(task)) for task in tasks * 4]
+        for _ in range(50):
+            for task in tasks:
+                revision = await own.fetchval(CHANGE, task)
+                assert (await polls.standing(CHAIN, task)).revision == revision
+        over.set()
+        await asyncio.gather(*crowd)
+
+    with_polls(idle, test)
+
+
+def test_whoever_leaves_in_the_middle_does_not_disturb_those_who_share_the_statement(idle: Longshore) -> None:
+    async def test(own: Pool, polls: Polls) -> None:
+        tasks = [await created(own) for _ in range(4)]
+        async with own.acquire() as connection, connection.transaction():
+            await connection.execute(LOCK)
+            asked = [asyncio.create_task(polls.standing(CHAIN, task)) for task in tasks * 2]
+            await blocked(connection, 1)
+            for leaver in asked[::3]:
+                leaver.cancel()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert [isinstance(answer, asyncio.CancelledError) for answer in answers[::3]] == [True] * 3
+        stayed = [answer for number, answer in enumerate(answers) if number % 3]
+        assert [isinstance(answer, Reading) for answer in stayed] == [True] * 5
+
+    with_polls(idle, test)
+
+
+def test_a_lost_connection_is_told_to_all_who_asked_over_it_and_to_nobody_after(idle: Longshore) -> None:
+    async def test(own: Pool, polls: Polls) -> None:
+        tasks = [await created(own) for _ in range(4)]
+        async with own.acquire() as connection, connection.transaction():
+            await connection.execute(LOCK)
+            asked = [asyncio.create_task(polls.standing(CHAIN, task)) for task in [*tasks, MISSING]]
+            for backend in await blocked(connection, 1):
+                await connection.execute("select pg_terminate_backend($1)", backend)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(answer, Exception) and is_passing(answer) for answer in answers), answers
+        assert (await polls.standing(CHAIN, tasks[0])).revision == 1
+
+    with_polls(idle, test)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process of PostgreSQL for a while")
+def test_a_connection_that_hangs_holds_up_only_those_who_asked_over_it(idle: Longshore) -> None:
+    async def test(own: Pool, polls: Polls) -> None:
+        task = await created(own)
+        await polls.standing(CHAIN, task)
+        (backend,) = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            held_up = asyncio.create_task(polls.standing(CHAIN, task))
+            await asyncio.sleep(0.01)  # the only connection so far is asked
+            async with asyncio.timeout(5):
+                assert (await polls.standing(CHAIN, task)).revision == 1
+            assert not held_up.done()
+        finally:
+            os.kill(backend, signal.SIGCONT)
+        assert (await held_up).revision == 1
+
+    with_polls(idle, test)
