@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import boto3
 import httpx2
 
@@ -48,6 +49,7 @@ class Hosts(Longshore):
         self.addresses = {name: network.add(name) for name in HOSTS}
         self.address = f"http://{self.addresses['api']}:{API_PORT}"
         self.store_address = f"http://{self.addresses['store']}:{STORE_PORT}"
+        self.database_url = f"postgresql://postgres@{self.addresses['database']}:5432/postgres"
         self.cloud = {
             "AWS_ACCESS_KEY_ID": "AKIDAKIDAKID",
             "AWS_SECRET_ACCESS_KEY": "a secret",
@@ -82,14 +84,14 @@ class Hosts(Longshore):
             *(str(programs() / "postgres"), "-D", str(cluster)),
             *(f"--{name}={value}" for name, value in options.items()),
         )
-        self._until_listening("database", 5432)
+        until(self._is_up, "the database")
 
     def start_store(self) -> None:
         """Start the S3 server, with an empty bucket."""
         program = [sys.executable, "-m", "moto.server", "-H", self.addresses["store"], "-p", str(STORE_PORT)]
         self._run("store", *program, MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1000000")  # what is more goes to the disk
 
-        self._until_listening("store", STORE_PORT)
+        until(lambda: self._listens("store", STORE_PORT), "the store")
         self.bucket().create_bucket(Bucket=BUCKET)
 
     def start_on(self, name: str, command: str) -> None:
@@ -112,13 +114,15 @@ class Hosts(Longshore):
             aws_secret_access_key=self.cloud["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def _until_listening(self, name: str, port: int) -> None:
-        def listens() -> bool:
-            with contextlib.suppress(OSError), socket.create_connection((self.addresses[name], port), 1):
-                return True
-            return False
+    def _is_up(self) -> bool:
+        with contextlib.suppress(OSError, asyncpg.CannotConnectNowError):
+            return bool(self.sql("select 1"))
+        return False
 
-        until(listens, f"{name} to listen")
+    def _listens(self, name: str, port: int) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((self.addresses[name], port), 1):
+            return True
+        return False
 
     def _run(self, name: str, *command: str, **variables: str) -> None:
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "LONGSHORE_"))}

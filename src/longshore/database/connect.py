@@ -22,7 +22,12 @@ else:
 log = structlog.get_logger()
 
 # Times are shown in UTC whatever the server's own zone is; names come from the catalog, so no search path is trusted.
-SESSION = {"timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": ""}
+# The server gives up a peer that vanished as the service does below: a host that is gone in the middle of a transaction
+# holds locks until then, on a task, or on all tasks of a chain; Linux alone would take a quarter of an hour, or two.
+SESSION = {
+    "timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": "",
+    "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
+}  # fmt: skip
 
 # Classes and codes that say "not now" rather than "no"; see
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
