@@ -52,6 +52,7 @@ where t.state = 'ERROR'
 group by t.id
 having not bool_or(l.msg like 'cancelled by %' or l.msg like 'worker lost, given up %')
 """
+QUEUED = "select status, dedupe_key, created, updated, heartbeat from longshore.pgqueuer"
 CLEANUP = "select id from longshore.tasks where chain_id = $1 and action = $2"
 CONNECTED = (
     "select application_name, count(*) from pg_stat_activity where application_name like 'longshore%' group by 1"
@@ -164,10 +165,12 @@ def _left_over(service: Longshore) -> list[str]:
     files = {str(path.relative_to(results)) for path in service.files()}
     faults = [f"nothing names {name}" for name in sorted(files - named)]
     faults += [f"{name} is gone" for name in sorted(named - files)]
-    queued = service.sql("select count(*) as count from longshore.pgqueuer")[0]["count"]
+    deadline = time.monotonic() + GRACE  # a message to a task that was deleted ends when it is delivered
+    while (queued := service.sql(QUEUED)) and time.monotonic() < deadline:
+        time.sleep(0.5)
     service.stop()
     connected = service.sql(CONNECTED)
-    print(f"{len(files)} files, {queued} messages, {len(connected)} kinds of connections are left")
+    print(f"{len(files)} files, {len(queued)} messages, {len(connected)} kinds of connections are left")
     return (
         faults + ([f"{queued} messages are left"] if queued else []) + [f"still connected: {row}" for row in connected]
     )
