@@ -32,7 +32,7 @@ class Network:
 
     def __init__(self) -> None:
         self._rooms: dict[str, str] = {}
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> "Network":
         if os.geteuid() != 0:
@@ -73,16 +73,13 @@ class Network:
         self._plug_in(name)
         return address
 
-    def start(
-        self, name: str, *command: str, log: Path, environment: dict[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
-        """Start a program on a host."""
+    def start(self, name: str, *command: str, log: Path, environment: dict[str, str]) -> None:
+        """Start the one program of a host."""
         with log.open("ab") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self._rooms[name], *command], env=environment, stdout=output, stderr=output
             )
-        self._processes.append(process)
-        return process
+        self.started[name] = process
 
     def cut(self, name: str) -> None:
         """Pull a host's cable at the switch: what is sent to it or by it vanishes, and nobody is told."""
@@ -99,9 +96,9 @@ class Network:
         for name in self._rooms:  # or those who want to say goodbye would wait in vain
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.mend(name)
-        for process in reversed(self._processes):
+        for process in reversed(self.started.values()):
             process.send_signal(signal.SIGINT)  # for which PostgreSQL does not wait for those who have gone
-        for process in self._processes:
+        for process in self.started.values():
             try:
                 process.wait(STOP_TIMEOUT)
             except subprocess.TimeoutExpired:

@@ -5,6 +5,7 @@ Promise 7 leans on `is_passing` (what may pass is tried again) and on `Listener`
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -36,6 +37,9 @@ PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
 # 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
 FINAL_CODES = ("57014",)
 
+# What the kernel says of a host that is cut off, or of its own cable; Python has no class for them.
+AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
 # A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens waiting for
 # ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are too
 # long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
@@ -50,8 +54,11 @@ def is_passing(error: BaseException) -> bool:
         return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
     if isinstance(error, asyncpg.DataError):  # a value that fits no column: an InterfaceError too, but ours
         return False
+    if isinstance(error, OSError) and error.errno in AWAY:
+        return True
     # asyncpg speaks of a connection that was closed under it as an InterfaceError.
-    return isinstance(error, (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError))
+    kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
+    return isinstance(error, kinds)
 
 
 class WatchedConnection(asyncpg.Connection):
