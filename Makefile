@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test browser screenshots fuzz faults check format bench docs lock clean
+.PHONY: demo install test browser network screenshots fuzz faults soak check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -13,7 +13,7 @@ install: .venv/installed
 # What breaks things on purpose has the machine for itself: its workers count as lost after a second's silence.
 FAULTS = tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser $(BIN)/promtool
+test: .venv/installed-dev browser network $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %)
 	$(BIN)/python -m pytest $(FAULTS)
 
@@ -35,6 +35,10 @@ $(BIN)/promtool: $(BIN)/python
 		&& dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool > promtool && chmod +x promtool \
 		&& mv promtool $(CURDIR)/$@ && rm -r $$folder; fi
 
+# What the tests with hosts of their own need: the program that makes network namespaces. They need root too.
+network:
+	@command -v ip > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 > /dev/null; }
+
 # Each page of the console at both widths and in both themes, in screenshots/.
 screenshots: .venv/installed-dev browser
 	$(BIN)/python -m tests.console.screenshots
@@ -46,6 +50,10 @@ fuzz: .venv/installed-dev
 # 200 tasks and 100 workers killed; takes some minutes.
 faults: .venv/installed-dev
 	FAULT_TASKS=200 FAULT_KILLS=100 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py
+
+# Half an hour of everything at once, with kills; SOAK_MINUTES changes that, SOAK_SEED repeats one.
+soak: .venv/installed-dev
+	$(BIN)/python -m tests.soak
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

@@ -186,7 +186,12 @@ def assert_whole(service: Longshore, client: httpx2.Client, task: dict[str, Any]
     """A task is DONE and its file, the only one of it, is exactly the source and what its run recorded."""
     assert task["state"]["code"] == "DONE", task
     run = client.get(f"/tasks/{task['id']}/runs").json()[0]
-    content = downloaded(client, task["id"])
+    assert_complete(task, run, downloaded(client, task["id"]))
+    assert sorted(files_of(service, task["id"])) == [task["result"], task["result"] + SUFFIX]
+
+
+def assert_complete(task: dict[str, Any], run: dict[str, Any], content: bytes) -> None:
+    """The content of a task's result is exactly the source and what its run recorded."""
     assert hashlib.sha256(content).hexdigest() == run["sha256"]
     assert (len(content), run["rows"], run["state"]) == (run["bytes"], ROWS, "DONE")
     records = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
@@ -194,4 +199,3 @@ def assert_whole(service: Longshore, client: httpx2.Client, task: dict[str, Any]
     assert all(record["note"].endswith(', "quoted"\nand on the next line') for record in records)
     summary = next(entry for entry in task["logs"] if entry["msg"] == "success")
     assert (summary["total"], summary["success"]) == (ROWS, ROWS)
-    assert sorted(files_of(service, task["id"])) == [task["result"], task["result"] + SUFFIX]

@@ -7,6 +7,7 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Pool
+from longshore.exports.copy import Readers
 from longshore.failures import explain, may_pass
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
@@ -80,3 +81,15 @@ def test_a_value_that_the_driver_refuses_is_refused_for_good(service: Longshore)
     error = with_pool(service, refused)
     assert not may_pass(error)
     assert explain(error).startswith("the source refused the query: ")
+
+
+def test_a_source_that_goes_away_after_the_last_row_costs_nothing(service: Longshore) -> None:
+    async def steps(pool: Pool) -> None:
+        readers = Readers(pool, 0)
+        async with readers.snapshot() as (connection, _):
+            pid = await connection.fetchval("select pg_backend_pid()")
+            await pool.execute("select pg_terminate_backend($1, 5000)", pid)
+        async with readers.snapshot() as (connection, _):
+            assert await connection.fetchval("select pg_backend_pid()") != pid
+
+    with_pool(service, steps)

@@ -1,9 +1,14 @@
 """What the endpoints work with: opened when a process starts, closed when it ends."""
 
+import asyncio
 import contextlib
+import multiprocessing
+import os
+import signal
 from collections.abc import AsyncIterator, Mapping
 
 import msgspec
+import structlog
 from litestar import Litestar
 
 from longshore import actions, tracing
@@ -26,6 +31,9 @@ from longshore.tasks.polls import Polls
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
+log = structlog.get_logger()
+
+ORPHANED = 1.0  # seconds between two looks whether the main process is still there
 POOL_SIZE = 10  # connections of one API process
 SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
 
@@ -89,4 +97,21 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Keep the service open while the application runs."""
     async with tracing.exporting("api"), open_service(app.state.settings) as service:
         app.state.service = service
+        orphaned = asyncio.create_task(_end_when_orphaned(service.watch), name="end when orphaned")
         yield
+        orphaned.cancel()
+
+
+async def _end_when_orphaned(watch: Watch) -> None:
+    """End this process once the one that started it is gone.
+
+    That one passes signals on, but a SIGKILL it cannot; its port would stay taken and be answered by nobody's child.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    while os.getppid() == parent.pid:  # noqa: ASYNC110  # siblings that were forked later hold its sentinel open
+        await asyncio.sleep(ORPHANED)
+    log.error("the main process is gone, ending")
+    watch.close()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -5,6 +5,7 @@ Promise 7 leans on `is_passing` (what may pass is tried again) and on `Listener`
 
 import asyncio
 import contextlib
+import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,7 +23,12 @@ else:
 log = structlog.get_logger()
 
 # Times are shown in UTC whatever the server's own zone is; names come from the catalog, so no search path is trusted.
-SESSION = {"timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": ""}
+# The server gives up a peer that vanished as the service does below: a host that is gone in the middle of a transaction
+# holds locks until then, on a task, or on all tasks of a chain; Linux alone would take a quarter of an hour, or two.
+SESSION = {
+    "timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": "",
+    "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
+}  # fmt: skip
 
 # Classes and codes that say "not now" rather than "no"; see
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -30,6 +36,9 @@ PASSING_CLASSES = ("08", "53", "57", "58")
 PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
 # 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
 FINAL_CODES = ("57014",)
+
+# What the kernel says of a host that is cut off, or of its own cable; Python has no class for them.
+AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
 # A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens waiting for
 # ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are too
@@ -45,8 +54,11 @@ def is_passing(error: BaseException) -> bool:
         return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
     if isinstance(error, asyncpg.DataError):  # a value that fits no column: an InterfaceError too, but ours
         return False
+    if isinstance(error, OSError) and error.errno in AWAY:
+        return True
     # asyncpg speaks of a connection that was closed under it as an InterfaceError.
-    return isinstance(error, (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError))
+    kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
+    return isinstance(error, kinds)
 
 
 class WatchedConnection(asyncpg.Connection):

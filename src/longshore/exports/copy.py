@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from longshore import tracing
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Connection, Pool, is_passing
 from longshore.errors import LongshoreError, PassingError
 from longshore.exports.care import IDLE, Pace
 from longshore.exports.formats import WHOLE, Format, Place
@@ -30,11 +30,13 @@ REPORT_EVERY = 1.0  # seconds
 CLOSE_TIMEOUT = 2.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
-# A compiled query pays off after minutes, and an export's is too simple for it.
+# A compiled query pays off after minutes, and an export's is too simple for it. Who waits for the store takes nothing
+# from the source meanwhile, which it must not take for silence; no lock that an export holds keeps anybody waiting.
 SESSION = {
     "synchronize_seqscans": "off",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
+    "tcp_user_timeout": "0",
     "idle_in_transaction_session_timeout": f"{IDLE}s",
 }
 
@@ -134,7 +136,6 @@ class Readers:
             try:
                 await transaction.start()
                 yield connection
-                await transaction.commit()
             except BaseException:
                 # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
                 # error would stand in for the one that matters. One that the source has ended left the pool by itself.
@@ -145,6 +146,14 @@ class Readers:
                     with contextlib.suppress(asyncpg.InterfaceError):
                         connection.terminate()
                 raise
+            try:
+                await transaction.commit()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # All has been read, so that there is nothing that it could have kept: only the connection is of no use.
+                if not is_passing(error):
+                    raise
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
 
 
 class _Writer:

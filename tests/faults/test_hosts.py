@@ -1,0 +1,132 @@
+"""Six hosts, each cut off from the others while 20 exports run: all end well once it is back (promises 1, 2, 3, 7)."""
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.database.connect import Pool
+from longshore.exports.manifest import SUFFIX
+from longshore.results import cleanup
+from longshore.results.objects import BucketStore
+from tests.faults.attempts import with_pool
+from tests.faults.held import messages
+from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, RESULTS, RUNNING, Hosts, six_hosts
+from tests.faults.patient import Patient
+
+SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
+CUTS = 8  # at random, after one of each host in turn
+# Seconds: longer than it takes to count as lost, and at most so long that connections are given up and cannot be made.
+LONG = (HEARTBEAT_TIMEOUT + 1, 14.0)
+SHORT = (0.3, HEARTBEAT_TIMEOUT - 2)
+PAUSE = (1.0, 4.0)  # seconds between two cuts
+MOST = 280  # seconds
+
+# A run may fail twice. One that has is not cut off for long: it is the service that must not give up, not the test.
+LAST_ATTEMPTS = "select count(*) from longshore.runs where state = 'INPROGRESS' and failures = 2"
+
+TROUBLE = "select regexp_replace(msg, 'in \\d+ s', '') as msg from longshore.task_logs where msg ~ 'lost|failed|given'"
+
+RUNS = """
+select r.task_id, r.run, r.state, r.location
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+where t.chain_id <> 0
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosts]:
+    with six_hosts(tmp_path) as made:
+        for name, value in made.cloud.items():
+            monkeypatch.setenv(name, value)
+        yield made
+
+
+async def cut_off(hosts: Hosts, names: list[str], seconds: float) -> None:
+    """Cut hosts off for a while, those that a run depends on not for long if a run would be given up for it."""
+    if not {"api", "store"}.issuperset(names) and hosts.sql(LAST_ATTEMPTS)[0][0]:
+        seconds = min(seconds, SHORT[1])
+    print(f"{time.monotonic():.1f} {' and '.join(names)} cut off for {seconds:.1f} s")
+    for name in names:
+        hosts.network.cut(name)
+    await asyncio.sleep(seconds)
+    for name in names:
+        hosts.network.mend(name)
+
+
+async def cuts(hosts: Hosts, over: asyncio.Event) -> None:
+    """Each host in turn, for long, then at random."""
+    chance = random.Random(SEED)
+    turns = [([name], LONG) for name in chance.sample(HOSTS, len(HOSTS))]
+    turns += [(chance.sample(HOSTS, chance.choice((1, 2))), chance.choice((SHORT, LONG))) for _ in range(CUTS)]
+    for names, span in turns:
+        await asyncio.sleep(chance.uniform(*PAUSE))
+        await cut_off(hosts, names, chance.uniform(*span))
+    over.set()
+
+
+async def keep_exporting(client: Patient, over: asyncio.Event) -> None:
+    while not over.is_set():
+        await client.export()
+
+
+async def under_load(hosts: Hosts, answers: Counter[str]) -> list[dict[str, Any]]:
+    """Cut hosts off while RUNNING exports run at any time, and give all tasks that there were, as they look now."""
+    bearer = {"Authorization": f"Bearer {hosts.token()}"}
+    over = asyncio.Event()
+    async with httpx2.AsyncClient(base_url=hosts.address, headers=bearer) as http, asyncio.timeout(MOST):
+        clients = [Patient(http, answers) for _ in range(RUNNING)]
+        async with asyncio.TaskGroup() as group:
+            for client in clients:
+                group.create_task(keep_exporting(client, over))
+            group.create_task(cuts(hosts, over))
+        for client in clients:
+            for task in client.finished:
+                assert await client.task(task["id"]) == task, "it has changed after its end"
+    return [task for client in clients for task in client.finished]
+
+
+def swept(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """What lies in the bucket once the sweep has been there, an hour later."""
+    monkeypatch.setattr(cleanup, "SETTLED", -60.0)
+
+    async def sweep(pool: Pool) -> None:
+        begun: Any = None  # it does not matter to the sweep who asks for it
+        await cleanup.Cleanup(pool, BucketStore(RESULTS), timedelta(days=365)).run(begun)
+
+    with_pool(hosts, sweep)
+    pages = hosts.bucket().get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
+    return {found["Key"].removeprefix("exports/") for page in pages for found in page.get("Contents", [])}
+
+
+@pytest.mark.timeout(300)
+def test_whichever_host_is_cut_off_every_export_ends_well_once_it_is_back(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print(f"FAULT_SEED={SEED}")
+    answers: Counter[str] = Counter()
+    try:
+        tasks = asyncio.run(under_load(hosts, answers))
+    finally:
+        print(f"answers {dict(answers)}")
+        told = Counter(row["msg"] for row in hosts.sql(TROUBLE))
+        print(f"logs {dict(told)}")
+    print(f"{len(tasks)} exports")
+    assert [name for name, process in hosts.network.started.items() if process.poll() is not None] == []
+    for task in tasks:
+        assert messages(task).count("INPROGRESS -> DONE") == 1
+        assert messages(task).count("success") == 1
+    runs = hosts.sql(RUNS)
+    assert sorted((row["task_id"], row["run"], row["state"]) for row in runs) == sorted(
+        (task["id"], 1, "DONE") for task in tasks
+    )
+    assert swept(hosts, monkeypatch) == {name for row in runs for name in (row["location"], row["location"] + SUFFIX)}
