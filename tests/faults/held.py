@@ -22,12 +22,16 @@ from tests.service import CHAIN, Longshore, downloaded
 ROWS = 6_000  # of 2 kB, so that the export is cut into three ranges of 512 blocks
 GATE = 1207  # the class of the advisory locks, one for each row
 
-SOURCE = f"""
-create schema faults;
+LEDGER = f"""
 create table faults.ledger as
 select n::bigint as id, {CHAIN}::bigint as chain_id, timestamptz '2026-01-01Z' + n * interval '1 minute' as "timestamp",
        repeat(md5(n::text), 60) || E', "quoted"\\nand on the next line' as note
-from generate_series(1, {ROWS}) n;
+from generate_series(1, {ROWS}) n
+"""
+
+SOURCE = f"""
+create schema faults;
+{LEDGER};
 analyze faults.ledger;
 create function faults.passes(id bigint) returns boolean language plpgsql as $$
 begin
@@ -190,12 +194,12 @@ def assert_whole(service: Longshore, client: httpx2.Client, task: dict[str, Any]
     assert sorted(files_of(service, task["id"])) == [task["result"], task["result"] + SUFFIX]
 
 
-def assert_complete(task: dict[str, Any], run: dict[str, Any], content: bytes) -> None:
+def assert_complete(task: dict[str, Any], run: dict[str, Any], content: bytes, rows: int = ROWS) -> None:
     """The content of a task's result is exactly the source and what its run recorded."""
     assert hashlib.sha256(content).hexdigest() == run["sha256"]
-    assert (len(content), run["rows"], run["state"]) == (run["bytes"], ROWS, "DONE")
+    assert (len(content), run["rows"], run["state"]) == (run["bytes"], rows, "DONE")
     records = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-    assert [int(record["id"]) for record in records] == list(range(1, ROWS + 1))
+    assert [int(record["id"]) for record in records] == list(range(1, rows + 1))
     assert all(record["note"].endswith(', "quoted"\nand on the next line') for record in records)
     summary = next(entry for entry in task["logs"] if entry["msg"] == "success")
-    assert (summary["total"], summary["success"]) == (ROWS, ROWS)
+    assert (summary["total"], summary["success"]) == (rows, rows)

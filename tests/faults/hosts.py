@@ -13,7 +13,7 @@ import boto3
 import httpx2
 
 from longshore.database.embedded import programs
-from tests.faults.held import until, write_source
+from tests.faults.held import CATALOG, LEDGER, ROWS, until, write_catalog, write_source
 from tests.faults.network import NET, Network
 from tests.service import Longshore, database_in
 
@@ -25,11 +25,13 @@ API_PORT, STORE_PORT = 8080, 5000
 
 HEARTBEAT_TIMEOUT = 4.0  # seconds
 RUNNING = 20  # exports
+LONG_ROWS = 12_000  # of an export that is cut into three shards
 # An export has 12 MB, in two parts of an upload, so that it takes 15 s.
 SETTINGS = {
     "results_url": RESULTS,
     "heartbeat_timeout": str(HEARTBEAT_TIMEOUT),
     "export_megabytes_per_second": "0.8",
+    "shard_rows": "5000",
     "chain_tasks": str(RUNNING),
     "worker_tasks": "8",
     "export_connections": "2",
@@ -129,6 +131,17 @@ class Hosts(Longshore):
         self.network.start(name, *command, log=self.log_of(name), environment={**kept, **self.cloud, **variables})
 
 
+def write_long(hosts: Hosts) -> None:
+    """Write twice as many rows of the same kind, as an index that is cut into shards."""
+    text = LEDGER.replace("faults.ledger", "faults.long").replace(f"(1, {ROWS})", f"(1, {LONG_ROWS})")
+    for statement in (text, "analyze faults.long"):
+        hosts.sql(statement)
+    # Without the filter: the planner's guess of what passes it would leave the export whole.
+    lines = [line for line in CATALOG.splitlines() if not line.startswith("filter")]
+    catalog = "\n".join(lines).replace("faults.ledger", "faults.long").replace("wallet-ledger", "transactions")
+    write_catalog(hosts, CATALOG + catalog.replace('"Wallet"', '"Transaction"') + "\n")
+
+
 @contextlib.contextmanager
 def six_hosts(data: Path) -> Iterator[Hosts]:
     """All of them, started, with the source's data."""
@@ -136,6 +149,7 @@ def six_hosts(data: Path) -> Iterator[Hosts]:
         hosts = Hosts(data, network)
         with database_in(data):
             write_source(hosts)
+            write_long(hosts)
         hosts.start_database()
         hosts.start_store()
         for name in WORKERS:

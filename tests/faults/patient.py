@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.faults.held import assert_complete, messages
+from tests.faults.held import ROWS, assert_complete, messages
 from tests.service import export_body
 
 POLL = 0.5  # seconds
@@ -23,16 +23,21 @@ CHANGE = re.compile(r"(?:READY|INPROGRESS) -> ([A-Z]+)")
 class Patient:
     """One client. `answers` counts what came, by status, or by the kind of failure."""
 
-    def __init__(self, http: httpx2.AsyncClient, answers: Counter[str]) -> None:
+    def __init__(
+        self, http: httpx2.AsyncClient, answers: Counter[str], index: str = "wallet-ledger", rows: int = ROWS
+    ) -> None:
         self._http = http
         self._answers = answers
+        self._rows = rows
+        self._body = export_body()
+        self._body["target"]["export_index"] = index
         self.finished: list[dict[str, Any]] = []
         """The tasks that it has made and seen to be DONE, as it saw them last."""
 
     async def export(self) -> None:
         """Create an export, see it to its end, and check its result."""
         key = {"Idempotency-Key": uuid4().hex}
-        created = await self.asked("POST", "/tasks", json=export_body(), headers=key)
+        created = await self.asked("POST", "/tasks", json=self._body, headers=key)
         seen = created
         while seen["state"]["code"] != "DONE":
             await asyncio.sleep(POLL)
@@ -40,7 +45,7 @@ class Patient:
             assert messages(task)[: len(seen["logs"])] == messages(seen), "the log has changed"
             seen = task
         run = (await self.asked("GET", f"/tasks/{created['id']}/runs"))[0]
-        assert_complete(seen, run, await self._downloaded(created["id"]))
+        assert_complete(seen, run, await self._downloaded(created["id"]), self._rows)
         self.finished.append(seen)
 
     async def task(self, id: int) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from longshore.results import cleanup
 from longshore.results.objects import BucketStore
 from tests.faults.attempts import with_pool
 from tests.faults.held import messages
-from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, RESULTS, RUNNING, Hosts, six_hosts
+from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, LONG_ROWS, RESULTS, RUNNING, WORKERS, Hosts, six_hosts
 from tests.faults.patient import Patient
 
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
+CUT = 3  # of the exports that run are cut into shards
 CUTS = 8  # at random, after one of each host in turn
 # Seconds: longer than it takes to count as lost, and at most so long that connections are given up and cannot be made.
 LONG = (HEARTBEAT_TIMEOUT + 1, 14.0)
@@ -84,7 +85,8 @@ async def under_load(hosts: Hosts, answers: Counter[str]) -> list[dict[str, Any]
     bearer = {"Authorization": f"Bearer {hosts.token()}"}
     over = asyncio.Event()
     async with httpx2.AsyncClient(base_url=hosts.address, headers=bearer) as http, asyncio.timeout(MOST):
-        clients = [Patient(http, answers) for _ in range(RUNNING)]
+        clients = [Patient(http, answers, "transactions", LONG_ROWS) for _ in range(CUT)]
+        clients += [Patient(http, answers) for _ in range(RUNNING - CUT)]
         async with asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(keep_exporting(client, over))
@@ -120,7 +122,9 @@ def test_whichever_host_is_cut_off_every_export_ends_well_once_it_is_back(
         print(f"answers {dict(answers)}")
         told = Counter(row["msg"] for row in hosts.sql(TROUBLE))
         print(f"logs {dict(told)}")
-    print(f"{len(tasks)} exports")
+    shards = sum(hosts.log_of(name).read_text().count('"event":"shard done"') for name in WORKERS)
+    print(f"{len(tasks)} exports, {shards} shards")
+    assert shards >= 3 * CUT
     assert [name for name, process in hosts.network.started.items() if process.poll() is not None] == []
     for task in tasks:
         assert messages(task).count("INPROGRESS -> DONE") == 1
