@@ -13,11 +13,13 @@ import asyncpg
 import msgspec
 import structlog
 from pgqueuer.domain.models import Job
+from pgqueuer.errors import RetryRequested
 
 from longshore import metrics, tracing
 from longshore.database.connect import Pool
 from longshore.database.patience import surely
 from longshore.errors import LongshoreError
+from longshore.exports.sharded import ComeAgainError
 from longshore.failures import explain, may_pass
 from longshore.tasks import ending, lifecycle
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
@@ -89,7 +91,7 @@ class Handler:
             self._withdrawn.discard(current)
 
     async def handle_shard(self, job: Job) -> None:
-        """See a part of an export through that some worker coordinates. Raises nothing."""
+        """See a part of an export through that some worker coordinates. Raises RetryRequested for another time."""
         message = read_shard(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
         current = asyncio.current_task()
@@ -100,8 +102,10 @@ class Handler:
             await self._shard(message)
         except StaleAttemptError:
             log.info("shard outdated")
+        except ComeAgainError as error:
+            raise RetryRequested(timedelta(seconds=error.delay)) from error
         except asyncio.CancelledError:
-            log.info("shard handed back")
+            raise RetryRequested from None  # a message that is outdated ends when it is read
         finally:
             del self._acting[current]
             self._running.discard(current)

@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
 
-SILENT_BEATS = 4  # heartbeat timeouts until a shard that has lost its message is offered again
+LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
 
 
 def _care(settings: Settings) -> Care:
@@ -57,19 +57,19 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await stack.enter_async_context(tracing.exporting("worker"))
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
-            open_pool(url, size=settings.worker_tasks + 6, name=f"longshore worker {NAME}", **slots)
+            open_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)
         )
         await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks + 1 + extra, name="longshore export", **session)
+            open_pool(source_url, size=settings.worker_tasks + LEAST_TAKEN + extra, name="longshore export", **session)
         )
         readers = Readers(source, extra)
         own = None
         if settings.source_url:
-            owned = open_lazy_pool(url, size=settings.worker_tasks + 1, name="longshore export", **session)
+            owned = open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN, name="longshore export", **session)
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        cutting = Cutting(settings.shard_rows, SILENT_BEATS * settings.heartbeat_timeout)
+        cutting = Cutting(settings.shard_rows, LONGEST_SILENCE * settings.heartbeat_timeout)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await ensure(pool)

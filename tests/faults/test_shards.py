@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.conftest import Create
 from tests.faults.held import (
+    CATALOG,
     ROWS,
     TAKEN_OVER,
     UNDISTURBED,
@@ -31,10 +32,10 @@ ATTEMPT = "select attempt from longshore.tasks where id = $1"
 class Hand:
     """A worker with a log of its own, so that it can be told what it did."""
 
-    def __init__(self, service: Longshore, log: Path) -> None:
+    def __init__(self, service: Longshore, log: Path, **settings: str) -> None:
         usual = service.log_file
         service.log_file = self.log = log
-        self.process: subprocess.Popen[bytes] = service.start("worker", shard_rows=SHARD_ROWS)
+        self.process: subprocess.Popen[bytes] = service.start("worker", shard_rows=SHARD_ROWS, **settings)
         service.log_file = usual
 
     @property
@@ -140,7 +141,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_shards_back(
     _coordinator, other = split(hands)
     other.process.send_signal(signal.SIGTERM)
     assert other.process.wait(20) == 0
-    assert "shard handed back" in other.log.read_text()
+    assert "shard given back" in other.log.read_text()
     assert not any(row["failures"] for row in service.sql(STANDING))
     release(holds)
     found = ended(client, task)
@@ -176,6 +177,37 @@ def test_a_connection_to_the_source_that_is_lost_costs_the_shard_that_read_from_
     done = ended(client, task)
     assert messages(done) == UNDISTURBED
     assert_whole(service, client, done)
+
+
+def test_a_worker_with_another_catalog_leaves_shards_to_the_others(
+    service: Longshore, client: httpx2.Client, create: Create, tmp_path: Path
+) -> None:
+    for name, text in (
+        ("fewer", CATALOG.replace("note = {", "remark = {")),
+        ("other", CATALOG.replace('"faults.passes(id)"', '"faults.passes(id) and id > 0"')),
+    ):
+        (tmp_path / f"{name}.toml").write_text(text, encoding="utf-8")
+    usual = Hand(service, tmp_path / "usual.log")
+    strange: list[Hand] = []
+    try:
+        until(lambda: "worker ready" in usual.log.read_text(), "the worker")
+        with Hold.source(service) as hold:
+            task = create()
+            hold.reached()  # so that it is the usual one that coordinates
+            for name in ("fewer", "other"):
+                strange.append(Hand(service, tmp_path / f"{name}.log", catalog=str(tmp_path / f"{name}.toml")))
+            for hand in strange:
+                until(lambda hand=hand: "worker ready" in hand.log.read_text(), "the workers")  # type: ignore[misc]
+            with Hold.row(service, 100), Hold.row(service, ROWS // 2):  # which has the usual one's hands full
+                hold.release()
+                until(lambda: [hand for hand in strange if "shard given back" in hand.log.read_text()], "the others")
+        found = ended(client, task)
+        assert messages(found) == UNDISTURBED
+        assert_whole(service, client, found)
+        assert not [hand for hand in strange if "shard done" in hand.log.read_text()]
+    finally:
+        for hand in (usual, *strange):
+            hand.kill()
 
 
 @pytest.mark.usefixtures("hands")

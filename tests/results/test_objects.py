@@ -3,125 +3,29 @@
 import hashlib
 import io
 import os
-import socket
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import boto3
 import httpx2
 import pyarrow.parquet as pq
 import pytest
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from moto.server import ThreadedMotoServer
 
 from longshore.results import objects
 from longshore.results.objects import BucketStore
 from longshore.results.store import Abandonable, StoreAwayError
 from longshore.tasks.model import ChainId, TaskId
 from tests.answers import faults
+from tests.results.bucket import BUCKET, KEY, SECRET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
 
-BUCKET = "longshore-results"
-KEY, SECRET = "AKIDAKIDAKID", "a secret"
 NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
-
-
-class Relay:
-    """A TCP relay to the S3 server; drops every `fail`-th connection, or hangs."""
-
-    def __init__(self, target: tuple[str, int]) -> None:
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.fail = 0
-        self.hang = False
-        self.seen = self.dropped = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        self.seen += 1
-        if self.fail and self.seen % self.fail == 0:
-            self.dropped += 1
-            client.close()
-            return
-        if self.hang:
-            while self.hang:
-                time.sleep(0.05)
-            client.close()
-            return
-        server = socket.create_connection(self._target)
-        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-        _pump(server, client)
-
-
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        source.close()
-        target.close()
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, int]]:
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    yield running.get_host_and_port()
-    running.stop()
-
-
-@pytest.fixture
-def relay(server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
-    found = Relay(server)
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", found.address)
-    yield found
-    found.hang = False
-    found.close()
-
-
-@pytest.fixture
-def bucket(server: tuple[str, int], relay: Relay) -> Iterator[Any]:
-    """A client of the server itself, past the relay, with an empty bucket."""
-    assert relay
-    made = boto3.client("s3", endpoint_url=f"http://{server[0]}:{server[1]}", region_name="us-east-1")
-    made.create_bucket(Bucket=BUCKET)
-    yield made
-    for key in keys(made):
-        made.delete_object(Bucket=BUCKET, Key=key)
-
-
-def keys(bucket: Any) -> list[str]:
-    return [found["Key"] for found in bucket.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
-
-
-def unfinished(bucket: Any) -> list[Any]:
-    found: list[Any] = bucket.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
-    return found
 
 
 def store() -> BucketStore:

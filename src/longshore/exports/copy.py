@@ -105,7 +105,9 @@ class Readers:
         async with self._reading() as connection:
             try:
                 await connection.execute(f"set transaction snapshot '{snapshot}'")
-            except (asyncpg.InvalidParameterValueError, asyncpg.UndefinedObjectError) as error:
+            except asyncpg.PostgresError as error:
+                if is_passing(error):
+                    raise
                 raise SnapshotGoneError(f"the source has no snapshot {snapshot}, or is another server") from error
             yield connection
 
@@ -164,7 +166,7 @@ class _Writer:
         self._file = file
         self._place = place
         self._begun = False
-        self._hash = hashlib.sha256()
+        self._hash = hashlib.sha256() if place == WHOLE else None  # of a part, nobody needs it
         self.size = 0
 
     def begin(self) -> None:
@@ -185,7 +187,7 @@ class _Writer:
                 self._put(data)
 
     def digest(self) -> bytes:
-        return self._hash.digest()
+        return self._hash.digest() if self._hash else b""
 
     def _begin_late(self) -> None:
         if not self._begun:
@@ -193,7 +195,8 @@ class _Writer:
             self._begun = True
 
     def _put(self, data: bytes) -> None:
-        self._hash.update(data)
+        if self._hash:
+            self._hash.update(data)
         self._file.write(data)
         self.size += len(data)
 

@@ -3,6 +3,8 @@
 import asyncio
 import functools
 import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 
 import asyncpg
@@ -12,7 +14,7 @@ import structlog
 from longshore import tracing
 from longshore.database.connect import Connection, Pool, is_passing
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, increments, schemas, stored_segments
+from longshore.exports import conditions, increments, schemas, shards, stored_segments
 from longshore.exports.again import give_again, read_again
 from longshore.exports.care import Care, Pace
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
@@ -110,6 +112,7 @@ class Exporter:
         before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
         _refuse_changed(target, index, chosen, before)
         message = begun.message
+        await shards.forget_earlier(self._state, message)
         kept = await lifecycle.locations(self._state, message.task)
         await asyncio.to_thread(self._store.remove_abandoned, begun.chain, message.task, message.attempt, kept)
         name = result_name(target, index, message.task)
@@ -147,33 +150,39 @@ class Exporter:
     async def _copied(self, index: Index, request: Request, naming: Naming) -> Outcome:
         of, location = naming.begun.message, naming.location
         readers = self._readers_of(index)
-        async with self._care.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
-            await self._care.refuse_lagging(connection)
-            ready = await prepare(connection, index, request)
-            control = Control(ready.counted, ready.layout)
-            form = ready.format(control.read)
-            with tracing.span("plan"):
-                query = form.query(ready.source.sql)
-                cut = await plan(connection, index, query, ready.source, count=not control.counts)
-                parts = await self._parts(connection, ready, cut)
-            report = functools.partial(self._report, of, cut, control)
-            finish = functools.partial(self._published, naming, ready, connection, snapshot_at)
-            if len(parts) > 1:
-                try:
-                    async with gathered_aside(self._store, location) as whole:
-                        copied = await self._shards.coordinate(
-                            of, ready, parts, location, whole, connection, control, report
+        async with AsyncExitStack() as files:
+            finish: Callable[[], Awaitable[Copied]]
+            file: File | Gathering
+            async with self._care.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
+                await self._care.refuse_lagging(connection)
+                ready = await prepare(connection, index, request)
+                control = Control(ready.counted, ready.layout)
+                form = ready.format(control.read)
+                with tracing.span("plan"):
+                    query = form.query(ready.source.sql)
+                    cut = await plan(connection, index, query, ready.source, count=not control.counts)
+                    parts = await self._parts(connection, ready, cut)
+                report = functools.partial(self._report, of, cut, control)
+                left = None
+                if len(parts) > 1:
+                    whole, thread = await files.enter_async_context(gathered_aside(self._store, location))
+                    try:
+                        left = await self._shards.coordinate(
+                            of, ready, parts, location, whole, thread, connection, control, report
                         )
-                        return await finish(control, whole, copied)
-                except TooSmallError as error:
-                    log.warning("export not cut", task=of.task, reason=str(error))
-                    control = Control(ready.counted, ready.layout)
-                    form = ready.format(control.read)
-            async with written_aside(self._store, location) as file:
-                first = functools.partial(control.ask, connection, ready.source)
-                pace = Pace(self._care.bytes_per_second)
-                copied = await copy_rows(readers, connection, cut, ready.source, form, file, report, first, pace)
-                return await finish(control, file, copied)
+                        file, finish = whole, functools.partial(self._shards.finish, whole, thread, left, report)
+                    except TooSmallError as error:
+                        log.warning("export not cut", reason=str(error))
+                        await files.aclose()
+                if left is None:
+                    file = await files.enter_async_context(written_aside(self._store, location))
+                    first = functools.partial(control.ask, connection, ready.source)
+                    pace = Pace(self._care.bytes_per_second)
+                    copied = await copy_rows(readers, connection, cut, ready.source, form, file, report, first, pace)
+                    finish = functools.partial(_at_once, copied)
+                if ready.bounds is not None:
+                    await increments.make_safe(self._state, connection)
+            return await self._published(naming, ready, snapshot_at, control, file, await finish())
 
     async def _parts(self, connection: Connection, ready: Prepared, cut: Plan) -> list[list[Range]]:
         """The shards that an export is cut into; one or none where it is not."""
@@ -196,15 +205,12 @@ class Exporter:
         self,
         naming: Naming,
         ready: Prepared,
-        connection: Connection,
         snapshot_at: datetime,
         control: Control,
         file: File | Gathering,
         copied: Copied,
     ) -> Outcome:
         bounds, request = ready.bounds, ready.request
-        if bounds is not None:
-            await increments.make_safe(self._state, connection)
         described = _described(naming, ready, copied, snapshot_at)
         described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
         manifest = described.encoded()
@@ -225,6 +231,10 @@ class Exporter:
 
     def _readers_of(self, index: Index) -> Readers:
         return self._own if index.own else self._readers
+
+
+async def _at_once(copied: Copied) -> Copied:
+    return copied
 
 
 def _described(naming: Naming, ready: Prepared, copied: Copied, snapshot_at: datetime) -> Manifest:

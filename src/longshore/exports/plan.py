@@ -21,7 +21,8 @@ BLOCKS = 512  # of 8 KiB in a range: 4 MiB of table
 ROWS = 50_000  # expected in a range of time
 MOST_RANGES = 512
 ASIDE = ("InitPlan", "SubPlan")  # what is looked up beside the rows, as for row-level security
-MOST_GROUPS = 1_000  # so that each has ten parts of an upload at the least
+MOST_GROUPS = 100  # so that each has a hundred parts of an upload
+SPREAD = 8  # times as many groups of blocks as would do if a chain's rows lay all over the table
 CHEAP = 2_000  # as the planner counts: some ten thousand rows of one scan, a hundredth of a second
 
 TABLE = """
@@ -95,7 +96,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
-    """Cut an export into shards. `query`: the whole of it in one statement; `count`: count them if that is cheap."""
+    """Cut an export into ranges. `query`: the whole of it in one statement; `count`: count them if that is cheap."""
     explained = await explain(connection, query, source.values)
     expected = explained.get("Plan Rows")
     leaf = explained
@@ -120,34 +121,36 @@ def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
 async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:
     """The ranges of a plan in runs that have about so many rows each, the first of which is not empty.
 
-    Blocks are grouped as if all rows of the table were wanted: where those of a chain lie together, it is still several
-    groups that have them. Times are grouped by the planner's histogram.
+    Times are grouped by the planner's histogram. Nothing tells where in a table a chain's rows lie, so blocks are
+    grouped as if all rows of the table were wanted, within SPREAD: where they lie together, several groups have them.
     """
-    ranges = plan.ranges
+    ranges, expected = plan.ranges, plan.expected or 0
     if not ranges:
         return []
     if ranges[0].of == "blocks":
         table_rows = await connection.fetchval(TABLE_ROWS, quoted(index.relation))
-        count = min(len(ranges), MOST_GROUPS, -(-max(table_rows, plan.expected or 0) // rows))
+        count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MOST_GROUPS)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
         found = [ranges[start:end] for start, end in pairwise(cuts)]
     else:
+        most = max(rows, -(-expected // MOST_GROUPS))
         found = [[]]
         collected = 0
         for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
-            if collected >= rows and len(found) < MOST_GROUPS:
+            if collected >= most:
                 found.append([])
                 collected = 0
             found[-1].append(part)
             collected += (await explain(connection, f"select 1 {clause}", source.values))["Plan Rows"]
-    while found and not await _any_row(connection, clauses(index, source, found[0]), source.values):
+    while found and not await _any_row(connection, index, source, found[0]):
         del found[0]
     return found
 
 
-async def _any_row(connection: Connection, clauses: Sequence[str], values: tuple[Any, ...]) -> bool:
-    for clause in clauses:
-        if await connection.fetchval(f"select exists (select {clause})", *values):  # from the catalog
+async def _any_row(connection: Connection, index: Index, source: Source, ranges: Sequence[Range]) -> bool:
+    whole = [Range(ranges[0].of, ranges[0].low, ranges[-1].high)] if ranges[-1].of == ranges[0].of else ranges
+    for clause in clauses(index, source, whole):
+        if await connection.fetchval(f"select exists (select {clause})", *source.values):  # from the catalog
             return True
     return False
 

@@ -1,16 +1,18 @@
 """One export over many workers: a coordinator cuts it, any worker writes shards of it, the coordinator gathers them.
 
-All read the snapshot that the coordinator holds (promise 4). Each worker writes one shard at a time, beside its tasks,
-so that coordinators never wait for each other. What a lost worker had is begun again by whoever gets its message next;
-a lost coordinator takes the snapshot with it, and its task's next attempt begins anew.
+All read the snapshot that the coordinator holds (promise 4). Workers write shards beside their tasks, so that
+coordinators never wait for each other. What a lost worker had is begun again by whoever gets its message next; a lost
+coordinator takes the snapshot with it, and its task's next attempt begins anew.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -29,8 +31,9 @@ from longshore.exports.copy import Copied, Readers, Report, SnapshotGoneError, c
 from longshore.exports.formats import Place
 from longshore.exports.plan import Plan, Range, clauses
 from longshore.exports.request import Prepared, Request, prepare
-from longshore.exports.shards import Left, Standing, Trial
+from longshore.exports.shards import Left, Shard, Trial
 from longshore.failures import explain, may_pass
+from longshore.results.multipart import TooSmallError
 from longshore.results.open import Store, piece
 from longshore.results.pieces import Gathering
 from longshore.tasks.lifecycle import StaleAttemptError
@@ -40,6 +43,9 @@ log = structlog.get_logger()
 
 LOOK = 0.2  # seconds between two looks at how the shards stand
 BEAT = 1.0  # seconds between two reports, and two signs of life to the source, which ends what is idle for long
+
+LEFT_FOR = 0.3  # seconds until a shard that was given back is offered again
+MOST_TRIALS = 30  # before also what a worker is unable to do counts as failed
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -52,8 +58,16 @@ class ShardLostError(PassingError):
     """A shard failed several times, and the export may do better."""
 
 
-class OtherVersionError(PassingError):
-    """A worker would write the rows otherwise than the one that coordinates."""
+class UnableError(PassingError):
+    """A worker cannot do a shard that others may: versions are being replaced, or it has another catalog."""
+
+
+class ComeAgainError(Exception):
+    """The shard's message has to come again, after `delay` seconds."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"the shard is offered again in {delay:g} s")
+        self.delay = delay
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -94,69 +108,56 @@ class Shards:
         self._store = store
         self._rate = rate
         self._silence = silence
-        self._busy = False
 
     async def run(self, message: ShardMessage) -> None:
-        """Do the shard that a message is about, or see to it that others do.
+        """Do the shard that a message is about.
 
-        A shard is read with as many connections as there are cores, so that a worker does one at a time: others may
-        have none. Raises StaleAttemptError, and CancelledError once the shard was given back.
+        Raises StaleAttemptError; and ComeAgainError, or CancelledError, once the shard was given back.
         """
-        if self._busy:
-            await surely(shards.offer, self._state, message)
-            return
-        self._busy = True
-        try:
-            await self._run(message)
-        finally:
-            self._busy = False
-
-    async def _run(self, message: ShardMessage) -> None:
-        trial = await surely(shards.begin, self._state, message)
+        trial = await surely(shards.begin, self._state, message, uuid4())
         if trial is None:
             return
-        work = WORK.decode(trial.work)
-        bind_contextvars(chain=work.request.chain, trial=trial.trial)
-        about = {"longshore.task": message.task, "longshore.shard": message.number, "longshore.trial": trial.trial}
-        log.info("shard begins")
+        log.info("shard begins", trial=trial.trial)
         try:
-            with tracing.span("shard", about, of=work.traceparent, kind="consumer"):
-                left = await self._joined(trial, work)
-                await surely(shards.finish, self._state, trial, left)
+            left = await self._done(trial)
+            await surely(shards.finish, self._state, trial, left)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            await self._give_back(message, trial, "its worker is shutting down", failed=False, passing=True)
+            await self._give_back(trial, "its worker is shutting down", failed=False, passing=True)
             raise
-        except (OtherVersionError, SnapshotGoneError) as error:
-            # Versions are being replaced, or this worker reads another replica: others can do it.
-            log.warning("shard left to others", reason=str(error))
-            await self._give_back(message, trial, str(error), failed=False, passing=True)
+        except (UnableError, SnapshotGoneError) as error:
+            failed = trial.trial >= MOST_TRIALS
+            await self._give_back(trial, str(error), failed=failed, passing=True)
+            raise ComeAgainError(LEFT_FOR) from error
         except Exception as error:
-            log.warning("shard failed", reason=explain(error), exc_info=error)
-            await self._give_back(message, trial, explain(error), failed=True, passing=may_pass(error))
-        else:
-            log.info("shard done", rows=left.rows, bytes=left.piece.size)
+            await self._give_back(trial, explain(error), failed=True, passing=may_pass(error))
+            raise ComeAgainError(LEFT_FOR) from error
+        log.info("shard done", rows=left.rows, bytes=left.piece.size)
 
-    async def _give_back(self, message: ShardMessage, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
+    async def _give_back(self, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
+        log.warning("shard given back", reason=why, failed=failed)
         await surely(shards.give_back, self._state, trial, why, failed=failed, passing=passing)
-        await surely(shards.offer, self._state, message)
 
-    async def _joined(self, trial: Trial, work: Work) -> Left:
-        index = self._catalog.get(work.request.target.export_index)
-        if index is None:
-            raise OtherVersionError(f"this worker's catalog has no {work.request.target.export_index}")
+    async def _done(self, trial: Trial) -> Left:
+        with _unable("is of another version"):
+            work = WORK.decode(trial.work)
+            index = self._catalog[work.request.target.export_index]
+        bind_contextvars(chain=work.request.chain)
+        about = {"longshore.task": trial.of.task, "longshore.shard": trial.number, "longshore.trial": trial.trial}
         readers = self._readers_of(index)
-        async with readers.joining(work.snapshot) as connection:
-            ready = await prepare(connection, index, work.request)
-            return await self._write(trial, work, ready, readers, connection)
+        with tracing.span("shard", about, of=work.traceparent, kind="consumer"):
+            async with readers.joining(work.snapshot) as connection:
+                with _unable("has another catalog"):
+                    ready = await prepare(connection, index, work.request)
+                return await self._write(trial, work, ready, readers, connection)
 
     async def _write(self, trial: Trial, work: Work, ready: Prepared, readers: Readers, connection: Connection) -> Left:
         control = Control(ready.counted, ready.layout)
         place = Place(first=work.number == 0, last=work.number == work.count - 1)
         form = ready.format(control.read, place)
         if ready.fingerprint(form) != work.fingerprint:
-            raise OtherVersionError("this worker's version or catalog is not the coordinator's")
+            raise UnableError("a worker would write the rows otherwise than the one that coordinates")
         pace = Pace(self._rate)
 
         async def report(rows: int, size: int) -> None:
@@ -180,13 +181,15 @@ class Shards:
         groups: Sequence[list[Range]],
         location: str,
         gathering: Gathering,
+        thread: ThreadPoolExecutor,
         connection: Connection,
         control: Control,
         report: Report,
-    ) -> Copied:
-        """Have all shards of an export written, and gather them; what is left is to publish.
+    ) -> Sequence[Left]:
+        """Have all shards of an export written and gathered, and tell what they left; then `finish` is due.
 
-        `connection`: holds the snapshot. Raises ShardError, ShardLostError, TooSmallError, StaleAttemptError.
+        `connection`: holds the snapshot. `thread`: for what is asked of `gathering`. Raises ShardError, ShardLostError,
+        StaleAttemptError, and TooSmallError, after which the connection still holds the snapshot.
         """
         form = ready.format(lambda form: form)
         snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
@@ -198,53 +201,90 @@ class Shards:
         works = [Work(*common, number, len(groups), ranges, here) for number, ranges in enumerate(groups)]
         try:
             await shards.send(self._state, of, [ENCODER.encode(work).decode() for work in works])
-            await control.ask(connection, ready.source)
-            left = await self._gathered(of, len(works), gathering, connection, report)
-        finally:
+            asking = asyncio.create_task(control.ask(connection, ready.source))
+            try:
+                left = await self._gathered(of, len(works), gathering, thread, connection, asking, report)
+                await asking
+            except TooSmallError:
+                await asking
+                raise
+            finally:
+                asking.cancel()
+                await asyncio.wait({asking})
+            await surely(shards.forget, self._state, of)
+        except BaseException:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await shards.forget(self._state, of)
+            raise
         control.gather([part.sums for part in left])
-        size, digest = await asyncio.to_thread(gathering.finish)
-        return Copied(sum(part.sent for part in left), sum(part.rows for part in left), size, digest)
+        return left
+
+    async def finish(
+        self, gathering: Gathering, thread: ThreadPoolExecutor, left: Sequence[Left], report: Report
+    ) -> Copied:
+        """Put a gathered result together, however long the store takes for it; the snapshot is needed no more."""
+        rows, size = sum(part.rows for part in left), sum(part.piece.size for part in left)
+        finishing = asyncio.get_running_loop().run_in_executor(thread, gathering.finish)
+        while not finishing.done():
+            await report(rows, size)
+            await asyncio.wait({finishing}, timeout=BEAT)
+        return Copied(sum(part.sent for part in left), rows, *await finishing)
 
     async def _gathered(
-        self, of: Message, count: int, gathering: Gathering, connection: Connection, report: Report
+        self,
+        of: Message,
+        count: int,
+        gathering: Gathering,
+        thread: ThreadPoolExecutor,
+        connection: Connection,
+        asking: asyncio.Task[None],
+        report: Report,
     ) -> list[Left]:
         left: list[Left] = []
         told = time.monotonic()
         while len(left) < count:
-            await asyncio.sleep(LOOK)
-            found: list[Standing] = []
+            found: list[Shard] = []
             with _unless_away(of):
                 found = await shards.standing(self._state, of, len(left), self._silence)
                 if not found:
                     raise StaleAttemptError(of)
-                await self._see_to_silent(of, found)
+                for one in found:
+                    if one.left_behind:
+                        await shards.offer_again(self._state, of, one)
             _refuse_failed(found)
-            while len(left) < len(found) and found[len(left)].state == "DONE":
-                part = shards.outcome(found[len(left)])
-                await asyncio.to_thread(gathering.add, part.piece)
-                left.append(part)
+            if asking.done():
+                await asking
             if time.monotonic() - told >= BEAT:
                 told = time.monotonic()
-                await connection.fetchval("select 1")
+                if asking.done():  # else the connection is in use
+                    await connection.fetchval("select 1")
                 if found:
                     await report(sum(one.rows for one in found), sum(one.bytes for one in found))
+            if found and found[len(left)].state == "DONE":
+                part = shards.outcome(found[len(left)])
+                await asyncio.get_running_loop().run_in_executor(thread, gathering.add, part.piece)
+                left.append(part)
+            else:
+                await asyncio.sleep(LOOK)
         return left
 
-    async def _see_to_silent(self, of: Message, found: Sequence[Standing]) -> None:
-        """Offer again what nobody else would: where a worker is lost, its message comes again by itself."""
-        for one in found:
-            if one.silent:
-                with contextlib.suppress(StaleAttemptError):
-                    await shards.lost(self._state, Trial(of, one.number, one.trial))
 
-
-def _refuse_failed(found: Sequence[Standing]) -> None:
+def _refuse_failed(found: Sequence[Shard]) -> None:
     for number, one in enumerate(found):
         if one.state == "FAILED":
             kind = ShardLostError if one.passing else ShardError
             raise kind(f"shard {number + 1} of {len(found)}: {one.reason}")
+
+
+@contextlib.contextmanager
+def _unable(why: str) -> Iterator[None]:
+    """Raise UnableError for what this worker cannot do and others may; what passes is raised as it is."""
+    try:
+        yield
+    except Exception as error:
+        if may_pass(error):
+            raise
+        raise UnableError(f"a worker {why}: {error!r}") from error
 
 
 @contextlib.contextmanager

@@ -7,22 +7,20 @@ may write (promise 2, within an attempt).
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import msgspec
 
+from longshore import metrics
 from longshore.database.connect import Pool
 from longshore.exports.totals import Sum
 from longshore.results.pieces import Piece
 from longshore.tasks.lifecycle import MOST_FAILURES, StaleAttemptError
 from longshore.tasks.queue import Message, ShardMessage, send_shards
 
-# What earlier attempts left is of no use to this one.
 SEND = """
 with task as (
     select id from longshore.tasks where id = $1 and attempt = $2 and state = 'INPROGRESS' for share
-),
-gone as (
-    delete from longshore.shards where task_id = $1 and attempt < $2
 )
 insert into longshore.shards (task_id, attempt, number, work)
 select task.id, $2, work.number - 1, work.text
@@ -30,22 +28,30 @@ from task, unnest($3::text[]) with ordinality as work(text, number)
 returning number
 """
 
-# A message that comes again for a shard that runs says that the worker which had it is lost.
+# A message that comes again for a shard that runs says that the worker which had it is lost, unless it is the same
+# statement that comes again ($5).
 BEGIN = """
 with one as (
     select s.task_id, s.attempt, s.number, s.state = 'RUNNING' as lost
     from longshore.shards s
     join longshore.tasks t on t.id = s.task_id and t.attempt = s.attempt and t.state = 'INPROGRESS'
     where s.task_id = $1 and s.attempt = $2 and s.number = $3 and s.state in ('WAITING', 'RUNNING')
+      and s.holder is distinct from $5
     for update of s
+),
+begun as (
+    update longshore.shards s
+    set state = case when s.failures + one.lost::int < $4 then 'RUNNING' else 'FAILED' end,
+        reason = case when one.lost then 'its worker was lost' else s.reason end, passing = true,
+        trial = s.trial + 1, holder = $5, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
+    from one
+    where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
+    returning s.trial, s.work, s.state, one.lost
 )
-update longshore.shards s
-set state = case when s.failures + one.lost::int < $4 then 'RUNNING' else 'FAILED' end,
-    reason = case when one.lost then 'its worker was lost' else s.reason end, passing = true,
-    trial = s.trial + 1, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
-from one
-where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
-returning s.trial, s.work, s.state
+select * from begun
+union all
+select trial, work, state, false from longshore.shards
+where task_id = $1 and attempt = $2 and number = $3 and holder = $5 and state = 'RUNNING'
 """
 
 MINE = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
@@ -65,30 +71,37 @@ update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 
 GIVE_BACK = f"""
 update longshore.shards
 set state = case when passing.is and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
-    failures = failures + $5::int, reason = $6, passing = passing.is
+    failures = failures + $5::int, reason = $6, passing = passing.is, seen_at = now()
 from (select $7::boolean as is) passing
 where {MINE}
 returning state
 """  # noqa: S608  # a constant
 
 # $3: those before are gathered already. A shard with a message, queued or being worked on, is looked after by PgQueuer;
-# one that has none, and of which nothing is heard for $4, is silent.
+# one that has none, and of which nothing is heard for $4, is left behind.
 STANDING = """
 select number, trial, state, rows, bytes, reason, passing, case when number >= $3 then outcome end as outcome,
-       state = 'RUNNING' and seen_at < now() - $4::interval and not exists (
+       state in ('WAITING', 'RUNNING') and seen_at < now() - $4::interval and not exists (
            select from longshore.pgqueuer q
-           where q.dedupe_key like s.task_id || ':' || s.attempt || ':' || s.number || ':%'
+           where q.dedupe_key = s.task_id || ':' || s.attempt || ':' || s.number
              and q.status in ('queued', 'picked')
-       ) as silent
+       ) as left_behind
 from longshore.shards s
 where task_id = $1 and attempt = $2
 order by number
 """
 
+LEFT_BEHIND = """
+update longshore.shards
+set state = case when failures + 1 < $5 then 'WAITING' else 'FAILED' end, failures = failures + 1,
+    reason = 'its worker was lost', passing = true, seen_at = now()
+where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in ('WAITING', 'RUNNING')
+returning state
+"""
+
 FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
 
-
-OFFERED_AFTER = 0.3  # seconds
+FORGET_EARLIER = "delete from longshore.shards where task_id = $1 and attempt < $2"
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -110,7 +123,7 @@ class Trial(msgspec.Struct, frozen=True):
     work: str = ""
 
 
-class Standing(msgspec.Struct, frozen=True):
+class Shard(msgspec.Struct, frozen=True):
     """How a shard stands."""
 
     number: int
@@ -118,7 +131,7 @@ class Standing(msgspec.Struct, frozen=True):
     state: str
     rows: int
     bytes: int
-    silent: bool
+    left_behind: bool
     """Whether nothing is heard of whoever has it, and nobody else will have it."""
     reason: str | None
     passing: bool
@@ -134,12 +147,17 @@ async def send(pool: Pool, of: Message, works: Sequence[str]) -> None:
         await send_shards(connection, [ShardMessage(of.task, of.attempt, row["number"]) for row in rows])
 
 
-async def begin(pool: Pool, message: ShardMessage) -> Trial | None:
-    """Begin a shard; None where its message is outdated, or it was lost too often."""
-    row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MOST_FAILURES)
-    if row is None or row["state"] == "FAILED":
+async def begin(pool: Pool, message: ShardMessage, holder: UUID) -> Trial | None:
+    """Begin a shard; None where its message is outdated, or it was lost too often.
+
+    `holder`: a name of this trial's own. With the same one it may be begun twice, which is once.
+    """
+    row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MOST_FAILURES, holder)
+    if row is None:
         return None
-    return Trial(message.of, message.number, row["trial"], row["work"])
+    if row["lost"]:
+        metrics.LOST.inc()
+    return None if row["state"] == "FAILED" else Trial(message.of, message.number, row["trial"], row["work"])
 
 
 async def report(pool: Pool, trial: Trial, rows: int, size: int) -> int:
@@ -165,29 +183,29 @@ async def give_back(pool: Pool, trial: Trial, why: str, *, failed: bool, passing
 
     `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed.
     """
-    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, why, passing, MOST_FAILURES) is None:
+    shown = why.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL takes no U+0000
+    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, shown, passing, MOST_FAILURES) is None:
         raise StaleAttemptError(trial.of)
 
 
-async def offer(pool: Pool, message: ShardMessage) -> None:
-    """Send the message of a shard again."""
-    async with pool.acquire() as connection:
-        await send_shards(connection, [message.again], OFFERED_AFTER)
-
-
-async def lost(pool: Pool, trial: Trial) -> None:
-    """End the trial of a worker that is lost, and tell all workers of the shard anew. Raises StaleAttemptError."""
+async def offer_again(pool: Pool, of: Message, shard: Shard) -> None:
+    """End the trial of a shard that was left behind, if it had begun, and tell all workers of it anew."""
     async with pool.acquire() as connection, connection.transaction():
-        why = "its worker was lost"
-        if await connection.fetchval(GIVE_BACK, *_key(trial), True, why, True, MOST_FAILURES) is None:
-            raise StaleAttemptError(trial.of)
-        await send_shards(connection, [ShardMessage(trial.of.task, trial.of.attempt, trial.number, -trial.trial)])
+        key = (of.task, of.attempt, shard.number)
+        state = await connection.fetchval(LEFT_BEHIND, *key, shard.trial, MOST_FAILURES)
+        if state == "WAITING":
+            await send_shards(connection, [ShardMessage(*key)])
 
 
-async def standing(pool: Pool, of: Message, gathered: int, silence: timedelta) -> list[Standing]:
+async def standing(pool: Pool, of: Message, gathered: int, silence: timedelta) -> list[Shard]:
     """How all shards of an attempt stand; without the outcomes of the first `gathered`."""
     rows = await pool.fetch(STANDING, of.task, of.attempt, gathered, silence)
-    return [msgspec.convert(dict(row), Standing) for row in rows]
+    return [msgspec.convert(dict(row), Shard) for row in rows]
+
+
+async def forget_earlier(pool: Pool, of: Message) -> None:
+    """Remove what earlier attempts have left that could not remove it themselves."""
+    await pool.execute(FORGET_EARLIER, of.task, of.attempt)
 
 
 async def forget(pool: Pool, of: Message) -> None:
@@ -195,9 +213,9 @@ async def forget(pool: Pool, of: Message) -> None:
     await pool.execute(FORGET, of.task, of.attempt)
 
 
-def outcome(standing: Standing) -> Left:
+def outcome(shard: Shard) -> Left:
     """What a shard that is DONE left."""
-    return msgspec.json.decode(standing.outcome or "", type=Left)
+    return msgspec.json.decode(shard.outcome or "", type=Left)
 
 
 def _key(trial: Trial) -> tuple[int, int, int, int]:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MOST_PARTS = 10_000  # of an upload
+LANES = 3  # part numbers of a piece for one trial, the next, and the one after: a late part of one spoils no other
 LEAST_PART = 5 << 20  # bytes of every part but the last one
 PART = 8 << 20  # bytes of a piece's first parts; later ones are larger, so that numbers suffice
 UPLOADS = 2  # parts of a piece that are on their way at the same time
+READ = 16 << 20  # bytes that are read at a time, each by a request of its own
 TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds
 TRIES = 7  # of one request
 
@@ -88,11 +90,24 @@ class Bucket:
         with explained():
             return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
 
+    @property
+    def encryption(self) -> dict[str, str]:
+        """What the environment wants of each new object."""
+        return {option: os.environ[name] for name, option in ENCRYPTION.items() if os.environ.get(name)}
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The bytes of an object, however long that takes. Raises StoreAwayError and StoreError."""
+        size = self.call("head_object", key)["ContentLength"]
+        for start in range(0, size, READ):
+            end = min(start + READ, size) - 1
+            found = self.call("get_object", key, Range=f"bytes={start}-{end}")
+            with explained():
+                yield found["Body"].read()
+
     def begin(self, key: str) -> str:
         """Begin an upload; gives its id."""
-        asked = {option: os.environ[name] for name, option in ENCRYPTION.items() if os.environ.get(name)}
         disposition = f'attachment; filename="{key.rpartition("/")[2]}"'
-        begun = self.call("create_multipart_upload", key, ContentDisposition=disposition, **asked)
+        begun = self.call("create_multipart_upload", key, ContentDisposition=disposition, **self.encryption)
         return str(begun["UploadId"])
 
     def unfinished(self, below: str = "") -> list[Unfinished]:
@@ -121,13 +136,13 @@ class Bucket:
 class UploadedPiece:
     """A piece as parts of the upload. Its last part is never too small unless the whole piece is."""
 
-    def __init__(self, bucket: Bucket, key: str, upload: str, number: int, count: int) -> None:
-        """`number`: of the piece, from 0; `count`: how many there are."""
+    def __init__(self, bucket: Bucket, key: str, upload: str, number: int, count: int, trial: int) -> None:
+        """`number`: of the piece, from 0, of `count`; `trial`: how often it was begun."""
         self._bucket = bucket
         self._key = key
         self._upload = upload
-        self._most = MOST_PARTS // count
-        self._first = number * self._most + 1
+        self._most = MOST_PARTS // count // LANES
+        self._first = (number * LANES + trial % LANES) * self._most + 1
         self._sent = 0
         self._size = 0
         self._waiting = bytearray()
@@ -160,7 +175,8 @@ class UploadedPiece:
             raise StoreError(f"the result is too large: a piece has {self._most} parts of an upload")
         if len(self._under_way) == UPLOADS:
             self._parts.append(self._under_way.popleft().result())
-        part = bytes(self._waiting[:size])
+        with memoryview(self._waiting) as waiting:
+            part = bytes(waiting[:size])
         del self._waiting[:size]
         self._under_way.append(self._thread.submit(self._put, self._first + self._sent, part))
         self._sent += 1
@@ -175,10 +191,9 @@ class ObjectGathering:
 
     written: "Path | None" = None
 
-    def __init__(self, bucket: Bucket, key: str, read: Callable[[str], Iterator[bytes] | None]) -> None:
+    def __init__(self, bucket: Bucket, key: str) -> None:
         self._bucket = bucket
         self._key = key
-        self._read = read
         self.upload = bucket.begin(key)
         self._parts: list[tuple[int, str]] = []
         self._size = 0
@@ -198,12 +213,16 @@ class ObjectGathering:
     def finish(self) -> tuple[int, bytes]:
         parts = [{"PartNumber": number, "ETag": tag} for number, tag in self._parts]
         upload = {"Parts": parts}
-        # An answer that was lost leaves a completed upload: the object, which is of this attempt alone, tells.
-        with contextlib.suppress(StoreAwayError):
+        try:
             self._bucket.call("complete_multipart_upload", self._key, UploadId=self.upload, MultipartUpload=upload)
-        chunks = self._read(self._key)
+        except StoreAwayError as error:
+            # Where its answer was lost, the object is there: it is of this attempt alone.
+            try:
+                self._bucket.call("head_object", self._key)
+            except StoreAwayError:
+                raise error from None
         digest, size = hashlib.sha256(), 0
-        for chunk in chunks or ():
+        for chunk in self._bucket.read(self._key):
             digest.update(chunk)
             size += len(chunk)
         if size != self._size:
@@ -212,7 +231,9 @@ class ObjectGathering:
 
     def publish(self, suffix: str, beside: bytes) -> None:
         self._beside = self._key + suffix
-        self._bucket.call("put_object", self._beside, Body=beside, ContentType="application/json")
+        self._bucket.call(
+            "put_object", self._beside, Body=beside, ContentType="application/json", **self._bucket.encryption
+        )
         self._published = True
 
     def close(self) -> None:

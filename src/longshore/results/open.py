@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeAlias
 
 from longshore.results.multipart import ObjectGathering, UploadedPiece
@@ -36,20 +38,29 @@ def gathers(store: Store) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def gathered_aside(store: Store, location: str) -> AsyncIterator[Gathering]:
-    """A result that several workers write; what is not published on leaving is removed."""
-    gathering: Gathering = await asyncio.to_thread(_gathering, store, location)
+async def gathered_aside(store: Store, location: str) -> AsyncIterator[tuple[Gathering, ThreadPoolExecutor]]:
+    """A result that several workers write; what is not published on leaving is removed.
+
+    It comes with a thread for whatever is asked of it: what takes minutes must not hold up others, and what is given
+    up in the middle has ended before it is removed.
+    """
+    thread = ThreadPoolExecutor(1, "gather")
+    run = functools.partial(asyncio.get_running_loop().run_in_executor, thread)
     try:
-        yield gathering
+        gathering: Gathering = await run(_gathering, store, location)
+        try:
+            yield gathering, thread
+        finally:
+            await run(gathering.close)
     finally:
-        await asyncio.to_thread(gathering.close)
+        thread.shutdown(wait=False)
 
 
 def _gathering(store: Store, location: str) -> Gathering:
     if isinstance(store, LocalStore):
         return LocalGathering(store.path(location))
     assert store.bucket is not None
-    return ObjectGathering(store.bucket, location, store.read)
+    return ObjectGathering(store.bucket, location)
 
 
 def piece(store: Store, location: str, upload: str, number: int, count: int, trial: int) -> PieceWriter:
@@ -60,4 +71,4 @@ def piece(store: Store, location: str, upload: str, number: int, count: int, tri
     if isinstance(store, LocalStore):
         return LocalPiece(store.path(location), f"{number}-{trial}")
     assert store.bucket is not None
-    return UploadedPiece(store.bucket, location, upload, number, count)
+    return UploadedPiece(store.bucket, location, upload, number, count, trial)

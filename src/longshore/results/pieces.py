@@ -98,6 +98,7 @@ class LocalGathering:
     def __init__(self, result: Path) -> None:
         self._folder = result.parent / FOLDER
         self._file = ResultFile(result)
+        self._folder.mkdir(mode=0o700)  # here alone, so that whoever is late does not make it again
         self._hash = hashlib.sha256()
         self._size = 0
 

@@ -34,7 +34,6 @@ class PartFile:
     """A new file that is written from one end to the other. Blocking."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = os.fdopen(_create(path), "wb", buffering=0)
         self._dirty = 0
 
@@ -67,6 +66,7 @@ class ResultFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._part = path.with_name(path.name + PART)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = PartFile(self._part)
         self.write = self._file.write
         self._published = False

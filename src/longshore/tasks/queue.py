@@ -50,23 +50,16 @@ class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
     task: TaskId
     attempt: int
     number: int
-    offer: int = 0
-    """Tells one message of the shard from another; see `again`."""
 
     @property
     def key(self) -> str:
         """What makes a message the same as another one."""
-        return f"{self.task}:{self.attempt}:{self.number}:{self.offer}"
+        return f"{self.task}:{self.attempt}:{self.number}"
 
     @property
     def of(self) -> Message:
         """The attempt that it is a part of."""
         return Message(self.task, self.attempt)
-
-    @property
-    def again(self) -> "ShardMessage":
-        """The message that follows when the shard could not be done; this one is there until its handler ends."""
-        return msgspec.structs.replace(self, offer=self.offer + 1)
 
 
 async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
@@ -74,9 +67,9 @@ async def send(connection: Connection, messages: Sequence[Message], delay: float
     await _send(connection, ENTRYPOINT, messages, delay)
 
 
-async def send_shards(connection: Connection, messages: Sequence[ShardMessage], delay: float = 0.0) -> None:
+async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) -> None:
     """Send messages of shards, as `send` does those of tasks."""
-    await _send(connection, SHARD_ENTRYPOINT, messages, delay)
+    await _send(connection, SHARD_ENTRYPOINT, messages, 0.0)
 
 
 async def _send(

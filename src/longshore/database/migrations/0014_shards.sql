@@ -9,9 +9,11 @@ create table longshore.shards (
     work text not null,
     -- How often it was begun. Only the newest trial may write, as with attempts.
     trial integer not null default 0,
+    -- Who has it: a name of that trial's own, so that a statement may be sent twice.
+    holder uuid,
     failures integer not null default 0,
-    -- The last sign of life of the trial.
-    seen_at timestamptz,
+    -- The last sign of life.
+    seen_at timestamptz not null default now(),
     rows bigint not null default 0,
     bytes bigint not null default 0,
     -- What the shard left for whoever puts the result together, as JSON.

@@ -1,0 +1,229 @@
+"""Results that several workers write: on the disk, and as one multipart upload to a real S3 server."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.results import multipart
+from longshore.results.multipart import LEAST_PART, PART, Bucket, ObjectGathering, TooSmallError, UploadedPiece
+from longshore.results.objects import BucketStore
+from longshore.results.open import Store, gathers, piece
+from longshore.results.pieces import LocalGathering, Piece
+from longshore.results.store import LocalStore, StoreAwayError
+from longshore.tasks.model import ChainId, TaskId
+from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
+from tests.results.bucket import BUCKET, Relay, keys, unfinished
+from tests.service import CHAIN, Longshore, ended, export_body
+
+NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
+KEY = f"some/prefix/{NAME}"
+
+
+def bucket_of(store: BucketStore) -> Bucket:
+    assert store.bucket is not None
+    return store.bucket
+
+
+@pytest.fixture
+def store(bucket: Any) -> BucketStore:
+    assert bucket
+    return BucketStore(f"s3://{BUCKET}/some/prefix")
+
+
+def written(store: Store, upload: str, number: int, content: bytes, trial: int = 1, count: int = 3) -> Piece:
+    file = piece(store, NAME, upload, number, count, trial)
+    try:
+        for start in range(0, len(content), 1 << 20):
+            file.write(content[start : start + (1 << 20)])
+        return file.end()
+    finally:
+        file.close()
+
+
+CONTENTS = [os.urandom(2 * PART + 12345), os.urandom(LEAST_PART + 1), os.urandom(99)]
+WHOLE = b"".join(CONTENTS)
+
+
+def test_pieces_written_apart_make_one_object_with_its_manifest_and_disposition(
+    bucket: Any, store: BucketStore
+) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    pieces = {number: written(store, gathering.upload, number, CONTENTS[number]) for number in (2, 0, 1)}
+    for number in range(3):
+        gathering.add(pieces[number])
+    assert keys(bucket) == []
+    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+    gathering.publish(".manifest.json", b"{}")
+    gathering.close()
+    assert keys(bucket) == [KEY, f"{KEY}.manifest.json"]
+    found = bucket.get_object(Bucket=BUCKET, Key=KEY)
+    assert found["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
+    assert found["Body"].read() == WHOLE
+    assert unfinished(bucket) == []
+
+
+def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    gathering = LocalGathering(store.path(NAME))
+    pieces = [written(store, "", number, content) for number, content in enumerate(CONTENTS)]
+    for found in pieces:
+        gathering.add(found)
+    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+    gathering.publish(".json", b"{}")
+    gathering.close()
+    assert (tmp_path / NAME).read_bytes() == WHOLE
+    assert sorted(path.name for path in (tmp_path / NAME).parent.iterdir()) == [
+        "Wallet_Export-1.csv",
+        "Wallet_Export-1.csv.json",
+    ]
+    with pytest.raises(FileNotFoundError):  # whoever is late finds no place to write to
+        written(store, "", 1, b"late", trial=2)
+
+
+def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: BucketStore, tmp_path: Path) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering.add(written(store, gathering.upload, 0, CONTENTS[0]))
+    gathering.close()
+    assert (keys(bucket), unfinished(bucket)) == ([], [])
+    local = LocalStore(tmp_path)
+    other = LocalGathering(local.path(NAME))
+    other.add(written(local, "", 0, CONTENTS[0]))
+    written(local, "", 1, CONTENTS[1])
+    other.close()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_parts_of_a_worker_that_was_lost_and_comes_back_spoil_nothing(store: BucketStore) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    upload = gathering.upload
+    found = written(store, upload, 0, CONTENTS[0], trial=2)
+    written(store, upload, 0, os.urandom(len(CONTENTS[0])), trial=1)  # what it wrote in vain, after the other
+    gathering.add(found)
+    assert gathering.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
+    gathering.close()
+
+
+def test_a_small_piece_in_the_middle_is_refused_and_an_empty_one_is_not(store: BucketStore) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
+    gathering.add(written(store, gathering.upload, 1, b""))
+    gathering.add(written(store, gathering.upload, 2, CONTENTS[2]))
+    with pytest.raises(TooSmallError):
+        gathering.add(Piece(1, parts=[(1, "")]))
+    assert gathering.finish()[0] == len(CONTENTS[1]) + len(CONTENTS[2])
+    gathering.close()
+
+
+def test_a_piece_of_more_parts_than_it_has_numbers_for_is_refused(
+    store: BucketStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "MOST_PARTS", 12)
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    with pytest.raises(Exception, match="too large"):
+        written(store, gathering.upload, 0, bytes(60 << 20), count=2)
+    gathering.close()
+
+
+def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
+    bucket: Any, store: BucketStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering.add(written(store, gathering.upload, 0, b"x", count=1))
+    gathering.finish()
+    gathering.publish(".manifest.json", b"{}")
+    gathering.close()
+    for key in keys(bucket):
+        assert bucket.head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
+
+
+def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketStore, relay: Relay) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    relay.fail = 5
+    for number, content in enumerate(CONTENTS):
+        gathering.add(written(store, gathering.upload, number, content))
+    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+    assert relay.dropped
+    gathering.close()
+
+
+def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: Any, store: BucketStore) -> None:
+    for key in ("1/2/1/a.csv", "1/2/2/a.csv", "1/3/1/a.csv"):
+        UploadedPiece(bucket_of(store), key, bucket_of(store).begin(key), 0, 1, 1).close()
+    store.remove_abandoned(ChainId(1), TaskId(2), 2, [])
+    assert sorted(upload["Key"] for upload in unfinished(bucket)) == [
+        f"some/prefix/{key}" for key in ("1/2/2/a.csv", "1/3/1/a.csv")
+    ]
+    (first, second) = sorted(store.attempts(2**40), key=lambda place: place.task)
+    assert (first.task, first.attempt, second.task, second.attempt) == (2, 2, 3, 1)
+    store.remove_attempt(first)
+    store.remove_task(ChainId(1), TaskId(3))
+    assert unfinished(bucket) == []
+
+
+def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store: BucketStore) -> None:
+    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
+    bucket_of(store).abort(bucket_of(store).unfinished())
+    with pytest.raises(StoreAwayError, match="out of reach"):
+        gathering.finish()
+    gathering.close()
+
+
+def test_only_stores_that_know_uploads_of_many_take_results_of_many(tmp_path: Path, store: BucketStore) -> None:
+    assert gathers(LocalStore(tmp_path))
+    assert gathers(store)
+    assert not gathers(BucketStore("gs://some/where"))
+
+
+def prepared(new_service: Callable[..., Longshore], **settings: str) -> Longshore:
+    service = new_service(results_url=f"s3://{BUCKET}/exports", shard_rows=SHARD_ROWS, **settings)
+    (service.data / "catalog.toml").write_text(CATALOG, encoding="utf-8")
+    for statement in SOURCE.strip().removesuffix(";").split(";\n"):
+        service.sql(statement)
+    for _ in range(2):
+        service.start("worker", catalog=str(service.data / "catalog.toml"))
+    service.start_api(catalog=str(service.data / "catalog.toml"))
+    return service
+
+
+def exported(client: httpx2.Client, body: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    task = ended(client, client.post("/tasks", json=body).json()["id"])
+    assert task["state"]["code"] == "DONE", task
+    run = client.get(f"/tasks/{task['id']}/runs").json()[0]
+    content = httpx2.get(client.get(f"/tasks/{task['id']}/download_url").json()["url"], timeout=60).content
+    assert (hashlib.sha256(content).hexdigest(), len(content)) == (run["sha256"], run["bytes"])
+    return run, content
+
+
+def test_an_export_of_many_shards_is_one_object_in_the_bucket(
+    bucket: Any, new_service: Callable[..., Longshore]
+) -> None:
+    service = prepared(new_service)
+    with service.client() as client:
+        for form in ("csv", "json"):
+            run, content = exported(client, export_body(form))
+            assert run["rows"] == ROWS
+            assert content.count(b"quoted") == ROWS
+            assert client.get(f"/tasks/{client.get('/tasks').json()[0]['id']}/runs/1/manifest").json()["totals"]
+    assert service.log_file.read_text().count('"event":"shard done"') == 6
+    assert unfinished(bucket) == []
+    assert service.files() == []
+
+
+def test_an_export_whose_parts_would_be_too_small_is_written_by_one_worker(
+    bucket: Any, new_service: Callable[..., Longshore]
+) -> None:
+    service = prepared(new_service)
+    with service.client() as client:
+        body = export_body("csv")
+        body["target"] |= {"fields": ["id", "amount"]}
+        run, content = exported(client, body)
+    assert (run["rows"], len(content.splitlines())) == (ROWS, ROWS + 1)
+    assert '"event":"export not cut"' in service.log_file.read_text()
+    assert unfinished(bucket) == []
