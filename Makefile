@@ -47,9 +47,9 @@ screenshots: .venv/installed-dev browser
 fuzz: .venv/installed-dev
 	$(BIN)/python -m tests.fuzz
 
-# 200 tasks and 100 workers killed; takes some minutes.
-faults: .venv/installed-dev
-	FAULT_TASKS=200 FAULT_KILLS=100 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py
+# 200 tasks and 100 workers killed, six hosts cut off 14 times; takes some minutes.
+faults: .venv/installed-dev network
+	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py tests/faults/test_hosts.py
 
 # Half an hour of everything at once, with kills; SOAK_MINUTES changes that, SOAK_SEED repeats one.
 soak: .venv/installed-dev

@@ -24,7 +24,8 @@ from tests.faults.patient import Patient
 
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
 CUT = 3  # of the exports that run are cut into shards
-CUTS = 8  # at random, after one of each host in turn
+# At random, after one of each host in turn; `make faults` asks for more.
+CUTS = int(os.environ.get("FAULT_CUTS", "3"))
 # Seconds: longer than it takes to count as lost, and at most so long that connections are given up and cannot be made.
 LONG = (HEARTBEAT_TIMEOUT + 1, 14.0)
 SHORT = (0.3, HEARTBEAT_TIMEOUT - 2)
