@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import httpx2
+import msgspec
 import pytest
 import zstandard
 
-from tests.service import CHAIN, Longshore, database_in, export_body, exported
+from longshore.database.connect import open_pool
+from longshore.exports.catalog import FieldType
+from longshore.exports.plan import Source, clauses, groups, plan
+from tests.exports.engine import index_over
+from tests.service import CHAIN, Longshore, database_in, downloaded, export_body, exported, in_own_loop
 
 ROWS = 12_000  # of 2 kB: 24 MiB of table in six ranges
 SHARD_ROWS = "4000"
@@ -116,3 +121,61 @@ def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
     assert begun(services[0]) > before
     assert services[0].sql("select from longshore.shards") == []
     assert [path for path in services[0].files() if "pieces" in path.parts] == []
+
+
+def test_segments_and_increments_are_the_same_cut_or_whole(
+    services: tuple[Longshore, Longshore], clients: tuple[httpx2.Client, httpx2.Client]
+) -> None:
+    rule = {"field_name": "id", "field_type": "number", "operator": "is_between_number", "min": 3, "max": ROWS - 3}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    before = begun(services[0])
+    found = []
+    for client in clients:
+        filtered = exported(client, export_body(segment=segment))[1]
+        body = export_body()
+        body["target"]["incremental"] = True
+        task, first = exported(client, body)
+        assert client.post(f"/tasks/{task['id']}/execute").json()["code"] == "DONE"
+        second = downloaded(client, task["id"])
+        found.append((filtered, first, second))
+    assert found[0] == found[1]
+    assert [content.count(b"quoted") for content in found[0]] == [ROWS - 5, ROWS, 0]
+    assert begun(services[0]) >= before + 3  # the first increment too, unless its condition looks selective
+
+
+def test_times_are_grouped_by_how_many_rows_they_have_and_each_row_is_in_one_group(
+    services: tuple[Longshore, Longshore],
+) -> None:
+    rows, most = 120_000, 30_000
+    statements = (
+        'create table shards.narrow (id bigint, chain_id bigint, "timestamp" timestamptz)',
+        # Half of the rows in the first tenth of the time, and some that have none.
+        f"""insert into shards.narrow select n, {CHAIN}, timestamptz '2026-01-01Z'
+            + case when n % 2 = 0 then n else n * 10 end * interval '1 second' from generate_series(1, {rows}) n""",
+        f"update shards.narrow set timestamp = null where id % {rows // 3} = 0",
+        "insert into shards.narrow select n, 1, now() from generate_series(1, 50000) n",
+        'create index on shards.narrow (chain_id, "timestamp")',
+        "vacuum analyze shards.narrow",
+    )
+    for statement in statements:
+        services[0].sql(statement)
+    index = index_over("shards.narrow", id=FieldType.NUMBER)
+    index = msgspec.structs.replace(index, time="timestamp")
+
+    async def counts() -> list[int]:
+        source = Source(index.rows, (CHAIN,))
+        async with open_pool(services[0].url, size=1, name="test", enable_seqscan="off") as pool, pool.acquire() as one:
+            cut = await plan(one, index, f"select id {source.sql}", source)
+            assert {part.of for part in cut.ranges} == {"times", "no time"}
+            found = await groups(one, index, source, cut, most)
+            return [
+                sum(
+                    [await one.fetchval(f"select count(*) {clause}", CHAIN) for clause in clauses(index, source, group)]
+                )
+                for group in found
+            ]
+
+    found = in_own_loop(counts())
+    assert sum(found) == rows
+    assert len(found) >= 3
+    assert max(found) < 2 * most
