@@ -125,7 +125,8 @@ def _server() -> Iterator[psutil.Process]:
     with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder, patch.dict(os.environ, cloud):
         # Without --ignore-checksum it would hash once more what it wrote; the bytes that came are checked all the same.
         flags = ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--ignore-checksum", "--config", ""]
-        with subprocess.Popen([RCLONE, "serve", "s3", *flags, "--quiet", folder]) as process:
+        flags += ["--log-level", "CRITICAL"]  # a folder that still has files is an error to it
+        with subprocess.Popen([RCLONE, "serve", "s3", *flags, folder]) as process:
             try:
                 deadline = time.monotonic() + PATIENCE
                 while not _listens(port):
