@@ -101,7 +101,7 @@ class Shards:
         rate: float,
         silence: timedelta,
     ) -> None:
-        """`rate`: bytes a second of an export, 0 for any. `silence`: after which a shard is begun again in any case."""
+        """`rate`: bytes a second of an export, 0 for any. `silence`: after which a shard without a message is offered again."""
         self._state = state
         self._readers_of = readers_of
         self._catalog = catalog
@@ -136,7 +136,7 @@ class Shards:
         log.info("shard done", rows=left.rows, bytes=left.piece.size)
 
     async def _give_back(self, trial: Trial, why: str, *, failed: bool, passing: bool) -> None:
-        log.warning("shard given back", reason=why, failed=failed)
+        log.warning("shard given back", reason=why, failed=failed, exc_info=failed)
         await surely(shards.give_back, self._state, trial, why, failed=failed, passing=passing)
 
     async def _done(self, trial: Trial) -> Left:
