@@ -101,7 +101,7 @@ class Shards:
         rate: float,
         silence: timedelta,
     ) -> None:
-        """`rate`: bytes a second of an export, 0 for any. `silence`: until a shard without a message is offered again."""
+        """`rate`: bytes a second of an export, 0 for any. `silence`: until one without a message is offered again."""
         self._state = state
         self._readers_of = readers_of
         self._catalog = catalog
