@@ -15,7 +15,7 @@ import structlog
 from pgqueuer.domain.models import Job
 from pgqueuer.errors import RetryRequested
 
-from longshore import metrics, tracing
+from longshore import heap, metrics, tracing
 from longshore.database.connect import Pool
 from longshore.database.patience import surely
 from longshore.errors import LongshoreError
@@ -89,6 +89,7 @@ class Handler:
         finally:
             self._running.discard(current)
             self._withdrawn.discard(current)
+            heap.give_back()
 
     async def handle_shard(self, job: Job) -> None:
         """See a part of an export through that some worker coordinates. Raises RetryRequested for another time."""
@@ -110,6 +111,7 @@ class Handler:
             del self._acting[current]
             self._running.discard(current)
             self._withdrawn.discard(current)
+            heap.give_back()
 
     async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
         begun = await surely(lifecycle.begin, self._pool, message)

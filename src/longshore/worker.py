@@ -1,7 +1,6 @@
 """The process of a worker: opens what work needs, takes messages, and stops when it is told to."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ import structlog
 from prometheus_client import start_http_server
 
 from longshore import actions as plugged
-from longshore import metrics, outbound, tracing
+from longshore import heap, metrics, outbound, tracing
 from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Listener, open_lazy_pool, open_pool
@@ -34,23 +33,9 @@ from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
 
-M_ARENA_MAX = -8  # of glibc's malloc.h
-
 NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
 
 LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
-
-
-def _use_few_arenas() -> None:
-    """Let all threads share two heaps of the C library.
-
-    With glibc's eight for each core, what exports free in one is not there for the next in another: measured, a worker
-    with exports of all formats came to 520 MB in half an hour and went on growing.
-    https://sourceware.org/glibc/manual/latest/html_node/Malloc-Tunable-Parameters.html
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
-    if mallopt is not None:
-        mallopt(M_ARENA_MAX, 2)
 
 
 def _care(settings: Settings) -> Care:
@@ -63,7 +48,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
 
     Raises SchemaError and CatalogError before it begins.
     """
-    _use_few_arenas()
+    heap.use_few_arenas()
     # Of Arrow's pools, measured: with the usual one an export of CSV takes a worker to 230 MB, with this one to 130.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     source_url = settings.source_url or url
