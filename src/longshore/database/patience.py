@@ -1,7 +1,8 @@
-"""Steps that have to be taken, however long the service's database is away."""
+"""What is done while the service's database is away: wait for it, or go on without it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -26,3 +27,14 @@ async def surely(step: Callable[..., Awaitable[Any]], pool: Pool, *args: Any, **
             log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
         await asyncio.sleep(pause)
         pause = min(pause * 2, MOST_PAUSE)
+
+
+@contextlib.contextmanager
+def unless_away(event: str, **facts: object) -> Iterator[None]:
+    """Go on where the database is away, and log `event`; for what is written again later. Raises what will not pass."""
+    try:
+        yield
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        if not is_passing(error):
+            raise
+        log.warning(event, error=str(error), **facts)

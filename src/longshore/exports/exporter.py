@@ -7,12 +7,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 
-import asyncpg
 import msgspec
 import structlog
 
 from longshore import tracing
-from longshore.database.connect import Connection, Pool, is_passing
+from longshore.database.connect import Connection, Pool
+from longshore.database.patience import unless_away
 from longshore.errors import LongshoreError
 from longshore.exports import conditions, increments, schemas, shards, stored_segments
 from longshore.exports.again import give_again, read_again
@@ -192,14 +192,10 @@ class Exporter:
         return await groups(connection, ready.index, ready.source, cut, self._cut_above)
 
     async def _report(self, of: Message, cut: Plan, control: Control, rows: int, size: int) -> None:
-        try:
-            expected, exact = (cut.expected, cut.exact) if control.rows is None else (control.rows, True)
+        expected, exact = (cut.expected, cut.exact) if control.rows is None else (control.rows, True)
+        # The copy is well; what counts is written once it has ended, however long that takes.
+        with unless_away("progress not reported", task=of.task):
             await lifecycle.report(self._state, of, rows, size, expected, exact=exact)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            # The copy is well; what counts is written once it has ended, however long that takes.
-            if not is_passing(error):
-                raise
-            log.warning("progress not reported", task=of.task, error=str(error))
 
     async def _published(
         self,

@@ -20,8 +20,8 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from longshore import tracing
-from longshore.database.connect import Connection, Pool, is_passing
-from longshore.database.patience import surely
+from longshore.database.connect import Connection, Pool
+from longshore.database.patience import surely, unless_away
 from longshore.errors import LongshoreError, PassingError
 from longshore.exports import shards
 from longshore.exports.care import Pace
@@ -161,7 +161,7 @@ class Shards:
         pace = Pace(self._rate)
 
         async def report(rows: int, size: int) -> None:
-            with _unless_away(trial.of):
+            with unless_away("shard not reported"):
                 pace.share(await shards.report(self._state, trial, rows, size))
 
         file = await asyncio.to_thread(
@@ -244,7 +244,7 @@ class Shards:
         told = time.monotonic()
         while len(left) < count:
             found: list[Shard] = []
-            with _unless_away(of):
+            with unless_away("shards out of reach"):
                 found = await shards.standing(self._state, of, len(left), self._silence)
                 if not found:
                     raise StaleAttemptError(of)
@@ -285,14 +285,3 @@ def _unable(why: str) -> Iterator[None]:
         if may_pass(error):
             raise
         raise UnableError(f"a worker {why}: {error!r}") from error
-
-
-@contextlib.contextmanager
-def _unless_away(of: Message) -> Iterator[None]:
-    """Go on where the service's database is away: what counts is written once it is back."""
-    try:
-        yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        if not is_passing(error):
-            raise
-        log.warning("shards out of reach", task=of.task, attempt=of.attempt, error=str(error))

@@ -15,7 +15,7 @@ from longshore import metrics
 from longshore.database.connect import Pool
 from longshore.exports.totals import Sum
 from longshore.results.pieces import Piece
-from longshore.tasks.lifecycle import MOST_FAILURES, StaleAttemptError
+from longshore.tasks.lifecycle import MOST_FAILURES, StaleAttemptError, storable
 from longshore.tasks.queue import Message, ShardMessage, send_shards
 
 SEND = """
@@ -183,8 +183,7 @@ async def give_back(pool: Pool, trial: Trial, why: str, *, failed: bool, passing
 
     `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed.
     """
-    shown = why.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL takes no U+0000
-    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, shown, passing, MOST_FAILURES) is None:
+    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, storable(why), passing, MOST_FAILURES) is None:
         raise StaleAttemptError(trial.of)
 
 

@@ -288,10 +288,14 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
     metrics.count_written(before["action"], rows - before["rows"], size - before["bytes"])
 
 
+def storable(text: str) -> str:
+    """A text as PostgreSQL takes it, which has no U+0000."""
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
 async def note(pool: Pool, message: Message, text: str) -> None:
     """Add an entry to the log of a task, in the words of an attempt. Raises StaleAttemptError."""
-    shown = text.replace("\x00", "\N{REPLACEMENT CHARACTER}")  # PostgreSQL takes no U+0000
-    if await pool.fetchval(NOTE, message.task, message.attempt, shown) is None:
+    if await pool.fetchval(NOTE, message.task, message.attempt, storable(text)) is None:
         raise StaleAttemptError(message)
 
 
