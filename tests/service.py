@@ -78,11 +78,16 @@ class Longshore:
         process = self.start("api", **settings)
         deadline = time.monotonic() + READY_TIMEOUT
         while time.monotonic() < deadline and process.poll() is None:
-            with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(f"{self.address}/readyz").status_code == 200:
-                    return process
+            if self.answers():
+                return process
             time.sleep(0.05)
         raise AssertionError(f"the API did not start:\n{self.log_file.read_text()[-3000:]}")
+
+    def answers(self) -> bool:
+        """Whether the API is ready."""
+        with contextlib.suppress(httpx2.TransportError):
+            return httpx2.get(f"{self.address}/readyz").status_code == 200
+        return False
 
     def stop(self) -> None:
         """End every process that was started here."""

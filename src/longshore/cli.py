@@ -83,10 +83,10 @@ def api() -> None:
     """Start the API alone."""
     from longshore.database.migrate import check_at
     from longshore.exports import catalog
-    from longshore.serve import database, refuse_taken_port, run_api
+    from longshore.serve import PORT_TIMEOUT, database, refuse_taken_port, run_api
 
     settings = _load()
-    refuse_taken_port(settings.host, settings.port)
+    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT)
     catalog.load(settings.catalog)
     with database(settings) as url:
         asyncio.run(check_at(url))

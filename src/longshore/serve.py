@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import multiprocessing
 import os
 import resource
@@ -28,6 +29,7 @@ from longshore.tasks.watch import LET_GO
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
+PORT_TIMEOUT = 10.0  # seconds that the processes of an API that was killed may keep its port, see api.service
 HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
 # Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
 # such a body the client finds its connection reset, and not the answer.
@@ -143,15 +145,24 @@ def browsable(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def refuse_taken_port(host: str, port: int) -> None:
-    """Raise ServeError when something else listens there already, or the host is none of this machine's."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}; set LONGSHORE_PORT to another") from None
+def refuse_taken_port(host: str, port: int, patience: float = 0.0) -> None:
+    """Raise ServeError when something else listens there already, or the host is none of this machine's.
+
+    `patience`: seconds in which what listens may still end.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                why = f"cannot listen on {host}:{port}: {error.strerror}; set LONGSHORE_PORT to another"
+                raise ServeError(why) from None
+        time.sleep(0.1)
 
 
 def interrupt_on_sigterm() -> None:

@@ -15,8 +15,9 @@ def test_the_processes_of_an_api_that_was_killed_end_by_themselves(service: Long
         assert len(children) >= 2
         main.kill()
         main.wait()
+        second = api.start("api")
         until(lambda: not any(child.is_running() for child in children), "its processes to end", 15)
-        api.start_api()
-        assert api.processes[-1].poll() is None
+        until(lambda: psutil.Process(second.pid).children() and api.answers(), "the next one to answer")
+        assert second.poll() is None
     finally:
         api.stop()
