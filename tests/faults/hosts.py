@@ -10,7 +10,6 @@ from typing import Any
 
 import asyncpg
 import boto3
-import httpx2
 
 from longshore.database.embedded import programs
 from tests.faults.held import CATALOG, LEDGER, ROWS, until, write_catalog, write_source
@@ -62,12 +61,6 @@ class Hosts(Longshore):
     def log_of(self, name: str) -> Path:
         """What a host's program has said."""
         return self.data / f"{name}.log"
-
-    def answers(self) -> bool:
-        """Whether the API answers."""
-        with contextlib.suppress(httpx2.TransportError):
-            return httpx2.get(f"{self.address}/readyz").status_code == 200
-        return False
 
     def start_database(self) -> None:
         """Start PostgreSQL on the cluster in the data folder, as the user whom it belongs to."""

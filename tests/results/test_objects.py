@@ -32,7 +32,7 @@ def store() -> BucketStore:
     return BucketStore(f"s3://{BUCKET}/some/prefix")
 
 
-def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_its_disposition(bucket: Any) -> None:
+def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_its_headers(bucket: Any) -> None:
     block = os.urandom(1 << 20)
     with store().create(NAME) as file:
         for _ in range(20):
@@ -43,6 +43,7 @@ def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_
     head = bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")
     assert head["ETag"].endswith('-3"')  # three parts of 8 MiB
     assert head["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
+    assert head["ContentType"] == "text/csv; charset=utf-8"
     chunks = store().read(NAME)
     assert chunks is not None
     assert hashlib.sha256(b"".join(chunks)).digest() == hashlib.sha256(block * 20).digest()

@@ -49,9 +49,7 @@ CONTENTS = [os.urandom(2 * PART + 12345), os.urandom(LEAST_PART + 1), os.urandom
 WHOLE = b"".join(CONTENTS)
 
 
-def test_pieces_written_apart_make_one_object_with_its_manifest_and_disposition(
-    bucket: Any, store: BucketStore
-) -> None:
+def test_pieces_written_apart_make_one_object_with_its_manifest_and_headers(bucket: Any, store: BucketStore) -> None:
     gathering = ObjectGathering(bucket_of(store), NAME)
     pieces = {number: written(store, gathering.upload, number, CONTENTS[number]) for number in (2, 0, 1)}
     for number in range(3):
@@ -63,6 +61,7 @@ def test_pieces_written_apart_make_one_object_with_its_manifest_and_disposition(
     assert keys(bucket) == [KEY, f"{KEY}.manifest.json"]
     found = bucket.get_object(Bucket=BUCKET, Key=KEY)
     assert found["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
+    assert found["ContentType"] == "text/csv; charset=utf-8"
     assert found["Body"].read() == WHOLE
     assert unfinished(bucket) == []
 

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from longshore.errors import LongshoreError
+from longshore.exports.formats import media_type
 from longshore.results.pieces import Piece
 from longshore.results.store import StoreAwayError, StoreError
 
@@ -38,6 +39,12 @@ TRIES = 7  # of one request
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
+
+
+def headers_of(key: str) -> dict[str, str]:
+    """What an object's download says of it: the same as a download from the service itself."""
+    name = key.rpartition("/")[2]
+    return {"Content-Type": media_type(name), "Content-Disposition": f'attachment; filename="{name}"'}
 
 
 class TooSmallError(LongshoreError):
@@ -106,8 +113,8 @@ class Bucket:
 
     def begin(self, key: str) -> str:
         """Begin an upload; gives its id."""
-        disposition = f'attachment; filename="{key.rpartition("/")[2]}"'
-        begun = self.call("create_multipart_upload", key, ContentDisposition=disposition, **self.encryption)
+        about = {name.replace("-", ""): value for name, value in headers_of(key).items()}
+        begun = self.call("create_multipart_upload", key, **about, **self.encryption)
         return str(begun["UploadId"])
 
     def unfinished(self, below: str = "") -> list[Unfinished]:

@@ -21,7 +21,7 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
-from longshore.results.multipart import Bucket, Unfinished
+from longshore.results.multipart import Bucket, Unfinished, headers_of
 from longshore.results.store import Abandonable, StoreAwayError, StoreError
 from longshore.tasks.model import ChainId, TaskId
 
@@ -112,12 +112,11 @@ class ObjectFile:
                 return
 
     def _put(self) -> None:
-        name = self._key.rpartition("/")[2]
         obstore.put(
             self._store,
             self._key,
             self._taken(),
-            attributes={"Content-Disposition": f'attachment; filename="{name}"'},
+            attributes=headers_of(self._key),
             use_multipart=True,
             chunk_size=PART,
             max_concurrency=UPLOADS,
