@@ -1,4 +1,4 @@
-"""Azure Blob Storage does what S3 does: `make azure` asks Azurite, Microsoft's own emulator, which checks signatures."""
+"""Azure Blob Storage does what S3 does: `make azure` asks Azurite, its emulator, which checks signatures."""
 
 import hashlib
 import hmac
