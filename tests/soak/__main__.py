@@ -60,19 +60,19 @@ CONNECTED = (
 
 
 class Crew:
-    """The processes of the service by name, each at a port of its own."""
+    """The processes of the service by name; those of the API have a port each."""
 
     def __init__(self, service: Longshore) -> None:
         self._service = service
-        self._ports = {name: free_port() for name in (*STEADY, *SHAKEN)}
+        self._ports = {name: free_port() for name in (*STEADY, *SHAKEN) if name.startswith("api")}
         self.processes: dict[str, Popen[bytes]] = {}
-        self.addresses = [f"http://127.0.0.1:{port}" for name, port in self._ports.items() if name.startswith("api")]
+        self.addresses = [f"http://127.0.0.1:{port}" for port in self._ports.values()]
 
     def start(self, name: str) -> None:
         """Start a process, and wait for it to answer if it is one of the API."""
-        self._service.port = self._ports[name]
-        self._service.address = f"http://127.0.0.1:{self._service.port}"
         if name.startswith("api"):
+            self._service.port = self._ports[name]
+            self._service.address = f"http://127.0.0.1:{self._service.port}"
             self.processes[name] = self._service.start_api()
         else:
             self.processes[name] = self._service.start("worker")
