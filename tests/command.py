@@ -74,7 +74,7 @@ def failed(done: subprocess.CompletedProcess[str], *words: str) -> None:
 
 
 def processes_of(data: Path) -> list[str]:
-    """The command lines of all processes that work in a data folder."""
+    """All processes that work in a data folder: number, parent, status and command line."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -82,10 +82,11 @@ def processes_of(data: Path) -> list[str]:
             if process.pid != os.getpid() and (
                 str(data) in " ".join(words) or process.environ().get("LONGSHORE_DATA", "").startswith(str(data))
             ):
-                found.append(" ".join(words))
+                if words:
+                    found.append(f"{process.pid} of {process.ppid()}, {process.status()}: {' '.join(words)}")
         except psutil.Error:
             continue
-    return [words for words in found if words]
+    return found
 
 
 def nothing_left(data: Path) -> None:
