@@ -79,11 +79,10 @@ def processes_of(data: Path) -> list[str]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            if process.pid != os.getpid() and (
-                str(data) in " ".join(words) or process.environ().get("LONGSHORE_DATA", "").startswith(str(data))
-            ):
-                if words:
-                    found.append(f"{process.pid} of {process.ppid()}, {process.status()}: {' '.join(words)}")
+            if not words or process.pid == os.getpid():
+                continue
+            if str(data) in " ".join(words) or process.environ().get("LONGSHORE_DATA", "").startswith(str(data)):
+                found.append(f"{process.pid} of {process.ppid()}, {process.status()}: {' '.join(words)}")
         except psutil.Error:
             continue
     return found
