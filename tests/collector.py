@@ -1,7 +1,6 @@
 """An OpenTelemetry collector for tests: takes spans over HTTP, as real ones do, and gives them to be looked at."""
 
 import contextlib
-import json
 import os
 import queue
 import socket
@@ -18,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Sent
 
 from tests.receiver import Receiver, receiving
-from tests.service import CHAIN, Longshore, export_body
+from tests.service import CHAIN, export_body
 
 WAIT, PROCESS = "wait longshore.run", "process longshore.run"
 
@@ -174,8 +173,3 @@ def only(spans: list[Span], name: str) -> Span:
     found = [span for span in spans if span.name == name]
     assert len(found) == 1, [span.name for span in spans]
     return found[0]
-
-
-def lines(service: Longshore) -> list[dict[str, Any]]:
-    """What the service has logged, without the lines that are not whole yet."""
-    return [json.loads(line) for line in service.log_file.read_text().splitlines() if line.endswith("}")]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -130,6 +131,11 @@ class Longshore:
                 await connection.close()
 
         return in_own_loop(run())
+
+    def logged(self) -> list[dict[str, Any]]:
+        """What the processes have logged, without a line that is not whole yet."""
+        lines = self.log_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
 
     def files(self) -> list[Path]:
         """Every file in the results folder."""

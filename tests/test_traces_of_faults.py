@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.collector import PROCESS, WAIT, collecting, create, hanging, lines, of_task, only, trace_to
+from tests.collector import PROCESS, WAIT, collecting, create, hanging, of_task, only, trace_to
 from tests.faults.held import ROWS, TAKEN_OVER, Hold, messages, write_source
 from tests.service import Longshore, ended, free_port
 
@@ -43,7 +43,7 @@ def test_an_attempt_whose_worker_is_lost_and_the_next_one_are_in_one_trace(
         assert {span.trace for span in first} == {request.trace}
         assert sum(span.attributes["longshore.rows"] for span in second) == ROWS
         assert {span.instance for span in first} == {waits[0].instance} != {attempt.instance} == {waits[1].instance}
-        found = next(line for line in lines(service) if line["event"] == "lost attempt found")
+        found = next(line for line in service.logged() if line["event"] == "lost attempt found")
         assert (found["task"], found["attempt"]) == (task, 1)
 
 

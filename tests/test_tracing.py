@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.demo.seed import seed
-from tests.collector import PROCESS, WAIT, Collector, collecting, create, lines, of_task, only, trace_to
+from tests.collector import PROCESS, WAIT, Collector, collecting, create, of_task, only, trace_to
 from tests.faults.held import until
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
 
@@ -51,7 +51,7 @@ def line_of(service: Longshore, request: str) -> dict[str, Any]:
     """The line of a request, which is written after its answer."""
 
     def found() -> list[dict[str, Any]]:
-        return [line for line in lines(service) if line.get("request_id") == request]
+        return [line for line in service.logged() if line.get("request_id") == request]
 
     return until(found, "the line of a request")[0]
 
@@ -209,7 +209,7 @@ def test_every_line_of_a_task_names_it_its_chain_and_its_trace(
     polled = line_of(traced, "polled-here")
     assert (polled["chain"], polled["task"]) == (CHAIN, task)
     assert polled["trace_id"] not in ("", trace)
-    of_run = [line for line in lines(traced) if line.get("task") == task and "request_id" not in line]
+    of_run = [line for line in traced.logged() if line.get("task") == task and "request_id" not in line]
     assert [line["event"] for line in of_run] == ["run begins", "run done"]
     for line in of_run:
         assert (line["chain"], line["run"], line["attempt"], line["trace_id"]) == (CHAIN, 1, 1, trace)

@@ -1,6 +1,5 @@
 """A worker that stands still beyond its heartbeat and comes back has nothing to say any more (promise 2)."""
 
-import json
 import signal
 from collections.abc import Callable
 
@@ -16,8 +15,7 @@ OUTDATED = "attempt outdated"
 
 def said(service: Longshore, event: str, task: int) -> bool:
     """Whether a worker has logged an event about a task."""
-    lines = service.log_file.read_text().splitlines()
-    return any(event in line and json.loads(line).get("task") == task for line in lines)
+    return any((line["event"], line.get("task")) == (event, task) for line in service.logged())
 
 
 @pytest.mark.parametrize("hold", [Hold.source, lambda service: Hold.row(service, ROWS // 2)], ids=["begun", "halfway"])
