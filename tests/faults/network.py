@@ -18,7 +18,7 @@ import pytest
 NUMBER = os.getpid()
 NET = f"198.{18 + NUMBER // 256 % 2}.{NUMBER % 256}"
 HERE = 254
-SWITCH, BRIDGE = f"longshore-{NUMBER}-switch", "bridge"
+SWITCH, BRIDGE, CABLE_HERE = f"longshore-{NUMBER}-switch", "bridge", f"ls{NUMBER}"
 STOP_TIMEOUT = 20.0  # seconds
 
 
@@ -46,10 +46,9 @@ class Network:
         try:
             ip("-n", SWITCH, "link", "add", BRIDGE, "type", "bridge")
             ip("-n", SWITCH, "link", "set", BRIDGE, "up")
-            here = f"ls{NUMBER}"
-            ip("link", "add", here, "type", "veth", "peer", "name", "here", "netns", SWITCH)
-            ip("addr", "add", f"{NET}.{HERE}/24", "dev", here)
-            ip("link", "set", here, "up")
+            ip("link", "add", CABLE_HERE, "type", "veth", "peer", "name", "here", "netns", SWITCH)
+            ip("addr", "add", f"{NET}.{HERE}/24", "dev", CABLE_HERE)
+            ip("link", "set", CABLE_HERE, "up")
             self._plug_in("here")
         except BaseException:
             self._remove()
@@ -104,6 +103,8 @@ class Network:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        with contextlib.suppress(subprocess.CalledProcessError):
+            ip("link", "del", CABLE_HERE)  # it would go with its other end, but only a while after this is over
         for room in (*self._rooms.values(), SWITCH):
             with contextlib.suppress(subprocess.CalledProcessError):
                 ip("netns", "del", room)
