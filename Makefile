@@ -18,16 +18,18 @@ test: .venv/installed-dev browser network $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
 
-# Installs what a package-lock.json names; with npm from the system's packages, where there is none.
-NPM_CI = @command -v npm > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends npm > /dev/null; }; \
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+# $(call need,PROGRAM,PACKAGE): a program, from the system's packages where it is not there.
+need = command -v $(1) > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(2) > /dev/null; }
+
+# Installs what a package-lock.json names.
+NPM_CI = $(call need,npm,npm) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 
 # What the console's tests need beside Python: Chromium, from the system's packages, and axe-core, from npm.
 browser: tests/console/node_modules/axe-core/axe.min.js
-	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium > /dev/null; }
+	@$(call need,chromium,chromium)
 
 tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
-	$(NPM_CI) --prefix tests/console
+	@$(NPM_CI) --prefix tests/console
 	@touch $@
 
 # What the alert rules are tried with: promtool, from Debian's package of Prometheus, which is only unpacked, as its
@@ -41,14 +43,14 @@ $(BIN)/promtool: $(BIN)/python
 
 # What the tests with hosts of their own need: the program that makes network namespaces. They need root too.
 network:
-	@command -v ip > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 > /dev/null; }
+	@$(call need,ip,iproute2)
 
 # Results in Azure's store, against its emulator from npm.
 azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
 	$(BIN)/python -m pytest tests/azure
 
 tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
-	$(NPM_CI) --prefix tests/azure
+	@$(NPM_CI) --prefix tests/azure
 	@touch $@
 
 # Each page of the console at both widths and in both themes, in screenshots/.

@@ -7,7 +7,6 @@ service has another in both turns. The notes tell the processor time of either s
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from unittest.mock import patch
 import boto3
 import msgspec
 import psutil
-from tests.service import Longshore, free_port
+from tests.service import Longshore, free_port, listens
 
 from benchmarks import ledger
 from benchmarks.options import Options
@@ -129,7 +128,7 @@ def _server() -> Iterator[psutil.Process]:
         with subprocess.Popen([RCLONE, "serve", "s3", *flags, folder]) as process:
             try:
                 deadline = time.monotonic() + PATIENCE
-                while not _listens(port):
+                while not listens("127.0.0.1", port):
                     assert process.poll() is None and time.monotonic() < deadline, "the S3 server did not start"
                     time.sleep(0.05)
                 _client().create_bucket(Bucket=BUCKET)
@@ -140,12 +139,6 @@ def _server() -> Iterator[psutil.Process]:
 
 def _client() -> Any:
     return boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"], region_name=os.environ["AWS_REGION"])
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 @contextlib.contextmanager

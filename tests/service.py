@@ -42,6 +42,13 @@ def free_port() -> int:
         return port
 
 
+def listens(host: str, port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
+        return True
+    return False
+
+
 class Longshore:
     """One service. `url` is its database, `address` its API."""
 

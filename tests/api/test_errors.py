@@ -177,9 +177,11 @@ def test_the_request_id_is_in_header_problem_and_log(idle: Longshore, waiting: h
     id = problem(answer, "task-not-found")["request_id"]
     assert re.fullmatch(r"[0-9a-f]{32}", id)
     deadline = time.monotonic() + 5
-    while not (lines := [line for line in idle.logged() if line.get("request_id") == id]):
+    while not (lines := [line for line in idle.logged() if id in line.values()]):
         assert time.monotonic() < deadline, "the line is written once the answer is out"
-    assert [(line["event"], line["path"], line["status"]) for line in lines] == [("request", "/tasks/999999999", 404)]
+    assert [(line["event"], line["path"], line["status"], line["request_id"]) for line in lines] == [
+        ("request", "/tasks/999999999", 404, id)
+    ]
 
 
 def test_a_given_request_id_is_kept_when_it_is_harmless(waiting: httpx2.Client) -> None:

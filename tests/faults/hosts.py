@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import boto3
 from longshore.database.embedded import programs
 from tests.faults.held import CATALOG, LEDGER, ROWS, until, write_catalog, write_source
 from tests.faults.network import NET, Network
-from tests.service import Longshore, database_in
+from tests.service import Longshore, database_in, listens
 
 WORKERS = ("worker-1", "worker-2", "worker-3")
 HOSTS = ("database", "store", "api", *WORKERS)
@@ -86,13 +85,13 @@ class Hosts(Longshore):
         program = [sys.executable, "-m", "moto.server", "-H", self.addresses["store"], "-p", str(STORE_PORT)]
         self._run("store", *program, MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1000000")  # what is more goes to the disk
 
-        until(lambda: self._listens("store", STORE_PORT), "the store")
+        until(lambda: listens(self.addresses["store"], STORE_PORT), "the store")
         self.bucket().create_bucket(Bucket=BUCKET)
 
     def start_on(self, name: str, command: str) -> None:
         """Start `longshore api` or `longshore worker` on a host, with a data folder of its own."""
         address = {"host": self.addresses[name], "port": str(API_PORT), "data": str(self.data / name)}
-        database = {"database_url": f"postgresql://postgres@{self.addresses['database']}:5432/postgres"}
+        database = {"database_url": self.database_url}
         catalog = {"catalog": str(self.data / "catalog.toml")}
         settings = {
             f"LONGSHORE_{key.upper()}": value for key, value in (SETTINGS | address | database | catalog).items()
@@ -112,11 +111,6 @@ class Hosts(Longshore):
     def _is_up(self) -> bool:
         with contextlib.suppress(OSError, asyncpg.CannotConnectNowError):
             return bool(self.sql("select 1"))
-        return False
-
-    def _listens(self, name: str, port: int) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection((self.addresses[name], port), 1):
-            return True
         return False
 
     def _run(self, name: str, *command: str, **variables: str) -> None:

@@ -1,7 +1,6 @@
 """A source whose host vanishes without a word does not keep an export for ever (promise 7)."""
 
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, assert_whole, messages, until
 from tests.faults.network import Network
-from tests.service import Longshore, ended
+from tests.service import Longshore, ended, listens
 
 HOST, PORT = "source", 5432
 
@@ -30,13 +29,7 @@ def far_source(service: Longshore, network: Network) -> str:
     program, path = Path(__file__).with_name("relay.py"), service.data / "postgres" / f".s.PGSQL.{PORT}"
     command, log = [sys.executable, str(program), str(PORT), str(path)], service.data / "relay.log"
     network.start(HOST, *command, log=log, environment=dict(os.environ))
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            return probe.connect_ex((host, PORT)) == 0
-
-    until(answers, "the far source")
+    until(lambda: listens(host, PORT), "the far source")
     return f"postgresql://postgres@{host}:{PORT}/postgres"
 
 
