@@ -378,6 +378,21 @@ def test_the_keyboard_reaches_everything(page: Page, client: httpx2.Client) -> N
     assert {"Tasks", "Download", "Run now", "Repeat as new"} <= set(seen)
 
 
+def test_the_focus_stays_where_it_is_while_a_page_follows_its_tasks(page: Page, client: httpx2.Client) -> None:
+    task = client.post("/tasks", json=export_body()).json()["id"]
+    ended(client, task)
+    for name, place, focused in (
+        ("tasks", "#table", page.get_by_role("link", name=str(task), exact=True)),
+        (f"tasks/{task}", "#part", page.get_by_role("button", name="Run now")),
+    ):
+        go(page, name)
+        focused.focus()
+        page.evaluate("place => { document.querySelector(place).firstElementChild.id = 'old' }", place)
+        page.evaluate("place => htmx.ajax('GET', document.querySelector(place).getAttribute('hx-get'), place)", place)
+        expect(page.locator("#old")).to_have_count(0)
+        expect(focused).to_be_focused()
+
+
 def test_every_page_says_what_it_is_in_a_policy_that_runs_no_other_script(service: Longshore, person: Person) -> None:
     for name in PAGES:
         answer = httpx2.get(f"{service.address}/console/{CHAIN}/{name}", headers=person.session())
