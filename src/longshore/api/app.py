@@ -18,6 +18,7 @@ from longshore.api import (
     events,
     health,
     indexes,
+    poll,
     results,
     runs,
     segments,
@@ -58,7 +59,7 @@ def build(chosen: Settings) -> Litestar:
     app = Litestar(
         route_handlers=[
             tasks.create_task,
-            tasks.get_task,
+            poll.get_task,
             tasks.list_tasks,
             tasks.execute_task,
             tasks.get_progress,

@@ -1,8 +1,6 @@
-"""The resource `tasks`: create, read, list, execute, progress, runs."""
+"""The resource `tasks`: create, list, execute, progress, runs. Reading one is in `poll`."""
 
-import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Annotated
 
@@ -20,24 +18,18 @@ from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.requests import concerns
-from longshore.api.revisions import LONGEST_WAIT, preferred_wait
-from longshore.api.revisions import headers as revision_headers
-from longshore.api.revisions import known as known_revisions
 from longshore.api.service import Service
 from longshore.exports import export, schemas, stored_segments
 from longshore.exports.export import ExportTarget
 from longshore.exports.manifest import Manifest
 from longshore.tasks import idempotency, lifecycle, progress, read
-from longshore.tasks.model import ChainId, Code, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
 CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
-
-Reader = Callable[[tuple[int, ...]], Awaitable[read.Reading]]
-"""Reads a task, unless its revision is one of those given."""
 
 Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 
@@ -122,104 +114,6 @@ def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[T
     if replayed:
         headers["Idempotent-Replayed"] = "true"
     return Encoded(answer, headers, 201)
-
-
-@get(
-    "/tasks/{id:str}",
-    opt={"parameters": ("log_limit", "offset", "wait")},
-    responses=problems(400, 404) | answers(None, {304: "The task is as `If-None-Match` names it."}),
-)
-async def get_task(
-    request: AnyRequest,
-    id: Id,
-    log_limit: Annotated[int, Parameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
-    offset: Offset = 0,
-    wait: Annotated[
-        int | None, Parameter(ge=0, le=LONGEST_WAIT, description="Seconds to wait for a change before answering.")
-    ] = None,
-    prefer: Annotated[str, Parameter(header="Prefer", description="`wait=30`: as `wait`.")] = "",
-    if_none_match: Annotated[
-        str, Parameter(header="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so.")
-    ] = "",
-) -> Response[Task]:
-    """One task, with a page of its log, oldest entry first. Poll this until `state.code` is `DONE` or `ERROR`.
-
-    With `wait` it answers once the task differs from the `ETag` in `If-None-Match`, or without one, from now.
-    """
-    service, caller = admitted(request)
-    chain, task = caller.chain, task_id(id)
-    seconds = preferred_wait(prefer) if wait is None else wait
-    known = known_revisions(if_none_match, id)
-    reading = partial(_reading, service, chain, task, log_limit, offset)
-    headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
-    if seconds:
-        tagged = if_none_match.strip() not in ("", "*")
-        key = (chain, task, log_limit, offset)
-        request.scope["state"]["waits"] = True  # how long is no measure of the service
-        found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
-    else:
-        found = await reading(known)
-        body = encode(found.task) if found.task else b""
-    headers |= revision_headers(id, found)
-    if found.revision in known or (if_none_match.strip() == "*" and not seconds):
-        return Encoded(b"", headers, 304)
-    return Encoded(body, headers)
-
-
-async def _reading(
-    service: Service, chain: ChainId, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
-) -> read.Reading:
-    """A task, which is left out where its revision is one of those known."""
-    if known:
-        standing = await service.polls.standing(chain, task)
-        if standing.revision in known:
-            return standing
-    return await read.reading(service.pool, chain, task, log_limit, offset)
-
-
-async def _changed(
-    request: AnyRequest,
-    service: Service,
-    task: TaskId,
-    seconds: int,
-    known: tuple[int, ...] | None,
-    key: Hashable,
-    reading: Reader,
-) -> tuple[read.Reading, bytes]:
-    """The task and its JSON, once it differs from what is known, or when so many seconds have passed.
-
-    `known`: None where the client has not said, and wants the next change from now.
-    """
-
-    async def encoded(known: tuple[int, ...]) -> tuple[read.Reading, bytes]:
-        found = await reading(known)
-        return found, encode(found.task)
-
-    deadline = asyncio.get_running_loop().time() + seconds
-    with service.watch.over(task) as waiter:
-        first = found, body = await encoded(known or ())
-        asked = known
-        if asked is None:  # a task that has ended is what everybody waits for
-            asked = () if found.settled else (found.revision,)
-        leaving = asyncio.create_task(_left(request))
-        leaving.add_done_callback(lambda _: waiter.wake(0))
-        try:
-            while found.revision in asked:
-                waiter.revision = found.revision
-                timely = await waiter.wait(deadline - asyncio.get_running_loop().time())
-                if not timely or leaving.done():
-                    break
-                found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
-        finally:
-            leaving.cancel()
-        # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
-        return (found, body) if found.task or known else first
-
-
-async def _left(request: AnyRequest) -> None:
-    """Wait until the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 @get(
