@@ -18,9 +18,9 @@ from longshore.database import migrate
 from longshore.database.connect import Listener, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.care import Care
-from longshore.exports.copy import SESSION as EXPORT_SESSION
-from longshore.exports.copy import Readers
 from longshore.exports.exporter import Cutting, Exporter
+from longshore.exports.snapshots import SESSION as EXPORT_SESSION
+from longshore.exports.snapshots import Readers
 from longshore.handler import Action, Handler
 from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.open import open_store

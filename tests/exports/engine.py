@@ -7,10 +7,11 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats
 from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import SESSION, Copied, Readers, copy_rows
+from longshore.exports.copy import Copied, copy_rows
 from longshore.exports.formats import Compression
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.plan import Plan, Source, plan
+from longshore.exports.snapshots import SESSION, Readers
 from longshore.results.store import LocalStore
 from longshore.tasks.model import ChainId, TaskId
 

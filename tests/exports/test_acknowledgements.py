@@ -11,9 +11,9 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.database.connect import open_pool
 from longshore.exports import catalog
-from longshore.exports.copy import SESSION, Readers
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
+from longshore.exports.snapshots import SESSION, Readers
 from longshore.exports.verify import verify
 from longshore.results.store import LocalStore
 from longshore.tasks import ending, lifecycle, marks

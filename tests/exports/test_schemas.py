@@ -12,8 +12,8 @@ from longshore.api.new_task import read_new_task
 from longshore.database.connect import open_pool
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
-from longshore.exports.copy import SESSION, Readers
 from longshore.exports.exporter import Exporter, SchemaChangedError
+from longshore.exports.snapshots import SESSION, Readers
 from longshore.faults import FaultyError
 from longshore.results.store import LocalStore
 from longshore.tasks import ending, lifecycle

@@ -10,8 +10,8 @@ import asyncpg
 
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
-from longshore.exports.copy import SESSION, Readers
 from longshore.exports.exporter import Exporter
+from longshore.exports.snapshots import SESSION, Readers
 from longshore.results.store import LocalStore
 from longshore.tasks import ending, lifecycle
 from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError

@@ -7,7 +7,7 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Pool
-from longshore.exports.copy import Readers
+from longshore.exports.snapshots import Readers
 from longshore.failures import explain, may_pass
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create

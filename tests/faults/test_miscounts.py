@@ -14,11 +14,12 @@ from longshore.database.connect import Pool
 from longshore.database.queue_schema import queries_over
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CountMismatchError, Readers, copy_rows
+from longshore.exports.copy import CountMismatchError, copy_rows
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.plan import Source, plan
+from longshore.exports.snapshots import Readers
 from longshore.handler import Handler
 from longshore.results.store import LocalStore
 from longshore.tasks.lifecycle import Begun, Outcome

@@ -21,7 +21,7 @@ from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
-from longshore.exports.copy import SESSION as EXPORT_SESSION
+from longshore.exports.snapshots import SESSION as EXPORT_SESSION
 from longshore.metrics import of_pools
 from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key

@@ -20,7 +20,7 @@ from longshore.exports.care import Care, Pace
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import choices
 from longshore.exports.control import Control
-from longshore.exports.copy import Copied, Readers, copy_rows
+from longshore.exports.copy import Copied, copy_rows
 from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, result_name
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions
@@ -29,6 +29,7 @@ from longshore.exports.plan import Plan, Range, groups, plan
 from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.segment import Segment
 from longshore.exports.sharded import Shards
+from longshore.exports.snapshots import Readers
 from longshore.results.multipart import TooSmallError
 from longshore.results.open import File, Store, gathered_aside, gathers, written_aside
 from longshore.results.pieces import Gathering

@@ -27,11 +27,12 @@ from longshore.exports import shards
 from longshore.exports.care import Pace
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.control import Control
-from longshore.exports.copy import Copied, Readers, Report, SnapshotGoneError, copy_rows
+from longshore.exports.copy import Copied, Report, copy_rows
 from longshore.exports.formats import Place
 from longshore.exports.plan import Plan, Range, clauses
 from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.shards import Left, Shard, Trial
+from longshore.exports.snapshots import Readers, SnapshotGoneError
 from longshore.failures import explain, may_pass
 from longshore.results.multipart import TooSmallError
 from longshore.results.open import Store, piece
