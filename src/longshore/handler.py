@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -114,7 +115,7 @@ class Handler:
             heap.give_back()
 
     async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
-        begun = await surely(lifecycle.begin, self._pool, message)
+        begun = await surely(lifecycle.begin, self._pool, message, uuid4())
         if begun is None:
             if await surely(ending.lost, self._pool, message):
                 log.warning("lost attempt found")
@@ -204,14 +205,16 @@ class Handler:
         check.add_done_callback(self._checks.discard)
 
     async def _check(self) -> None:
+        acting = dict(self._acting)  # not what begins meanwhile, of which the answer says nothing
         try:
-            rows = await self._pool.fetch(NEWEST, [message.task for message in self._acting.values()])
+            rows = await self._pool.fetch(NEWEST, [message.task for message in acting.values()])
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             log.warning("what runs cannot be checked", error=str(error))  # its next report will be refused
             return
         newest = {row["id"]: row["attempt"] for row in rows}
-        for running, message in tuple(self._acting.items()):
-            if newest.get(message.task) != message.attempt and running not in self._withdrawn:
+        for running, message in acting.items():
+            outdated = running in self._acting and newest.get(message.task) != message.attempt
+            if outdated and running not in self._withdrawn:
                 self._withdrawn.add(running)
                 running.cancel()
 

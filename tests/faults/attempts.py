@@ -2,16 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
+from uuid import uuid4
 
 import msgspec
+from pgqueuer.db import AsyncpgPoolDriver
+from pgqueuer.domain.models import Job
+from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
+from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool, open_pool
+from longshore.database.queue_schema import queries_over
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queue import Message
+from longshore.tasks.queue import ENTRYPOINT, SHARD_ENTRYPOINT, Message, ShardMessage, read_message, read_shard
 from longshore.tasks.schedule import Schedule
 from tests.service import CHAIN, Longshore, export_body
 
@@ -53,3 +59,18 @@ async def executed(pool: Pool, task: TaskId) -> Message:
     async with pool.acquire() as connection, connection.transaction():
         await lifecycle.execute(connection, ChainId(CHAIN), task)
         return Message(task, await connection.fetchval("select attempt from longshore.tasks where id = $1", task))
+
+
+async def taken(pool: Pool, message: Message | ShardMessage) -> Job:
+    """Take a message from the queue, as PgQueuer hands it to a worker."""
+    of_shard = isinstance(message, ShardMessage)
+    parameters = EntrypointExecutionParameter(concurrency_limit=0)
+    [job] = await queries_over(AsyncpgPoolDriver(pool)).dequeue(
+        batch_size=1,
+        entrypoints={QueueEntrypoint(SHARD_ENTRYPOINT if of_shard else ENTRYPOINT): parameters},
+        queue_manager_id=QueueManagerId(uuid4()),
+        global_concurrency_limit=None,
+        heartbeat_timeout=timedelta(seconds=30),
+    )
+    assert (read_shard if of_shard else read_message)(job.payload) == message
+    return job

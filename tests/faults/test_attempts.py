@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -113,6 +114,31 @@ def test_of_many_workers_with_one_message_one_begins(by_hand: Longshore) -> None
         begun = await asyncio.gather(*(lifecycle.begin(pool, message) for _ in range(20)))
         assert sum(one is not None for one in begun) == 1
         assert await log(pool, message.task) == ["READY -> INPROGRESS"]
+
+    with_pool(by_hand, run)
+
+
+def test_an_attempt_begins_once_for_a_worker_whose_first_answer_was_lost_too(by_hand: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        message, worker, other = await created(pool), uuid4(), uuid4()
+        first, again = await lifecycle.begin(pool, message, worker), await lifecycle.begin(pool, message, worker)
+        assert first is not None
+        assert first == again
+        assert await lifecycle.begin(pool, message, other) is None
+        assert await log(pool, message.task) == ["READY -> INPROGRESS"]
+
+    with_pool(by_hand, run)
+
+
+def test_a_run_that_stands_still_gets_silent_though_its_worker_lives(by_hand: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        message = await created(pool)
+        await lifecycle.begin(pool, message)
+        silent_since = []
+        for rows in (5, 5, 6):
+            await lifecycle.report(pool, message, rows, 10 * rows, 100, exact=True)
+            silent_since.append(await pool.fetchval("select progress_at from longshore.runs"))
+        assert silent_since[0] == silent_since[1] < silent_since[2]
 
     with_pool(by_hand, run)
 

@@ -1,8 +1,17 @@
 """A running task that is cancelled stops at once, wherever its export stands, and leaves nothing behind."""
 
+import asyncio
+import contextlib
+from datetime import timedelta
+
 import httpx2
 import pytest
 
+from longshore.database.connect import Pool
+from longshore.handler import Handler
+from longshore.tasks import lifecycle
+from longshore.tasks.queue import ShardMessage, send_shards
+from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, files_of, messages, until
 from tests.service import Longshore, ended
@@ -31,3 +40,32 @@ def test_a_running_export_that_is_cancelled_stops_and_its_query_too(
     assert ended(client, task)["logs"][-1]["msg"] == "INPROGRESS -> DONE"
     worker.terminate()
     assert worker.wait(20) == 0
+
+
+def test_what_begins_while_a_worker_looks_for_what_was_cancelled_is_left_alone(by_hand: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        message = await created(pool)
+        assert await lifecycle.begin(pool, message)
+        shard, begun, goes_on = ShardMessage(message.task, message.attempt, 0), asyncio.Event(), asyncio.Event()
+        async with pool.acquire() as connection, connection.transaction():
+            await send_shards(connection, [shard])
+        job = await taken(pool, shard)
+
+        async def work(_message: ShardMessage) -> None:
+            begun.set()
+            await goes_on.wait()
+
+        worker = Handler(pool, {}, 0, timedelta(days=1), {}, work)
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(pool.get_max_size()):
+                await stack.enter_async_context(pool.acquire())
+            worker.check_all()
+            await asyncio.sleep(0)  # the check has begun, and waits for a connection
+            working = asyncio.create_task(worker.handle_shard(job))
+            await begun.wait()
+        await pool.fetchval("select 1")
+        await asyncio.sleep(0.1)
+        goes_on.set()
+        await working
+
+    with_pool(by_hand, run)

@@ -2,16 +2,10 @@
 
 from datetime import timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from pgqueuer.db import AsyncpgPoolDriver
-from pgqueuer.domain.models import Job
-from pgqueuer.domain.types import QueueEntrypoint, QueueManagerId
-from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool
-from longshore.database.queue_schema import queries_over
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import CountMismatchError, copy_rows
@@ -23,8 +17,8 @@ from longshore.exports.snapshots import Readers
 from longshore.handler import Handler
 from longshore.results.store import LocalStore
 from longshore.tasks.lifecycle import Begun, Outcome
-from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message
-from tests.faults.attempts import created, with_pool
+from longshore.tasks.queue import ShardMessage
+from tests.faults.attempts import created, taken, with_pool
 from tests.faults.held import CATALOG, ROWS, write_catalog
 from tests.service import CHAIN, Longshore
 
@@ -68,20 +62,6 @@ def test_a_file_that_lacks_a_row_is_not_published(by_hand: Longshore, tmp_path: 
     with pytest.raises(CountMismatchError, match=f"the source sent {ROWS} rows and "):
         with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "short", Forgetful))
     assert [path for path in (tmp_path / "short").rglob("*") if path.is_file()] == []
-
-
-async def taken(pool: Pool, message: Message) -> Job:
-    """Take a message from the queue, as PgQueuer hands it to a worker."""
-    parameters = EntrypointExecutionParameter(concurrency_limit=0)
-    [job] = await queries_over(AsyncpgPoolDriver(pool)).dequeue(
-        batch_size=1,
-        entrypoints={QueueEntrypoint(ENTRYPOINT): parameters},
-        queue_manager_id=QueueManagerId(uuid4()),
-        global_concurrency_limit=None,
-        heartbeat_timeout=timedelta(seconds=30),
-    )
-    assert read_message(job.payload) == message
-    return job
 
 
 def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from longshore import metrics
 from longshore.database.connect import Connection, Pool
 from longshore.tasks import schedule
-from longshore.tasks.lifecycle import MOST_FAILURES, Outcome, StaleAttemptError, retry
+from longshore.tasks.lifecycle import MOST_FAILURES, Outcome, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule
@@ -180,7 +180,7 @@ async def finish(pool: Pool, message: Message, outcome: Outcome, keep: timedelta
 async def fail(pool: Pool, message: Message, why: str) -> None:
     """End an attempt and its run with an error; `why` is what the task's log will say. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
-        ended = await connection.fetchrow(FAIL, message.task, message.attempt, why)
+        ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
         if ended is None:
             raise StaleAttemptError(message)
         await _go_on(connection, ended)

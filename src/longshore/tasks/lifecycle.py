@@ -5,6 +5,7 @@ attempt that it speaks for: a statement of an attempt that is no longer the newe
 """
 
 from datetime import UTC, datetime
+from uuid import UUID
 
 import msgspec
 
@@ -57,11 +58,11 @@ task as (
               t.traceparent, t.follows, extract(epoch from before.at - before.waits_since)::float8 as waited
 ),
 run as (
-    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at)
-    select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at
+    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, holder)
+    select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at, $3
     from task, before
     on conflict (task_id, run) do update
-    set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at,
+    set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at, holder = excluded.holder,
         progress_at = excluded.progress_at, rows = 0, bytes = 0, rows_expected = null
     returning first_attempt, failures
 ),
@@ -73,6 +74,13 @@ entry as (
     from before, run
 )
 select task.*, run.first_attempt, run.failures from task, run
+union all
+select t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt, t.last_run_at,
+       t.traceparent, t.follows, extract(epoch from t.attempt_began_at - t.waits_since)::float8,
+       r.first_attempt, r.failures
+from longshore.tasks t
+join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt and r.holder = $3
+where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
 """
 
 REPORT = """
@@ -83,7 +91,8 @@ with before as (
     where t.id = $1 and t.attempt = $2 and t.state = 'INPROGRESS'
 )
 update longshore.runs r
-set rows = $3, bytes = $4, rows_expected = $5, rows_expected_exact = $6, progress_at = now()
+set rows = $3, bytes = $4, rows_expected = $5, rows_expected_exact = $6,
+    progress_at = case when (before.rows, before.bytes) = ($3, $4) then r.progress_at else now() end
 from before
 where r.task_id = before.task_id and r.run = before.run and r.attempt = $2
 returning before.action, before.rows, before.bytes
@@ -251,9 +260,12 @@ async def execute(connection: Connection, chain: ChainId, task: TaskId) -> int:
     return int(row["run"]) + 1
 
 
-async def begin(pool: Pool, message: Message) -> Begun | None:
-    """Begin an attempt; None when the message is outdated or the attempt has begun before."""
-    row = await pool.fetchrow(BEGIN, message.task, message.attempt)
+async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Begun | None:
+    """Begin an attempt; None when the message is outdated or the attempt has begun before.
+
+    `holder`: a name of this beginning's own. With the same one it may be begun twice, which is once.
+    """
+    row = await pool.fetchrow(BEGIN, message.task, message.attempt, holder)
     if row is None:
         return None
     return Begun(
@@ -310,7 +322,7 @@ async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed:
     `why`: what the task's log will say. `failed`: whether it counts towards MOST_FAILURES.
     """
     async with pool.acquire() as connection, connection.transaction():
-        attempt = await connection.fetchval(RETRY, message.task, message.attempt, why, failed, delay)
+        attempt = await connection.fetchval(RETRY, message.task, message.attempt, storable(why), failed, delay)
         if attempt is None:
             raise StaleAttemptError(message)
         await send(connection, [Message(message.task, attempt)], delay)
