@@ -8,7 +8,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from longshore.exports.care import Care, LaggingError
+from longshore.exports.care import Care, LaggingError, Pace
 from tests.exports.test_standby import WAIT, pair, replayed
 from tests.service import Longshore, ended, export_body
 
@@ -49,6 +49,19 @@ def test_an_export_writes_no_faster_than_it_may(new_service: Callable[..., Longs
         assert task["logs"][1]["success"] == 30_000
         run = client.get(f"/tasks/{task['id']}/runs").json()[0]
     assert run["seconds"] > 0.8 * run["bytes"] / 3e6 > 0.5
+
+
+def test_an_export_that_stood_still_does_not_make_up_for_it_at_once() -> None:
+    async def seconds() -> float:
+        pace = Pace(1000)
+        await pace.keep(0)
+        await asyncio.sleep(3)
+        began = time.monotonic()
+        for size in range(500, 2001, 500):  # a second of it is free
+            await pace.keep(size)
+        return time.monotonic() - began
+
+    assert asyncio.run(seconds()) > 0.9
 
 
 def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) -> None:

@@ -18,6 +18,10 @@ select case
 end::float8
 """
 
+LOOKS, LOOK = 3, 0.2  # how often lag is looked at before it counts, and seconds between
+
+BURST = 1.0  # seconds whose bytes may come late and at once; what stood still for longer is not made up for
+
 # A worker that was stopped, rather than killed, would hold its snapshot, and the source every old row, for ever.
 IDLE = 3600  # seconds
 
@@ -57,9 +61,12 @@ class Care(msgspec.Struct, frozen=True):
         """Raise LaggingError where the source is a replica that is too far behind."""
         if not self.lag_seconds:
             return
-        lag = await connection.fetchval(LAG)
-        if lag > self.lag_seconds:
-            raise LaggingError(f"the source is a replica that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
+        for _ in range(LOOKS):  # what a quiet primary has just sent is applied at the next look
+            lag = await connection.fetchval(LAG)
+            if lag <= self.lag_seconds:
+                return
+            await asyncio.sleep(LOOK)
+        raise LaggingError(f"the source is a replica that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
 
 
 class Pace:
@@ -80,6 +87,7 @@ class Pace:
         if not self._rate:
             return
         now = asyncio.get_running_loop().time()
-        self._next = (now if self._next is None else self._next) + (size - self._kept) * self._shares / self._rate
+        began = now if self._next is None else max(self._next, now - BURST)
+        self._next = began + (size - self._kept) * self._shares / self._rate
         self._kept = size
         await asyncio.sleep(max(0.0, self._next - now))

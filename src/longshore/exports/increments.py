@@ -68,11 +68,14 @@ KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table or has
 
 SYSTEM = "select system_identifier from pg_control_system()"
 
-ROUNDS = """
-select 3 * setting::float8 / 1000
-from pg_settings
-where name = 'wal_writer_delay' and not pg_is_in_recovery()
-"""
+WRITTEN = "select pg_current_wal_insert_lsn()::text where not pg_is_in_recovery()"
+
+ON_DISK = "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn"
+
+ROUNDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_writer_delay'"
+
+LATE = 10  # times as long as it should that the WAL writer of a busy machine may take for its rounds
+LOOKS = 20  # within its rounds
 
 AGAIN = "create a new task, which begins with all rows"
 
@@ -174,8 +177,17 @@ async def make_safe(state: Pool, source: Connection) -> None:
 
     After a crash PostgreSQL gives the numbers of transactions that it had not written to disk to new ones. Where the
     source is the service's own server, the transaction that keeps the mark is written after all of them. Elsewhere they
-    are on disk after three rounds of the WAL writer, and a standby knows of none that is not:
+    are on disk once all is that was written by now. Of a transaction that is still open, the last records may stay off
+    it; what counts is there after three rounds of the WAL writer. A standby knows of nothing that is not on disk:
     https://www.postgresql.org/docs/current/wal-async-commit.html
     """
-    if await source.fetchval(SYSTEM) != await state.fetchval(SYSTEM):
-        await asyncio.sleep(await source.fetchval(ROUNDS) or 0)
+    if await source.fetchval(SYSTEM) == await state.fetchval(SYSTEM):
+        return
+    written = await source.fetchval(WRITTEN)
+    if written is None:
+        return
+    rounds = await source.fetchval(ROUNDS)
+    for _ in range(LATE * LOOKS):
+        if await source.fetchval(ON_DISK, written):
+            return
+        await asyncio.sleep(rounds / LOOKS)

@@ -15,7 +15,7 @@ CLOSE_TIMEOUT = 2.0  # seconds
 
 # The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
 # A compiled query pays off after minutes, and an export's is too simple for it. Who waits for the store takes nothing
-# from the source meanwhile, which it must not take for silence; no lock that an export holds keeps anybody waiting.
+# from the source meanwhile, which it must not take for silence.
 SESSION = {
     "synchronize_seqscans": "off",
     "max_parallel_workers_per_gather": "0",
@@ -23,6 +23,11 @@ SESSION = {
     "tcp_user_timeout": "0",
     "idle_in_transaction_session_timeout": f"{IDLE}s",
 }
+
+
+# Whoever joins a snapshot finds its tables free to read, unless somebody who wants one for himself waits for the
+# snapshot to end. Behind him, both would wait for ever, and all other readers of the table with them.
+JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
 
 
 class SnapshotGoneError(PassingError):
@@ -56,7 +61,7 @@ class Readers:
         """A connection in a transaction that only reads, in a snapshot that was exported. Raises SnapshotGoneError."""
         async with self._reading() as connection:
             try:
-                await connection.execute(f"set transaction snapshot '{snapshot}'")
+                await connection.execute(JOIN.format(snapshot))
             except asyncpg.PostgresError as error:
                 if is_passing(error):
                     raise
@@ -75,7 +80,7 @@ class Readers:
                 snapshot = await first.fetchval("select pg_catalog.pg_export_snapshot()")
                 for _ in range(taken):
                     connection = await stack.enter_async_context(self._reading())
-                    await connection.execute(f"set transaction snapshot '{snapshot}'")
+                    await connection.execute(JOIN.format(snapshot))
                     await hold_alike(connection, first)
                     connections.append(connection)
             yield connections

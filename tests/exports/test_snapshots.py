@@ -1,0 +1,41 @@
+"""Connections that read one snapshot hold nobody up for ever."""
+
+import asyncio
+import time
+
+import asyncpg
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.exports.snapshots import SESSION, Readers
+from longshore.failures import may_pass
+from tests.faults.held import until
+from tests.service import Longshore
+
+BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table entries%'"
+
+
+def test_who_joins_a_snapshot_does_not_wait_for_one_who_waits_for_the_snapshot_to_end(shop: Longshore) -> None:
+    shop.sql("create table entries (id bigint)")
+
+    async def steps() -> None:
+        async with open_pool(shop.url, size=2, name="test", **SESSION) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (first, _):
+                await first.fetchval("select count(*) from public.entries")
+                alter = asyncio.create_task(altered())
+                await asyncio.to_thread(until, lambda: shop.sql(BLOCKED), "the alteration to wait")
+                began = time.monotonic()
+                with pytest.raises(asyncpg.LockNotAvailableError) as refused:
+                    async with readers.beside(first, 1) as (_, second):
+                        await second.fetchval("select count(*) from public.entries")
+                assert may_pass(refused.value)
+                assert time.monotonic() - began > 4
+            await alter
+
+    async def altered() -> None:
+        connection = await asyncpg.connect(shop.url)
+        await connection.execute("alter table entries add column note text")
+        await connection.close()
+
+    asyncio.run(steps())
