@@ -25,6 +25,7 @@ def test_rows_and_bytes_grow_while_a_run_writes_and_count_each_row_once(
     rows, size = (f'longshore_{what}_total{{action="export"}}' for what in ("rows", "bytes"))
     service.start_api(catalog=catalog)
     worker = service.start("worker", catalog=catalog, worker_metrics_port=str(ports[0]))
+    errors = 'longshore_runs_total{action="export",state="ERROR"} 0.0'
     with service.client() as client:
         with Hold.row(service, ROWS) as last_row:
             task = client.post("/tasks", json=export_body()).json()["id"]
@@ -35,6 +36,7 @@ def test_rows_and_bytes_grow_while_a_run_writes_and_count_each_row_once(
             assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
         run = (ended(client, task), client.get(f"/tasks/{task}/runs").json()[0])[1]
         until(lambda: told(first, rows) == ROWS, "the last rows")
+        assert errors in httpx2.get(f"{first}/metrics").text, "a series begins before there is anything to count"
         assert told(first, size) == run["bytes"]
         client.post(f"/tasks/{task}/execute")
         until(lambda: told(first, rows) == 2 * ROWS, "the rows of a second run")
@@ -62,6 +64,22 @@ def test_the_queue_is_as_old_as_its_oldest_due_time(new_service: Callable[..., L
         client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
         assert 0 <= told(service.address, "longshore_queue_oldest_seconds") < 60
         assert told(service.address, "longshore_queue_tasks") == 1
+
+
+def test_a_task_that_waits_for_its_own_chain_does_not_make_the_queue_old(
+    new_service: Callable[..., Longshore],
+) -> None:
+    service = new_service(chain_tasks="1")
+    service.start_api()
+    with service.client() as client:
+        for _ in range(2):
+            client.post("/tasks", json=export_body())
+    service.sql("update longshore.tasks set waits_since = now() - interval '2 hours' where parked")
+    for column in ("created", "execute_after"):
+        service.sql(f"update longshore.pgqueuer set {column} = now() - interval '1 hour'")
+    assert told(service.address, "longshore_queue_tasks") == 2
+    assert told(service.address, "longshore_queue_parked_tasks") == 1
+    assert 3600 <= told(service.address, "longshore_queue_oldest_seconds") < 3660
 
 
 def test_polls_that_wait_do_not_count_as_slow(idle: Longshore, waiting: httpx2.Client) -> None:

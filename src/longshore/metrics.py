@@ -8,6 +8,7 @@ from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from longshore.database.connect import Pool
+from longshore.tasks.model import Code
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 
@@ -22,6 +23,15 @@ ROWS = Counter("longshore_rows", "Rows written, by attempts that failed later to
 BYTES = Counter("longshore_bytes", "Bytes written, by attempts that failed later too.", ["action"])
 RETRIES = Counter("longshore_retries", "Attempts that failed here and are followed by another.", ["action"])
 LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found by this one.")
+
+
+def begin(actions: Iterable[str]) -> None:
+    """Tell of these actions from the start: what a series begins with is no increase to Prometheus."""
+    for action in actions:
+        for state in (Code.DONE, Code.ERROR):
+            RUNS.labels(action, state)
+        for each in (ROWS, BYTES, RETRIES, RUN_SECONDS):
+            each.labels(action)
 
 
 def count_written(action: str, rows: int, size: int) -> None:

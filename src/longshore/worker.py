@@ -33,7 +33,7 @@ from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
 
-NAME = f"{socket.gethostname()[:30]}:{os.getpid()}"
+NAME = f"{socket.gethostname()[-30:]}:{os.getpid()}"  # what tells pods from each other ends their names
 
 LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
 
@@ -77,6 +77,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
         for name, action in plugged.load(settings).items():
             actions[name] = Plugged(action, pool, store).run
+        metrics.begin(actions)
         keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
         handler = Handler(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
         await stack.enter_async_context(Listener(url, CHANNEL, handler.told, handler.check_all))

@@ -8,7 +8,8 @@ import msgspec
 import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
+from longshore.tasks.queue import ENTRYPOINT
 
 log = structlog.get_logger()
 
@@ -22,11 +23,13 @@ from longshore.tasks
 group by 1, 2
 """
 
+# A task's message is sent once its chain lets it begin; how long it has waited since is for the workers to answer for.
 QUEUE = """
-select count(*) as waiting, greatest(extract(epoch from now() - min(waits_since)), 0)::float8 as oldest,
-       count(*) filter (where parked) as parked
-from longshore.tasks
-where attempt_began_at is null and due_at is null
+select (select count(*) from longshore.tasks where attempt_began_at is null and due_at is null and not parked) as sent,
+       (select count(*) from longshore.tasks where parked) as parked,
+       (select coalesce(extract(epoch from now() - min(greatest(created, execute_after))), 0)::float8
+        from longshore.pgqueuer
+        where entrypoint = $1 and status = 'queued' and execute_after <= now()) as oldest
 """
 
 # A run that gives no sign of life is taken over after the heartbeat timeout; one that is silent for longer is stuck.
@@ -59,6 +62,16 @@ class Figures(msgspec.Struct, frozen=True):
     deliveries: int
 
 
+async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
+    """The one figure that takes longer the more tasks there are; where it takes too long, it alone is not told."""
+    try:
+        async with connection.transaction():
+            return [(row["state"], row["chain_class"], row["tasks"]) for row in await connection.fetch(BY_STATE)]
+    except asyncpg.QueryCanceledError:
+        log.warning("tasks not counted by state", seconds=TIMEOUT)
+        return []
+
+
 class FiguresCollector:
     """Gives Prometheus the figures that were asked for last; see `refresh`."""
 
@@ -83,13 +96,12 @@ class FiguresCollector:
     async def _ask(self) -> Figures:
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
-            states = await connection.fetch(BY_STATE)
-            queue, running = await connection.fetchrow(QUEUE), await connection.fetchrow(RUNNING)
+            queue, running = await connection.fetchrow(QUEUE, ENTRYPOINT), await connection.fetchrow(RUNNING)
             assert queue is not None
             assert running is not None
             return Figures(
-                by_state=[(row["state"], row["chain_class"], row["tasks"]) for row in states],
-                waiting=queue["waiting"],
+                by_state=await _by_state(connection),
+                waiting=queue["sent"] + queue["parked"],
                 parked=queue["parked"],
                 oldest=queue["oldest"],
                 longest=running["longest"],
@@ -113,7 +125,9 @@ class FiguresCollector:
                 "longshore_queue_parked_tasks", "Those of them whose chain runs as many as it may.", value=found.parked
             ),
             GaugeMetricFamily(
-                "longshore_queue_oldest_seconds", "How long the one has waited that waits longest.", value=found.oldest
+                "longshore_queue_oldest_seconds",
+                "How long the one has waited for a worker that waits longest; those that are parked left out.",
+                value=found.oldest,
             ),
             GaugeMetricFamily(
                 "longshore_run_longest_seconds", "How long the attempt has run that runs longest.", value=found.longest
