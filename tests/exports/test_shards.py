@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx2
 import msgspec
@@ -12,8 +14,11 @@ import zstandard
 
 from longshore.database.connect import open_pool
 from longshore.exports.catalog import FieldType
+from longshore.exports.manifest import SUFFIX
 from longshore.exports.plan import Source, clauses, groups, plan
+from longshore.exports.verify import verify
 from tests.exports.engine import index_over
+from tests.faults.held import until
 from tests.service import CHAIN, Longshore, database_in, downloaded, export_body, exported, in_own_loop
 
 ROWS = 12_000  # of 2 kB: 24 MiB of table in six ranges
@@ -101,6 +106,7 @@ PLAIN: dict[str | None, Callable[[bytes], bytes]] = {
 def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
     services: tuple[Longshore, Longshore],
     clients: tuple[httpx2.Client, httpx2.Client],
+    tmp_path: Path,
     form: str,
     compression: str | None,
 ) -> None:
@@ -115,10 +121,13 @@ def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
         manifest = client.get(f"/tasks/{task['id']}/runs/1/manifest").json()
         assert hashlib.sha256(content).hexdigest() == run["sha256"] == manifest["sha256"]
         assert (run["rows"], run["bytes"]) == (ROWS, len(content))
+        (tmp_path / manifest["file"]).write_bytes(content)
+        (tmp_path / (manifest["file"] + SUFFIX)).write_bytes(json.dumps(manifest).encode())
+        verify([tmp_path / manifest["file"]])
         found.append((PLAIN[compression](content), manifest["totals"], [entry["msg"] for entry in task["logs"]]))
     assert found[0] == found[1]
     assert found[0][1]["sums"], "nothing was added up"
-    assert begun(services[0]) > before
+    until(lambda: begun(services[0]) > before, "the messages of shards to be ticked off")
     assert services[0].sql("select from longshore.shards") == []
     assert [path for path in services[0].files() if "pieces" in path.parts] == []
 
@@ -140,7 +149,8 @@ def test_segments_and_increments_are_the_same_cut_or_whole(
         found.append((filtered, first, second))
     assert found[0] == found[1]
     assert [content.count(b"quoted") for content in found[0]] == [ROWS - 5, ROWS, 0]
-    assert begun(services[0]) >= before + 3  # the first increment too, unless its condition looks selective
+    # The first increment too, unless its condition looks selective.
+    until(lambda: begun(services[0]) >= before + 3, "the messages of shards to be ticked off")
 
 
 def test_times_are_grouped_by_how_many_rows_they_have_and_each_row_is_in_one_group(

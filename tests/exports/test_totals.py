@@ -71,8 +71,8 @@ def test_any_file_of_any_format_adds_up_to_its_rows(
     path = folder / f"file.{form}{extension}"
     path.write_bytes(run(things, rows, form, **options))
     manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
-    assert reading.sums(path, manifest, "amount", "words", scale) == by_hand(rows)
-    assert reading.rows(path, manifest) == len(rows)
+    assert reading.sums(reading.at(path), manifest, "amount", "words", scale) == by_hand(rows)
+    assert reading.rows(reading.at(path), manifest) == len(rows)
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])
@@ -87,7 +87,7 @@ def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, 
         written = [amount if amount[-1].isdigit() else f'"{amount}"' for amount in amounts]
         lines = [f'{{"words":"a","amount":{amount}}}' for amount in written]
         path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
-    found = reading.sums(path, described(path.name, form, len(amounts)), "amount", "words", 2)
+    found = reading.sums(reading.at(path), described(path.name, form, len(amounts)), "amount", "words", 2)
     assert found == {"a": (5, Decimal("Infinity"))}
 
 
@@ -95,7 +95,9 @@ def test_rows_that_are_longer_than_a_block_are_read(tmp_path: Path) -> None:
     long = "x" * (3 * reading.CHUNK)
     path = tmp_path / "file.csv"
     path.write_text(",".join(INDEX.fields) + "\r\n" + f"1,a,{long},1.25,,,,,\r\n" * 2, newline="")
-    assert reading.sums(path, described(path.name, "csv", 2), "amount", "words", 2) == {"a": (2, Decimal("2.50"))}
+    assert reading.sums(reading.at(path), described(path.name, "csv", 2), "amount", "words", 2) == {
+        "a": (2, Decimal("2.50"))
+    }
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
         assert ended(client, parquet)["state"]["code"] == "DONE"
         found = httpx2.get(client.get(f"/tasks/{parquet}/download_url").json()["url"]).content
         assert pq.read_table(io.BytesIO(found)).num_rows == 2_000
+        assert client.get(f"/tasks/{parquet}/runs/1/manifest").json()["totals"], "the object was read"
 
         assert client.delete(f"/tasks/{task}").status_code == 204
         assert {key.split("/")[2] for key in keys(bucket)} == {str(parquet)}

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,14 @@ import httpx2
 import pytest
 
 from longshore.results import multipart
-from longshore.results.multipart import LEAST_PART, PART, Bucket, ObjectGathering, TooSmallError, UploadedPiece
+from longshore.results.multipart import LEAST_PART, PART, Bucket, ObjectGathering, UnfitPieceError, UploadedPiece
 from longshore.results.objects import BucketStore
 from longshore.results.open import Store, gathers, piece
 from longshore.results.pieces import LocalGathering, Piece
 from longshore.results.store import LocalStore, StoreAwayError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
+from tests.faults.held import until
 from tests.results.bucket import BUCKET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -45,12 +48,16 @@ def written(store: Store, upload: str, number: int, content: bytes, trial: int =
         file.close()
 
 
+def gathering_of(store: BucketStore) -> ObjectGathering:
+    return ObjectGathering(bucket_of(store), NAME, partial(store.open, NAME))
+
+
 CONTENTS = [os.urandom(2 * PART + 12345), os.urandom(LEAST_PART + 1), os.urandom(99)]
 WHOLE = b"".join(CONTENTS)
 
 
 def test_pieces_written_apart_make_one_object_with_its_manifest_and_headers(bucket: Any, store: BucketStore) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     pieces = {number: written(store, gathering.upload, number, CONTENTS[number]) for number in (2, 0, 1)}
     for number in range(3):
         gathering.add(pieces[number])
@@ -85,7 +92,7 @@ def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
 
 
 def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: BucketStore, tmp_path: Path) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     gathering.add(written(store, gathering.upload, 0, CONTENTS[0]))
     gathering.close()
     assert (keys(bucket), unfinished(bucket)) == ([], [])
@@ -98,7 +105,7 @@ def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: B
 
 
 def test_parts_of_a_worker_that_was_lost_and_comes_back_spoil_nothing(store: BucketStore) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     upload = gathering.upload
     found = written(store, upload, 0, CONTENTS[0], trial=2)
     written(store, upload, 0, os.urandom(len(CONTENTS[0])), trial=1)  # what it wrote in vain, after the other
@@ -108,11 +115,11 @@ def test_parts_of_a_worker_that_was_lost_and_comes_back_spoil_nothing(store: Buc
 
 
 def test_a_small_piece_in_the_middle_is_refused_and_an_empty_one_is_not(store: BucketStore) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
     gathering.add(written(store, gathering.upload, 1, b""))
     gathering.add(written(store, gathering.upload, 2, CONTENTS[2]))
-    with pytest.raises(TooSmallError):
+    with pytest.raises(UnfitPieceError):
         gathering.add(Piece(1, parts=[(1, "")]))
     assert gathering.finish()[0] == len(CONTENTS[1]) + len(CONTENTS[2])
     gathering.close()
@@ -122,17 +129,42 @@ def test_a_piece_of_more_parts_than_it_has_numbers_for_is_refused(
     store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(multipart, "MOST_PARTS", 12)
-    gathering = ObjectGathering(bucket_of(store), NAME)
-    with pytest.raises(Exception, match="too large"):
-        written(store, gathering.upload, 0, bytes(60 << 20), count=2)
+    gathering = gathering_of(store)
+    piece = written(store, gathering.upload, 0, bytes(60 << 20), count=2)
+    assert piece == Piece(60 << 20)
+    with pytest.raises(UnfitPieceError, match="more than its share"):
+        gathering.add(piece)
     gathering.close()
+
+
+def test_a_piece_on_the_disk_that_has_lost_bytes_is_not_taken(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    gathering = LocalGathering(store.path(NAME))
+    piece = written(store, "", 0, CONTENTS[0])
+    (found,) = (path for path in tmp_path.rglob("*") if path.name == piece.name)
+    os.truncate(found, piece.size - 1)
+    with pytest.raises(StoreAwayError, match=f"has {piece.size - 1} bytes of {piece.size}"):
+        gathering.add(piece)
+    gathering.close()
+
+
+def test_a_server_that_is_away_for_seconds_costs_a_pause(store: BucketStore, relay: Relay) -> None:
+    gathering = gathering_of(store)
+    relay.fail = 1
+    back = threading.Timer(5, setattr, (relay, "fail", 0))
+    back.start()
+    gathering.add(written(store, gathering.upload, 0, CONTENTS[0]))
+    assert relay.dropped > 2
+    assert gathering.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
+    gathering.close()
+    back.join()
 
 
 def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
     bucket: Any, store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     gathering.add(written(store, gathering.upload, 0, b"x", count=1))
     gathering.finish()
     gathering.publish(".manifest.json", b"{}")
@@ -142,7 +174,7 @@ def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
 
 
 def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketStore, relay: Relay) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     relay.fail = 5
     for number, content in enumerate(CONTENTS):
         gathering.add(written(store, gathering.upload, number, content))
@@ -166,7 +198,7 @@ def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: A
 
 
 def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store: BucketStore) -> None:
-    gathering = ObjectGathering(bucket_of(store), NAME)
+    gathering = gathering_of(store)
     gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
     bucket_of(store).abort(bucket_of(store).unfinished())
     with pytest.raises(StoreAwayError, match="out of reach"):
@@ -210,7 +242,7 @@ def test_an_export_of_many_shards_is_one_object_in_the_bucket(
             assert run["rows"] == ROWS
             assert content.count(b"quoted") == ROWS
             assert client.get(f"/tasks/{client.get('/tasks').json()[0]['id']}/runs/1/manifest").json()["totals"]
-    assert service.log_file.read_text().count('"event":"shard done"') == 6
+    until(lambda: service.log_file.read_text().count('"event":"shard done"') == 6, "the last word of each shard")
     assert unfinished(bucket) == []
     assert service.files() == []
 

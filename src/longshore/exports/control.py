@@ -8,7 +8,6 @@ writing. Where that does not tell, or differs, the file itself is read and has t
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from longshore.database.connect import Connection
@@ -16,7 +15,7 @@ from longshore.exports import reading, totals
 from longshore.exports.formats import Format
 from longshore.exports.manifest import Manifest
 from longshore.exports.plan import Source
-from longshore.exports.reading import TEXT, Layout
+from longshore.exports.reading import TEXT, Layout, Opener
 from longshore.exports.totals import Counted, Sum, Sums, Totals
 
 
@@ -66,22 +65,18 @@ class Control:
         self._written = {}
         return _Read(form, self._add)
 
-    async def checked(self, file: Path | None, manifest: Manifest) -> Totals | None:
+    async def checked(self, opened: Opener, manifest: Manifest) -> Totals | None:
         """The totals of what was written, which are those of the source; None for what cannot be read.
 
-        Once the copy has ended. `file`: where it can be read, or None for one on its way to a bucket. Raises
-        TotalsMismatchError, and ValueError where the file is not of its format.
+        Once all is written. `opened`: opens it, to be read. Raises TotalsMismatchError, what reading raises, and
+        ValueError where the file is not of its format.
         """
         what, expected = self._what, self._expected
         if what is None or expected is None:
             return None
         if self._written is not None and totals.difference(expected, self._written) is None:
             return expected
-        if file is None:
-            if self._written is not None:
-                totals.compare(expected, self._written)
-            return None
-        found = await asyncio.to_thread(reading.sums, file, manifest, what.amount.name, what.per.name, what.scale)
+        found = await asyncio.to_thread(reading.sums, opened, manifest, what.amount.name, what.per.name, what.scale)
         if found is None:
             return None
         totals.compare(expected, found)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 
@@ -30,7 +31,7 @@ from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.segment import Segment
 from longshore.exports.sharded import Shards
 from longshore.exports.snapshots import Readers
-from longshore.results.multipart import TooSmallError
+from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import File, Store, gathered_aside, gathers, written_aside
 from longshore.results.pieces import Gathering
 from longshore.tasks import lifecycle, marks
@@ -166,24 +167,26 @@ class Exporter:
                 report = functools.partial(self._report, of, cut, control)
                 left = None
                 if len(parts) > 1:
-                    whole, thread = await files.enter_async_context(gathered_aside(self._store, location))
+                    gathering, thread = await files.enter_async_context(gathered_aside(self._store, location))
                     try:
                         left = await self._shards.coordinate(
-                            of, ready, parts, location, whole, thread, connection, control, report
+                            of, ready, parts, location, gathering, thread, connection, control, report
                         )
-                        file, finish = whole, functools.partial(self._shards.finish, whole, thread, left, report)
-                    except TooSmallError as error:
+                        finish = functools.partial(self._shards.finish, gathering, thread, left, report)
+                        file = gathering
+                    except UnfitPieceError as error:
                         log.warning("export not cut", reason=str(error))
                         await files.aclose()
                 if left is None:
-                    file = await files.enter_async_context(written_aside(self._store, location))
+                    whole, thread = await files.enter_async_context(written_aside(self._store, location))
                     first = functools.partial(control.ask, connection, ready.source)
                     pace = Pace(self._care.bytes_per_second)
-                    copied = await copy_rows(readers, connection, cut, ready.source, form, file, report, first, pace)
-                    finish = functools.partial(_at_once, copied)
+                    copied = await copy_rows(readers, connection, cut, ready.source, form, whole, report, first, pace)
+                    finish = functools.partial(_finished, whole, thread, copied)
+                    file = whole
                 if ready.bounds is not None:
                     await increments.make_safe(self._state, connection)
-            return await self._published(naming, ready, snapshot_at, control, file, await finish())
+            return await self._published(naming, ready, snapshot_at, control, file, thread, await finish())
 
     async def _parts(self, connection: Connection, ready: Prepared, cut: Plan) -> list[list[Range]]:
         """The shards that an export is cut into; one or none where it is not."""
@@ -205,14 +208,15 @@ class Exporter:
         snapshot_at: datetime,
         control: Control,
         file: File | Gathering,
+        thread: ThreadPoolExecutor,
         copied: Copied,
     ) -> Outcome:
         bounds, request = ready.bounds, ready.request
         described = _described(naming, ready, copied, snapshot_at)
-        described = msgspec.structs.replace(described, totals=await control.checked(file.written, described))
+        described = msgspec.structs.replace(described, totals=await control.checked(file.open, described))
         manifest = described.encoded()
         with tracing.span("publish"):
-            await asyncio.to_thread(file.publish, SUFFIX, manifest)
+            await asyncio.get_running_loop().run_in_executor(thread, file.publish, SUFFIX, manifest)
         on_ack = request.target.incremental == "on_ack"
         return Outcome(
             result=naming.name,
@@ -230,7 +234,8 @@ class Exporter:
         return self._own if index.own else self._readers
 
 
-async def _at_once(copied: Copied) -> Copied:
+async def _finished(file: File, thread: ThreadPoolExecutor, copied: Copied) -> Copied:
+    await asyncio.get_running_loop().run_in_executor(thread, file.finish)
     return copied
 
 

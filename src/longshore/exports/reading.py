@@ -3,10 +3,11 @@
 `control` reads what an export writes, while it is written; `longshore verify` reads a file anywhere.
 """
 
+import contextlib
 import csv
 import gzip
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from pathlib import Path
@@ -29,6 +30,8 @@ FEW = 32  # different values in one block
 
 Part = tuple[Key, int, Decimal]
 
+Opener = Callable[[], IO[bytes]]
+
 
 class Layout(msgspec.Struct, frozen=True):
     """How the text of a result is to be read."""
@@ -43,18 +46,25 @@ class Layout(msgspec.Struct, frozen=True):
         return cls(manifest.format, [field.name for field in manifest.fields], dialect(manifest.csv))
 
 
-def rows(path: Path, manifest: Manifest) -> int | None:
+def at(path: Path) -> Opener:
+    """What opens the file of a path."""
+    return lambda: path.open("rb")
+
+
+def rows(opened: Opener, manifest: Manifest) -> int | None:
     """The rows of a file, counted by a reader of its format; None for a format that only Excel's readers count.
 
-    Blocking. Raises OSError, and ValueError where the file cannot be read as what its manifest says.
+    Blocking. `opened`: opens the file. Raises what reading it raises, and ValueError where it cannot be read as what
+    its manifest says.
     """
     if manifest.format == "parquet":
         import pyarrow.parquet as pq
 
-        return int(pq.read_metadata(path).num_rows)
+        with opened() as file:
+            return int(pq.read_metadata(file).num_rows)
     if manifest.format == "xlsx":
         return None
-    with _opened(path, manifest) as file:
+    with _text(opened, manifest) as file:
         if manifest.format == "csv":
             asked = dialect(manifest.csv)
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
@@ -63,11 +73,11 @@ def rows(path: Path, manifest: Manifest) -> int | None:
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(path: Path, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums | None:
+def sums(opened: Opener, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums | None:
     """What the amounts in a file add up to for each value of the column `per`; None as with `rows`.
 
-    Blocking. `scale`: digits behind the point of the amounts, as far as is known; the sums are exact without, too, and
-    take longer. Raises as `rows`.
+    Blocking. `opened`: as with `rows`. `scale`: digits behind the point of the amounts, as far as is known; the sums
+    are exact without, too, and take longer. Raises as `rows`.
     """
     import pyarrow as pa
 
@@ -76,12 +86,12 @@ def sums(path: Path, manifest: Manifest, amount: str, per: str, scale: int | Non
     if manifest.rows == 0:
         return {}
     if manifest.format == "parquet":
-        return added(_of_parquet(path, amount, per))
+        return added(_of_parquet(opened, amount, per))
     layout = Layout.of(manifest)
     try:
-        return added(_of_file(path, manifest, layout, amount, per, _decimal(scale), CHUNK))
+        return added(_of_file(opened, manifest, layout, amount, per, _decimal(scale), CHUNK))
     except pa.ArrowInvalid:  # more digits than Arrow adds up, NaN, or a row that is longer than a block
-        return added(_of_file(path, manifest, layout, amount, per, pa.string(), LONGEST))
+        return added(_of_file(opened, manifest, layout, amount, per, pa.string(), LONGEST))
 
 
 def sums_of(block: bytes, layout: Layout, amount: str, per: str, scale: int | None) -> Sums:
@@ -96,9 +106,9 @@ def sums_of(block: bytes, layout: Layout, amount: str, per: str, scale: int | No
 
 
 def _of_file(
-    path: Path, manifest: Manifest, layout: Layout, amount: str, per: str, kind: Any, block: int
+    opened: Opener, manifest: Manifest, layout: Layout, amount: str, per: str, kind: Any, block: int
 ) -> Iterator[Part]:
-    with _opened(path, manifest) as file:
+    with _text(opened, manifest) as file:
         if layout.format == "csv":
             yield from _of_csv(file, layout, amount, per, kind, block)
             return
@@ -140,11 +150,11 @@ def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, b
             yield value and _undone(value, asked), count, total
 
 
-def _of_parquet(path: Path, amount: str, per: str) -> Iterator[Part]:
+def _of_parquet(opened: Opener, amount: str, per: str) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with opened() as raw, pq.ParquetFile(raw) as file:
         for batch in file.iter_batches(columns=[per, amount]):
             amounts = batch.column(amount)
             if pa.types.is_integer(amounts.type):
@@ -197,9 +207,13 @@ def _undone(word: str, asked: Dialect) -> str:
     return word.removeprefix("'") if asked.escape_formulas else word
 
 
-def _opened(path: Path, manifest: Manifest) -> IO[bytes]:
-    if manifest.file.endswith(".gz"):
-        return io.BufferedReader(gzip.GzipFile(path, "rb"))
-    if manifest.file.endswith(".zst"):
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True))
-    return path.open("rb")
+@contextlib.contextmanager
+def _text(opened: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
+    """The text of a file, whose compression may have several members or frames, as many workers leave them."""
+    with opened() as file:
+        if manifest.file.endswith(".gz"):
+            yield io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
+        elif manifest.file.endswith(".zst"):
+            yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
+        else:
+            yield file

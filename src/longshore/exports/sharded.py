@@ -34,7 +34,7 @@ from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.shards import Left, Shard, Trial
 from longshore.exports.snapshots import Readers, SnapshotGoneError
 from longshore.failures import explain, may_pass
-from longshore.results.multipart import TooSmallError
+from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import Store, piece
 from longshore.results.pieces import Gathering
 from longshore.tasks.lifecycle import StaleAttemptError
@@ -45,8 +45,9 @@ log = structlog.get_logger()
 LOOK = 0.2  # seconds between two looks at how the shards stand
 BEAT = 1.0  # seconds between two reports, and two signs of life to the source, which ends what is idle for long
 
-LEFT_FOR = 0.3  # seconds until a shard that was given back is offered again
-MOST_TRIALS = 30  # before also what a worker is unable to do counts as failed
+LEFT_FOR = 0.3  # seconds until a shard that was given back is offered again, the first time
+LEFT_FOR_MOST = 5.0  # seconds, later
+MOST_TRIALS = 100  # before also what a worker is unable to do counts as failed: seven minutes
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -125,12 +126,12 @@ class Shards:
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            await self._give_back(trial, "its worker is shutting down", failed=False, passing=True)
+            await self._give_back(trial, "its worker was told to let it be", failed=False, passing=True)
             raise
         except (UnableError, SnapshotGoneError) as error:
             failed = trial.trial >= MOST_TRIALS
             await self._give_back(trial, str(error), failed=failed, passing=True)
-            raise ComeAgainError(LEFT_FOR) from error
+            raise ComeAgainError(min(trial.trial * LEFT_FOR, LEFT_FOR_MOST)) from error
         except Exception as error:
             await self._give_back(trial, explain(error), failed=True, passing=may_pass(error))
             raise ComeAgainError(LEFT_FOR) from error
@@ -190,7 +191,7 @@ class Shards:
         """Have all shards of an export written and gathered, and tell what they left; then `finish` is due.
 
         `connection`: holds the snapshot. `thread`: for what is asked of `gathering`. Raises ShardError, ShardLostError,
-        StaleAttemptError, and TooSmallError, after which the connection still holds the snapshot.
+        StaleAttemptError, and UnfitPieceError, after which the connection still holds the snapshot.
         """
         form = ready.format(lambda form: form)
         snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
@@ -206,7 +207,7 @@ class Shards:
             try:
                 left = await self._gathered(of, len(works), gathering, thread, connection, asking, report)
                 await asking
-            except TooSmallError:
+            except UnfitPieceError:
                 await asking
                 raise
             finally:

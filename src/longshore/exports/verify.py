@@ -56,7 +56,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         raise VerifyError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
         raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
-    rows = reading.rows(path, manifest)
+    rows = reading.rows(reading.at(path), manifest)
     if rows is not None and rows != manifest.rows:
         raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
     if manifest.totals is not None:
@@ -67,7 +67,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
 def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
     digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
     scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
-    found = reading.sums(path, manifest, expected.amount, expected.per, scale)
+    found = reading.sums(reading.at(path), manifest, expected.amount, expected.per, scale)
     try:
         if found is not None:
             totals.compare(expected, found)

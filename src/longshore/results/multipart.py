@@ -9,11 +9,12 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import IO, Any
 
 import msgspec
 import structlog
@@ -23,9 +24,6 @@ from longshore.exports.formats import media_type
 from longshore.results.pieces import Piece
 from longshore.results.store import StoreAwayError, StoreError
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 log = structlog.get_logger()
 
 MOST_PARTS = 10_000  # of an upload
@@ -33,9 +31,11 @@ LANES = 3  # part numbers of a piece for one trial, the next, and the one after:
 LEAST_PART = 5 << 20  # bytes of every part but the last one
 PART = 8 << 20  # bytes of a piece's first parts; later ones are larger, so that numbers suffice
 UPLOADS = 2  # parts of a piece that are on their way at the same time
-READ = 16 << 20  # bytes that are read at a time, each by a request of its own
-TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds
-TRIES = 7  # of one request
+READ = 1 << 20  # bytes
+TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds, of one request
+PATIENCE = 60.0  # seconds that a store which is away is asked again for
+MOST_PAUSE = 5.0  # seconds
+AGAIN = {408, 429}  # statuses that say "not now", beside all from 500 on
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
@@ -47,8 +47,8 @@ def headers_of(key: str) -> dict[str, str]:
     return {"Content-Type": media_type(name), "Content-Disposition": f'attachment; filename="{name}"'}
 
 
-class TooSmallError(LongshoreError):
-    """A piece in the middle of an upload has fewer bytes than S3 takes there."""
+class UnfitPieceError(LongshoreError):
+    """A piece has fewer bytes than S3 takes in the middle of an upload, or more than its share of the part numbers."""
 
 
 class Unfinished(msgspec.Struct, frozen=True):
@@ -80,7 +80,8 @@ class Bucket:
                 config = Config(
                     connect_timeout=CONNECT_TIMEOUT,
                     read_timeout=TIMEOUT,
-                    retries={"mode": "standard", "total_max_attempts": TRIES},
+                    # `call` tries again. Botocore gives up after seconds, and sooner the more requests there are.
+                    retries={"mode": "standard", "total_max_attempts": 1},
                     s3={"addressing_style": "path" if own else "auto"},
                     # What only speaks S3 often does not know the newer checksums.
                     request_checksum_calculation="when_required",
@@ -92,28 +93,30 @@ class Bucket:
                 )
             return self._client
 
-    def call(self, name: str, key: str, **values: Any) -> Any:
-        """Ask for an operation on a key below the prefix. Raises StoreAwayError and StoreError."""
-        with explained():
-            return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
+    def call(self, name: str, key: str, *, patience: float = PATIENCE, **values: Any) -> Any:
+        """Ask for an operation on a key below the prefix, again and again while the store is away.
+
+        `patience`: seconds for that. Raises StoreAwayError and StoreError.
+        """
+        deadline, pause = time.monotonic() + patience, 0.1
+        while True:
+            try:
+                with explained():
+                    return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
+            except StoreAwayError as error:
+                if _answered(error) or time.monotonic() + pause > deadline:
+                    raise
+            time.sleep(pause)
+            pause = min(2 * pause, MOST_PAUSE)
 
     @property
-    def encryption(self) -> dict[str, str]:
+    def encryption(self) -> dict[str, Any]:
         """What the environment wants of each new object."""
         return {option: os.environ[name] for name, option in ENCRYPTION.items() if os.environ.get(name)}
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """The bytes of an object, however long that takes. Raises StoreAwayError and StoreError."""
-        size = self.call("head_object", key)["ContentLength"]
-        for start in range(0, size, READ):
-            end = min(start + READ, size) - 1
-            found = self.call("get_object", key, Range=f"bytes={start}-{end}")
-            with explained():
-                yield found["Body"].read()
-
     def begin(self, key: str) -> str:
         """Begin an upload; gives its id."""
-        about = {name.replace("-", ""): value for name, value in headers_of(key).items()}
+        about: dict[str, Any] = {name.replace("-", ""): value for name, value in headers_of(key).items()}
         begun = self.call("create_multipart_upload", key, **about, **self.encryption)
         return str(begun["UploadId"])
 
@@ -137,11 +140,14 @@ class Bucket:
         """End uploads, as far as they have not ended."""
         for one in uploads:
             with contextlib.suppress(StoreError, StoreAwayError):
-                self.call("abort_multipart_upload", one.key, UploadId=one.upload)
+                self.call("abort_multipart_upload", one.key, patience=0, UploadId=one.upload)
 
 
 class UploadedPiece:
-    """A piece as parts of the upload. Its last part is never too small unless the whole piece is."""
+    """A piece as parts of the upload. Its last part is never too small unless the whole piece is.
+
+    One that needs more part numbers than it has leaves none of its parts: it is for whoever gathers to do without.
+    """
 
     def __init__(self, bucket: Bucket, key: str, upload: str, number: int, count: int, trial: int) -> None:
         """`number`: of the piece, from 0, of `count`; `trial`: how often it was begun."""
@@ -156,10 +162,13 @@ class UploadedPiece:
         self._thread = ThreadPoolExecutor(UPLOADS, "part")
         self._under_way: deque[Future[tuple[int, str]]] = deque()
         self._parts: list[tuple[int, str]] = []
+        self._too_large = False
 
     def write(self, data: bytes) -> None:
-        self._waiting += data
         self._size += len(data)
+        if self._too_large:
+            return
+        self._waiting += data
         while len(self._waiting) >= (size := self._part_size) + LEAST_PART:
             self._send(size)
 
@@ -168,7 +177,7 @@ class UploadedPiece:
             self._send(len(self._waiting))
         while self._under_way:
             self._parts.append(self._under_way.popleft().result())
-        return Piece(self._size, parts=self._parts)
+        return Piece(self._size, parts=() if self._too_large else self._parts)
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)  # parts that arrived are the upload's, which may still complete
@@ -179,7 +188,9 @@ class UploadedPiece:
 
     def _send(self, size: int) -> None:
         if self._sent == self._most:
-            raise StoreError(f"the result is too large: a piece has {self._most} parts of an upload")
+            self._too_large = True
+            self._waiting.clear()
+            return
         if len(self._under_way) == UPLOADS:
             self._parts.append(self._under_way.popleft().result())
         with memoryview(self._waiting) as waiting:
@@ -196,11 +207,11 @@ class UploadedPiece:
 class ObjectGathering:
     """Completes the upload, and reads the object once: for its hash, and to see that it is all there."""
 
-    written: "Path | None" = None
-
-    def __init__(self, bucket: Bucket, key: str) -> None:
+    def __init__(self, bucket: Bucket, key: str, opener: Callable[[], IO[bytes]]) -> None:
+        """`opener`: opens the object of this key, to be read."""
         self._bucket = bucket
         self._key = key
+        self.open = opener
         self.upload = bucket.begin(key)
         self._parts: list[tuple[int, str]] = []
         self._size = 0
@@ -212,7 +223,9 @@ class ObjectGathering:
         if not piece.size:
             return
         if self._small:
-            raise TooSmallError("a part of the result is smaller than the bucket takes in the middle of an upload")
+            raise UnfitPieceError("a part of the result is smaller than the bucket takes in the middle of an upload")
+        if not piece.parts:
+            raise UnfitPieceError("a part of the result needs more than its share of an upload's part numbers")
         self._small = piece.size < LEAST_PART
         self._parts += piece.parts
         self._size += piece.size
@@ -225,13 +238,14 @@ class ObjectGathering:
         except StoreAwayError as error:
             # Where its answer was lost, the object is there: it is of this attempt alone.
             try:
-                self._bucket.call("head_object", self._key)
+                self._bucket.call("head_object", self._key, patience=0)
             except StoreAwayError:
                 raise error from None
         digest, size = hashlib.sha256(), 0
-        for chunk in self._bucket.read(self._key):
-            digest.update(chunk)
-            size += len(chunk)
+        with self.open() as file:
+            while chunk := file.read(READ):
+                digest.update(chunk)
+                size += len(chunk)
         if size != self._size:
             raise StoreAwayError(f"the results store has {size} bytes of {self._size}")
         return size, digest.digest()
@@ -247,10 +261,20 @@ class ObjectGathering:
         if self._published:
             return
         with contextlib.suppress(StoreError, StoreAwayError):
-            self._bucket.call("abort_multipart_upload", self._key, UploadId=self.upload)
+            self._bucket.call("abort_multipart_upload", self._key, patience=0, UploadId=self.upload)
         for key in filter(None, (self._beside, self._key)):
             with contextlib.suppress(StoreError, StoreAwayError):
-                self._bucket.call("delete_object", key)
+                self._bucket.call("delete_object", key, patience=0)
+
+
+def _answered(error: StoreAwayError) -> bool:
+    """Whether the store did answer, and would give the same answer again."""
+    from botocore.exceptions import ClientError
+
+    if not isinstance(error.__cause__, ClientError):
+        return False
+    status = error.__cause__.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status < 500 and status not in AGAIN
 
 
 @contextlib.contextmanager

@@ -9,12 +9,13 @@ Credentials, endpoint and encryption come from the environment by the cloud's ow
 """
 
 import contextlib
+import io
 import queue
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import obstore
 import structlog
@@ -36,6 +37,7 @@ WAITING = 8  # blocks that wait for a part to be full
 TIMEOUT = timedelta(seconds=30)  # of one request
 RETRIES = 6  # of one request, within RETRY_TIME
 RETRY_TIME = timedelta(seconds=60)
+READ = 4 << 20  # bytes that are fetched at a time by whoever reads an object as a file
 LEVELS = 4  # parts of a key: chain, task, attempt, name
 
 
@@ -55,7 +57,7 @@ class ObjectFile:
         self._blocks: queue.Queue[bytes | _AbandonedError | None] = queue.Queue(WAITING)
         self._thread = ThreadPoolExecutor(1, "upload")
         self._beside: str | None = None
-        self._published = False
+        self._finished = self._published = False
         self._upload = self._thread.submit(self._put)
 
     def write(self, data: bytes) -> None:
@@ -63,23 +65,28 @@ class ObjectFile:
         if data:
             self._give(bytes(data))
 
-    @property
-    def written(self) -> None:
-        """Nothing can be read of it before it is published."""
-        return None
+    def finish(self) -> None:
+        """Complete the upload: now the object is there, which nobody has heard of yet."""
+        if not self._finished:
+            self._give(None)
+            with _explained():
+                self._upload.result()
+            self._finished = True
+
+    def open(self) -> IO[bytes]:
+        """Open the object, once it is there, to be read."""
+        return opened(self._store, self._key)
 
     def publish(self, suffix: str = "", beside: bytes = b"") -> None:
-        """Complete the upload: now the object is there.
+        """Leave the object, which is there now.
 
-        `beside`: what to put next to it before, in an object of that suffix; nothing without a suffix.
+        `beside`: what to put next to it, in an object of that suffix; nothing without a suffix.
         """
+        self.finish()
         if suffix:
             self._beside = self._key + suffix
             with _explained():
                 obstore.put(self._store, self._beside, beside, attributes={"Content-Type": "application/json"})
-        self._give(None)
-        with _explained():
-            self._upload.result()
         self._published = True
 
     def close(self) -> None:
@@ -87,10 +94,9 @@ class ObjectFile:
         if not self._published:
             with contextlib.suppress(StoreAwayError, StoreError):
                 self._give(_AbandonedError())
-            self._upload.exception()
-            if self._beside is not None:
+            if self._upload.exception() is None:  # it had been completed
                 with contextlib.suppress(BaseError, OSError):
-                    obstore.delete(self._store, [self._beside, self._key])
+                    obstore.delete(self._store, [key for key in (self._beside, self._key) if key])
         self._thread.shutdown()
 
     def __enter__(self) -> "ObjectFile":
@@ -129,6 +135,37 @@ class ObjectFile:
             yield block
 
 
+class _Reader(io.RawIOBase):
+    """Obstore's reader as a file of Python's, for those who ask a file more than it answers."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        with _explained():
+            self._reader = obstore.open_reader(store, key, buffer_size=READ)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._reader.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._reader.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        with _explained():
+            read = self._reader.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+def opened(store: ObjectStore, key: str) -> IO[bytes]:
+    """An object as a file, of which as much is fetched as is read. Blocking. Raises StoreAwayError and StoreError."""
+    return io.BufferedReader(_Reader(store, key), READ)
+
+
 class BucketStore:
     """Result files below one prefix of a bucket."""
 
@@ -153,6 +190,10 @@ class BucketStore:
     def create(self, location: str) -> ObjectFile:
         """Begin a result."""
         return ObjectFile(self._store, location)
+
+    def open(self, location: str) -> IO[bytes]:
+        """A result as a file. Blocking."""
+        return opened(self._store, location)
 
     def read(self, location: str) -> Iterator[bytes] | None:
         """The bytes of a result, or None when it is gone. Blocking."""
@@ -182,6 +223,12 @@ class BucketStore:
         """Remove all that a task has left. Blocking."""
         self._remove_below(f"{chain}/{task}")
 
+    def _seen(self) -> Iterator[tuple[str, datetime]]:
+        for found in obstore.list(self._store):
+            yield from ((meta["path"], meta["last_modified"]) for meta in found)
+        for upload in self.bucket.unfinished() if self.bucket else ():
+            yield upload.key, upload.began
+
     def remove_attempt(self, place: Abandonable) -> None:
         """Remove all that an attempt has left. Blocking."""
         self._remove_below(place.prefix.rstrip("/"))
@@ -190,14 +237,12 @@ class BucketStore:
         """The places of all attempts that were last written in before that time (seconds since 1970). Blocking."""
         newest: dict[Abandonable, float] = {}
         with _explained():
-            seen = [(meta["path"], meta["last_modified"]) for found in obstore.list(self._store) for meta in found]
-        seen += [(upload.key, upload.began) for upload in self.bucket.unfinished()] if self.bucket else []
-        for path, moment in seen:
-            names = path.split("/")
-            if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
-                chain, task, attempt = map(int, names[:-1])
-                place = Abandonable(ChainId(chain), TaskId(task), attempt)
-                newest[place] = max(newest.get(place, 0.0), moment.timestamp())
+            for path, moment in self._seen():
+                names = path.split("/")
+                if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
+                    chain, task, attempt = map(int, names[:-1])
+                    place = Abandonable(ChainId(chain), TaskId(task), attempt)
+                    newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [place for place, written in newest.items() if written < before]
 
     def address(self, location: str, life: int) -> str | None:

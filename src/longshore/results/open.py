@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, TypeAlias, TypeVar
 
 from longshore.results.multipart import ObjectGathering, UploadedPiece
 from longshore.results.objects import BucketStore, ObjectFile
@@ -17,19 +17,30 @@ Store: TypeAlias = LocalStore | BucketStore
 File: TypeAlias = ResultFile | ObjectFile
 
 
+class Closable(Protocol):
+    """Can be closed. Blocking."""
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
+
+
 def open_store(settings: Settings) -> Store:
     """The store for results. Raises StoreError when the environment does not fit `results_url`."""
     return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.results_folder)
 
 
-@contextlib.asynccontextmanager
-async def written_aside(store: Store, location: str) -> AsyncIterator[File]:
-    """A result being written; what is not published on leaving is removed, in a thread, as a store may be slow."""
-    file: File = await asyncio.to_thread(store.create, location)
-    try:
-        yield file
-    finally:
-        await asyncio.to_thread(file.close)
+Aside = contextlib.AbstractAsyncContextManager[tuple[T, ThreadPoolExecutor]]
+"""A result and the thread in which all is asked of it; what is not published on leaving is removed.
+
+What takes a store minutes must not hold up others, and what is given up in the middle has ended before it is removed.
+"""
+
+
+def written_aside(store: Store, location: str) -> Aside[File]:
+    """A result that one worker writes."""
+    return _aside(functools.partial(store.create, location))
 
 
 def gathers(store: Store) -> bool:
@@ -37,30 +48,32 @@ def gathers(store: Store) -> bool:
     return isinstance(store, LocalStore) or store.bucket is not None
 
 
-@contextlib.asynccontextmanager
-async def gathered_aside(store: Store, location: str) -> AsyncIterator[tuple[Gathering, ThreadPoolExecutor]]:
-    """A result that several workers write; what is not published on leaving is removed.
+def gathered_aside(store: Store, location: str) -> Aside[Gathering]:
+    """A result that several workers write."""
+    return _aside(functools.partial(_gathering, store, location))
 
-    It comes with a thread for whatever is asked of it: what takes minutes must not hold up others, and what is given
-    up in the middle has ended before it is removed.
-    """
-    thread = ThreadPoolExecutor(1, "gather")
-    run = functools.partial(asyncio.get_running_loop().run_in_executor, thread)
+
+@contextlib.asynccontextmanager
+async def _aside(make: Callable[[], T]) -> AsyncIterator[tuple[T, ThreadPoolExecutor]]:
+    thread = ThreadPoolExecutor(1, "result")
+    making = thread.submit(make)
     try:
-        gathering: Gathering = await run(_gathering, store, location)
-        try:
-            yield gathering, thread
-        finally:
-            await run(gathering.close)
+        yield await asyncio.wrap_future(making), thread
     finally:
+        await asyncio.get_running_loop().run_in_executor(thread, _close, making)
         thread.shutdown(wait=False)
+
+
+def _close(making: Future[T]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().close()
 
 
 def _gathering(store: Store, location: str) -> Gathering:
     if isinstance(store, LocalStore):
         return LocalGathering(store.path(location))
     assert store.bucket is not None
-    return ObjectGathering(store.bucket, location)
+    return ObjectGathering(store.bucket, location, functools.partial(store.open, location))
 
 
 def piece(store: Store, location: str, upload: str, number: int, count: int, trial: int) -> PieceWriter:

@@ -8,11 +8,11 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import msgspec
 
-from longshore.results.store import CHUNK, PartFile, ResultFile
+from longshore.results.store import CHUNK, PartFile, ResultFile, StoreAwayError
 
 FOLDER = "pieces"
 
@@ -49,15 +49,14 @@ class Gathering(Protocol):
     def upload(self) -> str:
         """What the writers of pieces have to know."""
 
-    @property
-    def written(self) -> Path | None:
-        """Where the result can be read before it is published, if anywhere."""
-
     def add(self, piece: Piece) -> None:
-        """Take the piece that comes next in the result. Raises TooSmallError."""
+        """Take the piece that comes next in the result. Raises UnfitPieceError and StoreAwayError."""
 
     def finish(self) -> tuple[int, bytes]:
         """Put it together; gives its size and its SHA-256."""
+
+    def open(self) -> IO[bytes]:
+        """Open what was put together, to be read, before it is published."""
 
     def publish(self, suffix: str, beside: bytes) -> None:
         """Let the result be seen, with what lies beside it."""
@@ -102,21 +101,22 @@ class LocalGathering:
         self._hash = hashlib.sha256()
         self._size = 0
 
-    @property
-    def written(self) -> Path | None:
-        return self._file.written
-
     def add(self, piece: Piece) -> None:
-        path = self._folder / piece.name
+        path, before = self._folder / piece.name, self._size
         with path.open("rb", buffering=0) as file:
             while chunk := file.read(CHUNK):
                 self._hash.update(chunk)
                 self._file.write(chunk)
                 self._size += len(chunk)
+        if (read := self._size - before) != piece.size:  # a shared folder may have lost what was not flushed
+            raise StoreAwayError(f"a part of the result has {read} bytes of {piece.size}")
         path.unlink()
 
     def finish(self) -> tuple[int, bytes]:
         return self._size, self._hash.digest()
+
+    def open(self) -> IO[bytes]:
+        return self._file.open()
 
     def publish(self, suffix: str, beside: bytes) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # what lost workers left

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import msgspec
 
@@ -71,10 +72,12 @@ class ResultFile:
         self.write = self._file.write
         self._published = False
 
-    @property
-    def written(self) -> Path:
-        """Where that which was written stands until it is published."""
-        return self._part
+    def finish(self) -> None:
+        """End the writing. What was written can be read, and nobody sees it yet."""
+
+    def open(self) -> IO[bytes]:
+        """Open what was written, to be read, before it is published."""
+        return self._part.open("rb")
 
     def publish(self, suffix: str = "", beside: bytes = b"") -> None:
         """Make the file safe on disk and give it its final name.
