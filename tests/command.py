@@ -90,7 +90,7 @@ def processes_of(data: Path) -> list[str]:
 
 def nothing_left(data: Path) -> None:
     """Assert that no process works in a data folder any more."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while left := processes_of(data):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)

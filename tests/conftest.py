@@ -7,6 +7,7 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import pytest
+from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
@@ -15,6 +16,10 @@ from tests.service import Longshore, database_in, in_own_loop
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
 SMALL_CHAIN = 1765
+# How long an example takes says nothing on a machine that others use too.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
 ALLOWED = "https://app.example.com"  # the origin whose pages may read what `perimeter` answers
 
 

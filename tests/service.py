@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -27,6 +28,8 @@ CHAIN = 1764
 
 T = TypeVar("T")
 
+_ports = itertools.count(os.getpid() * 997)
+
 
 def in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it to its end, in a thread of its own: tests with a browser have a loop running in theirs."""
@@ -35,11 +38,16 @@ def in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on, below those that the kernel gives to whoever asks for any.
+
+    Processes of tests begin to look in different places.
+    """
+    for number in _ports:
+        port = 20_000 + number % 10_000
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is always another number")
 
 
 def listens(host: str, port: int) -> bool:

@@ -184,7 +184,7 @@ def test_this_version_serves_on_while_and_after_a_later_one_migrates_and_refuses
         assert (migrating.returncode, output) == (0, "0999 later\n")
         while len(seconds) < before + 20:
             time.sleep(0.05)
-    assert max(seconds) < 2 * migrate.LOCK_WAIT + 2
+    assert max(seconds) < migrate.LOCK_WAIT * 7, "somebody waited for as long as the migration did"
     assert service.sql("select count(*) from longshore.tasks where state = 'ERROR'")[0][0] == 0
     assert service.sql("select count(*) from longshore.later")[0][0] > 0
 
@@ -198,12 +198,13 @@ def test_this_version_serves_on_while_and_after_a_later_one_migrates_and_refuses
         deadline = time.monotonic() + 60
         while True:
             try:
-                assert httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
-                break
+                if httpx2.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
+                    break
             except httpx2.TransportError:
-                assert process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+                pass
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     finally:
         process.terminate()
         process.communicate(timeout=30)

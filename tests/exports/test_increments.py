@@ -236,11 +236,13 @@ def test_what_random_writers_wrote_is_given_once_each(shop: Longshore, client: h
     for writer in writers:
         writer.start()
     given: list[tuple[int, int]] = []
-    for _ in range(8):
-        given += [(int(row["id"]), int(row["version"])) for row in series.run()]
-    stop.set()
-    for writer in writers:
-        writer.join()
+    try:
+        for _ in range(8):
+            given += [(int(row["id"]), int(row["version"])) for row in series.run()]
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
     given += [(int(row["id"]), int(row["version"])) for row in series.run()]
 
     twice = [version for version, times in Counter(given).items() if times > 1]

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.exports.snapshots import SESSION, Readers
+from longshore.exports.snapshots import SESSION, Readers, hold_tables
 from longshore.failures import may_pass
 from tests.faults.held import until
 from tests.service import Longshore
@@ -28,7 +28,7 @@ def test_who_joins_a_snapshot_does_not_wait_for_one_who_waits_for_the_snapshot_t
                 began = time.monotonic()
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
                     async with readers.beside(first, 1) as (_, second):
-                        await second.fetchval("select count(*) from public.entries")
+                        await hold_tables(second, "select count(*) from public.entries")
                 assert may_pass(refused.value)
                 assert time.monotonic() - began > 4
             await alter

@@ -21,7 +21,7 @@ BUCKET = "longshore-results"
 RESULTS = f"s3://{BUCKET}/exports"
 API_PORT, STORE_PORT = 8080, 5000
 
-HEARTBEAT_TIMEOUT = 4.0  # seconds
+HEARTBEAT_TIMEOUT = 5.0  # seconds
 RUNNING = 20  # exports
 LONG_ROWS = 12_000  # of an export that is cut into three shards
 # An export has 12 MB, in two parts of an upload, so that it takes 15 s.

@@ -30,8 +30,8 @@ def test_a_running_export_that_is_cancelled_stops_and_its_query_too(
         cancelled = client.post(f"/tasks/{task}/cancel")
         assert cancelled.status_code == 200, cancelled.text
         assert cancelled.json()["state"]["code"] == "ERROR"
-        until(lambda: not service.sql(BUSY), "the query to end", 10)
-        until(lambda: not files_of(service, task), "the partial file to go", 10)
+        until(lambda: not service.sql(BUSY), "the query to end")
+        until(lambda: not files_of(service, task), "the partial file to go")
     first, said, last = messages(client.get(f"/tasks/{task}").json())
     assert (first, last) == ("READY -> INPROGRESS", "INPROGRESS -> ERROR")
     assert said.startswith("cancelled by token ")

@@ -39,7 +39,7 @@ def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
     with Hold.row(service, ROWS // 2) as hold:
         task = create()
         hold.reached()
-        [part] = [path for path in service.files() if path.suffix == ".part"]
+        [part] = [path for path in service.files() if path.suffix == ".part" and path.parts[-3] == str(task)]
         part.unlink()
     found = ended(client, task)
     assert messages(found) == [

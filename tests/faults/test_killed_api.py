@@ -16,7 +16,7 @@ def test_the_processes_of_an_api_that_was_killed_end_by_themselves(service: Long
         main.kill()
         main.wait()
         second = api.start("api")
-        until(lambda: not any(child.is_running() for child in children), "its processes to end", 15)
+        until(lambda: not any(child.is_running() for child in children), "its processes to end")
         until(lambda: psutil.Process(second.pid).children() and api.answers(), "the next one to answer")
         assert second.poll() is None
     finally:

@@ -44,7 +44,7 @@ def test_a_waiting_task_whose_message_is_lost_is_found_by_a_worker_that_runs(
     worker = service.start("worker")
     ended(client, create())  # the worker has had its first look around
     task = asyncio.run(create_without_message())
-    found = ended(client, task, timeout=20)
+    found = ended(client, task)
     assert messages(found) == UNDISTURBED
     assert_whole(service, client, found)
     worker.terminate()

@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import signal
 import threading
 import time
 from collections import Counter
@@ -44,7 +45,12 @@ class Lookout(threading.Thread):
 
     def run(self) -> None:
         while not self.over.wait(0.02):
-            for task, count in Counter(path.parent.parent.name for path in self._results.rglob("*.part")).items():
+            written = (
+                Path(folder).parent.name
+                for folder, _, names in os.walk(self._results)  # which takes no notice of what vanishes meanwhile
+                if any(name.endswith(".part") for name in names)
+            )
+            for task, count in Counter(written).items():
                 self.most[task] = max(self.most[task], count)
 
 
@@ -79,7 +85,7 @@ def test_whoever_is_killed_and_when_each_task_ends_once_and_nothing_is_left_over
         assert_whole(service, client, task)
     for worker in crew:
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(30) in (0, -signal.SIGTERM)  # the last one may not have begun yet
     assert swept(service) == {name for row in service.sql(LOCATIONS) for name in (row[0], row[0] + SUFFIX)}
 
 

@@ -1,5 +1,6 @@
 """An export that several workers write: a lost worker costs its shards, a lost coordinator restarts it."""
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from tests.faults.held import (
 from tests.service import Longshore, ended
 
 SHARDS = 3
+SILENCE = "3"  # seconds until a worker counts as lost
 SHARD_ROWS = "1500"  # PostgreSQL guesses that a third of the rows pass
 STANDING = "select number, state, trial, failures from longshore.shards order by number"
 ATTEMPT = "select attempt from longshore.tasks where id = $1"
@@ -35,12 +37,13 @@ class Hand:
     def __init__(self, service: Longshore, log: Path, **settings: str) -> None:
         usual = service.log_file
         service.log_file = self.log = log
-        self.process: subprocess.Popen[bytes] = service.start("worker", shard_rows=SHARD_ROWS, **settings)
+        own = {"shard_rows": SHARD_ROWS, "heartbeat_timeout": SILENCE}
+        self.process: subprocess.Popen[bytes] = service.start("worker", **own, **settings)
         service.log_file = usual
 
     @property
     def coordinates(self) -> bool:
-        return '"event":"run begins"' in self.log.read_text()
+        return bool(re.search(r'^.*"action":"export".*"event":"run begins"', self.log.read_text(), re.MULTILINE))
 
     @property
     def shards(self) -> int:

@@ -22,12 +22,12 @@ def said(service: Longshore, event: str, task: int) -> bool:
 def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(
     service: Longshore, client: httpx2.Client, create: Create, hold: Callable[[Longshore], Hold]
 ) -> None:
-    stalled = service.start("worker")
+    stalled = service.start("worker", heartbeat_timeout="3")
     with hold(service) as held:
         task = create()
         held.reached()
         stalled.send_signal(signal.SIGSTOP)
-    other = service.start("worker")
+    other = service.start("worker", heartbeat_timeout="3")
     found = ended(client, task)
     assert messages(found) == TAKEN_OVER
     assert_whole(service, client, found)
@@ -40,20 +40,20 @@ def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(
     assert_whole(service, client, found)
     for worker in (stalled, other):
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(30) == 0
     assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == found
 
 
 def test_a_worker_that_is_late_by_a_moment_does_not_publish(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
-    late = service.start("worker")
+    late = service.start("worker", heartbeat_timeout="3")
     with Hold.row(service, ROWS) as last_row:
         task = create()
         last_row.reached()
         with Hold.task(service, task) as state:
             late.send_signal(signal.SIGSTOP)
-            other = service.start("worker")
+            other = service.start("worker", heartbeat_timeout="3")
             state.reached(1)  # the other one takes the attempt away
             late.send_signal(signal.SIGCONT)
             last_row.release()
@@ -64,4 +64,4 @@ def test_a_worker_that_is_late_by_a_moment_does_not_publish(
     assert_whole(service, client, found)
     for worker in (late, other):
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(30) == 0

@@ -37,12 +37,12 @@ def test_a_worker_told_to_stop_hands_its_task_to_another(
 def test_a_worker_told_to_stop_ends_what_takes_a_moment(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
-    stopped = service.start("worker")
+    stopped = service.start("worker", shutdown_grace="30")
     with Hold.row(service, ROWS // 2) as hold:
         task = create()
         hold.reached()
         stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(15) == 0
+    assert stopped.wait(60) == 0
     found = client.get(f"/tasks/{task}").json()
     assert messages(found) == ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
     assert_whole(service, client, found)

@@ -12,11 +12,12 @@ import libfaketime
 import pytest
 
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages
+from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
 from tests.service import Longshore, ended
 
 LIBRARY = next(Path(libfaketime.__file__).parent.rglob("libfaketime.so.1"))
-HELD = 4.0  # seconds; the one that joins is ready after one, and none may be silent for another
+SILENCE = "3"  # seconds until a worker counts as lost
+HELD = 7.0  # seconds, in which none may seem lost
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def start_wrong(service: Longshore, monkeypatch: pytest.MonkeyPatch) -> Callable
             patch.setenv("LD_PRELOAD", str(LIBRARY))
             patch.setenv("FAKETIME", off)
             patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-            return service.start("worker")
+            return service.start("worker", heartbeat_timeout=SILENCE)
 
     return start
 
@@ -38,11 +39,13 @@ def test_a_clock_that_is_an_hour_off_makes_nobody_seem_lost(
     """The worker that is behind beats in the past, the one that is ahead looks at others from the future."""
     log = service.log_file.stat().st_size
     before = datetime.now(UTC) - timedelta(minutes=1)
-    holds = start_wrong(off) if off == "-1h" else service.start("worker")
+    holds = start_wrong(off) if off == "-1h" else service.start("worker", heartbeat_timeout=SILENCE)
     with Hold.row(service, ROWS // 2) as hold:
         tasks = [create(), create()]
         hold.reached(2)
-        joins = service.start("worker") if off == "-1h" else start_wrong(off)
+        ready = service.log_file.read_text().count("worker ready")
+        joins = service.start("worker", heartbeat_timeout=SILENCE) if off == "-1h" else start_wrong(off)
+        until(lambda: service.log_file.read_text().count("worker ready") > ready, "the one that joins")
         time.sleep(HELD)
     for task in tasks:
         found = ended(client, task)
@@ -55,4 +58,4 @@ def test_a_clock_that_is_an_hour_off_makes_nobody_seem_lost(
     assert any(abs(datetime.fromisoformat(at) - datetime.now(UTC)) > timedelta(minutes=50) for at in times)
     for worker in (holds, joins):
         worker.terminate()
-        assert worker.wait(20) == 0
+        assert worker.wait(30) == 0

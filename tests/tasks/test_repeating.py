@@ -19,10 +19,13 @@ from longshore.tasks.lifecycle import Begun, NewTask, Outcome
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule
+from tests.faults.held import until
 from tests.service import Longshore
 
 CHAIN, OTHER = ChainId(501), ChainId(502)
 DONE = Outcome("a.csv", None, 1, 1, 10, bytes(32), None, "{}")
+SHARD = "insert into longshore.shards (task_id, attempt, number, work) values ($1, 1, 0, '{}')"
+SHARDS = "select count(*) from longshore.shards where task_id = $1"
 NEWEST = """
 select attempt, state, due_at, parked, due_at <= now() + interval '1 day' as soon from longshore.tasks where id = $1
 """
@@ -186,10 +189,14 @@ def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: 
             with store.create(location) as file:
                 file.publish(".manifest.json", b"{}")
         old = msgspec.structs.replace(DONE, location=kept)
-        await ending.finish(pool, begun.message, old, timedelta(days=7))
         cleanup = Cleanup(pool, store, timedelta(days=365))
+        await pool.execute(SHARD, task)
+        await cleanup.run(begun)
+        assert await pool.fetchval(SHARDS, task) == 1, "the attempt is under way"
+        await ending.finish(pool, begun.message, old, timedelta(days=7))
         assert (await cleanup.run(begun)).total == 0, "what was just written may still be in the making"
         assert store.open_path(kept)
+        assert await pool.fetchval(SHARDS, task) == 0
         os.utime(tmp_path / str(CHAIN) / str(task) / "7", (0, 0))
         os.utime(tmp_path / str(CHAIN) / str(task) / "1", (0, 0))
         assert (await cleanup.run(begun)).note == "removed 0 expired results, 0 old tasks, 1 files that nothing named"
@@ -207,7 +214,7 @@ def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: 
 
 def test_the_services_own_task_is_seen_by_whoever_has_a_token_for_its_chain(service: Longshore) -> None:
     with service.client(chain=0) as client:
-        (task,) = client.get("/tasks").json()
+        (task,) = until(lambda: client.get("/tasks").json(), "the worker to make it")
     assert (task["chain"], task["target"]) == (0, {"action": "cleanup"})
 
 

@@ -69,13 +69,15 @@ def _start(cluster: Path) -> str:
 
     deadline = time.monotonic() + START_TIMEOUT
     while True:
-        server = PostgresServer(cluster, cleanup_mode=None)
         try:
+            server = PostgresServer(cluster, cleanup_mode=None)
             server.start()
             return server.get_uri()
         except (subprocess.SubprocessError, AssertionError) as error:
-            # The wheel gives pg_ctl ten seconds; a server in recovery needs longer and is there at the next look.
-            if time.monotonic() > deadline or not (cluster / "postmaster.pid").exists():
+            # The wheel gives pg_ctl ten seconds; a server in recovery needs longer and is there at the next look. For
+            # root it makes a user, which another first start on the machine may do at the same moment.
+            beaten = isinstance(error, subprocess.CalledProcessError) and error.cmd[0] == "useradd"
+            if time.monotonic() > deadline or not (beaten or (cluster / "postmaster.pid").exists()):
                 raise EmbeddedError(f"PostgreSQL does not start in {cluster}; {cluster / 'log'} says why") from error
             time.sleep(1)
         except OSError as error:

@@ -18,7 +18,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.care import Pace
 from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.plan import Plan, Source
-from longshore.exports.snapshots import Readers
+from longshore.exports.snapshots import Readers, hold_tables
 from longshore.results.pieces import Writable
 
 BLOCK = 256 << 10  # bytes
@@ -157,6 +157,7 @@ async def _copy(
 
     async def read(connection: Connection) -> None:
         nonlocal sent
+        await hold_tables(connection, form.query(plan.clauses[0]))
         if connection is connections[0]:
             await first()
         while True:

@@ -103,6 +103,13 @@ FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
 
 FORGET_EARLIER = "delete from longshore.shards where task_id = $1 and attempt < $2"
 
+# Of attempts that have ended in whatever way, and whose task has no next one to remove them.
+FORGET_ENDED = """
+delete from longshore.shards s
+using longshore.tasks t
+where t.id = s.task_id and (t.attempt <> s.attempt or t.state <> 'INPROGRESS')
+"""
+
 
 class Left(msgspec.Struct, frozen=True):
     """What a shard that went well leaves."""

@@ -28,6 +28,7 @@ SESSION = {
 # Whoever joins a snapshot finds its tables free to read, unless somebody who wants one for himself waits for the
 # snapshot to end. Behind him, both would wait for ever, and all other readers of the table with them.
 JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
+JOINED = "set local lock_timeout to default"
 
 
 class SnapshotGoneError(PassingError):
@@ -113,3 +114,12 @@ class Readers:
                     raise
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
+
+
+async def hold_tables(connection: Connection, query: str) -> None:
+    """Take part in the tables of a query, as reading does, for the rest of the transaction.
+
+    Raises asyncpg.LockNotAvailableError where somebody waits for one of them who waits for the snapshot.
+    """
+    await connection.prepare(query)
+    await connection.execute(JOINED)

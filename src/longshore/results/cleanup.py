@@ -13,6 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
+from longshore.exports import shards
 from longshore.results import links
 from longshore.results.open import Store
 from longshore.results.store import Abandonable
@@ -94,7 +95,7 @@ class Cleanup:
         """Run once. Raises what the database and the store raise."""
         del begun  # it says nothing that matters here
         results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
-        for statement in (*JOURNALS, links.FORGET):
+        for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED):
             await self._pool.execute(statement)
         total = results + tasks + files
         return Outcome(
