@@ -195,6 +195,29 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   }
 });
 
+// A click takes a moment, and what is under it stays until it is over. One whose end nobody tells of lasts a second.
+
+const press = { since: -Infinity, missed: false };
+
+function released() {
+  setTimeout(() => { // after the click
+    press.since = -Infinity;
+    const part = document.getElementById("part");
+    if (press.missed && part) htmx.trigger(part, "changed");
+    press.missed = false;
+  });
+}
+
+document.addEventListener("pointerdown", () => { press.since = performance.now(); });
+document.addEventListener("pointerup", released);
+document.addEventListener("pointercancel", released);
+
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (performance.now() - press.since > 1000) return;
+  event.detail.shouldSwap = false;
+  press.missed = true;
+});
+
 document.addEventListener("htmx:afterSwap", (event) => {
   localise(event.target);
   curve();
