@@ -44,7 +44,7 @@ def _enough(service: Longshore, kind: str, least: int) -> int:
             config, options = f'[parameters]\n"path.id" = {_task(service)}\n', [*options, "--mode", "positive"]
         folder = service.data / f"fuzz {kind} {number}"
         service.sql("delete from longshore.login_failures")
-        made += judged(service, folder, *options, headers=headers, config=config, timeout=1800, without=without)
+        made += len(judged(service, folder, *options, headers=headers, config=config, timeout=1800, without=without))
         sys.stdout.write(f"with {kind}: {made:,} requests\n")
         sys.stdout.flush()
     return made

@@ -44,12 +44,12 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = 204 if receiver.answers.empty() else receiver.answers.get()
+            receiver.received.put(Received(self.path, headers, body))
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
-            receiver.received.put(Received(self.path, headers, body))
 
         def log_message(self, *_: object) -> None:
             pass

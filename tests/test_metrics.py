@@ -52,7 +52,7 @@ def test_rows_and_bytes_grow_while_a_run_writes_and_count_each_row_once(
         until(lambda: told(second, 'longshore_runs_total{action="export",state="DONE"}') == 1, "the run")
         assert told(second, "longshore_lost_attempts_total") == 1
         assert told(second, rows) == ROWS
-        assert told(second, "longshore_queue_wait_seconds_count") == 1
+        assert told(second, "longshore_queue_wait_seconds_count") in (1, 2)  # the service's own task, at a quarter-hour
 
 
 def test_the_queue_is_as_old_as_its_oldest_due_time(new_service: Callable[..., Longshore]) -> None:
@@ -88,9 +88,9 @@ def test_polls_that_wait_do_not_count_as_slow(idle: Longshore, waiting: httpx2.C
         f'longshore_http_request_seconds_{what}{{method="GET",route="/tasks/{{id}}' for what in ("count", "sum")
     )
     before = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
-    waiting.get(f"/tasks/{task}", params={"wait": 2})
+    waiting.get(f"/tasks/{task}", params={"wait": 10})
     waiting.get(f"/tasks/{task}")
     after = [told(idle.address, series) for series in (count + '"}', total + '"}', count + '?wait"}')]
     assert after[0] == before[0] + 1
-    assert after[1] - before[1] < 1
+    assert after[1] - before[1] < 9
     assert after[2] == before[2] + 1

@@ -11,6 +11,8 @@ from tests.collector import PROCESS, WAIT, collecting, create, hanging, of_task,
 from tests.faults.held import ROWS, TAKEN_OVER, Hold, messages, write_source
 from tests.service import Longshore, ended, free_port
 
+EXPORTING = 25  # seconds that what takes a moment may take on a busy machine; a collector would hold it up for longer
+
 
 def test_an_attempt_whose_worker_is_lost_and_the_next_one_are_in_one_trace(
     new_service: Callable[..., Longshore], monkeypatch: pytest.MonkeyPatch
@@ -108,25 +110,27 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(
         address = stack.enter_context(hanging()) if how == "hangs" else f"http://127.0.0.1:{free_port()}"
         trace_to(monkeypatch, address)
         monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "600")  # which the polls fill
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(2 * EXPORTING))
         service = new_service(rows=20_000)
         worker, api = service.start("worker"), service.start_api()
         slowest = 0.0
         with service.client() as client:
+            ended(client, create(client))  # the worker has begun
             for _ in range(3):
                 began = time.monotonic()
                 task = create(client)
                 assert ended(client, task)["state"]["code"] == "DONE"
-                assert time.monotonic() - began < 10
+                assert time.monotonic() - began < EXPORTING
             for _ in range(1000):
                 began = time.monotonic()
                 assert client.get(f"/tasks/{task}").status_code == 200
                 slowest = max(slowest, time.monotonic() - began)
-        assert slowest < 2
+        assert slowest < EXPORTING
         for process in (worker, api):
             began = time.monotonic()
             process.terminate()
-            assert process.wait(30) == 0
-            assert time.monotonic() - began < 10
+            assert process.wait(60) == 0
+            assert time.monotonic() - began < EXPORTING
 
 
 @pytest.mark.parametrize("traced", [False, True])

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.demo.seed import seed
-from tests.collector import PROCESS, WAIT, Collector, collecting, create, of_task, only, trace_to
+from tests.collector import PROCESS, WAIT, Collector, Span, collecting, create, of_task, only, trace_to
 from tests.faults.held import until
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
 
@@ -135,11 +135,11 @@ def test_a_poll_has_a_trace_of_its_own_and_a_probe_none(
     ended(client, task)
     httpx2.get(f"{traced.address}/readyz")
     spans = of_task(collector, task)
-    polls = [
-        span
-        for span in collector.until(lambda spans: any(span.name == "GET /tasks/{id}" for span in spans))
-        if span.name == "GET /tasks/{id}" and span.attributes["longshore.task"] == task
-    ]
+
+    def is_poll(span: Span) -> bool:
+        return span.name == "GET /tasks/{id}" and span.attributes["longshore.task"] == task
+
+    polls = [span for span in collector.until(lambda spans: any(is_poll(span) for span in spans)) if is_poll(span)]
     assert polls
     assert not {span.trace for span in polls} & {span.trace for span in spans}
     assert all(span.parent == "" for span in polls)
@@ -162,13 +162,17 @@ def test_a_run_whose_time_comes_later_is_in_the_trace_of_its_request(
     traced: Longshore, client: httpx2.Client, collector: Collector
 ) -> None:
     task = create(client, once="2099-01-01T00:00:00Z")
-    traced.sql("update longshore.tasks set due_at = now() + interval '1 second' where id = $1", task)
+    traced.sql(
+        "update longshore.tasks set due_at = now() + interval '1 second', waits_since = now() - interval '1 hour'"
+        " where id = $1",
+        task,
+    )
     until(lambda: client.get(f"/tasks/{task}").json()["state"]["code"] == "DONE", "the run")
     spans = of_task(collector, task)
     request, wait = only(spans, "POST /tasks"), only(spans, WAIT)
     assert {span.trace for span in spans} == {request.trace}
     assert wait.began - request.began >= 1
-    assert wait.ended - wait.began < 3, "it waits since it was due, not since it was made"
+    assert wait.ended - wait.began < 600, "it waits since it was due, not since it was made"
 
 
 def test_each_later_run_of_a_schedule_has_a_trace_that_links_to_the_first(

@@ -40,8 +40,11 @@ def status(service: Longshore, token: dict[str, Any], path: str = "/tasks", **he
 
 def refused_within_two_seconds(service: Longshore, token: dict[str, Any]) -> None:
     deadline = time.monotonic() + WITHIN
-    while (answered := status(service, token)) == 200 and time.monotonic() < deadline:
+    asked = time.monotonic()
+    while (answered := status(service, token)) == 200:
+        assert asked < deadline, "one that was asked later was let in"
         time.sleep(0.05)
+        asked = time.monotonic()
     assert answered == 401
 
 
@@ -94,7 +97,7 @@ def test_a_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
 
 
 def test_a_token_ends_by_itself_when_its_time_has_come(idle: Longshore, waiting: httpx2.Client) -> None:
-    end = datetime.now(UTC) + timedelta(seconds=1.5)
+    end = datetime.now(UTC) + timedelta(seconds=5)
     token = new_token(waiting, new_client(waiting)["id"], expires=end.isoformat())
     assert status(idle, token) == 200
     time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds() + 0.1))

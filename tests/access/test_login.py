@@ -13,7 +13,7 @@ import httpx2
 import pyotp
 import pytest
 
-from longshore.access import passcodes, passwords
+from longshore.access import login, passcodes, passwords
 from longshore.access.tokens import Level
 from tests.access.people import Person, headers_of, new_person
 from tests.answers import faults, problem
@@ -106,7 +106,8 @@ def test_guesses_are_slowed_by_account_and_a_right_password_has_to_wait_as_well(
     person = new_person(idle, _1764=Level.READ)
     seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
-    idle.sql("update longshore.login_failures set until = now() + interval '40 seconds' where until > now()")
+    account = "update longshore.login_failures set until = now() + interval '40 seconds' where key = $1"
+    idle.sql(account, login._account(person.name))
     slowed = person.login()
     assert problem(slowed, "too-many-requests")["status"] == 429
     assert 30 <= int(slowed.headers["retry-after"]) <= 40

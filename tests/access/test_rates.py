@@ -41,7 +41,7 @@ def test_a_credential_gets_what_it_may_and_hears_what_is_left(perimeter: Longsho
     assert first.get_list("ratelimit-policy") == ['"address";q=40;w=3600', '"credential";q=10;w=3600']
     left = [re.fullmatch(r'"(address|credential)";r=(\d+);t=(\d+)', field) for field in first.get_list("ratelimit")]
     assert [match and match[1] for match in left] == ["address", "credential"]
-    refused = answers[-1]
+    refused = next(answer for answer in answers if answer.status_code == 429)
     assert problem(refused, "too-many-requests")["detail"].startswith("This credential")
     assert 3400 < int(refused.headers["retry-after"]) <= 3600
 
@@ -52,9 +52,10 @@ def test_a_limit_of_an_address_is_over_all_credentials_and_for_nobody_else(perim
     exchanged(perimeter, "192.0.2.3", 40)
     answers += asked(perimeter, wrong, "192.0.2.3", 80)
     assert 40 <= sum(answer.status_code == 401 for answer in answers) <= 80
-    assert problem(answers[-1], "too-many-requests")["detail"].startswith("This address")
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert problem(refused, "too-many-requests")["detail"].startswith("This address")
     token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
-    assert asked(perimeter, token, "192.0.2.3", 1)[0].status_code == 429
+    assert asked(perimeter, token, "192.0.2.3", 81)[-1].status_code == 429
     assert asked(perimeter, token, "192.0.2.4", 1)[0].status_code == 200
 
 
@@ -69,7 +70,7 @@ def test_processes_agree_after_an_exchange_and_on_the_end_of_the_window(idle: Lo
     async def run() -> None:
         async with asyncpg.create_pool(idle.url, min_size=1, max_size=2) as pool:
             one, other = SharedCounts(pool), SharedCounts(pool)
-            limit = parse("10/2seconds")
+            limit = parse("10/6seconds")
             key = limit.key_for("test", "one")
             a, b = (Rates(counts, {"test": limit}) for counts in (one, other))
             for _ in range(7):
@@ -77,17 +78,17 @@ def test_processes_agree_after_an_exchange_and_on_the_end_of_the_window(idle: Lo
             await one.exchange()
             b.count("test", "one")
             await other.exchange()
-            assert other.add(key, 2).hits == 9
+            assert other.add(key, 6).hits == 9
             b.count("test", "one")
             with pytest.raises(TooManyRequestsError):
                 b.count("test", "one")
             await other.exchange()
             a.count("test", "two")
-            assert abs(one.add(key, 2).left - other.add(key, 2).left) < 0.5
+            assert abs(one.add(key, 6).left - other.add(key, 6).left) < 2
             with pytest.raises(TooManyRequestsError):
                 for _ in range(4):
                     a.count("test", "one")
-            await asyncio.sleep(other.add(key, 2).left + 0.1)
+            await asyncio.sleep(max(each.add(key, 6).left for each in (one, other)) + 0.1)
             for each in (a, b):
                 each.count("test", "one")
             await asyncio.gather(one.exchange(), other.exchange())

@@ -28,12 +28,15 @@ def test_a_foreign_task_and_a_missing_one_cannot_be_told_apart(idle: Longshore, 
 
 
 def _difference(client: httpx2.Client, paths: tuple[str, str]) -> float:
-    """How far the median times of two paths are apart, asked in turns."""
-    taken: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REQUESTS):
-        for seconds, path in zip(taken, paths, strict=True):
+    """How far the times of two paths are apart, as a share; asked in pairs, whose order changes each time."""
+    apart: list[float] = []
+    taken: list[float] = []
+    for number in range(REQUESTS):
+        seconds = {}
+        for path in paths if number % 2 else reversed(paths):
             began = time.perf_counter()
             client.get(path)
-            seconds.append(time.perf_counter() - began)
-    first, second = map(statistics.median, taken)
-    return abs(first - second) / min(first, second)
+            seconds[path] = time.perf_counter() - began
+        taken += seconds.values()
+        apart.append(seconds[paths[0]] - seconds[paths[1]])
+    return abs(statistics.median(apart)) / statistics.median(taken)

@@ -1,14 +1,11 @@
 """Changing, cancelling and deleting tasks, over HTTP and under a worker."""
 
-import asyncio
-import threading
-import time
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
 
+from tests.locks import locked
 from tests.service import Longshore, downloaded, ended, export_body, exported
 
 LATER = "2126-05-26T12:00:00Z"
@@ -110,20 +107,7 @@ def test_the_result_of_each_run_can_be_downloaded(small: httpx2.Client) -> None:
 def test_a_run_that_takes_too_long_is_an_error(service: Longshore, small: httpx2.Client) -> None:
     body = export_body(chain=1765)
     body["target"] |= {"timeout_seconds": 1, "export_format": "xlsx"}
-    blocked = "lock table loyalty.wallet_ledger in access exclusive mode; select pg_sleep(3)"
-    holder = threading.Thread(target=_hold, args=(service, blocked))
-    holder.start()
-    time.sleep(0.3)
-    task = small.post("/tasks", json=body).json()["id"]
-    found = ended(small, task)
-    holder.join()
+    with locked(service.url, "loyalty.wallet_ledger"):
+        task = small.post("/tasks", json=body).json()["id"]
+        found = ended(small, task)
     assert messages(found)[1:] == ["failed: the run took longer than 1 s", "INPROGRESS -> ERROR"]
-
-
-def _hold(service: Longshore, statements: str) -> None:
-    async def run() -> None:
-        connection = await asyncpg.connect(service.url)
-        await connection.execute(statements)
-        await connection.close()
-
-    asyncio.run(run())
