@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -180,6 +181,19 @@ def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketS
         gathering.add(written(store, gathering.upload, number, content))
     assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
     assert relay.dropped
+    gathering.close()
+
+
+def test_a_piece_that_is_given_up_does_not_wait_for_a_server_that_is_away(store: BucketStore, relay: Relay) -> None:
+    gathering = gathering_of(store)
+    file = piece(store, NAME, gathering.upload, 0, 1, 1)
+    relay.fail = 1
+    file.write(CONTENTS[0])
+    until(lambda: relay.dropped > 2, "the server to be asked again")
+    began = time.monotonic()
+    file.close()
+    assert time.monotonic() - began < multipart.PATIENCE / 2
+    relay.fail = 0
     gathering.close()
 
 

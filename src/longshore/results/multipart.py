@@ -93,20 +93,29 @@ class Bucket:
                 )
             return self._client
 
-    def call(self, name: str, key: str, *, patience: float = PATIENCE, **values: Any) -> Any:
+    def call(
+        self,
+        name: str,
+        key: str,
+        *,
+        patience: float = PATIENCE,
+        given_up: threading.Event | None = None,
+        **values: Any,
+    ) -> Any:
         """Ask for an operation on a key below the prefix, again and again while the store is away.
 
-        `patience`: seconds for that. Raises StoreAwayError and StoreError.
+        `patience`: seconds for that. `given_up`: set once nobody wants it any more. Raises StoreAwayError and
+        StoreError.
         """
         deadline, pause = time.monotonic() + patience, 0.1
+        given_up = given_up or threading.Event()
         while True:
             try:
                 with explained():
                     return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
             except StoreAwayError as error:
-                if _answered(error) or time.monotonic() + pause > deadline:
+                if _answered(error) or time.monotonic() + pause > deadline or given_up.wait(pause):
                     raise
-            time.sleep(pause)
             pause = min(2 * pause, MOST_PAUSE)
 
     @property
@@ -163,6 +172,7 @@ class UploadedPiece:
         self._under_way: deque[Future[tuple[int, str]]] = deque()
         self._parts: list[tuple[int, str]] = []
         self._too_large = False
+        self._given_up = threading.Event()
 
     def write(self, data: bytes) -> None:
         self._size += len(data)
@@ -180,6 +190,7 @@ class UploadedPiece:
         return Piece(self._size, parts=() if self._too_large else self._parts)
 
     def close(self) -> None:
+        self._given_up.set()
         self._thread.shutdown(cancel_futures=True)  # parts that arrived are the upload's, which may still complete
 
     @property
@@ -200,7 +211,8 @@ class UploadedPiece:
         self._sent += 1
 
     def _put(self, number: int, part: bytes) -> tuple[int, str]:
-        done = self._bucket.call("upload_part", self._key, UploadId=self._upload, PartNumber=number, Body=part)
+        about: dict[str, Any] = {"UploadId": self._upload, "PartNumber": number, "Body": part}
+        done = self._bucket.call("upload_part", self._key, given_up=self._given_up, **about)
         return number, done["ETag"]
 
 
