@@ -33,7 +33,8 @@ from longshore.webhooks.courier import run_courier
 
 log = structlog.get_logger()
 
-NAME = f"{socket.gethostname()[-30:]}:{os.getpid()}"  # what tells pods from each other ends their names
+# What tells pods from each other ends their names.
+NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
 
 LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
 

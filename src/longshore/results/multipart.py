@@ -36,6 +36,11 @@ TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds, of one request
 PATIENCE = 60.0  # seconds that a store which is away is asked again for
 MOST_PAUSE = 5.0  # seconds
 AGAIN = {408, 429}  # statuses that say "not now", beside all from 500 on
+AGAIN_CODES = {
+    "RequestTimeout",
+    "PriorRequestNotComplete",
+    "OperationAborted",
+}  # so do these, which S3 sends with a 400
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
@@ -285,8 +290,9 @@ def _answered(error: StoreAwayError) -> bool:
 
     if not isinstance(error.__cause__, ClientError):
         return False
-    status = error.__cause__.response["ResponseMetadata"]["HTTPStatusCode"]
-    return status < 500 and status not in AGAIN
+    response = error.__cause__.response
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
+    return status < 500 and status not in AGAIN and response["Error"].get("Code") not in AGAIN_CODES
 
 
 @contextlib.contextmanager
