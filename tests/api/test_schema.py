@@ -13,8 +13,6 @@ import pytest
 from longshore.access.tokens import Level
 from tests.service import CHAIN, Longshore, ended, export_body
 
-pytestmark = pytest.mark.timeout(300)
-
 PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 
 # All checks but one: a body may fit the schema and still be refused with a 400, because a schema cannot say which

@@ -36,11 +36,7 @@ TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds, of one request
 PATIENCE = 60.0  # seconds that a store which is away is asked again for
 MOST_PAUSE = 5.0  # seconds
 AGAIN = {408, 429}  # statuses that say "not now", beside all from 500 on
-AGAIN_CODES = {
-    "RequestTimeout",
-    "PriorRequestNotComplete",
-    "OperationAborted",
-}  # so do these, which S3 sends with a 400
+AGAIN_CODES = {"RequestTimeout", "PriorRequestNotComplete", "OperationAborted"}  # with other statuses
 
 REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}

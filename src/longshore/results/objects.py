@@ -57,7 +57,7 @@ class ObjectFile:
         self._blocks: queue.Queue[bytes | _AbandonedError | None] = queue.Queue(WAITING)
         self._thread = ThreadPoolExecutor(1, "upload")
         self._beside: str | None = None
-        self._finished = self._published = False
+        self._published = False
         self._upload = self._thread.submit(self._put)
 
     def write(self, data: bytes) -> None:
@@ -66,12 +66,10 @@ class ObjectFile:
             self._give(bytes(data))
 
     def finish(self) -> None:
-        """Complete the upload: now the object is there, which nobody has heard of yet."""
-        if not self._finished:
-            self._give(None)
-            with _explained():
-                self._upload.result()
-            self._finished = True
+        """Complete the upload, however often it is asked: now the object is there, which nobody has heard of yet."""
+        self._give(None)
+        with _explained():
+            self._upload.result()
 
     def open(self) -> IO[bytes]:
         """Open the object, once it is there, to be read."""
