@@ -1,0 +1,1 @@
+"""Checkers that `make check` runs over the project's own text."""

@@ -1,0 +1,94 @@
+"""Check that code and docs use the glossary's words: `python -m tools.check_language`.
+
+Print `file:line: what is wrong` for every retired word and for every docstring or comment that opens with a relative
+clause, and exit with 1 if there is any. RETIRED has the words and their replacements; `docs/glossary.md` has the words
+to use.
+"""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+OPENINGS = re.compile(r"(what|who|whoever|whom|whose|nobody|anybody|somebody|everybody)\b", re.IGNORECASE)
+
+RETIRED = {
+    "doorkeeper": "token_auth",
+    "doorman": "sign_in",
+    "courier": "dispatcher",
+    "passcodes": "totp",
+    "patience": "retry",
+    "patiently": "retry",
+    "surely": "retry_until_available",
+    "unless_away": "ignore_outage",
+    "befell": "happened to",
+    "befall": "happen to",
+    "befalls": "happens to",
+    "FaultyError": "ValidationFailed",
+    "PassingError": "TransientError",
+    "StoreAwayError": "StoreUnavailableError",
+    "is_passing": "is_transient",
+    "may_pass": "is_retryable",
+    "sign of life": "heartbeat",
+    "signs of life": "heartbeats",
+    "by the way": "(say when it happens)",
+    "take notice": "(say what the code does)",
+    "takes notice": "(say what the code does)",
+    "no notice": "(say what the code does)",
+    "gives back": "returns",
+    "give back": "return",
+    "tick off": "mark as done",
+    "let go": "release",
+    "lets go": "releases",
+}
+RETIRED_WORD = re.compile(
+    r"(?<![\w.-])(" + "|".join(re.escape(word) for word in RETIRED) + r")(?![\w-])", re.IGNORECASE
+)
+SUFFIXES = {".py", ".md", ".html", ".sql", ".toml"}
+SKIPPED = {"tools/check_language.py", "CHANGELOG.md"}
+
+
+def main() -> int:
+    """Return 0 if every file of the checkout passes, else 1."""
+    names = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
+    files = [Path(name) for name in names if name not in SKIPPED and Path(name).suffix in SUFFIXES]
+    found = [finding for file in files if file.exists() for finding in findings(file)]
+    for finding in found:
+        print(finding)
+    return 1 if found else 0
+
+
+def findings(file: Path) -> Iterator[str]:
+    """Yield one line for each retired word and each docstring or comment that opens with a relative clause."""
+    text = file.read_text(encoding="utf-8")
+    for number, line in enumerate(text.splitlines(), 1):
+        for match in RETIRED_WORD.finditer(line):
+            word = match[1].lower()
+            instead = next(new for old, new in RETIRED.items() if old.lower() == word)
+            yield f"{file}:{number}: {match[1]!r} is retired; write {instead!r}"
+    if file.suffix == ".py":
+        yield from _openings(file, text)
+
+
+def _openings(file: Path, text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring and (match := OPENINGS.match(docstring)):
+                line = node.body[0].lineno
+                yield f"{file}:{line}: a docstring opens with {match[1]!r}; say what the caller gets"
+    previous = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            comment = token.string.lstrip("#").strip()
+            if token.start[0] != previous + 1 and (match := OPENINGS.match(comment)):
+                yield f"{file}:{token.start[0]}: a comment opens with {match[1]!r}; state the invariant or the reason"
+            previous = token.start[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
