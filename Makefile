@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test browser network screenshots fuzz faults soak azure check format bench docs lock clean
+.PHONY: demo install test browser network debian screenshots fuzz faults soak azure check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -14,7 +14,7 @@ install: .venv/installed
 # waits more than it works, so two files at a time leave a core to spare. The longest one comes first.
 FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser network $(BIN)/promtool
+test: .venv/installed-dev browser network debian $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
 
@@ -44,6 +44,21 @@ $(BIN)/promtool: $(BIN)/python
 # What the tests with hosts of their own need: the program that makes network namespaces. They need root too.
 network:
 	@$(call need,ip,iproute2)
+
+# PostgreSQL 15 and PgBouncer, from Debian's packages, which are only unpacked, as their installation would make a cluster
+# and start servers; and the sources of locales.
+DEBIAN := .venv/debian
+debian: $(BIN)/python
+	@test -d /usr/share/i18n/locales || $(call need,-,locales)
+	@test -x /usr/lib/postgresql/15/bin/postgres -o -x $(DEBIAN)/usr/lib/postgresql/15/bin/postgres \
+		|| { $(call unpack,postgresql-15 postgresql-client-15,libpq5 libxml2 libxslt1.1); }
+	@test -x /usr/sbin/pgbouncer -o -x $(DEBIAN)/usr/sbin/pgbouncer || { $(call unpack,pgbouncer,libevent-2.1-7 libc-ares2); }
+
+# $(call unpack,PACKAGES,LIBRARIES): unpack packages into .venv/debian, and install the libraries that it needs.
+unpack = folder=$$(mktemp -d) && apt-get update -qq \
+	&& apt-get install -y -qq --no-install-recommends $(2) > /dev/null \
+	&& (cd $$folder && apt-get download -qq -o APT::Sandbox::User=root $(1)) \
+	&& mkdir -p $(DEBIAN) && for file in $$folder/*.deb; do dpkg-deb -x $$file $(DEBIAN) || exit; done && rm -r $$folder
 
 # Results in Azure's store, against its emulator from npm.
 azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
