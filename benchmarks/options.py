@@ -6,7 +6,7 @@ import msgspec
 class Options(msgspec.Struct, frozen=True):
     """Sizes and rounds. The targets are for the defaults; anything smaller is a quick look."""
 
-    rows: int = 2_000_000
+    rows: int = 1_000_000
     """Ledger entries of the large export; the small one has a tenth."""
     many_rows: int = 10_000_000
     """Ledger entries where the memory of a worker is compared with that of a fiftieth of them."""
