@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from longshore.database.migrate import connected
+from tests.debian_postgres import DebianPostgres, debian_postgres
 from tests.exports.incremental import CATALOG, TABLES, Session
 from tests.service import Longshore, database_in
 
@@ -25,6 +26,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
             yield longshore
         finally:
             longshore.stop()
+
+
+@pytest.fixture(scope="session")
+def debian() -> Iterator[DebianPostgres]:
+    """A PostgreSQL 15 with its extensions. Tests make databases of their own in it."""
+    with debian_postgres(settings={"lc_messages": "C"}) as server:
+        yield server
 
 
 async def _make_tables(url: str) -> None:

@@ -22,13 +22,42 @@ else:
 
 log = structlog.get_logger()
 
-# Times are shown in UTC whatever the server's own zone is; names come from the catalog, so no search path is trusted.
+# Every setting that a role, a database or a server's configuration may hold and that changes what is read or written,
+# as pg_dump does it: tests/exports/test_pinned_settings.py walks pg_settings and fails for one that is missing here.
+# https://www.postgresql.org/docs/current/runtime-config-client.html
+OUTPUT = {
+    "timezone": "UTC", "timezone_abbreviations": "Default", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601",
+    "extra_float_digits": "1", "bytea_output": "hex", "xmlbinary": "base64", "xmloption": "content",
+    "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "default_text_search_config": "pg_catalog.simple",
+    # Names come from the catalog, so no search path is trusted; an index may name its own (exports/row_security.py).
+    "search_path": "",
+    # How SQL is read.
+    "standard_conforming_strings": "on", "escape_string_warning": "on", "backslash_quote": "safe_encoding",
+    "array_nulls": "on", "transform_null_equals": "off", "quote_all_identifiers": "off",
+    # Which rows are seen, and in which order: of a search in a GIN index no part is left out, and no scan begins where
+    # another one is.
+    "row_security": "on", "gin_fuzzy_search_limit": "0", "synchronize_seqscans": "off",
+    "default_transaction_isolation": "read committed", "default_transaction_deferrable": "off",
+}  # fmt: skip
+
+# What would end a statement or a session of the service, or lose what it has acknowledged, whoever set it.
+LIMITS = {
+    "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0", "exit_on_error": "off", "client_min_messages": "warning", "synchronous_commit": "on",
+}  # fmt: skip
+
 # The server gives up a peer that vanished as the service does below: a host that is gone in the middle of a transaction
 # holds locks until then, on a task, or on all tasks of a chain; Linux alone would take a quarter of an hour, or two.
-SESSION = {
-    "timezone": "UTC", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601", "search_path": "",
+KEEPALIVE = {
     "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
 }  # fmt: skip
+
+SESSION = {**OUTPUT, **LIMITS, **KEEPALIVE}
+
+# Settings that older servers do not have, so they are set only where the server knows them.
+NEWER = """
+select set_config(name, '0', false) from pg_catalog.pg_settings where name in ('transaction_timeout')
+"""
 
 # Classes and codes that say "not now" rather than "no"; see
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -98,6 +127,7 @@ async def _pool(url: str, least: int, most: int, name: str, session: dict[str, s
         timeout=10,
         command_timeout=None,
         connection_class=WatchedConnection,
+        init=_pin_newer,
         reset=_leave_as_it_is,
     )
     try:
@@ -118,6 +148,10 @@ async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
         yield connection
     finally:
         await connection.close()
+
+
+async def _pin_newer(connection: Connection) -> None:
+    await connection.execute(NEWER)
 
 
 async def _leave_as_it_is(_connection: Connection) -> None:
