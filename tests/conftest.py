@@ -1,5 +1,7 @@
 """One service for all tests that break nothing, others of some special kind, and new ones."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +15,11 @@ from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests import own_data
 from tests.service import Longshore, database_in, in_own_loop
+
+# A shell that starts a command in the background has SIGINT ignored there, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# No test asks a machine for its role in the cloud: that address is not on loopback.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
 SMALL_CHAIN = 1765

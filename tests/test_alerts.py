@@ -152,10 +152,25 @@ def test_every_alert_is_tried_both_ways() -> None:
 PAGE = DEPLOY.parent / "docs" / "operations.md"
 
 
-@pytest.mark.parametrize("statement", re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text(), re.M | re.S))
+STATEMENTS = re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
 def test_every_statement_that_operators_are_given_runs(idle: Longshore, statement: str) -> None:
     assert statement.startswith("select ")
     idle.sql(statement)
+
+
+def test_the_statement_about_failed_runs_groups_them_by_their_reason(idle: Longshore) -> None:
+    (statement,) = (found for found in STATEMENTS if "t.state = 'ERROR'" in found)
+    (id,) = idle.sql(
+        "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state)"
+        " values (74, '', 'export', '{}', '{}', '', 'ERROR') returning id"
+    )[0]
+    for number, msg in enumerate(("READY -> INPROGRESS", "failed: the disk is full", "INPROGRESS -> ERROR")):
+        idle.sql("insert into longshore.task_logs (task_id, seq, at, msg) values ($1, $2, now(), $3)", id, number, msg)
+    assert "failed: the disk is full" in [row["msg"] for row in idle.sql(statement)]
+    assert not [row["msg"] for row in idle.sql(statement) if "->" in row["msg"]]
 
 
 def test_every_alert_is_explained_where_it_says() -> None:

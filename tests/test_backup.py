@@ -1,4 +1,4 @@
-"""Backup and restore as docs/operations.md tells them: into a PostgreSQL that has never seen the service."""
+"""Backup and restore as docs/operations.md tells them: beside the retailer's own tables, which stay as they are."""
 
 import re
 import subprocess
@@ -9,12 +9,16 @@ import httpx2
 
 from longshore.access.tokens import Level
 from longshore.database.embedded import embedded_server, programs
-from tests.service import Longshore, ended, export_body
+from longshore.demo.seed import seed
+from tests.service import Longshore, ended, export_body, in_own_loop
 
 DOCS = Path(__file__).parents[1] / "docs" / "operations.md"
 
 
-def test_a_service_goes_on_from_its_backup_on_another_server(
+ROWS = "select count(*) from loyalty.wallet_ledger where chain_id = 1764"
+
+
+def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_another_server(
     new_service: Callable[..., Longshore], tmp_path: Path
 ) -> None:
     service = new_service(rows=1000)
@@ -31,13 +35,22 @@ def test_a_service_goes_on_from_its_backup_on_another_server(
 
     dump, role, restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
     path = {"PATH": f"{programs()}:/usr/bin:/bin"}
-    subprocess.run(["bash", "-c", dump], cwd=tmp_path, env={**path, "LONGSHORE_DATABASE_URL": service.url}, check=True)
+
+    def commands(url: str, *lines: str) -> None:
+        for line in lines:
+            environment = {**path, "LONGSHORE_DATABASE_URL": url}
+            done = subprocess.run(["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True)
+            assert done.returncode == 0, (line, done.stderr)
+
+    commands(service.url, dump)
+    service.sql("delete from loyalty.wallet_ledger where chain_id = 1764 and id % 2 = 0")
+    (left,) = service.sql(ROWS)[0]
+    assert 0 < left < 1000
+    commands(service.url, restore)
+    assert service.sql(ROWS)[0][0] == left, "a restore leaves the retailer's tables alone"
     with embedded_server(tmp_path / "other") as url:
-        for command in (role, restore):
-            done = subprocess.run(
-                ["bash", "-c", command], cwd=tmp_path, env={**path, "LONGSHORE_DATABASE_URL": url}, capture_output=True
-            )
-            assert done.returncode == 0, done.stderr
+        commands(url, role, restore)
+        in_own_loop(seed(url, 1000, lambda _: None))
         restored = Longshore(service.data, url)
         try:
             restored.start("worker")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
@@ -139,7 +140,7 @@ def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path:
                 continue
             process.send_signal(number)
             output, _ = process.communicate(timeout=30)
-            assert process.returncode == 130, output
+            assert process.returncode == 0, output
             assert "Traceback" not in output, output
         finally:
             process.kill()
@@ -187,6 +188,40 @@ def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) 
         failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "newer")
 
 
+def test_migrate_tells_what_it_does_on_the_embedded_database(tmp_path: Path) -> None:
+    missing = run("migrate", "--check", folder=tmp_path, data="data")
+    assert (missing.returncode, missing.stdout.splitlines()[0]) == (1, "0001 tasks")
+    first = run("migrate", folder=tmp_path, data="data")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, "0001 tasks")
+    assert first.stderr == ""
+    again = run("migrate", folder=tmp_path, data="data")
+    assert (again.returncode, again.stdout) == (0, "nothing to do\n")
+
+
+def test_migrate_without_the_right_to_create_roles_says_that_row_security_is_off_and_how_to_mend_it(
+    tmp_path: Path,
+) -> None:
+    async def as_admin(url: str, *statements: str) -> None:
+        connection = await asyncpg.connect(url)
+        for statement in statements:
+            await connection.execute(statement)
+        await connection.close()
+
+    with embedded_server(tmp_path / "data") as url:
+        asyncio.run(as_admin(url, "create role plain login", "create database plain owner plain"))
+        parts = urlsplit(url)
+        plain = parts._replace(netloc=f"plain@{parts.netloc.rpartition('@')[2]}", path="/plain").geturl()
+        first = run("migrate", folder=tmp_path, database_url=plain)
+        assert first.returncode == 0, first.stderr
+        (warning,) = first.stderr.splitlines()
+        assert warning.startswith("warning: the role longshore_export does not exist")
+        statements = re.findall(r"(CREATE ROLE \w+ NOLOGIN|GRANT \w+ TO \w+)", warning)
+        assert len(statements) == 2
+        asyncio.run(as_admin(url, *statements))
+        mended = run("migrate", folder=tmp_path, database_url=plain)
+        assert (mended.returncode, mended.stdout, mended.stderr) == (0, "nothing to do\n", "")
+
+
 def test_no_interrupt_is_lost_in_a_destructor() -> None:
     code = """
 import os, signal, time
@@ -207,3 +242,20 @@ except KeyboardInterrupt:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "interrupted\n"
+
+
+def test_ctrl_c_reaches_commands_that_tests_start_where_the_tests_themselves_ignore_it() -> None:
+    child = [
+        sys.executable,
+        "-c",
+        "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)",
+    ]
+    code = f"""
+import signal, subprocess
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell starts what it runs in the background
+import tests.conftest
+subprocess.run({child!r}, check=True)
+"""
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr

@@ -64,18 +64,21 @@ def serve() -> None:
     """Start everything: API and worker, with the embedded database if none is configured."""
     from longshore.database.migrate import migrate_at
     from longshore.exports import catalog
-    from longshore.serve import Children, database, interrupt_on_sigterm, refuse_taken_port
+    from longshore.serve import Children, TerminatedError, database, interrupt_on_sigterm, refuse_taken_port
 
     settings = _load()
     interrupt_on_sigterm()
     refuse_taken_port(settings.host, settings.port)
     catalog.load(settings.catalog)  # here it is told in one line, before any process starts
-    with database(settings) as url:
-        asyncio.run(migrate_at(url))
-        with Children(settings, url) as children:
-            address = children.wait_until_ready()
-            typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
-            children.watch()
+    try:
+        with database(settings) as url:
+            asyncio.run(migrate_at(url))
+            with Children(settings, url) as children:
+                address = children.wait_until_ready()
+                typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
+                children.watch()
+    except TerminatedError:  # by whoever runs it as a service, to whom anything but 0 is a failure
+        return
 
 
 @app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")
@@ -111,10 +114,11 @@ def migrate(
     check: Annotated[bool, typer.Option("--check", help="Only list what is missing, and exit with 1 for it.")] = False,
 ) -> None:
     """Bring the database's schema up to this version."""
+    from longshore.database.export_role import problem_at
     from longshore.database.migrate import migrate_at, pending_at
-    from longshore.serve import database
+    from longshore.serve import database_as_it_is
 
-    with database(_load()) as url:
+    with database_as_it_is(_load()) as url:
         if check:
             missing = asyncio.run(pending_at(url))
             for name in missing or ["the schema is this version's"]:
@@ -122,6 +126,8 @@ def migrate(
             raise typer.Exit(1 if missing else 0)
         for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
             typer.echo(name)
+        if (problem := asyncio.run(problem_at(url))) is not None:
+            typer.echo(f"warning: {problem}", err=True)
 
 
 @app.command(epilog="Example: longshore seed --rows 1000000")

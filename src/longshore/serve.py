@@ -45,11 +45,19 @@ class ServeError(LongshoreError):
 @contextlib.contextmanager
 def database(settings: Settings) -> Iterator[str]:
     """The address of the service's database; the embedded one runs, at this version, for as long as this is held."""
+    with database_as_it_is(settings) as url:
+        if not settings.database_url:
+            asyncio.run(migrate_at(url))  # nobody else looks after it
+        yield url
+
+
+@contextlib.contextmanager
+def database_as_it_is(settings: Settings) -> Iterator[str]:
+    """As `database`, and at whatever version it is."""
     if settings.database_url:
         yield settings.database_url
     else:
         with embedded_server(settings.data) as url:
-            asyncio.run(migrate_at(url))  # nobody else looks after it
             yield url
 
 
@@ -74,15 +82,15 @@ class Children:
         return self
 
     def __exit__(self, *_: object) -> None:
-        interrupted = False
+        interrupted: KeyboardInterrupt | None = None
         while True:
             try:
                 self._stop()
                 break
-            except KeyboardInterrupt:  # whoever cannot wait has to, or a child would be left behind
-                interrupted = True
-        if interrupted:
-            raise KeyboardInterrupt
+            except KeyboardInterrupt as error:  # whoever cannot wait has to, or a child would be left behind
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     def _stop(self) -> None:
         for child in self._children.values():
@@ -165,18 +173,24 @@ def refuse_taken_port(host: str, port: int, patience: float = 0.0) -> None:
         time.sleep(0.1)
 
 
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM or SIGHUP has arrived; its number is the argument."""
+
+
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM, and a terminal that is closed, end a command the way Ctrl-C does, so that it cleans up.
+    """Raise TerminatedError on SIGTERM and SIGHUP, so that a command cleans up as after Ctrl-C.
 
     None of them is lost: Python drops what is raised while it runs a destructor, so it is then sent once more.
     """
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: object) -> None:
+        raise TerminatedError(number)
 
     def again(unraisable: "sys.UnraisableHookArgs") -> None:
-        if unraisable.exc_type is KeyboardInterrupt:
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            value = unraisable.exc_value
+            number = value.args[0] if isinstance(value, TerminatedError) else signal.SIGINT
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
         else:
             sys.__unraisablehook__(unraisable)
 

@@ -1,11 +1,13 @@
 """A bucket of a real S3 server (moto's), and a network before it that fails."""
 
+import re
 import socket
 import threading
 import time
 from typing import Any
 
 BUCKET = "longshore-results"
+SIGNER = re.compile(rb"Credential=(\w+)/")
 KEY, SECRET = "AKIDAKIDAKID", "a secret"
 
 
@@ -19,6 +21,8 @@ class Relay:
         self.fail = 0
         self.hang = False
         self.seen = self.dropped = 0
+        self.signers: set[str] = set()
+        """The access keys that requests were signed with."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -44,13 +48,14 @@ class Relay:
             client.close()
             return
         server = socket.create_connection(self._target)
-        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-        _pump(server, client)
+        threading.Thread(target=_pump, args=(client, server, self.signers), daemon=True).start()
+        _pump(server, client, set())
 
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+def _pump(source: socket.socket, target: socket.socket, signers: set[str]) -> None:
     try:
         while data := source.recv(1 << 16):
+            signers.update(found.decode() for found in SIGNER.findall(data))
             target.sendall(data)
         target.shutdown(socket.SHUT_WR)
     except OSError:

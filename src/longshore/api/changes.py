@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Any
 
 import msgspec
+import structlog
 from litestar import Response, delete, patch, post
 from litestar.params import Parameter
 
@@ -18,10 +19,13 @@ from longshore.api.revisions import known, tag
 from longshore.api.tasks import Id, may_have, task_id
 from longshore.exports import export, schemas, stored_segments
 from longshore.faults import Fault, FaultyError, check
+from longshore.results.store import StoreAwayError, StoreError
 from longshore.tasks import changing, ending, read
 from longshore.tasks.ending import SCHEDULE
 from longshore.tasks.model import Task
 from longshore.tasks.schedule import Schedule, preview
+
+log = structlog.get_logger()
 
 SHOWN = 10  # times of a trigger
 
@@ -120,7 +124,10 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     async with service.pool.acquire() as connection, connection.transaction():
         await changing.delete(connection, chain, task)
         await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
-    await asyncio.to_thread(service.store.remove_task, chain, task)
+    try:
+        await asyncio.to_thread(service.store.remove_task, chain, task)
+    except (StoreError, StoreAwayError) as error:
+        log.warning("results of a deleted task left to the task cleanup", task=task, error=str(error))
 
 
 @post(

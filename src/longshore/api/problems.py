@@ -28,7 +28,7 @@ from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.links import LinkNotFoundError
 from longshore.results.signing import BadSignatureError
-from longshore.results.store import StoreAwayError
+from longshore.results.store import StoreAwayError, StoreError
 from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import NothingToCancelError
 from longshore.tasks.idempotency import OtherBodyError
@@ -262,8 +262,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["Retry-After"] = "1"
             log.warning("database out of reach", error=str(error))
             tracing.failed(error)
-        case StoreAwayError():
+        case StoreAwayError() | StoreError():
             kind, detail = "store-unavailable", KINDS["store-unavailable"].about
+            log.error("results store failed", error=str(error))
             headers["Retry-After"] = "1"
             tracing.failed(error)
         case _:

@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from longshore.database.connect import SESSION, Connection, Pool
+from longshore.database.export_role import GRANTS
 from longshore.database.queue_schema import queries_on
 from longshore.errors import LongshoreError
 
@@ -72,6 +73,7 @@ async def migrate(connection: Connection) -> list[str]:
         if queue := await _queue_lacks(connection):
             await _patiently(_converge, connection)
             ran.append(queue)
+        await connection.execute(GRANTS)
         return ran
     finally:
         await connection.execute("reset lock_timeout")

@@ -6,7 +6,9 @@ state, log and runs are seen in the same API by whoever has a token for that cha
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -16,7 +18,7 @@ from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.exports import shards
 from longshore.results import links
 from longshore.results.open import Store
-from longshore.results.store import Abandonable
+from longshore.results.store import Abandonable, StoreError
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import Begun, NewTask, Outcome
 from longshore.tasks.model import ChainId, TaskId
@@ -30,7 +32,8 @@ BATCH = 500
 SETTLED = 3600.0  # seconds after which a file that nothing names is not just being made
 
 EXPIRED = """
-select task_id, run, location from longshore.runs where expires_at <= now() order by expires_at limit $1
+select task_id, run, location from longshore.runs
+where expires_at <= now() order by expires_at, task_id, run limit $1 offset $2
 """
 
 FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run = $2"
@@ -90,13 +93,20 @@ class Cleanup:
         self._pool = pool
         self._store = store
         self._task_age = task_age
+        self._refused: StoreError | None = None
 
     async def run(self, begun: Begun) -> Outcome:
-        """Run once. Raises what the database and the store raise."""
+        """Run once. Raises what the database and the store raise.
+
+        What the store refuses to remove does not keep the rest; the first refusal is raised at the end.
+        """
         del begun  # it says nothing that matters here
+        self._refused = None
         results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
         for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED):
             await self._pool.execute(statement)
+        if self._refused is not None:
+            raise self._refused
         total = results + tasks + files
         return Outcome(
             result="",
@@ -111,19 +121,21 @@ class Cleanup:
         )
 
     async def _expire(self) -> int:
-        removed = 0
-        while rows := await self._pool.fetch(EXPIRED, BATCH):
+        removed = refused = 0
+        while rows := await self._pool.fetch(EXPIRED, BATCH, refused):
             for row in rows:
-                await asyncio.to_thread(self._store.remove, row["location"])
+                if not await self._removes(self._store.remove, row["location"]):
+                    refused += 1
+                    continue
                 await self._pool.execute(FORGET, row["task_id"], row["run"])
-            removed += len(rows)
+                removed += 1
         return removed
 
     async def _remove_old_tasks(self) -> int:
         removed = 0
         while rows := await self._pool.fetch(OLD, self._task_age, BATCH):
             for row in rows:  # what is left of them if this ends here is found as files that nothing names
-                await asyncio.to_thread(self._store.remove_task, ChainId(row["chain_id"]), TaskId(row["id"]))
+                await self._removes(self._store.remove_task, ChainId(row["chain_id"]), TaskId(row["id"]))
             removed += len(rows)
         return removed
 
@@ -136,9 +148,16 @@ class Cleanup:
             used = {row["id"]: row for row in await self._pool.fetch(USED, [place.task for place in some])}
             for place in some:
                 if not _is_used(place, used.get(place.task)):
-                    await asyncio.to_thread(self._store.remove_attempt, place)
-                    removed += 1
+                    removed += await self._removes(self._store.remove_attempt, place)
         return removed
+
+    async def _removes(self, remove: Callable[..., None], *what: Any) -> bool:
+        try:
+            await asyncio.to_thread(remove, *what)
+        except StoreError as error:
+            self._refused = self._refused or error
+            return False
+        return True
 
 
 def _is_used(place: Abandonable, row: asyncpg.Record | None) -> bool:

@@ -2,7 +2,6 @@
 
 obstore keeps an upload to the process that began it, so this is botocore's. Each piece has a range of the part
 numbers, and S3 puts them together by number: https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html
-The settings come from the environment by the same names as obstore's.
 """
 
 import contextlib
@@ -21,6 +20,7 @@ import structlog
 
 from longshore.errors import LongshoreError
 from longshore.exports.formats import media_type
+from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_not_now
 from longshore.results.pieces import Piece
 from longshore.results.store import StoreAwayError, StoreError
 
@@ -35,10 +35,7 @@ READ = 1 << 20  # bytes
 TIMEOUT, CONNECT_TIMEOUT = 30, 5  # seconds, of one request
 PATIENCE = 60.0  # seconds that a store which is away is asked again for
 MOST_PAUSE = 5.0  # seconds
-AGAIN = {408, 429}  # statuses that say "not now", beside all from 500 on
-AGAIN_CODES = {"RequestTimeout", "PriorRequestNotComplete", "OperationAborted"}  # with other statuses
 
-REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "401", "403"}
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
 
 
@@ -63,9 +60,10 @@ class Unfinished(msgspec.Struct, frozen=True):
 class Bucket:
     """One prefix of a bucket, as botocore reaches it. Blocking, and for any thread."""
 
-    def __init__(self, name: str, prefix: str) -> None:
+    def __init__(self, name: str, prefix: str, access: Access) -> None:
         self.name = name
         self.prefix = f"{prefix}/" if prefix else ""
+        self._access = access
         self._lock = threading.Lock()
         self._client: Any = None
 
@@ -75,23 +73,18 @@ class Bucket:
         with self._lock:
             if self._client is None:
                 from botocore.config import Config
-                from botocore.session import get_session
 
-                own = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT")
                 config = Config(
                     connect_timeout=CONNECT_TIMEOUT,
                     read_timeout=TIMEOUT,
                     # `call` tries again. Botocore gives up after seconds, and sooner the more requests there are.
                     retries={"mode": "standard", "total_max_attempts": 1},
-                    s3={"addressing_style": "path" if own else "auto"},
+                    s3={"addressing_style": "path" if self._access.endpoint else "auto"},
                     # What only speaks S3 often does not know the newer checksums.
                     request_checksum_calculation="when_required",
                     response_checksum_validation="when_required",
                 )
-                region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-                self._client = get_session().create_client(
-                    "s3", region_name=region, endpoint_url=own or None, config=config
-                )
+                self._client = self._access.client(config)
             return self._client
 
     def call(
@@ -282,13 +275,16 @@ class ObjectGathering:
 
 def _answered(error: StoreAwayError) -> bool:
     """Whether the store did answer, and would give the same answer again."""
+    status, code = _answer(error.__cause__)
+    return status is not None and not is_not_now(status, code)
+
+
+def _answer(error: BaseException | None) -> tuple[int | None, str]:
     from botocore.exceptions import ClientError
 
-    if not isinstance(error.__cause__, ClientError):
-        return False
-    response = error.__cause__.response
-    status = response["ResponseMetadata"]["HTTPStatusCode"]
-    return status < 500 and status not in AGAIN and response["Error"].get("Code") not in AGAIN_CODES
+    if not isinstance(error, ClientError):
+        return None, ""
+    return error.response["ResponseMetadata"]["HTTPStatusCode"], str(error.response["Error"].get("Code", ""))
 
 
 @contextlib.contextmanager
@@ -300,9 +296,6 @@ def explained() -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError) as error:
         log.warning("results store failed", error=str(error))
-        code = str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
-        if code == "NoSuchBucket":
-            raise StoreError("the bucket for results does not exist") from error
-        if code in REFUSED or isinstance(error, NoCredentialsError):
-            raise StoreError("the results store refused the service's credentials") from error
-        raise StoreAwayError("the results store is out of reach or failed") from error
+        if isinstance(error, NoCredentialsError):
+            raise StoreError(NO_CREDENTIALS) from error
+        raise error_of(*_answer(error)) from error

@@ -5,12 +5,13 @@ upload that fails is aborted by obstore when the iterator that feeds it raises. 
 stays behind unseen, and is aborted with what else an attempt left; on S3 alone, as obstore cannot list uploads.
 
 Credentials, endpoint and encryption come from the environment by the cloud's own names (`AWS_…`, `GOOGLE_…`,
-`AZURE_…`); see https://developmentseed.org/obstore/latest/api/store/aws/
+`AZURE_…`); for S3 see `aws`, for the others https://developmentseed.org/obstore/latest/api/store/gcs/
 """
 
 import contextlib
 import io
 import queue
+import re
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -22,6 +23,7 @@ import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
+from longshore.results.aws import Access, error_of
 from longshore.results.multipart import Bucket, Unfinished, headers_of
 from longshore.results.store import Abandonable, StoreAwayError, StoreError
 from longshore.tasks.model import ChainId, TaskId
@@ -39,6 +41,12 @@ RETRIES = 6  # of one request, within RETRY_TIME
 RETRY_TIME = timedelta(seconds=60)
 READ = 4 << 20  # bytes that are fetched at a time by whoever reads an object as a file
 LEVELS = 4  # parts of a key: chain, task, attempt, name
+
+# In the texts of obstore's errors: https://github.com/apache/arrow-rs-object-store/blob/main/src/client/retry.rs
+STATUS = re.compile(r"status code: ([0-9]{3})")
+CODE = re.compile(r"<Code>([\w.]+)</Code>|\(code: ([\w.]+)\)")
+OWN_ERROR = re.compile(r"credential provider: (Store\w*Error): (.*)")
+REDIRECTED = "redirect without LOCATION"
 
 
 class _AbandonedError(Exception):
@@ -169,17 +177,19 @@ class BucketStore:
 
     def __init__(self, url: str) -> None:
         """Raises StoreError when the environment does not fit the address."""
+        scheme, _, rest = url.partition("://")
+        name, _, prefix = rest.partition("/")
+        access = Access() if scheme == "s3" else None
+        self.bucket = Bucket(name, prefix.rstrip("/"), access) if access else None
         try:
             self._store: ObjectStore = from_url(
                 url,
                 client_options={"allow_http": True, "timeout": TIMEOUT, "connect_timeout": timedelta(seconds=5)},
                 retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_TIME},
+                **(access.options if access else {}),
             )
         except (BaseError, ValueError) as error:
             raise StoreError(f"results_url cannot be used: {_first_line(error)}") from error
-        scheme, _, rest = url.partition("://")
-        name, _, prefix = rest.partition("/")
-        self.bucket = Bucket(name, prefix.rstrip("/")) if scheme == "s3" else None
 
     def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
         """The key of an attempt's result, below the prefix."""
@@ -203,10 +213,13 @@ class BucketStore:
         return self._chunks(found)
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
-        """Remove what attempts before `attempt` left behind, except the results that are `kept`. Blocking."""
+        """Remove what attempts before `attempt` left behind, except the results that are `kept`. Blocking.
+
+        A store that refuses to list or to delete keeps them: they are in nobody's way. Raises StoreAwayError.
+        """
         keep = {location.rpartition("/")[0] for location in kept}
         self._abort(f"{chain}/{task}/", lambda upload: _attempt(upload.key) < attempt)
-        with _explained():
+        with contextlib.suppress(StoreError), _explained():
             for found in obstore.list(self._store, f"{chain}/{task}"):
                 paths = [meta["path"] for meta in found]
                 old = [path for path in paths if _attempt(path) < attempt and path.rpartition("/")[0] not in keep]
@@ -286,8 +299,17 @@ def _explained() -> Iterator[None]:
         yield
     except (BaseError, OSError) as error:
         log.warning("results store failed", error=_first_line(error))
-        if isinstance(error, FileNotFoundError):
-            raise StoreError("the bucket for results does not exist") from error
-        if isinstance(error, (PermissionDeniedError, UnauthenticatedError, PermissionError)):
-            raise StoreError("the results store refused the service's credentials") from error
-        raise StoreAwayError("the results store is out of reach or failed") from error
+        raise _error(error) from error
+
+
+def _error(error: Exception) -> StoreError | StoreAwayError:
+    """The error for what obstore raises, which has the store's answer in its text alone."""
+    text = str(error).partition("\n\n")[0]
+    if found := OWN_ERROR.search(text):  # of our own `Access.credentials`
+        return (StoreAwayError if found[1] == "StoreAwayError" else StoreError)(found[2])
+    if REDIRECTED in text:
+        return error_of(301, "")
+    status, code = STATUS.search(text), CODE.search(text)
+    if status is None and code is None and isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return error_of(403, "")
+    return error_of(int(status[1]) if status else None, (code[1] or code[2]) if code else "")
