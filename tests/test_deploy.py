@@ -1,6 +1,7 @@
 """The files in deploy/: no engine runs them here, so they are held against their schemas and the project itself."""
 
 import contextlib
+import ipaddress
 import json
 import re
 import subprocess
@@ -145,6 +146,27 @@ def test_nothing_starts_before_the_migration_is_through() -> None:
         assert COMPOSE["services"][name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     # Kubernetes waits for nothing, but starts again what refuses to start.
     assert all(pod.get("restartPolicy", "Always") in ("Always", "OnFailure") for pod in pods())
+
+
+def test_images_of_others_are_named_by_digest() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    images = re.findall(r"^FROM (\S+)", dockerfile, re.M)
+    images += [service["image"] for service in COMPOSE["services"].values() if "build" not in service]
+    assert len(images) == 3
+    for image in images:
+        assert re.fullmatch(r"[a-z]+:[0-9a-z.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_compose_publishes_its_port_on_loopback_alone() -> None:
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", [])]
+    assert ports
+    assert all(str(port).startswith("127.0.0.1:") for port in ports)
+
+
+def test_kubernetes_trusts_no_more_addresses_than_an_ingress_has() -> None:
+    settings = next(document["data"] for document in KUBERNETES if document["kind"] == "ConfigMap")
+    for network in settings["LONGSHORE_TRUSTED_PROXIES"].split(","):
+        assert ipaddress.ip_network(network.strip()).num_addresses <= 256
 
 
 def test_what_kubernetes_tells_of_a_service_is_kept_from_the_settings(tmp_path: Path) -> None:
