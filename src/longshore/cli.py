@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 
 from longshore import commands, logging
 from longshore.cli_tokens import client_app, token_app
 from longshore.cli_users import user_app
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, SECRETS, Loaded, Settings, description, load
+from longshore.settings import NAMES, SECRETS, Loaded, Settings, SettingsError, description, load
 
 app = typer.Typer(
     name="longshore",
@@ -163,6 +164,40 @@ def verify(
 
     for manifest in check(files):
         typer.echo(f"{manifest.file}: run {manifest.run}, {manifest.rows:,} rows, SHA-256 {manifest.sha256}: good")
+
+
+@app.command(epilog="Example: longshore doctor")
+def doctor() -> None:
+    """Check this installation: what is wrong and how to mend it, a line each; exit with 1 when anything is wrong."""
+    from longshore.database.embedded import EmbeddedError
+    from longshore.doctor.examine import examine
+    from longshore.doctor.finding import Finding, wrong
+    from longshore.serve import database_as_it_is
+
+    broken = False
+
+    def show(finding: Finding) -> None:
+        nonlocal broken
+        broken = broken or finding.level == "wrong"
+        typer.echo(f"{finding.level:8}{finding.area}: {finding.what}")
+
+    async def run(url: str) -> None:
+        async for finding in examine(settings, url):
+            show(finding)
+
+    try:
+        settings = load().settings
+        logging.configure(msgspec.structs.replace(settings, log_level="error"))
+    except SettingsError as error:
+        show(wrong("settings", str(error)))
+        raise typer.Exit(1) from None
+    try:
+        with database_as_it_is(settings) as url:
+            asyncio.run(run(url))
+    except EmbeddedError as error:
+        show(wrong("database", str(error)))
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")

@@ -139,6 +139,11 @@ class Bucket:
             log.warning("unfinished uploads not listed", error=str(error))
         return found
 
+    def refuse_unlisted(self) -> None:
+        """Raise StoreError or StoreAwayError where the uploads that have not ended cannot be listed."""
+        with explained():
+            self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
+
     def abort(self, uploads: Iterable[Unfinished]) -> None:
         """End uploads, as far as they have not ended."""
         for one in uploads:

@@ -1,0 +1,199 @@
+"""The service's database and the source, examined: rights, version, settings, clock, workers, queue, catalog."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+
+from longshore.database import export_role, migrate
+from longshore.database.connect import Connection
+from longshore.doctor.finding import Finding, first_line, wrong
+from longshore.exports.care import LAG
+from longshore.exports.catalog import Catalog, quoted
+from longshore.exports.catalog_check import check as check_catalog
+from longshore.settings import Settings
+from longshore.tasks.figures import QUEUE, WORKERS
+from longshore.tasks.queue import ENTRYPOINT
+
+MIN_SERVER_VERSION = 150000
+MAX_CLOCK_SECONDS = 2.0
+MAX_QUEUE_SECONDS = 900.0
+MAX_USED_CONNECTIONS = 0.9
+MIN_STANDBY_DELAY_SECONDS = 300
+NOTIFY_SECONDS = 5.0
+CHANNEL = "longshore_doctor"
+
+SERVER = """
+select current_setting('server_version_num')::int as number, current_setting('server_version') as version,
+       pg_is_in_recovery() as recovery,
+       pg_encoding_to_char(d.encoding) as encoding, current_setting('max_connections')::int as most,
+       (select count(*) from pg_stat_activity where backend_type = 'client backend') as used,
+       r.rolconnlimit as role_limit, current_user as role
+from pg_database d, pg_roles r
+where d.datname = current_database() and r.rolname = current_user
+"""
+
+# The audit log is only appended to, and the ledger of migrations is written by `migrate` alone.
+TABLES_WITHOUT_RIGHTS = """
+select string_agg(c.relname, ', ' order by c.relname)
+from pg_class c
+where c.relnamespace = 'longshore'::regnamespace and c.relkind in ('r', 'p') and c.relname <> 'migrations'
+  and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
+           and (has_table_privilege(c.oid, 'update') or c.relname = 'audit'))
+"""
+
+STANDBY = """
+select current_setting('hot_standby_feedback') = 'on' as feedback,
+       (select setting::bigint from pg_settings where name = 'max_standby_streaming_delay') / 1000 as delay
+"""
+
+POLICIES = f"""
+select c.relrowsecurity as has_policies,
+       row_security_active(c.oid)
+       or exists (
+           select from pg_roles
+           where rolname = '{export_role.ROLE}' and pg_has_role(oid, 'member')
+             and has_any_column_privilege(oid, c.oid, 'select')
+       ) as applied
+from pg_class c
+where c.oid = to_regclass($1)
+"""  # noqa: S608  # a constant
+
+
+async def of_database(settings: Settings, url: str, connection: Connection) -> AsyncIterator[Finding]:
+    """Examine the service's own database, with its clock, its workers and its queue. `connection`: can only read."""
+    row = await connection.fetchrow(SERVER)
+    assert row is not None
+    missing = await migrate.pending(connection)
+    found = [*_server("database", row), *_connections(settings, row)]
+    if row["recovery"]:
+        found.append(wrong("database", "is a standby, which cannot be written to; name the primary"))
+    if row["encoding"] != "UTF8":
+        found.append(wrong("database", f"has the encoding {row['encoding']}; make it anew with encoding UTF8"))
+    found += [finding async for finding in _writes(url)]
+    if missing:
+        found.append(wrong("database", f"the schema lacks {', '.join(missing)}; run `longshore migrate`"))
+    elif tables := await connection.fetchval(TABLES_WITHOUT_RIGHTS):
+        what = f"the role {row['role']} may not read and write {tables}; GRANT SELECT, INSERT, UPDATE, DELETE ON them"
+        found.append(wrong("database", what))
+    for finding in found or [Finding("database", f"PostgreSQL {row['version']}, with all rights, at this version")]:
+        yield finding
+    yield await _clock(connection)
+    if not missing:
+        if (problem := await export_role.problem(connection)) is not None:
+            yield wrong("row security", problem)
+        yield await _workers(connection)
+        yield await _queue(connection)
+
+
+def _connections(settings: Settings, row: Any) -> Iterator[Finding]:
+    needed = settings.worker_tasks + 11 + 11 * settings.api_processes
+    if 0 <= row["role_limit"] < needed:
+        what = f"the role {row['role']} may have {row['role_limit']} connections"
+        yield wrong("database", f"{what}; ALTER ROLE {row['role']} CONNECTION LIMIT {needed} or more")
+    if row["used"] > MAX_USED_CONNECTIONS * row["most"]:
+        what = f"{row['used']} of {row['most']} connections are in use"
+        yield wrong("database", f"{what}; raise max_connections or end some")
+
+
+def _server(area: str, row: Any) -> Iterator[Finding]:
+    if row["number"] < MIN_SERVER_VERSION:
+        yield wrong(area, f"is PostgreSQL {row['version']}; upgrade it to {MIN_SERVER_VERSION // 10000} or later")
+
+
+async def _writes(url: str) -> AsyncIterator[Finding]:
+    """Whether the database takes writes, and its notifications arrive, which a pooler may keep back."""
+    arrived = asyncio.Event()
+    connection = await asyncpg.connect(url, timeout=10)
+    other = await asyncpg.connect(url, timeout=10)
+    try:
+        if await connection.fetchval("show transaction_read_only") == "on":
+            yield wrong("database", "is read-only; ALTER DATABASE … RESET default_transaction_read_only, or wait")
+            return
+        await connection.add_listener(CHANNEL, lambda *_: arrived.set())
+        await other.execute(f"notify {CHANNEL}")
+        await asyncio.wait_for(arrived.wait(), NOTIFY_SECONDS)
+    except TimeoutError:
+        yield wrong("database", "notifications do not arrive; put the pooler before it in session mode")
+    finally:
+        await other.close()
+        await connection.close()
+
+
+async def _clock(connection: Connection) -> Finding:
+    before = time.time()
+    there = await connection.fetchval("select extract(epoch from clock_timestamp())::float8")
+    after = time.time()
+    ahead = before - there if there < before else min(0.0, after - there)
+    if abs(ahead) > MAX_CLOCK_SECONDS:
+        direction = "ahead of" if ahead > 0 else "behind"
+        return wrong("clock", f"this machine is {abs(ahead):.0f} s {direction} the database; run NTP on both")
+    return Finding("clock", "agrees with the database")
+
+
+async def _workers(connection: Connection) -> Finding:
+    count = await connection.fetchval(WORKERS)
+    if not count:
+        return wrong("workers", "none is connected; start `longshore worker`, or `longshore serve` for all")
+    return Finding("workers", f"{count} connected")
+
+
+async def _queue(connection: Connection) -> Finding:
+    row = await connection.fetchrow(QUEUE, ENTRYPOINT)
+    assert row is not None
+    if row["oldest"] > MAX_QUEUE_SECONDS:
+        what = f"a task has waited for {row['oldest'] / 60:.0f} min; start more workers or raise LONGSHORE_WORKER_TASKS"
+        return wrong("queue", what)
+    return Finding("queue", f"{row['sent']} tasks wait for a worker, the oldest for {row['oldest']:.0f} s")
+
+
+async def of_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
+    """Examine the source, the catalog against it, and its row-level security. `connection`: can only read."""
+    row = await connection.fetchrow(SERVER)
+    assert row is not None
+    found = list(_server("source", row))
+    if row["recovery"]:
+        standby = await connection.fetchrow(STANDBY)
+        assert standby is not None
+        if not standby["feedback"] and 0 <= standby["delay"] < MIN_STANDBY_DELAY_SECONDS:
+            what = f"is a standby that cancels what reads for longer than {standby['delay']} s"
+            found.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
+        lag = await connection.fetchval(LAG)
+        if settings.source_lag_seconds and lag > settings.source_lag_seconds:
+            what = f"is {lag:.0f} s behind its primary, and may be {settings.source_lag_seconds} s"
+            found.append(wrong("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
+    try:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            await connection.fetchval("select pg_export_snapshot()")
+    except asyncpg.PostgresError as error:
+        found.append(
+            wrong("source", f"a snapshot cannot be shared: {first_line(error)}; set LONGSHORE_EXPORT_CONNECTIONS=1")
+        )
+    for finding in found or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared")]:
+        yield finding
+    # The service's own tables lie in its own database, and came with the service.
+    those = {name: index for name, index in known.items() if not (settings.source_url and index.own)}
+    findings = await check_catalog(connection, those)
+    for one in findings:
+        yield Finding("catalog", f"{one.where}: {one.what}", "warning" if one.warning else "wrong")
+    if known and not findings:
+        yield Finding("catalog", f"{len(those)} indexes fit the source")
+    async for finding in _row_security(connection, those):
+        yield finding
+
+
+async def _row_security(connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
+    protected = 0
+    for name, index in known.items():
+        row = await connection.fetchrow(POLICIES, quoted(index.relation))
+        if row is None or not row["has_policies"]:
+            continue
+        protected += 1
+        if not row["applied"]:
+            role, relation = export_role.ROLE, index.relation
+            what = f"{name}: the policies of {relation} do not apply to this user"
+            yield wrong("row security", f"{what}; GRANT {role} TO it and GRANT SELECT ON {relation} TO {role}")
+            return
+    yield Finding("row security", f"applies to {protected} of {len(known)} indexes")

@@ -1,0 +1,88 @@
+"""The results store, examined by writing, reading, signing and deleting one small result; and the disk."""
+
+import secrets
+import shutil
+from collections.abc import Callable
+
+import httpx2
+
+from longshore.doctor.finding import Finding, first_line, wrong
+from longshore.errors import LongshoreError
+from longshore.results.objects import BucketStore
+from longshore.results.open import Store, open_store
+from longshore.settings import Settings
+from longshore.tasks.model import ChainId, TaskId
+
+MIN_FREE_BYTES = 1 << 30
+MIN_FREE_SHARE = 0.05
+SERVICE_TASK = ChainId(0), TaskId(0)  # which no task has
+CONTENT = b"written by longshore doctor\n"
+
+
+def of_store(settings: Settings) -> list[Finding]:
+    """Write, read, sign and delete one small result. Blocking."""
+    try:
+        store = open_store(settings)
+    except LongshoreError as error:
+        return [wrong("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
+    location = store.location(*SERVICE_TASK, secrets.randbelow(1 << 31), "doctor.txt")
+    found: list[Finding] = []
+    for step, right, act in _steps(store, location):
+        try:
+            act()
+        except (LongshoreError, OSError, httpx2.HTTPError, AssertionError) as error:
+            found.append(wrong("store", f"a result cannot be {step}: {first_line(error)}; {right}"))
+            if step == "written":
+                return found
+    return found or [Finding("store", "a result was written, read and deleted")]
+
+
+def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], None]]]:
+    """What is tried, in order: a word for it, what to mend, the act."""
+
+    def write() -> None:
+        with store.create(location) as file:
+            file.write(CONTENT)
+            file.publish()
+
+    def read() -> None:
+        chunks = store.read(location)
+        assert chunks is not None and b"".join(chunks) == CONTENT, "it is not what was written"
+
+    def remove() -> None:
+        store.remove(location)
+        assert store.read(location) is None, "it is still there"
+
+    def sign() -> None:
+        assert isinstance(store, BucketStore)
+        address = store.address(location, 60)
+        assert address is not None, "it is not there"
+        assert httpx2.get(address, timeout=10).content == CONTENT, "its presigned address does not work"
+
+    def list_uploads() -> None:
+        assert isinstance(store, BucketStore) and store.bucket is not None
+        store.bucket.refuse_unlisted()
+
+    if not isinstance(store, BucketStore):
+        mend = "let the service's user write to the folder `results` in LONGSHORE_DATA"
+        return [("written", mend, write), ("read", mend, read), ("deleted", mend, remove)]
+    steps = [
+        ("written", "grant s3:PutObject, or what the message names", write),
+        ("read", "grant s3:GetObject", read),
+        ("downloaded by its presigned address", "let clients reach the store's address", sign),
+        ("deleted", "grant s3:ListBucket and s3:DeleteObject", remove),
+    ]
+    if store.bucket is not None:
+        uploads = "cleaned of unfinished uploads", "grant s3:ListBucketMultipartUploads or set a lifecycle rule"
+        steps.append((*uploads, list_uploads))
+    return steps
+
+
+def of_disk(settings: Settings) -> Finding:
+    """Examine the space of the data folder."""
+    folder = next(folder for folder in (settings.data.resolve(), *settings.data.resolve().parents) if folder.exists())
+    usage = shutil.disk_usage(folder)
+    shown = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free in {folder}"
+    if usage.free < max(MIN_FREE_BYTES, MIN_FREE_SHARE * usage.total):
+        return wrong("disk", f"only {shown}; make room, or set LONGSHORE_RESULT_DAYS to fewer")
+    return Finding("disk", shown)

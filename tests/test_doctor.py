@@ -1,0 +1,201 @@
+"""`longshore doctor` against installations that are sound, and broken in one way each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+import libfaketime
+import pytest
+from moto.server import ThreadedMotoServer
+
+from longshore.doctor import store as doctor_of_store
+from longshore.doctor.databases import _server
+from longshore.doctor.examine import examine
+from longshore.doctor.finding import Finding
+from longshore.settings import load
+from tests.command import run
+from tests.results.refusing import Server
+from tests.service import Longshore, export_body, in_own_loop
+
+UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
+BUCKET = "results-of-doctor"
+
+
+def examined(url: str, folder: Path, **settings: str) -> list[Finding]:
+    """What the doctor finds, with a data folder of its own."""
+    variables = {f"LONGSHORE_{name.upper()}": value for name, value in settings.items()}
+    variables |= {"LONGSHORE_DATABASE_URL": url, "LONGSHORE_DATA": str(folder)}
+
+    async def collect() -> list[Finding]:
+        return [finding async for finding in examine(load(variables).settings, url)]
+
+    found: list[Finding] = in_own_loop(collect())
+    assert all("\n" not in finding.what for finding in found), "one line each"
+    return found
+
+
+def wrong(found: list[Finding], area: str) -> str:
+    """What is wrong with an area, which is something."""
+    what = "; ".join(finding.what for finding in found if (finding.level, finding.area) == ("wrong", area))
+    assert what, found
+    return what
+
+
+def as_role(longshore: Longshore, role: str, options: str, database: str = "postgres") -> str:
+    """The address of a database for a new role of its server."""
+    longshore.sql(f"create role {role} login {options}")
+    parts = urlsplit(longshore.url)
+    return parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}", path=f"/{database}").geturl()
+
+
+def test_doctor_finds_nothing_wrong_with_a_sound_service(service: Longshore, tmp_path: Path) -> None:
+    done = run("doctor", folder=tmp_path, database_url=service.url, data=str(tmp_path / "data"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert {level for level, _ in lines} <= {"ok", "warning"}
+    areas = {line.partition(":")[0] for _, line in lines}
+    expected = {
+        "settings",
+        "database",
+        "clock",
+        "workers",
+        "queue",
+        "source",
+        "catalog",
+        "row security",
+        "store",
+        "disk",
+    }
+    assert areas == expected
+    assert done.stderr == ""
+
+
+def test_doctor_names_a_setting_that_is_none(tmp_path: Path) -> None:
+    done = run("doctor", folder=tmp_path, prot="1")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.startswith("wrong   settings: LONGSHORE_PROT is not a setting; did you mean LONGSHORE_PORT?")
+
+
+def test_doctor_goes_on_where_the_database_cannot_be_reached(tmp_path: Path) -> None:
+    found = examined(UNREACHABLE, tmp_path)
+    assert "check LONGSHORE_DATABASE_URL" in wrong(found, "database")
+    assert [finding.level for finding in found if finding.area == "store"] == ["ok"]
+
+
+def test_doctor_names_missing_workers_missing_tables_and_old_tasks(idle: Longshore, tmp_path: Path) -> None:
+    with idle.client(chain=75) as client:
+        id = client.post("/tasks", json=export_body(chain=75)).json()["id"]
+    idle.sql(
+        "update longshore.pgqueuer set created = now() - interval '1 hour', execute_after = now() - interval '1 hour'"
+        " where id = (select max(id) from longshore.pgqueuer)"
+    )
+    found = examined(idle.url, tmp_path)
+    assert "start `longshore worker`" in wrong(found, "workers")
+    assert "start more workers" in wrong(found, "queue")
+    assert "no table or view" in wrong(found, "catalog")
+    with idle.client(chain=75) as client:
+        client.post(f"/tasks/{id}/cancel")
+
+
+def test_doctor_names_a_schema_that_is_not_this_versions(idle: Longshore, tmp_path: Path) -> None:
+    idle.sql("create database doctor_empty")
+    url = urlsplit(idle.url)._replace(path="/doctor_empty").geturl()
+    assert "run `longshore migrate`" in wrong(examined(url, tmp_path), "database")
+
+
+def test_doctor_names_a_role_without_rights_and_with_few_connections(idle: Longshore, tmp_path: Path) -> None:
+    url = as_role(idle, "doctor_few", "connection limit 8")
+    idle.sql("grant usage on schema longshore to doctor_few")
+    idle.sql("grant select on longshore.migrations, longshore.pgqueuer to doctor_few")
+    found = examined(url, tmp_path)
+    assert "may not read and write access_tokens, " in wrong(found, "database")
+    assert "ALTER ROLE doctor_few CONNECTION LIMIT" in wrong(found, "database")
+    assert "GRANT longshore_export TO doctor_few" in wrong(found, "row security")
+
+
+def test_doctor_names_a_database_that_is_read_only(idle: Longshore, tmp_path: Path) -> None:
+    url = as_role(idle, "doctor_reads", "superuser")
+    idle.sql("alter role doctor_reads set default_transaction_read_only = on")
+    assert "is read-only" in wrong(examined(url, tmp_path), "database")
+
+
+def test_doctor_names_policies_that_do_not_apply(idle: Longshore, tmp_path: Path) -> None:
+    idle.sql("create schema doctor_shop")
+    idle.sql("create table doctor_shop.orders (id bigint primary key, chain bigint not null, at timestamptz not null)")
+    idle.sql("alter table doctor_shop.orders enable row level security")
+    file = tmp_path / "catalog.toml"
+    file.write_text(
+        '[orders]\ndescription = "Orders."\nrelation = "doctor_shop.orders"\nchain = "chain"\ntime = "at"\n'
+        'prefix = "Order"\n[orders.fields]\nid = { type = "number", description = "Number." }\n'
+    )
+    policies = wrong(examined(idle.url, tmp_path / "data", catalog=str(file)), "row security")
+    assert "GRANT SELECT ON doctor_shop.orders TO longshore_export" in policies
+    idle.sql("grant select on doctor_shop.orders to longshore_export")
+    found = examined(idle.url, tmp_path / "data", catalog=str(file))
+    assert [finding.what for finding in found if finding.area == "row security"] == ["applies to 1 of 1 indexes"]
+    file.write_text("[")
+    assert "LONGSHORE_CATALOG" in wrong(examined(idle.url, tmp_path / "data", catalog=str(file)), "catalog")
+
+
+def test_doctor_names_a_server_that_is_too_old() -> None:
+    (found,) = _server("source", {"number": 140011, "version": "14.11"})
+    assert (found.level, found.what) == ("wrong", "is PostgreSQL 14.11; upgrade it to 15 or later")
+
+
+def test_doctor_names_a_clock_that_is_wrong(idle: Longshore, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in libfaketime.get_reload_information()[1].items():
+            patched.setenv(name, value)
+        patched.setenv("FAKETIME", "+600")
+        done = run("doctor", folder=tmp_path, database_url=idle.url, data=str(tmp_path / "data"))
+    assert done.returncode == 1
+    (line,) = (line for line in done.stdout.splitlines() if "clock:" in line)
+    assert line.startswith("wrong   clock: this machine is ") and line.endswith(
+        "s ahead of the database; run NTP on both"
+    )
+
+
+def test_doctor_names_a_folder_that_cannot_be_written_and_a_disk_that_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "results").write_text("a file where the folder should be")
+    monkeypatch.setattr(doctor_of_store, "MIN_FREE_BYTES", 1 << 60)
+    found = examined(UNREACHABLE, tmp_path)
+    assert "let the service's user write to the folder `results`" in wrong(found, "store")
+    assert "make room" in wrong(found, "disk")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 server with one empty bucket, which the environment leads to."""
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    for name in [name for name in os.environ if name.startswith("AWS_") and name != "AWS_EC2_METADATA_DISABLED"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDAKIDAKID")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    made = boto3.client("s3", region_name="us-east-1")
+    made.create_bucket(Bucket=BUCKET)
+    yield made
+    running.stop()
+
+
+def test_doctor_tries_all_that_a_bucket_has_to_do_and_leaves_nothing(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = examined(UNREACHABLE, tmp_path, results_url=f"s3://{BUCKET}/some/prefix")
+    assert [finding.what for finding in found if finding.area == "store"] == ["a result was written, read and deleted"]
+    assert s3.list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+    missing = examined(UNREACHABLE, tmp_path, results_url="s3://no-such-bucket/some/prefix")
+    assert "cannot be written: the bucket for results does not exist" in wrong(missing, "store")
+    refusing = Server()
+    refusing.refuse(403, "AccessDenied")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", refusing.address)
+    refused = examined(UNREACHABLE, tmp_path, results_url=f"s3://{BUCKET}/some/prefix")
+    refusing.close()
+    assert "(AccessDenied); grant s3:PutObject" in wrong(refused, "store")
