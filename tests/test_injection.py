@@ -209,7 +209,7 @@ async def copies(url: str) -> None:
             assert check_fields(chosen, index, "") == []
             columns = await columns_of(connection, index, chosen)
             segment = msgspec.convert(segment_of(rule(operator="is_not", value=value)), Segment)
-            source = source_of(index, CHAIN, segment, datetime.now(UTC))
+            source = await source_of(connection, index, CHAIN, segment, datetime.now(UTC))
             for form in ("csv", "jsonl"):
                 rows = await copied(connection, form, columns, source)
                 assert {tuple(row.values()) for row in rows} == expected, (shown, form)

@@ -1,6 +1,10 @@
-"""What the rules of a segment mean, row by row in plain Python; nothing of the code that makes SQL is used."""
+"""What the rules of a segment mean, row by row of a CSV file in plain Python, without the code that makes SQL.
+
+A row is what the file shows: a string, or None, for each field.
+"""
 
 import calendar
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -8,7 +12,10 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.exports.property_table import BEGAN, Row, midnight
+from tests.exports.property_table import BEGAN, FIELDS
+
+Row = dict[str, str | None]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UNITS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(7)}
 
@@ -21,24 +28,24 @@ def selects(segment: dict[str, Any], row: Row) -> bool:
 
 def rule_matches(rule: dict[str, Any], row: Row) -> bool:
     if not rule.get("nested"):
-        return value_matches(rule, plain_value(rule["field_name"], row))
-    items = row["items"] if isinstance(row["items"], list) else []
+        name = rule["field_name"]
+        return value_matches(rule, value_of(row[name], FIELDS[name]["type"]))
+    items = json.loads(row["items"] or "null", parse_float=Decimal)
     name = rule["field_name"].removeprefix("items.")
-    objects = [item for item in items if isinstance(item, dict)]
+    objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     return any(value_matches(rule, inner_value(item.get(name), rule["field_type"])) for item in objects)
 
 
-def plain_value(name: str, row: Row) -> Any:
-    match name:
-        case "key":
-            return row["Key"]
-        case "shouted":
-            return None if row["words"] is None else row["words"] + "!"
-        case "day":
-            return row["day"] and midnight(row["day"])
-        case "count" | "id":
-            return None if row[name] is None else Decimal(row[name])
-    return row[name]
+def value_of(text: str | None, kind: str) -> Any:
+    """What a file shows, as the type of its field."""
+    if text is None:
+        return None
+    match kind:
+        case "number":
+            return Decimal(text)
+        case "boolean":
+            return {"true": True, "false": False}[text]
+    return text
 
 
 def inner_value(value: Any, kind: str) -> Any:
@@ -52,13 +59,12 @@ def inner_value(value: Any, kind: str) -> Any:
         case "boolean":
             return {"true": True, "false": False}.get(text)
         case "date":
-            if not text.startswith("2026"):
+            if not text.startswith("2026") or text.endswith("\n"):
                 return None
             try:
-                at = datetime.fromisoformat(text.replace("Z", "+00:00"))
+                datetime.fromisoformat(text)
             except ValueError:
                 return None
-            return at if at.tzinfo else at.replace(tzinfo=UTC)
     return text
 
 
@@ -80,7 +86,7 @@ def value_matches(rule: dict[str, Any], value: Any) -> bool:
         assert operand is not None
         return value in [read(one, kind) for one in operand]
     if operator == "is_between_number":
-        return bool(Decimal(str(rule["min"])) <= value <= Decimal(str(rule["max"])))
+        return rank(Decimal(str(rule["min"]))) <= rank(value) <= rank(Decimal(str(rule["max"])))
     wanted = read(operand, kind)
     meanings: dict[str, Callable[[], bool]] = {
         "is": lambda: value == wanted,
@@ -88,30 +94,42 @@ def value_matches(rule: dict[str, Any], value: Any) -> bool:
         "contains": lambda: wanted in value,
         "does_not_contain": lambda: wanted not in value,
         "starts_with": lambda: value.startswith(wanted),
-        "is_greater_than": lambda: value > wanted,
-        "is_less_than": lambda: value < wanted,
+        "is_greater_than": lambda: rank(value) > rank(wanted),
+        "is_less_than": lambda: rank(value) < rank(wanted),
     }
     return meanings[operator]()
 
 
-def date_matches(rule: dict[str, Any], value: datetime) -> bool:
+def rank(number: Decimal) -> tuple[bool, Decimal]:
+    """NaN is more than all other numbers, as in PostgreSQL."""
+    return (True, Decimal(0)) if number.is_nan() else (False, number)
+
+
+def date_matches(rule: dict[str, Any], text: str) -> bool:
+    zone = ZoneInfo(rule.get("timezone") or "UTC")
+    if text.endswith("infinity"):
+        return rule["operator"] == ("is_before_date" if text.startswith("-") else "is_after_date") or (
+            text.startswith("-") and rule["operator"] == "relative_more_than"
+        )
+    at = moment(text, zone)
     match rule["operator"]:
         case "is_date":
-            return value.astimezone(UTC).date() == moment(rule["value"]).date()
+            return local_days(text, zone) == local_days(rule["value"], zone)
         case "is_after_date":
-            return value > moment(rule["start_date"])
+            return at > last_moment(rule["start_date"], zone)
         case "is_before_date":
-            return value < moment(rule["end_date"])
+            return at < moment(rule["end_date"], zone)
         case "is_between_date":
-            return moment(rule["start_date"]) <= value <= moment(rule["end_date"])
+            return moment(rule["start_date"], zone) <= at <= last_moment(rule["end_date"], zone)
         case "relative_less_than":
-            return ago(rule) <= value < BEGAN
+            return micros(ago(rule, zone)) <= at < micros(BEGAN)
         case "relative_more_than":
-            return value < ago(rule)
-    zone = ZoneInfo(rule.get("timezone") or "UTC")
+            return at < micros(ago(rule, zone))
+    if not 1900 < int(text[:4]) < 2100 or text[4] != "-":
+        return False
     which, _, unit = rule["window"].rpartition("_")
     unit = "day" if unit in ("today", "yesterday") else unit
-    place = calendar_place(value.astimezone(zone).date(), unit)
+    place = calendar_place(EPOCH.date() + timedelta(local_days(text, zone)), unit)
     back = 1 if which == "last" or rule["window"] == "yesterday" else 0
     return place == calendar_place(BEGAN.astimezone(zone).date(), unit) - back
 
@@ -127,18 +145,71 @@ def calendar_place(day: date, unit: str) -> int:
     }[unit]
 
 
-def ago(rule: dict[str, Any]) -> datetime:
+def ago(rule: dict[str, Any], zone: ZoneInfo) -> datetime:
     factor: str = rule["time_factor"]
     amount: int = rule["time_amount"]
     if factor in UNITS:
         return BEGAN - amount * UNITS[factor]
-    months = BEGAN.year * 12 + BEGAN.month - 1 - amount * (12 if factor == "year" else 1)
+    began = BEGAN.astimezone(zone)
+    months = began.year * 12 + began.month - 1 - amount * (12 if factor == "year" else 1)
     year, month = months // 12, months % 12 + 1
-    return BEGAN.replace(year=year, month=month, day=min(BEGAN.day, calendar.monthrange(year, month)[1]))
+    day = min(began.day, calendar.monthrange(year, month)[1])
+    return began.replace(year=year, month=month, day=day, fold=0).astimezone(UTC)
 
 
-def moment(text: str) -> datetime:
-    return datetime.fromisoformat(text if "T" in text else f"{text}T00:00:00+00:00").astimezone(UTC)
+def micros(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+CYCLE = 146_097  # days in 400 years
+DAY = 86_400_000_000  # microseconds
+
+
+def parsed(text: str) -> tuple[date, timedelta | None, int]:
+    """A day in a year whose clocks ran alike, the time since its midnight in UTC, and the 400 years it was moved by."""
+    found = re.fullmatch(r"(\d+)-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d(?:\.\d+)?))?([^ ]*))?( BC)?", text)
+    assert found is not None, text
+    year = 1 - int(found[1]) if found[8] else int(found[1])
+    near = year if 1800 < year < 2400 else (year - 1) % 400 + (401 if year < 1800 else 2401)
+    day = date(near, int(found[2]), int(found[3]))
+    if found[4] is None:
+        return day, None, (year - near) // 400
+    offset = datetime.fromisoformat(f"2000-01-01T00:00:00{found[7]}").utcoffset() if found[7] else None
+    time = timedelta(hours=int(found[4]), minutes=int(found[5]), microseconds=int(Decimal(found[6] or 0) * 1_000_000))
+    return day, time - (offset or timedelta(0)), (year - near) // 400
+
+
+def moment(text: str, zone: ZoneInfo) -> int:
+    """A time in microseconds since 1970; a day begins as soon as the zone's calendar shows it."""
+    day, time, cycles = parsed(text)
+    at = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return micros(begin(day, zone) if time is None else at + time) + cycles * CYCLE * DAY
+
+
+def begin(day: date, zone: ZoneInfo) -> datetime:
+    """The first second at which a zone's calendar shows a day, by halving the time in which it must be."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    low, high = midnight - timedelta(hours=30), midnight + timedelta(hours=30)
+    while high - low > timedelta(seconds=1):
+        middle = (low + (high - low) / 2).replace(microsecond=0)
+        low, high = (low, middle) if middle.astimezone(zone).date() >= day else (middle, high)
+    return high
+
+
+def last_moment(text: str, zone: ZoneInfo) -> int:
+    """A time, or the last microsecond of a day."""
+    day, time, cycles = parsed(text)
+    if time is not None:
+        return moment(text, zone)
+    return micros(begin(day + timedelta(days=1), zone)) + cycles * CYCLE * DAY - 1
+
+
+def local_days(text: str, zone: ZoneInfo) -> int:
+    """The day that a zone's calendar shows at a time, counted from 1970."""
+    day, time, cycles = parsed(text)
+    if time is not None:
+        day = (datetime(day.year, day.month, day.day, tzinfo=UTC) + time).astimezone(zone).date()
+    return (day - EPOCH.date()).days + cycles * CYCLE
 
 
 def read(operand: Any, kind: str) -> Any:

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 import pytest
 
 from longshore.exports.catalog import quoted
-from longshore.exports.conditions import bounds
+from longshore.exports.date_spans import moving
 from longshore.exports.segment import Rule
 
 
 def edges(window: str, timezone: str, began_at: datetime) -> tuple[str, str]:
     rule = Rule(field_name="at", field_type="date", operator="is_in_window", window=window, timezone=timezone)
-    start, end = bounds(rule, began_at)
+    start, end = moving(rule, began_at)
     assert start is not None
     return f"{start:%Y-%m-%dT%H:%M}", f"{end:%Y-%m-%dT%H:%M}"
 
@@ -45,3 +45,9 @@ def test_a_window_begins_and_ends_at_its_zones_midnights(
 def test_no_dollar_sign_is_left_in_a_quoted_identifier() -> None:
     # Within U&"…" a backslash is doubled and \0024 is the dollar sign.
     assert quoted('public."$1\\') == '"public".U&"""\\00241\\\\"'
+
+
+def test_a_relation_in_double_quotes_may_have_dots_in_its_name() -> None:
+    assert quoted("shop.orders") == '"shop"."orders"'
+    assert quoted('shop."a.b"') == '"shop"."a.b"'
+    assert quoted('"a.b"."say ""hi"""') == '"a.b"."say ""hi"""'

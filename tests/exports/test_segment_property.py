@@ -1,9 +1,12 @@
-"""Any segment takes exactly the rows that a plain reading of its rules takes."""
+"""Any segment takes exactly the rows that a plain reading of its rules takes in the exported CSV file."""
 
 import asyncio
+import csv
+import io
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import msgspec
@@ -12,20 +15,46 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from longshore.database.connect import SESSION
-from longshore.exports.conditions import condition
-from longshore.exports.segment import FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
-from tests.exports.plain_reading import moment, selects
-from tests.exports.property_table import BEGAN, CHAIN, CREATE, FIELDS, INDEX, MOMENTS, NUMBERS, WORDS, rows, values
-from tests.service import Longshore
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.plan import source_of
+from longshore.exports.segment import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
+from tests.debian_postgres import DebianPostgres
+from tests.exports.engine import export
+from tests.exports.plain_reading import Row, moment, selects
+from tests.exports.property_table import (
+    BEGAN,
+    CHAIN,
+    CREATE,
+    FIELDS,
+    INDEX,
+    MOMENTS,
+    NUMBERS,
+    OTHERS,
+    WORDS,
+    rows,
+    values,
+)
 
 ROWS = rows()
+MISSING = "\\N"  # NULL in the file that is read
 ZONES = ["UTC", "Europe/Amsterdam", "America/New_York", "Asia/Kolkata", "Atlantic/Azores", "Australia/Lord_Howe"]
 
-texts = st.sampled_from(WORDS) | st.text(st.characters(codec="utf-8", exclude_characters="\x00İ"), max_size=3)
-numbers = st.sampled_from(NUMBERS) | st.integers(-9, 9).map(Decimal) | st.decimals(-10, 10, places=3)
+OTHER_WORDS = ["10.0.0.1", "10.0.0.1/32", "10.0.0.1/24", "::1", "10.0.0.0/8", "a     ", "100%  ", "P1D", "PT24H", "0.1",
+    "true", "$1.50", "-$7.00", "101", "2026-04-01T00:00:00.000000Z", "infinity", "0044-03-15 12:00:00+00 BC", "i", "I",
+    "ETE", "aA", "NaN"]  # fmt: skip
+texts = st.sampled_from([*WORDS, *OTHER_WORDS]) | st.text(
+    st.characters(codec="utf-8", exclude_characters="\x00İ"), max_size=3
+)
+OTHER_NUMBERS = ["0.1", "0.30000000000000004", "0.3", "16777216", "16777217", "1e-10", "3e38", "1e40"]
+numbers = (
+    st.sampled_from([*NUMBERS, *map(Decimal, OTHER_NUMBERS)])
+    | st.integers(-9, 9).map(Decimal)
+    | st.decimals(-10, 10, places=3)
+)
 dates = st.sampled_from(
     [text for at in MOMENTS for text in (at.isoformat(), at.date().isoformat(), at.isoformat().replace("+00:00", "Z"))]
     + ["2026-04-02T05:04:05.678901+02:00", "2026-03-29", "9999-12-31", "0001-01-01"]
+    + ["9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z", "9999-12-30", "0001-01-02"]
 )
 OPERANDS = {"keyword": texts, "text": texts, "number": numbers, "boolean": st.booleans(), "date": dates}
 
@@ -50,7 +79,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
             names = ("min", "max") if kind == "number" else ("start_date", "end_date")
             rule |= dict(zip(names, draw(pair), strict=True))
         case "is_in_window":
-            rule |= {"window": draw(st.sampled_from(sorted(WINDOWS))), "timezone": draw(st.sampled_from(ZONES))}
+            rule["window"] = draw(st.sampled_from(sorted(WINDOWS)))
         case "relative_less_than" | "relative_more_than":
             rule |= {"time_factor": draw(st.sampled_from(sorted(FACTORS))), "time_amount": draw(st.integers(1, 40))}
         case "is_after_date":
@@ -61,6 +90,8 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
             pass
         case _:
             rule["value"] = draw(operands)
+    if operator in DATE_OPERATORS and draw(st.booleans()):
+        rule["timezone"] = draw(st.sampled_from(ZONES))
     return rule
 
 
@@ -81,14 +112,25 @@ class Table:
     def __init__(self, url: str) -> None:
         self.runner = asyncio.Runner()
         self.connection = self.runner.run(self._open(url))
+        content = self.runner.run(export(url, INDEX, "csv", CsvOptions(null=MISSING)))[0].decode()
+        self.rows = [
+            {name: None if shown == MISSING else shown for name, shown in row.items()}
+            for row in csv.DictReader(io.StringIO(content, newline=""))
+        ]
 
     async def _open(self, url: str) -> Any:
-        connection = await asyncpg.connect(url, server_settings=SESSION)
-        await connection.execute("drop table if exists public.awkward")
+        connection = await asyncpg.connect(url, server_settings={**SESSION, "search_path": "public"})
         await connection.execute(CREATE)
         marks = ", ".join(f"${n}" for n in range(1, len(ROWS[0]) + 1))
         await connection.executemany(f"insert into public.awkward values ({marks})", [values(row) for row in ROWS])
+        await connection.execute(OTHERS)
+        await connection.execute("set search_path = ''")
         return connection
+
+    def expected(self, segment: dict[str, Any]) -> list[int]:
+        """The ids of the rows of the file that a plain reading takes."""
+        found: list[Row] = [row for row in self.rows if selects(segment, row)]
+        return sorted(int(row["id"] or 0) for row in found)
 
     def taken(self, segment: dict[str, Any]) -> tuple[list[int], list[int]]:
         """The ids that a segment takes, asked for as a query and as the copy of an export asks."""
@@ -97,15 +139,15 @@ class Table:
         return self.runner.run(self._taken(checked))
 
     async def _taken(self, segment: Segment) -> tuple[list[int], list[int]]:
-        made = condition(segment, INDEX, BEGAN, first=2)
-        query = f"select id {INDEX.rows} and ({made.sql}) order by id"
-        fetched = [row["id"] for row in await self.connection.fetch(query, CHAIN, *made.values)]
+        source = await source_of(self.connection, INDEX, CHAIN, segment, BEGAN)
+        query = f"select id {source.sql} order by id"
+        fetched = [row["id"] for row in await self.connection.fetch(query, *source.values)]
         copied = bytearray()
 
         async def take(data: bytes) -> None:
             copied.extend(data)
 
-        await self.connection.copy_from_query(query, CHAIN, *made.values, output=take)
+        await self.connection.copy_from_query(query, *source.values, output=take)
         return fetched, [int(line) for line in copied.split()]
 
     def close(self) -> None:
@@ -114,8 +156,9 @@ class Table:
 
 
 @pytest.fixture(scope="module")
-def table(service: Longshore) -> Iterator[Table]:
-    found = Table(service.url)
+def table(debian: DebianPostgres) -> Iterator[Table]:
+    debian.sql("create database awkward")
+    found = Table(debian.url(database="awkward"))
     yield found
     found.close()
 
@@ -139,14 +182,45 @@ def test_a_segment_takes_what_a_plain_reading_of_its_rules_takes(table: Table, s
         for low, high in (("min", "max"), ("start_date", "end_date")):
             if low in rule and high in rule and backwards(rule[low], rule[high]):
                 rule[low], rule[high] = rule[high], rule[low]
-    expected = [row["id"] for row in ROWS if row["chain_id"] == CHAIN and selects(segment, row)]
+    expected = table.expected(segment)
     fetched, copied = table.taken(segment)
     assert fetched == expected
     assert copied == expected
 
 
 def backwards(low: Any, high: Any) -> bool:
-    return bool(moment(low) > moment(high) if isinstance(low, str) else low > high)
+    utc = ZoneInfo("UTC")
+    return bool(moment(low, utc) > moment(high, utc) if isinstance(low, str) else low > high)
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "items"])
+def test_every_field_and_operator_takes_what_the_file_shows(table: Table, name: str) -> None:
+    """For each value that the file shows of a field, and of another one, and for each operator that takes a value."""
+    kind = FIELDS[name]["type"]
+    shown = sorted({row[name] for row in table.rows if row[name] is not None}, key=str)
+    for operator, (kinds, needed) in OPERATORS.items():
+        if kind not in kinds or operator in ("is_in_window", "relative_less_than", "relative_more_than"):
+            continue
+        for text in shown if needed else [""]:
+            operand = usable(text, kind)
+            if operand is None:
+                continue
+            more = {key: [operand] if operator == "is_one_of" else operand for key in needed}
+            segment = one(operator, name, kind, **more)
+            assert table.taken(segment)[0] == table.expected(segment), segment["rules"]
+
+
+def usable(text: str | None, kind: str) -> Any:
+    """What a file shows, as a request can say it; None where it cannot."""
+    match kind:
+        case "number":
+            number = Decimal(text or "0")
+            return number if number.is_finite() and abs(number.adjusted()) < 100 else None
+        case "boolean":
+            return text == "true"
+        case "date":
+            return text if text and text[4:5] == "-" and " " not in text else None
+    return text
 
 
 def test_every_operator_takes_some_rows_and_leaves_some(table: Table) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from longshore.exports import catalog, segment
 from longshore.exports.catalog import Index
-from longshore.exports.conditions import condition
+from longshore.exports.plan import source_of
 from longshore.exports.segment import Rule, Segment
 from tests import own_data
 from tests.service import Longshore
@@ -37,14 +37,13 @@ def made(index: str, join: str, *rules: Rule) -> Segment:
 def selected(url: str, index: Index, chosen: Segment) -> set[int]:
     """The ids of the rows that a segment selects in the real database."""
     assert segment.check_rules(chosen, index, "") == []
-    found = condition(chosen, index, BEGAN, first=2)
-    sql = f"select id from {catalog.quoted(index.relation)} where chain_id = $1 and ({found.sql})"
 
     async def run() -> set[int]:
         connection = await asyncpg.connect(url)
         try:
             chain = CHAIN if index is WALLET else own_data.CHAIN
-            return {row["id"] for row in await connection.fetch(sql, chain, *found.values)}
+            source = await source_of(connection, index, chain, chosen, BEGAN)
+            return {row["id"] for row in await connection.fetch(f"select id {source.sql}", *source.values)}
         finally:
             await connection.close()
 
@@ -111,7 +110,7 @@ CASES: list[tuple[Rule, Plain]] = [
         rule("timestamp", "date", "is_date", value="2025-03-30T01:30:00+02:00"),
         lambda r: r["timestamp"].date() == at(2025, 3, 29).date(),
     ),
-    (rule("timestamp", "date", "is_after_date", start_date="2025-06-01"), lambda r: r["timestamp"] > at(2025, 6, 1)),
+    (rule("timestamp", "date", "is_after_date", start_date="2025-06-01"), lambda r: r["timestamp"] >= at(2025, 6, 2)),
     (
         rule("timestamp", "date", "is_before_date", end_date="2025-06-01T12:00:00.5-03:30"),
         lambda r: r["timestamp"] < at(2025, 6, 1, 15, 30, 0, 500_000),

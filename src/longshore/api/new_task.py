@@ -33,7 +33,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     cron: str | None = None
     """Minute, hour, day of month, month, day of week."""
     timezone: str = "UTC"
-    """IANA name of the zone whose clock `repeat` and `cron` follow."""
+    """The IANA name of the zone whose clock `repeat`, `cron` and date rules without a zone of their own follow."""
     until: datetime | None = None
     """No run begins later."""
     catch_up: Literal["one", "none", "all"] = "one"
@@ -181,7 +181,7 @@ def check_schedule(trigger: dict[str, Any], at: str) -> list[Fault]:
     if isinstance(zone, str) and not segment.is_zone(zone):
         faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
     if repeat is None and cron is None:
-        needless = [key for key in ("timezone", "until", "catch_up") if trigger.get(key) is not None]
+        needless = [key for key in ("until", "catch_up") if trigger.get(key) is not None]
         faults += [Fault("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
     if not faults and once and until and msgspec.convert(until, datetime) < msgspec.convert(once, datetime):
         faults.append(Fault("lies before `once`", pointer(at, "until")))

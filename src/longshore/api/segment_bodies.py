@@ -26,6 +26,8 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     segment: Segment
     fields: list[str | FieldChoice] | None = None
+    timezone: str | None = None
+    """The IANA name of the zone of date rules that name none; UTC without it."""
 
 
 def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
@@ -56,6 +58,8 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
     if body is not None and body.segment.index in catalog:
         index = catalog[body.segment.index]
         faults += check_fields(choices(body.fields, index), index, "/fields")
+    if body is not None and body.timezone is not None and not segments.is_zone(body.timezone):
+        faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", "/timezone"))
     if faults or body is None:
         raise FaultyError(faults)
-    return body
+    return msgspec.structs.replace(body, segment=segments.in_zone(body.segment, body.timezone))

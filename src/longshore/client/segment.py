@@ -107,7 +107,12 @@ class Rule(Rules):
             elif value is not None:
                 rule[name] = value
         low, high = ("min", "max") if kind == "number" else ("start_date", "end_date")
-        if low in rule and high in rule and _comparable(rule[low], kind) > _comparable(rule[high], kind):
+        both = low in rule and high in rule
+        # Whether a time lies in a day depends on the zone, so the service compares these.
+        alike = both and (
+            kind == "number" or len(rule[low]) == len(rule[high]) or ("T" in rule[low] and "T" in rule[high])
+        )
+        if alike and _comparable(rule[low], kind) > _comparable(rule[high], kind):
             raise SegmentError(f"{self._field.name}: {rule[high]} lies before {rule[low]}")
         return {**rule, "nested": True, "nesting_path": nesting} if nesting else rule
 
@@ -183,19 +188,19 @@ class F:
         return Rule(self, WORDS, "starts_with", value=text)
 
     def on(self, day: Moment) -> Rule:
-        """The field lies on this day, in UTC."""
+        """The field lies on this day, by the clock of the task's `timezone`, by default UTC."""
         return Rule(self, DATE, "is_date", value=day)
 
     def after(self, moment: Any) -> Rule:
-        """The field is later than this."""
+        """The field is later than this: a time, or a day that is over."""
         return Rule(self, DATE, "is_after_date", start_date=moment)
 
     def before(self, moment: Any) -> Rule:
-        """The field is earlier than this."""
+        """The field is earlier than this: a time, or the beginning of a day."""
         return Rule(self, DATE, "is_before_date", end_date=moment)
 
     def between(self, low: Any, high: Any) -> Rule:
-        """The field is neither below `low` nor above `high`: two numbers or two moments."""
+        """The field is neither below `low` nor above `high`: two numbers, or two moments of which days count whole."""
         if _is_moment(low):
             return Rule(self, DATE, "is_between_date", start_date=low, end_date=high)
         return Rule(self, NUMBER, "is_between_number", min=low, max=high)

@@ -4,6 +4,7 @@ It is the only place that SQL identifiers and expressions come from; nothing tha
 """
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Iterable
 from enum import StrEnum
@@ -70,12 +71,13 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def expression(self, name: str) -> str:
         """The SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
-        return f"({field.sql})" if field.sql else quoted(field.column or name)
+        return f"({field.sql})" if field.sql else quoted_part(field.column or name)
 
     @property
     def rows(self) -> str:
         """The `from` clause that gives one chain's rows; the chain is its parameter `$1`."""
-        return f"from {quoted(self.relation)} where {quoted(self.chain)} = $1 and ({self.filter})"
+        # The cast lets a chain be asked for that the column's own type cannot hold; an index serves it all the same.
+        return f"from {quoted(self.relation)} where {quoted_part(self.chain)} = $1::bigint and ({self.filter})"
 
 
 class CatalogError(LongshoreError):
@@ -138,9 +140,10 @@ def _shape(field: Field) -> str:
     return f"{field.type.value}({inner})" if inner else field.type.value
 
 
-def quoted(identifier: str) -> str:
-    """An identifier of the catalog, qualified or not, quoted for SQL."""
-    return ".".join(quoted_part(part) for part in identifier.split("."))
+def quoted(relation: str) -> str:
+    """The name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
+    parts = re.findall(r'"((?:[^"]|"")+)"(?=\.|$)|([^.]+)', relation)
+    return ".".join(quoted_part(inside.replace('""', '"') or plain) for inside, plain in parts)
 
 
 def quoted_part(part: str) -> str:

@@ -13,7 +13,16 @@ from longshore.faults import Fault, pointer, suggestion
 
 MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
-TYPMODS = "select attname, atttypmod from pg_catalog.pg_attribute where attrelid = $1::text::regclass and attnum > 0"
+DETAILS = """
+select a.attname, a.atttypmod, coalesce(c.collisdeterministic, true) as deterministic
+from pg_catalog.pg_attribute a
+left join pg_catalog.pg_collation c on c.oid = a.attcollation
+where a.attrelid = $1::text::regclass and a.attnum > 0
+"""
+
+# Types whose cast to text gives what a result shows of them. Casts of others may leave something out (the blanks at the
+# end of a `char`) or add something (the mask of an `inet`).
+CAST_AS_SHOWN = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
 
 
 class FieldChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,6 +45,17 @@ class Column(msgspec.Struct, frozen=True):
     """All digits of a numeric, where it is limited."""
     scale: int | None = None
     """Digits behind the point of a numeric, where it is limited."""
+    exact: bool = False
+    """Whether its own collation is known to hold only the same bytes for equal."""
+
+    @property
+    def shown(self) -> str:
+        """SQL of the value as a string, in the spelling that a text format shows."""
+        if self.pg_type in CAST_AS_SHOWN:
+            return f"({self.expression})::text"
+        if self.pg_type in ("timestamptz", "timestamp", "bool", "json", "jsonb"):
+            return f"({self.as_text})"
+        return f"(case when ({self.expression}) is not null then format('%s', {self.expression}) end)"
 
     @property
     def as_text(self) -> str:
@@ -53,7 +73,7 @@ class Column(msgspec.Struct, frozen=True):
 def _iso(expression: str, in_utc: str) -> str:
     # ISO 8601 has years 1 to 9999; what lies beyond (infinity too) keeps PostgreSQL's own spelling.
     return (
-        f"case when {expression} >= '0001-01-01' and {expression} < '9999-12-31 23:59:59.999999'"
+        f"case when {expression} >= '0001-01-01' and {expression} < '10000-01-01'"
         f' then to_char({in_utc}, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\')'
         f" else ({expression})::text end"
     )
@@ -98,11 +118,12 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     expressions = [index.expression(name) for name, _ in chosen]
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
-    typmods = {row["attname"]: row["atttypmod"] for row in await connection.fetch(TYPMODS, quoted(index.relation))}
+    details = {row["attname"]: row for row in await connection.fetch(DETAILS, quoted(index.relation))}
     found = []
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]
-        typmod = -1 if field.sql else typmods.get(field.column or name, -1)
+        detail = None if field.sql else details.get(field.column or name)
+        typmod = -1 if detail is None else detail["atttypmod"]
         limited = attribute.type.name == "numeric" and typmod >= 4
         found.append(
             Column(
@@ -113,6 +134,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 # https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c, make_numeric_typmod
                 precision=((typmod - 4) >> 16) & 0xFFFF if limited else None,
                 scale=(typmod - 4) & 0x7FF if limited else None,
+                exact=detail is not None and detail["deterministic"],
             )
         )
     return found

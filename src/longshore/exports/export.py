@@ -45,6 +45,8 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 
     segment: Segment | None = None
     segment_id: str | None = None
+    timezone: str | None = None
+    """The zone of date rules that name none."""
 
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)

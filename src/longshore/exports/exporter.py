@@ -28,7 +28,7 @@ from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
 from longshore.exports.plan import Plan, Range, groups, plan
 from longshore.exports.request import Prepared, Request, prepare
-from longshore.exports.segment import Segment
+from longshore.exports.segment import Segment, in_zone
 from longshore.exports.sharded import Shards
 from longshore.exports.snapshots import Readers
 from longshore.results.multipart import UnfitPieceError
@@ -142,12 +142,14 @@ class Exporter:
 
     async def _segment(self, begun: Begun, trigger: ExportTrigger, standing: Standing | None) -> Segment | None:
         """The segment of this run; for an increment that is read again, as it was for the run that gave it first."""
-        if trigger.segment_id is None:
-            return trigger.segment
-        first = standing.pending[-1].segment if standing and standing.pending else None
-        if first is not None:
-            return stored_segments.READ.decode(first)
-        return await stored_segments.settled(self._state, begun, trigger.segment_id)
+        segment = trigger.segment
+        if trigger.segment_id is not None:
+            first = standing.pending[-1].segment if standing and standing.pending else None
+            if first is not None:
+                segment = stored_segments.READ.decode(first)
+            else:
+                segment = await stored_segments.settled(self._state, begun, trigger.segment_id)
+        return None if segment is None else in_zone(segment, trigger.timezone)
 
     async def _copied(self, index: Index, request: Request, naming: Naming) -> Outcome:
         of, location = naming.begun.message, naming.location

@@ -14,7 +14,8 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index, quoted
-from longshore.exports.conditions import Condition, condition
+from longshore.exports.columns import columns_of
+from longshore.exports.conditions import Condition, columns_read, condition
 from longshore.exports.segment import Segment
 
 BLOCKS = 512  # of 8 KiB in a range: 4 MiB of table
@@ -42,12 +43,18 @@ class Source(msgspec.Struct, frozen=True):
     values: tuple[Any, ...]
 
 
-def source_of(
-    index: Index, chain: int, segment: Segment | None, began_at: datetime, increment: Condition | None = None
+async def source_of(
+    connection: Connection,
+    index: Index,
+    chain: int,
+    segment: Segment | None,
+    counted_from: datetime,
+    increment: Condition | None = None,
 ) -> Source:
-    """The rows of a chain that a segment takes, within an increment; relative rules count back from `began_at`.
+    """The rows of a chain that a segment takes, within an increment; relative rules count from `counted_from`.
 
-    The placeholders of `increment` begin with $2, behind the chain's.
+    The placeholders of `increment` begin with $2, behind the chain's. Raises asyncpg.PostgresError where the source
+    lacks what a rule looks at.
     """
     # The chain is bound here and nowhere else: whatever a request says, its rows are those of its own chain.
     sql = index.rows
@@ -56,7 +63,9 @@ def source_of(
         sql += f" and ({increment.sql})"
         values += increment.values
     if segment is not None:
-        made = condition(segment, index, began_at, first=len(values) + 1)
+        read = columns_read(segment)
+        columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
+        made = condition(segment, index, columns, counted_from, first=len(values) + 1)
         sql += f" and ({made.sql})"
         values += made.values
     return Source(sql, values)

@@ -16,7 +16,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
-from longshore.exports.conditions import bounds
+from longshore.exports.date_spans import moving
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.json import object_of
@@ -69,7 +69,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
         await row_security.hold(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
-        source = source_of(index, chain, segment, began_at)
+        source = await source_of(connection, index, chain, segment, began_at)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)
         rows = await _count(connection, source)
         asked_at = time.monotonic()
@@ -166,7 +166,7 @@ def _of_summer_time(segment: Segment, began_at: datetime) -> list[Notice]:
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
             zone = ZoneInfo(rule.timezone or "UTC")
-            start, end = (edge.astimezone(zone) for edge in bounds(rule, began_at) if edge)
+            start, end = (edge.astimezone(zone) for edge in moving(rule, began_at) if edge)
             before, after = start.utcoffset(), end.utcoffset()
             if before is not None and after is not None and before != after:
                 minutes = abs(after - before).total_seconds() / 60

@@ -68,9 +68,8 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Pre
     bounds = None
     if target.incremental:
         bounds = await increments.bounds(connection, index, request.start, request.end, first=2)
-    source = source_of(
-        index, request.chain, request.segment, request.counted_from, bounds.condition if bounds else None
-    )
+    increment = bounds.condition if bounds else None
+    source = await source_of(connection, index, request.chain, request.segment, request.counted_from, increment)
     columns = await columns_of(connection, index, choices(target.fields, index))
     asked = dialect(target.csv or CsvOptions())
     layout = Layout(target.export_format, [column.name for column in columns], asked)

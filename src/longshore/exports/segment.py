@@ -6,7 +6,7 @@ What a segment that passed here becomes in SQL is for `conditions` to say.
 import functools
 import re
 import zoneinfo
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -18,6 +18,9 @@ from longshore.faults import Fault, pointer, suggestion
 MOST_RULES = 100
 MOST_CHARACTERS = 1000
 MOST_VALUES = 1000
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 # How many of each unit make a thousand years; PostgreSQL's calendar does not reach much further back.
 FACTORS = {
@@ -59,6 +62,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     max: Any = None
     window: str | None = None
     timezone: str | None = None
+    """The IANA name of the zone whose clock a date rule follows; without it, the trigger's."""
     nested: bool | None = None
     nesting_path: str | None = None
 
@@ -106,7 +110,16 @@ OPERATORS: dict[str, tuple[tuple[FieldType, ...], tuple[str, ...]]] = {
     "is_less_than": ((NUMBER,), ("value",)),
 }
 OPERANDS = ("value", "start_date", "end_date", "time_factor", "time_amount", "min", "max", "window", "timezone")
-OPTIONAL = {"is_in_window": ("timezone",)}
+DATE_OPERATORS = (
+    "is_date",
+    "is_after_date",
+    "is_before_date",
+    "is_between_date",
+    "is_in_window",
+    "relative_less_than",
+    "relative_more_than",
+)
+OPTIONAL = dict.fromkeys(DATE_OPERATORS, ("timezone",))
 
 
 def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
@@ -206,10 +219,18 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, faults: list[Fault]) -
         faults.append(Fault(f"expected one of {', '.join(WINDOWS)}", pointer(at, "window")))
     if rule.timezone is not None and not is_zone(rule.timezone):
         faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
-    if len(faults) == before and rule.operator.startswith("is_between_"):
-        low, high = ("min", "max") if kind is NUMBER else ("start_date", "end_date")
-        if read(getattr(rule, low), kind) > read(getattr(rule, high), kind):
-            faults.append(Fault(f"lies before {low}", pointer(at, high)))
+    if len(faults) == before and rule.operator == "is_between_number" and read(rule.min, kind) > read(rule.max, kind):
+        faults.append(Fault("lies before min", pointer(at, "max")))
+    if len(faults) == before and rule.operator == "is_between_date" and _is_backwards(rule):
+        faults.append(Fault("lies before start_date", pointer(at, "end_date")))
+
+
+def _is_backwards(rule: Rule) -> bool:
+    """Whether a rule ends before it begins, in whatever zone it may be read."""
+    start, end = str(rule.start_date), str(rule.end_date)
+    # A day is compared with a time as if it ended when it has ended everywhere.
+    slack = timedelta(0) if (day_of(start) is None) is (day_of(end) is None) else timedelta(days=2)
+    return read_time(start) - EARLIEST > read_time(end) - EARLIEST + slack
 
 
 @functools.cache
@@ -263,20 +284,38 @@ def _read_words(operand: Any) -> str:
     return operand
 
 
+def day_of(operand: str) -> date | None:
+    """The day that an operand names without a time; None for a time."""
+    return date.fromisoformat(operand) if DAY.fullmatch(operand) else None
+
+
 def read_time(operand: Any) -> datetime:
     """An ISO 8601 time with its offset, or a date for its first moment in UTC, as a time in UTC. Raises ValueError."""
     expected = "expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z)"
     if not isinstance(operand, str):
         raise ValueError(expected)
     try:
-        if re.fullmatch(r"\d{4}-\d\d-\d\d", operand, re.ASCII):
-            return datetime.combine(date.fromisoformat(operand), datetime.min.time(), UTC)
+        if (day := day_of(operand)) is not None:
+            return datetime.combine(day, datetime.min.time(), UTC)
         moment = msgspec.convert(operand, datetime)
         if moment.tzinfo is None:
             raise ValueError(expected)
         return moment.astimezone(UTC)
     except (msgspec.ValidationError, ValueError, OverflowError):
         raise ValueError(expected) from None
+
+
+def in_zone(segment: Segment, timezone: str | None) -> Segment:
+    """A segment whose date rules name the zone that they follow: their own, else `timezone`; None is UTC."""
+    if timezone is None:
+        return segment
+    rules = [
+        msgspec.structs.replace(rule, timezone=timezone)
+        if rule.operator in DATE_OPERATORS and rule.timezone is None
+        else rule
+        for rule in segment.rules
+    ]
+    return msgspec.structs.replace(segment, rules=rules)
 
 
 def normalised(segment: Segment) -> Segment:

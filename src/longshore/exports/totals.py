@@ -20,7 +20,7 @@ from longshore.exports.plan import Source
 EXACT = Context(prec=150_000, traps=[])  # more digits than a numeric of PostgreSQL can have
 
 EXACT_TYPES = INTEGERS | {"numeric"}
-NO_KEYS = FLOATS | {"numeric", "bool"}  # not written alike in all formats
+NO_KEYS = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # not written alike in all formats
 
 Key = str | None
 Sums = dict[Key, tuple[int, Decimal]]
@@ -90,7 +90,7 @@ def counted(index: Index, columns: Sequence[Column]) -> Counted | None:
 
 async def in_source(connection: Connection, source: Source, what: Counted) -> Totals:
     """The totals of the rows in the snapshot that the connection holds."""
-    value, amount = f"({what.per.expression})::text", f"({what.amount.expression})::numeric"
+    value, amount = what.per.shown, f"({what.amount.expression})::numeric"
     query = f"select {value}, count(*), coalesce(sum({amount}), 0) {source.sql} group by 1"
     found = added(tuple(row) for row in await connection.fetch(query, *source.values))
     sums = [Sum(key, found[key][0], format(found[key][1], "f")) for key in sorted(found, key=_order)]

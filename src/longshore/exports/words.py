@@ -44,9 +44,10 @@ def of_rule(rule: Rule) -> str:
         "time_factor": f"{rule.time_factor}{'s' if amount != 1 else ''}",
         "min": rule.min,
         "max": rule.max,
-        "window": f"{(rule.window or '').replace('_', ' ')}{f' ({rule.timezone})' if rule.timezone else ''}",
+        "window": (rule.window or "").replace("_", " "),
     }
-    return f"{_name(rule)} {PHRASES[rule.operator].format(**operands)}"
+    zone = f" ({rule.timezone})" if rule.timezone else ""
+    return f"{_name(rule)} {PHRASES[rule.operator].format(**operands)}{zone}"
 
 
 def _name(rule: Rule) -> str:

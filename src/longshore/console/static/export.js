@@ -130,7 +130,7 @@ function body() {
   if (when === "cron") trigger.cron = by("cron").value;
   else trigger.once = when === "at" ? moment() : new Date().toISOString().replace(/\.\d+Z/, "Z");
   if (when !== "cron" && by("repeat").value) trigger.repeat = by("repeat").value;
-  if (trigger.cron !== undefined || trigger.repeat) trigger.timezone = by("zone").value || "UTC";
+  if (repeats()) trigger.timezone = by("zone").value || "UTC";
   if (by("stored").value) trigger.segment_id = by("stored").value;
   else if (rules.length) trigger.segment = segmentBody();
   return { chain: known.chain, desc: by("desc").value, target, trigger };
@@ -180,13 +180,18 @@ function elsewhere(task) {
 
 let resting, asking = 0;
 
+function repeats() {
+  return by("when").value === "cron" || by("repeat").value !== "";
+}
+
 async function preview() {
   const mine = ++asking;
   const count = by("count");
   try {
     const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
     const fields = chosenFields();
-    const found = await ask("POST", "/segments/preview", fields ? { segment, fields } : { segment });
+    const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
+    const found = await ask("POST", "/segments/preview", body);
     if (mine !== asking) return;
     const about = found.rows_are === "exact" ? "" : "about ";
     const size = found.bytes === null ? "" : `, ${(found.bytes / 1e6).toFixed(1)} MB as CSV`;
