@@ -18,6 +18,8 @@ import msgspec
 from limits import RateLimitItem, parse
 from msgspec import Meta
 
+from longshore.database import address
+from longshore.database.address import AddressError
 from longshore.errors import LongshoreError
 
 PREFIX = "LONGSHORE_"
@@ -201,9 +203,11 @@ def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
 
 def _check(settings: Settings) -> None:
     for name in URLS:
-        url = getattr(settings, name)
-        if url and not url.startswith(("postgresql://", "postgres://")):
-            raise SettingsError(f"{name} must begin with postgresql://")
+        if url := getattr(settings, name):
+            try:
+                address.parse(url)
+            except AddressError as error:
+                raise SettingsError(f"{name} cannot be used: {error}") from None
     if settings.secret and len(settings.secret) < SHORTEST_SECRET:
         raise SettingsError(f"secret must have at least {SHORTEST_SECRET} characters")
     for name in ("credential_rate", "address_rate"):

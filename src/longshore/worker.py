@@ -15,7 +15,8 @@ from longshore import actions as plugged
 from longshore import heap, metrics, outbound, tracing
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import Listener, open_lazy_pool, open_pool
+from longshore.database.connect import open_lazy_pool, open_pool
+from longshore.database.listener import Listener
 from longshore.exports import catalog
 from longshore.exports.care import Care
 from longshore.exports.exporter import Cutting, Exporter

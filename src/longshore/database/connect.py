@@ -1,24 +1,31 @@
-"""How the service reaches PostgreSQL: pools, and one connection that listens and never gives up.
+"""Connections and pools of connections to PostgreSQL, with the settings that every session pins.
 
-Promise 7 leans on `is_passing` (what may pass is tried again) and on `Listener` (a restarted database is noticed).
+Promise 7 leans on `is_passing` (a transient error is retried) and on pools that drop connections which cannot write.
 """
 
 import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import AsyncIterator, Callable
+import ssl
+import time
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import structlog
 
+from longshore.database.address import Address, parse
+from longshore.database.tls import ssl_context, ssl_mode
+
 if TYPE_CHECKING:
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+    DirectConnection: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
 else:
     Pool = asyncpg.Pool
-    Connection = asyncpg.Connection
+    Connection = DirectConnection = asyncpg.Connection
 
 log = structlog.get_logger()
 
@@ -43,7 +50,8 @@ OUTPUT = {
 # What would end a statement or a session of the service, or lose what it has acknowledged, whoever set it.
 LIMITS = {
     "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0", "exit_on_error": "off", "client_min_messages": "warning", "synchronous_commit": "on",
+    "idle_session_timeout": "0", "transaction_timeout": "0", "exit_on_error": "off",
+    "client_min_messages": "warning", "synchronous_commit": "on",
 }  # fmt: skip
 
 # The server gives up a peer that vanished as the service does below: a host that is gone in the middle of a transaction
@@ -52,17 +60,14 @@ KEEPALIVE = {
     "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
 }  # fmt: skip
 
+# Each is set only where the server knows it: older servers lack some.
 SESSION = {**OUTPUT, **LIMITS, **KEEPALIVE}
-
-# Settings that older servers do not have, so they are set only where the server knows them.
-NEWER = """
-select set_config(name, '0', false) from pg_catalog.pg_settings where name in ('transaction_timeout')
-"""
 
 # Classes and codes that say "not now" rather than "no"; see
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 PASSING_CLASSES = ("08", "53", "57", "58")
-PASSING_CODES = ("40001", "40P01", "25P03", "55P03")
+# A database is read-only (25006) while it fails over, is maintained, or has a full disk.
+PASSING_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
 # 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
 FINAL_CODES = ("57014",)
 
@@ -75,13 +80,16 @@ AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 SILENCE = 10
 UNANSWERED = {"TCP_KEEPIDLE": SILENCE, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
+READ_ONLY_SECONDS = 1.0  # that a pool keeps a connection which cannot write
+
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
-    if isinstance(error, asyncpg.DataError):  # a value that fits no column: an InterfaceError too, but ours
+    # Values and arguments that are our own fault are InterfaceErrors too.
+    if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
         return False
     if isinstance(error, OSError) and error.errno in AWAY:
         return True
@@ -95,12 +103,95 @@ class WatchedConnection(asyncpg.Connection):
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
         super().__init__(protocol, transport, *args)
+        self.opened_at = time.monotonic()
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in UNANSWERED.items():
                 if hasattr(socket, name):  # some are Linux's alone
                     peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+async def connect(
+    url: str, name: str, session: Mapping[str, str] | None = None, *, seconds: float = 10.0
+) -> DirectConnection:
+    """Open one connection that calls itself `name` in pg_stat_activity, with the settings of SESSION and of `session`.
+
+    `url`: a connection URI; its `connect_timeout` stands in for `seconds`. Raises AddressError for an address that
+    cannot be used, and what asyncpg raises for a server that is away or refuses.
+    """
+    address = parse(url)
+    _warn_of_ignored(url)
+    async with asyncio.timeout(address.connect_seconds or seconds):
+        connection = await _open(address, name)
+        try:
+            await connection.execute(_pin({**SESSION, **(session or {})}))
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _open(address: Address, name: str) -> DirectConnection:
+    mode = ssl_mode(address)
+    if address.is_local or mode == "disable":
+        return await _open_with(address, name, False)
+    context = await asyncio.to_thread(ssl_context, address)
+    if mode not in ("allow", "prefer"):
+        return await _open_with(address, name, context)
+    first, second = (False, context) if mode == "allow" else (context, False)
+    try:
+        return await _open_with(address, name, first)
+    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
+        if isinstance(error, ConnectionRefusedError):
+            raise
+        try:
+            return await _open_with(address, name, second)
+        except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError):
+            raise error from None
+
+
+async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool) -> DirectConnection:
+    # These two alone go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
+    options = address.parameters.get("options")
+    startup = {"application_name": name, **({"options": options} if options else {})}
+    # Where the address says nothing, asyncpg looks into libpq's environment variables.
+    where: dict[str, Any] = {
+        "host": address.hosts or None,
+        "port": address.ports,
+        "user": address.user,
+        "password": address.password,
+        "database": address.database,
+        **{key: address.parameters.get(key) for key in ("passfile", "target_session_attrs", "krbsrvname", "gsslib")},
+    }
+    direct = address.parameter("sslnegotiation") == "direct"
+    how: dict[str, Any] = {"ssl": context, "direct_tls": direct, "server_settings": startup, "timeout": None}
+    try:
+        opened: DirectConnection = await asyncpg.connect(**where, **how, connection_class=WatchedConnection)
+    except asyncpg.TargetServerAttributeNotMatched:
+        wanted = address.parameter("target_session_attrs")
+        raise ConnectionError(f"no server of {', '.join(address.hosts)} is {wanted}") from None
+    return opened
+
+
+def _pin(settings: dict[str, str]) -> str:
+    """One script that sets these settings, as far as the server knows them, for the rest of a session.
+
+    The transaction states its isolation level because a role's default of `serializable` fails on a hot standby.
+    """
+    values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
+    known = "name like '%.%' or pg_catalog.current_setting(name, true) is not null"
+    return f"""
+        begin isolation level read committed;
+        select pg_catalog.set_config(name, value, false) from (values {values}) s (name, value) where {known};
+        commit
+    """  # noqa: S608  # names and values of our own
+
+
+@lru_cache
+def _warn_of_ignored(url: str) -> None:
+    if ignored := parse(url).ignored:
+        log.warning("parameters of the database's address have no effect", parameters=", ".join(ignored))
 
 
 @contextlib.asynccontextmanager
@@ -119,16 +210,16 @@ async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> A
 
 @contextlib.asynccontextmanager
 async def _pool(url: str, least: int, most: int, name: str, session: dict[str, str]) -> AsyncIterator[Pool]:
+    async def open_one(*_: Any, **__: Any) -> DirectConnection:
+        return await connect(url, name, session)
+
+    writes = session.get("default_transaction_read_only") != "on"
     pool = await asyncpg.create_pool(
-        url,
         min_size=least,
         max_size=most,
-        server_settings={**SESSION, "application_name": name, **session},
-        timeout=10,
-        command_timeout=None,
+        connect=open_one,
         connection_class=WatchedConnection,
-        init=_pin_newer,
-        reset=_leave_as_it_is,
+        reset=_drop_if_read_only if writes else _leave_as_it_is,
     )
     try:
         yield pool
@@ -140,82 +231,47 @@ async def _pool(url: str, least: int, most: int, name: str, session: dict[str, s
 
 
 @contextlib.asynccontextmanager
-async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
-    """One connection that can only read and calls itself `name` in pg_stat_activity."""
-    settings = {**SESSION, "application_name": name, "default_transaction_read_only": "on"}
-    connection = await asyncpg.connect(url, server_settings=settings, timeout=10)
+async def connected(url: str, name: str, **session: str) -> AsyncIterator[DirectConnection]:
+    """Hold one connection of `connect`."""
+    connection = await connect(url, name, session)
     try:
         yield connection
     finally:
         await connection.close()
 
 
-async def _pin_newer(connection: Connection) -> None:
-    await connection.execute(NEWER)
+@contextlib.asynccontextmanager
+async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
+    """One connection that can only read and calls itself `name` in pg_stat_activity."""
+    async with connected(url, name, default_transaction_read_only="on") as connection:
+        yield connection
 
 
-async def _leave_as_it_is(_connection: Connection) -> None:
-    """What a pool does to a connection that comes back: nothing.
+def is_read_only(connection: Connection) -> bool:
+    """Whether the server says that sessions like this one cannot write.
 
-    All that is set here is set for one transaction, so there is no session to reset, and every request is spared a
-    round trip. asyncpg itself still rolls back what was left open.
+    PostgreSQL reports both settings by itself, at the start and whenever they change; a pooler may keep that back.
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
+    """
+    told = connection.get_settings()
+    return "on" in (getattr(told, "default_transaction_read_only", "off"), getattr(told, "in_hot_standby", "off"))
+
+
+async def _leave_as_it_is(_connection: DirectConnection) -> None:
+    """Do nothing to a connection that comes back to its pool.
+
+    All that is set while it is used is set for one transaction, so that there is no session to reset, and every request
+    is spared a round trip. asyncpg rolls back what was left open.
     """
 
 
-class Listener:
-    """One connection that listens on a channel, and connects again whenever it is lost.
+async def _drop_if_read_only(connection: DirectConnection) -> None:
+    """Close a connection that comes back to its pool and cannot write, a second after it was opened.
 
-    `on_payload` gets each notification's payload. `on_gap` is called after every (re)connection: what was said
-    meanwhile is lost, so whoever waits has to look for itself.
+    A session keeps its defaults for as long as it lives: one that was opened while the database was read-only could
+    never write again, and one to a primary that became a standby neither. The second bounds how often a database that
+    stays read-only is connected to.
     """
-
-    def __init__(self, url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]) -> None:
-        self._url = url
-        self._channel = channel
-        self._on_payload = on_payload
-        self._on_gap = on_gap
-        self._lost = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self.connected = asyncio.Event()
-
-    async def __aenter__(self) -> "Listener":
-        self._task = asyncio.create_task(self._run(), name=f"listen {self._channel}")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-
-    async def _run(self) -> None:
-        pause = 0.1
-        while True:
-            try:
-                await self._listen()
-                pause = 0.1
-            except Exception as error:
-                log.warning("listener lost", channel=self._channel, error=str(error), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)
-
-    async def _listen(self) -> None:
-        settings = {**SESSION, "application_name": f"longshore {self._channel}"}
-        connection = await asyncpg.connect(self._url, server_settings=settings, timeout=5)
-        try:
-            self._lost.clear()
-            connection.add_termination_listener(lambda *_: self._lost.set())
-            await connection.add_listener(self._channel, self._receive)
-            self.connected.set()
-            self._on_gap()
-            while not self._lost.is_set():
-                try:
-                    await asyncio.wait_for(self._lost.wait(), 10)
-                except TimeoutError:
-                    # A peer that vanished without a word is only noticed by asking it something.
-                    await connection.execute("select 1", timeout=5)
-        finally:
-            self.connected.clear()
-            connection.terminate()
-
-    def _receive(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
-        self._on_payload(str(payload))
+    opened = connection.opened_at if isinstance(connection, WatchedConnection) else 0.0
+    if is_read_only(connection) and time.monotonic() - opened > READ_ONLY_SECONDS:
+        connection.terminate()

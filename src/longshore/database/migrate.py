@@ -15,10 +15,13 @@ from typing import Any
 
 import asyncpg
 
-from longshore.database.connect import SESSION, Connection, Pool
+from longshore.database.connect import Connection, Pool
+from longshore.database.connect import connected as connected_as
 from longshore.database.export_role import GRANTS
 from longshore.database.queue_schema import queries_on
 from longshore.errors import LongshoreError
+
+NAME = "longshore command"  # in pg_stat_activity
 
 LOCK = 0x106510AE  # any number that nothing else in this database locks
 
@@ -136,12 +139,9 @@ async def pending(connection: Connection) -> list[str]:
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
     """One connection to a database that is at this version. Raises SchemaError."""
-    connection = await asyncpg.connect(url, server_settings=SESSION, timeout=10)
-    try:
+    async with connected_as(url, NAME) as connection:
         await check(connection)
         yield connection
-    finally:
-        await connection.close()
 
 
 async def check_at(url: str) -> None:
@@ -152,20 +152,14 @@ async def check_at(url: str) -> None:
 
 async def migrate_at(url: str) -> list[str]:
     """`migrate` for an address."""
-    connection = await asyncpg.connect(url, server_settings=SESSION, timeout=10)
-    try:
+    async with connected_as(url, NAME) as connection:
         return await migrate(connection)
-    finally:
-        await connection.close()
 
 
 async def pending_at(url: str) -> list[str]:
     """`pending` for an address."""
-    connection = await asyncpg.connect(url, server_settings=SESSION, timeout=10)
-    try:
+    async with connected_as(url, NAME) as connection:
         return await pending(connection)
-    finally:
-        await connection.close()
 
 
 async def _applied(connection: Connection | Pool) -> set[int]:

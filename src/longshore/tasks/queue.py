@@ -18,7 +18,8 @@ from pgqueuer.core.tm import TaskManager
 from pgqueuer.domain.models import Job
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
-from longshore.database.connect import Connection, Listener, Pool, is_passing
+from longshore.database.connect import Connection, Pool, is_passing
+from longshore.database.listener import Listener
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.tasks.model import TaskId
 

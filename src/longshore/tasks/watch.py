@@ -15,7 +15,8 @@ import asyncpg
 import structlog
 from prometheus_client import Gauge
 
-from longshore.database.connect import Listener, Pool, is_passing
+from longshore.database.connect import Pool, is_passing
+from longshore.database.listener import Listener
 from longshore.tasks import read
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
 

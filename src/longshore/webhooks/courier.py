@@ -21,7 +21,8 @@ import msgspec
 import structlog
 
 from longshore import __version__
-from longshore.database.connect import Listener, Pool, is_passing
+from longshore.database.connect import Pool, is_passing
+from longshore.database.listener import Listener
 from longshore.outbound import Network, OutboundError, send
 
 log = structlog.get_logger()

@@ -1,0 +1,203 @@
+"""The address of a PostgreSQL server: a connection URI, parsed and checked before anything connects.
+
+The grammar and the parameters are libpq's: https://www.postgresql.org/docs/current/libpq-connect.html
+"""
+
+import configparser
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from longshore.errors import LongshoreError
+
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+VERIFYING = ("verify-ca", "verify-full")
+VALUES = {
+    "sslmode": SSL_MODES,
+    "channel_binding": ("disable", "prefer", "require"),
+    "gssencmode": ("disable", "prefer"),
+    "sslnegotiation": ("postgres", "direct"),
+    "target_session_attrs": ("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    "ssl_min_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
+    "gsslib": ("gssapi", "sspi"),
+}
+UNDERSTOOD = {
+    *("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "options", "connect_timeout"),
+    *("sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "krbsrvname"),
+    *VALUES,
+}
+# The service names its connections itself, notices a vanished server itself, and speaks UTF-8. The rest are options of
+# libpq alone.
+IGNORED = {
+    *("application_name", "fallback_application_name", "client_encoding", "tcp_user_timeout"),
+    *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+    *("sslcompression", "sslsni", "sslcertmode", "sslcrldir", "sslkeylogfile", "requiressl", "requirepeer"),
+    *("gssdelegation", "load_balance_hosts", "require_auth", "scram_client_key", "scram_server_key"),
+    *("min_protocol_version", "max_protocol_version"),
+}
+# Parameters that providers add for other clients; libpq refuses them.
+FOREIGN = {"pgbouncer", "connection_limit", "pool_timeout", "statement_cache_size", "supa", "uselibpqcompat"}
+
+ENCODE = (
+    "percent-encode the user and the password (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25), as in"
+    " postgresql://user:p%40ss@host/database"
+)
+
+
+class AddressError(LongshoreError):
+    """The address of a database cannot be used; the message says why and never shows a part of a password."""
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server is and how to sign in. What is None or empty comes from libpq's variables, such as PGPASSWORD."""
+
+    hosts: list[str]
+    ports: list[int]
+    user: str | None
+    password: str | None
+    database: str | None
+    parameters: dict[str, str]
+    """The understood parameters beside those above."""
+    ignored: list[str]
+    """The names of the parameters that have no effect."""
+    uri: str
+    """The address as a connection URI that libpq takes."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all hosts are folders of Unix sockets."""
+        return bool(self.hosts) and all(host.startswith("/") for host in self.hosts)
+
+    @property
+    def connect_seconds(self) -> float | None:
+        """Seconds that connecting may take, all hosts together; None where the address does not say."""
+        seconds = int(self.parameters.get("connect_timeout", "0"))
+        return float(max(seconds, 2) * max(1, len(self.hosts))) if seconds > 0 else None
+
+    def parameter(self, name: str) -> str | None:
+        """A parameter's value, or else that of its environment variable."""
+        variable = {"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
+                    "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"}  # fmt: skip
+        return self.parameters.get(name) or os.environ.get(variable.get(name, f"PG{name.upper()}")) or None
+
+
+@lru_cache
+def parse(url: str) -> Address:
+    """Parse a connection URI. Raises AddressError."""
+    scheme, separator, rest = url.strip().partition("://")
+    if scheme not in ("postgresql", "postgres") or not separator:
+        raise AddressError("it must begin with postgresql://")
+    if re.search(r"[\x00-\x20\x7f#]", rest):
+        raise AddressError(f"it has a blank, a control character or a # in it; {ENCODE}")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", rest):
+        raise AddressError(f"it has a % that no two hexadecimal digits follow; {ENCODE}")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    before, at, hosts = authority.rpartition("@")
+    # An @ further on means that a / or ? before it belongs to the user or the password.
+    if "@" in before or (authority and not at and "@" in rest):
+        raise AddressError(f"it cannot be taken apart; {ENCODE}")
+    user, _, password = before.partition(":")
+    path, _, query = rest[len(authority) :].partition("?")
+    given = dict(_pairs(query))
+    given = {**_service(given), **given}
+    _check(given)
+    found: dict[str, Any] = {name: unquote(value) for name, value in (("user", user), ("password", password)) if value}
+    if path.removeprefix("/"):
+        found["dbname"] = unquote(path.removeprefix("/"))
+    found = {**found, **given}
+    names, ports = _hosts(hosts, found)
+    address = Address(
+        hosts=names,
+        ports=ports,
+        user=found.get("user"),
+        password=found.get("password"),
+        database=found.get("dbname"),
+        parameters={name: value for name, value in given.items() if name in UNDERSTOOD},
+        ignored=sorted(name for name in given if name in IGNORED | FOREIGN),
+        uri="",
+    )
+    kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
+    uri = f"{scheme}://{rest.partition('?')[0]}" + (f"?{kept}" if kept else "")
+    return msgspec.structs.replace(address, uri=uri)
+
+
+def socket_uri(folder: str, port: int = 5432) -> str:
+    """The connection URI of the superuser `postgres` through the Unix socket in a folder."""
+    return f"postgresql://postgres@/postgres?host={quote(folder)}&port={port}"
+
+
+def _pairs(query: str) -> Iterator[tuple[str, str]]:
+    for pair in query.split("&") if query else ():
+        name, separator, value = pair.partition("=")
+        if not separator or "=" in value:
+            raise AddressError(f"its parameters must be name=value with & between; {ENCODE}")
+        yield "dbname" if name == "database" else unquote(name), unquote(value)
+
+
+def _check(given: dict[str, str]) -> None:
+    known = UNDERSTOOD | IGNORED | FOREIGN
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
+            hint = (
+                f"; did you mean {near[0]}?" if near else "; settings of the server go into options=-c%20name%3Dvalue"
+            )
+            raise AddressError(f"{name} is not a parameter of a connection{hint}")
+        if name in VALUES and value not in VALUES[name]:
+            raise AddressError(f"{name} must be one of {', '.join(VALUES[name])}")
+    if not re.fullmatch(r"-?[0-9]{1,9}", given.get("connect_timeout", "0")):
+        raise AddressError("connect_timeout must be a number of seconds")
+    system, mode = given.get("sslrootcert") == "system", given.get("sslmode", "verify-full")
+    if system and mode != "verify-full":
+        raise AddressError("sslrootcert=system needs sslmode=verify-full")
+    if given.get("channel_binding") == "require" and mode in ("disable", "allow", "prefer"):
+        raise AddressError("channel_binding=require needs sslmode=require or stronger")
+
+
+def _hosts(authority: str, found: dict[str, str]) -> tuple[list[str], list[int]]:
+    """The hosts and the port of each, from `host:port,[address]:port` and the parameters host, hostaddr and port."""
+    names, ports = [], []
+    for part in authority.split(",") if authority else ():
+        match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
+        if not match:
+            raise AddressError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
+        names.append(unquote(match[1].strip("[]")))
+        ports.append(match[2] or "")
+    if listed := found.get("host") or (not names and found.get("hostaddr")):
+        names = str(listed).split(",")
+    if "port" in found:
+        ports = found["port"].split(",")
+    default = os.environ.get("PGPORT", "5432").split(",")
+    chosen = [port or default[min(index, len(default) - 1)] for index, port in enumerate(ports or default)]
+    if not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in chosen):
+        raise AddressError("a port must be a number from 1 to 65535")
+    numbers = [int(port) for port in chosen]
+    if len(numbers) == 1:
+        numbers *= max(1, len(names))
+    if names and len(numbers) != len(names):
+        raise AddressError(f"it has {len(names)} hosts and {len(numbers)} ports")
+    return names, numbers
+
+
+def _service(given: dict[str, str]) -> dict[str, str]:
+    """The parameters of a section of the connection service file."""
+    name = given.get("service") or os.environ.get("PGSERVICE")
+    if not name:
+        return {}
+    path = Path(os.environ.get("PGSERVICEFILE") or Path.home() / ".pg_service.conf")
+    file = configparser.ConfigParser(interpolation=None)
+    try:
+        file.read_string(path.read_text(encoding="utf-8"))
+        return dict(file[name])
+    except OSError as error:
+        raise AddressError(f"service={name}: {path} cannot be read: {error.strerror}") from None
+    except (configparser.Error, KeyError, UnicodeDecodeError):
+        raise AddressError(f"service={name}: {path} has no such section, or is no service file") from None

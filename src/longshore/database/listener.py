@@ -1,0 +1,71 @@
+"""One connection that listens on a channel of PostgreSQL, and connects again whenever it is lost (promise 7)."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from longshore.database.connect import connect, is_read_only
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """One connection that listens on a channel, and connects again whenever it is lost.
+
+    `on_payload` gets each notification's payload. `on_gap` is called after every (re)connection: what was said
+    meanwhile is lost, so whoever waits has to look for itself.
+    """
+
+    def __init__(self, url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]) -> None:
+        self._url = url
+        self._channel = channel
+        self._on_payload = on_payload
+        self._on_gap = on_gap
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.connected = asyncio.Event()
+
+    async def __aenter__(self) -> "Listener":
+        self._task = asyncio.create_task(self._run(), name=f"listen {self._channel}")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                await self._listen()
+                pause = 0.1
+            except Exception as error:
+                log.warning("listener lost", channel=self._channel, error=str(error), again_in=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+
+    async def _listen(self) -> None:
+        connection = await connect(self._url, f"longshore {self._channel}", seconds=5)
+        try:
+            self._lost.clear()
+            connection.add_termination_listener(lambda *_: self._lost.set())
+            await connection.add_listener(self._channel, self._receive)
+            self.connected.set()
+            self._on_gap()
+            while not self._lost.is_set():
+                try:
+                    await asyncio.wait_for(self._lost.wait(), 10)
+                except TimeoutError:
+                    # A peer that vanished without a word is only noticed by asking it something.
+                    await connection.execute("select 1", timeout=5)
+                    if is_read_only(connection):  # after a failover, the primary is perhaps another server
+                        return
+        finally:
+            self.connected.clear()
+            connection.terminate()
+
+    def _receive(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
+        self._on_payload(str(payload))

@@ -1,0 +1,99 @@
+"""TLS to a PostgreSQL server, as libpq does it: which certificates are trusted, and which one is shown.
+
+Source: https://www.postgresql.org/docs/current/libpq-ssl.html
+"""
+
+import ssl
+from pathlib import Path
+
+from longshore.database.address import VERIFYING, Address, AddressError
+
+
+def ssl_mode(address: Address) -> str:
+    """The `sslmode` that holds for an address.
+
+    asyncpg has no channel binding. It keeps out whoever is between client and server, and so does a certificate that
+    is verified: `channel_binding=require` therefore verifies where `sslmode` alone would not.
+    """
+    mode = address.parameter("sslmode")
+    strict = address.parameter("sslrootcert") == "system" or address.parameter("channel_binding") == "require"
+    if strict and mode not in VERIFYING:
+        return "verify-full"
+    return mode or "prefer"
+
+
+def ssl_context(address: Address) -> ssl.SSLContext:
+    """The TLS context for an address. Raises AddressError, which names the file and the parameter."""
+    mode = ssl_mode(address)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = mode == "verify-full"
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["postgresql"])
+    if mode not in ("allow", "prefer"):
+        _trust(context, address, mode)
+    _show_certificate(context, address)
+    versions = ssl.TLSVersion.__members__
+    lowest, highest = (address.parameter(f"ssl_{end}_protocol_version") for end in ("min", "max"))
+    context.minimum_version = versions[(lowest or "TLSv1.2").replace(".", "_")]
+    if highest:
+        context.maximum_version = versions[highest.replace(".", "_")]
+    return context
+
+
+def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
+    roots = address.parameter("sslrootcert") or _default("root.crt")
+    if roots == "system" or (not roots and address.parameter("channel_binding") == "require"):
+        context.load_default_certs()
+    elif roots:
+        _load(context, "sslrootcert", roots)
+    elif mode in VERIFYING:
+        raise AddressError(
+            f"sslmode={mode} needs the certificates to trust: set sslrootcert to their file, or sslrootcert=system"
+            " for those of this machine"
+        )
+    else:
+        return
+    context.verify_mode = ssl.CERT_REQUIRED
+    if revoked := address.parameter("sslcrl") or _default("root.crl"):
+        _load(context, "sslcrl", revoked)
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
+
+
+def _show_certificate(context: ssl.SSLContext, address: Address) -> None:
+    certificate = address.parameter("sslcert") or _default("postgresql.crt")
+    key = address.parameter("sslkey") or _default("postgresql.key")
+    if not certificate:
+        return
+    for name, file in (("sslcert", certificate), ("sslkey", key)):
+        if file:
+            _check_readable(name, file)
+    try:
+        context.load_cert_chain(certificate, key, lambda: address.parameters.get("sslpassword", ""))
+    except ssl.SSLError as error:
+        raise AddressError(f"sslcert={certificate} and sslkey={key or certificate}: {error.reason or error}") from None
+
+
+def _load(context: ssl.SSLContext, name: str, file: str) -> None:
+    _check_readable(name, file)
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError as error:
+        raise AddressError(f"{name}={file} has no certificate in PEM form: {error.reason or error}") from None
+
+
+def _check_readable(name: str, file: str) -> None:
+    """Raise AddressError unless the file can be read; the errors of `ssl` do not name it."""
+    try:
+        Path(file).read_bytes()
+    except OSError as error:
+        raise AddressError(f"{name}={file} cannot be read: {error.strerror}") from None
+
+
+def _default(name: str) -> str | None:
+    """A file in ~/.postgresql, where it is there and can be read."""
+    try:
+        file = Path.home() / ".postgresql" / name
+        with file.open("rb"):
+            return str(file)
+    except (OSError, RuntimeError):
+        return None
