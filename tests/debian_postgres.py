@@ -164,6 +164,7 @@ def standby_of(primary: DebianPostgres) -> Iterator[DebianPostgres]:
     """Yield a hot standby that streams from the primary; `select pg_promote()` makes it a primary."""
     with _folder() as folder:
         standby = DebianPostgres(folder, {"hot_standby": "on"})
+        standby.environment = primary.environment
         for name in ("server.pem", "server.key", "authority.pem"):
             shutil.copy(primary.folder / name, folder / name)
         _give_away(folder)

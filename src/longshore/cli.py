@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -41,6 +42,9 @@ def main() -> None:
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = str(error) or "no answer in time"
         _quit(f"the database cannot be reached: {reason}; check LONGSHORE_DATABASE_URL and LONGSHORE_SOURCE_URL")
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        _quit(f"TLS with the server fails: {reason}; for a database, check sslmode and sslrootcert in its address")
     except (LongshoreError, OSError) as error:
         _quit(str(error))
     except Exception as error:

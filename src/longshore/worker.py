@@ -55,7 +55,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     source_url = settings.source_url or url
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
-    session = {**EXPORT_SESSION, "statement_timeout": f"{settings.source_statement_seconds}s"}
+    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
+    session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
         slots = {SLOTS: str(settings.chain_tasks)}

@@ -33,7 +33,8 @@ EXEMPT = {
     "temp_tablespaces": PLACES,
 }
 
-# Values that nobody would choose, for settings of which the kind alone does not tell one.
+# Values that nobody would choose, for settings of which the kind alone does not tell one. Timeouts leave a session the
+# time to pin its settings, which it does right after connecting.
 UNUSUAL = {
     "DateStyle": "SQL, DMY",
     "TimeZone": "Asia/Kathmandu",
@@ -41,14 +42,14 @@ UNUSUAL = {
     "default_text_search_config": "pg_catalog.german",
     "extra_float_digits": "-15",
     "gin_fuzzy_search_limit": "1",
-    "idle_in_transaction_session_timeout": "1",
-    "idle_session_timeout": "1",
+    "idle_in_transaction_session_timeout": "2s",
+    "idle_session_timeout": "2s",
     "lc_monetary": "POSIX",
     "lc_numeric": "POSIX",
     "lc_time": "POSIX",
     "lock_timeout": "1",
     "search_path": "nowhere, public",
-    "statement_timeout": "1",
+    "statement_timeout": "2s",
     "timezone_abbreviations": "Australia",
     "transaction_timeout": "5s",
     "xmloption": "document",

@@ -63,10 +63,11 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open everything. Raises SchemaError when the database is not at this version."""
     source_url = settings.source_url or settings.database_url
     slots = {SLOTS: str(settings.chain_tasks)}
+    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,
         open_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
-        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **EXPORT_SESSION) as source,
+        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await migrate.check(pool)
         stack.enter_context(of_pools(api=pool, preview=source))

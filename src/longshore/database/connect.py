@@ -33,6 +33,7 @@ log = structlog.get_logger()
 # as pg_dump does it: tests/exports/test_pinned_settings.py walks pg_settings and fails for one that is missing here.
 # https://www.postgresql.org/docs/current/runtime-config-client.html
 OUTPUT = {
+    "quote_all_identifiers": "off",  # first, as it changes how the server writes down some of those below
     "timezone": "UTC", "timezone_abbreviations": "Default", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601",
     "extra_float_digits": "1", "bytea_output": "hex", "xmlbinary": "base64", "xmloption": "content",
     "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "default_text_search_config": "pg_catalog.simple",
@@ -40,7 +41,7 @@ OUTPUT = {
     "search_path": "",
     # How SQL is read.
     "standard_conforming_strings": "on", "escape_string_warning": "on", "backslash_quote": "safe_encoding",
-    "array_nulls": "on", "transform_null_equals": "off", "quote_all_identifiers": "off",
+    "array_nulls": "on", "transform_null_equals": "off",
     # Which rows are seen, and in which order: of a search in a GIN index no part is left out, and no scan begins where
     # another one is.
     "row_security": "on", "gin_fuzzy_search_limit": "0", "synchronize_seqscans": "off",

@@ -19,6 +19,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.connect import connected as connected_as
 from longshore.database.export_role import GRANTS
 from longshore.database.queue_schema import queries_on
+from longshore.database.requirements import require_sessions, require_usable
 from longshore.errors import LongshoreError
 
 NAME = "longshore command"  # in pg_stat_activity
@@ -29,8 +30,14 @@ LOCK_WAIT = 1.0  # seconds that a statement waits for a table, with the service'
 PAUSE = 1.0  # seconds between two tries, which are theirs
 PATIENCE = 120.0  # seconds after which a table is given up that others hold
 
+# A role that may not make schemas can be given this one.
+SCHEMA = """
+do $$ begin
+    if pg_catalog.to_regnamespace('longshore') is null then create schema longshore; end if;
+end $$
+"""
+
 LEDGER = """
-create schema if not exists longshore;
 create table if not exists longshore.migrations (
     number integer primary key,
     name text not null,
@@ -59,12 +66,14 @@ def known() -> dict[int, tuple[str, str]]:
 async def migrate(connection: Connection) -> list[str]:
     """Bring the schema up to this version and give the names of the migrations that ran.
 
-    Two at once wait for each other. Raises SchemaError when the database is newer than this version, and BlockedError
-    when others hold a table for too long; what ran before stays.
+    Two at once wait for each other. Raises SchemaError when the database is newer than this version, BlockedError when
+    others hold a table for too long (what ran before stays), and UnusableServerError.
     """
+    await require_usable(connection)
     await connection.execute("select pg_advisory_lock($1)", LOCK)
     try:
         await connection.execute(f"set lock_timeout = {LOCK_WAIT * 1000:.0f}")
+        await connection.execute(SCHEMA)
         await connection.execute(LEDGER)
         applied = await _applied(connection)
         _refuse_newer(applied)
@@ -145,13 +154,15 @@ async def connected(url: str) -> AsyncIterator[Connection]:
 
 
 async def check_at(url: str) -> None:
-    """`check` for an address."""
+    """`check` for an address. Raises UnusableServerError too."""
     async with connected(url):
         pass
+    await require_sessions(url)
 
 
 async def migrate_at(url: str) -> list[str]:
     """`migrate` for an address."""
+    await require_sessions(url)
     async with connected_as(url, NAME) as connection:
         return await migrate(connection)
 

@@ -26,7 +26,7 @@ def ssl_context(address: Address) -> ssl.SSLContext:
     """The TLS context for an address. Raises AddressError, which names the file and the parameter."""
     mode = ssl_mode(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = mode == "verify-full"
+    context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["postgresql"])
     if mode not in ("allow", "prefer"):
@@ -54,6 +54,7 @@ def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
     else:
         return
     context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = mode == "verify-full"
     if revoked := address.parameter("sslcrl") or _default("root.crl"):
         _load(context, "sslcrl", revoked)
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN

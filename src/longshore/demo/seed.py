@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from importlib import resources
 
-import asyncpg
-
-from longshore.database.connect import Connection
+from longshore.database.connect import Connection, connected
 from longshore.errors import LongshoreError
 
 CHAIN = 1764
@@ -34,8 +32,7 @@ async def seed(url: str, rows: int, tell: Callable[[str], None]) -> bool:
     `tell` is called with what is being done. Gives False when the data was there already. Raises SeedError when the
     schema `loyalty` holds somebody's own data.
     """
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url, "longshore seed") as connection:
         if await connection.fetchval("select to_regnamespace('loyalty') is not null"):
             if not await connection.fetchval("select to_regclass('loyalty.demo') is not null"):
                 raise SeedError("this database has a schema `loyalty` that the demo did not make; it stays as it is")
@@ -47,8 +44,6 @@ async def seed(url: str, rows: int, tell: Callable[[str], None]) -> bool:
         tell("collecting statistics")
         for table in TABLES:
             await connection.execute(f"vacuum analyze loyalty.{table}")
-    finally:
-        await connection.close()
     return True
 
 

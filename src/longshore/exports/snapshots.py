@@ -17,7 +17,6 @@ CLOSE_TIMEOUT = 2.0  # seconds
 # A compiled query pays off after minutes, and an export's is too simple for it. Who waits for the store takes nothing
 # from the source meanwhile, which it must not take for silence.
 SESSION = {
-    "default_transaction_read_only": "on",
     "synchronize_seqscans": "off",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",

@@ -1,0 +1,176 @@
+"""Servers that people have: TLS, poolers, standbys, roles without rights, other locales and encodings."""
+
+import asyncio
+import csv
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from longshore.database.connect import SESSION, connected, open_pool
+from longshore.database.migrate import migrate_at
+from longshore.database.requirements import UnusableServerError, require_sessions
+from tests.command import failed, run
+from tests.debian_postgres import DebianPostgres, debian_postgres, pgbouncer, standby_of
+from tests.service import Longshore, export_body, exported, in_own_loop
+
+TLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+PASSWORD = "p@ss/w?rd#%:"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DebianPostgres]:
+    """A Turkish PostgreSQL 15 with a role that owns one database of another locale and may do nothing else."""
+    with debian_postgres(locale="tr_TR.UTF-8") as server:
+        server.sql(f"create role longshore login password '{PASSWORD}'")
+        server.sql("create database longshore owner longshore locale 'C.UTF-8' template template0")
+        server.sql("create role unencrypted login password 'u'; create role encrypted login password 'e'")
+        rules = server.cluster / "pg_hba.conf"
+        first = "hostssl all unencrypted all reject\nhostnossl all encrypted all reject\n"
+        rules.write_text(first + rules.read_text())
+        server.sql("select pg_reload_conf()")
+        yield server
+
+
+def answer(url: str, query: str = TLS) -> object:
+    async def ask() -> object:
+        async with connected(url, "test") as connection:
+            return await connection.fetchval(query)
+
+    return in_own_loop(ask())
+
+
+@pytest.mark.parametrize(
+    ("query", "encrypted"),
+    [
+        ("", True),
+        ("?sslmode=disable", False),
+        ("?sslmode=allow", False),
+        ("?sslmode=require", True),
+        ("?sslmode=verify-ca&sslrootcert={authority}", True),
+        ("?sslmode=verify-full&sslrootcert={authority}", True),
+        ("?sslmode=require&channel_binding=require&sslrootcert={authority}", True),
+        ("?sslmode=require&channel_binding=prefer&gssencmode=disable&target_session_attrs=read-write", True),
+        (
+            "?pgbouncer=true&connection_limit=5&keepalives=1&keepalives_idle=30&application_name=x&connect_timeout=10",
+            True,
+        ),
+        ("?ssl_min_protocol_version=TLSv1.3&options=-c%20work_mem%3D8MB", True),
+    ],
+)
+def test_addresses_as_providers_hand_them_out_connect(server: DebianPostgres, query: str, encrypted: bool) -> None:
+    assert answer(server.tcp("postgres", "postgres") + query.format(authority=server.authority)) is encrypted
+
+
+def test_options_of_an_address_reach_the_server(server: DebianPostgres) -> None:
+    url = server.tcp("postgres", "postgres", options="-c work_mem=8MB")
+    assert answer(url, "show work_mem") == "8MB"
+
+
+@pytest.mark.parametrize("query", ["sslmode=verify-full&sslrootcert=system", "sslmode=require&channel_binding=require"])
+def test_a_server_that_cannot_prove_who_it_is_gets_no_password(server: DebianPostgres, query: str) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        answer(f"{server.tcp('postgres', 'postgres')}?{query}")
+
+
+def test_verify_full_refuses_another_host_and_verify_ca_does_not(server: DebianPostgres) -> None:
+    for mode, good in (("verify-ca", True), ("verify-full", False)):
+        url = server.tcp("postgres", "postgres", host="127.0.0.1", sslmode=mode, sslrootcert=str(server.authority))
+        if good:
+            assert answer(url)
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                answer(url)
+
+
+def test_a_certificate_that_does_not_verify_is_told_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
+    url = server.tcp("postgres", "postgres", sslmode="verify-full", sslrootcert="system")
+    failed(run("migrate", folder=tmp_path, database_url=url), "certificate", "sslrootcert")
+
+
+@pytest.mark.parametrize("mode", ["allow", "prefer"])
+@pytest.mark.parametrize(("role", "encrypted"), [("encrypted", True), ("unencrypted", False)])
+def test_prefer_and_allow_take_the_kind_of_connection_that_the_server_lets_in(
+    server: DebianPostgres, mode: str, role: str, encrypted: bool
+) -> None:
+    assert answer(server.tcp(role, role[0], sslmode=mode)) is encrypted
+
+
+def test_the_writable_one_of_several_hosts_is_used_also_after_a_failover(server: DebianPostgres) -> None:
+    with standby_of(server) as standby:
+        both = f"localhost:{standby.port},localhost:{server.port}"
+        url = f"postgresql://postgres:postgres@{both}/postgres?target_session_attrs=read-write"
+        port = "select current_setting('port')::int"
+        assert answer(url, port) == server.port
+        assert answer(url.replace("read-write", "standby"), port) == standby.port
+        only = f"postgresql://postgres:postgres@localhost:{standby.port}/postgres?target_session_attrs=read-write"
+        with pytest.raises(ConnectionError, match="read-write"):
+            answer(only)
+        standby.sql("select pg_promote()")
+        assert answer(only, port) == standby.port
+
+
+@pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pgbouncer"])
+def test_every_session_holds_its_settings(server: DebianPostgres, pooled: bool) -> None:
+    async def held(url: str) -> dict[str, str]:
+        found = 'select name, current_setting(name) from pg_settings where lower(name collate "C") = any($1)'
+        async with open_pool(url, size=1, name="test", lock_timeout="7s") as pool:
+            return {row[0].lower(): row[1] for row in await pool.fetch(found, [*SESSION])}
+
+    with pgbouncer(server, {"postgres": "postgres"}) as port:
+        url = server.tcp("postgres", "postgres")
+        found = in_own_loop(held(url.replace(str(server.port), str(port)) if pooled else url))
+    expected = {**SESSION, "lock_timeout": "7s", "search_path": found["search_path"]}
+    assert found["search_path"] in ("", '""')
+    assert expected.keys() - found.keys() == {"transaction_timeout"}  # which PostgreSQL 15 does not know
+    assert found == {name: expected[name] for name in found}
+
+
+def test_a_pooler_in_transaction_mode_is_refused_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
+    with pgbouncer(server, {"postgres": "postgres"}, pool_mode="transaction") as port:
+        url = f"postgresql://postgres:postgres@localhost:{port}/longshore"
+        failed(run("migrate", folder=tmp_path, database_url=url), "transaction mode", "session")
+        with pytest.raises(UnusableServerError, match="transaction mode"):
+            asyncio.run(require_sessions(url))
+
+
+def test_an_export_works_as_a_plain_role_through_pgbouncer(server: DebianPostgres, tmp_path: Path) -> None:
+    with pgbouncer(server, {"longshore": PASSWORD}) as port:
+        url = server.tcp("longshore", PASSWORD, "longshore").replace(str(server.port), str(port))
+        assert asyncio.run(migrate_at(url))
+        done = run("seed", "--rows", "2000", folder=tmp_path, database_url=url)
+        assert done.returncode == 0, done.stderr
+        service = Longshore(tmp_path, server.url("longshore", "longshore"), database_url=url)
+        try:
+            service.start("worker")
+            service.start_api()
+            with service.client() as client:
+                _, result = exported(client, export_body())
+        finally:
+            service.stop()
+        assert len(list(csv.reader(result.decode().splitlines()))) == 2001
+        logged = [entry for entry in service.logged() if entry["level"] in ("error", "critical")]
+        assert not logged
+
+
+def test_a_database_of_another_encoding_is_refused_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
+    server.sql("create database latin encoding 'LATIN1' locale 'C' template template0")
+    done = run("migrate", folder=tmp_path, database_url=server.url(database="latin"))
+    failed(done, "LATIN1", "encoding 'UTF8'")
+
+
+def test_a_database_whose_locale_changes_what_is_compared_is_refused_in_one_line(
+    server: DebianPostgres, tmp_path: Path
+) -> None:
+    failed(run("migrate", folder=tmp_path, database_url=server.url()), "tr_TR.UTF-8", "locale 'C.UTF-8'")
+
+
+def test_a_schema_that_was_made_for_the_role_is_enough(server: DebianPostgres) -> None:
+    server.sql("create role guest login")
+    server.sql("create database shared locale 'C.UTF-8' template template0")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        asyncio.run(migrate_at(server.url("guest", "shared")))
+    server.sql("create schema longshore authorization guest", database="shared")
+    assert asyncio.run(migrate_at(server.url("guest", "shared")))
