@@ -122,7 +122,7 @@ def test_every_session_holds_its_settings(server: DebianPostgres, pooled: bool) 
     with pgbouncer(server, {"postgres": "postgres"}) as port:
         url = server.tcp("postgres", "postgres")
         found = in_own_loop(held(url.replace(str(server.port), str(port)) if pooled else url))
-    expected = {**SESSION, "lock_timeout": "7s", "search_path": found["search_path"]}
+    expected = {**SESSION, "lock_timeout": "7s", "search_path": found["search_path"], "tcp_user_timeout": "20000"}
     assert found["search_path"] in ("", '""')
     assert expected.keys() - found.keys() == {"transaction_timeout"}  # which PostgreSQL 15 does not know
     assert found == {name: expected[name] for name in found}

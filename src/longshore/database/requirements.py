@@ -8,8 +8,8 @@ from longshore.errors import LongshoreError
 OLDEST_VERSION = 15
 NAME = "longshore start"
 
-# `collation` is that of the database. In Turkish and its relatives, the small letter of I has no dot, and PgQueuer's triggers
-# write what they say in small letters.
+# `collation` is that of the database. In Turkish and its relatives, the small letter of I has no dot, and PgQueuer's
+# triggers use small letters.
 LOCALE = """
 select pg_catalog.pg_encoding_to_char(encoding) as encoding, datcollate as collation,
        pg_catalog.lower('I') = 'i' as plain
