@@ -9,12 +9,12 @@ from longshore.errors import LongshoreError, PassingError
 from longshore.results.store import StoreAwayError
 
 
-def may_pass(error: Exception) -> bool:
+def may_pass(error: BaseException) -> bool:
     """Whether another attempt may do better."""
     return is_passing(error) or isinstance(error, OSError | PassingError | StoreAwayError)
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """What went wrong, in words for the task's log."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"

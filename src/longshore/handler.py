@@ -145,7 +145,11 @@ class Handler:
         message = begun.message
         log.info("run begins", action=begun.action)
         began = time.monotonic()
-        limits = LIMITS.decode(begun.target)
+        try:
+            limits = LIMITS.decode(begun.target)
+        except msgspec.MsgspecError as error:
+            await self._failed(begun, LongshoreError(f"this version cannot read the target: {error}"))
+            return
         try:
             async with asyncio.timeout(limits.timeout_seconds) as timeout:
                 outcome = await self._act(begun, current)
@@ -154,21 +158,33 @@ class Handler:
         except asyncio.CancelledError:
             if current in self._withdrawn:
                 raise StaleAttemptError(message) from None
+            if not current.cancelling():
+                await self._failed(begun, LongshoreError("the action cancelled itself"))
+                return
             # Else only `stop` cancels: the worker has to go, and another one takes over at once.
             why = f"attempt {begun.number} was interrupted: its worker is shutting down"
             await surely(lifecycle.retry, self._pool, message, why, 0, failed=False)
             log.info("run handed back")
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
             late = TookTooLongError(f"the run took longer than {limits.timeout_seconds} s")
             await self._failed(begun, late if timeout.expired() else error)
         else:
-            keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
-            if limits.result_days is not None:
-                keep = min(keep, timedelta(days=limits.result_days))
-            with tracing.span("finish"):
-                await surely(ending.finish, self._pool, message, outcome, keep)
+            try:
+                await self._finish(begun, outcome, limits)
+            except StaleAttemptError:
+                raise
+            except Exception as error:  # an outcome that PostgreSQL does not take
+                await self._failed(begun, error)
+                return
             metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
+
+    async def _finish(self, begun: Begun, outcome: Outcome, limits: Limits) -> None:
+        keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
+        if limits.result_days is not None:
+            keep = min(keep, timedelta(days=limits.result_days))
+        with tracing.span("finish"):
+            await surely(ending.finish, self._pool, begun.message, outcome, keep)
 
     async def _act(self, begun: Begun, current: asyncio.Task[Any]) -> Outcome:
         self._acting[current] = begun.message
@@ -179,7 +195,7 @@ class Handler:
         finally:
             del self._acting[current]
 
-    async def _failed(self, begun: Begun, error: Exception) -> None:
+    async def _failed(self, begun: Begun, error: BaseException) -> None:
         reason = explain(error)
         tracing.failed(error)
         if may_pass(error) and begun.failures + 1 < lifecycle.MOST_FAILURES:

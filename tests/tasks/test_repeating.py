@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
-from longshore.database.connect import Pool, open_pool
+from longshore.database.connect import Pool
 from longshore.results.cleanup import Cleanup
 from longshore.results.store import LocalStore
 from longshore.tasks import clock, ending, lifecycle
@@ -40,22 +39,6 @@ def new(chain: ChainId = CHAIN, priority: int = 0, **schedule: Any) -> NewTask:
 async def created(pool: Pool, task: NewTask) -> TaskId:
     async with pool.acquire() as connection, connection.transaction():
         return await lifecycle.create(connection, task)
-
-
-@pytest.fixture
-def run(idle: Longshore) -> Any:
-    """Runs a test with a pool of a database whose tasks nobody works on; what it made is removed."""
-
-    def run(test: Callable[[Pool], Awaitable[None]]) -> None:
-        async def within() -> None:
-            async with open_pool(idle.url, size=4, name="test") as pool:
-                await test(pool)
-
-        asyncio.run(within())
-
-    yield run
-    idle.sql("delete from longshore.tasks where chain_id in (501, 502)")
-    idle.sql("delete from longshore.pgqueuer")
 
 
 async def ran(pool: Pool, task: TaskId) -> Begun:
@@ -105,10 +88,10 @@ def test_missed_runs_are_left_out_where_nobody_wants_them(run: Any) -> None:
         task = await created(pool, new(repeat="daily", catch_up="none"))
         await ran(pool, task)
         await pool.execute("update longshore.tasks set due_at = now() - interval '1 hour' where id = $1", task)
-        await clock.put_off_missed(pool)
-        assert await clock.send_due(pool) == 0
+        await clock.send_all_due(pool)
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
+        assert not row["parked"]
         assert row["due_at"] > await pool.fetchval("select now()")
 
     run(test)
@@ -229,6 +212,17 @@ def test_the_times_of_a_trigger_can_be_previewed(waiting: httpx2.Client) -> None
     ("trigger", "pointer"),
     [
         ({}, "/trigger/once"),
+        ({"once": "0001-01-01T00:00:00Z"}, "/trigger/once"),
+        ({"once": "0001-01-01T00:00:00+14:00"}, "/trigger/once"),
+        ({"once": "0001-01-01T00:00:00Z", "repeat": "daily", "timezone": "America/New_York"}, "/trigger/once"),
+        ({"once": "0001-01-01T00:00:00Z", "repeat": "daily"}, "/trigger/once"),
+        ({"once": "0001-01-01T00:00:00Z", "cron": "0 3 * * *"}, "/trigger/once"),
+        ({"once": "9999-12-31T23:59:59Z", "cron": "0 3 * * *"}, "/trigger/once"),
+        ({"once": "9999-12-31T23:59:59Z", "repeat": "daily", "timezone": "Asia/Kathmandu"}, "/trigger/once"),
+        ({"once": "2126-01-01T00:00:00Z", "repeat": "daily", "until": "9999-12-31T23:59:59-12:00"}, "/trigger/until"),
+        ({"once": "2020-01-01T00:00:00Z", "repeat": "daily", "until": "2021-01-01T00:00:00Z"}, "/trigger/until"),
+        ({"cron": "0 0 */30 2 1#5"}, "/trigger/until"),
+        ({"cron": f"* * * * {'1' * 5000}"}, "/trigger/cron"),
         ({"cron": "* * * *"}, "/trigger/cron"),
         ({"cron": "0 3 * * *", "repeat": "daily"}, "/trigger/cron"),
         ({"cron": "0 3 * * *", "timezone": "Europe/Amsterdm"}, "/trigger/timezone"),
@@ -244,6 +238,6 @@ def test_a_faulty_schedule_is_refused_where_it_is_faulty(
 ) -> None:
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}
     body = {"chain": 1764, "desc": "a test", "target": target, "trigger": trigger}
-    answer = waiting.post("/tasks", json=body)
-    assert answer.status_code == 400, answer.text
-    assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
+    for answer in (waiting.post("/tasks", json=body), waiting.post("/tasks/preview", json={"trigger": trigger})):
+        assert answer.status_code == 400, answer.text
+        assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.database.connect import Pool
+from longshore.errors import LongshoreError
 from longshore.faults import Fault
 from longshore.results.open import File, Store
 from longshore.tasks import lifecycle
@@ -141,7 +142,10 @@ class Plugged:
 
     async def run(self, begun: Begun) -> Outcome:
         """Run one attempt. Raises what the action raises."""
-        target = msgspec.json.decode(begun.target, type=self._action.target)
+        try:
+            target = msgspec.json.decode(begun.target, type=self._action.target)
+        except msgspec.MsgspecError as error:
+            raise LongshoreError(f"this version cannot read the target: {error}") from error
         context = Context(begun, target, self._pool, self._store)
         kept = await lifecycle.locations(self._pool, begun.message.task)
         await asyncio.to_thread(

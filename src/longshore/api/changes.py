@@ -21,7 +21,8 @@ from longshore.exports import export, schemas, stored_segments
 from longshore.faults import Fault, FaultyError, check
 from longshore.results.store import StoreAwayError, StoreError
 from longshore.tasks import changing, ending, read
-from longshore.tasks.ending import SCHEDULE
+from longshore.tasks.ending import same_times
+from longshore.tasks.lifecycle import NeverDueError
 from longshore.tasks.model import Task
 from longshore.tasks.schedule import Schedule, preview
 
@@ -89,7 +90,8 @@ async def change_task(
         await may_have(caller, service, new.target, new.trigger)
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, chain, shape)
-        planned_anew = SCHEDULE.decode(new.trigger) != SCHEDULE.decode(old.trigger)
+        # A schedule that was cancelled begins anew with any trigger, also with the same one.
+        planned_anew = (old.schedule_ended and "trigger" in given) or not same_times(new.trigger, old.trigger)
         who = actor(request)
         why = f"changed by {who.kind} {who.id}: {', '.join(given) or 'nothing'}"
         await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew)
@@ -105,7 +107,10 @@ async def change_task(
     responses=problems(400, 404, 409),
 )
 async def cancel_task(request: AnyRequest, id: Id) -> Task:
-    """Cancel a task that waits or runs, and all later runs of it. It can be executed again."""
+    """Cancel a task that waits or runs, and all later runs of it.
+
+    It can be executed again, once each time; only a changed trigger begins a schedule anew.
+    """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
@@ -149,4 +154,6 @@ async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
     chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULED and part is not None}
     now = await service.pool.fetchval("select now()")
     times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)
+    if not times:
+        raise NeverDueError
     return Times([time.replace(microsecond=0) for time in times])

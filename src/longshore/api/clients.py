@@ -20,6 +20,7 @@ from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.exports.catalog import Catalog
 from longshore.faults import Fault, FaultyError, check, pointer, suggestion
+from longshore.tasks.schedule import bounds_fault
 
 MOST_LISTED = 500  # chains, indexes or columns of one token
 
@@ -188,8 +189,8 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
     for number, chain in enumerate(chains):
         if chain not in allowed:
             faults.append(Fault("you are no admin of this chain", pointer("/chains", number)))
-    if new.expires is not None and new.expires.tzinfo is None:
-        faults.append(Fault("expected an offset, such as Z or +02:00", "/expires"))
+    if new.expires is not None and (fault := bounds_fault(new.expires)) is not None:
+        faults.append(Fault(fault, "/expires"))
     elif new.expires is not None and new.expires <= datetime.now(UTC):
         faults.append(Fault("expected a time to come", "/expires"))
     if faults:

@@ -1,6 +1,6 @@
 """The body of `POST /tasks`: read, checked with every fault it has, and brought into the shape that is stored."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from longshore.exports.segment import Segment
 from longshore.faults import Fault, FaultyError, check, pointer, suggestion
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId
-from longshore.tasks.schedule import Schedule, cron_fault
+from longshore.tasks.schedule import Schedule, bounds_fault, cron_fault
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 LARGEST = 2**63 - 1
@@ -35,7 +35,7 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     timezone: str = "UTC"
     """The IANA name of the zone whose clock `repeat`, `cron` and date rules without a zone of their own follow."""
     until: datetime | None = None
-    """No run begins later."""
+    """No run is due later, nor is one made up for after it."""
     catch_up: Literal["one", "none", "all"] = "one"
     """What becomes of runs that the service missed."""
     segment: Segment | None = None
@@ -131,9 +131,8 @@ def _check_parts(
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= LARGEST:
         faults.append(Fault("expected a positive integer", "/chain"))
-    for key in ("desc", "debug"):
-        if isinstance(value.get(key), str) and "\x00" in value[key]:
-            faults.append(Fault("expected a string without U+0000", f"/{key}"))
+    for key in ("desc", "debug", "target", "trigger"):
+        faults += [Fault("expected a string without U+0000", at) for at in _with_nul(value.get(key), f"/{key}")]
     target, trigger = value.get("target"), value.get("trigger")
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)
@@ -148,6 +147,20 @@ def _check_parts(
         segment = check(Segment, trigger.get("segment"), "", [])
         if segment is not None and isinstance(target, dict) and isinstance(chain, int):
             faults += export.check_segment(segment, target.get("export_index"), chain, catalog, "/trigger/segment")
+
+
+def _with_nul(value: Any, at: str) -> Iterator[str]:
+    """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
+    left = [(value, at)]  # and no recursion: a body may be as deep as its reader lets it
+    while left:
+        value, at = left.pop()
+        if isinstance(value, str) and "\x00" in value:
+            yield at
+        elif isinstance(value, dict):
+            yield from (pointer(at, key) for key in value if "\x00" in key)
+            left += [(part, pointer(at, key)) for key, part in value.items()]
+        elif isinstance(value, list):
+            left += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
 async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Fault]:
@@ -193,10 +206,5 @@ def _check_time(value: Any, at: str) -> list[Fault]:
         time = msgspec.convert(value, datetime)
     except msgspec.ValidationError:
         return []  # the check of the body says so
-    if time.tzinfo is None:
-        return [Fault("expected an offset, such as Z or +02:00", at)]
-    try:
-        time.astimezone(UTC)
-    except OverflowError:
-        return [Fault("expected a time in the years 1 to 9999, in UTC too", at)]
-    return []
+    fault = bounds_fault(time)
+    return [] if fault is None else [Fault(fault, at)]

@@ -16,13 +16,14 @@ from longshore.api.paging import Offset
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
 from longshore.exports import words
-from longshore.exports.export import TRIGGER
+from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.segment import Segment
 from longshore.exports.stored_segments import READ, SegmentNotFoundError, as_id
 from longshore.exports.stored_segments import get as stored_segment
 from longshore.tasks import overview, progress, read
-from longshore.tasks.model import Code
+from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import Sought
+from longshore.tasks.schedule import Schedule
 
 SHOWN = 25
 MOST_LOGS = 1000
@@ -91,7 +92,7 @@ async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(
     service, caller = admitted(request)
     task = await read.get(service.pool, caller.chain, task_id(id), MOST_LOGS, 0)
     runs, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
-    target, trigger = (msgspec.json.decode(value) for value in (task.target, task.trigger))
+    target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
     content: dict[str, Any] = {
         "task": task,
@@ -106,8 +107,23 @@ async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(
     }
     if part == "live":
         return html("task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content)
-    rules, name = await _rules(request, task.trigger)
+    rules, name = await _rules(request, task.trigger) if target else (None, "")
     return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
+
+
+def _readable(task: Task) -> tuple[Any, Any]:
+    """Return a task's target and trigger as values; None for both where this version does not understand them."""
+    try:
+        target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
+        if target["action"] == "export":
+            msgspec.convert(target, ExportTarget)
+        msgspec.convert(trigger, Schedule)
+        TRIGGER.decode(task.trigger)
+        if trigger.get("cron") or trigger.get("once"):
+            return target, trigger
+    except (msgspec.MsgspecError, TypeError, KeyError):
+        pass
+    return None, None
 
 
 async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | None, str]:

@@ -107,8 +107,9 @@ class Exporter:
 
     async def run(self, begun: Begun) -> Outcome:
         """Run one attempt of an export. Raises whatever the database, the disk and the copy raise."""
-        target = msgspec.json.decode(begun.target, type=ExportTarget)
-        trigger = TRIGGER.decode(begun.trigger)
+        target, trigger = _read(begun)
+        if target.export_index not in self._catalog:
+            raise LongshoreError(f"the catalog has no index {target.export_index!r} any more")
         index = self._catalog[target.export_index]
         chosen = choices(target.fields, index)
         before = await schemas.remembered(self._state, begun.chain, target.schema) if target.schema else None
@@ -234,6 +235,17 @@ class Exporter:
 
     def _readers_of(self, index: Index) -> Readers:
         return self._own if index.own else self._readers
+
+
+def _read(begun: Begun) -> tuple[ExportTarget, ExportTrigger]:
+    """Return what a task asks for. Raises LongshoreError where this version does not understand it."""
+    try:
+        target, trigger = msgspec.json.decode(begun.target, type=ExportTarget), TRIGGER.decode(begun.trigger)
+    except msgspec.MsgspecError as error:
+        raise LongshoreError(f"this version cannot read the target or the trigger: {error}") from error
+    if target.export_format not in FORMATS:
+        raise LongshoreError(f"there is no format {target.export_format!r} any more")
+    return target, trigger
 
 
 async def _finished(file: File, thread: ThreadPoolExecutor, copied: Copied) -> Copied:

@@ -47,7 +47,7 @@ def of_rule(rule: Rule) -> str:
         "window": (rule.window or "").replace("_", " "),
     }
     zone = f" ({rule.timezone})" if rule.timezone else ""
-    return f"{_name(rule)} {PHRASES[rule.operator].format(**operands)}{zone}"
+    return f"{_name(rule)} {PHRASES.get(rule.operator, rule.operator).format(**operands)}{zone}"
 
 
 def _name(rule: Rule) -> str:

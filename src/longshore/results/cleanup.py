@@ -12,17 +12,20 @@ from typing import Any
 
 import asyncpg
 import msgspec
+import structlog
 
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.exports import shards
 from longshore.results import links
 from longshore.results.open import Store
-from longshore.results.store import Abandonable, StoreError
+from longshore.results.store import Abandonable, StoreAwayError
 from longshore.tasks import lifecycle
 from longshore.tasks.lifecycle import Begun, NewTask, Outcome
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.schedule import Schedule
+
+log = structlog.get_logger()
 
 SERVICE = ChainId(0)
 """The chain of the service's own tasks."""
@@ -93,12 +96,12 @@ class Cleanup:
         self._pool = pool
         self._store = store
         self._task_age = task_age
-        self._refused: StoreError | None = None
+        self._refused: Exception | None = None
 
     async def run(self, begun: Begun) -> Outcome:
         """Run once. Raises what the database and the store raise.
 
-        What the store refuses to remove does not keep the rest; the first refusal is raised at the end.
+        What cannot be removed does not keep the rest; the first failure is raised at the end.
         """
         del begun  # it says nothing that matters here
         self._refused = None
@@ -154,7 +157,10 @@ class Cleanup:
     async def _removes(self, remove: Callable[..., None], *what: Any) -> bool:
         try:
             await asyncio.to_thread(remove, *what)
-        except StoreError as error:
+        except StoreAwayError:
+            raise  # the other items would only wait for it too
+        except Exception as error:
+            log.error("not removed", item=repr(what), exc_info=error)
             self._refused = self._refused or error
             return False
         return True

@@ -25,7 +25,7 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.results.aws import Access, error_of
 from longshore.results.multipart import Bucket, Unfinished, headers_of
-from longshore.results.store import Abandonable, StoreAwayError, StoreError
+from longshore.results.store import NUMBER, Abandonable, StoreAwayError, StoreError
 from longshore.tasks.model import ChainId, TaskId
 
 if TYPE_CHECKING:
@@ -218,11 +218,11 @@ class BucketStore:
         A store that refuses to list or to delete keeps them: they are in nobody's way. Raises StoreAwayError.
         """
         keep = {location.rpartition("/")[0] for location in kept}
-        self._abort(f"{chain}/{task}/", lambda upload: _attempt(upload.key) < attempt)
+        self._abort(f"{chain}/{task}/", lambda upload: _is_before(upload.key, attempt))
         with contextlib.suppress(StoreError), _explained():
             for found in obstore.list(self._store, f"{chain}/{task}"):
                 paths = [meta["path"] for meta in found]
-                old = [path for path in paths if _attempt(path) < attempt and path.rpartition("/")[0] not in keep]
+                old = [path for path in paths if _is_before(path, attempt) and path.rpartition("/")[0] not in keep]
                 if old:
                     obstore.delete(self._store, old)
 
@@ -250,7 +250,7 @@ class BucketStore:
         with _explained():
             for path, moment in self._seen():
                 names = path.split("/")
-                if len(names) == LEVELS and all(name.isdigit() for name in names[:-1]):
+                if len(names) == LEVELS and all(NUMBER.fullmatch(name) for name in names[:-1]):
                     chain, task, attempt = map(int, names[:-1])
                     place = Abandonable(ChainId(chain), TaskId(task), attempt)
                     newest[place] = max(newest.get(place, 0.0), moment.timestamp())
@@ -284,8 +284,10 @@ class BucketStore:
                 yield bytes(chunk)
 
 
-def _attempt(path: str) -> int:
-    return int(path.split("/")[2])
+def _is_before(path: str, attempt: int) -> bool:
+    """Whether an object was written by an attempt before this one."""
+    names = path.split("/")
+    return len(names) >= LEVELS and NUMBER.fullmatch(names[2]) is not None and int(names[2]) < attempt
 
 
 def _first_line(error: Exception) -> str:

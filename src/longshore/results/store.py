@@ -6,6 +6,7 @@ them counts is for the task row to say; what no row names is removed by the task
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from longshore.tasks.model import ChainId, TaskId
 PART = ".part"
 FLUSH = 16 << 20  # bytes
 CHUNK = 1 << 20  # bytes
+NUMBER = re.compile(r"[0-9]{1,18}")  # of a chain, a task or an attempt; what else lies there is not ours
 LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
@@ -178,7 +180,7 @@ class LocalStore:
                 continue
             folders.clear()
             with contextlib.suppress(FileNotFoundError):
-                if all(name.isdigit() for name in names) and Path(folder).stat().st_mtime < before:
+                if all(NUMBER.fullmatch(name) for name in names) and Path(folder).stat().st_mtime < before:
                     chain, task, attempt = map(int, names)
                     found.append(Abandonable(ChainId(chain), TaskId(task), attempt))
         return found
@@ -190,7 +192,7 @@ class LocalStore:
         if not folder.is_dir():
             return
         for path in folder.iterdir():
-            if path.name.isdigit() and int(path.name) < attempt and path not in keep:
+            if NUMBER.fullmatch(path.name) and int(path.name) < attempt and path not in keep:
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, location: str) -> Iterator[bytes] | None:

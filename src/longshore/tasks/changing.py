@@ -11,7 +11,7 @@ from longshore.tasks.schedule import first
 from longshore.tasks.slots import admit
 
 WHOLE = """
-select description as desc, trigger, target, debug, revision
+select description as desc, trigger, target, debug, revision, schedule_ended
 from longshore.tasks
 where id = $1 and chain_id = $2
 """
@@ -33,6 +33,7 @@ task as (
         waits_since = case when before.planned then now() else before.waits_since end,
         traceparent = case when before.planned then $12 else before.traceparent end,
         follows = case when before.planned then null else before.follows end,
+        schedule_ended = before.schedule_ended and not before.planned,
         attempt = before.attempt + before.planned::int,
         attempt_began_at = case when before.planned then null else before.attempt_began_at end,
         modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
@@ -65,6 +66,7 @@ class Whole(msgspec.Struct, frozen=True):
     target: str
     debug: str
     revision: int
+    schedule_ended: bool
 
 
 async def whole(connection: Connection, chain: ChainId, task: TaskId) -> Whole:

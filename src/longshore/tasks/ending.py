@@ -55,7 +55,7 @@ entries as (
            null, null, null, null
     from before
 )
-select before.id, chain_id, trigger, planned_at, at, action, reported.rows, reported.bytes
+select before.id, chain_id, trigger, planned_at, schedule_ended, action, reported.rows, reported.bytes
 from before
 join longshore.runs reported on reported.task_id = before.id and reported.run = before.run  -- as it was before
 """
@@ -86,7 +86,7 @@ entries as (
     union all
     select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
 )
-select id, chain_id, trigger, planned_at, at, action from before
+select id, chain_id, trigger, planned_at, schedule_ended, action from before
 """
 
 # A waiting task has no run to end; one that has ended and waits for its next run keeps the state of the last.
@@ -102,6 +102,7 @@ task as (
     update longshore.tasks t
     set state = case when before.ends then 'ERROR' else before.state end,
         attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, parked = false,
+        schedule_ended = true,
         modified_at = before.at, revision = before.revision + 1,
         log_length = before.log_length + 1 + before.ends::int
     from before
@@ -130,6 +131,18 @@ set attempt = attempt + 1, attempt_began_at = null, due_at = $2,
 where id = $1
 """
 
+# $2: what the log says.
+END_SCHEDULE = """
+with task as (
+    update longshore.tasks
+    set schedule_ended = true, revision = revision + 1, log_length = log_length + 1
+    where id = $1
+    returning id, log_length, modified_at
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, $2 from task
+"""
+
 # A run whose newest attempt has begun and has not ended.
 UNENDED = """
 select t.attempt - r.first_attempt + 1 as number, r.failures
@@ -139,6 +152,15 @@ where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.stat
 """
 
 SCHEDULE = msgspec.json.Decoder(Schedule)
+"""Reads the times of a stored trigger. What is stored may be of another version, or written by hand."""
+
+
+def same_times(one: str, other: str) -> bool:
+    """Return whether two stored triggers plan the same runs; False where one of them cannot be read."""
+    try:
+        return SCHEDULE.decode(one) == SCHEDULE.decode(other)
+    except msgspec.MsgspecError:
+        return False
 
 
 class NothingToCancelError(Exception):
@@ -214,10 +236,21 @@ async def lost(pool: Pool, message: Message) -> bool:
     return True
 
 
+def uncomputable(error: Exception) -> str:
+    """Return why a stored trigger gives no times, and what to do, for a task's log."""
+    return f"its times cannot be computed ({type(error).__name__}: {error}); change the trigger to begin a new one"
+
+
 async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
     """Say when a task whose run has ended is due again, and give its slot to the next one of its chain."""
-    found = SCHEDULE.decode(ended["trigger"])
-    due = schedule.following(found, ended["planned_at"], ended["at"])
-    if due is not None:
-        await connection.execute(NEXT, ended["id"], due)
+    if not ended["schedule_ended"]:
+        try:
+            due = schedule.following(SCHEDULE.decode(ended["trigger"]), ended["planned_at"])
+        except Exception as error:  # whatever is stored: the run has ended all the same
+            await connection.execute(
+                END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {uncomputable(error)}")
+            )
+        else:
+            if due is not None:
+                await connection.execute(NEXT, ended["id"], due)
     await admit(connection, ChainId(ended["chain_id"]))

@@ -4,7 +4,7 @@ Nothing but these two changes a state. Each change is one SQL statement with its
 attempt that it speaks for: a statement of an attempt that is no longer the newest changes nothing (promise 2).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -143,7 +143,7 @@ select attempt from task
 
 TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
-EPOCH = datetime.fromtimestamp(0, UTC)
+MAX_LOG_CHARACTERS = 4000  # of an entry
 
 MOST_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 
@@ -226,7 +226,9 @@ async def create(connection: Connection, new: NewTask) -> TaskId:
 
     If its time has come, its message is sent as soon as its chain has a free slot.
     """
-    due = first(new.schedule, await connection.fetchval("select now()") if new.schedule.cron else EPOCH)
+    due = new.schedule.once
+    if new.schedule.repeats:
+        due = first(new.schedule, await connection.fetchval("select now()"))
     if due is None:
         raise NeverDueError
     row = await connection.fetchrow(
@@ -301,8 +303,10 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
 
 
 def storable(text: str) -> str:
-    """A text as PostgreSQL takes it, which has no U+0000."""
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    """Return a text as PostgreSQL takes it into a log: without U+0000 and lone surrogates, and not too long."""
+    if len(text) > MAX_LOG_CHARACTERS:
+        text = f"{text[:MAX_LOG_CHARACTERS]}…"
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 async def note(pool: Pool, message: Message, text: str) -> None:

@@ -4,7 +4,7 @@ Promise 5 is kept here as in `read`: the chain is part of every `where`.
 """
 
 from datetime import datetime, timedelta
-from itertools import takewhile
+from itertools import islice
 from typing import Any
 
 import asyncpg
@@ -12,12 +12,16 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
+from longshore.tasks.read import MEMBER
 from longshore.tasks.schedule import Schedule, times
 
 MOST_PLANNED = 500
+MAX_TIMES = 2000  # of all tasks together, as each takes time to compute
 
-LIST = """
-select t.id, t.description, t.action, t.target ->> 'export_index' as index, t.state, t.result,
+INDEX = MEMBER.format("export_index")
+
+LIST = f"""
+select t.id, t.description, t.action, {INDEX} as index, t.state, t.result,
        t.created_at, t.last_run_at, t.due_at, t.modified_at, t.run,
        coalesce(r.rows, 0) as rows, r.rows_expected
 from longshore.tasks t
@@ -25,19 +29,19 @@ left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.chain_id = $1
   and ($2::text is null or t.state = $2)
   and ($3::text is null or t.action = $3)
-  and ($4::text is null or t.target ->> 'export_index' = $4)
+  and ($4::text is null or {INDEX} = $4)
   and ($5::interval is null or t.created_at > now() - $5)
 order by t.id desc
 limit $6 offset $7
-"""
+"""  # noqa: S608  # only constants are put in
 
-PLANNED = """
-select t.id, t.description, t.target ->> 'export_index' as index, t.trigger, t.due_at, now() as now
+PLANNED = f"""
+select t.id, t.description, {INDEX} as index, t.trigger, t.due_at, now() as now
 from longshore.tasks t
 where t.chain_id = $1 and t.due_at is not null
 order by t.due_at, t.id
 limit $2
-"""
+"""  # noqa: S608  # only constants are put in
 
 FIGURES = """
 select
@@ -146,16 +150,27 @@ async def rows(pool: Pool, chain: ChainId, sought: Sought, limit: int, offset: i
 
 async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned]:
     """The runs of a chain that are to begin within a time from now, soonest first."""
+    rows = await pool.fetch(PLANNED, chain, MOST_PLANNED)
     found = []
-    for row in await pool.fetch(PLANNED, chain, MOST_PLANNED):
-        schedule = msgspec.json.decode(row["trigger"], type=Schedule)
+    for row in rows:
         end = row["now"] + within
-        later = times(schedule, row["due_at"]) if schedule.repeats else iter(())
-        due = [row["due_at"], *takewhile(lambda time, end=end: time <= end, later)]  # type: ignore[misc]
-        found += [
-            Planned(time, row["id"], row["description"], row["index"], schedule.repeats) for time in due if time <= end
-        ]
+        due, repeats = _times(row["trigger"], row["due_at"], end, MAX_TIMES // len(rows))
+        found += [Planned(time, row["id"], row["description"], row["index"], repeats) for time in due if time <= end]
     return sorted(found, key=lambda each: (each.at, each.task))
+
+
+def _times(trigger: str, due: datetime, end: datetime, count: int) -> tuple[list[datetime], bool]:
+    """Return at most so many times of a stored trigger from `due` to `end`, and whether it repeats.
+
+    Where the trigger cannot be read, `due` is all that is known; the scheduler ends that task in ERROR.
+    """
+    try:
+        schedule = msgspec.json.decode(trigger, type=Schedule)
+        schedule = msgspec.structs.replace(schedule, until=min(schedule.until or end, end))
+        later = islice(times(schedule, due), count - 1) if schedule.repeats else ()
+        return [due, *later], schedule.repeats
+    except Exception:
+        return [due], False
 
 
 async def figures(pool: Pool, chain: ChainId) -> Figures:

@@ -37,6 +37,11 @@ SECONDS_LEFT = """case t.state
            )
        end::float8"""
 
+# PostgreSQL reads no member of a JSON text that escapes U+0000 or a lone surrogate, and one such task would end a
+# statement over all of a chain: https://www.postgresql.org/docs/current/datatype-json.html
+MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '{}' end"
+"""SQL text of a member of a task's target; null where PostgreSQL cannot read the target."""
+
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
@@ -72,7 +77,7 @@ from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
 
-LIST = """
+LIST = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
        t.last_run_at, t.modified_at, t.created_at,
        array(
@@ -85,10 +90,10 @@ from longshore.tasks t
 where t.chain_id = $1
   and ($2::text is null or t.state = $2)
   and ($3::text is null or t.action = $3)
-  and ($4::bigint is null or t.target ->> 'campaign' = $4::text)
+  and ($4::bigint is null or {MEMBER.format("campaign")} = $4::text)
 order by t.id desc
 limit $5 offset $6
-"""
+"""  # noqa: S608  # only constants are put in
 
 STATE = """
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision

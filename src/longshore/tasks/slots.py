@@ -4,9 +4,13 @@ A task whose time has come is parked until its chain has a free slot; only then 
 queue holds no more messages than there are slots, and taking one costs the same whatever waits.
 """
 
-from longshore.database.connect import Connection, Pool
+import structlog
+
+from longshore.database.connect import Connection, Pool, is_passing
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
+
+log = structlog.get_logger()
 
 SETTING = "longshore.chain_tasks"
 """PostgreSQL setting of a session: how many tasks of a chain may run at the same time."""
@@ -55,7 +59,15 @@ async def admit(connection: Connection, chain: ChainId) -> None:
 
 
 async def admit_all(pool: Pool) -> None:
-    """See to every chain with parked tasks, for where a slot became free without a word."""
+    """See to every chain with parked tasks, for where a slot became free without a word.
+
+    Raises what the database raises while it is away; what fails for one chain is logged.
+    """
     for row in await pool.fetch(CHAINS):
-        async with pool.acquire() as connection, connection.transaction():
-            await admit(connection, ChainId(row["id"]))
+        try:
+            async with pool.acquire() as connection, connection.transaction():
+                await admit(connection, ChainId(row["id"]))
+        except Exception as error:
+            if is_passing(error):
+                raise
+            log.error("chain not admitted", chain=row["id"], exc_info=error)

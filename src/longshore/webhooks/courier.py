@@ -24,6 +24,7 @@ from longshore import __version__
 from longshore.database.connect import Pool, is_passing
 from longshore.database.listener import Listener
 from longshore.outbound import Network, OutboundError, send
+from longshore.tasks.lifecycle import storable
 
 log = structlog.get_logger()
 
@@ -83,7 +84,10 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
-    """Deliver until cancelled. `url`: the service's database; `allow`: see `outbound.send`."""
+    """Deliver until cancelled. Raises nothing: what fails is logged and tried again.
+
+    `url`: the service's database; `allow`: see `outbound.send`.
+    """
     called = asyncio.Event()
     running: set[asyncio.Task[None]] = set()
     forget_at = 0.0
@@ -99,15 +103,16 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
                         task.add_done_callback(running.discard)
                         task.add_done_callback(lambda _: called.set())
                     if time.monotonic() >= forget_at:
-                        await pool.execute(FORGET)
                         forget_at = time.monotonic() + 3600
+                        await pool.execute(FORGET)
                     until_next = await pool.fetchval(NEXT)
                     if until_next is not None and len(running) < AT_ONCE:
                         pause = min(TICK, max(0.05, until_next))
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                    if not is_passing(error):
-                        raise
-                    log.warning("courier out of reach of the database", error=str(error))
+                except Exception as error:
+                    if is_passing(error):
+                        log.warning("courier out of reach of the database", error=str(error))
+                    else:
+                        log.error("courier failed", exc_info=error)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause):
                         await called.wait()
@@ -141,7 +146,7 @@ async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> None
             bound.info("webhook delivered", status=status)
         else:
             pause = pause_after(taken.tries)
-            await pool.execute(PUT_OFF, taken.id, taken.attempts, status, fault, pause)
+            await pool.execute(PUT_OFF, taken.id, taken.attempts, status, storable(fault), pause)
             bound.warning("webhook not delivered", fault=fault, again_in=pause)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         # It will be delivered a second time, when its lease is over; receivers know it by its id.
