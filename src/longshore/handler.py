@@ -174,7 +174,7 @@ class Handler:
             except StaleAttemptError:
                 raise
             except Exception as error:  # an outcome that PostgreSQL does not take
-                await self._failed(begun, error)
+                await self._failed(begun, LongshoreError(f"what the run left cannot be stored: {error}"))
                 return
             metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
@@ -205,8 +205,8 @@ class Handler:
             await surely(lifecycle.retry, self._pool, begun.message, why, pause, failed=True)
             metrics.RETRIES.labels(begun.action).inc()
             return
-        log.error("run failed", reason=reason, exc_info=error)
         await surely(ending.fail, self._pool, begun.message, f"failed: {reason}")
+        log.error("run failed", reason=reason, exc_info=error)
 
     def told(self, payload: str) -> None:
         """Take notice that a task has changed, which may mean that it has been cancelled."""

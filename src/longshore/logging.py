@@ -1,5 +1,6 @@
 """How the service logs: structured, one line an event, JSON where no person is looking."""
 
+import json
 import logging
 import sys
 
@@ -44,4 +45,7 @@ def configure(settings: Settings) -> None:
 
 
 def _json(event: object, **_: object) -> str:
-    return msgspec.json.encode(event, enc_hook=repr).decode()
+    try:
+        return msgspec.json.encode(event, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # a lone surrogate, such as of a file's name; logging must not fail
+        return json.dumps(event, default=repr)
