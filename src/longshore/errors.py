@@ -7,3 +7,13 @@ class LongshoreError(Exception):
 
 class PassingError(LongshoreError):
     """What kept a run from its end may pass by itself: another attempt may do better."""
+
+
+class OverloadError(LongshoreError):
+    """A bound that keeps one from harming others is reached; the message names it."""
+
+    def __init__(self, message: str, seconds: int, *, waited: bool = False) -> None:
+        """`seconds`: when to try again. `waited`: whether the request waited in vain rather than being one too many."""
+        super().__init__(message)
+        self.seconds = seconds
+        self.waited = waited

@@ -107,6 +107,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address_rate: Annotated[str, Meta(description="requests that may come from one address; empty: any number")] = (
         "12000/minute"
     )
+    credential_open_requests: Annotated[
+        int, Meta(ge=1, le=8000, description="long polls and event streams that one token or user may have open")
+    ] = 500
+    chain_open_requests: Annotated[
+        int, Meta(ge=1, le=8000, description="long polls and event streams that one chain may have open")
+    ] = 2000
+    address_open_requests: Annotated[
+        int, Meta(ge=1, le=8000, description="long polls and event streams that one address may have open")
+    ] = 2000
     trusted_proxies: Annotated[
         str, Meta(description="addresses and networks, with commas between, whose X-Forwarded-* are believed")
     ] = ""

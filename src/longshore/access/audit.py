@@ -7,6 +7,7 @@ to no chain, such as signing in, is told to each chain that they have a level fo
 
 from datetime import datetime
 from typing import Any, Literal
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -48,6 +49,8 @@ class Actor(msgspec.Struct, frozen=True):
     id: str
     address: str = ""
     request_id: str = ""
+    session: UUID | None = None
+    """Of a user: the session of the request."""
 
 
 class Entry(msgspec.Struct, frozen=True):

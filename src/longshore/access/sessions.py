@@ -105,12 +105,12 @@ class Sessions:
 
     def __init__(self, pool: Pool, lives: Lives) -> None:
         self._pool = pool
-        self._lives = lives
+        self.lives = lives
 
     async def open(self, connection: Connection, user: int, address: str) -> Opened:
         """Open a session in the connection's transaction."""
         key = SECRET_PREFIX + secrets.token_urlsafe(32)
-        row = await connection.fetchrow(OPEN, user, _digest(key), address, self._lives.idle, self._lives.whole)
+        row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lives.idle, self.lives.whole)
         assert row is not None
         return Opened(user, row["id"], key, row["expires"].replace(microsecond=0))
 
@@ -125,7 +125,7 @@ class Sessions:
         found, level = await self._find(shown, chain)
         if level is None or Level[level.upper()] < needed:
             raise ForbiddenError(needed)
-        return Caller(ChainId(chain), Level[level.upper()], "user", str(found.user))
+        return Caller(ChainId(chain), Level[level.upper()], "user", str(found.user), session=found.session)
 
     async def list(self, person: SignedIn) -> list[Session]:
         """The sessions of a person that are good, newest first."""
@@ -137,14 +137,14 @@ class Sessions:
                 created=row["created_at"].replace(microsecond=0),
                 used=row["used_at"].replace(microsecond=0),
             )
-            for row in await self._pool.fetch(LIST, person.user, self._lives.idle, self._lives.whole)
+            for row in await self._pool.fetch(LIST, person.user, self.lives.idle, self.lives.whole)
         ]
 
     async def _find(self, shown: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
         user = _number(shown.user)
         if not KEY.fullmatch(shown.key):
             raise UnauthorizedError
-        row = await self._pool.fetchrow(FIND, user, _digest(shown.key), chain, self._lives.idle, self._lives.whole)
+        row = await self._pool.fetchrow(FIND, user, _digest(shown.key), chain, self.lives.idle, self.lives.whole)
         if row is None:
             raise UnauthorizedError
         if row["stale"]:

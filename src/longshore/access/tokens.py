@@ -99,6 +99,8 @@ class Caller(msgspec.Struct, frozen=True):
     id: str
     """Of the token or of the user."""
     limits: Limits | None = None
+    session: UUID | None = None
+    """Of a user: the session that the request came with."""
 
 
 class UnauthorizedError(Exception):

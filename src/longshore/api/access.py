@@ -113,9 +113,9 @@ def actor(request: AnyRequest) -> Actor:
     user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
     match user:
         case Caller():
-            return Actor(user.kind, user.id, here, id)
+            return Actor(user.kind, user.id, here, id, user.session)
         case SignedIn():
-            return Actor("user", str(user.user), here, id)
+            return Actor("user", str(user.user), here, id, user.session)
     return Actor("address", "", here, id)
 
 

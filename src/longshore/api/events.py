@@ -15,10 +15,12 @@ from litestar import get
 from litestar.params import Parameter
 from litestar.response import Stream
 
+from longshore.access.tokens import ForbiddenError, UnauthorizedError
 from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
+from longshore.api.waiting import stay_open
 from longshore.tasks import progress, read
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.read import TaskNotFoundError
@@ -43,7 +45,10 @@ async def get_events(
         str, Parameter(header="Last-Event-ID", description="The id of the last event seen; go on behind it.")
     ] = "",
 ) -> Stream:
-    """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`."""
+    """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`.
+
+    The last event is `unauthorized` where the credential has ended or its level has become too low.
+    """
     return await stream(request, id, last_event_id)
 
 
@@ -52,40 +57,52 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     service, caller = admitted(request)
     task = task_id(id)
     await read.standing(service.pool, caller.chain, task)
+    opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
-    return Stream(_events(service, caller.chain, task, revision, seen), headers=HEADERS)
 
-
-async def _events(service: Service, chain: ChainId, task: TaskId, revision: int, seen: int) -> AsyncIterator[bytes]:
-    yield COME_BACK
-    with service.watch.over(task) as waiter:
-        last_progress = None
-        while not service.watch.closing:
+    async def events() -> AsyncIterator[bytes]:
+        with service.watch.over(task) as waiter:
+            opened.on_end(waiter.end)
             try:
-                news = await _news(service, waiter, chain, task, seen)
-            except TaskNotFoundError:  # deleted meanwhile
-                yield _event("end", None)
-                return
-            waiter.revision = news.revision
-            for entry in news.logs:
-                seen += 1
-                yield _event("log", entry, f"{revision}-{seen}")
-            if news.more:
-                continue
-            if news.revision > revision:
-                revision = news.revision
-                yield _event("state", news.state, f"{revision}-{seen}")
-            if news.settled:
-                yield _event("end", news.state, f"{revision}-{seen}")
-                return
-            if news.state.code == Code.INPROGRESS:
-                so_far = await _progress(service, waiter, chain, task)
-                if so_far != last_progress:
-                    yield so_far
-                    last_progress = so_far
-            while not service.watch.closing and not await waiter.wait(HEARTBEAT):
-                yield b":\n\n"
+                async for event in _events(service, waiter, caller.chain, task, revision, seen):
+                    yield event
+            except (UnauthorizedError, ForbiddenError):
+                yield _event("unauthorized", None)
+
+    return Stream(events(), headers=HEADERS)
+
+
+async def _events(
+    service: Service, waiter: Waiter, chain: ChainId, task: TaskId, revision: int, seen: int
+) -> AsyncIterator[bytes]:
+    yield COME_BACK
+    last_progress = None
+    while not service.watch.closing:
+        try:
+            news = await _news(service, waiter, chain, task, seen)
+        except TaskNotFoundError:  # deleted meanwhile
+            yield _event("end", None)
+            return
+        waiter.revision = news.revision
+        for entry in news.logs:
+            seen += 1
+            yield _event("log", entry, f"{revision}-{seen}")
+        if news.more:
+            continue
+        if news.revision > revision:
+            revision = news.revision
+            yield _event("state", news.state, f"{revision}-{seen}")
+        if news.settled:
+            yield _event("end", news.state, f"{revision}-{seen}")
+            return
+        if news.state.code == Code.INPROGRESS:
+            so_far = await _progress(service, waiter, chain, task)
+            if so_far != last_progress:
+                yield so_far
+                last_progress = so_far
+        while not service.watch.closing and not await waiter.wait(HEARTBEAT):
+            yield b":\n\n"
 
 
 async def _news(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> read.News:

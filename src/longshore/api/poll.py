@@ -16,6 +16,7 @@ from longshore.api.paging import Offset
 from longshore.api.revisions import LONGEST_WAIT, preferred_wait
 from longshore.api.service import Service
 from longshore.api.tasks import Id, encode, task_id
+from longshore.api.waiting import waiting
 from longshore.tasks import read
 from longshore.tasks.model import ChainId, Task, TaskId
 
@@ -54,7 +55,6 @@ async def get_task(
     if seconds:
         tagged = if_none_match.strip() not in ("", "*")
         key = (chain, task, log_limit, offset)
-        request.scope["state"]["waits"] = True  # how long is no measure of the service
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
@@ -95,27 +95,15 @@ async def _changed(
         return found, encode(found.task)
 
     deadline = asyncio.get_running_loop().time() + seconds
-    with service.watch.over(task) as waiter:
+    async with waiting(request, task) as waiter:
         first = found, body = await encoded(known or ())
         asked = known
         if asked is None:  # a task that has ended is what everybody waits for
             asked = () if found.settled else (found.revision,)
-        leaving = asyncio.create_task(_left(request))
-        leaving.add_done_callback(lambda _: waiter.wake(0))
-        try:
-            while found.revision in asked:
-                waiter.revision = found.revision
-                timely = await waiter.wait(deadline - asyncio.get_running_loop().time())
-                if not timely or leaving.done():
-                    break
-                found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
-        finally:
-            leaving.cancel()
+        while found.revision in asked:
+            waiter.revision = found.revision
+            if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
+                break
+            found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
         # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
         return (found, body) if found.task or known else first
-
-
-async def _left(request: AnyRequest) -> None:
-    """Wait until the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

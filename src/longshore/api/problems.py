@@ -23,7 +23,9 @@ from longshore.access.tokens import ForbiddenError, TokenNotFoundError, Unauthor
 from longshore.api.access import OtherSiteError, unknown_parameters
 from longshore.api.limits import HiddenError
 from longshore.api.requests import TooSlowError
+from longshore.api.waiting import ClientGoneError
 from longshore.database.connect import is_passing
+from longshore.errors import OverloadError
 from longshore.exports.stored_segments import SegmentNotFoundError
 from longshore.faults import Fault, FaultyError
 from longshore.results.links import LinkNotFoundError
@@ -35,7 +37,7 @@ from longshore.tasks.idempotency import OtherBodyError
 from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError
 from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.read import TaskNotFoundError
-from longshore.tasks.watch import StoppingError
+from longshore.tasks.watch import RunWithdrawnError, StoppingError
 from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
 
 log = structlog.get_logger()
@@ -141,6 +143,15 @@ KINDS = {
         "Too many requests",
         "Try again after the seconds that `Retry-After` tells; the `RateLimit` header tells what is left.",
     ),
+    "overloaded": ProblemKind(
+        503, "Too many others want the same", "Try again after the seconds that `Retry-After` tells."
+    ),
+    "client-gone": ProblemKind(499, "The client has gone", "The connection was closed before the answer."),
+    "run-withdrawn": ProblemKind(
+        409,
+        "The run was withdrawn",
+        "Before it began, the task was planned for another time; `GET /tasks/{id}` has the task as it is now.",
+    ),
     "idempotency-key-reused": ProblemKind(
         422,
         "The key was used with another body",
@@ -206,6 +217,13 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case TooManyRequestsError():
             kind, detail = "too-many-requests", f"This {error.name} has made all requests that it may for now."
             headers["Retry-After"] = str(error.seconds)
+        case OverloadError():
+            kind, detail = "overloaded" if error.waited else "too-many-requests", str(error)
+            headers["Retry-After"] = str(error.seconds)
+        case ClientGoneError():
+            kind, detail = "client-gone", KINDS["client-gone"].about
+        case RunWithdrawnError():
+            kind, detail = "run-withdrawn", KINDS["run-withdrawn"].about
         case TooSlowError():
             kind, detail = "too-slow", KINDS["too-slow"].about
             headers["Connection"] = "close"

@@ -114,6 +114,8 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         try:
             await app(scope, receive if method in BODILESS else _in_time(receive), answer)
         finally:
+            for call in scope["state"].get("at_end", ()):
+                call()
             seconds = time.perf_counter() - began
             label = method if method in METHODS else "other"
             route = scope.get("path_template", "")

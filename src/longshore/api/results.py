@@ -14,6 +14,7 @@ from litestar.params import Parameter
 from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
 
 from longshore.access import audit
+from longshore.access.tokens import Level
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
 from longshore.api.limits import refuse_hidden_result
@@ -25,7 +26,7 @@ from longshore.exports.export import ExportTarget
 from longshore.exports.formats import media_type
 from longshore.faults import Fault, FaultyError
 from longshore.results import links
-from longshore.results.links import LIFE, Link
+from longshore.results.links import LIFE, Link, Terms
 from longshore.results.objects import BucketStore
 from longshore.results.signing import BadSignatureError
 from longshore.results.store import LocalStore
@@ -135,11 +136,20 @@ async def _address(
     if service.store.open_path(row["location"]) is None:
         raise gone
     async with service.pool.acquire() as connection, connection.transaction():
-        link = await links.create(connection, row["id"], row["run"], actor(request), life, uses)
+        terms = Terms(life, uses, _level_of(service, row))
+        link = await links.create(connection, row["id"], row["run"], actor(request), terms)
         details = {"link": str(link.id)}
         await audit.record(connection, actor(request), caller.chain, "result.address", what, details)
     base = service.settings.public_url or str(request.base_url)
     return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"], link))
+
+
+def _level_of(service: Service, row: asyncpg.Record) -> str:
+    """The level that a result needs: its index's, or `read`."""
+    index = None
+    if row["action"] == "export":
+        index = service.catalog.get(msgspec.json.decode(row["target"], type=ExportTarget).export_index)
+    return index.level if index else Level.READ.name.lower()
 
 
 async def _presigned(
@@ -149,7 +159,9 @@ async def _presigned(
     if uses is not None:
         raise FaultyError([Fault("cannot be kept by the bucket that results lie in", parameter="max_uses")])
     service, caller = admitted(request)
-    address = await asyncio.to_thread(store.address, location, life)
+    # The store does not ask the service, so the address may not outlive the credential.
+    left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
+    address = await asyncio.to_thread(store.address, location, max(1, min(life, left)))
     if address is not None:
         await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
     return address
@@ -159,7 +171,7 @@ async def _presigned(
 async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
     """The download addresses of a task that were given out, newest first: who asked, how often each was used."""
     service, caller = admitted(request)
-    found, more = await links.of_task(service.pool, caller.chain, task_id(id), limit, offset)
+    found, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
@@ -192,7 +204,7 @@ async def download(request: AnyRequest) -> Download:
     path = service.store.open_path(location) if isinstance(service.store, LocalStore) else None
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
-    if not await (links.may_use if head else links.use)(service.pool, link):
+    if not await (links.may_use if head else links.use)(service.pool, link, service.sessions.lives):
         raise BadSignatureError
     headers = {
         "ETag": f'"{row["sha256"].hex()}"',

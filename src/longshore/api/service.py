@@ -14,6 +14,7 @@ from litestar import Litestar
 from longshore import actions, tracing
 from longshore.access.doorkeeper import Doorkeeper
 from longshore.access.login import Doorman
+from longshore.access.open_requests import OpenRequestLimits, OpenRequests, open_open_requests
 from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
@@ -35,6 +36,7 @@ log = structlog.get_logger()
 
 ORPHANED = 1.0  # seconds between two looks whether the main process is still there
 POOL_SIZE = 10  # connections of one API process
+MAX_OPEN_REQUESTS = 8_000  # of the 10,000 connections of an API process; the rest is for requests answered at once
 SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
 
 
@@ -49,6 +51,7 @@ class Service(msgspec.Struct, frozen=True):
     sessions: Sessions
     doorman: Doorman
     rates: Rates
+    open_requests: OpenRequests
     watch: Watch
     polls: Polls
     catalog: Catalog
@@ -71,9 +74,20 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     ):
         await migrate.check(pool)
         stack.enter_context(of_pools(api=pool, preview=source))
-        sessions = Sessions(pool, Lives(settings.session_idle, settings.session_life))
+        lives = Lives(settings.session_idle, settings.session_life)
+        sessions = Sessions(pool, lives)
+        open_limits = OpenRequestLimits(
+            settings.credential_open_requests,
+            settings.chain_open_requests,
+            settings.address_open_requests,
+            MAX_OPEN_REQUESTS,
+        )
         limits = {"address": rate(settings.address_rate), "credential": rate(settings.credential_rate)}
-        async with Watch(pool, settings.database_url) as watch, open_rates(pool, limits) as rates:
+        async with (
+            Watch(pool, settings.database_url) as watch,
+            open_rates(pool, limits) as rates,
+            open_open_requests(pool, lives, open_limits) as open_requests,
+        ):
             yield Service(
                 settings=settings,
                 pool=pool,
@@ -82,6 +96,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 sessions=sessions,
                 doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
                 rates=rates,
+                open_requests=open_requests,
                 watch=watch,
                 polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),

@@ -19,11 +19,12 @@ from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.requests import concerns
 from longshore.api.service import Service
+from longshore.api.waiting import waiting
 from longshore.exports import export, schemas, stored_segments
 from longshore.exports.export import ExportTarget
 from longshore.exports.manifest import Manifest
 from longshore.tasks import idempotency, lifecycle, progress, read
-from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import ChainId, Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
@@ -150,15 +151,23 @@ async def execute_task(
     """Run a task now, whatever its trigger says. Answers its state when the run is over."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
+    if "respond-async" in preferences(prefer):
+        await _execute(request, chain, task)
+        standing = await read.standing(service.pool, chain, task)
+        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
+        return Response(standing.state, status_code=202, headers=headers)
+    async with waiting(request, task) as waiter:  # before the run is asked for, as there may be too many who wait
+        run = await _execute(request, chain, task)
+        return Response(await service.watch.until_run_ended(waiter, chain, task, run))
+
+
+async def _execute(request: AnyRequest, chain: ChainId, task: TaskId) -> int:
+    service, _ = admitted(request)
     async with service.pool.acquire() as connection, connection.transaction():
         await read.standing(connection, chain, task)
         run = await lifecycle.execute(connection, chain, task)
         await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
-    if "respond-async" in preferences(prefer):
-        standing = await read.standing(service.pool, chain, task)
-        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
-        return Response(standing.state, status_code=202, headers=headers)
-    return Response(await service.watch.until_run_ended(chain, task, run))
+    return run
 
 
 @get("/tasks/{id:str}/progress", responses=problems(400, 404))

@@ -1,7 +1,7 @@
 """Download addresses that were given out: who asked for each, how often it was used, and whether it still may be.
 
 An address is good while its signature is (see `signing`) and its row here says so: not past its time or its uses, not
-revoked, nor the token that asked for it. A transfer that runs is not asked again.
+revoked, and the credential that asked for it still has the level for the chain. A transfer that has begun goes on.
 """
 
 from datetime import datetime
@@ -11,6 +11,7 @@ import asyncpg
 import msgspec
 
 from longshore.access.audit import Actor
+from longshore.access.sessions import Lives
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.read import TaskNotFoundError
@@ -18,17 +19,21 @@ from longshore.tasks.read import TaskNotFoundError
 LIFE = 3600  # seconds that an address is good for, at most
 
 CREATE = """
-insert into longshore.links (task_id, run, actor_kind, actor, token_id, expires_at, most_uses)
-values ($1, $2, $3, $4, $5, date_trunc('second', now()) + $6 * interval '1 second', $7)
+insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, most_uses)
+values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + $8 * interval '1 second', $9)
 returning id, extract(epoch from expires_at)::bigint as expires
 """
 
+# $2, $3: seconds that a session lives, see Lives.
 GOOD = """
-l.revoked_at is null and l.expires_at > now() and (l.most_uses is null or l.uses < l.most_uses)
-and not exists (
-    select from longshore.access_tokens t
-    left join longshore.service_clients c on c.id = t.client_id
-    where t.id = l.token_id and (t.revoked_at is not null or not coalesce(c.enabled, true))
+(
+    l.revoked_at is null and l.expires_at > now() and (l.most_uses is null or l.uses < l.most_uses)
+    and coalesce(
+        array_position(array['read', 'write', 'admin'], longshore.level_of(
+            l.actor_kind, l.actor, l.session_id, (select chain_id from longshore.tasks where id = l.task_id), $2, $3
+        )) >= array_position(array['read', 'write', 'admin'], l.level),
+        false
+    )
 )
 """
 
@@ -43,10 +48,18 @@ select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires
        l.revoked_at, {GOOD} as active
 from longshore.tasks t
 left join longshore.links l on l.task_id = t.id
-where t.id = $1 and t.chain_id = $2
+where t.id = $1 and t.chain_id = $4
 order by l.created_at desc, l.id
-limit $3 offset $4
+limit $5 offset $6
 """  # noqa: S608  # a constant
+
+SECONDS_LEFT = """
+select greatest(0, extract(epoch from least(
+    (select expires_at from longshore.access_tokens where id = $1),
+    (select created_at + $3 * interval '1 second' from longshore.sessions where id = $2),
+    now() + $4 * interval '1 second'
+) - now()))::float8
+"""
 
 STANDS = "select from longshore.tasks where id = $1 and chain_id = $2"
 
@@ -62,6 +75,16 @@ FORGET = "delete from longshore.links where expires_at < now() - interval '7 day
 
 class LinkNotFoundError(Exception):
     """The task has no such link."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What an address is good for."""
+
+    seconds: int
+    uses: int | None
+    """None: any number."""
+    level: str
+    """The level that whoever asked for it has to have still when it is used."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -92,27 +115,40 @@ class Link(msgspec.Struct, frozen=True):
     """Whether a download may begin now."""
 
 
-async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, life: int, uses: int | None) -> Made:
-    """Keep note of an address that is about to be given out, good for `life` seconds and so many uses."""
+async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, terms: Terms) -> Made:
+    """Store a link for an address that is about to be given out."""
     token = UUID(actor.id) if actor.kind == "token" else None
-    row = await pool.fetchrow(CREATE, task, run, actor.kind, actor.id, token, life, uses)
+    asked_by = (actor.kind, actor.id, token, actor.session)
+    row = await pool.fetchrow(CREATE, task, run, *asked_by, terms.level, terms.seconds, terms.uses)
     assert row is not None
     return Made(row["id"], row["expires"])
 
 
-async def may_use(pool: Pool | Connection, link: UUID) -> bool:
+async def seconds_left(pool: Pool, actor: Actor, lives: Lives) -> float:
+    """Seconds until a credential ends if it is not revoked before; LIFE at most."""
+    token = UUID(actor.id) if actor.kind == "token" else None
+    return float(await pool.fetchval(SECONDS_LEFT, token, actor.session, lives.whole, LIFE))
+
+
+async def may_use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
     """Whether a download may begin."""
-    return await pool.fetchrow(LOOK, link) is not None
+    return await pool.fetchrow(LOOK, link, lives.idle, lives.whole) is not None
 
 
-async def use(pool: Pool | Connection, link: UUID) -> bool:
+async def use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
     """Count a download that is about to begin; False where it may not."""
-    return await pool.fetchval(USE, link) is not None
+    return await pool.fetchval(USE, link, lives.idle, lives.whole) is not None
 
 
-async def of_task(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Link], bool]:
-    """A page of a task's links, newest first, and whether more follow. Raises TaskNotFoundError."""
-    rows = await pool.fetch(LIST, task, chain, limit + 1, offset)
+async def of_task(
+    pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: tuple[int, int]
+) -> tuple[list[Link], bool]:
+    """A page of a task's links, newest first, and whether more follow. `page`: limit and offset.
+
+    Raises TaskNotFoundError.
+    """
+    limit, offset = page
+    rows = await pool.fetch(LIST, task, lives.idle, lives.whole, chain, limit + 1, offset)
     if not rows and await pool.fetchrow(STANDS, task, chain) is None:
         raise TaskNotFoundError
     found = [_link(row) for row in rows if row["id"] is not None]

@@ -27,7 +27,7 @@ select t.state as task_state, t.due_at, t.attempt_began_at is not null as began,
            select count(*) from (
                select from longshore.tasks o
                where o.chain_id = t.chain_id and o.parked
-                 and (o.priority > t.priority or (o.priority = t.priority and o.id <= t.id))
+                 and (-o.priority, o.waits_since, o.id) <= (-t.priority, t.waits_since, t.id)
                limit 10000
            ) before
        ) + (

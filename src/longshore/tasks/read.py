@@ -96,7 +96,8 @@ limit $5 offset $6
 """  # noqa: S608  # only constants are put in
 
 STATE = """
-select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision,
+       t.attempt_began_at is null and t.due_at is null as queued
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
@@ -140,6 +141,8 @@ class Standing(msgspec.Struct, frozen=True):
     state: State
     run: int
     revision: int
+    queued: bool
+    """Whether the newest attempt is to begin as soon as its chain and a worker have room for it."""
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -223,7 +226,7 @@ async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> Sta
     row = await pool.fetchrow(STATE, task, chain)
     if row is None:
         raise TaskNotFoundError
-    return Standing(_state(row), row["run"], row["revision"])
+    return Standing(_state(row), row["run"], row["revision"], row["queued"])
 
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Run], bool]:

@@ -1,7 +1,8 @@
 """Slots: how many tasks of one chain run at a time, so that a chain with a thousand exports does not hold up another.
 
-A task whose time has come is parked until its chain has a free slot; only then its message goes to the queue. So the
-queue holds no more messages than there are slots, and taking one costs the same whatever waits.
+A task whose time has come is parked until its chain has a free slot; only then its message goes to the queue. Of equal
+priority the task that has waited longest goes first, so a new task gets its turn however often others are due again.
+The queue holds no more messages than there are slots, and taking one costs the same whatever waits.
 """
 
 import structlog
@@ -23,7 +24,7 @@ update longshore.tasks t set parked = false
 from (
     select id from longshore.tasks
     where chain_id = $1 and parked
-    order by priority desc, id
+    order by priority desc, waits_since, id
     limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{USUAL}')::int - (
         select count(*) from longshore.tasks
         where chain_id = $1 and not parked

@@ -37,6 +37,10 @@ class StoppingError(Exception):
     """The process is about to end before what was waited for has happened."""
 
 
+class RunWithdrawnError(Exception):
+    """The run was given up before it began, because the task was planned for another time."""
+
+
 class Waiter:
     """Somebody who waits for a task. `signal` is the number of what woke them last, 0 before anything did."""
 
@@ -46,14 +50,24 @@ class Waiter:
         self.signal = 0
         self.revision = 0
         """The revision that they have seen."""
+        self.error: Exception | None = None
+        """Why the wait is over whatever happens to the task; None while it goes on."""
 
     def wake(self, signal: int) -> None:
-        """End the wait."""
+        """Let `wait` return, because something happened to the task."""
         self.signal = signal
         self._woken.set()
 
+    def end(self, error: Exception) -> None:
+        """Let `wait` raise this from now on."""
+        self.error = self.error or error
+        self._woken.set()
+
     async def wait(self, seconds: float) -> bool:
-        """Wait until something happened since the last wait; False when so many passed before."""
+        """Wait until something happened since the last wait; False when so many passed before.
+
+        Raises what `end` was given.
+        """
         if self._watch.closing:
             return False
         try:
@@ -61,6 +75,8 @@ class Waiter:
                 await self._woken.wait()
         except TimeoutError:
             return False
+        if self.error is not None:
+            raise self.error
         self._woken.clear()
         return True
 
@@ -125,20 +141,21 @@ class Watch:
         result: T = await asyncio.shield(found)
         return result
 
-    async def until_run_ended(self, chain: ChainId, task: TaskId, run: int) -> State:
-        """The state of a task once its run number `run`, or a later one, has ended.
+    async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
+        """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        Raises TaskNotFoundError and StoppingError.
+        `waiter`: one for this task. Raises TaskNotFoundError, StoppingError, RunWithdrawnError, the waiter's end.
         """
-        with self.over(task) as waiter:
-            while True:
-                standing = await read.standing(self._pool, chain, task)
-                waiter.revision = standing.revision
-                if standing.run >= run and standing.state.code in ENDED:
-                    return standing.state
-                if self.closing:
-                    raise StoppingError
-                await waiter.wait(60)
+        while True:
+            standing = await read.standing(self._pool, chain, task)
+            waiter.revision = standing.revision
+            if standing.state.code in ENDED and (standing.run >= run or not standing.queued):
+                return standing.state  # the latter: it was cancelled before it began
+            if standing.run < run and not standing.queued:
+                raise RunWithdrawnError
+            if self.closing:
+                raise StoppingError
+            await waiter.wait(60)
 
     def _told(self, payload: str) -> None:
         self._wake(int(payload.split(maxsplit=1)[0]))

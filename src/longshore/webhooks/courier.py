@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import random
 import time
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -30,26 +31,62 @@ log = structlog.get_logger()
 
 CHANNEL = "longshore_deliveries"
 TICK = 5.0  # seconds; the longest that a due delivery waits where a notification was lost
-AT_ONCE = 16  # deliveries of one worker
+# Deliveries of one worker at a time: a receiver that does not answer holds its place for TIMEOUT seconds, so each
+# webhook and each chain has a share, and webhooks whose last delivery failed have half of all places together.
+AT_ONCE, AT_ONCE_OF_CHAIN, AT_ONCE_OF_WEBHOOK, AT_ONCE_OF_FAILING = 64, 8, 4, 32
 TIMEOUT = 15.0  # seconds for an answer
 LEASE = 60  # seconds; well beyond TIMEOUT
 # Seconds after the first, second, … failure; about a day altogether, and then it has failed.
 PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
 KEPT = "30 days"  # deliveries that are over
 
+# $1: places; $2: lease; $3, $4: places of a webhook and of a chain; $5, $6: webhook and chain of each delivery that is
+# under way; $7: webhooks that fail; $8: their places. Goes from webhook to webhook through the index, however many
+# deliveries of each are due, and takes the first of each chain before the second of any.
 TAKE = """
-with due as (
+with recursive webhook(id) as (
+    (select webhook_id from longshore.deliveries where due_at is not null order by webhook_id limit 1)
+    union all
+    select (
+        select d.webhook_id from longshore.deliveries d
+        where d.due_at is not null and d.webhook_id > webhook.id
+        order by d.webhook_id
+        limit 1
+    )
+    from webhook
+    where webhook.id is not null
+),
+numbered as (
+    select d.id, d.due_at, w.id = any($7::uuid[]) as failing,
+           row_number() over (partition by w.id order by d.due_at, d.id)
+               + cardinality(array_positions($5::uuid[], w.id)) as of_webhook,
+           row_number() over (partition by w.chain_id order by d.due_at, d.id)
+               + cardinality(array_positions($6::bigint[], w.chain_id)) as of_chain
+    from webhook
+    join longshore.webhooks w on w.id = webhook.id
+    cross join lateral (
+        select id, due_at from longshore.deliveries
+        where webhook_id = w.id and due_at <= now()
+        order by due_at
+        limit $3
+    ) d
+),
+shared as (
+    select id, of_chain, due_at, failing, row_number() over (partition by failing order by of_chain, due_at) as number
+    from numbered
+    where of_webhook <= $3 and of_chain <= $4
+),
+due as (
     select id from longshore.deliveries
     where due_at <= now()
-    order by due_at
-    limit $1
+      and id in (select id from shared where not failing or number <= $8 order by of_chain, due_at limit $1)
     for update skip locked
 )
 update longshore.deliveries d
 set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
-returning d.id, d.attempts, d.tries, d.payload, w.url, w.secret
+returning d.id, d.attempts, d.tries, d.payload, w.url, w.secret, w.id as webhook, w.chain_id as chain
 """
 
 # Whoever took it later, or sent it out by hand, has the last word.
@@ -69,7 +106,8 @@ where id = $1 and attempts = $2 and tries > 0
 
 FORGET = f"delete from longshore.deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
 
-NEXT = "select extract(epoch from min(due_at) - now())::float8 from longshore.deliveries where due_at is not null"
+# What is due already and was not taken waits for a place, and the end of a delivery gives one.
+NEXT = "select extract(epoch from min(due_at) - now())::float8 from longshore.deliveries where due_at > now()"
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -81,6 +119,47 @@ class Taken(msgspec.Struct, frozen=True):
     payload: str
     url: str
     secret: bytes
+    webhook: UUID
+    chain: int
+
+
+class Places:
+    """The deliveries of one worker that are under way, and the webhooks whose last delivery failed."""
+
+    def __init__(self) -> None:
+        self._running: dict[asyncio.Task[bool], Taken] = {}
+        self._failing: set[UUID] = set()
+
+    def tasks(self) -> list[asyncio.Task[bool]]:
+        """Return the deliveries that are under way."""
+        return list(self._running)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return what TAKE needs to know."""
+        under_way = list(self._running.values())
+        failing = sum(taken.webhook in self._failing for taken in under_way)
+        return (
+            AT_ONCE - len(under_way),
+            LEASE,
+            AT_ONCE_OF_WEBHOOK,
+            AT_ONCE_OF_CHAIN,
+            [taken.webhook for taken in under_way],
+            [taken.chain for taken in under_way],
+            list(self._failing),
+            AT_ONCE_OF_FAILING - failing,
+        )
+
+    def begin(self, taken: Taken, task: asyncio.Task[bool]) -> None:
+        """Count a delivery until its task has ended, which gives whether the receiver took it."""
+        self._running[task] = taken
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[bool]) -> None:
+        taken = self._running.pop(task)
+        if task.cancelled() or task.exception() is not None or not task.result():
+            self._failing.add(taken.webhook)
+        else:
+            self._failing.discard(taken.webhook)
 
 
 async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
@@ -89,7 +168,7 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
     `url`: the service's database; `allow`: see `outbound.send`.
     """
     called = asyncio.Event()
-    running: set[asyncio.Task[None]] = set()
+    places = Places()
     forget_at = 0.0
     async with Listener(url, CHANNEL, lambda _: called.set(), called.set):
         try:
@@ -97,16 +176,16 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
                 called.clear()
                 pause = TICK
                 try:
-                    for row in await pool.fetch(TAKE, AT_ONCE - len(running), LEASE):
-                        task = asyncio.create_task(_deliver(pool, Taken(**row), allow))
-                        running.add(task)
-                        task.add_done_callback(running.discard)
+                    for row in await pool.fetch(TAKE, *places.arguments()):
+                        taken = Taken(**row)
+                        task = asyncio.create_task(_deliver(pool, taken, allow))
+                        places.begin(taken, task)
                         task.add_done_callback(lambda _: called.set())
                     if time.monotonic() >= forget_at:
                         forget_at = time.monotonic() + 3600
                         await pool.execute(FORGET)
                     until_next = await pool.fetchval(NEXT)
-                    if until_next is not None and len(running) < AT_ONCE:
+                    if until_next is not None:
                         pause = min(TICK, max(0.05, until_next))
                 except Exception as error:
                     if is_passing(error):
@@ -118,11 +197,12 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
                         await called.wait()
         finally:
             # What they had taken falls due again when its lease is over.
-            for task in running:
+            for task in places.tasks():
                 task.cancel()
 
 
-async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> None:
+async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> bool:
+    """Make a delivery, note how it went, and give whether the receiver took it."""
     bound = log.bind(delivery=str(taken.id), attempt=taken.attempts)
     status = None
     try:
@@ -151,6 +231,7 @@ async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> None
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         # It will be delivered a second time, when its lease is over; receivers know it by its id.
         bound.warning("delivery could not be noted", error=str(error))
+    return fault is None
 
 
 def signed(id: str, timestamp: int, body: bytes, secret: bytes) -> dict[str, str]:

@@ -1,0 +1,140 @@
+"""Requests that stay open (long polls, event streams, `execute`): how many there may be, and their end.
+
+A credential is checked when its request begins. Every RECHECK_SECONDS one statement checks the credentials of all
+requests of this process that are still open, so that revocation, expiry, a lower level, a disabled client or a session
+that ended closes them, whichever process or machine ended the credential. A poll costs nothing more.
+"""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import structlog
+
+from longshore.access.sessions import Lives
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.database.connect import Pool
+from longshore.errors import OverloadError
+
+log = structlog.get_logger()
+
+RECHECK_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 30  # a long poll or a stream of somebody ends within a minute, usually sooner
+
+# One row for each credential; `level_of` is in migration 0020.
+LEVELS = """
+select longshore.level_of(kind, id, session, chain, $5, $6) as level
+from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) with ordinality as c (kind, id, session, chain, number)
+order by number
+"""
+
+
+class OpenRequestLimits(msgspec.Struct, frozen=True):
+    """How many requests of one API process may be open at a time."""
+
+    credential: int
+    """Of one token or user."""
+    chain: int
+    address: int
+    """From one address; of IPv6 from one /64."""
+    whole: int
+    """Altogether. The other connections of the process are for requests that are answered at once."""
+
+
+class OpenRequest:
+    """A request that stays open. It counts until `close`."""
+
+    def __init__(self, caller: Caller, needed: Level, close: Callable[[], None]) -> None:
+        self.caller = caller
+        self.close = close
+        self._needed = needed
+        self._on_end: Callable[[Exception], None] = lambda _: None
+
+    def on_end(self, call: Callable[[Exception], None]) -> None:
+        """Call this with UnauthorizedError or ForbiddenError when the credential has ended or its level is too low."""
+        self._on_end = call
+
+    def judge(self, level: Level | None) -> None:
+        """Take notice of the level that the credential has now; None where it has ended."""
+        if level is None:
+            self._on_end(UnauthorizedError())
+        elif level < self._needed:
+            self._on_end(ForbiddenError(self._needed))
+
+
+class OpenRequests:
+    """All requests of this process that stay open."""
+
+    def __init__(self, pool: Pool, lives: Lives, limits: OpenRequestLimits) -> None:
+        self._pool = pool
+        self._lives = lives
+        self._limits = limits
+        self._open: set[OpenRequest] = set()
+        self._counts: Counter[tuple[str, object]] = Counter()
+
+    def open(self, caller: Caller, address: str, needed: Level) -> OpenRequest:
+        """Count a request that is going to stay open. Raises OverloadError where there are too many.
+
+        `address`: where it comes from, as `login.network` has it. `needed`: the level that its endpoint needs.
+        """
+        limits = self._limits
+        keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("whole", "")]
+        for name, key in keys:
+            limit = getattr(limits, name)
+            if self._counts[name, key] >= limit:
+                what = "service" if name == "whole" else name
+                raise OverloadError(
+                    f"This {what} has {limit} requests open that wait, as many as it may have here; end some first.",
+                    RETRY_AFTER_SECONDS,
+                )
+
+        def close() -> None:
+            if opened in self._open:
+                self._open.discard(opened)
+                for key in keys:
+                    self._counts[key] -= 1
+                    if not self._counts[key]:
+                        del self._counts[key]
+
+        opened = OpenRequest(caller, needed, close)
+        self._open.add(opened)
+        self._counts.update(keys)
+        return opened
+
+    async def recheck(self) -> None:
+        """Close the requests whose credential has ended."""
+        found: dict[tuple[object, ...], list[OpenRequest]] = {}
+        for opened in self._open:
+            caller = opened.caller
+            found.setdefault((caller.kind, caller.id, caller.session, caller.chain), []).append(opened)
+        if not found:
+            return
+        columns = [list(column) for column in zip(*found, strict=True)]
+        rows = await self._pool.fetch(LEVELS, *columns, self._lives.idle, self._lives.whole)
+        for row, requests in zip(rows, found.values(), strict=True):
+            level = row["level"] and Level[row["level"].upper()]
+            for opened in requests:
+                opened.judge(level)
+
+
+@contextlib.asynccontextmanager
+async def open_open_requests(pool: Pool, lives: Lives, limits: OpenRequestLimits) -> AsyncIterator[OpenRequests]:
+    """The open requests of this process, rechecked while the context is open."""
+    requests = OpenRequests(pool, lives, limits)
+    rechecking = asyncio.create_task(_keep_rechecking(requests), name="recheck open requests")
+    try:
+        yield requests
+    finally:
+        rechecking.cancel()
+        await asyncio.wait({rechecking})
+
+
+async def _keep_rechecking(requests: OpenRequests) -> None:
+    while True:
+        await asyncio.sleep(RECHECK_SECONDS)
+        try:
+            await requests.recheck()
+        except Exception as error:  # without the database nothing is sent on them either
+            log.warning("open requests not rechecked", error=str(error))

@@ -1,0 +1,54 @@
+"""Requests that wait for a task: counted, and woken when the client goes away or the credential ends."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from longshore.access.login import network
+from longshore.access.open_requests import OpenRequest
+from longshore.access.tokens import Caller, Level
+from longshore.api.access import AnyRequest, address, admitted
+from longshore.api.levels import NEEDED
+from longshore.tasks.model import TaskId
+from longshore.tasks.watch import Waiter
+
+
+class ClientGoneError(Exception):
+    """The client has closed the connection; nobody reads the answer."""
+
+
+def stay_open(request: AnyRequest) -> OpenRequest:
+    """Count a request that is going to stay open, until it has been answered. Raises OverloadError."""
+    service, _ = admitted(request)
+    caller: Caller = request.scope["user"]
+    needed = NEEDED[request.scope["method"], request.scope["path_template"]]
+    assert isinstance(needed, Level)
+    opened = service.open_requests.open(caller, network(address(request)), needed)
+    state = request.scope["state"]
+    state["waits"] = True  # its seconds do not measure the service
+    state.setdefault("at_end", []).append(opened.close)
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
+    """A waiter for a task, for as long as the context is open; read the task only inside it.
+
+    It is woken, and then `check` raises, also when the client goes away (ClientGoneError) and when the credential ends
+    (UnauthorizedError, ForbiddenError). Raises OverloadError.
+    """
+    service, _ = admitted(request)
+    opened = stay_open(request)
+    with service.watch.over(task) as waiter:
+        leaving = asyncio.create_task(_client_left(request), name="wait for the client to leave")
+        leaving.add_done_callback(lambda _: waiter.end(ClientGoneError()))
+        opened.on_end(waiter.end)
+        try:
+            yield waiter
+        finally:
+            leaving.cancel()
+
+
+async def _client_left(request: AnyRequest) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

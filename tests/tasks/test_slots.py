@@ -1,0 +1,42 @@
+"""Slots: of the tasks of a chain the one that has waited longest begins next, and the place in the queue says so."""
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from tests.played import play
+from tests.service import Longshore, export_body
+
+CHAIN = 8801
+
+
+@pytest.fixture
+def busy(idle: Longshore) -> httpx2.Client:
+    """A client of a chain of its own."""
+    return idle.client(Level.ADMIN, chain=CHAIN)
+
+
+def test_a_new_task_gets_its_turn_though_older_ones_are_due_again_and_again(
+    idle: Longshore, busy: httpx2.Client
+) -> None:
+    body = export_body(chain=CHAIN)
+    old = [busy.post("/tasks", json=body).json()["id"] for _ in range(5)]
+    new = busy.post("/tasks", json=body).json()["id"]
+    began = []
+    for _ in range(7):
+        running = idle.sql(
+            "select id from longshore.tasks where chain_id = $1 and not parked and attempt_began_at is null"
+            " and due_at is null order by waits_since",
+            CHAIN,
+        )
+        task = running[0]["id"]
+        places = {id: busy.get(f"/tasks/{id}/progress").json()["queue_place"] for id in (*old, new) if id != task}
+        began.append(task)
+        play(idle, task, "begin", "finish")
+        busy.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})  # due again
+        if len(began) == 1:
+            parked = [id for id in (*old, new) if places.get(id)]
+            assert sorted(parked, key=lambda id: places[id]) == parked, "who came first has the lower place"
+    assert new in began
+    for task in (*old, new):
+        busy.delete(f"/tasks/{task}")
