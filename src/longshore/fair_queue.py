@@ -1,4 +1,4 @@
-"""Queues in front of what is scarce (connections for previews, threads for passwords): bounded, and each key in turn."""
+"""Queues in front of what is scarce (connections for previews, threads for passwords): bounded, each key in turn."""
 
 import asyncio
 import contextlib
