@@ -6,6 +6,7 @@ import asyncpg
 
 from longshore.database.connect import is_passing
 from longshore.errors import LongshoreError, PassingError
+from longshore.exports.source_errors import reason
 from longshore.results.store import StoreAwayError
 
 
@@ -21,7 +22,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, LongshoreError):
         return str(error)
     if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
-        return f"the source refused the query: {error}"
+        return f"the source refused the query: {reason(error)}"
     if is_passing(error) and getattr(error, "filename", None) is None:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -143,3 +144,47 @@ def test_the_previews_of_a_chain_leave_the_source_as_it_was(service: Longshore) 
         "select state from pg_stat_activity where application_name = 'longshore preview' and state <> 'idle'"
     )
     assert held == []
+
+
+SMALL_AND_BROKEN = """
+[small]
+description = "-"
+relation = "odd.small"
+chain = "chain_id"
+prefix = "Small"
+[small.fields]
+id = { type = "number", description = "-" }
+number = { type = "number", sql = "note::integer", description = "-" }
+[gone]
+description = "-"
+relation = "odd.gone"
+chain = "chain_id"
+prefix = "Gone"
+[gone.fields]
+id = { type = "number", description = "-" }
+"""
+
+
+def test_whatever_the_source_refuses_a_preview_says_why_without_quoting_a_row(
+    new_service: Callable[..., Longshore], tmp_path: Path
+) -> None:
+    (tmp_path / "catalog.toml").write_text(SMALL_AND_BROKEN)
+    longshore = new_service(catalog=str(tmp_path / "catalog.toml"))
+    for statement in (
+        "create schema odd",
+        "create table odd.small (id bigint, chain_id smallint, note text)",
+        "insert into odd.small values (1, 7, '12'), (2, 8, 'a secret of chain 8')",
+    ):
+        longshore.sql(statement)
+    longshore.start_api()
+    with longshore.client(chain=40_000) as client:
+        nothing = {"segment": segment_of(index="small", chain=40_000)}
+        assert client.post("/segments/preview", json=nothing).json()["rows"] == 0
+    with longshore.client(chain=8) as client:
+        asked = {"segment": segment_of(rule("number", "is", "number", value=1), index="small", chain=8)}
+        found = problem(client.post("/segments/preview", json=asked), 409, "source-refused")
+        assert found["detail"] == "The source refused the query: invalid text representation (SQLSTATE 22P02)."
+        missing = client.post("/segments/preview", json={"segment": segment_of(index="gone", chain=8)})
+        assert 'relation "odd.gone" does not exist' in problem(missing, 409, "source-refused")["detail"]
+        index = client.get("/indexes/small").json()
+        assert index["time"] is None

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from longshore.database.connect import open_pool
-from longshore.exports import formats
+from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import Copied, copy_rows
@@ -34,6 +34,7 @@ async def export(
             readers = Readers(pool, connections - 1)
             source = Source(index.rows, (CHAIN,))
             async with readers.snapshot() as (connection, _):
+                await row_security.hold(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
                 form = formats.make(name, columns, dialect(csv or CsvOptions()), compression)
                 cut = await plan(connection, index, form.query(source.sql), source)

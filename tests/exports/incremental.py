@@ -43,6 +43,17 @@ kind = { type = "keyword", description = "Kind." }
 version = { type = "number", description = "Changes with each write." }
 share = { type = "number", sql = "100 / divisor", description = "Fails where the divisor is 0." }
 
+[replaced]
+description = "A table that tests make, alter and replace."
+relation = "shop.replaced"
+chain = "chain_id"
+time = "at"
+prefix = "Entry"
+totals = { amount = "id", per = "kind" }
+[replaced.fields]
+id = { type = "number", description = "Number." }
+kind = { type = "keyword", description = "Kind." }
+
 [dice]
 description = "Entries with an amount that is another one each time."
 relation = "shop.entries"

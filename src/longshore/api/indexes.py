@@ -27,8 +27,8 @@ class ExportIndex(msgspec.Struct, frozen=True):
 
     name: str
     description: str
-    time: str
-    """The field that tells when a row came to be or changed."""
+    time: str | None
+    """The column that says when a row came to be or changed; null where the data set has none."""
     schema: str
     """The fingerprint of all its fields, for `target.schema` of an export of all of them."""
     fields: list[IndexField]
@@ -54,7 +54,7 @@ async def get_index(request: AnyRequest, name: str) -> ExportIndex:
 
 def _index(name: str, index: Index, caller: Caller) -> ExportIndex:
     fields = seen(caller, name, index)
-    return ExportIndex(name, index.description, index.time, fingerprint(shape(fields.items())), _fields(fields))
+    return ExportIndex(name, index.description, index.time or None, fingerprint(shape(fields.items())), _fields(fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

@@ -123,6 +123,11 @@ KINDS = {
         "Nothing to acknowledge",
         "Only a run that is `DONE`, of a task whose target says `incremental: on_ack`, waits to be acknowledged.",
     ),
+    "source-refused": ProblemKind(
+        409,
+        "The source refuses the query",
+        "The database that the data comes from says why; `longshore catalog check` finds most of what is wrong there.",
+    ),
     "result-gone": ProblemKind(
         410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
     ),

@@ -1,6 +1,7 @@
 """The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
 
 import asyncpg
+import structlog
 from litestar import Response, delete, get, post, put
 
 from longshore.access import audit
@@ -12,11 +13,16 @@ from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
+from longshore.database.connect import is_passing
 from longshore.exports import stored_segments
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
+from longshore.exports.snapshots import SnapshotOutdatedError
+from longshore.exports.source_errors import reason
 from longshore.exports.stored_segments import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
 from longshore.faults import Fault, FaultyError
+
+log = structlog.get_logger()
 
 
 @post(
@@ -98,7 +104,7 @@ async def delete_segment(request: AnyRequest, id: str) -> None:
     "/segments/preview",
     status_code=200,
     operation_class=taking(PreviewBody),
-    responses=problems(400, 413, 415),
+    responses=problems(400, 409, 413, 415),
 )
 async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
@@ -117,6 +123,13 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
         return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
+    except SnapshotOutdatedError:
+        raise ProblemError("unavailable", "A table was replaced just now; try again.", {"Retry-After": "1"}) from None
+    except asyncpg.PostgresError as error:
+        if is_passing(error):
+            raise
+        log.warning("the source refused a preview", error=str(error))
+        raise ProblemError("source-refused", f"The source refused the query: {reason(error)}.") from None
 
 
 def _refuse_other_chain(caller: Caller, chain: int) -> None:

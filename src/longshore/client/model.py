@@ -92,7 +92,7 @@ class Index(msgspec.Struct, frozen=True):
 
     name: str
     description: str
-    time: str
+    time: str | None
     """The field that tells when a row came to be or changed."""
     schema: str
     fields: list[Field]

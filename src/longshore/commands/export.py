@@ -36,7 +36,10 @@ def export(
         if ago:
             from longshore import F
 
-            where = F(client.indexes.get(index).time).within(**ago)
+            time = client.indexes.get(index).time
+            if time is None:
+                raise typer.BadParameter(f"the index {index} has no time field that --last could go by")
+            where = F(time).within(**ago)
         task = client.exports.create(
             index, format=format, where=where, at=moment, fields=field, compression=compression, desc=desc
         )

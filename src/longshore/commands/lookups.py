@@ -20,7 +20,7 @@ def indexes(
                 session.show(found)
             else:
                 session.show_table(
-                    ("index", "time field", "what it is"), [(i.name, i.time, i.description) for i in found]
+                    ("index", "time field", "what it is"), [(i.name, i.time or "", i.description) for i in found]
                 )
             return
         index = client.indexes.get(name)

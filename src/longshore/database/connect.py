@@ -86,6 +86,9 @@ READ_ONLY_SECONDS = 1.0  # that a pool keeps a connection which cannot write
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
+    # A statement was prepared before somebody changed the type of a column; asyncpg has forgotten it by now.
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return True
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))

@@ -54,13 +54,16 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     description: str
     relation: str
     chain: str
-    time: str
     prefix: str
     fields: dict[str, Field]
+    time: str = ""
+    """The column that says when a row came to be or changed; large exports are cut by it. Empty: it has none."""
     key: str = ""
     """A column that is unique within a chain."""
     filter: str = "true"
     """A condition in SQL that every exported row meets."""
+    search_path: list[str] = []
+    """Schemas in which unqualified names of `filter`, `sql` and the functions of views are looked up."""
     level: Literal["read", "write", "admin"] = "read"
     """What a credential must have to see rows of it."""
     own: bool = False
@@ -72,6 +75,11 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
         return f"({field.sql})" if field.sql else quoted_part(field.column or name)
+
+    @property
+    def schemas(self) -> str:
+        """The search path as PostgreSQL's setting takes it."""
+        return ", ".join('"' + schema.replace('"', '""') + '"' for schema in self.search_path)
 
     @property
     def rows(self) -> str:
@@ -113,15 +121,28 @@ def _check(name: str, index: Index, shown: str) -> None:
         raise CatalogError(f"the catalog {shown} is not usable: {name} has no fields")
     for field_name, field in index.fields.items():
         nested = field.type is FieldType.NESTED
+        _check_sql(f"{name}.{field_name}: `sql`", field.sql, shown)
         if nested is not bool(field.fields):
             wrong = "has no fields" if nested else "has fields, but is not nested"
             raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} {wrong}")
+    _check_sql(f"{name}: `filter`", index.filter, shown)
+    for schema in index.search_path:
+        if not schema or schema.startswith(("pg_", "$")):
+            wrong = f"{name}: `search_path` may only name schemas of the source, not {schema!r}"
+            raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
     if index.totals is not None:
         for key, types in (("amount", ("number",)), ("per", ("keyword", "text", "number"))):
             field_name = getattr(index.totals, key)
             if field_name not in index.fields or index.fields[field_name].type not in types:
                 expected = f"`totals`: `{key}` must be a field of type {' or '.join(types)}"
                 raise CatalogError(f"the catalog {shown} is not usable: {name}: {expected}")
+
+
+def _check_sql(where: str, sql: str, shown: str) -> None:
+    """Refuse what asyncpg's copy_from_query would take for a parameter, even inside a literal or a comment."""
+    if found := re.search(r"\$\d+", sql):
+        wrong = f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)"
+        raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
 
 
 def shape(fields: Iterable[tuple[str, Field]]) -> Shape:

@@ -9,13 +9,16 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
+from longshore.exports import search_path_check
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part
 from longshore.exports.columns import FLOATS, INTEGERS
 from longshore.exports.plan import explain, nodes
+from longshore.exports.row_security import SEARCH_PATH
 from longshore.faults import suggestion
 
 RELATION = """
-select c.relkind, has_table_privilege(c.oid, 'select') as readable
+select c.relkind, has_table_privilege(c.oid, 'select') as whole,
+       has_any_column_privilege(c.oid, 'select') as readable
 from pg_catalog.pg_class c
 where c.oid = to_regclass($1) and c.relkind in ('r', 'p', 'v', 'm', 'f')
 """
@@ -25,6 +28,12 @@ select a.attname, t.typname
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_type t on t.oid = a.atttypid
 where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
+"""
+
+# Settings of which only a superuser can say what they are, so that a session of the service cannot pin them.
+SUPERUSER_SETTINGS = """
+select name, setting from pg_catalog.pg_settings
+where (name, setting) in (('zero_damaged_pages', 'on'), ('ignore_checksum_failure', 'on'))
 """
 
 TIMES = frozenset({"timestamptz", "timestamp", "date"})
@@ -51,7 +60,14 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
     """Everything that is wrong with a catalog for this source. Only reads."""
     findings = []
     async with connection.transaction(readonly=True):
+        for setting in await connection.fetch(SUPERUSER_SETTINGS):
+            what = f"is {setting['setting']}, which changes what is read; a superuser must reset it for this role"
+            findings.append(Finding(setting["name"], what))
+        if await connection.fetchval("select current_setting('server_encoding')") == "SQL_ASCII":
+            what = "is SQL_ASCII: nothing says what bytes beyond ASCII mean, and results may not be UTF-8"
+            findings.append(Finding("server_encoding", what, True))
         for name, index in catalog.items():
+            await connection.fetchval(SEARCH_PATH, index.schemas)
             findings += await _check_index(connection, name, index)
     return findings
 
@@ -67,11 +83,21 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         return [Finding(name, f"{index.relation} may not be read by this user; it needs GRANT SELECT")]
     columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, quoted(index.relation))}
     findings = list(_check_keys(name, index, columns))
-    if index.chain in columns and not findings:
+    if not relation["whole"]:
+        what = (
+            f"only some columns of {index.relation} may be read, so a large table is read by one connection and"
+            f" incremental exports are refused; GRANT SELECT ON {quoted(index.relation)} lifts both"
+        )
+        findings.append(Finding(name, what, True))
+    if index.chain in columns and not any(not found.warning for found in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
+    wrong_fields = []
     for field_name, field in index.fields.items():
         wrong = await _check_field(connection, index, field_name, field, columns)
-        findings += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
+        wrong_fields += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
+    findings += wrong_fields
+    if not any(not found.warning for found in findings):
+        findings += [Finding(name, what, True) for what in await search_path_check.differences(connection, index)]
     if index.totals is not None:
         amount = index.fields[index.totals.amount]
         if not amount.sql and columns.get(amount.column or index.totals.amount) in FLOATS:
@@ -86,7 +112,7 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
         ("time", index.time, TIMES),
         ("key", index.key, frozenset(columns.values())),
     ):
-        if not column and key == "key":
+        if not column and key != "chain":
             continue
         if column not in columns:
             yield Finding(name, f"`{key}`: {_missing(index, column, columns)}")
@@ -102,12 +128,14 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
             plan = list(nodes(await explain(connection, f"select 1 {index.rows}", (0,))))
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
-        return [Finding(name, f"`filter` does not work: {_said(error)}")]
+        return [
+            Finding(name, f"`filter` does not work: {_said(error)}{await search_path_check.hint(connection, index)}")
+        ]
     if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
         return []
     if any(node["Node Type"] == "Foreign Scan" for node in plan):  # what is indexed there cannot be seen from here
         return []
-    keys = ", ".join(quoted_part(column) for column in dict.fromkeys((index.chain, index.time)))
+    keys = ", ".join(quoted_part(column) for column in dict.fromkeys((index.chain, index.time)) if column)
     create = f"CREATE INDEX CONCURRENTLY ON {quoted(index.relation)} ({keys});"
     advice = create if is_table else f"on the tables behind the view, as in {create}"
     return [Finding(name, f"no index serves the chain filter, so each export reads all chains; run {advice}", True)]
@@ -122,8 +150,11 @@ async def _check_field(
     try:
         async with connection.transaction():
             attribute = (await connection.prepare(query)).get_attributes()[0]
+            await explain(connection, query, ())  # which asks for rights, as preparing does not
+    except asyncpg.InsufficientPrivilegeError as error:
+        return f"may not be read by this user: {_said(error)}; GRANT SELECT on the column"
     except asyncpg.PostgresError as error:
-        return f"`sql` does not work: {_said(error)}"
+        return f"`sql` does not work: {_said(error)}{await search_path_check.hint(connection, index)}"
     found, kind = attribute.type.name, attribute.type.kind
     if field.type in TYPES:
         fits = found in TYPES[field.type]

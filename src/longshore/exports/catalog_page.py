@@ -23,9 +23,10 @@ def _section(name: str, index: Index) -> str:
         f"| `{shown}` | {field.type.value} | {_cell(field.description)} |\n"
         for shown, field in _walked(index.fields.items())
     )
+    time = f"the time field is `{index.time}`" if index.time else "there is no time field"
     return (
         f"\n## {name}\n\n{index.description}\n\n"
-        f"Files are called `{index.prefix}_Export-…`, the time field is `{index.time}`, the `schema` of all fields is "
+        f"Files are called `{index.prefix}_Export-…`, {time}, the `schema` of all fields is "
         f"`{fingerprint(shape(index.fields.items()))}`.\n\n"
         f"| field | type | what it is |\n| --- | --- | --- |\n{rows}"
     )

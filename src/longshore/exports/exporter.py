@@ -30,7 +30,7 @@ from longshore.exports.plan import Plan, Range, groups, plan
 from longshore.exports.request import Prepared, Request, prepare
 from longshore.exports.segment import Segment, in_zone
 from longshore.exports.sharded import Shards
-from longshore.exports.snapshots import Readers
+from longshore.exports.snapshots import Readers, refuse_outdated
 from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import File, Store, gathered_aside, gathers, written_aside
 from longshore.results.pieces import Gathering
@@ -166,6 +166,7 @@ class Exporter:
                 with tracing.span("plan"):
                     query = form.query(ready.source.sql)
                     cut = await plan(connection, index, query, ready.source, count=not control.counts)
+                    await refuse_outdated(connection)
                     parts = await self._parts(connection, ready, cut)
                 report = functools.partial(self._report, of, cut, control)
                 left = None

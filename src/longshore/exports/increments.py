@@ -64,6 +64,8 @@ where not (c.relkind = 'p' or c.relkind = 'r' and a.amname = 'heap')
 limit 1
 """
 
+READABLE = "select has_table_privilege($1::text::regclass, 'select')"
+
 KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table or has one as a partition"}
 
 SYSTEM = "select system_identifier from pg_control_system()"
@@ -125,6 +127,11 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
     `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises IncrementError.
     """
     relation = quoted(index.relation)
+    if not await connection.fetchval(READABLE, relation):
+        raise IncrementError(
+            f"only some columns of {index.relation} may be read, and an increment reads a system column;"
+            f" GRANT SELECT ON {index.relation}"
+        )
     if kind := await connection.fetchval(UNSUITED, relation):
         what = KINDS.get(kind, "no ordinary table")
         raise IncrementError(f"{index.relation} is {what}, and only tables know which of their rows are new")

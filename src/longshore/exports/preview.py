@@ -22,6 +22,7 @@ from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.json import object_of
 from longshore.exports.plan import Source, explain, nodes, source_of
 from longshore.exports.segment import Segment
+from longshore.exports.snapshots import refuse_outdated
 
 TIMEOUT = 3.0  # seconds, for each statement
 SHOWN = 10  # rows
@@ -63,7 +64,11 @@ class Pace(msgspec.Struct, frozen=True):
 
 
 async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segment: Segment, chain: int) -> Preview:
-    """Try a segment out. Raises asyncpg.QueryCanceledError when the source is too busy even to plan it."""
+    """Try a segment out.
+
+    Raises asyncpg.QueryCanceledError when the source is too busy even to plan it, other asyncpg.PostgresErrors when it
+    refuses the query, and SnapshotOutdatedError.
+    """
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         began_at = await connection.fetchval("select now()")
         await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
@@ -71,6 +76,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         columns = await columns_of(connection, index, chosen)
         source = await source_of(connection, index, chain, segment, began_at)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)
+        await refuse_outdated(connection)
         rows = await _count(connection, source)
         asked_at = time.monotonic()
         sample = await _sample(connection, columns, source)

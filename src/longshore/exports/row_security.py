@@ -19,12 +19,24 @@ select set_config('longshore.chain', $1::bigint::text, true),
        )
 """
 
-HELD = "select current_setting('longshore.chain', true) as chain, current_setting('role') as role"
-SAME = "select set_config('longshore.chain', $1, true), set_config('role', $2, true)"
+SEARCH_PATH = "select set_config('search_path', $1, true)"
+
+HELD = """
+select current_setting('longshore.chain', true) as chain, current_setting('role') as role,
+       current_setting('search_path') as search_path
+"""
+SAME = (
+    "select set_config('longshore.chain', $1, true), set_config('role', $2, true), set_config('search_path', $3, true)"
+)
 
 
 async def hold(connection: Connection, index: Index, chain: int) -> None:
-    """Let the connection's transaction see rows of one chain alone, as far as the source has policies."""
+    """Let the connection's transaction see rows of one chain alone, as far as the source has policies.
+
+    It looks unqualified names up as the index says.
+    """
+    if index.search_path:
+        await connection.fetchval(SEARCH_PATH, index.schemas)
     await connection.fetchrow(HOLD, chain, quoted(index.relation))
 
 
@@ -32,4 +44,4 @@ async def hold_alike(connection: Connection, first: Connection) -> None:
     """Let a transaction see what that of another connection sees."""
     held = await first.fetchrow(HELD)
     assert held is not None
-    await connection.fetchrow(SAME, held["chain"] or "", held["role"])
+    await connection.fetchrow(SAME, held["chain"] or "", held["role"], held["search_path"])

@@ -31,6 +31,28 @@ JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
 JOINED = "set local lock_timeout to default"
 
 
+# PostgreSQL reads rows as the snapshot sees them, and names and files of tables as they are now: of a table that was
+# emptied, rewritten or replaced since the snapshot was taken, the snapshot shows no row. An export that waited for the
+# lock of such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
+OUTDATED = """
+select coalesce(c.oid::pg_catalog.regclass::text, 'a table that the export reads')
+from pg_catalog.pg_locks l
+left join pg_catalog.pg_class c on c.oid = l.relation
+where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation'
+  and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  and (
+      c.oid is null
+      or c.relkind in ('r', 'm') and c.relfilenode <> 0
+         and c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid)
+  )
+limit 1
+"""
+
+
+class SnapshotOutdatedError(PassingError):
+    """A table was rewritten or replaced after the snapshot was taken, so that the snapshot shows none of its rows."""
+
+
 class SnapshotGoneError(PassingError):
     """A snapshot that another connection exported cannot be had."""
 
@@ -114,6 +136,15 @@ class Readers:
                     raise
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
+
+
+async def refuse_outdated(connection: Connection) -> None:
+    """Raise SnapshotOutdatedError where a table that the transaction reads shows nothing of itself in its snapshot.
+
+    To be called once all queries were planned: from then on the transaction's locks keep the tables as they are.
+    """
+    if (name := await connection.fetchval(OUTDATED)) is not None:
+        raise SnapshotOutdatedError(f"{name} was emptied, rewritten or replaced while the export began")
 
 
 async def hold_tables(connection: Connection, query: str) -> None:

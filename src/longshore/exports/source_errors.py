@@ -1,0 +1,17 @@
+"""Errors of the source, in words that may be shown to whoever asked for its rows."""
+
+import re
+
+import asyncpg
+
+# Data exceptions and violated constraints: their messages quote values of any row that PostgreSQL looked at, be it of
+# another chain or of a hidden column. https://www.postgresql.org/docs/current/errcodes-appendix.html
+QUOTING_CLASSES = ("22", "23")
+
+
+def reason(error: asyncpg.PostgresError) -> str:
+    """What the source says, without the values that its message quotes."""
+    if (error.sqlstate or "").startswith(QUOTING_CLASSES):
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
+        return f"{words} (SQLSTATE {error.sqlstate})"
+    return str(error.args[0] if error.args else error).splitlines()[0]
