@@ -1,4 +1,4 @@
-"""What the rules of a segment mean, row by row of a CSV file in plain Python, without the code that makes SQL.
+"""The meaning of a segment's rules, row by row of a CSV file in plain Python, without the code that makes SQL.
 
 A row is what the file shows: a string, or None, for each field.
 """
@@ -37,7 +37,7 @@ def rule_matches(rule: dict[str, Any], row: Row) -> bool:
 
 
 def value_of(text: str | None, kind: str) -> Any:
-    """What a file shows, as the type of its field."""
+    """A value that a file shows, as the type of its field."""
     if text is None:
         return None
     match kind:

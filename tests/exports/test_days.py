@@ -1,4 +1,4 @@
-"""What a day means in a rule: the whole day, in the zone of the rule, the task or the preview, else UTC."""
+"""A day in a rule is the whole day, in the zone of the rule, the task or the preview, else UTC."""
 
 from collections.abc import Iterator
 from typing import Any

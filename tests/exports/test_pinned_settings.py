@@ -113,7 +113,7 @@ async def make_databases(url: str, table: str) -> dict[str, str]:
         await connection.close()
     changed = {}
     for row in await first.fetch(SETTINGS):
-        # What only a superuser may set no session of the service can pin; `longshore catalog check` looks at it.
+        # No session of the service can pin a setting of superusers; `longshore catalog check` looks at those.
         if row["context"] != "user" or row["name"] in EXEMPT:
             continue
         changed[row["name"]] = unusual(row["name"], row["vartype"], row["setting"], row["enumvals"])

@@ -1,4 +1,4 @@
-"""What `longshore catalog check` and the loading of a catalog say early, of roles, extensions, search paths and SQL."""
+"""`longshore catalog check` and the loading of a catalog refuse early: roles, extensions, search paths and SQL."""
 
 import asyncio
 from pathlib import Path

@@ -115,7 +115,7 @@ class Range(msgspec.Struct, frozen=True):
     """The first one that does not belong to it any more."""
 
     def condition(self, index: Index) -> str:
-        """What its rows meet, in SQL."""
+        """SQL of the condition that its rows meet."""
         time = quoted_part(index.time)
         if self.of == "no time":
             return f"{time} is null"

@@ -44,7 +44,7 @@ EXPRESSIONS = (
 
 
 async def differences(connection: Connection, index: Index) -> list[str]:
-    """What is to be said of an index whose SQL means something else under the role's own search path."""
+    """Return a warning where the SQL of an index means something else under the role's own search path."""
     found, usual = await _plan_under(connection, index, index.schemas), await _usual_path(connection)
     if usual is None or found == await _plan_under(connection, index, usual):
         return []
@@ -69,7 +69,7 @@ async def _usual_path(connection: Connection) -> str | None:
 
 
 async def _plan_under(connection: Connection, index: Index, path: str) -> str | None:
-    """What PostgreSQL makes of an index's SQL under a search path, without the schemas of names; None for an error."""
+    """Return PostgreSQL's reading of an index's SQL under a search path, without schemas; None for an error."""
     values = ", ".join(index.expression(name) for name in index.fields)
     query = f"select {values} {index.rows}"
     before = await connection.fetchval("select current_setting('search_path')")

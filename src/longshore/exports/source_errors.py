@@ -10,7 +10,7 @@ QUOTING_CLASSES = ("22", "23")
 
 
 def reason(error: asyncpg.PostgresError) -> str:
-    """What the source says, without the values that its message quotes."""
+    """Return the message of the source, without the values that it quotes."""
     if (error.sqlstate or "").startswith(QUOTING_CLASSES):
         words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__.removesuffix("Error")).lower()
         return f"{words} (SQLSTATE {error.sqlstate})"
