@@ -8,13 +8,12 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from longshore.database.connect import SESSION
+from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.plan import source_of
 from longshore.exports.segment import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
@@ -119,7 +118,8 @@ class Table:
         ]
 
     async def _open(self, url: str) -> Any:
-        connection = await asyncpg.connect(url, server_settings={**SESSION, "search_path": "public"})
+        connection = await connect(url, "test")
+        await connection.execute("set search_path = public")
         await connection.execute(CREATE)
         marks = ", ".join(f"${n}" for n in range(1, len(ROWS[0]) + 1))
         await connection.executemany(f"insert into public.awkward values ({marks})", [values(row) for row in ROWS])
