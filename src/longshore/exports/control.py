@@ -18,6 +18,8 @@ from longshore.exports.plan import Source
 from longshore.exports.reading import TEXT, Layout, Opener
 from longshore.exports.totals import Counted, Sum, Sums, Totals
 
+READ = 2 << 20  # bytes that are read at a time; with 256 KiB, the calls take as long as the reading
+
 
 class Control:
     """Adds up one result. Where there is nothing to add up, nothing is checked."""
@@ -26,6 +28,8 @@ class Control:
         self._what = what
         self._layout = layout
         self._written: Sums | None = None
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
         self._expected: Totals | None = None
 
     @property
@@ -41,6 +45,7 @@ class Control:
     @property
     def written(self) -> list[Sum] | None:
         """What was written adds up to; None where that was not read on its way."""
+        self._read_unread()
         if self._written is None:
             return None
         return [Sum(value, rows, format(part, "f")) for value, (rows, part) in self._written.items()]
@@ -74,6 +79,7 @@ class Control:
         what, expected = self._what, self._expected
         if what is None or expected is None:
             return None
+        await asyncio.to_thread(self._read_unread)
         if self._written is not None and totals.difference(expected, self._written) is None:
             return expected
         found = await asyncio.to_thread(reading.sums, opened, manifest, what.amount.name, what.per.name, what.scale)
@@ -83,7 +89,17 @@ class Control:
         return expected
 
     def _add(self, block: bytes) -> None:
-        what = self._what
+        if self._written is None or not block:
+            return
+        self._unread.append(block)
+        self._unread_bytes += len(block)
+        if self._unread_bytes >= READ:
+            self._read_unread()
+
+    def _read_unread(self) -> None:
+        what, block = self._what, b"".join(self._unread)
+        self._unread.clear()
+        self._unread_bytes = 0
         if what is None or self._written is None or not block:
             return
         try:
