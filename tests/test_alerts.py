@@ -42,6 +42,8 @@ CASES = [
     Case("LongshoreSilent", {"longshore_workers": "0x120"}, "10m", None),
     Case("LongshoreQueueOld", {"longshore_queue_oldest_seconds": "0+60x60"}, "20m", "21m"),
     Case("LongshoreQueueOld", {"longshore_queue_oldest_seconds": "900x120"}, "21m", None),
+    Case("LongshoreScheduleLate", {"longshore_schedule_late_seconds": "0+60x60"}, "3m", "4m"),
+    Case("LongshoreScheduleLate", {"longshore_schedule_late_seconds": "1x120"}, "4m", None),
     Case("LongshoreTaskStuck", {"longshore_run_silent_seconds": "0+60x60"}, "15m", "16m"),
     Case("LongshoreTaskStuck", {"longshore_run_silent_seconds": "0 60 120 180 240 300 0+60x5 0x110"}, "16m", None),
     Case(

@@ -10,7 +10,21 @@ from tests.service import Longshore
 
 
 def test_health_and_readiness_are_open_to_all(idle: Longshore) -> None:
+    idle.sql("delete from longshore.tasks where due_at < now()")  # of other tests, which no worker sees to
     assert httpx2.get(f"{idle.address}/healthz").json() == {"status": "ok"}
+    assert httpx2.get(f"{idle.address}/readyz").json() == {"status": "ready"}
+
+
+def test_readiness_and_metrics_tell_that_no_worker_sends_what_is_due(idle: Longshore) -> None:
+    [row] = idle.sql(
+        "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)"
+        " values (7200, '', 'export', '{}', '{}', '', now() - interval '2 minutes') returning id"
+    )
+    try:
+        answer = httpx2.get(f"{idle.address}/readyz")
+        assert (answer.status_code, answer.json()) == (200, {"status": "late"})
+    finally:
+        idle.sql("delete from longshore.tasks where id = $1", row["id"])
     assert httpx2.get(f"{idle.address}/readyz").json() == {"status": "ready"}
 
 

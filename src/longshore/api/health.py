@@ -12,7 +12,11 @@ from longshore.api.documentation import problems
 from longshore.api.problems import KINDS, ProblemError
 from longshore.api.service import Service
 
-READY = "select exists (select from longshore.pgqueuer limit 1)"
+# Workers send what is due within a second or two, so what has been due for longer tells that none does its work.
+READY = """
+select exists (select from longshore.pgqueuer limit 1) as queue,
+       exists (select from longshore.tasks where due_at < now() - interval '1 minute') as late
+"""
 
 
 @get("/healthz")
@@ -23,11 +27,15 @@ async def get_health() -> dict[str, str]:
 
 @get("/readyz", responses=problems(503))
 async def get_readiness(request: AnyRequest) -> dict[str, str]:
-    """Whether the database and the queue in it can be reached."""
+    """Whether the database and the queue in it can be reached; `late` where no worker sends the tasks that are due.
+
+    An API that is ready answers also while no worker runs, so that `late` is 200 too.
+    """
     service: Service = request.app.state.service
     async with asyncio.timeout(5):
-        await service.pool.fetchval(READY)
-    return {"status": "ready"}
+        row = await service.pool.fetchrow(READY)
+    assert row is not None
+    return {"status": "late" if row["late"] else "ready"}
 
 
 @get("/metrics", include_in_schema=False)

@@ -27,6 +27,8 @@ group by 1, 2
 QUEUE = """
 select (select count(*) from longshore.tasks where attempt_began_at is null and due_at is null and not parked) as sent,
        (select count(*) from longshore.tasks where parked) as parked,
+       (select greatest(0, coalesce(extract(epoch from now() - min(due_at)), 0))::float8
+        from longshore.tasks where due_at is not null) as late,
        (select coalesce(extract(epoch from now() - min(greatest(created, execute_after))), 0)::float8
         from longshore.pgqueuer
         where entrypoint = $1 and status = 'queued' and execute_after <= now()) as oldest
@@ -56,6 +58,7 @@ class Figures(msgspec.Struct, frozen=True):
     waiting: int
     parked: int
     oldest: float
+    late: float
     longest: float
     silent: float
     workers: int
@@ -104,6 +107,7 @@ class FiguresCollector:
                 waiting=queue["sent"] + queue["parked"],
                 parked=queue["parked"],
                 oldest=queue["oldest"],
+                late=queue["late"],
                 longest=running["longest"],
                 silent=running["silent"],
                 workers=await connection.fetchval(WORKERS),
@@ -128,6 +132,11 @@ class FiguresCollector:
                 "longshore_queue_oldest_seconds",
                 "How long the one has waited for a worker that waits longest; those that are parked left out.",
                 value=found.oldest,
+            ),
+            GaugeMetricFamily(
+                "longshore_schedule_late_seconds",
+                "How long the task has been due that no worker has seen to, the longest.",
+                value=found.late,
             ),
             GaugeMetricFamily(
                 "longshore_run_longest_seconds", "How long the attempt has run that runs longest.", value=found.longest
