@@ -131,7 +131,7 @@ class Series:
                 "incremental": incremental,
                 **(target or {}),
             },
-            "trigger": {"once": "2999-01-01T00:00:00Z", **trigger},
+            "trigger": {"once": "2199-01-01T00:00:00Z", **trigger},
         }
         answer = client.post("/tasks", json=body)
         assert answer.status_code == 201, answer.text

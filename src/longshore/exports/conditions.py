@@ -139,9 +139,8 @@ def _empty(rule: Rule, value: str) -> str | None:
 
 def _words(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool) -> str:
     """SQL of a rule on words; `exact`: whether the collation of `text` holds only the same bytes for equal."""
-    same = (
-        text if exact else f'({text} collate pg_catalog."C")'
-    )  # an index serves a column under its own collation only
+    # Under its own collation, where that is exact, as an index serves a column under that one alone.
+    same = text if exact else f'({text} collate pg_catalog."C")'
     match rule.operator:
         case "is_empty":
             return f"{text} is null or {same} = ''"
