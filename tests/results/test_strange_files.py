@@ -1,0 +1,20 @@
+"""Files and folders in the results folder that are not the service's own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from longshore.results.store import LocalStore
+from longshore.tasks.model import ChainId, TaskId
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "9" * 30, "notes"])
+def test_folder_that_is_no_attempt_keeps_no_other_from_being_cleaned_up(tmp_path: Path, name: str) -> None:
+    store = LocalStore(tmp_path)
+    for place in ("1/1/1", f"1/1/{name}", f"1/{name}/1", f"{name}/1/1"):
+        (tmp_path / place).mkdir(parents=True)
+        os.utime(tmp_path / place, (0, 0))
+    assert [place.prefix for place in store.attempts(1)] == ["1/1/1/"]
+    store.remove_abandoned(ChainId(1), TaskId(1), 2, [])
+    assert sorted(path.name for path in (tmp_path / "1/1").iterdir()) == [name]
