@@ -25,9 +25,9 @@ from longshore.tasks.model import ChainId
 
 CATALOG = catalog.load("")
 CALLER = Caller(ChainId(1764), Level.READ, "token", "")
-LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG["wallet-ledger"], CALLER)), Index)
-BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG["transactions"], CALLER)), Index)
-USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG["users"], CALLER)), Index)
+LEDGER = msgspec.convert(msgspec.to_builtins(_index("wallet-ledger", CATALOG, CALLER)), Index)
+BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG, CALLER)), Index)
+USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG, CALLER)), Index)
 
 
 def taken(rules: Rules, index: Index) -> dict[str, Any]:

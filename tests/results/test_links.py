@@ -49,7 +49,7 @@ def test_links_of_a_task_are_listed_with_their_uses(asking: httpx2.Client, task:
     used, unused = listed[link_of(first)], listed[link_of(second)]
     assert (used["uses"], unused["uses"]) == (2, 0)
     token = asking.headers["Authorization"].removeprefix("Bearer ").split(":")[0]
-    assert used["asked_by"] == f"token {token}"
+    assert used["created_by"] == f"token {token}"
     assert used["used"] and unused["used"] is None
     assert (used["run"], used["max_uses"], used["revoked"], used["active"]) == (1, None, None, True)
     assert next(iter(listed)) == link_of(second), "the newest comes first"

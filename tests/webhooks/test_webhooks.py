@@ -184,7 +184,7 @@ def test_webhooks_are_their_chains_own_and_their_secrets_are_shown_once(
     small: httpx2.Client, service: Longshore, webhook: dict[str, Any]
 ) -> None:
     listed = small.get("/webhooks").json()
-    assert {key: webhook[key] for key in ("id", "url", "events", "created")} in listed
+    assert {key: webhook[key] for key in ("id", "url", "events", "created", "created_by")} in listed
     assert "whsec_" not in small.get("/webhooks").text
     with service.client(Level.ADMIN, chain=9) as other, service.client(Level.READ, chain=CHAIN) as reader:
         assert other.get("/webhooks").json() == []

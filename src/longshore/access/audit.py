@@ -52,6 +52,11 @@ class Actor(msgspec.Struct, frozen=True):
     session: UUID | None = None
     """Of a user: the session of the request."""
 
+    @property
+    def name(self) -> str:
+        """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
+        return f"{self.kind} {self.id}"
+
 
 class Entry(msgspec.Struct, frozen=True):
     """An entry of the audit log."""

@@ -6,9 +6,7 @@ import re
 import time
 from uuid import UUID
 
-import asyncpg
-
-from longshore.access.tokens import Caller, ForbiddenError, Level, Limits, UnauthorizedError
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError, limits_of
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 
@@ -86,7 +84,7 @@ class Doorkeeper:
             await self._pool.execute(USED, UUID(key[0]))
         if len(self._known) >= MOST_REMEMBERED:
             self._known.clear()
-        level, limits = Level[row["level"].upper()], _limits(row)
+        level, limits = Level[row["level"].upper()], limits_of(row["indexes"], row["hidden_columns"])
         callers = {
             str(chain): Caller(ChainId(chain), level, "token", key[0], limits)
             for chain in (row["chain_id"], *row["more_chains"])
@@ -95,10 +93,3 @@ class Doorkeeper:
         left = TTL if row["left"] is None else min(TTL, row["left"])
         self._known[key] = (asked_at + left, callers)
         return callers
-
-
-def _limits(row: asyncpg.Record) -> Limits | None:
-    if row["indexes"] is None and not row["hidden_columns"]:
-        return None
-    indexes = None if row["indexes"] is None else frozenset(row["indexes"])
-    return Limits(indexes, frozenset(row["hidden_columns"]))

@@ -90,6 +90,13 @@ class Limits(msgspec.Struct, frozen=True):
     """Columns that it may never see, such as `users.phone_number`."""
 
 
+def limits_of(indexes: Sequence[str] | None, hidden: Sequence[str] | None) -> Limits | None:
+    """The limits of a token that has these indexes and hidden columns; None where it has none."""
+    if indexes is None and not hidden:
+        return None
+    return Limits(None if indexes is None else frozenset(indexes), frozenset(hidden or ()))
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who asks: the chain that the request is for, and the level of the credential there."""
 

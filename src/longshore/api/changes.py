@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -14,10 +13,11 @@ from longshore.access import audit
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import BODY, read_json
 from longshore.api.documentation import problems, taking
-from longshore.api.new_task import Trigger, check_schedule, read_new_task
+from longshore.api.limits import may_change_task, may_have
+from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.revisions import known, tag
-from longshore.api.tasks import Id, may_have, task_id
-from longshore.exports import export, schemas, stored_segments
+from longshore.api.tasks import Id, read_task, task_id
+from longshore.exports import export, schemas
 from longshore.faults import Fault, FaultyError, check
 from longshore.results.store import StoreAwayError, StoreError
 from longshore.tasks import changing, ending, read
@@ -77,24 +77,22 @@ async def change_task(
     if faults:
         raise FaultyError(faults)
     async with service.pool.acquire() as connection, connection.transaction():
-        old = await changing.whole(connection, chain, task)
+        old = await may_change_task(service, caller, connection, task)
         if if_match.strip() not in ("", "*") and old.revision not in known(if_match, id):
             raise changing.ChangedMeanwhileError
-        await may_have(caller, service, old.target, old.trigger)  # its older results stay, whatever it is from now on
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value |= {key: part for key, part in given.items() if part is not None}
-        index_of = partial(stored_segments.index_of, service.pool, chain)
-        pinned_of = partial(schemas.remembered, service.pool, chain)
-        new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
-        await may_have(caller, service, new.target, new.trigger)
+        new = await read_task(service, caller, value)
+        await may_have(caller, service, connection, new.target, new.trigger)
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, chain, shape)
         # A schedule that was cancelled begins anew with any trigger, also with the same one.
         planned_anew = (old.schedule_ended and "trigger" in given) or not same_times(new.trigger, old.trigger)
         who = actor(request)
-        why = f"changed by {who.kind} {who.id}: {', '.join(given) or 'nothing'}"
-        await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew)
+        why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
+        definer = who.name if {"target", "trigger"} & given.keys() else None
+        await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
         found = await read.reading(connection, chain, task, 10, 0)
     headers = {"ETag": tag(id, found.revision)}
@@ -114,9 +112,9 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
-        await read.standing(connection, chain, task)
+        await may_change_task(service, caller, connection, task)
         who = actor(request)
-        await ending.cancel(connection, chain, task, f"{who.kind} {who.id}")
+        await ending.cancel(connection, chain, task, who.name)
         await audit.record(connection, who, chain, "task.cancel", f"task {task}")
     return await read.get(service.pool, chain, task, 10, 0)
 
@@ -127,6 +125,7 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
+        await may_change_task(service, caller, connection, task)
         await changing.delete(connection, chain, task)
         await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
     try:

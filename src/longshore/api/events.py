@@ -15,9 +15,10 @@ from litestar import get
 from litestar.params import Parameter
 from litestar.response import Stream
 
-from longshore.access.tokens import ForbiddenError, UnauthorizedError
+from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
 from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
+from longshore.api.limits import sees_task, shown_entry
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.waiting import stay_open
@@ -65,7 +66,7 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
         with service.watch.over(task) as waiter:
             opened.on_end(waiter.end)
             try:
-                async for event in _events(service, waiter, caller.chain, task, revision, seen):
+                async for event in _events(service, waiter, caller, task, revision, seen):
                     yield event
             except (UnauthorizedError, ForbiddenError):
                 yield _event("unauthorized", None)
@@ -74,8 +75,9 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
 
 
 async def _events(
-    service: Service, waiter: Waiter, chain: ChainId, task: TaskId, revision: int, seen: int
+    service: Service, waiter: Waiter, caller: Caller, task: TaskId, revision: int, seen: int
 ) -> AsyncIterator[bytes]:
+    chain = caller.chain
     yield COME_BACK
     last_progress = None
     while not service.watch.closing:
@@ -85,9 +87,10 @@ async def _events(
             yield _event("end", None)
             return
         waiter.revision = news.revision
+        whole = sees_task(caller, service.catalog, news.target, news.trigger, news.reads)
         for entry in news.logs:
             seen += 1
-            yield _event("log", entry, f"{revision}-{seen}")
+            yield _event("log", entry if whole else shown_entry(entry), f"{revision}-{seen}")
         if news.more:
             continue
         if news.revision > revision:
@@ -96,7 +99,7 @@ async def _events(
         if news.settled:
             yield _event("end", news.state, f"{revision}-{seen}")
             return
-        if news.state.code == Code.INPROGRESS:
+        if whole and news.state.code == Code.INPROGRESS:
             so_far = await _progress(service, waiter, chain, task)
             if so_far != last_progress:
                 yield so_far

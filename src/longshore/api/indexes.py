@@ -8,7 +8,7 @@ from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
 from longshore.api.limits import may_use, seen
 from longshore.api.problems import ProblemError
-from longshore.exports.catalog import Field, FieldType, Index, fingerprint, shape
+from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
 from longshore.faults import suggestion
 
 
@@ -39,21 +39,21 @@ class ExportIndex(msgspec.Struct, frozen=True):
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
     """What can be exported, with the fields and their types."""
     service, caller = admitted(request)
-    return [_index(name, index, caller) for name, index in service.catalog.items() if may_use(caller, name)]
+    return [_index(name, service.catalog, caller) for name in service.catalog if may_use(caller, name, service.catalog)]
 
 
 @get("/indexes/{name:str}", responses=problems(400, 404))
 async def get_index(request: AnyRequest, name: str) -> ExportIndex:
     """One export index, with its fields and their types."""
     service, caller = admitted(request)
-    known = [each for each in service.catalog if may_use(caller, each)]
+    known = [each for each in service.catalog if may_use(caller, each, service.catalog)]
     if name not in known:
         raise ProblemError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")
-    return _index(name, service.catalog[name], caller)
+    return _index(name, service.catalog, caller)
 
 
-def _index(name: str, index: Index, caller: Caller) -> ExportIndex:
-    fields = seen(caller, name, index)
+def _index(name: str, catalog: Catalog, caller: Caller) -> ExportIndex:
+    index, fields = catalog[name], seen(caller, name, catalog)
     return ExportIndex(name, index.description, index.time or None, fingerprint(shape(fields.items())), _fields(fields))
 
 

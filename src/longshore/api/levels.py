@@ -95,6 +95,79 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
 }
 
 
+class Right(Enum):
+    """The question of `limits` that an endpoint asks about the task, run or segment in question."""
+
+    SEE_RUN = "`may_see_run`: 403 where the credential may not see what the run has read"
+    SHOW_TASK = "`shown_task`: rules, counts and messages that it may not see are left out"
+    CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task asks for and has read"
+    MAKE_TASK = "`may_have`: 403 where what it asks for is hidden from it"
+    SEGMENT = "`may_see_segment` or `shown_segment`: rules of an index or a column that it may not see"
+    INDEX = "`seen`: only what it may see of the catalog"
+
+
+CHAIN = "an admin of the chain, whose tokens have no limits"
+SERVICE = "says nothing of what any task reads"
+PAGE = "a frame of scripts and forms; what they ask goes to the endpoints that are asked here"
+
+RIGHTS: dict[tuple[str, str], Right | str] = {
+    ("GET", "/tasks"): Right.SHOW_TASK,
+    ("POST", "/tasks"): Right.MAKE_TASK,
+    ("POST", "/tasks/preview"): "computes times from the body alone",
+    ("GET", "/tasks/{id}"): Right.SHOW_TASK,
+    ("PATCH", "/tasks/{id}"): Right.CHANGE_TASK,
+    ("DELETE", "/tasks/{id}"): Right.CHANGE_TASK,
+    ("POST", "/tasks/{id}/execute"): Right.CHANGE_TASK,
+    ("POST", "/tasks/{id}/cancel"): Right.CHANGE_TASK,
+    ("GET", "/tasks/{id}/progress"): Right.SEE_RUN,
+    ("GET", "/tasks/{id}/events"): Right.SHOW_TASK,
+    ("GET", "/tasks/{id}/runs"): Right.SEE_RUN,
+    ("GET", "/tasks/{id}/runs/{run}/manifest"): Right.SEE_RUN,
+    ("POST", "/tasks/{id}/runs/{run}/ack"): Right.CHANGE_TASK,
+    ("GET", "/tasks/{id}/download_url"): Right.SEE_RUN,
+    ("GET", "/tasks/{id}/runs/{run}/download_url"): Right.SEE_RUN,
+    ("GET", "/tasks/{id}/links"): Right.CHANGE_TASK,
+    ("DELETE", "/tasks/{id}/links/{link}"): Right.CHANGE_TASK,
+    ("GET", "/indexes"): Right.INDEX,
+    ("GET", "/indexes/{name}"): Right.INDEX,
+    ("GET", "/segments"): Right.SEGMENT,
+    ("POST", "/segments"): Right.SEGMENT,
+    ("POST", "/segments/preview"): Right.SEGMENT,
+    ("GET", "/segments/{id}"): Right.SEGMENT,
+    ("PUT", "/segments/{id}"): Right.SEGMENT,
+    ("DELETE", "/segments/{id}"): Right.SEGMENT,
+    ("GET", "/webhooks"): SERVICE,
+    ("POST", "/webhooks"): SERVICE,
+    ("DELETE", "/webhooks/{id}"): SERVICE,
+    ("GET", "/webhooks/{id}/deliveries"): SERVICE,
+    ("POST", "/webhooks/{id}/deliveries/{delivery}/redeliver"): SERVICE,
+    ("GET", "/users"): CHAIN,
+    ("POST", "/users"): CHAIN,
+    ("PATCH", "/users/{id}"): CHAIN,
+    ("DELETE", "/users/{id}"): CHAIN,
+    ("GET", "/service_clients"): CHAIN,
+    ("POST", "/service_clients"): CHAIN,
+    ("GET", "/service_clients/{id}"): CHAIN,
+    ("PATCH", "/service_clients/{id}"): CHAIN,
+    ("GET", "/access_tokens"): CHAIN,
+    ("POST", "/access_tokens"): CHAIN,
+    ("GET", "/access_tokens/{id}"): CHAIN,
+    ("DELETE", "/access_tokens/{id}"): CHAIN,
+    ("GET", "/audit"): CHAIN,
+    ("GET", "/console/{chain}"): PAGE,
+    ("GET", "/console/{chain}/tasks"): Right.SHOW_TASK,
+    ("GET", "/console/{chain}/tasks/{id}"): Right.SHOW_TASK,
+    ("GET", "/console/{chain}/tasks/{id}/events"): Right.SHOW_TASK,
+    ("GET", "/console/{chain}/new"): Right.SHOW_TASK,
+    ("GET", "/console/{chain}/schedules"): "shows descriptions, indexes and times, which no source column is part of",
+    ("GET", "/console/{chain}/segments"): Right.SEGMENT,
+    ("GET", "/console/{chain}/access"): PAGE,
+    ("GET", "/console/{chain}/audit"): CHAIN,
+    ("GET", "/console/{chain}/system"): "shows sums over all tasks of the chain",
+}
+"""What each endpoint that needs a level asks beyond it, or why it asks nothing."""
+
+
 def security(method: str, path: str) -> list[dict[str, list[str]]]:
     """What an endpoint needs, for the OpenAPI document: the level stands as the role of each kind of credential.
 

@@ -5,20 +5,23 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Annotated
 
+import msgspec
 from litestar import Response, get
 from litestar.params import Parameter
 
+from longshore.access.tokens import Caller
 from longshore.api import revisions
 from longshore.api.access import AnyRequest, admitted
 from longshore.api.bodies import Encoded
 from longshore.api.documentation import answers, problems
+from longshore.api.limits import shown_task
 from longshore.api.paging import Offset
 from longshore.api.revisions import LONGEST_WAIT, preferred_wait
 from longshore.api.service import Service
 from longshore.api.tasks import Id, encode, task_id
 from longshore.api.waiting import waiting
 from longshore.tasks import read
-from longshore.tasks.model import ChainId, Task, TaskId
+from longshore.tasks.model import Task, TaskId
 
 Reader = Callable[[tuple[int, ...]], Awaitable[read.Reading]]
 """Reads a task, unless its revision is one of those given."""
@@ -50,30 +53,34 @@ async def get_task(
     chain, task = caller.chain, task_id(id)
     seconds = preferred_wait(prefer) if wait is None else wait
     known = revisions.known(if_none_match, id)
-    reading = partial(_reading, service, chain, task, log_limit, offset)
+    reading = partial(_reading, service, caller, task, log_limit, offset)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
         tagged = if_none_match.strip() not in ("", "*")
-        key = (chain, task, log_limit, offset)
+        key = (chain, task, log_limit, offset, caller.level, caller.limits)  # who may see the same
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
         body = encode(found.task) if found.task else b""
     headers |= revisions.headers(id, found)
+    if found.created_by is not None:
+        headers["X-Created-By"] = found.created_by
     if found.revision in known or (if_none_match.strip() == "*" and not seconds):
         return Encoded(b"", headers, 304)
     return Encoded(body, headers)
 
 
 async def _reading(
-    service: Service, chain: ChainId, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
+    service: Service, caller: Caller, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
 ) -> read.Reading:
-    """A task, which is left out where its revision is one of those known."""
+    """A task as its caller may see it, which is left out where its revision is one of those known."""
     if known:
-        standing = await service.polls.standing(chain, task)
+        standing = await service.polls.standing(caller.chain, task)
         if standing.revision in known:
             return standing
-    return await read.reading(service.pool, chain, task, log_limit, offset)
+    found = await read.reading(service.pool, caller.chain, task, log_limit, offset)
+    assert found.task is not None
+    return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
 
 async def _changed(

@@ -17,12 +17,11 @@ from longshore.access import audit
 from longshore.access.tokens import Level
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
-from longshore.api.limits import refuse_hidden_result
+from longshore.api.limits import may_change_task, may_see_run
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
-from longshore.exports.export import ExportTarget
 from longshore.exports.formats import media_type
 from longshore.faults import Fault, FaultyError
 from longshore.results import links
@@ -32,20 +31,21 @@ from longshore.results.signing import BadSignatureError
 from longshore.results.store import LocalStore
 from longshore.tasks.model import Code
 from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.reads import OF_RUN, decoded
 
-OF_TASK = """
-select t.id, t.state, t.action, t.target, r.run, r.location, r.result
+OF_TASK = f"""
+select t.id, t.state, t.action, {OF_RUN} as reads, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
-"""
+"""  # noqa: S608  # only a constant is put in
 
-OF_RUN = """
-select t.id, r.state, t.action, t.target, r.run, r.location, r.result
+OF_ONE_RUN = f"""
+select t.id, r.state, t.action, {OF_RUN} as reads, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
-"""
+"""  # noqa: S608  # only a constant is put in
 
 AT_LOCATION = """
 select t.chain_id, r.task_id, r.run, r.result, r.rows, r.sha256
@@ -106,7 +106,7 @@ async def get_download_url_of_run(
 ) -> DownloadUrl:
     """A signed address of the result that one run of an export left, good for about one hour."""
     service, caller = admitted(request)
-    row = await service.pool.fetchrow(OF_RUN, task_id(id), caller.chain, run)
+    row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, run)
     if row is not None and row["state"] is None:
         raise ProblemError("run-not-found", f"Task {id} has no run {run}.")
     return await _address(request, f"run {run} of task {id}", row, expires_in, max_uses)
@@ -118,8 +118,7 @@ async def _address(
     service, caller = admitted(request)
     if row is None:
         raise TaskNotFoundError
-    if row["action"] == "export":
-        refuse_hidden_result(caller, msgspec.json.decode(row["target"], type=ExportTarget), service.catalog)
+    may_see_run(caller, service.catalog, decoded(row["reads"]))
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
         raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
@@ -171,6 +170,7 @@ async def _presigned(
 async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
     """The download addresses of a task that were given out, newest first: who asked, how often each was used."""
     service, caller = admitted(request)
+    await may_change_task(service, caller, service.pool, task_id(id))
     found, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
     return Response(found, headers=next_page(request, more, limit, offset))
 
@@ -184,6 +184,7 @@ async def revoke_link(request: AnyRequest, id: Id, link: str) -> None:
     except ValueError:
         found = UUID(int=0)
     async with service.pool.acquire() as connection, connection.transaction():
+        await may_change_task(service, caller, connection, task_id(id))
         await links.revoke(connection, caller.chain, task_id(id), found)
         details = {"link": str(found)}
         await audit.record(connection, actor(request), caller.chain, "result.revoke", f"task {id}", details)

@@ -8,6 +8,7 @@ from litestar.params import Parameter
 from longshore.access import audit
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
+from longshore.api.limits import may_change_task
 from longshore.api.paging import FAR
 from longshore.api.tasks import Id, task_id
 from longshore.tasks import marks, read
@@ -26,6 +27,7 @@ async def acknowledge_run(
     service, caller = admitted(request)
     task = task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
+        await may_change_task(service, caller, connection, task)
         await marks.acknowledge(connection, caller.chain, task, run)
         await audit.record(connection, actor(request), caller.chain, "run.acknowledge", f"task {task}", {"run": run})
     return await read.one_run(service.pool, caller.chain, task, run)

@@ -1,5 +1,7 @@
 """The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
 
+from typing import Any
+
 import asyncpg
 import structlog
 from litestar import Response, delete, get, post, put
@@ -9,11 +11,19 @@ from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
-from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules, seen
+from longshore.api.limits import (
+    may_see_segment,
+    refuse_hidden_preview,
+    refuse_hidden_segment,
+    seen,
+    shown_segment,
+    visible_catalog,
+)
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
-from longshore.database.connect import is_passing
+from longshore.api.service import Service
+from longshore.database.connect import Connection, Pool, is_passing
 from longshore.exports import stored_segments
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
@@ -33,11 +43,10 @@ log = structlog.get_logger()
 async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSegment]:
     """Store a segment, for `trigger.segment_id` of tasks to name."""
     service, caller = admitted(request)
-    new = read_segment(read_json(request, body), service.catalog)
-    _refuse_other_chain(caller, new.chain)
-    refuse_hidden_rules(caller, new.segment, "/segment")
+    new = _read(service, caller, read_json(request, body))
     async with service.pool.acquire() as connection, connection.transaction():
-        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment)
+        who = actor(request).name
+        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, who)
         await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
     return Response(stored, status_code=201, headers={"Location": f"/segments/{stored.id}"})
 
@@ -48,9 +57,10 @@ async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSeg
     responses=problems(400),
 )
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
-    """The chain's stored segments, newest first."""
+    """The chain's stored segments, newest first. `segment` is null where the credential may not see its rules."""
     service, caller = admitted(request)
     found, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
+    found = [shown_segment(caller, service.catalog, each) for each in found]
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
@@ -58,10 +68,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
 async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
     """One stored segment."""
     service, caller = admitted(request)
-    found = as_id(id)
-    if found is None:
-        raise SegmentNotFoundError
-    return await stored_segments.get(service.pool, caller.chain, found)
+    return await _visible(service, caller, service.pool, id)
 
 
 @put(
@@ -72,16 +79,12 @@ async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
 async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSegment:
     """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
     service, caller = admitted(request)
-    new = read_segment(read_json(request, body), service.catalog)
-    _refuse_other_chain(caller, new.chain)
-    refuse_hidden_rules(caller, new.segment, "/segment")
-    found = as_id(id)
-    if found is None:
-        raise SegmentNotFoundError
+    new = _read(service, caller, read_json(request, body))
     try:
         async with service.pool.acquire() as connection, connection.transaction():
-            replaced = await stored_segments.replace(connection, caller.chain, found, new.name, new.segment)
-            await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {found}")
+            old = await _visible(service, caller, connection, id)
+            replaced = await stored_segments.replace(connection, caller.chain, old.id, new.name, new.segment)
+            await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {old.id}")
             return replaced
     except OtherIndexError as error:
         expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
@@ -92,12 +95,10 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSe
 async def delete_segment(request: AnyRequest, id: str) -> None:
     """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)
-    found = as_id(id)
-    if found is None:
-        raise SegmentNotFoundError
     async with service.pool.acquire() as connection, connection.transaction():
-        await stored_segments.delete(connection, caller.chain, found)
-        await audit.record(connection, actor(request), caller.chain, "segment.delete", f"segment {found}")
+        old = await _visible(service, caller, connection, id)
+        await stored_segments.delete(connection, caller.chain, old.id)
+        await audit.record(connection, actor(request), caller.chain, "segment.delete", f"segment {old.id}")
 
 
 @post(
@@ -109,13 +110,12 @@ async def delete_segment(request: AnyRequest, id: str) -> None:
 async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
     service, caller = admitted(request)
-    asked = read_preview(read_json(request, body), service.catalog)
+    value = read_json(request, body)
+    refuse_hidden_preview(caller, service.catalog, value)
+    asked = read_preview(value, visible_catalog(caller, service.catalog))
     _refuse_other_chain(caller, asked.segment.chain_id)
     index = service.catalog[asked.segment.index]
-    may_export(caller, asked.segment.index, index, "/segment/index")
-    refuse_hidden_rules(caller, asked.segment, "/segment")
-    fields = list(seen(caller, asked.segment.index, index)) if asked.fields is None else asked.fields
-    refuse_hidden_fields(caller, asked.segment.index, index, fields, "/fields")
+    fields = list(seen(caller, asked.segment.index, service.catalog)) if asked.fields is None else asked.fields
     # It shows rows, so it is told of before it is answered.
     await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
     source = service.pool if index.own else service.source
@@ -130,6 +130,23 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
             raise
         log.warning("the source refused a preview", error=str(error))
         raise ProblemError("source-refused", f"The source refused the query: {reason(error)}.") from None
+
+
+def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
+    """The segment to store that a body holds, as far as the caller may know of it."""
+    refuse_hidden_segment(caller, service.catalog, value)
+    new = read_segment(value, visible_catalog(caller, service.catalog))
+    _refuse_other_chain(caller, new.chain)
+    return new
+
+
+async def _visible(service: Service, caller: Caller, connection: Connection | Pool, id: str) -> StoredSegment:
+    """A stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError."""
+    if (found := as_id(id)) is None:
+        raise SegmentNotFoundError
+    stored = await stored_segments.get(connection, caller.chain, found)
+    may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
+    return stored
 
 
 def _refuse_other_chain(caller: Caller, chain: int) -> None:

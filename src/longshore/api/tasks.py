@@ -2,7 +2,7 @@
 
 import hashlib
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
@@ -13,7 +13,14 @@ from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.documentation import answers, problems, taking
-from longshore.api.limits import may_export, refuse_hidden_fields, refuse_hidden_rules
+from longshore.api.limits import (
+    may_change_task,
+    may_have,
+    may_see_run,
+    refuse_hidden_body,
+    shown_task,
+    visible_catalog,
+)
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
@@ -21,9 +28,11 @@ from longshore.api.requests import concerns
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
 from longshore.exports import export, schemas, stored_segments
-from longshore.exports.export import ExportTarget
+from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
+from longshore.exports.rights import sees
 from longshore.tasks import idempotency, lifecycle, progress, read
+from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import ChainId, Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
@@ -58,55 +67,56 @@ async def create_task(
     service, caller = admitted(request)
     value = read_json(request, body)
     digest = hashlib.sha256(CANONICAL.encode(value)).digest()
-    if idempotency_key and (kept := await idempotency.find(service.pool, caller.chain, idempotency_key, digest)):
-        return _created(*kept, replayed=True)
-    index_of = partial(stored_segments.index_of, service.pool, caller.chain)
-    pinned_of = partial(schemas.remembered, service.pool, caller.chain)
-    new = await read_new_task(value, service.catalog, service.actions, index_of, pinned_of)
+    key = idempotency_key and idempotency.key_of(actor(request).name, idempotency_key)
+    if key and (kept := await idempotency.find(service.pool, caller.chain, key, digest)):
+        return await _replayed(service, caller, *kept)
+    new = await read_task(service, caller, value)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
-    await may_have(caller, service, new.target, new.trigger)
+    await may_have(caller, service, service.pool, new.target, new.trigger)
     async with service.pool.acquire() as connection, connection.transaction():
-        if not idempotency_key or await idempotency.claim(connection, caller.chain, idempotency_key, digest):
-            id = await lifecycle.create(connection, new)
+        if not key or await idempotency.claim(connection, caller.chain, key, digest):
+            id = await lifecycle.create(connection, new, actor(request).name)
             await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
             if (shape := export.pinned(new.target, service.catalog)) is not None:
                 await schemas.remember(connection, new.chain, shape)
             answer = encode(await read.get(connection, caller.chain, id, 10, 0))
-            if idempotency_key:
-                await idempotency.keep(connection, caller.chain, idempotency_key, id, answer)
+            if key:
+                await idempotency.keep(connection, caller.chain, key, id, answer)
             return _created(id, answer)
-    assert idempotency_key
-    kept = await idempotency.find(service.pool, caller.chain, idempotency_key, digest)
+    assert key
+    kept = await idempotency.find(service.pool, caller.chain, key, digest)
     assert kept, "a key that is claimed is kept for a day"
-    return _created(*kept, replayed=True)
+    return await _replayed(service, caller, *kept)
 
 
-async def may_have(caller: Caller, service: Service, target: str, trigger: str) -> None:
-    """Raise what keeps a caller from a task of this target and trigger, which were checked: what it may not see.
+async def read_task(service: Service, caller: Caller, value: Any) -> NewTask:
+    """The task that a body asks for, as far as the caller may know of it.
 
-    ForbiddenError, HiddenError.
+    Raises ForbiddenError, HiddenError, and FaultyError with everything that is wrong with the body.
     """
-    if msgspec.json.decode(target)["action"] != "export":
-        return
-    asked = msgspec.json.decode(target, type=ExportTarget)
-    index = service.catalog.get(asked.export_index)
-    if index is None:  # the catalog has it no more
-        return
-    may_export(caller, asked.export_index, index, "/target/export_index")
-    if caller.limits is None:
-        return
-    refuse_hidden_fields(caller, asked.export_index, index, asked.fields, "/target/fields")
-    rules = export.TRIGGER.decode(trigger)
-    if rules.segment is not None:
-        refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
-    stored = stored_segments.as_id(rules.segment_id or "")
-    if stored is not None:
-        try:
-            found = await stored_segments.get(service.pool, caller.chain, stored)
-        except stored_segments.SegmentNotFoundError:
-            return  # deleted since; a new task's was looked for before
-        refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
+    refuse_hidden_body(caller, service.catalog, value)
+    index_of = partial(stored_segments.index_of, service.pool, caller.chain)
+
+    async def pinned_of(pinned: str) -> Shape | None:
+        # Somebody else's schema may name what is hidden from a token with limits.
+        return None if caller.limits else await schemas.remembered(service.pool, caller.chain, pinned)
+
+    catalog = visible_catalog(caller, service.catalog)
+    return await read_new_task(value, catalog, service.actions, index_of, pinned_of)
+
+
+async def _replayed(service: Service, caller: Caller, id: TaskId, answer: bytes) -> Response[Task]:
+    kept = msgspec.json.decode(answer, type=_Kept)
+    await may_have(caller, service, service.pool, bytes(kept.target), bytes(kept.trigger))
+    return _created(id, answer, replayed=True)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What of an answer that was kept says whether it may be given again."""
+
+    target: msgspec.Raw
+    trigger: msgspec.Raw
 
 
 def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
@@ -134,7 +144,8 @@ async def list_tasks(
 ) -> Response[list[Task]]:
     """The chain's tasks, newest first, each with its ten newest log entries at most."""
     service, caller = admitted(request)
-    tasks, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
+    found, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
+    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in found]
     return Response(tasks, headers=next_page(request, more, limit, offset))
 
 
@@ -162,10 +173,10 @@ async def execute_task(
 
 
 async def _execute(request: AnyRequest, chain: ChainId, task: TaskId) -> int:
-    service, _ = admitted(request)
+    service, caller = admitted(request)
     async with service.pool.acquire() as connection, connection.transaction():
-        await read.standing(connection, chain, task)
-        run = await lifecycle.execute(connection, chain, task)
+        await may_change_task(service, caller, connection, task)
+        run = await lifecycle.execute(connection, chain, task, actor(request).name)
         await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
     return run
 
@@ -174,6 +185,8 @@ async def _execute(request: AnyRequest, chain: ChainId, task: TaskId) -> int:
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
     """How far the newest run of a task is: rows, speed, time left, signs of life, and what comes next."""
     service, caller = admitted(request)
+    reads = await read.newest_reads(service.pool, caller.chain, task_id(id))
+    may_see_run(caller, service.catalog, reads)
     return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
 
 
@@ -183,9 +196,10 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
     responses=problems(400, 404),
 )
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
-    """The runs of a task, newest first, with what each left behind."""
+    """The runs of a task that the credential may see, newest first, with what each left behind."""
     service, caller = admitted(request)
-    runs, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
+    found, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
+    runs = [each.run for each in found if sees(caller, each.reads, service.catalog)]
     return Response(runs, headers=next_page(request, more, limit, offset))
 
 
@@ -198,7 +212,8 @@ async def get_manifest(
 ) -> Response[Manifest]:
     """What the result of a run is, byte for byte as the next run's manifest names it: hashes, counts, fields, rules."""
     service, caller = admitted(request)
-    text = await read.manifest(service.pool, caller.chain, task_id(id), run)
+    text, reads = await read.manifest(service.pool, caller.chain, task_id(id), run)
+    may_see_run(caller, service.catalog, reads)
     if text is None:
         raise ProblemError("run-not-found", f"Task {id} has no run {run} that left a result.")
     return Encoded(text.encode(), {})

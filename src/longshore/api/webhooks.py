@@ -50,7 +50,7 @@ async def create_webhook(request: AnyRequest, body: bytes) -> Response[NewWebhoo
     events = list(EVENTS) if new.events is None else sorted(set(new.events))
     try:
         async with service.pool.acquire() as connection, connection.transaction():
-            made = await registry.create(connection, caller.chain, new.url, events)
+            made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
             await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made.id}")
     except TooManyError:
         raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None

@@ -7,7 +7,7 @@ from litestar import Response, get
 from litestar.params import Parameter
 
 from longshore.api.access import AnyRequest, admitted
-from longshore.api.limits import may_use
+from longshore.api.limits import shown_segment, shown_task, visible_catalog
 from longshore.api.paging import FAR, Offset
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
@@ -31,7 +31,7 @@ async def new_export(
     service, caller = admitted(request)
     known: dict[str, Any] = {
         "chain": caller.chain,
-        "indexes": {name: _index(index) for name, index in service.catalog.items() if may_use(caller, name)},
+        "indexes": {name: _index(index) for name, index in visible_catalog(caller, service.catalog).items()},
         "operators": {
             name: {"types": [kind.value for kind in types], "needs": needs, "may": OPTIONAL.get(name, ())}
             for name, (types, needs) in OPERATORS.items()
@@ -42,7 +42,9 @@ async def new_export(
         "segment_id": segment,
     }
     if like is not None:
-        task = await read.get(service.pool, caller.chain, task_id(like), 0, 0)
+        found = await read.reading(service.pool, caller.chain, task_id(like), 0, 0)
+        assert found.task is not None
+        task = shown_task(caller, service.catalog, found.task, found.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, 100, 0)
     return await page(
@@ -51,7 +53,7 @@ async def new_export(
         "new",
         "New export",
         known=msgspec.json.encode(known).decode().replace("<", "\\u003c"),
-        indexes={name: index for name, index in service.catalog.items() if may_use(caller, name)},
+        indexes=visible_catalog(caller, service.catalog),
         formats=list(FORMATS),
         profiles=list(PROFILES),
         stored=stored,
@@ -74,7 +76,8 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
     """The stored segments, in words."""
     service, caller = admitted(request)
     found, more = await stored_segments.list_segments(service.pool, caller.chain, SHOWN, min(offset, FAR))
-    shown = [(each, _in_words(each)) for each in found]
+    visible = [shown_segment(caller, service.catalog, each) for each in found]
+    shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
     older = f"?offset={offset + SHOWN}" if more else None
     newer = f"?offset={max(0, offset - SHOWN)}" if offset else None
     return await page(request, "segments.html", "segments", "Segments", segments=shown, older=older, newer=newer)

@@ -12,11 +12,13 @@ from litestar.response import Redirect, Stream
 from longshore.access.tokens import Level
 from longshore.api import events
 from longshore.api.access import AnyRequest, admitted
+from longshore.api.limits import shown_segment, shown_task
 from longshore.api.paging import Offset
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
 from longshore.exports import words
 from longshore.exports.export import TRIGGER, ExportTarget
+from longshore.exports.rights import sees
 from longshore.exports.segment import Segment
 from longshore.exports.stored_segments import READ, SegmentNotFoundError, as_id
 from longshore.exports.stored_segments import get as stored_segment
@@ -30,6 +32,7 @@ MOST_LOGS = 1000
 MOST_RUNS = 50
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
 DAYS = 7
+UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
 
 
 @get("/console/{chain:int}", include_in_schema=False)
@@ -59,7 +62,11 @@ async def list_tasks(
         index=index.replace("\x00", "") or None,
         age=AGES.get(age),
     )
-    rows, more = await overview.rows(service.pool, caller.chain, sought, SHOWN, offset)
+    found, more = await overview.rows(service.pool, caller.chain, sought, SHOWN, offset)
+    rows = [
+        row if sees(caller, row.reads, service.catalog) else msgspec.structs.replace(row, rows=0, rows_expected=None)
+        for row in found
+    ]
     asked = {
         key: value for key, value in (("status", status), ("action", action), ("index", index), ("age", age)) if value
     }
@@ -90,10 +97,15 @@ def _address(asked: dict[str, str], offset: int) -> str:
 async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(max_length=10)] = "") -> Response[str]:
     """One task: state, progress, runs, log. `part`: what moves, alone."""
     service, caller = admitted(request)
-    task = await read.get(service.pool, caller.chain, task_id(id), MOST_LOGS, 0)
-    runs, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
+    found = await read.reading(service.pool, caller.chain, task_id(id), MOST_LOGS, 0)
+    assert found.task is not None
+    task = shown_task(caller, service.catalog, found.task, found.reads)
+    recorded, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
+    runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
+    if not sees(caller, found.reads, service.catalog):
+        now = msgspec.structs.replace(now, **UNKNOWN)
     content: dict[str, Any] = {
         "task": task,
         "target": target,
@@ -139,7 +151,9 @@ async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | N
         found = await stored_segment(service.pool, caller.chain, stored)
     except SegmentNotFoundError:
         return None, "a stored segment that was deleted"
-    return _in_words(READ.decode(found.segment)), found.name
+    if (shown := shown_segment(caller, service.catalog, found)).segment is None:
+        return None, f"{found.name}, whose rules you may not see"
+    return _in_words(READ.decode(shown.segment)), found.name
 
 
 def _in_words(segment: Segment) -> Any:

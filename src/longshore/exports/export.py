@@ -14,6 +14,7 @@ from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segment import Segment
 from longshore.faults import Fault, check, pointer, suggestion
+from longshore.tasks.reads import Read
 
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
 
@@ -109,6 +110,23 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
     elif segment.index in catalog:
         faults += segments.check_rules(segment, catalog[segment.index], at)
     return faults
+
+
+def read_by(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:
+    """What an export of this target and segment reads: the columns it writes and those that its rules look at.
+
+    Control totals are of columns that are written too, and increments go by PostgreSQL's own numbers of transactions.
+    """
+    index = catalog.get(target.export_index)
+    if target.fields is not None:
+        chosen = [field if isinstance(field, str) else field.name for field in target.fields]
+    elif index is not None:
+        chosen = list(index.fields)
+    else:
+        return Read(target.export_index)
+    rules = segment.rules if segment else ()
+    level = index.level if index else "read"  # without an index there is nothing to read
+    return Read(target.export_index, level, frozenset([*chosen, *map(segments.column_of, rules)]))
 
 
 def result_name(target: ExportTarget, index: Index, task: int) -> str:

@@ -15,14 +15,14 @@ from longshore import tracing
 from longshore.database.connect import Connection, Pool
 from longshore.database.patience import unless_away
 from longshore.errors import LongshoreError
-from longshore.exports import conditions, increments, schemas, shards, stored_segments
+from longshore.exports import conditions, increments, rights, schemas, shards, stored_segments
 from longshore.exports.again import give_again, read_again
 from longshore.exports.care import Care, Pace
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import choices
 from longshore.exports.control import Control
 from longshore.exports.copy import Copied, copy_rows
-from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, result_name
+from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, read_by, result_name
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
@@ -38,6 +38,8 @@ from longshore.tasks import lifecycle, marks
 from longshore.tasks.lifecycle import Begun, Outcome
 from longshore.tasks.marks import Increment, Standing
 from longshore.tasks.queue import Message, ShardMessage
+from longshore.tasks.reads import Read
+from longshore.tasks.recording import record
 
 log = structlog.get_logger()
 
@@ -125,12 +127,14 @@ class Exporter:
         text = await self._state.fetchval(PREVIOUS, message.task)
         previous = text and hash_of(text.encode())
         standing = await marks.standing(self._state, message) if target.incremental else None
-        if standing is not None:
+        if standing is not None and standing.pending:
+            await self._permit(begun, [read for pending in standing.pending for read in pending.reads])
             again = await asyncio.to_thread(give_again, self._store, standing, begun, location, previous)
             if again is not None:
                 return again
         segment = await self._segment(begun, trigger, standing)
         _refuse_unfit(segment, target, begun.chain, self._catalog)
+        await self._permit(begun, [read_by(target, segment, self._catalog)])
         if standing is not None:
             async with self._readers_of(index).watching() as connection:
                 await increments.settle(connection)
@@ -140,6 +144,11 @@ class Exporter:
         request = Request(begun.chain, target, segment, counted_from, mark, end)
         outcome = await self._copied(index, request, Naming(begun, name, location, previous))
         return msgspec.structs.replace(outcome, note=read_again(waits)) if waits else outcome
+
+    async def _permit(self, begun: Begun, reads: list[Read]) -> None:
+        """Record what is about to be read, unless it is beyond the rights of whoever made the task."""
+        await rights.refuse_beyond(self._state, begun, reads, self._catalog)
+        await record(self._state, begun, reads)
 
     async def _segment(self, begun: Begun, trigger: ExportTrigger, standing: Standing | None) -> Segment | None:
         """The segment of this run; for an increment that is read again, as it was for the run that gave it first."""

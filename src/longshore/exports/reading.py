@@ -132,8 +132,11 @@ def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, b
     # One thread, measured: several take longer over the few columns that are converted.
     batches = pa_csv.open_csv(
         file,
-        pa_csv.ReadOptions(
-            column_names=None if asked.header else list(layout.names), block_size=block, use_threads=False
+        pa_csv.ReadOptions(  # the header may spell a name otherwise than the manifest, see `escape_formulas`
+            column_names=list(layout.names),
+            skip_rows_after_names=int(asked.header),
+            block_size=block,
+            use_threads=False,
         ),
         pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True),
         pa_csv.ConvertOptions(

@@ -122,6 +122,11 @@ DATE_OPERATORS = (
 OPTIONAL = dict.fromkeys(DATE_OPERATORS, ("timezone",))
 
 
+def column_of(rule: Rule) -> str:
+    """The field of the index that a rule looks at: for one inside a nested field, that nested field."""
+    return (rule.nesting_path if rule.nested else None) or rule.field_name
+
+
 def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
     """The name and field that a rule speaks of; inside the nested field that it names, if it names one."""
     if not rule.nested:

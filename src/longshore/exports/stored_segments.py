@@ -18,19 +18,19 @@ from longshore.tasks.lifecycle import Begun, StaleAttemptError
 from longshore.tasks.model import ChainId
 
 CREATE = """
-insert into longshore.segments (chain_id, name, index, segment)
-values ($1, $2, $3, $4)
-returning id, chain_id, name, segment, created_at, modified_at
+insert into longshore.segments (chain_id, name, index, segment, created_by)
+values ($1, $2, $3, $4, $5)
+returning id, chain_id, name, segment, created_at, modified_at, created_by
 """
 
 GET = """
-select id, chain_id, name, segment, created_at, modified_at
+select id, chain_id, name, segment, created_at, modified_at, created_by
 from longshore.segments
 where id = $1 and chain_id = $2
 """
 
 LIST = """
-select id, chain_id, name, segment, created_at, modified_at
+select id, chain_id, name, segment, created_at, modified_at, created_by
 from longshore.segments
 where chain_id = $1
 order by created_at desc, id
@@ -41,7 +41,7 @@ REPLACE = """
 update longshore.segments
 set name = $3, segment = $5, modified_at = greatest(modified_at, now())
 where id = $1 and chain_id = $2 and index = $4
-returning id, chain_id, name, segment, created_at, modified_at
+returning id, chain_id, name, segment, created_at, modified_at, created_by
 """
 
 DELETE = """
@@ -87,18 +87,21 @@ class StoredSegment(msgspec.Struct, frozen=True):
     chain: int
     name: str
     segment: Any
+    """Null where the credential that asks may not see its rules."""
     created: datetime
     modified: datetime
+    created_by: str | None
+    """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
 
 
-async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment) -> StoredSegment:
-    """Store a segment that was checked."""
-    row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode())
+async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
+    """Store a segment that was checked. `by`: kind and id of the credential that asks, such as `user 7`."""
+    row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
     assert row is not None
     return _stored(row)
 
 
-async def get(pool: Pool, chain: ChainId, id: UUID) -> StoredSegment:
+async def get(pool: Pool | Connection, chain: ChainId, id: UUID) -> StoredSegment:
     """One stored segment. Raises SegmentNotFoundError."""
     row = await pool.fetchrow(GET, id, chain)
     if row is None:
@@ -166,4 +169,5 @@ def _stored(row: asyncpg.Record) -> StoredSegment:
         segment=msgspec.Raw(row["segment"].encode()),
         created=row["created_at"].replace(microsecond=0),
         modified=row["modified_at"].replace(microsecond=0),
+        created_by=row["created_by"],
     )

@@ -100,7 +100,7 @@ class Link(msgspec.Struct, frozen=True):
     id: UUID
     run: int
     """The run whose result it gives."""
-    asked_by: str
+    created_by: str
     """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
     created: datetime
     expires: datetime
@@ -167,7 +167,7 @@ def _link(row: asyncpg.Record) -> Link:
     return Link(
         id=row["id"],
         run=row["run"],
-        asked_by=f"{row['actor_kind']} {row['actor']}".rstrip(),
+        created_by=f"{row['actor_kind']} {row['actor']}".rstrip(),
         created=row["created_at"].replace(microsecond=0),
         expires=row["expires_at"],
         max_uses=row["most_uses"],

@@ -3,15 +3,16 @@
 import msgspec
 
 from longshore import tracing
-from longshore.database.connect import Connection
+from longshore.database.connect import Connection, Pool
 from longshore.tasks import read
 from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError, NewTask
 from longshore.tasks.model import ChainId, Code, TaskId
+from longshore.tasks.reads import Read, decoded
 from longshore.tasks.schedule import first
 from longshore.tasks.slots import admit
 
 WHOLE = """
-select description as desc, trigger, target, debug, revision, schedule_ended
+select description as desc, trigger, target, debug, revision, schedule_ended, reads
 from longshore.tasks
 where id = $1 and chain_id = $2
 """
@@ -36,6 +37,8 @@ task as (
         schedule_ended = before.schedule_ended and not before.planned,
         attempt = before.attempt + before.planned::int,
         attempt_began_at = case when before.planned then null else before.attempt_began_at end,
+        defined_by = coalesce($13, before.defined_by),
+        asked_by = case when not before.planned then before.asked_by when not $14 then $13 end,
         modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
     from before
     where t.id = before.id
@@ -67,23 +70,33 @@ class Whole(msgspec.Struct, frozen=True):
     debug: str
     revision: int
     schedule_ended: bool
+    reads: list[Read]
+    """What all its runs have read."""
 
 
-async def whole(connection: Connection, chain: ChainId, task: TaskId) -> Whole:
+async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> Whole:
     """What of a task can be changed. Raises TaskNotFoundError."""
     row = await connection.fetchrow(WHOLE, task, chain)
     if row is None:
         raise read.TaskNotFoundError
-    return Whole(**row)
+    return Whole(**{**row, "reads": decoded(row["reads"])})
 
 
 async def change(
-    connection: Connection, task: TaskId, revision: int, new: NewTask, why: str, *, planned_anew: bool
+    connection: Connection,
+    task: TaskId,
+    revision: int,
+    new: NewTask,
+    why: str,
+    *,
+    planned_anew: bool,
+    defined_by: str | None,
 ) -> None:
     """Replace what can be changed of a task that does not run, in the connection's transaction.
 
     `why`: what its log says. `planned_anew`: whether its schedule counts from now on, as that of a new task does.
-    Raises AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
+    `defined_by`: kind and id of whoever sets target or trigger, such as `user 7`; None where neither changes. Raises
+    AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
     """
     due = None
     if planned_anew:
@@ -104,6 +117,8 @@ async def change(
         new.priority,
         why,
         tracing.current(),
+        defined_by,
+        new.schedule.repeats,
     )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)

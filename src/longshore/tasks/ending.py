@@ -126,7 +126,7 @@ select id from before
 # The next run has a trace of its own: with one for all of them it would have no end.
 NEXT = """
 update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = $2,
+set attempt = attempt + 1, attempt_began_at = null, due_at = $2, asked_by = null,
     traceparent = null, follows = coalesce(follows, traceparent)
 where id = $1
 """

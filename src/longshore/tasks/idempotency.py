@@ -1,4 +1,4 @@
-"""Requests that may be sent again: an answer is kept under the chain's key, and given again for the same body.
+"""Requests that may be sent again: an answer is kept under a credential's key, and given again for the same body.
 
 The key is claimed in the transaction that makes the task, so of two requests at once one waits for the other and then
 finds its answer; a transaction that fails gives the key free again.
@@ -36,6 +36,14 @@ KEEP = "update longshore.idempotency_keys set task_id = $3, answer = $4 where ch
 
 class OtherBodyError(Exception):
     """The key was used with another body."""
+
+
+def key_of(who: str, key: str) -> str:
+    """The key that a credential has sent, as it is kept: two credentials of a chain may use the same one.
+
+    `who`: kind and id of the credential, such as `user 7`.
+    """
+    return f"{who} {key}"
 
 
 async def find(pool: Pool, chain: ChainId, key: str, body: bytes) -> tuple[TaskId, bytes] | None:

@@ -19,8 +19,8 @@ from longshore.tasks.slots import admit
 
 CREATE = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
-                             traceparent)
-values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9)
+                             traceparent, created_by, defined_by, asked_by)
+values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11)
 returning id, parked
 """
 
@@ -28,7 +28,7 @@ returning id, parked
 EXECUTE = """
 update longshore.tasks
 set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
-    traceparent = $3
+    traceparent = $3, asked_by = $4
 where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
 returning run
 """
@@ -221,10 +221,11 @@ class NewTask(msgspec.Struct, frozen=True):
     priority: int = 0
 
 
-async def create(connection: Connection, new: NewTask) -> TaskId:
+async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
     """Create a task in the connection's transaction. Raises NeverDueError.
 
-    If its time has come, its message is sent as soon as its chain has a free slot.
+    `by`: kind and id of the credential that asks, such as `user 7`; None for the service itself. If its time has come,
+    its message is sent as soon as its chain has a free slot.
     """
     due = new.schedule.once
     if new.schedule.repeats:
@@ -242,6 +243,8 @@ async def create(connection: Connection, new: NewTask) -> TaskId:
         new.priority,
         due,
         tracing.current(),
+        by,
+        None if new.schedule.repeats else by,
     )
     assert row is not None
     if row["parked"]:
@@ -249,13 +252,13 @@ async def create(connection: Connection, new: NewTask) -> TaskId:
     return TaskId(row["id"])
 
 
-async def execute(connection: Connection, chain: ChainId, task: TaskId) -> int:
+async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str | None = None) -> int:
     """Let a task run as soon as its chain has a free slot, and give the number that its run will have.
 
-    In the connection's transaction. That the task exists in the chain is for the caller to have seen. Raises
-    AlreadyRunningError.
+    In the connection's transaction. `by`: as for `create`. That the task exists in the chain is for the caller to have
+    seen. Raises AlreadyRunningError.
     """
-    row = await connection.fetchrow(EXECUTE, task, chain, tracing.current())
+    row = await connection.fetchrow(EXECUTE, task, chain, tracing.current(), by)
     if row is None:
         raise AlreadyRunningError
     await admit(connection, chain)

@@ -12,16 +12,17 @@ from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.reads import OF_RUN, Read, decoded
 
 # One statement, so that an acknowledgement that comes meanwhile is seen whole: the mark with the increments behind it.
-STANDING = """
+STANDING = f"""
 select t.mark, r.run, r.mark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
-       r.manifest, r.segment
+       r.manifest, r.segment, {OF_RUN} as reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and not r.acknowledged and r.mark_from is not distinct from t.mark
 where t.id = $1 and t.attempt = $2
 order by r.run desc
-"""
+"""  # noqa: S608  # only a constant is put in
 
 # The mark moves from where the run began to where it ended, and only if it still stands there.
 ACKNOWLEDGE = """
@@ -101,6 +102,8 @@ class Pending(msgspec.Struct, frozen=True):
     manifest: str
     segment: str | None
     """The stored segment as it was for that run, where the task names one."""
+    reads: list[Read]
+    """What that run has read."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -126,6 +129,7 @@ async def standing(pool: Pool, message: Message) -> Standing:
             began_at=row["began_at"],
             manifest=row["manifest"],
             segment=row["segment"],
+            reads=decoded(row["reads"]),
         )
         for row in rows
         if row["run"] is not None

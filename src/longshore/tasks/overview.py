@@ -13,6 +13,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 from longshore.tasks.read import MEMBER
+from longshore.tasks.reads import Read, decoded
 from longshore.tasks.schedule import Schedule, times
 
 MOST_PLANNED = 500
@@ -22,7 +23,7 @@ INDEX = MEMBER.format("export_index")
 
 LIST = f"""
 select t.id, t.description, t.action, {INDEX} as index, t.state, t.result,
-       t.created_at, t.last_run_at, t.due_at, t.modified_at, t.run,
+       t.created_at, t.last_run_at, t.due_at, t.modified_at, t.run, t.reads,
        coalesce(r.rows, 0) as rows, r.rows_expected
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run
@@ -91,6 +92,8 @@ class Row(msgspec.Struct, frozen=True):
     run: int
     rows: int
     rows_expected: int | None
+    reads: list[Read]
+    """What its runs have read."""
 
     @property
     def percent(self) -> float | None:
@@ -188,5 +191,6 @@ def _row(row: asyncpg.Record) -> Row:
         last_run=values.pop("last_run_at"),
         due=values.pop("due_at"),
         modified=values.pop("modified_at"),
+        reads=decoded(values.pop("reads")),
         **values,
     )

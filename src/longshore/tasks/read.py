@@ -22,6 +22,7 @@ from longshore.tasks.model import (
     Task,
     TaskId,
 )
+from longshore.tasks.reads import OF_RUN, Read, decoded
 
 # Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
 SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
@@ -45,7 +46,7 @@ MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.revision, {SETTLED} as settled,
+       t.last_run_at, t.modified_at, t.created_at, t.revision, t.reads, t.created_by, {SETTLED} as settled,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -66,7 +67,8 @@ join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 
 # $3: log entries that the client has seen.
 SINCE = f"""
-select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, {SETTLED} as settled,
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.trigger, t.target,
+       t.reads, {SETTLED} as settled,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -79,7 +81,7 @@ where t.id = $1 and t.chain_id = $2
 
 LIST = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at,
+       t.last_run_at, t.modified_at, t.created_at, t.reads,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -103,25 +105,34 @@ where t.id = $1 and t.chain_id = $2
 """
 
 # A mark counts the transactions of the whole source, other chains' too: clients see its hash.
-RUNS = """
+RUNS = f"""
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
        r.manifest, r.mark_to is not null as is_increment, r.acknowledged,
        left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
-       left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to
+       left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to,
+       {OF_RUN} as reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = coalesce($5, r.run)
 where t.id = $1 and t.chain_id = $2
 order by r.run desc
 limit $3 offset $4
-"""
+"""  # noqa: S608  # only a constant is put in
 
-MANIFEST = """
-select r.manifest
+MANIFEST = f"""
+select r.manifest, {OF_RUN} as reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
-"""
+"""  # noqa: S608  # only a constant is put in
+
+# What the newest run has read; null before the first one, and where it has read nothing yet.
+NEWEST = f"""
+select {OF_RUN} as reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only a constant is put in
 
 
 class TaskNotFoundError(Exception):
@@ -145,6 +156,20 @@ class Standing(msgspec.Struct, frozen=True):
     """Whether the newest attempt is to begin as soon as its chain and a worker have room for it."""
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """A task, and what its runs have read."""
+
+    task: Task
+    reads: list[Read]
+
+
+class RecordedRun(msgspec.Struct, frozen=True):
+    """A run, and what it has read."""
+
+    run: Run
+    reads: list[Read]
+
+
 class Reading(msgspec.Struct, frozen=True):
     """A task as it was read, and how it stands."""
 
@@ -156,6 +181,10 @@ class Reading(msgspec.Struct, frozen=True):
     """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
     seconds_left: float | None
     """Until it begins (READY) or ends (INPROGRESS), as far as can be told."""
+    reads: list[Read] = []
+    """What its runs have read; empty where the task was left out."""
+    created_by: str | None = None
+    """Kind and id of the credential that made it."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -168,6 +197,10 @@ class News(msgspec.Struct, frozen=True):
     """The next entries, 1,000 at most."""
     more: bool
     """Whether there are further ones."""
+    target: str
+    trigger: str
+    reads: list[Read]
+    """What all its runs have read."""
 
 
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int) -> Task:
@@ -185,7 +218,8 @@ async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, log_lim
     row = await pool.fetchrow(GET, task, chain, offset, log_limit)
     if row is None:
         raise TaskNotFoundError
-    return standing_in(row, _task(row))
+    found = standing_in(row, _task(row))
+    return msgspec.structs.replace(found, reads=decoded(row["reads"]), created_by=row["created_by"])
 
 
 def standing_in(row: asyncpg.Record, task: Task | None = None) -> Reading:
@@ -210,15 +244,18 @@ async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> News:
         settled=row["settled"],
         logs=[_entry(entry) for entry in row["logs"]],
         more=row["log_length"] > seen + len(row["logs"]),
+        target=row["target"],
+        trigger=row["trigger"],
+        reads=decoded(row["reads"]),
     )
 
 
 async def list_tasks(
     pool: Pool, chain: ChainId, status: str | None, action: str | None, campaign: int | None, limit: int, offset: int
-) -> tuple[list[Task], bool]:
+) -> tuple[list[Recorded], bool]:
     """A page of a chain's tasks, newest first, each with its ten newest log entries, and whether more follow."""
     rows = await pool.fetch(LIST, chain, status, action, campaign, limit + 1, offset)
-    return [_task(row) for row in rows[:limit]], len(rows) > limit
+    return [Recorded(_task(row), decoded(row["reads"])) for row in rows[:limit]], len(rows) > limit
 
 
 async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> Standing:
@@ -229,12 +266,13 @@ async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> Sta
     return Standing(_state(row), row["run"], row["revision"], row["queued"])
 
 
-async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[Run], bool]:
+async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RecordedRun], bool]:
     """A page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
     rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
     if not rows and not offset:
         raise TaskNotFoundError
-    return [_run(row) for row in rows[:limit] if row["run"] is not None], len(rows) > limit
+    found = [RecordedRun(_run(row), decoded(row["reads"])) for row in rows[:limit] if row["run"] is not None]
+    return found, len(rows) > limit
 
 
 async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
@@ -245,13 +283,20 @@ async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
     return _run(row)
 
 
-async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> str | None:
-    """The manifest of a run, or None where it left none. Raises TaskNotFoundError."""
+async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
+    """The manifest of a run, None where it left none, and what the run has read. Raises TaskNotFoundError."""
     row = await pool.fetchrow(MANIFEST, task, chain, run)
     if row is None:
         raise TaskNotFoundError
-    text: str | None = row["manifest"]
-    return text
+    return row["manifest"], decoded(row["reads"])
+
+
+async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
+    """What the newest run of a task has read. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(NEWEST, task, chain)
+    if row is None:
+        raise TaskNotFoundError
+    return decoded(row["reads"])
 
 
 def _task(row: asyncpg.Record) -> Task:

@@ -23,14 +23,14 @@ SECRET_SIZE = 32  # bytes
 # The lock lets two requests at once count one after the other.
 CREATE = """
 with chain as (select pg_advisory_xact_lock(hashtextextended('longshore.webhooks', $1)))
-insert into longshore.webhooks (chain_id, url, events, secret)
-select $1, $2, $3, $4 from chain
+insert into longshore.webhooks (chain_id, url, events, secret, created_by)
+select $1, $2, $3, $4, $6 from chain
 where (select count(*) from longshore.webhooks where chain_id = $1) < $5
-returning id, url, events, created_at
+returning id, url, events, created_at, created_by
 """
 
 LIST = """
-select id, url, events, created_at
+select id, url, events, created_at, created_by
 from longshore.webhooks
 where chain_id = $1
 order by created_at desc, id
@@ -81,6 +81,8 @@ class Webhook(msgspec.Struct, frozen=True):
     url: str
     events: list[str]
     created: datetime
+    created_by: str | None
+    """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
 
 
 class NewWebhook(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ class NewWebhook(msgspec.Struct, frozen=True):
     url: str
     events: list[str]
     created: datetime
+    created_by: str | None
     secret: str
     """The key of the signatures, `whsec_…`; it cannot be had a second time."""
 
@@ -117,15 +120,15 @@ class Delivery(msgspec.Struct, frozen=True):
     """When it is tried next."""
 
 
-async def create(connection: Connection | Pool, chain: ChainId, url: str, events: list[str]) -> NewWebhook:
-    """Make a webhook for an address that was checked. Raises TooManyError."""
+async def create(connection: Connection | Pool, chain: ChainId, url: str, events: list[str], by: str) -> NewWebhook:
+    """Make a webhook for an address that was checked; `by`: kind and id of who asks. Raises TooManyError."""
     secret = secrets.token_bytes(SECRET_SIZE)
-    row = await connection.fetchrow(CREATE, chain, url, events, secret, MOST)
+    row = await connection.fetchrow(CREATE, chain, url, events, secret, MOST, by)
     if row is None:
         raise TooManyError
     made = _webhook(row)
     shown = SECRET_PREFIX + base64.b64encode(secret).decode()
-    return NewWebhook(made.id, made.url, made.events, made.created, shown)
+    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, shown)
 
 
 async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[Webhook], bool]:
@@ -157,7 +160,7 @@ async def redeliver(pool: Pool | Connection, chain: ChainId, webhook: UUID, deli
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:
-    return Webhook(row["id"], row["url"], row["events"], row["created_at"].replace(microsecond=0))
+    return Webhook(row["id"], row["url"], row["events"], row["created_at"].replace(microsecond=0), row["created_by"])
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:

@@ -42,7 +42,7 @@ class Csv:
         if not self._place.first:
             return b""
         dialect = self._dialect
-        header = dialect.delimiter.join(self._quoted(column.name) for column in self._columns)
+        header = dialect.delimiter.join(self._quoted(self._escaped(column.name)) for column in self._columns)
         line = header.encode() + dialect.line_end if dialect.header else b""
         return b"\xef\xbb\xbf" + line if dialect.bom else line
 
@@ -80,6 +80,10 @@ class Csv:
         if dialect.words_as_formulas and column.field.type is FieldType.KEYWORD:
             cases += f" when ({text})::text ~ '{FIGURE}' then '=\"' || ({text})::text || '\"'"
         return f"case{cases} else ({text})::text end" if cases else text
+
+    def _escaped(self, name: str) -> str:
+        # A request may choose any name for a column.
+        return f"'{name}" if self._dialect.escape_formulas and name.startswith(tuple("=+-@\t\r'")) else name
 
     def _quoted(self, name: str) -> str:
         special = ('"', "\r", "\n", self._dialect.delimiter)

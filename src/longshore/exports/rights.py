@@ -1,0 +1,153 @@
+"""Rights: whether a credential may see what a run reads, and whether a run keeps within the limits of its makers.
+
+Both are judged on index, level and source columns as `tasks.reads` records them, never on what a task says today. What
+cannot be judged (a column that the catalog has renamed, a run whose columns are not known) is closed to tokens with
+limits.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+import msgspec
+
+from longshore.access.tokens import Caller, Level, Limits, limits_of
+from longshore.database.connect import Pool
+from longshore.errors import LongshoreError
+from longshore.exports.catalog import Catalog, Index
+from longshore.tasks.lifecycle import Begun
+from longshore.tasks.reads import Read
+
+# $1: a task. Whoever defined it, and whoever asked for its next run, as far as it was a token or a user.
+MAKERS = """
+select m.who, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
+       case when m.token is null then u.disabled_at is null and l.level is not null
+            else t.revoked_at is null and coalesce(t.expires_at > now(), true) and coalesce(c.enabled, true)
+                 and k.chain_id = any(t.chain_id || t.more_chains)
+       end as active
+from longshore.tasks k
+cross join lateral (
+    select who, asked, case when who like 'token %' then substr(who, 7)::uuid end as token,
+           case when who like 'user %' then substr(who, 6)::bigint end as person
+    from (values (k.defined_by, false), (k.asked_by, true)) as named (who, asked)
+) m
+left join longshore.access_tokens t on t.id = m.token
+left join longshore.service_clients c on c.id = t.client_id
+left join longshore.users u on u.id = m.person
+left join longshore.user_levels l on l.user_id = m.person and l.chain_id = k.chain_id and l.enabled
+where k.id = $1 and (m.token is not null or m.person is not null)
+"""
+
+
+class BeyondRightsError(LongshoreError):
+    """A run would read what the credential that made its task, or asked for it, may not see."""
+
+
+class Maker(msgspec.Struct, frozen=True):
+    """A credential that defined a task or asked for a run, with the rights that it has now."""
+
+    who: str
+    asked: bool
+    """Whether it asked for this run, rather than defined the task."""
+    active: bool
+    """Whether it is good for the chain: neither revoked nor expired nor disabled."""
+    level: Level
+    limits: Limits | None
+
+
+def level_for(read: Read, catalog: Catalog) -> Level:
+    """The level that something of an index needs: the higher of what was recorded and what the catalog says now."""
+    index = catalog.get(read.index)
+    known = [name for name in (read.level, index and index.level) if name]
+    return max((Level[name.upper()] for name in known), default=Level.ADMIN)
+
+
+def sees(caller: Caller, reads: Iterable[Read], catalog: Catalog) -> bool:
+    """Whether a credential may see all that was read."""
+    if caller.level is Level.ADMIN and caller.limits is None:
+        return True
+    return all(caller.level >= level_for(read, catalog) and within(caller.limits, read, catalog) for read in reads)
+
+
+def within(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
+    """Whether what was read of an index is within a token's limits."""
+    if limits is None:
+        return True
+    if not usable(limits, read.index, catalog):
+        return False
+    hidden = hidden_columns(limits, read.index)
+    if not hidden:
+        return True
+    # A column that the catalog has no more may be one that is hidden under its new name.
+    known = catalog[read.index].fields if read.index in catalog else {}
+    return read.columns is not None and not read.columns & hidden and read.columns <= known.keys()
+
+
+def usable(limits: Limits, name: str, catalog: Catalog) -> bool:
+    """Whether limits allow an index at all: it is in the scope, and the catalog still has every column they hide."""
+    if limits.indexes is not None:
+        return name in limits.indexes and not missing_columns(limits, name, catalog)
+    gone = not all(any(column.startswith(f"{index}.") for index in catalog) for column in limits.hidden)
+    return not gone and not missing_columns(limits, name, catalog)
+
+
+def hidden_columns(limits: Limits | None, name: str) -> frozenset[str]:
+    """The columns of an index that limits hide."""
+    prefix = f"{name}."
+    found = limits.hidden if limits else ()
+    return frozenset(column.removeprefix(prefix) for column in found if column.startswith(prefix))
+
+
+def missing_columns(limits: Limits, name: str, catalog: Catalog) -> frozenset[str]:
+    """The columns of an index that limits hide and that the catalog has no more, so that nobody knows what they are."""
+    return hidden_columns(limits, name) - (catalog[name].fields.keys() if name in catalog else set())
+
+
+def visible(limits: Limits | None, catalog: Catalog) -> Catalog:
+    """The catalog as a credential sees it: what its limits close or hide is not there."""
+    if limits is None:
+        return catalog
+    return {name: _visible(limits, name, index) for name, index in catalog.items() if usable(limits, name, catalog)}
+
+
+def _visible(limits: Limits, name: str, index: Index) -> Index:
+    hidden = hidden_columns(limits, name)
+    fields = {field: about for field, about in index.fields.items() if field not in hidden}
+    return msgspec.structs.replace(index, fields=fields)
+
+
+async def refuse_beyond(pool: Pool, begun: Begun, reads: Sequence[Read], catalog: Catalog) -> None:
+    """Raise BeyondRightsError where a run would read more than who defined its task, or asked for it, may see."""
+    for row in await pool.fetch(MAKERS, begun.message.task):
+        if (why := beyond(_maker(row), reads, catalog)) is not None:
+            raise BeyondRightsError(why)
+
+
+def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
+    """Why a run may not read what it is about to, in words that name nothing hidden; None where it may.
+
+    A credential that has ended asks for nothing any more. The schedules that it defined go on until they are stopped,
+    within its limits.
+    """
+    did = "asked for this run" if maker.asked else "defined the task"
+    needed = max((level_for(read, catalog) for read in reads), default=Level.READ)
+    if maker.asked:
+        restricted = maker.limits is not None or needed > Level.READ
+        if restricted and not maker.active:
+            return f"{maker.who}, which {did}, has been revoked, has expired or was disabled"
+        if restricted and maker.level < Level.WRITE:
+            return f"{maker.who}, which {did}, has a lower level now"
+    if maker.active and maker.level < needed:
+        return f"{maker.who}, which {did}, has a lower level now than the index needs"
+    if not all(within(maker.limits, read, catalog) for read in reads):
+        return f"the run would read what {maker.who}, which {did}, may not see"
+    return None
+
+
+def _maker(row: asyncpg.Record) -> Maker:
+    return Maker(
+        who=row["who"],
+        asked=row["asked"],
+        active=bool(row["active"]),
+        level=Level[(row["level"] or "read").upper()],
+        limits=limits_of(row["indexes"], row["hidden_columns"]),
+    )

@@ -1,0 +1,29 @@
+"""Recording what a run reads: with the run, and put together with all runs of its task."""
+
+from longshore.database.connect import Pool
+from longshore.tasks.lifecycle import Begun, StaleAttemptError
+from longshore.tasks.reads import Read, decoded, encoded, merged
+
+LOCK = """
+select reads from longshore.tasks
+where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+for update
+"""
+
+RECORD = """
+with task as (
+    update longshore.tasks set reads = $3 where id = $1 and reads <> $3
+)
+update longshore.runs set reads = $4 where task_id = $1 and run = $2
+"""
+
+
+async def record(pool: Pool, begun: Begun, reads: list[Read]) -> None:
+    """Keep what an attempt is about to read, with its run and with its task. Raises StaleAttemptError."""
+    task, attempt = begun.message.task, begun.message.attempt
+    async with pool.acquire() as connection, connection.transaction():
+        before = await connection.fetchval(LOCK, task, attempt)
+        if before is None:
+            raise StaleAttemptError(begun.message)
+        together = merged([*decoded(before), *reads])
+        await connection.execute(RECORD, task, begun.run, encoded(together), encoded(merged(reads)))
