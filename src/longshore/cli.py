@@ -219,11 +219,11 @@ def catalog_check() -> None:
     """Test the catalog against the live source; exit with 1 when something is wrong, with 0 for warnings alone."""
     from longshore.database.connect import connected_to_read
     from longshore.exports import catalog
-    from longshore.exports.catalog_check import check
+    from longshore.exports.catalog_check import check, check_tokens
     from longshore.serve import database
 
     settings = _load()
-    known = catalog.load(settings.catalog)
+    whole = known = catalog.load(settings.catalog)
 
     if settings.source_url:  # what is the service's own lies elsewhere, and came with the service
         known = {name: index for name, index in known.items() if not index.own}
@@ -231,6 +231,9 @@ def catalog_check() -> None:
     async def run(url: str) -> bool:
         async with connected_to_read(url, "longshore catalog check") as connection:
             findings = await check(connection, known)
+        if settings.database_url or not settings.source_url:
+            async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
+                findings += await check_tokens(connection, whole)
         for finding in findings:
             typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
         fields = sum(len(index.fields) for index in known.values())

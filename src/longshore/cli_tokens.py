@@ -13,6 +13,7 @@ from longshore.errors import LongshoreError
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.access.clients import ServiceClient
+    from longshore.access.ongoing import Ongoing
     from longshore.access.tokens import Token
     from longshore.database.connect import Connection
 
@@ -27,6 +28,7 @@ token_app = typer.Typer(
     no_args_is_help=True,
 )
 
+StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that go on.")]
 ClientId = Annotated[int, typer.Argument(help="The client's number.", min=1, max=2**63 - 1)]
 
 
@@ -77,28 +79,47 @@ def client_list() -> None:
 
 
 @client_app.command("disable", epilog="Example: longshore client disable 3")
-def client_disable(id: ClientId) -> None:
-    """Turn all tokens of a client off; that holds everywhere within two seconds."""
-    _set_enabled(id, False)
+def client_disable(id: ClientId, stop: StopOption = False) -> None:
+    """Turn all tokens of a client off; that holds everywhere within two seconds. Lists what they made that goes on."""
+    from longshore.access import ongoing
+
+    async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
+        await _enable(connection, actor, id, False)
+        makers = await ongoing.tokens_of(connection, id)
+        if stop:
+            return await ongoing.stop(connection, actor, makers, None)
+        return await ongoing.made_by(connection, makers, None)
+
+    left = with_connection(run)
     typer.echo(f"client {id} is disabled")
+    _show(left)
 
 
 @client_app.command("enable", epilog="Example: longshore client enable 3")
 def client_enable(id: ClientId) -> None:
     """Turn the tokens of a client on again."""
-    _set_enabled(id, True)
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        await _enable(connection, actor, id, True)
+
+    with_connection(run)
     typer.echo(f"client {id} is enabled")
 
 
-def _set_enabled(id: int, enabled: bool) -> None:
+async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
     from longshore.access import audit, clients
 
-    async def run(connection: "Connection", actor: "Actor") -> None:
-        chain = await clients.chain_of(connection, id)
-        await clients.change(connection, chain, id, enabled=enabled)
-        await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
+    chain = await clients.chain_of(connection, id)
+    await clients.change(connection, chain, id, enabled=enabled)
+    await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
 
-    with_connection(run)
+
+def _show(left: "Ongoing") -> None:
+    did = "stopped" if left.stopped else "goes on"
+    for task in left.tasks:
+        typer.echo(f"{did}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
+    for webhook in left.webhooks:
+        typer.echo(f"{did}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
@@ -162,16 +183,22 @@ def _state(token: "Token") -> str:
 
 
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
-def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")]) -> None:
-    """End a token; it stops working everywhere within two seconds, and so do the download addresses it asked for."""
-    from longshore.access import audit, tokens
+def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], stop: StopOption = False) -> None:
+    """End a token and its download addresses, everywhere within two seconds, and list what it made that goes on."""
+    from longshore.access import audit, ongoing, tokens
 
-    async def run(connection: "Connection", actor: "Actor") -> bool:
+    async def run(connection: "Connection", actor: "Actor") -> "Ongoing | None":
         chain = await tokens.revoke(connection, id)
-        if chain is not None:
-            await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
-        return chain is not None
+        if chain is None:
+            return None
+        await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
+        makers = [f"token {id}"]
+        if stop:
+            return await ongoing.stop(connection, actor, makers, None)
+        return await ongoing.made_by(connection, makers, None)
 
-    if not with_connection(run):
+    left = with_connection(run)
+    if left is None:
         raise TokenError(f"there is no good token {id}")
     typer.echo(f"revoked {id}")
+    _show(left)

@@ -300,3 +300,67 @@ def test_stored_segments_of_what_a_token_may_not_see_are_neither_made_nor_shown_
             listed = next(each for each in other.get("/segments?limit=100").json() if each["id"] == id)
             assert listed["segment"] is None
             assert owner.get(f"/segments/{id}").json()["segment"] == sent["segment"]
+
+
+def maker(client: httpx2.Client) -> str:
+    return "token " + client.headers["authorization"].removeprefix("Bearer ").split(":")[0]
+
+
+def test_tasks_webhooks_segments_and_links_say_who_made_them(clients: Clients) -> None:
+    id = done(clients.wide, body(users(["id"])))
+    assert clients.wide.patch(f"/tasks/{id}", json={"desc": "x"}).status_code == 200
+    seen = clients.reader.get(f"/tasks/{id}")
+    assert seen.headers["x-created-by"] == maker(clients.wide)
+    assert "created_by" not in seen.json()
+    assert clients.reader.get(f"/tasks/{id}/download_url").status_code == 200
+    assert clients.wide.get(f"/tasks/{id}/links").json()[0]["created_by"] == maker(clients.reader)
+    segment_id = stored(clients.wide, segment(rule("id", "number")))
+    assert clients.reader.get(f"/segments/{segment_id}").json()["created_by"] == maker(clients.wide)
+    hook = clients.wide.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example/"}).json()
+    assert hook["created_by"] == maker(clients.wide)
+    listed = clients.wide.get("/webhooks").json()
+    assert {each["id"]: each["created_by"] for each in listed}[hook["id"]] == maker(clients.wide)
+    assert clients.wide.delete(f"/webhooks/{hook['id']}").status_code == 204
+
+
+def test_revoking_a_token_lists_what_it_made_that_goes_on_and_can_stop_it(clients: Clients, service: Longshore) -> None:
+    owner = clients.admin.post("/service_clients", json={"name": f"x {uuid.uuid4()}"}).json()["id"]
+    token = clients.admin.post("/access_tokens", json={"client_id": owner, "level": "write"}).json()
+    headers = {"Authorization": f"Bearer {token['id']}:{token['secret']}"}
+    with httpx2.Client(base_url=service.address, headers=headers) as client:
+        once = done(client, body(users(["id"])))
+        nightly = made(client, body(users(["id"]), FUTURE, repeat="daily"))
+        call = made(client, body(HTTP, FUTURE))
+        hook = client.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example/"}).json()["id"]
+    path = f"/access_tokens/{token['id']}"
+    problem(clients.admin.delete(f"{path}?stop=maybe"), "bad-request")
+    listed = clients.admin.delete(path).json()
+    assert [task["id"] for task in listed["tasks"]] == [nightly, call]
+    assert [task["action"] for task in listed["tasks"]] == ["export", "http"]
+    assert ([webhook["id"] for webhook in listed["webhooks"]], listed["stopped"]) == ([hook], False)
+    assert clients.wide.get(f"/tasks/{nightly}/progress").json()["next"]["step"] == "start"
+    # So says turning its client off, which stops it too.
+    client_path = f"/service_clients/{owner}"
+    problem(clients.admin.patch(f"{client_path}?stop=true", json={"enabled": True}), "bad-request")
+    off = clients.admin.patch(f"{client_path}?stop=true", json={"enabled": False}).json()["ongoing"]
+    assert off == {**listed, "stopped": True}
+    for task in (nightly, call):
+        assert clients.wide.get(f"/tasks/{task}").json()["state"]["code"] == "ERROR"
+        entries = clients.admin.get("/audit", params={"object": f"task {task}", "action": "task.cancel"}).json()
+        assert [entry["actor"] for entry in entries] == [maker(clients.admin)]
+    assert hook not in clients.wide.get("/webhooks").text
+    assert clients.wide.get(f"/tasks/{once}").json()["state"]["code"] == "DONE"
+    nothing = {"tasks": [], "webhooks": [], "stopped": True}
+    assert clients.admin.delete(f"{path}?stop=true").json() == nothing
+
+
+def test_what_a_token_made_is_listed_in_the_chain_that_asks_alone(service: Longshore) -> None:
+    with (
+        service.client(Level.WRITE, CHAIN, Scope(more_chains=[9])) as shared,
+        service.client(Level.ADMIN, CHAIN) as admin,
+    ):
+        shared.headers["X-Session-Chain-Id"] = "9"
+        elsewhere = {**body(users(["id"]), FUTURE), "chain": 9}
+        assert shared.post("/tasks", json=elsewhere).status_code == 201
+        ongoing = admin.delete(f"/access_tokens/{maker(shared).removeprefix('token ')}?stop=true").json()
+        assert ongoing["tasks"] == []

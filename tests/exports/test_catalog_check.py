@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from longshore.access.tokens import Scope
 from longshore.exports import catalog
 from longshore.exports.catalog_page import page
 from tests.service import Longshore
@@ -28,9 +30,10 @@ prefix = "Odd"
 """
 
 
-def checked(longshore: Longshore, toml: str | None, folder: Path) -> subprocess.CompletedProcess[str]:
+def checked(longshore: Longshore, toml: str | None, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("LONGSHORE_")}
     environment |= {"LONGSHORE_SOURCE_URL": longshore.url, "LONGSHORE_DATA": str(folder / "none")}
+    environment |= settings
     if toml is not None:
         (folder / "catalog.toml").write_text(toml)
         environment["LONGSHORE_CATALOG"] = str(folder / "catalog.toml")
@@ -138,3 +141,26 @@ def test_the_page_of_the_indexes_is_what_the_catalog_says() -> None:
 def test_the_help_has_an_example() -> None:
     command = [sys.executable, "-m", "longshore", "catalog", "check", "--help"]
     assert "Example:" in subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_a_token_that_hides_a_column_which_the_catalog_has_renamed_is_named(service: Longshore, tmp_path: Path) -> None:
+    pair = service.token(chain=77, scope=Scope(hidden_columns=["users.phone_number", "users.birthday"]))
+    text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
+    renamed = text.replace("\nphone_number = {", '\nphone = { column = "phone_number",')
+    assert renamed != text
+    found = checked(service, renamed, tmp_path, LONGSHORE_DATABASE_URL=service.url)
+    named = [line for line in found.stdout.splitlines() if pair.split(":")[0] in line]
+    assert len(named) == 1
+    assert named[0].startswith("users.phone_number: access token ")
+    assert found.returncode == 1
+
+
+def test_a_role_that_may_read_only_some_columns_is_a_warning(odd: Longshore, tmp_path: Path) -> None:
+    odd.sql("grant usage on schema oddity to longshore_export")
+    odd.sql("grant select (id, chain_id) on oddity.odd to longshore_export")
+    try:
+        found = checked(odd, HEAD.format(schema="oddity") + fields(id="number"), tmp_path)
+    finally:
+        odd.sql("revoke select (id, chain_id) on oddity.odd from longshore_export")
+    assert found.stdout.count("warning: odd: longshore_export may read only some columns of oddity.odd (not ") == 1
+    assert found.returncode == 0

@@ -10,7 +10,7 @@ import pytest
 from longshore.database.connect import open_pool
 from longshore.exports import catalog, row_security
 from longshore.exports.snapshots import Readers
-from tests.service import CHAIN, Longshore, export_body, exported
+from tests.service import CHAIN, Longshore, ended, export_body, exported
 
 ROWS = 1000
 TENTH = ROWS // 10
@@ -52,6 +52,20 @@ def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forg
     # And it is the policy that did it.
     forgetful.sql("alter table loyalty.wallet_ledger disable row level security")
     assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
+
+
+def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_chain(forgetful: Longshore) -> None:
+    forgetful.sql("revoke select on loyalty.wallet_ledger from longshore_export")
+    forgetful.sql("grant select (id, chain_id, amount, timestamp) on loyalty.wallet_ledger to longshore_export")
+    body = export_body(chain=1765)
+    body["target"]["fields"] = ["id", "amount"]
+    with forgetful.client(chain=1765) as client:
+        _, content = exported(client, body)
+        assert content.count(b"\r\n") - 1 == TENTH
+        body["target"]["fields"] = ["id", "balance"]
+        task = ended(client, client.post("/tasks", json=body).json()["id"])
+    assert task["state"]["code"] == "ERROR"
+    assert "permission denied" in task["logs"][-2]["msg"]
 
 
 def test_every_connection_of_an_export_is_held_to_its_chain(new_service: Callable[..., Longshore]) -> None:

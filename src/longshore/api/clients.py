@@ -8,8 +8,9 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
 
-from longshore.access import audit, clients, names, tokens
+from longshore.access import audit, clients, names, ongoing, tokens
 from longshore.access.clients import ClientNotFoundError, ServiceClient
+from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token, TokenNotFoundError
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
@@ -18,12 +19,14 @@ from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.service import Service
 from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
+from longshore.database.connect import Connection
 from longshore.exports.catalog import Catalog
 from longshore.faults import Fault, FaultyError, check, pointer, suggestion
 from longshore.tasks.schedule import bounds_fault
 
 MOST_LISTED = 500  # chains, indexes or columns of one token
 
+Stop = Annotated[bool, Parameter(description="Cancel the tasks and delete the webhooks that go on.")]
 ClientId = Annotated[int, Parameter(ge=1, description="Number of the service client.")]
 
 
@@ -57,6 +60,13 @@ class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What it may never see, such as `users.phone_number`."""
     expires: datetime | None = None
     """When it ends by itself."""
+
+
+class ChangedClient(ServiceClient, frozen=True):
+    """A service client as it is now."""
+
+    ongoing: Ongoing | None
+    """What its tokens made in the chain that goes on; null unless it was turned off."""
 
 
 class NewToken(Token, frozen=True):
@@ -99,25 +109,34 @@ async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
 
 @patch(
     "/service_clients/{id:str}",
+    opt={"parameters": ("stop",)},
     operation_class=taking(ClientChangeBody),
     responses=problems(400, 404, 408, 409, 413, 415),
 )
-async def change_client(request: AnyRequest, id: ClientId, body: bytes) -> ServiceClient:
-    """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds."""
+async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: Stop = False) -> ChangedClient:
+    """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds.
+
+    Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
+    """
     service, caller = admitted(request)
     faults: list[Fault] = []
     new = check(ClientChangeBody, read_json(request, body), "", faults)
     if new is not None:
         faults += _wrong(new.name, new.contact)
+        if stop and new.enabled is not False:
+            faults.append(Fault("is for a client that is turned off: `enabled: false`", parameter="stop"))
     if faults or new is None:
         raise FaultyError(faults)
+    left = None
     async with service.pool.acquire() as connection, connection.transaction():
         changed = await clients.change(
             connection, caller.chain, _client_id(id), name=new.name, contact=new.contact, enabled=new.enabled
         )
         details = {"enabled": new.enabled}
         await audit.record(connection, actor(request), caller.chain, "client.change", f"client {id}", details)
-    return changed
+        if new.enabled is False:
+            left = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
+    return ChangedClient(**msgspec.structs.asdict(changed), ongoing=left)
 
 
 @post("/access_tokens", operation_class=taking(TokenBody), responses=problems(400, 404, 408, 413, 415))
@@ -162,10 +181,11 @@ async def get_token(request: AnyRequest, id: str) -> Token:
     return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
 
 
-@delete("/access_tokens/{id:str}", status_code=204, responses=problems(400, 404))
-async def revoke_token(request: AnyRequest, id: str) -> None:
+@delete("/access_tokens/{id:str}", status_code=200, opt={"parameters": ("stop",)}, responses=problems(400, 404))
+async def revoke_token(request: AnyRequest, id: str, stop: Stop = False) -> Ongoing:
     """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
 
+    The answer lists what it made in the chain that goes on; with `stop=true` that is stopped.
     A token of another chain's client is revoked for this chain alone.
     """
     service, caller = admitted(request)
@@ -175,6 +195,14 @@ async def revoke_token(request: AnyRequest, id: str) -> None:
             await audit.record(connection, actor(request), caller.chain, "token.revoke", f"token {token}")
         else:  # it is over already, or not there
             await tokens.one_of_chain(connection, caller.chain, token)
+        return await _ongoing(request, connection, [f"token {token}"], stop)
+
+
+async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str], stop: bool) -> Ongoing:
+    _, caller = admitted(request)
+    if stop:
+        return await ongoing.stop(connection, actor(request), makers, caller.chain)
+    return await ongoing.made_by(connection, makers, caller.chain)
 
 
 async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:

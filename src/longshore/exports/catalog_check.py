@@ -46,6 +46,28 @@ TYPES = {
 NO_WORDS = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
 
 
+# What the role that exports read as may read of a relation; null where exports read as the service's own role.
+EXPORT_ROLE = """
+select has_table_privilege(oid, $1::text::regclass, 'select') as whole,
+       array(
+           select attname from pg_catalog.pg_attribute
+           where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+             and not has_column_privilege(r.oid, attrelid, attnum, 'select')
+       ) as missing
+from pg_catalog.pg_roles r
+where rolname = 'longshore_export' and pg_has_role(oid, 'member')
+  and has_any_column_privilege(oid, $1::text::regclass, 'select')
+"""
+
+TOKENS = """
+select t.id, t.indexes, t.hidden_columns, t.chain_id, coalesce(c.name, t.name) as client
+from longshore.access_tokens t
+left join longshore.service_clients c on c.id = t.client_id
+where t.revoked_at is null and coalesce(t.expires_at > now(), true)
+order by t.created_at, t.id
+"""
+
+
 class Finding(msgspec.Struct, frozen=True):
     """Something that is wrong, or not as good as it could be."""
 
@@ -72,6 +94,24 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
     return findings
 
 
+async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding]:
+    """Each token that hides a column which the catalog lacks. `connection`: to the service's database. Only reads."""
+    if await connection.fetchval("select to_regclass('longshore.access_tokens')") is None:
+        return []
+    findings = []
+    columns = {f"{name}.{field}" for name, index in catalog.items() for field in index.fields}
+    for row in await connection.fetch(TOKENS):
+        whose = f"access token {row['id']} of {row['client']!r} in chain {row['chain_id']}"
+        for column in sorted(set(row["hidden_columns"]) - columns):
+            known = row["indexes"] is not None or any(column.startswith(f"{name}.") for name in catalog)
+            closed = "the index is closed to it" if known else "every index is closed to it"
+            what = f"{whose} hides this column, which the catalog has no more{suggestion(column, columns)}"
+            findings.append(Finding(column, f"{what}; {closed} until another token takes its place"))
+        for name in sorted(set(row["indexes"] or ()) - catalog.keys()):
+            findings.append(Finding(name, f"{whose} may use this index, which the catalog has no more", True))
+    return findings
+
+
 async def _check_index(connection: Connection, name: str, index: Index) -> list[Finding]:
     try:
         relation = await connection.fetchrow(RELATION, quoted(index.relation))
@@ -91,6 +131,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         findings.append(Finding(name, what, True))
     if index.chain in columns and not any(not found.warning for found in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
+    findings += await _check_export_role(connection, name, index)
     wrong_fields = []
     for field_name, field in index.fields.items():
         wrong = await _check_field(connection, index, field_name, field, columns)
@@ -118,6 +159,19 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
             yield Finding(name, f"`{key}`: {_missing(index, column, columns)}")
         elif columns[column] not in types:
             yield Finding(name, f"`{key}`: the column {column} is {columns[column]}, expected {_listed(types)}")
+
+
+async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
+    """Whether the role of row-level security may read all that exports of this index may need."""
+    role = await connection.fetchrow(EXPORT_ROLE, quoted(index.relation))
+    if role is None or role["whole"]:
+        return []
+    missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
+    what = (
+        f"longshore_export may read only some columns of {index.relation}{missing}: exports that read others, and"
+        f" incremental ones, end in an error; run GRANT SELECT ON {quoted(index.relation)} TO longshore_export;"
+    )
+    return [Finding(name, what, True)]
 
 
 async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
