@@ -1,6 +1,7 @@
 """The matrix: every endpoint, asked with every kind of credential, answers exactly what the table of levels says."""
 
 import asyncio
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from litestar.routes import ASGIRoute, HTTPRoute
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
 from longshore.api import app
-from longshore.api.levels import NEEDED, Open
+from longshore.api.levels import NEEDED, RIGHTS, Open, Right
 from longshore.api.problems import KINDS
 from longshore.database.migrate import connected
 from longshore.settings import Settings
@@ -422,3 +423,94 @@ def test_a_scope_changes_no_level(service: Longshore) -> None:
     with service.client(Level.READ, scope=Scope(indexes=["users"])) as reader:
         assert reader.get("/tasks").status_code == 200
         assert reader.post("/tasks", json=export_body()).status_code == 403
+
+
+HIDDEN = "wallet-ledger.amount"
+FILTERED = {
+    "entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN,
+    "rules": [{"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 4711}],
+}  # fmt: skip
+RIGHTED = [
+    pytest.param(endpoint, right, id=" ".join(endpoint))
+    for endpoint, right in RIGHTS.items()
+    if isinstance(right, Right) and endpoint not in CONSOLE
+]
+
+
+def hidden_ids(site: Site, path: str) -> Ids:
+    """A finished export of the ledger that one column is hidden of, with a link, or a stored segment of that column."""
+    if path.startswith("/segments"):
+        body = {"chain": CHAIN, "name": "x", "segment": FILTERED}
+        return {"id": site.client.post("/segments", json=body).json()["id"]}
+    if path.startswith("/indexes"):
+        return {"name": "wallet-ledger"}
+    body: dict[str, Any] = export_body(segment=FILTERED)
+    body["target"]["fields"] = ["id", "amount"]
+    id = site.client.post("/tasks", json=body).json()["id"]
+    assert ended(site.client, id)["state"]["code"] == "DONE"
+    assert site.client.get(f"/tasks/{id}/download_url").status_code == 200
+    return {"id": id, "run": 1, "link": site.client.get(f"/tasks/{id}/links").json()[0]["id"]}
+
+
+def hidden_body(method: str, path: str) -> Any:
+    if (method, path) == ("POST", "/tasks"):
+        return export_body(once=FUTURE)
+    if path == "/segments/preview":
+        return {"segment": FILTERED}
+    if path.startswith("/segments") and method in ("POST", "PUT"):
+        return {"chain": CHAIN, "name": "x", "segment": FILTERED}
+    return {"desc": "x"} if method == "PATCH" else None
+
+
+def test_the_table_of_rights_has_every_endpoint_that_needs_a_level() -> None:
+    assert set(RIGHTS) == {endpoint for endpoint, needed in NEEDED.items() if isinstance(needed, Level)}
+    for endpoint, right in RIGHTS.items():
+        about_tasks = endpoint[1].startswith(("/tasks/{id}", "/segments/{id}", "/console/{chain}/tasks/{id}"))
+        assert isinstance(right, Right) or not about_tasks, f"{endpoint} asks for no right: {right}"
+
+
+@pytest.mark.parametrize(("endpoint", "right"), RIGHTED)
+def test_an_endpoint_asks_the_right_that_the_table_names(
+    service: Longshore, site: Site, endpoint: tuple[str, str], right: Right
+) -> None:
+    method, path = endpoint
+    ids = hidden_ids(site, path)
+    with service.client(Level.WRITE, scope=Scope(hidden_columns=[HIDDEN])) as narrow:
+        answer = narrow.request(method, path.format(**ids), json=hidden_body(method, path))
+        whole = site.client.get(path.format(**ids)).text if method == "GET" else ""
+    if endpoint == ("GET", "/tasks/{id}/runs"):
+        assert (answer.json(), len(msgspec.json.decode(whole))) == ([], 1)
+    elif right is Right.SHOW_TASK:
+        assert answer.status_code == 200
+        shown = next(each for each in answer.json() if each["id"] == ids["id"]) if path == "/tasks" else answer.text
+        assert "4711" not in str(shown) and "total" not in str(shown)
+        assert "4711" in whole or "total" in whole
+    elif right is Right.INDEX or endpoint == ("GET", "/segments"):
+        assert answer.status_code == 200
+        assert '"amount"' not in answer.text
+        assert '"amount"' in whole
+    else:
+        assert answer.status_code == 403, answer.text
+
+
+def test_console_pages_show_a_person_of_a_lower_level_no_counts_of_an_export_above_it(
+    service: Longshore, site: Site
+) -> None:
+    body = export_body(segment={**FILTERED, "index": "audit", "rules": [
+        {"field_name": "actor", "field_type": "keyword", "operator": "is_not", "value": "nobody4711"}]})  # fmt: skip
+    body["target"]["export_index"] = "audit"
+    id = site.client.post("/tasks", json=body).json()["id"]
+    assert ended(site.client, id)["state"]["code"] == "DONE"
+    paths = (
+        f"/console/{CHAIN}/tasks/{id}",
+        f"/console/{CHAIN}/tasks/{id}/events",
+        f"/console/{CHAIN}/new?from={id}",
+        f"/console/{CHAIN}/tasks?index=audit",
+    )
+    counted = re.compile(r"nobody4711|success: [0-9]|\"total\"|\b[1-9][0-9,]* rows")
+    for level, shown in ((Level.ADMIN, True), (Level.WRITE, False)):
+        headers = new_person(service, _1764=level).session()
+        for path in paths:
+            page = httpx2.get(service.address + path, headers=headers, timeout=60)
+            assert page.status_code == 200
+            assert bool(counted.search(page.text)) == shown, (level, path)

@@ -89,7 +89,7 @@ def refuse_hidden_fields(
         expected = f"is required: this token may not see all fields; there is {', '.join(seen(caller, name, catalog))}"
         raise HiddenError([Fault(expected, at)])
     names = [field if isinstance(field, str) else field.name for field in fields or ()]
-    _refuse([(each, pointer(at, number)) for number, each in enumerate(names) if each in hidden])
+    _refuse([pointer(at, number) for number, each in enumerate(names) if each in hidden])
 
 
 def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
@@ -97,9 +97,9 @@ def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
     hidden = hidden_columns(caller.limits, segment.index)
     found = []
     for number, rule in enumerate(segment.rules):
-        if (field := column_of(rule)) in hidden:
+        if column_of(rule) in hidden:
             key = "nesting_path" if rule.nested else "field_name"
-            found.append((field, pointer(pointer(pointer(at, "rules"), number), key)))
+            found.append(pointer(pointer(pointer(at, "rules"), number), key))
     _refuse(found)
 
 
@@ -230,6 +230,7 @@ def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
     return visible(caller.limits, catalog)
 
 
-def _refuse(found: list[tuple[str, str]]) -> None:
-    if found:
-        raise HiddenError([Fault(f"this token may not see {name!r}", at) for name, at in found])
+def _refuse(places: list[str]) -> None:
+    # The name is not told: what is at that place may not be of the request, but stored by somebody else.
+    if places:
+        raise HiddenError([Fault("this token may not see this field", at) for at in places])
