@@ -440,8 +440,8 @@ RIGHTED = [
 def hidden_ids(site: Site, path: str) -> Ids:
     """A finished export of the ledger that one column is hidden of, with a link, or a stored segment of that column."""
     if path.startswith("/segments"):
-        body = {"chain": CHAIN, "name": "x", "segment": FILTERED}
-        return {"id": site.client.post("/segments", json=body).json()["id"]}
+        stored = {"chain": CHAIN, "name": "x", "segment": FILTERED}
+        return {"id": site.client.post("/segments", json=stored).json()["id"]}
     if path.startswith("/indexes"):
         return {"name": "wallet-ledger"}
     body: dict[str, Any] = export_body(segment=FILTERED)

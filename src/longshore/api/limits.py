@@ -18,7 +18,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports import export, stored_segments
 from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import FieldChoice
-from longshore.exports.export import ExportTarget, read_by
+from longshore.exports.export import ExportTarget, ExportTrigger, read_by
 from longshore.exports.rights import hidden_columns, level_for, missing_columns, sees, usable, visible
 from longshore.exports.segment import Segment, column_of
 from longshore.exports.stored_segments import StoredSegment
@@ -157,9 +157,9 @@ async def may_have(
 
     ForbiddenError, HiddenError.
     """
-    if NAMED.decode(target).action != "export":
+    if (definition := _export(caller, target, trigger)) is None:
         return
-    asked, rules = msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+    asked, rules = definition
     if asked.export_index in service.catalog:
         may_export(caller, asked.export_index, service.catalog, "/target/export_index")
         refuse_hidden_fields(caller, asked.export_index, service.catalog, asked.fields, "/target/fields")
@@ -200,7 +200,7 @@ def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) 
     if sees_task(caller, catalog, task.target, task.trigger, reads):
         return task
     trigger = msgspec.json.decode(task.trigger)
-    if "segment" in trigger:
+    if isinstance(trigger, dict) and "segment" in trigger:
         trigger["segment"] = None
     hidden = msgspec.Raw(msgspec.json.encode(trigger))
     return msgspec.structs.replace(task, trigger=hidden, logs=[shown_entry(entry) for entry in task.logs])
@@ -215,14 +215,40 @@ def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: st
     """Whether a caller may see all of a task: what its runs have read, and what it asks for itself."""
     if caller.level is Level.ADMIN and caller.limits is None:
         return True
-    named = NAMED.decode(target)
-    if named.action != "export":
-        return sees(caller, reads, catalog)
     if caller.limits is None:  # who sees all columns is asked for the level alone, as polls are many
-        index = catalog.get(named.export_index)
-        return sees(caller, [*reads, Read(named.export_index, index.level if index else "read")], catalog)
-    asked, rules = msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
-    return sees(caller, [*reads, read_by(asked, rules.segment, catalog)], catalog)
+        name = _index_of(target)
+        asked = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
+        return sees(caller, [*reads, *asked], catalog)
+    try:
+        definition = _export(caller, target, trigger)
+    except HiddenError:
+        return False
+    asked = [] if definition is None else [read_by(definition[0], definition[1].segment, catalog)]
+    return sees(caller, [*reads, *asked], catalog)
+
+
+def _index_of(target: str | bytes) -> str | None:
+    """The index that a stored target names, if it is an export's that this version understands."""
+    try:
+        named = NAMED.decode(target)
+    except msgspec.MsgspecError:
+        return None
+    return named.export_index if named.action == "export" else None
+
+
+def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
+    """What a stored task exports; None for another action.
+
+    Raises HiddenError where this version does not understand what is stored and the caller's token has limits.
+    """
+    try:
+        if NAMED.decode(target).action != "export":
+            return None
+        return msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+    except msgspec.MsgspecError:
+        if caller.limits is None:
+            return None
+        raise HiddenError([Fault("what this task asks for cannot be judged by the limits of this token")]) from None
 
 
 def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
