@@ -8,7 +8,7 @@ import msgspec
 LevelName = Literal["read", "write", "admin"]
 
 # A run of a version that recorded nothing is known by its manifest alone, which names no source columns.
-OF_RUN = """coalesce(r.reads, case when r.manifest is not null then
+OF_RUN = """coalesce(r.reads, case when r.manifest::json ->> 'index' is not null then
     jsonb_build_array(jsonb_build_object('index', r.manifest::json ->> 'index')) end)"""
 
 
