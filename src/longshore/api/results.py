@@ -23,6 +23,7 @@ from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.exports.formats import media_type
+from longshore.exports.rights import level_for
 from longshore.faults import Fault, FaultyError
 from longshore.results import links
 from longshore.results.links import LIFE, Link, Terms
@@ -144,11 +145,9 @@ async def _address(
 
 
 def _level_of(service: Service, row: asyncpg.Record) -> str:
-    """The level that a result needs: its index's, or `read`."""
-    index = None
-    if row["action"] == "export":
-        index = service.catalog.get(msgspec.json.decode(row["target"], type=ExportTarget).export_index)
-    return index.level if index else Level.READ.name.lower()
+    """The level that a result needs: that of the indexes that its run has read, or `read`."""
+    levels = (level_for(read, service.catalog) for read in decoded(row["reads"]))
+    return max(levels, default=Level.READ).name.lower()
 
 
 async def _presigned(
