@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from longshore.database import export_role, migrate
-from longshore.database.connect import Connection
+from longshore.database.connect import Connection, connect
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.exports.care import LAG
 from longshore.exports.catalog import Catalog, quoted
@@ -106,8 +106,8 @@ def _server(area: str, row: Any) -> Iterator[Finding]:
 async def _writes(url: str) -> AsyncIterator[Finding]:
     """Whether the database takes writes, and its notifications arrive, which a pooler may keep back."""
     arrived = asyncio.Event()
-    connection = await asyncpg.connect(url, timeout=10)
-    other = await asyncpg.connect(url, timeout=10)
+    connection = await connect(url, "longshore doctor")
+    other = await connect(url, "longshore doctor")
     try:
         if await connection.fetchval("show transaction_read_only") == "on":
             yield wrong("database", "is read-only; ALTER DATABASE … RESET default_transaction_read_only, or wait")

@@ -1,0 +1,53 @@
+"""Where the embedded server's Unix socket lies: in its cluster, or in a private folder of a short, plain name."""
+
+import hashlib
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+from longshore.database.server_user import ServerUser
+from longshore.errors import LongshoreError
+
+# https://man7.org/linux/man-pages/man7/unix.7.html; macOS has four bytes less.
+MAX_SOCKET_BYTES = 103
+SOCKET = ".s.PGSQL.5432"
+
+# PostgreSQL splits a list of socket folders at commas, libpq a list of hosts, and an address has signs of its own.
+PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")
+
+
+class SocketFolderError(LongshoreError):
+    """No folder can hold the socket; the message says why."""
+
+
+def socket_folder(cluster: Path, user: ServerUser) -> Path:
+    """The folder for the socket of a cluster's server, made where it is not the cluster itself.
+
+    Only the server's user may enter it: who puts a socket there could take the server's place.
+    Raises SocketFolderError.
+    """
+    if _fits(cluster):
+        return cluster
+    name = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
+    # Another user could not reach the first two where they are this user's own.
+    own = () if user.other else (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir())
+    for parent in (*own, "/tmp"):  # noqa: S108  # see _is_private
+        if parent and os.access(parent, os.W_OK) and _fits(folder := Path(parent) / f"longshore-{user.id}-{name}"):
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if folder.lstat().st_uid == os.geteuid():
+                user.give(folder)
+            if not _is_private(folder, user):
+                raise SocketFolderError(f"{folder} is not this user's alone; remove it")
+            return folder
+    raise SocketFolderError("there is no folder for PostgreSQL's socket: /tmp cannot be written to")
+
+
+def _fits(folder: Path) -> bool:
+    return bool(PLAIN.fullmatch(str(folder))) and len(os.fsencode(folder / SOCKET)) <= MAX_SOCKET_BYTES
+
+
+def _is_private(folder: Path, user: ServerUser) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user.id and not found.st_mode & 0o077

@@ -1,0 +1,196 @@
+"""The embedded server starts from any folder, for any user, after any crash."""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from longshore.database.address import parse
+from longshore.database.embedded import EmbeddedError, embedded_server, programs
+from longshore.database.server_user import server_user
+
+NAMES = [
+    "a b & c, d (e) 'f' +g #h %41 \"i\" $(touch j) `k` ; l",
+    "données-Ω-数据-🚢",
+    "x" * 90,
+]
+HOLD = "import sys; from pathlib import Path; from longshore.database.embedded import embedded_server\n"
+PSQL_ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a cluster that does not run."""
+    data = tmp_path_factory.mktemp("made")
+    with embedded_server(data):
+        pass
+    return data
+
+
+@pytest.fixture
+def data(made: Path, tmp_path: Path) -> Path:
+    """A copy of the folder, to be broken."""
+    return copied(made, tmp_path / "data")
+
+
+def copied(made: Path, data: Path) -> Path:
+    shutil.copytree(made, data)
+    if os.geteuid() == 0:
+        subprocess.run(["chown", "-R", "--reference", made / "postgres", data / "postgres"], check=True)
+    return data
+
+
+def psql(url: str, query: str = "select 1") -> str:
+    command: list[str | Path] = [programs() / "psql", url, "--tuples-only", "--no-align", "--command", query]
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=PSQL_ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def runs(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def postmaster(data: Path) -> int:
+    return int((data / "postgres" / "postmaster.pid").read_text().split()[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_embedded_server_starts_in_a_folder_of_any_name_and_its_address_is_for_any_client(
+    made: Path, tmp_path: Path, name: str
+) -> None:
+    with embedded_server(copied(made, tmp_path / name)) as url:
+        assert psql(url) == "1"
+        assert len(os.fsencode(f"{parse(url).hosts[0]}/.s.PGSQL.5432")) < 108
+        folder = Path(parse(url).hosts[0])
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not (tmp_path / "j").exists()
+
+
+def test_the_embedded_server_is_made_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    with embedded_server(tmp_path / NAMES[0]) as url:
+        shown = "select datcollate, datlocale, datlocprovider, lower('I') from pg_database where datname = 'postgres'"
+        assert psql(url, shown) == "C|C.UTF-8|b|i"
+
+
+def test_the_address_of_the_embedded_server_holds_whatever_libpq_variables_say(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"PGPORT": "6000", "PGHOST": "nowhere", "PGUSER": "nobody", "PGSSLMODE": "verify-full"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
+    with embedded_server(data) as url:
+        assert psql(url) == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
+def test_two_users_of_a_machine_each_have_a_server(made: Path) -> None:
+    base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-users-"))
+    try:
+        for name in ("nobody", "daemon"):
+            shutil.copytree(made, base / name)
+            subprocess.run(["chown", "-R", name, base / name], check=True)
+        # Root starts the server as the owner of the folder, and leaves nothing behind that the owner cannot use.
+        with embedded_server(base / "nobody") as one, embedded_server(base / "daemon") as two:
+            assert psql(one) == psql(two) == "1"
+            for name in ("nobody", "daemon"):
+                assert pwd.getpwuid(psutil.Process(postmaster(base / name)).uids().real).pw_name == name
+        owners = {path.stat().st_uid for path in (base / "daemon").iterdir()}
+        assert owners == {pwd.getpwnam("daemon").pw_uid}
+    finally:
+        shutil.rmtree(base)
+
+
+def test_a_process_that_took_the_number_of_a_dead_server_does_not_keep_the_next_from_starting(data: Path) -> None:
+    file = data / "postgres" / "postmaster.pid"
+    user = server_user(data)
+    stranger = user.start(["/bin/sleep", "600"], subprocess.DEVNULL)  # type: ignore[arg-type]  # as good as a file
+    try:
+        file.write_text(f"{stranger.pid}\n{data / 'postgres'}\n1\n5432\n/tmp\n\n 1 1\nready\n")
+        user.give(file)
+        with embedded_server(data) as url:
+            assert psql(url) == "1"
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGQUIT, signal.SIGTERM])
+def test_the_embedded_server_starts_after_a_crash_while_its_sessions_live_on(data: Path, how: signal.Signals) -> None:
+    with embedded_server(data) as url:
+        busy: list[str | Path] = [
+            programs() / "psql",
+            url,
+            "--command",
+            "select sum(n) from generate_series(1, 5000000) n",
+        ]
+        session = subprocess.Popen(busy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.3)
+            server = psutil.Process(postmaster(data))
+            server.send_signal(how)
+            until(lambda: not runs(server) or "stopping" in (data / "postgres" / "postmaster.pid").read_text())
+            with embedded_server(data) as again:
+                assert again == url
+                assert psql(again) == "1"
+        finally:
+            session.kill()
+            session.wait()
+
+
+def test_a_first_start_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{HOLD}embedded_server(Path(sys.argv[1])).__enter__()", tmp_path]
+    ) as first:
+        until(lambda: first.poll() is not None or bool(list(tmp_path.glob("postgres.new-*/base"))))
+        assert first.poll() is None
+        first.kill()
+    assert not (tmp_path / "postgres" / "PG_VERSION").exists()
+    with embedded_server(tmp_path) as url:
+        assert psql(url) == "1"
+
+
+def test_a_server_that_cannot_start_says_why_in_one_line(data: Path, tmp_path: Path) -> None:
+    with (data / "postgres" / "postgresql.conf").open("a") as file:
+        file.write("shared_buffers = many\n")
+    with pytest.raises(EmbeddedError, match="contains errors") as caught:
+        embedded_server(data).__enter__()
+    assert "\n" not in str(caught.value)
+    (tmp_path / "other" / "postgres").mkdir(parents=True)
+    (tmp_path / "other" / "postgres" / "mine").touch()
+    with pytest.raises(EmbeddedError, match="move it away"):
+        embedded_server(tmp_path / "other").__enter__()
+
+
+def test_the_embedded_server_outlives_the_process_that_started_it_while_others_use_it(data: Path) -> None:
+    command: list[str | Path] = [
+        sys.executable,
+        "-c",
+        f"{HOLD}with embedded_server(Path(sys.argv[1])): print(1, flush=True); input()",
+        data,
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout and first.stdout.readline()
+        with embedded_server(data) as url:
+            first.communicate(b"\n", timeout=60)
+            assert psql(url) == "1"
+    assert not (data / "postgres" / "postmaster.pid").exists()
