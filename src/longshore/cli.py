@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from longshore import commands, logging
+from longshore.cli_database import database_app
 from longshore.cli_tokens import client_app, token_app
 from longshore.cli_users import user_app
 from longshore.errors import LongshoreError
@@ -30,6 +31,7 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
 app.add_typer(token_app, name="token")
+app.add_typer(database_app, name="database")
 commands.add_to(app)
 
 
@@ -68,6 +70,7 @@ def _load() -> Settings:
 def serve() -> None:
     """Start everything: API and worker, with the embedded database if none is configured."""
     from longshore.database.migrate import migrate_at
+    from longshore.database.patience import when_served
     from longshore.exports import catalog
     from longshore.serve import Children, TerminatedError, database, interrupt_on_sigterm, refuse_taken_port
 
@@ -77,7 +80,7 @@ def serve() -> None:
     catalog.load(settings.catalog)  # here it is told in one line, before any process starts
     try:
         with database(settings) as url:
-            asyncio.run(migrate_at(url))
+            asyncio.run(when_served(migrate_at, url))
             with Children(settings, url) as children:
                 address = children.wait_until_ready()
                 typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
@@ -90,6 +93,7 @@ def serve() -> None:
 def api() -> None:
     """Start the API alone."""
     from longshore.database.migrate import check_at
+    from longshore.database.patience import when_served
     from longshore.exports import catalog
     from longshore.serve import PORT_TIMEOUT, database, refuse_taken_port, run_api
 
@@ -97,7 +101,7 @@ def api() -> None:
     refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT)
     catalog.load(settings.catalog)
     with database(settings) as url:
-        asyncio.run(check_at(url))
+        asyncio.run(when_served(check_at, url))
         run_api(settings, url)
 
 

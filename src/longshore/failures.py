@@ -9,6 +9,11 @@ from longshore.errors import LongshoreError, PassingError
 from longshore.exports.source_errors import reason
 from longshore.results.store import StoreAwayError
 
+# https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+CONFLICT = "conflict with recovery"
+# What asyncpg says of a connection that the server has ended while it was idle; the server's own reason is lost.
+RELEASED = "connection has been released back to the pool"
+
 
 def may_pass(error: BaseException) -> bool:
     """Whether another attempt may do better."""
@@ -21,8 +26,14 @@ def explain(error: BaseException) -> str:
         return "the disk for results is full"
     if isinstance(error, LongshoreError):
         return str(error)
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return f"the database is read-only ({error})"
+    if isinstance(error, asyncpg.PostgresError) and CONFLICT in str(error):
+        return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
     if isinstance(error, asyncpg.PostgresError) and not is_passing(error):
         return f"the source refused the query: {reason(error)}"
+    if isinstance(error, asyncpg.InterfaceError) and RELEASED in str(error):
+        return "the source ended the connection, as a standby does for a recovery conflict"
     if is_passing(error) and getattr(error, "filename", None) is None:
         return f"the connection to the source was lost ({error or type(error).__name__})"
     if isinstance(error, OSError):

@@ -29,6 +29,8 @@ from longshore.tasks.watch import LET_GO
 log = structlog.get_logger()
 
 START_TIMEOUT = 60.0  # seconds
+SOON_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 30.0
 PORT_TIMEOUT = 10.0  # seconds that the processes of an API that was killed may keep its port, see api.service
 HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
 # Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
@@ -75,6 +77,7 @@ class Children:
         }
         self._log_file = log_file
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, float] = {}
 
     def __enter__(self) -> "Children":
         for name in ("worker", "api"):
@@ -107,6 +110,7 @@ class Children:
 
     def _start(self, name: str) -> None:
         output = self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
+        self._started[name] = time.monotonic()
         with output as file:
             # In a group of its own, a child hears of Ctrl-C from us alone; a SIGINT and a SIGTERM at once have kept the
             # API from stopping.
@@ -119,10 +123,13 @@ class Children:
             )
 
     def wait_until_ready(self) -> str:
-        """Wait until the API answers that it is ready, and give its address. Raises ServeError."""
+        """Wait until the API answers that it is ready, and return its address.
+
+        While both live they may wait for the database, and say so in their log. Raises ServeError when one ends.
+        """
         address = browsable(self._settings.host, self._settings.port)
-        deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
+        said = time.monotonic()
+        while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
                     raise ServeError(f"the {name} process ended at once" + self._where())
@@ -131,16 +138,29 @@ class Children:
                     return address
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
-        raise ServeError(f"the API did not answer at {address} within {START_TIMEOUT:.0f} seconds" + self._where())
+            if time.monotonic() - said > START_TIMEOUT:
+                said = time.monotonic()
+                log.warning("the API is not ready yet", address=address)
 
     def watch(self) -> None:
-        """Start whoever dies again, until interrupted."""
+        """Restart processes that die, until interrupted; one that dies soon after its start, after growing pauses."""
+        pauses = dict.fromkeys(self._children, 0.0)
+        due = dict.fromkeys(self._children, 0.0)
         while True:
-            for name, child in self._children.items():
-                if child.poll() is not None:
-                    log.error("process died, starting it again", process=name, code=child.returncode)
+            now = time.monotonic()
+            for name, child in tuple(self._children.items()):
+                if child.poll() is None:
+                    continue
+                if not due[name]:
+                    quickly = now - self._started[name] < SOON_SECONDS
+                    pauses[name] = min(MAX_PAUSE_SECONDS, max(1.0, pauses[name] * 2)) if quickly else 0.0
+                    due[name] = now + pauses[name]
+                    log.error(
+                        "process died, starting it again", process=name, code=child.returncode, again_in=pauses[name]
+                    )
+                if now >= due[name]:
+                    due[name] = 0.0
                     self._start(name)
-                    break
             time.sleep(1)
 
     def _where(self) -> str:

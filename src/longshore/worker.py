@@ -15,8 +15,10 @@ from longshore import actions as plugged
 from longshore import heap, metrics, outbound, tracing
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import open_lazy_pool, open_pool
+from longshore.database.connect import open_lazy_pool
 from longshore.database.listener import Listener
+from longshore.database.patience import surely, when_served
+from longshore.database.requirements import require_sessions
 from longshore.exports import catalog
 from longshore.exports.care import Care
 from longshore.exports.exporter import Cutting, Exporter
@@ -59,13 +61,16 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
+        await when_served(migrate.check_at, url)
+        await when_served(require_sessions, source_url)
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
-            open_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)
+            open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)
         )
-        await migrate.check(pool)
         source = await stack.enter_async_context(
-            open_pool(source_url, size=settings.worker_tasks + LEAST_TAKEN + extra, name="longshore export", **session)
+            open_lazy_pool(
+                source_url, size=settings.worker_tasks + LEAST_TAKEN + extra, name="longshore export", **session
+            )
         )
         readers = Readers(source, extra)
         own = None
@@ -76,7 +81,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         cutting = Cutting(settings.shard_rows, LONGEST_SILENCE * settings.heartbeat_timeout)
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
-        await ensure(pool)
+        await surely(ensure, pool)
         actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
         for name, action in plugged.load(settings).items():
             actions[name] = Plugged(action, pool, store).run

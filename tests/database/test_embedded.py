@@ -17,6 +17,7 @@ import pytest
 from longshore.database.address import parse
 from longshore.database.embedded import EmbeddedError, embedded_server, programs
 from longshore.database.server_user import server_user
+from tests.command import failed, run
 
 NAMES = [
     "a b & c, d (e) 'f' +g #h %41 \"i\" $(touch j) `k` ; l",
@@ -83,6 +84,21 @@ def test_the_embedded_server_starts_in_a_folder_of_any_name_and_its_address_is_f
         folder = Path(parse(url).hosts[0])
         assert folder.stat().st_mode & 0o077 == 0
     assert not (tmp_path / "j").exists()
+
+
+def test_the_command_prints_the_address_of_the_database_in_use_for_psql(made: Path, tmp_path: Path) -> None:
+    data = copied(made, tmp_path / "a b, c")
+    with embedded_server(data):
+        done = run("database", "url", folder=tmp_path, data=str(data))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert psql(done.stdout.strip(), "show data_directory") == str(data / "postgres")
+    stopped = run("database", "url", folder=tmp_path, data=str(data))
+    assert stopped.stdout == done.stdout
+    assert "longshore serve" in stopped.stderr
+    failed(run("database", "url", folder=tmp_path, data=str(tmp_path / "none")), "no database", "longshore serve")
+    assert not (tmp_path / "none").exists()
+    own = "postgresql://me:p%40ss@db/x?sslmode=require"
+    assert run("database", "url", folder=tmp_path, database_url=f"{own}&pgbouncer=true").stdout.strip() == own
 
 
 def test_the_embedded_server_is_made_in_a_folder_of_any_name(tmp_path: Path) -> None:

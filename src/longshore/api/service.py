@@ -19,7 +19,8 @@ from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_lazy_pool, open_pool
+from longshore.database.connect import Pool, open_lazy_pool
+from longshore.database.patience import surely
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshots import SESSION as EXPORT_SESSION
@@ -34,6 +35,7 @@ from longshore.tasks.watch import Watch
 
 log = structlog.get_logger()
 
+RESTART_SECONDS = 5.0
 ORPHANED = 1.0  # seconds between two looks whether the main process is still there
 POOL_SIZE = 10  # connections of one API process
 MAX_OPEN_REQUESTS = 8_000  # of the 10,000 connections of an API process; the rest is for requests answered at once
@@ -69,10 +71,10 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,
-        open_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
+        open_lazy_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
-        await migrate.check(pool)
+        await surely(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
         lives = Lives(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lives)
@@ -102,7 +104,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 figures=FiguresCollector(pool),
-                signer=Signer(await signing_key(pool)),
+                signer=Signer(await surely(signing_key, pool)),
                 store=open_store(settings),
             )
 
@@ -110,7 +112,13 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 @contextlib.asynccontextmanager
 async def lifespan(app: Litestar) -> AsyncIterator[None]:
     """Keep the service open while the application runs."""
-    async with tracing.exporting("api"), open_service(app.state.settings) as service:
+    async with tracing.exporting("api"), contextlib.AsyncExitStack() as stack:
+        try:
+            service = await stack.enter_async_context(open_service(app.state.settings))
+        except Exception as error:
+            log.error("the API process cannot start", error=str(error), again_in=RESTART_SECONDS)
+            await asyncio.sleep(RESTART_SECONDS)  # Granian starts another at once
+            raise
         app.state.service = service
         orphaned = asyncio.create_task(_end_when_orphaned(service.watch), name="end when orphaned")
         yield

@@ -1,0 +1,147 @@
+"""A database that is there and says "not now": read-only, out of connections, a standby that cancels (promise 7)."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx2
+import psutil
+import pytest
+
+from longshore.database.connect import is_passing
+from longshore.database.migrate import migrate_at
+from longshore.demo.seed import seed
+from longshore.exports.catalog import Field, FieldType
+from longshore.failures import explain
+from tests.debian_postgres import DebianPostgres, debian_postgres, standby_of
+from tests.exports.engine import export, index_over
+from tests.service import Longshore, ended, export_body, in_own_loop
+
+END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'longshore'"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DebianPostgres]:
+    """A server of few connections, whose role `longshore` owns a database with the demo's data."""
+    with debian_postgres(settings={"max_connections": "60"}) as server:
+        server.sql("create role longshore login")
+        server.sql("create database longshore owner longshore")
+        url = server.url("longshore", "longshore")
+        in_own_loop(migrate_at(url))
+        in_own_loop(seed(url, 2000, lambda _: None))
+        yield server
+
+
+@pytest.fixture
+def service(server: DebianPostgres, tmp_path: Path) -> Iterator[Longshore]:
+    longshore = Longshore(tmp_path, server.url("longshore", "longshore"))
+    yield longshore
+    longshore.stop()
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def ready(service: Longshore) -> int:
+    return httpx2.get(f"{service.address}/readyz").status_code
+
+
+def test_a_database_that_is_read_only_for_a_while_costs_a_pause_and_nothing_else(
+    server: DebianPostgres, service: Longshore
+) -> None:
+    worker = service.start("worker")
+    service.start_api()
+    with service.client() as client:
+        server.sql("alter database longshore set default_transaction_read_only = on")
+        try:
+            server.sql(END_SESSIONS)
+            until(lambda: ready(service) == 503)
+            refused = client.post("/tasks", json=export_body())
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
+            assert int(refused.headers["retry-after"]) >= 1
+            service_starts_meanwhile = service.start("worker")
+            until(lambda: any(entry["event"] == "waiting for the database" for entry in service.logged()))
+        finally:
+            server.sql("alter database longshore reset default_transaction_read_only")
+        until(lambda: ready(service) == 200)
+        time.sleep(1.1)  # the longest that a session from before is kept
+        answers = [client.post("/tasks", json=export_body()) for _ in range(20)]
+        assert {answer.status_code for answer in answers[1:]} == {201}
+        assert ended(client, answers[-1].json()["id"])["state"]["code"] == "DONE"
+    assert worker.poll() is None
+    assert service_starts_meanwhile.poll() is None
+    assert not [entry for entry in service.logged() if entry["level"] in ("error", "critical")]
+
+
+def test_a_role_without_connections_left_is_told_once_and_waited_for(
+    server: DebianPostgres, service: Longshore
+) -> None:
+    def waits() -> list[str]:
+        return [entry["reason"] for entry in service.logged() if entry["event"] == "waiting for the database"]
+
+    server.sql("alter role longshore connection limit 0")
+    try:
+        processes = [service.start("worker"), service.start("api", api_processes="2")]
+        until(lambda: len(waits()) == 2)
+        began = [psutil.Process(process.pid).cpu_times() for process in processes]
+        time.sleep(3)
+        used = [psutil.Process(process.pid).cpu_times() for process in processes]
+        assert sum(after.user - before.user for before, after in zip(began, used, strict=True)) < 1.5
+        assert len(waits()) == 2
+        assert all("too many connections for role" in reason for reason in waits())
+        assert all(process.poll() is None for process in processes)
+    finally:
+        server.sql("alter role longshore connection limit -1")
+    until(service.answers)
+    with service.client() as client:
+        created = client.post("/tasks", json=export_body())
+        assert ended(client, created.json()["id"])["state"]["code"] == "DONE"
+
+
+def test_api_processes_that_find_no_connection_wait_while_the_others_answer(
+    server: DebianPostgres, service: Longshore
+) -> None:
+    # One for each listener, and then too few for the pools of all.
+    server.sql("alter role longshore connection limit 4")
+    try:
+        process = service.start("api", api_processes="4")
+        until(service.answers)
+        children = {child.pid for child in psutil.Process(process.pid).children()}
+        time.sleep(3)
+        assert {child.pid for child in psutil.Process(process.pid).children()} == children
+        assert process.poll() is None
+    finally:
+        server.sql("alter role longshore connection limit -1")
+
+
+def test_a_recovery_conflict_is_named_and_may_pass(server: DebianPostgres) -> None:
+    server.sql("create table public.slow as select n as id, 1764 as chain_id, now() as at from generate_series(1, 9) n")
+    slow = Field(FieldType.TEXT, "", sql="pg_catalog.pg_sleep(0.5)::text")
+    index = index_over("public.slow", id=FieldType.NUMBER, slow=slow)
+    with standby_of(server) as standby:
+        standby.stop()
+        standby.start(max_standby_streaming_delay="0")
+        until(lambda: bool(standby.sql("select to_regclass('public.slow') is not null")[0][0]))
+
+        async def cancelled() -> BaseException:
+            exporting = asyncio.create_task(export(standby.url(), index, "csv"))
+            watcher = await asyncpg.connect(standby.url())
+            running = "select exists (select from pg_stat_activity where wait_event = 'PgSleep')"
+            while not await watcher.fetchval(running):  # noqa: ASYNC110  # another process is looked at
+                await asyncio.sleep(0.02)
+            await watcher.close()
+            await asyncio.to_thread(server.sql, "truncate public.slow")
+            (error,) = await asyncio.gather(exporting, return_exceptions=True)
+            assert isinstance(error, Exception)
+            return error
+
+        error = asyncio.run(cancelled())
+    assert isinstance(error, Exception)
+    assert is_passing(error)
+    assert "recovery conflict" in explain(error)
