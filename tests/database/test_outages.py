@@ -66,7 +66,7 @@ def test_a_database_that_is_read_only_for_a_while_costs_a_pause_and_nothing_else
             assert (refused.status_code, refused.json()["type"]) == (503, "/problems/unavailable")
             assert int(refused.headers["retry-after"]) >= 1
             service_starts_meanwhile = service.start("worker")
-            until(lambda: any(entry.get("step") == "ensure" for entry in service.logged()))
+            until(lambda: sum(entry["event"] == "worker ready" for entry in service.logged()) == 2)
         finally:
             server.sql("alter database longshore reset default_transaction_read_only")
         until(lambda: ready(service) == 200)
