@@ -29,7 +29,7 @@ async def get_health() -> dict[str, str]:
 
 @get("/readyz", responses=problems(503))
 async def get_readiness(request: AnyRequest) -> dict[str, str]:
-    """Whether the database can be written to and its queue be read; `late` where no worker sends the tasks that are due.
+    """Whether the database takes writes and the queue is there; `late` where no worker sends the tasks that are due.
 
     An API that is ready answers also while no worker runs, so that `late` is 200 too.
     """
