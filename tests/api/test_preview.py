@@ -1,6 +1,7 @@
 """Previews of segments, over HTTP."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from zoneinfo import ZoneInfo
 import httpx2
 import pytest
 
+from longshore.access.tokens import Level
 from tests.api.test_segments import MANUAL, problem, rule, segment_of
+from tests.locks import locked
 from tests.service import Longshore, export_body, exported
 
 
@@ -188,3 +191,19 @@ def test_whatever_the_source_refuses_a_preview_says_why_without_quoting_a_row(
         assert 'relation "odd.gone" does not exist' in problem(missing, 409, "source-refused")["detail"]
         index = client.get("/indexes/small").json()
         assert index["time"] is None
+
+
+def test_previews_of_a_chain_are_made_one_at_a_time_and_too_many_are_refused(service: Longshore) -> None:
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": []}
+    with (
+        service.client(Level.READ, 1765) as small,
+        locked(service.url, "loyalty.wallet_ledger"),
+        ThreadPoolExecutor(12) as pool,
+    ):
+        asked = [pool.submit(small.post, "/segments/preview", json={"segment": segment}) for _ in range(12)]
+        answers = [each.result() for each in asked]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(refused) >= 6
+    for answer in refused:
+        assert answer.json()["type"] == "/problems/too-many-requests"
+        assert int(answer.headers["retry-after"]) > 0

@@ -17,12 +17,17 @@ from longshore.access.audit import Actor
 from longshore.access.passcodes import Vault
 from longshore.access.sessions import Opened, Sessions
 from longshore.database.connect import Connection, Pool
+from longshore.fair_queue import FairQueue, QueueLimits
 
 FREE_OF_ACCOUNT = 5  # failures before a wait begins; then 1 s, 2 s, 4 s, …
 FREE_OF_ADDRESS = 20
 LONGEST_WAIT = 300  # seconds; more would let a stranger lock an account for good
 MOST_PASSCODES = 5  # wrong ones that end an attempt
 PASSCODE_LIFE = 300  # seconds
+KNOWN_DAYS = 30  # that an account counts as one that signed in lately, from the network that it came from
+
+# A check takes some tenths of a second, so whoever waits gets an answer within seconds, be it that there are too many.
+SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of_key=4, seconds=15.0)
 
 # A day without a failure wipes the slate. No row comes back while a wait lasts.
 TRY = """
@@ -61,6 +66,14 @@ COUNT = "update longshore.login_failures set failures = failures + 1, at = now()
 OLD = """
 delete from longshore.login_failures where at < now() - interval '1 day' and until < now()
 """
+
+KNOWN = "select from longshore.known_sign_ins where key = $1 and at > now() - $2 * interval '1 day'"
+
+REMEMBER = """
+insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do update set at = excluded.at
+"""
+
+OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
 
 # Whether there is such a user or not, something is written: a commit that writes takes longer than one that does not.
 TOUCH = "update longshore.login_failures set at = now() where key = $1"
@@ -112,24 +125,32 @@ class Doorman:
         self._pool = pool
         self._sessions = sessions
         self._vault = vault
+        # Each has one of the two threads that check passwords (passwords.AT_ONCE).
+        self._known = FairQueue("sign-ins", SIGN_IN_LIMITS)
+        self._others = FairQueue("sign-ins", SIGN_IN_LIMITS)
 
     async def login(self, name: str, password: str, at: Actor) -> Opened | Attempt:
-        """Check name and password. Raises LoginError and TooFastError.
+        """Check name and password. Raises LoginError, TooFastError, OverloadError.
 
         `at`: where it comes from; who it is turns out here.
         """
         account, address = _account(name), _address(at.address)
-        await self._count_try(account, FREE_OF_ACCOUNT)
-        await self._count_try(address, FREE_OF_ADDRESS)
-        row = await self._pool.fetchrow(FIND, name)
-        if not await passwords.matches(password, row["password"] if row else None):
+        known = await self._pool.fetchrow(KNOWN, _known(name, at), KNOWN_DAYS) is not None
+        queue = self._known if known else self._others
+        async with queue.turn(address):
+            # The address first: one that has to wait leaves no row for the names that it makes up.
+            await self._count_try(address, FREE_OF_ADDRESS)
+            await self._count_try(account, FREE_OF_ACCOUNT)
+            row = await self._pool.fetchrow(FIND, name)
+            matched = await passwords.matches(password, row["password"] if row else None)
+        if not matched:
             async with self._pool.acquire() as connection, connection.transaction():
                 await connection.execute(TOUCH, account)
                 user = row["id"] if row else 0
                 await audit.record_of_user(connection, _named(at, user), user, "login.failure")
             raise LoginError
         assert row is not None
-        kept = row["password"]
+        kept: str = row["password"]
         if passwords.is_outdated(kept):
             new = await passwords.hashed(password)
             await self._pool.execute(REHASH, row["id"], kept, new)
@@ -177,7 +198,7 @@ class Doorman:
 
     async def _open(self, connection: Connection, user: int, name: str, at: Actor) -> Opened:
         await connection.execute(FORGET, _account(name))
-        await connection.execute(OLD)
+        await connection.execute(REMEMBER, _known(name, at))
         opened = await self._sessions.open(connection, user, at.address)
         await audit.record_of_user(connection, _named(at, user), user, "login.success")
         return opened
@@ -208,6 +229,10 @@ def network(address: str) -> str:
 
 def _named(at: Actor, user: int) -> Actor:
     return msgspec.structs.replace(at, kind="user", id=str(user))
+
+
+def _known(name: str, at: Actor) -> bytes:
+    return hashlib.sha256(_account(name) + _address(at.address)).digest()
 
 
 def _account(name: str) -> bytes:

@@ -15,7 +15,7 @@ from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedE
 from longshore.api.levels import NEEDED, Open
 from longshore.api.requests import concerns
 from longshore.api.service import Service
-from longshore.faults import Fault, FaultyError, suggestion
+from longshore.faults import MAX_SUGGESTIONS, Fault, FaultyError, suggestion
 
 COOKIES = ("__Host-longshore", "longshore")
 """What a session's cookie is called over TLS, and without."""
@@ -40,7 +40,8 @@ async def guard(connection: AnyRequest) -> None:
     service: Service = connection.app.state.service
     needed = NEEDED.get((connection.scope["method"], connection.scope["path_template"]))
     if needed is not Open.PROBE:
-        _count(connection, service, "address", network(address(connection)))
+        count_address(connection)
+    connection.scope["state"]["counted"] = True
     if isinstance(needed, Level):
         caller = await _caller(connection, service, needed)
         _count(connection, service, "credential", f"{caller.kind} {caller.id}")
@@ -98,6 +99,13 @@ def refuse_other_site(connection: AnyConnection) -> None:
         raise OtherSiteError
 
 
+def count_address(connection: AnyConnection) -> None:
+    """Count a request of its address, unless that was done. Raises TooManyRequestsError."""
+    if "counted" not in connection.scope["state"]:
+        connection.scope["state"]["counted"] = True
+        _count(connection, connection.app.state.service, "address", network(address(connection)))
+
+
 def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
     fields = service.rates.count(name, who)
     connection.scope["state"].setdefault("headers", []).extend(fields)
@@ -142,5 +150,5 @@ def unknown_parameters(request: AnyRequest) -> list[Fault]:
     if not request.scope["query_string"]:
         return []
     known = request.route_handler.opt.get("parameters", ())
-    unknown = dict.fromkeys(name for name in request.query_params if name not in known)
+    unknown = list(dict.fromkeys(name for name in request.query_params if name not in known))[:MAX_SUGGESTIONS]
     return [Fault(f"unknown parameter{suggestion(name, known)}", parameter=name) for name in unknown]

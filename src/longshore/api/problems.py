@@ -20,7 +20,7 @@ from longshore.access.names import NameTakenError
 from longshore.access.people import UserNotFoundError
 from longshore.access.rates import TooManyRequestsError
 from longshore.access.tokens import ForbiddenError, TokenNotFoundError, UnauthorizedError
-from longshore.api.access import OtherSiteError, unknown_parameters
+from longshore.api.access import OtherSiteError, count_address, unknown_parameters
 from longshore.api.limits import HiddenError
 from longshore.api.requests import TooSlowError
 from longshore.api.waiting import ClientGoneError
@@ -196,6 +196,10 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
     """The answer to a request that ended in an exception."""
     headers: dict[str, str] = {}
     faults: list[Fault] | None = None
+    try:
+        count_address(request)  # of what no route answers, which the guard has not seen
+    except TooManyRequestsError as exceeded:
+        error = exceeded
     match error:
         case ProblemError():
             kind, detail = error.kind, error.detail

@@ -120,7 +120,8 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
     source = service.pool if index.own else service.source
     try:
-        return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
+        async with service.previews.turn(caller.chain):
+            return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
     except SnapshotOutdatedError:

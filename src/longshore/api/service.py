@@ -24,6 +24,7 @@ from longshore.database.patience import surely
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshots import SESSION as EXPORT_SESSION
+from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.metrics import of_pools
 from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
@@ -41,6 +42,9 @@ POOL_SIZE = 10  # connections of one API process
 MAX_OPEN_REQUESTS = 8_000  # of the 10,000 connections of an API process; the rest is for requests answered at once
 SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
 
+# A chain has one of the connections at a time, so that no chain has all of them.
+PREVIEW_LIMITS = QueueLimits(running=SOURCE_SIZE, running_of_key=1, waiting=40, waiting_of_key=4, seconds=15.0)
+
 
 class Service(msgspec.Struct, frozen=True):
     """The open resources of one API process."""
@@ -54,6 +58,8 @@ class Service(msgspec.Struct, frozen=True):
     doorman: Doorman
     rates: Rates
     open_requests: OpenRequests
+    previews: FairQueue
+    """In front of the source's connections, by chain."""
     watch: Watch
     polls: Polls
     catalog: Catalog
@@ -99,6 +105,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
                 rates=rates,
                 open_requests=open_requests,
+                previews=FairQueue("previews", PREVIEW_LIMITS),
                 watch=watch,
                 polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),

@@ -152,7 +152,7 @@ def check_rules(segment: Segment, index: Index, at: str) -> list[Fault]:
     faults: list[Fault] = []
     rules_at = pointer(at, "rules")
     if len(segment.rules) > MOST_RULES:
-        faults.append(Fault(f"expected at most {MOST_RULES} rules", rules_at))
+        return [Fault(f"expected at most {MOST_RULES} rules", rules_at)]  # and none of them is looked at
     if not segment.rules and segment.join == "any":
         faults.append(Fault("`any` of no rules matches nothing; add a rule or join by `all`", rules_at))
     for number, rule in enumerate(segment.rules):

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 import structlog
 
+from longshore.access import login
 from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.exports import shards
@@ -106,7 +107,7 @@ class Cleanup:
         del begun  # it says nothing that matters here
         self._refused = None
         results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
-        for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED):
+        for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED, login.OLD, login.OLD_KNOWN):
             await self._pool.execute(statement)
         if self._refused is not None:
             raise self._refused

@@ -1,0 +1,89 @@
+"""Sign-ins under load: guesses wait in a bounded queue, and accounts that signed in lately do not wait behind them."""
+
+import asyncio
+import time
+import unicodedata
+
+import httpx2
+import pytest
+
+from longshore.access import passwords
+from longshore.access.audit import Actor
+from longshore.access.login import Attempt, Doorman, LoginError, TooFastError
+from longshore.access.passcodes import Vault
+from longshore.access.sessions import Lives, Sessions
+from longshore.access.tokens import Level
+from longshore.database.connect import Pool, open_pool
+from longshore.errors import OverloadError
+from tests.access.people import PASSWORD, new_person
+from tests.service import Longshore
+
+HOME = Actor("address", "", "198.51.100.7")
+
+
+def doorman(service: Longshore, pool: Pool) -> Doorman:
+    return Doorman(pool, Sessions(pool, Lives(3600, 3600)), Vault("", service.data))
+
+
+def test_an_account_that_signed_in_lately_is_let_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+
+    async def run() -> tuple[float, list[BaseException | object]]:
+        async with open_pool(idle.url, size=5, name="test") as pool:
+            door = doorman(idle, pool)
+            assert not isinstance(await door.login(person.name, PASSWORD, HOME), Attempt)
+            guesses = [
+                asyncio.create_task(
+                    door.login(f"nobody-{number}", "wrong", Actor("address", "", f"203.0.113.{number}"))
+                )
+                for number in range(60)
+            ]
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            await door.login(person.name, PASSWORD, HOME)
+            waited = time.monotonic() - began
+            return waited, await asyncio.gather(*guesses, return_exceptions=True)
+
+    waited, answers = asyncio.run(run())
+    refused = [answer for answer in answers if isinstance(answer, OverloadError)]
+    assert len(refused) >= 30, "the queue has a bound"
+    assert all(each.seconds >= 1 for each in refused)
+    assert all(isinstance(answer, OverloadError | LoginError) for answer in answers)
+    assert waited < 20
+
+
+def test_an_address_that_has_to_wait_leaves_no_row_for_the_names_that_it_makes_up(idle: Longshore) -> None:
+    async def run() -> int:
+        async with open_pool(idle.url, size=2, name="test") as pool:
+            door = doorman(idle, pool)
+            guess = Actor("address", "", "192.0.2.99")
+            await pool.execute("delete from longshore.login_failures")
+            with pytest.raises(LoginError):
+                await door.login("made-up", "wrong", guess)
+            await pool.execute("update longshore.login_failures set until = now() + interval '1 hour'")
+            for number in range(10):
+                with pytest.raises(TooFastError):
+                    await door.login(f"made-up-{number}", "wrong", guess)
+            return int(await pool.fetchval("select count(*) from longshore.login_failures"))
+
+    assert asyncio.run(run()) == 2, "the address and the one name that was looked at"
+
+
+def test_a_password_whose_normalization_is_slow_does_not_hold_the_event_loop() -> None:
+    nasty = "a" + "̖́" * 15_000  # marks whose order has to be changed, one by one
+    assert unicodedata.combining(nasty[1]) != unicodedata.combining(nasty[2])
+
+    async def run() -> float:
+        before = time.thread_time()
+        assert not await passwords.matches(nasty, None)
+        return time.thread_time() - before
+
+    assert asyncio.run(run()) < 0.05
+
+
+def test_requests_that_no_route_answers_are_counted_of_their_address(perimeter: Longshore) -> None:
+    headers = {"X-Forwarded-For": "203.0.113.201"}
+    with httpx2.Client(base_url=perimeter.address, headers=headers, timeout=60) as client:
+        statuses = [client.get(f"/nothing/{number}").status_code for number in range(100)]
+    assert statuses[0] == 404
+    assert 429 in statuses
