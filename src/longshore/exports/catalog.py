@@ -37,6 +37,8 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     column: str = ""
     sql: str = ""
     fields: dict[str, "Field"] = {}
+    on_odd: Literal["error", "null"] = "error"
+    """For a nested field: whether a value that is not of its field's type ends the run, or is NULL and counted."""
     decimals: int | None = None
     """Decimals of a number whose own column does not say; for formats that must know."""
 
@@ -125,6 +127,8 @@ def _check(name: str, index: Index, shown: str) -> None:
         if nested is not bool(field.fields):
             wrong = "has no fields" if nested else "has fields, but is not nested"
             raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} {wrong}")
+        if any(inner.type is FieldType.NESTED for inner in field.fields.values()):
+            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} has a nested field inside")
     _check_sql(f"{name}: `filter`", index.filter, shown)
     for schema in index.search_path:
         if not schema or schema.startswith(("pg_", "$")):

@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Any
 
 from longshore.database.connect import Connection
-from longshore.exports import reading, totals
+from longshore.exports import odd_values, reading, totals
 from longshore.exports.formats import Format
 from longshore.exports.manifest import Manifest
-from longshore.exports.plan import Source
 from longshore.exports.reading import TEXT, Layout, Opener
+from longshore.exports.request import Prepared
 from longshore.exports.totals import Counted, Sum, Sums, Totals
 
 READ = 2 << 20  # bytes that are read at a time; with 256 KiB, the calls take as long as the reading
@@ -31,6 +31,8 @@ class Control:
         self._unread: list[bytes] = []
         self._unread_bytes = 0
         self._expected: Totals | None = None
+        self.skips = 0
+        """Values inside nested fields that are NULL in the file as they are odd."""
 
     @property
     def counts(self) -> bool:
@@ -58,10 +60,14 @@ class Control:
         read = [(one.value, one.rows, Decimal(one.sum)) for part in parts for one in part or ()]
         self._written = totals.added(read)
 
-    async def ask(self, connection: Connection, source: Source) -> None:
-        """Ask the source what the rows add up to. `connection`: holds the snapshot."""
+    async def ask(self, connection: Connection, ready: Prepared) -> None:
+        """Ask the source what the rows add up to, and for odd values. `connection`: holds the snapshot.
+
+        Raises OddValueError.
+        """
+        self.skips = await odd_values.count(connection, ready.source, ready.columns, ready.key)
         if self._what is not None:
-            self._expected = await totals.in_source(connection, source, self._what)
+            self._expected = await totals.in_source(connection, ready.source, self._what)
 
     def read(self, form: Format) -> Format:
         """A format whose text is read here on its way."""

@@ -192,7 +192,7 @@ class Exporter:
                         await files.aclose()
                 if left is None:
                     whole, thread = await files.enter_async_context(written_aside(self._store, location))
-                    first = functools.partial(control.ask, connection, ready.source)
+                    first = functools.partial(control.ask, connection, ready)
                     pace = Pace(self._care.bytes_per_second)
                     copied = await copy_rows(readers, connection, cut, ready.source, form, whole, report, first, pace)
                     finish = functools.partial(_finished, whole, thread, copied)
@@ -240,6 +240,7 @@ class Exporter:
             sha256=copied.sha256,
             snapshot_at=snapshot_at,
             manifest=manifest.decode(),
+            skips=control.skips,
             increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
         )
 

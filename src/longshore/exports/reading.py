@@ -7,7 +7,8 @@ import contextlib
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,16 @@ FEW = 32  # different values in one block
 
 Part = tuple[Key, int, Decimal]
 
+NO_MEMBER = re.compile(r'["\\\x00-\x1f]')  # in the name of a JSON member, msgspec's structs cannot have it
+MEMBERS = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
+ARRAY_OF_MEMBERS = msgspec.json.Decoder(list[dict[str, Any]], float_hook=Decimal)
+
+
+class _Row(msgspec.Struct, gc=False):
+    value: str | int | None
+    amount: Decimal | None
+
+
 Opener = Callable[[], IO[bytes]]
 
 
@@ -51,8 +62,8 @@ def at(path: Path) -> Opener:
     return lambda: path.open("rb")
 
 
-def rows(opened: Opener, manifest: Manifest) -> int | None:
-    """The rows of a file, counted by a reader of its format; None for a format that only Excel's readers count.
+def rows(opened: Opener, manifest: Manifest) -> int:
+    """The rows of a file, counted by a reader of its format.
 
     Blocking. `opened`: opens the file. Raises what reading it raises, and ValueError where it cannot be read as what
     its manifest says.
@@ -63,7 +74,10 @@ def rows(opened: Opener, manifest: Manifest) -> int | None:
         with opened() as file:
             return int(pq.read_metadata(file).num_rows)
     if manifest.format == "xlsx":
-        return None
+        from longshore.exports.formats import xlsx
+
+        with opened() as file:
+            return xlsx.count_rows(file)
     with _text(opened, manifest) as file:
         if manifest.format == "csv":
             asked = dialect(manifest.csv)
@@ -74,7 +88,7 @@ def rows(opened: Opener, manifest: Manifest) -> int | None:
 
 
 def sums(opened: Opener, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums | None:
-    """What the amounts in a file add up to for each value of the column `per`; None as with `rows`.
+    """What the amounts in a file add up to for each value of the column `per`; None for a workbook.
 
     Blocking. `opened`: as with `rows`. `scale`: digits behind the point of the amounts, as far as is known; the sums
     are exact without, too, and take longer. Raises as `rows`.
@@ -138,7 +152,7 @@ def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, b
             block_size=block,
             use_threads=False,
         ),
-        pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True),
+        pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True, ignore_empty_lines=False),
         pa_csv.ConvertOptions(
             include_columns=[per, amount],
             column_types={per: pa.string(), amount: kind},
@@ -182,16 +196,24 @@ def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterato
 
 
 def _of_lines(lines: bytes, form: str, amount: str, per: str) -> Iterator[Part]:
-    one, array = _decoders(amount, per)
-    # Each object begins and ends with a brace.
-    objects = one.decode_lines(lines) if form == "jsonl" else array.decode(b"[" + lines.strip(b"[],\n") + b"]")
     amounts: dict[Any, list[Decimal | None]] = {}
-    for found in objects:
+    for found in _objects(lines, form, amount, per):
         amounts.setdefault(found.value, []).append(found.amount)
     for value, some in amounts.items():
         with localcontext(EXACT):
             total = sum(filter(None, some), start=Decimal(0))
         yield None if value is None else str(value), len(some), total
+
+
+def _objects(lines: bytes, form: str, amount: str, per: str) -> Iterable[Any]:
+    """The rows as structs with `value` and `amount`."""
+    # Each object begins and ends with a brace.
+    array_text = b"[" + lines.strip(b"[],\n") + b"]"
+    if NO_MEMBER.search(amount + per):
+        rows_found = MEMBERS.decode_lines(lines) if form == "jsonl" else ARRAY_OF_MEMBERS.decode(array_text)
+        return [_Row(row[per], row[amount] if row[amount] is None else Decimal(row[amount])) for row in rows_found]
+    one, array = _decoders(amount, per)
+    return one.decode_lines(lines) if form == "jsonl" else array.decode(array_text)
 
 
 @lru_cache(maxsize=64)

@@ -8,10 +8,10 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import formats, increments, row_security, totals
-from longshore.exports.catalog import Index
+from longshore.exports.catalog import Index, quoted_part
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.export import ExportTarget
-from longshore.exports.formats import WHOLE, Format, Place
+from longshore.exports.formats import WHOLE, Format, Place, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.increments import Bounds
 from longshore.exports.plan import Source, source_of
@@ -46,11 +46,15 @@ class Prepared(msgspec.Struct, frozen=True):
     counted: Counted | None
     bounds: Bounds | None
     """What an increment takes."""
+    key: RowKey | None
+    """The column that names a row in errors."""
 
     def format(self, read: Callable[[Format], Format], place: Place = WHOLE) -> Format:
         """A format for the rows, in a file or a part of one; `read` as for `formats.make`."""
         target = self.request.target
-        return formats.make(target.export_format, self.columns, self.layout.asked, target.compression, read, place)
+        return formats.make(
+            target.export_format, self.columns, self.layout.asked, target.compression, read, place, self.key
+        )
 
     def fingerprint(self, form: Format) -> str:
         """What differs where another version or catalog would write other bytes for the same request."""
@@ -73,4 +77,10 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Pre
     columns = await columns_of(connection, index, choices(target.fields, index))
     asked = dialect(target.csv or CsvOptions())
     layout = Layout(target.export_format, [column.name for column in columns], asked)
-    return Prepared(request, index, source, columns, layout, totals.counted(index, columns), bounds)
+    return Prepared(request, index, source, columns, layout, totals.counted(index, columns), bounds, row_key(index))
+
+
+def row_key(index: Index) -> RowKey | None:
+    """The column that names a row of an index in errors: its key, else its time; None where it has neither."""
+    name = index.key or index.time
+    return RowKey(name, quoted_part(name)) if name else None

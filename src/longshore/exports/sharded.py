@@ -203,7 +203,7 @@ class Shards:
         works = [Work(*common, number, len(groups), ranges, here) for number, ranges in enumerate(groups)]
         try:
             await shards.send(self._state, of, [ENCODER.encode(work).decode() for work in works])
-            asking = asyncio.create_task(control.ask(connection, ready.source))
+            asking = asyncio.create_task(control.ask(connection, ready))
             try:
                 left = await self._gathered(of, len(works), gathering, thread, connection, asking, report)
                 await asking

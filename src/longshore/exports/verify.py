@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -10,10 +11,14 @@ import msgspec
 
 from longshore.errors import LongshoreError
 from longshore.exports import reading, totals
-from longshore.exports.manifest import SUFFIX, Manifest, hash_of
+from longshore.exports.formats import FORMATS
+from longshore.exports.formats.dialect import check_options
+from longshore.exports.manifest import SUFFIX, VERSION, Manifest, hash_of
 from longshore.exports.totals import Totals
 
 CHUNK = 1 << 20
+MAX_REASON_CHARACTERS = 200
+SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # as a numeric of PostgreSQL adds up
 
 
 class VerifyError(LongshoreError):
@@ -42,8 +47,9 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         manifest = msgspec.json.decode(text, type=Manifest)
     except OSError as error:
         raise VerifyError(f"{beside} cannot be read: {error.strerror}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise VerifyError(f"{beside} is no manifest: {error}") from None
+    _refuse_made_up(beside, manifest)
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -56,12 +62,40 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         raise VerifyError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
         raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
-    rows = reading.rows(reading.at(path), manifest)
-    if rows is not None and rows != manifest.rows:
-        raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
-    if manifest.totals is not None:
-        _verify_totals(path, manifest, manifest.totals)
+    try:
+        rows = reading.rows(reading.at(path), manifest)
+        if rows != manifest.rows:
+            raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
+        if manifest.totals is not None:
+            _verify_totals(path, manifest, manifest.totals)
+    except LongshoreError:
+        raise
+    except Exception as error:  # the readers of five formats raise many kinds for bytes that are not of their format
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_CHARACTERS]
+        raise VerifyError(
+            f"{path} cannot be read as the {manifest.format} that its manifest describes: {reason}"
+        ) from None
     return manifest, hash_of(text)
+
+
+def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
+    """Raise VerifyError for a manifest that no export writes."""
+    sums = [one.sum for one in manifest.totals.sums] if manifest.totals else []
+    wrong = None
+    if manifest.version != VERSION:
+        wrong = f"its version is {manifest.version}, expected {VERSION}"
+    elif manifest.format not in FORMATS:
+        wrong = f"its format is {manifest.format!r}, expected {' or '.join(FORMATS)}"
+    elif not manifest.file.isprintable():
+        wrong = f"its file is named {manifest.file!r}"
+    elif faults := check_options(manifest.csv, "/csv"):
+        wrong = f"{faults[0].pointer}: {faults[0].detail}"
+    elif odd := next((text for text in sums if not SUM.fullmatch(text)), None):
+        wrong = f"{odd[:MAX_REASON_CHARACTERS]!r} is no sum"
+    elif len({one.value for one in manifest.totals.sums} if manifest.totals else ()) != len(sums):
+        wrong = "its totals have a value twice"
+    if wrong is not None:
+        raise VerifyError(f"{beside} is no manifest: {wrong}")
 
 
 def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:

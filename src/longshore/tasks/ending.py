@@ -44,7 +44,7 @@ run as (
 ),
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
-    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, 0, 0
+    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, $16::bigint, 0
     from before
     union all
     select before.id, before.log_length + 1, before.at, $14, null, null, null, null
@@ -191,6 +191,7 @@ async def finish(pool: Pool, message: Message, outcome: Outcome, keep: timedelta
             increment and increment.on_ack,
             outcome.note,
             keep if outcome.location else None,
+            outcome.skips,
         )
         if ended is None:
             raise StaleAttemptError(message)

@@ -206,6 +206,8 @@ class Outcome(msgspec.Struct, frozen=True):
     """Where the result is a part of the data."""
     note: str | None = None
     """What else the task's log should say."""
+    skips: int = 0
+    """Values that are NULL in the file because they are not of the type that the catalog declares."""
 
 
 class NewTask(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 from longshore.exports.columns import Column
 from longshore.exports.formats.compression import CODECS, Compressed, Compression
 from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import WHOLE, Format, Place
+from longshore.exports.formats.format import WHOLE, Format, Place, RowKey
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -23,15 +23,22 @@ class Kind(msgspec.Struct, frozen=True):
     """Whether a compression goes `around` the file, `inside`, or is `refused` as the format has its own."""
     joins: bool = False
     """Whether parts of a file that are written apart make the file when they are put together."""
+    holds_all: bool = True
+    """Whether it holds every value, as text does; else it names the row of a value that it cannot hold."""
 
 
 FORMATS = {
     "csv": Kind("csv", "Csv", "text/csv; charset=utf-8", "csv", joins=True),
     "json": Kind("json", "Json", "application/json", "json", joins=True),
     "jsonl": Kind("json", "JsonLines", "application/x-ndjson", "jsonl", joins=True),
-    "parquet": Kind("parquet", "Parquet", "application/vnd.apache.parquet", "parquet", "inside"),
+    "parquet": Kind("parquet", "Parquet", "application/vnd.apache.parquet", "parquet", "inside", holds_all=False),
     "xlsx": Kind(
-        "xlsx", "Xlsx", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx", "refused"
+        "xlsx",
+        "Xlsx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "xlsx",
+        "refused",
+        holds_all=False,
     ),
 }
 
@@ -43,16 +50,19 @@ def make(
     compression: Compression | None,
     read: Callable[[Format], Format] = lambda form: form,
     place: Place = WHOLE,
+    key: RowKey | None = None,
 ) -> Format:
     """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet.
 
-    `place`: for a format that `joins`, which part of the file it writes. Members of gzip and frames of Zstandard join
+    `key`: the column that names a row in errors. `place`: for a format that `joins`, which part of the file it writes. Members of gzip and frames of Zstandard join
     as well: RFC 1952, 2.2, and RFC 8878, 3.1.
     """
     kind = FORMATS[name]
     build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)
     if kind.joins:
         build = functools.partial(build, place=place)
+    if not kind.holds_all:
+        build = functools.partial(build, key=key)
     if compression is None:
         return read(build(columns, dialect))
     if kind.compression == "inside":
@@ -74,4 +84,4 @@ def media_type(file_name: str) -> str:
     return types.get(file_name.rpartition(".")[2], "application/octet-stream")
 
 
-__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "extension", "make", "media_type"]
+__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "RowKey", "extension", "make", "media_type"]

@@ -10,6 +10,7 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column, is_words, named
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import WHOLE, Place
+from longshore.exports.formats.nested import projected
 
 # All bytes but the quote and the line feed: without them a block shows its structure and nothing else.
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
@@ -68,18 +69,20 @@ class Csv:
         yield b""
 
     def _expression(self, column: Column) -> str:
+        if column.field.type is FieldType.NESTED:
+            return projected(column)
         text = column.as_text
         dialect = self._dialect
         if dialect.decimal_comma and column.field.type is FieldType.NUMBER:
             return f"replace(({text})::text, '.', ',')"
         if not is_words(column):
             return text
-        cases = ""
+        cases, shown = "", column.shown
         if dialect.escape_formulas:
-            cases += f" when ({text})::text ~ '{RUNNABLE}' then '''' || ({text})::text"
+            cases += f" when {shown} ~ '{RUNNABLE}' then '''' || {shown}"
         if dialect.words_as_formulas and column.field.type is FieldType.KEYWORD:
-            cases += f" when ({text})::text ~ '{FIGURE}' then '=\"' || ({text})::text || '\"'"
-        return f"case{cases} else ({text})::text end" if cases else text
+            cases += f" when {shown} ~ '{FIGURE}' then '=\"' || {shown} || '\"'"
+        return f"case{cases} else {shown} end" if cases else text
 
     def _escaped(self, name: str) -> str:
         # A request may choose any name for a column.

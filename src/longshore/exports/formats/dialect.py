@@ -64,8 +64,8 @@ def check_options(options: CsvOptions, at: str) -> list[Fault]:
     """What PostgreSQL could not write, with the JSON pointer `at`."""
     faults = []
     asked = dialect(options)
-    if not asked.delimiter.isascii() or asked.delimiter in '"\r\n\\.' or asked.delimiter.isalnum():
-        expected = "expected one ASCII character that is no letter, digit, quote, point, backslash or line end"
+    if not asked.delimiter.isascii() or asked.delimiter in '"\r\n\\.\x00' or asked.delimiter.isalnum():
+        expected = "expected one ASCII character that is no letter, digit, quote, point, backslash, line end or U+0000"
         faults.append(Fault(expected, pointer(at, "delimiter")))
     if any(char in asked.null for char in ('"', "\r", "\n", "\x00", asked.delimiter)):
         faults.append(Fault("expected a string without quote, line end or delimiter", pointer(at, "null")))

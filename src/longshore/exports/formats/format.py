@@ -5,6 +5,10 @@ from typing import Any, Protocol
 
 import msgspec
 
+from longshore.errors import LongshoreError
+
+MAX_SHOWN_CHARACTERS = 100  # of a value in an error message
+
 
 class Place(msgspec.Struct, frozen=True):
     """Which part of a file is written, where it is put together from several."""
@@ -16,12 +20,28 @@ class Place(msgspec.Struct, frozen=True):
 WHOLE = Place()
 
 
+class RowKey(msgspec.Struct, frozen=True):
+    """The column that names a row in error messages."""
+
+    name: str
+    expression: str
+    """SQL of its value."""
+
+
+class CellError(LongshoreError):
+    """A value that the format cannot hold. The message has column, row key, value and the reason."""
+
+    def __init__(self, column: str, row: str, value: str, reason: str) -> None:
+        shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
+        super().__init__(f'column "{column}" of the row with {row} holds {shown!r}, {reason}')
+
+
 class Format(Protocol):
-    """Frames one file. The rows are counted in the bytes that go through, whatever PostgreSQL says."""
+    """Frames one file."""
 
     @property
     def rows(self) -> int:
-        """Rows that went through `frame`."""
+        """Rows so far; after `end`, the rows counted in the finished file."""
 
     def query(self, source: str) -> str:
         """The query whose rows are copied; `source` begins with `from`."""

@@ -12,9 +12,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import WHOLE, Place
+from longshore.exports.formats.nested import projected, sql_text
 
 QUOTE = b"\x01"
 BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
@@ -24,11 +26,13 @@ def object_of(columns: Sequence[Column]) -> str:
     """SQL of a row as a JSON object: the bytes that `row_to_json` gives, with times in ISO 8601."""
     keys = (json.dumps(column.name, ensure_ascii=False) for column in columns)
     starts = (f"{'{' if number == 0 else ','}{key}:" for number, key in enumerate(keys))
-    members = (f"{_literal(start)}||{_value(column)}" for start, column in zip(starts, columns, strict=True))
+    members = (f"{sql_text(start)}||{_value(column)}" for start, column in zip(starts, columns, strict=True))
     return "||".join(members) + "||'}'"
 
 
 def _value(column: Column) -> str:
+    if column.field.type is FieldType.NESTED:
+        return f"coalesce({projected(column)},'null')"
     sql = f"({column.expression})"
     match column.pg_type:
         case "int2" | "int4" | "int8" | "json" | "jsonb":
@@ -44,12 +48,6 @@ def _value(column: Column) -> str:
         case _:
             text = f"to_json({sql})::text"
     return f"coalesce({text},'null')"
-
-
-def _literal(text: str) -> str:
-    # Of a dollar sign, asyncpg's copy_from_query would take a parameter's number to follow; see catalog.quoted_part.
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\x24")
-    return f"E'{escaped}'"
 
 
 class JsonLines:

@@ -1,99 +1,183 @@
-"""Excel workbooks, up to the row limit of a sheet. Words are strings and never formulas; identifiers stay words."""
+r"""Excel workbooks, up to the row limit of a sheet. Words are strings and never formulas; identifiers stay words.
 
+The rows come in COPY's text format, in which a record is a line and NULL is `\N`; see
+https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
+"""
+
+import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-import msgspec
 import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
 
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
-from longshore.exports.columns import Column
+from longshore.exports.columns import FLOATS, INTEGERS, Column, named
 from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.json import JsonLines
+from longshore.exports.formats.format import CellError, RowKey
+from longshore.exports.formats.nested import projected
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
-MOST_ROWS = 1_048_575  # and a header
-MOST_CHARACTERS = 32_767
+MAX_ROWS = 1_048_575  # and a header
+MAX_COLUMNS = 16_384
+MAX_UNITS = 32_767  # UTF-16 code units of a cell
 EXACT_DIGITS = 15  # Excel keeps no more of a number
+LARGEST_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXACT_DIGITS, and Excel takes
 EARLIEST = datetime(1900, 3, 1)  # before, Excel's calendar has a day that never was
-DATE_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
-CHUNK = 1 << 20
+TIME_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
+DAY_FORMAT = "yyyy-mm-dd"
+CHUNK_BYTES = 1 << 20
+SHEET = "xl/worksheets/sheet1.xml"
+ROW = b"<row "
 
-LINE = msgspec.json.Decoder(float_hook=Decimal)
-NESTED = msgspec.json.Encoder(decimal_format="number")
+NUMBERS = INTEGERS | FLOATS | {"numeric"}
+ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
 class XlsxLimitError(LongshoreError):
-    """The rows do not fit a worksheet."""
+    """The rows or columns do not fit a worksheet."""
 
 
-class Xlsx(JsonLines):
+class Xlsx:
     """A workbook of one sheet, written to a temporary file row by row."""
 
-    def __init__(self, columns: Sequence[Column], dialect: Dialect) -> None:
-        super().__init__(columns, dialect)
+    def __init__(self, columns: Sequence[Column], _dialect: Dialect, key: RowKey | None = None) -> None:
+        if len(columns) > MAX_COLUMNS:
+            raise XlsxLimitError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
+        self.rows = 0
+        self._columns = columns
+        self._key = key
         self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
         self._path = Path(self._folder.name) / "export.xlsx"
-        options = {"constant_memory": True, "tmpdir": self._folder.name, "default_date_format": DATE_FORMAT}
-        self._book = xlsxwriter.Workbook(str(self._path), options)
+        self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
         # A workbook says when it was made; the same rows shall make the same bytes.
         self._book.set_properties({"created": datetime(2000, 1, 1)})
+        self._time = self._book.add_format({"num_format": TIME_FORMAT})
+        self._day = self._book.add_format({"num_format": DAY_FORMAT})
         self._sheet: Worksheet = self._book.add_worksheet("Export")
-        self._rest = b""
+        self._pieces: list[bytes] = []  # of a record whose end has not come yet
         for position, column in enumerate(columns):
-            self._sheet.write_string(0, position, column.name)
+            self._write_text(position, column.name)
+
+    def query(self, source: str) -> str:
+        expressions = [
+            projected(column) if column.field.type is FieldType.NESTED else column.as_text for column in self._columns
+        ]
+        return f"select {named(self._columns, expressions)}{f', {self._key.expression}' if self._key else ''} {source}"
+
+    def options(self) -> dict[str, Any]:
+        return {"format": "text", "encoding": "utf-8"}
+
+    def begin(self) -> bytes:
+        return b""
 
     def frame(self, block: bytes) -> bytes:
-        lines = (self._rest + block).split(b"\n")
-        self._rest = lines.pop()
+        *lines, rest = block.split(b"\n")
         for line in lines:
-            self._write(LINE.decode(line))
+            self._pieces.append(line)
+            self._write(b"".join(self._pieces).split(b"\t"))
+            self._pieces.clear()
+        self._pieces.append(rest)
         return b""
 
     def end(self) -> Iterator[bytes]:
         self._book.close()
         with self._path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            self.rows = count_rows(file)
+            file.seek(0)
+            while chunk := file.read(CHUNK_BYTES):
                 yield chunk
         self._folder.cleanup()
 
-    def _write(self, row: dict[str, Any]) -> None:
+    def _write(self, values: Sequence[bytes]) -> None:
         self.rows += 1
-        if self.rows > MOST_ROWS:
-            raise XlsxLimitError(f"a worksheet ends after {MOST_ROWS:,} rows; choose another format, or a segment")
-        for position, column in enumerate(self._columns):
-            value = row[column.name]
-            if value is not None:
-                self._write_cell(position, column, value)
-
-    def _write_cell(self, position: int, column: Column, value: Any) -> None:
-        if isinstance(value, bool):
-            self._sheet.write_boolean(self.rows, position, value)
-        elif isinstance(value, int | Decimal):
-            if len(Decimal(value).normalize().as_tuple().digits) <= EXACT_DIGITS:
-                self._sheet.write_number(self.rows, position, float(value))
-            else:
-                self._sheet.write_string(self.rows, position, str(value))
-        elif column.field.type is FieldType.DATE and (moment := _excel_time(value)):
-            self._sheet.write_datetime(self.rows, position, moment)
-        else:
-            text = value if isinstance(value, str) else NESTED.encode(value).decode()
-            if len(text) > MOST_CHARACTERS:
-                raise XlsxLimitError(
-                    f"a cell holds {MOST_CHARACTERS:,} characters, and {column.name} has {len(text):,}"
+        if self.rows > MAX_ROWS:
+            raise XlsxLimitError(f"a worksheet ends after {MAX_ROWS:,} rows; choose another format, or a segment")
+        if all(value == rb"\N" for value in values[: len(self._columns)]):
+            # A row without a cell would not be in the file, and a blank cell is only written with a format.
+            self._sheet.write_blank(self.rows, 0, None, self._time)
+        for position, (column, value) in enumerate(zip(self._columns, values, strict=False)):
+            if value == rb"\N":
+                continue
+            try:
+                text = _unescaped(value).decode()
+            except UnicodeDecodeError:
+                raise self._error(column, values, value.decode(errors="replace"), "which is not UTF-8") from None
+            if not self._write_cell(position, column, text):
+                units = len(text.encode("utf-16-le")) // 2
+                reason = (
+                    f"which has {units:,} characters (UTF-16 units); a cell of a workbook holds {MAX_UNITS:,}: "
+                    "choose another format, or shorten the column by `sql` in the catalog"
                 )
-            self._sheet.write_string(self.rows, position, text)
+                raise self._error(column, values, text, reason)
+
+    def _write_cell(self, position: int, column: Column, text: str) -> bool:
+        """Write a value; False where the cell cannot hold it."""
+        if column.pg_type == "bool":
+            self._sheet.write_boolean(self.rows, position, text == "true")
+        elif column.pg_type in NUMBERS and (number := _exact_number(text)) is not None:
+            self._sheet.write_number(self.rows, position, number)
+        elif column.pg_type in ("date", "timestamp", "timestamptz") and (moment := _excel_time(text)):
+            shown = self._day if column.pg_type == "date" else self._time
+            self._sheet.write_datetime(self.rows, position, moment, shown)
+        else:
+            return self._write_text(position, text)
+        return True
+
+    def _write_text(self, position: int, text: str) -> bool:
+        if text.startswith("<r>") and text.endswith("</r>"):
+            # XlsxWriter takes such a string for the markup of rich text, so it is written as rich text without formats.
+            return bool(self._sheet.write_rich_string(self.rows, position, text[:1], text[1:]) == 0)
+        return bool(self._sheet.write_string(self.rows, position, text) == 0)
+
+    def _error(self, column: Column, values: Sequence[bytes], value: str, reason: str) -> CellError:
+        row = f"number {self.rows}"
+        if self._key is not None:
+            row = f"{self._key.name} {_unescaped(values[-1]).decode(errors='replace')}"
+        return CellError(column.name, row, value, reason)
+
+
+def count_rows(file: IO[bytes]) -> int:
+    """The rows of a workbook's sheet without its header, counted in its XML. Raises ValueError where it has none."""
+    rows, rest = 0, b""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(SHEET) as sheet:
+            while chunk := sheet.read(CHUNK_BYTES):
+                text = rest + chunk
+                rows += text.count(ROW)  # in a value, "<" is escaped
+                rest = text[-(len(ROW) - 1) :]
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
+        raise ValueError(f"it is no workbook: {error}") from None
+    return rows - 1
+
+
+def _unescaped(value: bytes) -> bytes:
+    return ESCAPED.sub(lambda found: ESCAPES.get(found[1], found[1]), value) if b"\\" in value else value
+
+
+def _exact_number(text: str) -> float | None:
+    """A number that Excel shows digit by digit as it is; None for others, which are written as words."""
+    value = Decimal(text)
+    if not value.is_finite():
+        return None
+    if not value:
+        return None if value.is_signed() else 0.0
+    digits = "".join(map(str, value.as_tuple().digits)).strip("0")
+    fits = len(digits) <= EXACT_DIGITS and abs(value.adjusted()) < LARGEST_EXPONENT
+    return float(value) if fits else None
 
 
 def _excel_time(text: str) -> datetime | None:
+    """A time that Excel holds; None for one before March 1900, after the year 9999 or finer than a millisecond."""
     try:
         moment = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:
         return None
-    return moment if moment >= EARLIEST else None
+    return moment if moment >= EARLIEST and moment.microsecond % 1000 == 0 else None

@@ -1,0 +1,267 @@
+"""Arrow tables of CSV records, with the Arrow type of each PostgreSQL type.
+
+Arrow parses the records in its own threads. It knows the years 1 to 9999 and decimals of 38 digits alone, and its
+errors name no row, so a column that it refuses is read as text and converted here, value by value.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Sequence
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from longshore.exports.catalog import Field, FieldType
+from longshore.exports.columns import Column
+from longshore.exports.formats.format import CellError, RowKey
+
+UNLIMITED = (38, 10)  # digits, and decimals, of a numeric that its column does not limit
+MAX_DIGITS = 76  # of an Arrow decimal
+MAX_READ_DIGITS = 38  # of a decimal that Arrow reads from CSV
+EXACT = Context(prec=150_000, traps=[InvalidOperation])  # more digits than a numeric of PostgreSQL can have
+
+UTC_TIME = pa.timestamp("us", "UTC")
+LOCAL_TIME = pa.timestamp("us")
+TYPES: dict[str, pa.DataType] = {
+    "int2": pa.int16(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "float4": pa.float32(),
+    "float8": pa.float64(),
+    "bool": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": UTC_TIME,
+    "timestamptz": UTC_TIME,
+}
+
+# PostgreSQL's output with DateStyle ISO: https://www.postgresql.org/docs/current/datatype-datetime.html
+MOMENT = re.compile(r"(\d{4,})-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?(?:\+00)?)?( BC)?")
+DAY_MICROSECONDS = 86_400_000_000
+
+ITEMS = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class Unholdable(Exception):
+    """A value that a type cannot hold, and why."""
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """The Arrow type of a column."""
+    if column.field.type is FieldType.NESTED:
+        return pa.list_(pa.struct([pa.field(name, _inner_type(inner)) for name, inner in column.field.fields.items()]))
+    if column.pg_type == "numeric":
+        return _numeric_type(column)
+    return TYPES.get(column.pg_type, pa.string())
+
+
+def _numeric_type(column: Column) -> pa.DataType:
+    digits, decimals = UNLIMITED
+    if column.precision is not None and column.scale is not None:
+        # numeric(5,-2) holds up to 9999900, numeric(3,5) up to 0.00999.
+        digits, decimals = max(column.precision - min(column.scale, 0), column.scale), max(column.scale, 0)
+    elif column.field.decimals is not None:
+        decimals = column.field.decimals
+    if digits > MAX_DIGITS:
+        return pa.string()
+    return pa.decimal128(digits, decimals) if digits <= MAX_READ_DIGITS else pa.decimal256(digits, decimals)
+
+
+def _inner_type(field: Field) -> pa.DataType:
+    match field.type:
+        case FieldType.NUMBER:
+            return pa.decimal128(MAX_READ_DIGITS, UNLIMITED[1] if field.decimals is None else field.decimals)
+        case FieldType.BOOLEAN:
+            return pa.bool_()
+    return pa.string()
+
+
+class TableReader:
+    """Makes Arrow tables of CSV records whose last column, where there is a `key`, names the row in errors."""
+
+    def __init__(self, columns: Sequence[Column], key: RowKey | None) -> None:
+        self.schema = pa.schema([pa.field(column.name, arrow_type(column)) for column in columns])
+        self._columns = columns
+        self._key = key
+        self._rows = 0
+        # Numbers for names: those of the columns may be any, the key's among them.
+        self._names = [str(number) for number in range(len(columns) + (key is not None))]
+        self._as_text = {
+            number
+            for number, field in enumerate(self.schema)
+            if pa.types.is_decimal256(field.type) or pa.types.is_list(field.type)
+        }
+
+    def table(self, records: bytes) -> pa.Table:
+        """The table of whole records. Raises CellError for the first value that its column's type cannot hold."""
+        table = self._read(records, range(len(self.schema)))
+        if table is None:
+            for number in range(len(self.schema)):
+                if self._read(records, [number]) is None:
+                    self._as_text.add(number)
+            table = self._read(records, range(len(self.schema)))
+        assert table is not None
+        arrays = [
+            self._converted(records, number, values) if number in self._as_text else _in_utc(values)
+            for number, values in enumerate(table.columns)
+        ]
+        self._rows += table.num_rows
+        return pa.table(arrays, self.schema)
+
+    def _read(self, records: bytes, wanted: Sequence[int]) -> pa.Table | None:
+        """Some columns of the records; None where Arrow cannot read one as its type."""
+        types = {self._names[number]: self._csv_type(number) for number in wanted}
+        try:
+            table = self._parsed(records, types)
+        except pa.ArrowInvalid:
+            return None
+        for number, values in zip(wanted, table.columns, strict=True):
+            if number not in self._as_text and _overflows(values, self._columns[number]):
+                return None
+        return table
+
+    def _parsed(self, records: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+        return pa_csv.read_csv(
+            pa.BufferReader(records),
+            # One block has all the records, so no block ends inside one: `newlines_in_values`, which costs a second
+            # pass over the text, is about where blocks end.
+            pa_csv.ReadOptions(column_names=self._names, block_size=len(records) + 1),
+            pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+            pa_csv.ConvertOptions(
+                include_columns=list(types),
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
+            ),
+        )
+
+    def _csv_type(self, number: int) -> pa.DataType:
+        if number in self._as_text:
+            return pa.binary()
+        return LOCAL_TIME if self._columns[number].pg_type == "timestamp" else self.schema.field(number).type
+
+    def _converted(self, records: bytes, number: int, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        kind, column = self.schema.field(number).type, self._columns[number]
+        if pa.types.is_decimal256(kind):
+            with contextlib.suppress(pa.ArrowInvalid):
+                return values.cast(pa.string()).cast(kind)
+        convert = _converter(column, kind)
+        found: list[Any] = []
+        for row, value in enumerate(values.to_pylist()):
+            try:
+                found.append(None if value is None else convert(_text(value)))
+            except Unholdable as reason:
+                shown = value.decode(errors="replace")
+                raise CellError(column.name, self._row(records, row), shown, str(reason)) from None
+        stored = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
+        return pa.chunked_array([pa.array(found, stored).cast(kind)])
+
+    def _row(self, records: bytes, row: int) -> str:
+        if self._key is None:
+            return f"number {self._rows + row + 1}"
+        keys = self._parsed(records, {self._names[-1]: pa.string()})
+        return f"{self._key.name} {keys.column(0)[row].as_py()}"
+
+
+def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    return values.cast(UTC_TIME) if values.type == LOCAL_TIME else values
+
+
+def _overflows(values: pa.ChunkedArray, column: Column) -> bool:
+    """Whether a decimal has more digits than its type: 128 bits have room for some of 39, and Arrow lets them pass."""
+    if not pa.types.is_decimal128(values.type) or column.precision is not None:
+        return False
+    most = Decimal(10) ** (values.type.precision - values.type.scale)
+    extremes = pc.min_max(values).as_py()
+    return any(extreme is not None and abs(extreme) >= most for extreme in extremes.values())
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise Unholdable("which is not UTF-8") from None
+
+
+def _converter(column: Column, kind: pa.DataType) -> Callable[[str], Any]:
+    if pa.types.is_list(kind):
+        return lambda text: _items(text, kind.value_type)
+    if pa.types.is_decimal(kind):
+        return lambda text: _decimal(text, kind)
+    if pa.types.is_date32(kind):
+        return _days
+    if pa.types.is_timestamp(kind):
+        return _microseconds
+    return lambda text: text
+
+
+def _decimal(text: str, kind: pa.DataType) -> Decimal:
+    value = Decimal(text)
+    if not value.is_finite():
+        raise Unholdable(f"which no Parquet decimal is; {ADVICE}")
+    if abs(value) >= Decimal(10) ** (kind.precision - kind.scale):
+        raise Unholdable(f"which has more digits than the column's {kind}; {ADVICE}")
+    exact = EXACT.scaleb(value, kind.scale)
+    if exact != exact.to_integral_value(context=EXACT):
+        raise Unholdable(
+            f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ADVICE}"
+        )
+    return value
+
+
+ADVICE = "round the column or cast it to text by `sql` in the catalog, or export to csv or json"
+
+
+def _days(text: str) -> int:
+    return _moment(text, "date32")[0]
+
+
+def _microseconds(text: str) -> int:
+    days, within = _moment(text, "timestamp in microseconds")
+    found = days * DAY_MICROSECONDS + within
+    if not -(2**63) <= found < 2**63:
+        raise Unholdable(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
+    return found
+
+
+def _moment(text: str, kind: str) -> tuple[int, int]:
+    """Days since 1970-01-01, and microseconds of the day, of a date or a time in UTC as PostgreSQL writes it."""
+    found = MOMENT.fullmatch(text)
+    if found is None:
+        raise Unholdable(f"which Parquet's {kind} cannot hold; {ADVICE}")
+    year, month, day, hour, minute, second = (int(found[number] or 0) for number in range(1, 7))
+    micros = int((found[7] or "").ljust(6, "0"))
+    seconds = (hour * 60 + minute) * 60 + second
+    return _civil_days(1 - year if found[8] else year, month, day), seconds * 1_000_000 + micros
+
+
+def _civil_days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the proleptic Gregorian calendar: https://howardhinnant.github.io/date_algorithms.html"""
+    if month <= 2:
+        year -= 1
+    era, of_era = divmod(year, 400)
+    of_year = (153 * (month - 3 if month > 2 else month + 9) + 2) // 5 + day - 1
+    return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
+
+
+def _items(text: str, kind: pa.StructType) -> list[dict[str, Any]] | None:
+    decimals = [field for field in kind if pa.types.is_decimal(field.type)]
+    items: list[dict[str, Any]] | None
+    try:
+        items = ITEMS.decode(text)
+    except msgspec.DecodeError as error:  # json may hold half of a surrogate pair
+        raise Unholdable(f"which is not JSON that can be read: {error}") from None
+    for number, item in enumerate(items or ()):
+        for field in decimals:
+            if (value := item[field.name]) is not None:
+                try:
+                    item[field.name] = _decimal(str(value), field.type)
+                except Unholdable as reason:
+                    raise Unholdable(f"whose [{number}].{field.name} is {value}, {reason}") from None
+    return items

@@ -1,0 +1,121 @@
+# ruff: noqa: S608  # all SQL here is made of the catalog
+"""Nested fields as JSON text: the fields that the catalog declares, and no others.
+
+The same SQL serves every format. A value is odd where it is not of its field's type; it is NULL in the file. As for
+rules on nested fields, a number or a boolean may stand in a string, and a word may be a number or a boolean.
+"""
+
+import json
+
+from longshore.exports.catalog import Field, FieldType, quoted_part
+from longshore.exports.columns import Column
+
+NUMBER_IN_STRING = r'^"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"$'  # the numbers that rules see: `conditions`
+MAX_IDENTIFIER_BYTES = 63
+
+
+class Nested:
+    """The SQL of one nested column."""
+
+    def __init__(self, column: Column) -> None:
+        self._fields = column.field.fields
+        self._kind = "json" if column.pg_type == "json" else "jsonb"
+        self._value = column.expression if column.pg_type in ("json", "jsonb") else f"({column.expression})::jsonb"
+        # jsonb_to_recordset finds all fields of an object at once, which takes half the time of an operator for each.
+        # That of json refuses \u0000, which json may hold, and an identifier has a limit that a key has not.
+        fits = all(len(name.encode()) <= MAX_IDENTIFIER_BYTES for name in self._fields)
+        self._as_record = self._kind == "jsonb" and fits
+
+    def projected(self) -> str:
+        """JSON text of the array with the declared fields, each NULL where it is missing or odd."""
+        names = [json.dumps(name, ensure_ascii=False) for name in self._fields]
+        keys = [sql_text(f"{',' if number else '{'}{name}:") for number, name in enumerate(names)]
+        texts = (self._text(name, field) for name, field in self._fields.items())
+        members = "||".join(f"{key}||coalesce({text},'null')" for key, text in zip(keys, texts, strict=True))
+        # Elements come in the order of the array, and array() keeps it.
+        objects = f"array(select {members}||'}}' from {self._objects()})"
+        return f"case {self._type(self._value)} when 'array' then '['||array_to_string({objects},',')||']' end"
+
+    def has_odd(self) -> str:
+        """The condition that a row has an odd value."""
+        others = self._others("'object', 'null'")
+        misfits = " or ".join(f"not ({self._fits(name, field)})" for name, field in self._fields.items())
+        inside = f"{others} or exists (select from {self._objects()} where {misfits})"
+        return f"case {self._type(self._value)} when 'array' then {inside} else {self._type(self._value)} <> 'null' end"
+
+    def odd(self) -> str:
+        """A subquery that gives the `path` and `value` of each odd value of a row."""
+        array = f"case {self._type(self._value)} when 'array' then {self._value} end"
+        element = f"{self._kind}_array_elements({array}) with ordinality element(item, place)"
+        checks = [f"('', item, {self._type('item')} in ('object', 'null'))"]
+        checks += [
+            f"({sql_text(f'.{name}')}, item->{sql_text(name)}, {self._fits(name, field, f'(item->{sql_text(name)})')})"
+            for name, field in self._fields.items()
+        ]
+        return (
+            f"(select '' as path, {self._value}::text as value where {self._type(self._value)} not in ('array', 'null')"
+            f" union all select '['||place - 1||']'||field, part::text from {element},"
+            f" lateral (values {', '.join(checks)}) checked(field, part, fits) where not fits)"
+        )
+
+    def _objects(self) -> str:
+        """The `from` clause of the elements; one that is no object is an empty object."""
+        kind, value = self._kind, self._value
+        clean = f"case {self._type('e')} when 'object' then e else '{{}}' end"
+        cleaned = f"select {clean} as item from {kind}_array_elements({value}) e"
+        if not self._as_record:
+            return f"({cleaned}) elements"
+        columns = ", ".join(f"{quoted_part(name)} jsonb" for name in self._fields)
+        cleaned = f"(select jsonb_agg(item) from ({cleaned}) elements)"
+        array = f"case when {self._others(repr('object'))} then {cleaned} else {value} end"
+        return f"jsonb_to_recordset({array}) as item({columns})"
+
+    def _others(self, types: str) -> str:
+        """The condition that the array has elements of other types than these."""
+        kind, value = self._kind, self._value
+        if kind == "jsonb":
+            path = " && ".join(f"@.type() != {name.strip()}" for name in types.replace("'", '"').split(","))
+            return f"jsonb_path_exists({value}, 'strict $[*] ? ({path})', '{{}}', true)"
+        return f"exists (select from json_array_elements({value}) e where json_typeof(e) not in ({types}))"
+
+    def _type(self, value: str) -> str:
+        return f"{self._kind}_typeof({value})"
+
+    def _inner(self, name: str) -> str:
+        return f"item.{quoted_part(name)}" if self._as_record else f"(item->{sql_text(name)})"
+
+    def _text(self, name: str, field: Field, inner: str = "") -> str:
+        """SQL of the JSON text of a field; NULL where it is missing or odd."""
+        inner = inner or self._inner(name)
+        text = f"{inner}::text"
+        match field.type:
+            case FieldType.NUMBER:
+                in_string = f"case when {text} ~ '{NUMBER_IN_STRING}' then btrim({text},'\"')::numeric::text end"
+                cases = f"when 'number' then {text} when 'string' then {in_string}"
+            case FieldType.BOOLEAN:
+                in_string = f"case {text} when '\"true\"' then 'true' when '\"false\"' then 'false' end"
+                cases = f"when 'boolean' then {text} when 'string' then {in_string}"
+            case _:
+                quoted = f"'\"'||{text}||'\"'"
+                cases = f"when 'string' then {text} when 'number' then {quoted} when 'boolean' then {quoted}"
+        return f"case {self._type(inner)} {cases} end"
+
+    def _fits(self, name: str, field: Field, inner: str = "") -> str:
+        kind = {FieldType.NUMBER: "number", FieldType.BOOLEAN: "boolean"}.get(field.type, "string")
+        inner = inner or self._inner(name)
+        return (
+            f"coalesce({self._type(inner)}, 'null') in ('{kind}', 'null')"
+            f" or {self._text(name, field, inner)} is not null"
+        )
+
+
+def projected(column: Column) -> str:
+    """SQL of a column's value; of a nested one, the JSON text of its declared fields."""
+    return Nested(column).projected() if column.field.type is FieldType.NESTED else column.expression
+
+
+def sql_text(text: str) -> str:
+    """A string constant of SQL."""
+    # Of a dollar sign, asyncpg's copy_from_query would take a parameter's number to follow; see catalog.quoted_part.
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\x24")
+    return f"E'{escaped}'"

@@ -1,0 +1,49 @@
+"""Odd values inside nested fields: counted, or the end of the run, as the catalog says."""
+
+from collections.abc import Sequence
+
+from longshore.database.connect import Connection
+from longshore.errors import LongshoreError
+from longshore.exports.catalog import FieldType
+from longshore.exports.columns import Column
+from longshore.exports.formats.format import MAX_SHOWN_CHARACTERS, RowKey
+from longshore.exports.formats.nested import Nested
+from longshore.exports.plan import Source
+
+
+class OddValueError(LongshoreError):
+    """A nested field has a value that is not of its declared type, and its `on_odd` is `error`."""
+
+
+async def count(connection: Connection, source: Source, columns: Sequence[Column], key: RowKey | None) -> int:
+    """The odd values of the rows in the connection's snapshot that the file has as NULL.
+
+    Raises OddValueError for the first one in a column whose `on_odd` is `error`.
+    """
+    found = 0
+    for column in columns:
+        if column.field.type is not FieldType.NESTED:
+            continue
+        nested = Nested(column)
+        rows = f"{source.sql} and ({nested.has_odd()})"
+        if column.field.on_odd == "null":
+            found += await connection.fetchval(
+                f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {rows}",  # noqa: S608  # the catalog's
+                *source.values,
+            )
+            continue
+        row_key = f"({key.expression})::text" if key else "null::text"
+        query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"  # noqa: S608  # the catalog's
+        if (row := await connection.fetchrow(query, *source.values)) is not None:
+            raise OddValueError(_message(column, key, *row))
+    return found
+
+
+def _message(column: Column, key: RowKey | None, row_key: str | None, odd: Sequence[str]) -> str:
+    path, value = odd
+    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
+    row = f"the row with {key.name} {row_key}" if key else "a row"
+    return (
+        f'column "{column.name}{path}" of {row} holds {shown}, which is not of the type that the catalog declares; '
+        'correct it in the source, or set `on_odd = "null"` in the catalog to export NULL and count it in `skips`'
+    )
