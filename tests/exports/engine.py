@@ -11,6 +11,7 @@ from longshore.exports.copy import Copied, copy_rows
 from longshore.exports.formats import Compression
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.plan import Plan, Source, plan
+from longshore.exports.request import row_key
 from longshore.exports.snapshots import SESSION, Readers
 from longshore.results.store import LocalStore
 from longshore.tasks.model import ChainId, TaskId
@@ -36,7 +37,7 @@ async def export(
             async with readers.snapshot() as (connection, _):
                 await row_security.hold(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
-                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression)
+                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression, key=row_key(index))
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
                     copied = await copy_rows(readers, connection, cut, source, form, file, ignore)

@@ -14,8 +14,10 @@ from longshore.faults import Fault, pointer, suggestion
 MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
 DETAILS = """
-select a.attname, a.atttypmod, coalesce(c.collisdeterministic, true) as deterministic
+select a.attname, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end as atttypmod,  -- of a domain, its own
+       coalesce(c.collisdeterministic, true) as deterministic
 from pg_catalog.pg_attribute a
+join pg_catalog.pg_type t on t.oid = a.atttypid
 left join pg_catalog.pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0
 """
@@ -142,7 +144,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 pg_type=attribute.type.name,
                 # https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c, make_numeric_typmod
                 precision=((typmod - 4) >> 16) & 0xFFFF if limited else None,
-                scale=(typmod - 4) & 0x7FF if limited else None,
+                scale=((typmod - 4 & 0x7FF) ^ 0x400) - 0x400 if limited else None,  # negative in numeric(5,-2)
                 exact=detail is not None and detail["deterministic"],
             )
         )

@@ -54,8 +54,8 @@ def make(
 ) -> Format:
     """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet.
 
-    `key`: the column that names a row in errors. `place`: for a format that `joins`, which part of the file it writes. Members of gzip and frames of Zstandard join
-    as well: RFC 1952, 2.2, and RFC 8878, 3.1.
+    `key`: the column that names a row in errors. `place`: for a format that `joins`, which part of the file it writes.
+    Members of gzip and frames of Zstandard join as well: RFC 1952, 2.2, and RFC 8878, 3.1.
     """
     kind = FORMATS[name]
     build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)

@@ -45,7 +45,7 @@ DAY_MICROSECONDS = 86_400_000_000
 ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 
 
-class Unholdable(Exception):
+class UnholdableError(Exception):
     """A value that a type cannot hold, and why."""
 
 
@@ -151,12 +151,12 @@ class TableReader:
         if pa.types.is_decimal256(kind):
             with contextlib.suppress(pa.ArrowInvalid):
                 return values.cast(pa.string()).cast(kind)
-        convert = _converter(column, kind)
+        convert = _converter(kind)
         found: list[Any] = []
         for row, value in enumerate(values.to_pylist()):
             try:
                 found.append(None if value is None else convert(_text(value)))
-            except Unholdable as reason:
+            except UnholdableError as reason:
                 shown = value.decode(errors="replace")
                 raise CellError(column.name, self._row(records, row), shown, str(reason)) from None
         stored = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
@@ -186,10 +186,10 @@ def _text(value: bytes) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise Unholdable("which is not UTF-8") from None
+        raise UnholdableError("which is not UTF-8") from None
 
 
-def _converter(column: Column, kind: pa.DataType) -> Callable[[str], Any]:
+def _converter(kind: pa.DataType) -> Callable[[str], Any]:
     if pa.types.is_list(kind):
         return lambda text: _items(text, kind.value_type)
     if pa.types.is_decimal(kind):
@@ -204,12 +204,12 @@ def _converter(column: Column, kind: pa.DataType) -> Callable[[str], Any]:
 def _decimal(text: str, kind: pa.DataType) -> Decimal:
     value = Decimal(text)
     if not value.is_finite():
-        raise Unholdable(f"which no Parquet decimal is; {ADVICE}")
+        raise UnholdableError(f"which no Parquet decimal is; {ADVICE}")
     if abs(value) >= Decimal(10) ** (kind.precision - kind.scale):
-        raise Unholdable(f"which has more digits than the column's {kind}; {ADVICE}")
+        raise UnholdableError(f"which has more digits than the column's {kind}; {ADVICE}")
     exact = EXACT.scaleb(value, kind.scale)
     if exact != exact.to_integral_value(context=EXACT):
-        raise Unholdable(
+        raise UnholdableError(
             f"which has more decimals than the column's {kind}; declare `decimals` in the catalog, {ADVICE}"
         )
     return value
@@ -226,7 +226,7 @@ def _microseconds(text: str) -> int:
     days, within = _moment(text, "timestamp in microseconds")
     found = days * DAY_MICROSECONDS + within
     if not -(2**63) <= found < 2**63:
-        raise Unholdable(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
+        raise UnholdableError(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
     return found
 
 
@@ -234,7 +234,7 @@ def _moment(text: str, kind: str) -> tuple[int, int]:
     """Days since 1970-01-01, and microseconds of the day, of a date or a time in UTC as PostgreSQL writes it."""
     found = MOMENT.fullmatch(text)
     if found is None:
-        raise Unholdable(f"which Parquet's {kind} cannot hold; {ADVICE}")
+        raise UnholdableError(f"which Parquet's {kind} cannot hold; {ADVICE}")
     year, month, day, hour, minute, second = (int(found[number] or 0) for number in range(1, 7))
     micros = int((found[7] or "").ljust(6, "0"))
     seconds = (hour * 60 + minute) * 60 + second
@@ -256,12 +256,12 @@ def _items(text: str, kind: pa.StructType) -> list[dict[str, Any]] | None:
     try:
         items = ITEMS.decode(text)
     except msgspec.DecodeError as error:  # json may hold half of a surrogate pair
-        raise Unholdable(f"which is not JSON that can be read: {error}") from None
+        raise UnholdableError(f"which is not JSON that can be read: {error}") from None
     for number, item in enumerate(items or ()):
         for field in decimals:
             if (value := item[field.name]) is not None:
                 try:
                     item[field.name] = _decimal(str(value), field.type)
-                except Unholdable as reason:
-                    raise Unholdable(f"whose [{number}].{field.name} is {value}, {reason}") from None
+                except UnholdableError as reason:
+                    raise UnholdableError(f"whose [{number}].{field.name} is {value}, {reason}") from None
     return items

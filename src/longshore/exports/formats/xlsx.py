@@ -134,7 +134,8 @@ class Xlsx:
     def _write_text(self, position: int, text: str) -> bool:
         if text.startswith("<r>") and text.endswith("</r>"):
             # XlsxWriter takes such a string for the markup of rich text, so it is written as rich text without formats.
-            return bool(self._sheet.write_rich_string(self.rows, position, text[:1], text[1:]) == 0)
+            parts = (text[:1], text[1:2], text[2:])  # fewer than three are refused
+            return bool(self._sheet.write_rich_string(self.rows, position, *parts) == 0)
         return bool(self._sheet.write_string(self.rows, position, text) == 0)
 
     def _error(self, column: Column, values: Sequence[bytes], value: str, reason: str) -> CellError:
