@@ -35,6 +35,27 @@ prefix = "Missing"
 
 [missing.fields]
 id = { type = "number", description = "Number of the row." }
+
+[baskets]
+description = "Items of which some are odd."
+relation = "odd.baskets"
+chain = "chain_id"
+time = "at"
+key = "id"
+prefix = "Basket"
+
+[baskets.fields.lenient]
+type = "nested"
+column = "items"
+description = "Items."
+on_odd = "null"
+fields.price = { type = "number", description = "Price." }
+
+[baskets.fields.strict]
+type = "nested"
+column = "items"
+description = "Items."
+fields.price = { type = "number", description = "Price." }
 """
 
 SCHEMA = """

@@ -19,7 +19,7 @@ from longshore.exports.columns import columns_of, named
 from longshore.exports.formats.json import object_of
 from tests.exports import rfc4180
 from tests.own_data import DOCUMENTS, DOUBLES, FIGURES, MOMENTS, ROWS, WORDS
-from tests.service import Longshore, export_body, exported
+from tests.service import Longshore, ended, export_body, exported
 
 FIELDS = [
     "id", "words", "code", "figure", "double", "flag", "at", "day", "document", "kind", "shouted",
@@ -175,6 +175,28 @@ def test_objects_are_what_row_to_json_makes_of_the_same_values(own_catalog: Long
     found = asyncio.run(compare())
     assert len(found) == ROWS
     assert all(made == theirs for made, theirs in found)
+
+
+@pytest.mark.parametrize("export_format", ["csv", "jsonl", "parquet", "xlsx"])
+def test_odd_values_are_null_and_counted_in_skips_or_end_the_run(
+    own_catalog: Longshore, own: httpx2.Client, export_format: str
+) -> None:
+    own_catalog.sql("drop table if exists odd.baskets")
+    own_catalog.sql(
+        "create table odd.baskets as select 7::bigint id, 1764::bigint chain_id, now() as at,"
+        """ '[{"price": "n/a"}, {"price": {}}, {"price": 1.5}]'::jsonb items"""
+    )
+    wanted = body(export_format)
+    wanted["target"] |= {"export_index": "baskets", "fields": ["lenient"]}
+    task = ended(own, own.post("/tasks", json=wanted).json()["id"])
+    assert task["state"]["code"] == "DONE", task
+    assert [(entry["total"], entry["success"], entry["skips"]) for entry in task["logs"] if "skips" in entry] == [
+        (1, 1, 2)
+    ]
+    wanted["target"]["fields"] = ["strict"]
+    task = ended(own, own.post("/tasks", json=wanted).json()["id"])
+    assert task["state"]["code"] == "ERROR"
+    assert any('column "strict[0].price" of the row with id 7 holds "n/a"' in entry["msg"] for entry in task["logs"])
 
 
 @pytest.mark.parametrize(("export_format", "empty"), [("csv", b"id\r\n"), ("json", b"[]\n")])

@@ -1,0 +1,300 @@
+"""Formats lose no row and no value: what one cannot hold ends the export with column, row and value."""
+
+import asyncio
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import msgspec
+import openpyxl
+import pyarrow.parquet as pq
+import pytest
+from xlsxwriter.worksheet import Worksheet
+
+from longshore.exports import odd_values
+from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.columns import choices, columns_of
+from longshore.exports.formats import parquet
+from longshore.exports.formats.dialect import CsvOptions, check_options
+from longshore.exports.formats.format import CellError
+from longshore.exports.formats.records import Records
+from longshore.exports.plan import Source
+from longshore.exports.request import row_key
+from tests.exports import rfc4180
+from tests.exports.engine import CHAIN, export, index_over
+from tests.service import Longshore
+
+WORDS = FieldType.TEXT
+NUMBER = FieldType.NUMBER
+FORMATS = ("csv", "json", "jsonl", "parquet", "xlsx")
+ITEMS = Field(
+    type=FieldType.NESTED,
+    description="",
+    fields={
+        "sku": Field(type=FieldType.KEYWORD, description=""),
+        "price": Field(type=FieldType.NUMBER, description=""),
+        "kept": Field(type=FieldType.BOOLEAN, description=""),
+    },
+)
+
+
+@pytest.fixture(scope="module")
+def url(service: Longshore) -> Iterator[str]:
+    """The address of a database with the schema `limits`."""
+    asyncio.run(execute(service.url, "create schema limits"))
+    yield service.url
+    asyncio.run(execute(service.url, "drop schema limits cascade"))
+
+
+async def execute(url: str, statement: str, *args: Any) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        if args:
+            await connection.executemany(statement, *args)
+        else:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def over(url: str, kind: str, values: list[str | None], field: FieldType | Field = WORDS) -> Index:
+    """An index of one column `value` of a type, over rows with these values and the ids 0, 1, …"""
+    asyncio.run(execute(url, "drop table if exists limits.rows"))
+    asyncio.run(
+        execute(
+            url,
+            f"create table limits.rows (id int primary key, chain_id bigint default {CHAIN},"
+            f" at timestamptz default '2026-05-26', value {kind})",
+        )
+    )
+    insert = f"insert into limits.rows (id, value) values ($1, $2::text::{kind})"
+    asyncio.run(execute(url, insert, list(enumerate(values))))
+    return msgspec.structs.replace(index_over("limits.rows", value=field), key="id")
+
+
+def content(url: str, index: Index, form: str) -> bytes:
+    found, copied, _ = asyncio.run(export(url, index, form))
+    assert copied.rows == copied.sent
+    return found
+
+
+def parquet_values(data: bytes) -> list[Any]:
+    found: list[Any] = pq.read_table(io.BytesIO(data)).column("value").to_pylist()
+    return found
+
+
+def cells(data: bytes) -> list[Any]:
+    sheet = openpyxl.load_workbook(io.BytesIO(data))["Export"]
+    return [row[0] for row in sheet.iter_rows(min_row=2, values_only=True)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_of_one_column_that_are_null_are_in_every_format(url: str, form: str) -> None:
+    values = [None, "a", None, None]
+    data = content(url, over(url, "text", values), form)
+    match form:
+        case "csv":
+            assert [record[0] for record in rfc4180.read(data)] == ["value", *values]
+        case "json":
+            assert [row["value"] for row in json.loads(data)] == values
+        case "jsonl":
+            assert [json.loads(line)["value"] for line in data.splitlines()] == values
+        case "parquet":
+            assert parquet_values(data) == values
+        case "xlsx":
+            assert cells(data) == values
+
+
+@pytest.mark.parametrize("form", ["parquet", "xlsx"])
+def test_rows_are_counted_in_the_finished_file(url: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = over(url, "text", ["a", "b", "c"])
+    if form == "parquet":
+        write = pq.ParquetWriter.write_table
+        monkeypatch.setattr(pq.ParquetWriter, "write_table", lambda self, table, *rest: write(self, table[1:], *rest))
+    else:
+        monkeypatch.setattr(Worksheet, "write_string", lambda *_: 0)
+    with pytest.raises(Exception, match=r"the source sent 3 rows and (2|-1) were written"):
+        asyncio.run(export(url, index, form))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.00000000000000000000000000000001", "1" * 39, "0." + "0" * 399 + "1", "1" + "0" * 309, "1234567890.123456"],
+)
+def test_numbers_that_excel_would_round_are_words(url: str, text: str) -> None:
+    assert cells(content(url, over(url, "numeric", [text], NUMBER), "xlsx")) == [text]
+
+
+def test_numbers_that_excel_keeps_are_numbers(url: str) -> None:
+    values = ["999999999999999", "-0.1", "123456789012345000", "1e-300"]
+    found = cells(content(url, over(url, "numeric", list(values), NUMBER), "xlsx"))
+    assert found == [float(value) for value in values]
+    assert all(isinstance(value, int | float) for value in found)
+
+
+def test_a_cell_of_more_utf_16_units_than_excel_has_ends_the_export(url: str) -> None:
+    assert cells(content(url, over(url, "text", ["🚢" * 16_383]), "xlsx")) == ["🚢" * 16_383]
+    index = over(url, "text", ["short", "🚢" * 20_000])
+    with pytest.raises(CellError, match=r'column "value" of the row with id 1 holds .*40,000 characters'):
+        asyncio.run(export(url, index, "xlsx"))
+
+
+def test_markup_of_rich_text_is_a_word_in_a_workbook(url: str) -> None:
+    value = "<r><t>bold</t></r>"
+    data = content(url, over(url, "text", [value]), "xlsx")
+    assert cells(data) == [value]
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert b"<t>bold</t>" not in archive.read("xl/worksheets/sheet1.xml")
+
+
+def test_a_workbook_has_documents_that_were_indented_as_they_were_stored(url: str) -> None:
+    document = '{"b": 1,\n  "a": [1.10,\r\n 2]}'
+    data = content(url, over(url, "json", [document]), "xlsx")
+    assert [cell.replace("_x000D_", "\r") for cell in cells(data)] == [document]
+
+
+def test_a_quotient_with_more_decimals_than_parquet_has_names_the_way_out(url: str) -> None:
+    index = over(url, "integer", ["3", "1"])
+    third = Field(type=NUMBER, description="", sql="value / 3.0")
+    with pytest.raises(CellError, match=r'"value" of the row with id 1 holds .0\.33333.*declare `decimals` in the cat'):
+        asyncio.run(export(url, msgspec.structs.replace(index, fields={"value": third}), "parquet"))
+    rounded = msgspec.structs.replace(third, sql="round(value / 3.0, 4)")
+    data = content(url, msgspec.structs.replace(index, fields={"value": rounded}), "parquet")
+    assert parquet_values(data) == [Decimal(1), Decimal("0.3333")]
+
+
+def test_parquet_has_a_cell_of_nine_megabytes(url: str) -> None:
+    index = over(url, "text", ["a", None, "b"])
+    asyncio.run(execute(url, "update limits.rows set value = repeat(E'x\"\\n', 3000000) where id = 1"))
+    assert sorted(parquet_values(content(url, index, "parquet"))) == ["a", "b", 'x"\n' * 3_000_000]
+
+
+def test_a_value_that_is_refused_late_in_a_large_export_is_named(url: str) -> None:
+    index = over(url, "numeric", [], NUMBER)
+    fill = "insert into limits.rows select n, 1764, now(), n from generate_series(1, 400000) n"
+    asyncio.run(execute(url, f"{fill}; update limits.rows set value = 'NaN' where id = 399999"))
+    with pytest.raises(CellError, match="of the row with id 399999 holds 'NaN'"):
+        asyncio.run(export(url, index, "parquet"))
+
+
+def test_row_groups_do_not_depend_on_how_the_rows_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
+    field = Field(type=WORDS, description="")
+    rows = "".join(f'"line {number}\nof ""two""\n"\n' for number in range(1000)).encode()
+    files = set()
+    for size in (1, 37, 100_000):
+        form = parquet.Parquet([catalog_column(field)], msgspec.UNSET)  # type: ignore[arg-type]  # it has no dialect
+        framed = [form.frame(rows[start : start + size]) for start in range(0, len(rows), size)]
+        files.add(b"".join([*framed, *form.end()]))
+        assert form.rows == 1000
+    (one,) = files
+    assert pq.read_metadata(io.BytesIO(one)).num_row_groups > 5
+
+
+def catalog_column(field: Field) -> Any:
+    from longshore.exports.columns import Column
+
+    return Column("value", field, "value", "text")
+
+
+def test_a_long_record_is_searched_once() -> None:
+    records = Records(10)
+    blocks = [b'"' + b"\n" * 50_000, *[b"\n" * 50_000] * 200, b'"\nnext\n']
+    pieces = [piece for block in blocks for piece in records.add(block)]
+    assert [len(piece) for piece in pieces] == [201 * 50_000 + 3]
+    assert records.rest() == b"next\n"
+
+
+ODD = [
+    '[{"sku": "a", "price": 1.50, "kept": true, "gift_wrap": "secret"}]',
+    '[{"sku": 42, "price": "12.50", "kept": "false"}, {"price": 0.25}]',
+    '[{"sku": "c", "price": "n/a", "kept": null}, 5, null]',
+    '{"sku": "d"}',
+    "[]",
+    None,
+]
+SHOWN = [
+    [{"sku": "a", "price": Decimal("1.50"), "kept": True}],
+    [{"sku": "42", "price": Decimal("12.50"), "kept": False}, {"sku": None, "price": Decimal("0.25"), "kept": None}],
+    [{"sku": "c", "price": None, "kept": None}, *[{"sku": None, "price": None, "kept": None}] * 2],
+    None,
+    [],
+    None,
+]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_nested_fields_are_those_that_the_catalog_declares_in_every_format(url: str, kind: str, form: str) -> None:
+    data = content(url, over(url, kind, ODD, ITEMS), form)
+    assert b"gift_wrap" not in data
+    match form:
+        case "csv":
+            texts = [record[0] for record in rfc4180.read(data)][1:]
+        case "xlsx":
+            texts = cells(data)
+        case "json":
+            texts = [json.dumps(row["value"]) for row in json.loads(data)]
+        case "jsonl":
+            texts = [json.dumps(json.loads(line)["value"]) for line in data.splitlines()]
+        case _:
+            assert parquet_values(data) == SHOWN
+            return
+    found = [None if text is None else json.loads(text, parse_float=Decimal) for text in texts]
+    assert found == SHOWN
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+def test_odd_values_are_counted_or_named_as_the_catalog_says(url: str, kind: str) -> None:
+    index = over(url, kind, ODD, ITEMS)
+
+    async def counted(on_odd: Any, values: str = "true") -> int:
+        changed = {"value": msgspec.structs.replace(ITEMS, on_odd=on_odd)}
+        of = msgspec.structs.replace(index, fields=changed, filter=values)
+        connection = await asyncpg.connect(url)
+        try:
+            columns = await columns_of(connection, of, choices(None, of))
+            return await odd_values.count(connection, Source(of.rows, (CHAIN,)), columns, row_key(of))
+        finally:
+            await connection.close()
+
+    assert asyncio.run(counted("null")) == 3
+    assert asyncio.run(counted("error", "id in (0, 1, 4, 5)")) == 0
+    with pytest.raises(odd_values.OddValueError, match=r'"value\[0\]\.price" of the row with id 2 holds "n/a"'):
+        asyncio.run(counted("error", "id = 2"))
+    with pytest.raises(odd_values.OddValueError, match=r'"value" of the row with id 3 holds {"sku": "d"}'):
+        asyncio.run(counted("error", "id = 3"))
+
+
+def test_parquet_names_the_path_of_a_nested_number_that_it_cannot_hold(url: str) -> None:
+    index = over(url, "jsonb", ['[{"price": 1}, {"price": 0.30000000000000004}]'], ITEMS)
+    with pytest.raises(CellError, match=r'"value" of the row with id 0 .*whose \[1\]\.price is 0\.30000000000000004'):
+        asyncio.run(export(url, index, "parquet"))
+
+
+def test_a_nested_field_may_have_any_name(url: str) -> None:
+    names = ['a"b', "it's", "$1", "back\\slash", "é🚢", "x" * 80, "Sku"]
+    fields = {name: Field(type=WORDS, description="") for name in names}
+    items = msgspec.structs.replace(ITEMS, fields=fields)
+    value = json.dumps([dict.fromkeys(names, "v")])
+    data = content(url, over(url, "jsonb", [value], items), "json")
+    assert json.loads(data)[0]["value"] == [dict.fromkeys(names, "v")]
+
+
+@pytest.mark.parametrize("delimiter", ["\x00", '"', "\n", "a", "é"])
+def test_a_delimiter_that_postgresql_refuses_is_a_violation(delimiter: str) -> None:
+    assert check_options(CsvOptions(delimiter=delimiter), "/csv")
+
+
+def test_every_delimiter_that_is_allowed_works(url: str) -> None:
+    index = over(url, "text", ["a"])
+    for code in range(128):
+        options = CsvOptions(delimiter=chr(code), null="null")
+        if not check_options(options, "/csv"):
+            found, _, _ = asyncio.run(export(url, index, "csv", csv=options))
+            assert found.endswith(b"a\r\n")
