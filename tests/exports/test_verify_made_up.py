@@ -17,7 +17,7 @@ from longshore.cli import app
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.verify import VerifyError, verify
 
-TOTALS = {"amount": "amount", "per": "kind", "sums": [{"value": "a", "rows": 1, "sum": "1.50"}]}
+TOTALS: dict[str, Any] = {"amount": "amount", "per": "kind", "sums": [{"value": "a", "rows": 1, "sum": "1.50"}]}
 CSV = b"kind,amount\r\na,1.50\r\n"
 
 
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
     """Write a file with a manifest that has its size and hash; members of the manifest by name."""
 
     def make(data: bytes, form: str, **changes: Any) -> Path:
-        path = tmp_path / changes.get("file", f"made.{form}")
+        path: Path = tmp_path / changes.get("file", f"made.{form}")
         path.write_bytes(data)
         manifest = {
             "version": 1, "file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 1,
