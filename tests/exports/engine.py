@@ -5,13 +5,12 @@ from pathlib import Path
 
 from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
-from longshore.exports.catalog import Field, FieldType, Index
+from longshore.exports.catalog import Field, FieldType, Index, quoted_part
 from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import Copied, copy_rows
-from longshore.exports.formats import Compression
+from longshore.exports.formats import Compression, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.plan import Plan, Source, plan
-from longshore.exports.request import row_key
 from longshore.exports.snapshots import SESSION, Readers
 from longshore.results.store import LocalStore
 from longshore.tasks.model import ChainId, TaskId
@@ -37,7 +36,9 @@ async def export(
             async with readers.snapshot() as (connection, _):
                 await row_security.hold(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
-                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression, key=row_key(index))
+                key = index.key or index.time
+                row_key = RowKey(key, quoted_part(key)) if key else None
+                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression, key=row_key)
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
                     copied = await copy_rows(readers, connection, cut, source, form, file, ignore)

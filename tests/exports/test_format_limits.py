@@ -17,10 +17,10 @@ from xlsxwriter.worksheet import Worksheet
 
 from longshore.exports import odd_values
 from longshore.exports.catalog import Field, FieldType, Index
-from longshore.exports.columns import choices, columns_of
+from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.formats import parquet
 from longshore.exports.formats.dialect import CsvOptions, check_options
-from longshore.exports.formats.format import CellError
+from longshore.exports.formats.format import CellError, RowKey
 from longshore.exports.formats.records import Records
 from longshore.exports.plan import Source
 from longshore.exports.request import row_key
@@ -259,7 +259,7 @@ def test_odd_values_are_counted_or_named_as_the_catalog_says(url: str, kind: str
         connection = await asyncpg.connect(url)
         try:
             columns = await columns_of(connection, of, choices(None, of))
-            return await odd_values.count(connection, Source(of.rows, (CHAIN,)), columns, row_key(of))
+            return await odd_values.count(connection, Source(of.rows, (CHAIN,)), columns, RowKey("id", '"id"'))
         finally:
             await connection.close()
 
@@ -298,3 +298,15 @@ def test_every_delimiter_that_is_allowed_works(url: str) -> None:
         if not check_options(options, "/csv"):
             found, _, _ = asyncio.run(export(url, index, "csv", csv=options))
             assert found.endswith(b"a\r\n")
+
+
+def test_an_error_names_a_row_by_its_key_only_where_the_export_has_that_column() -> None:
+    of = msgspec.structs.replace(index_over("limits.rows", id=FieldType.NUMBER, value=FieldType.TEXT), key="id")
+
+    def key_of(*names: str) -> str | None:
+        columns = [Column(name, of.fields[name], f'"{name}"', "text") for name in names]
+        key = row_key(of, columns)
+        return key.name if key else None
+
+    assert key_of("id", "value") == "id"
+    assert key_of("value") is None

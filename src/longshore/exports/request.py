@@ -77,10 +77,15 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Pre
     columns = await columns_of(connection, index, choices(target.fields, index))
     asked = dialect(target.csv or CsvOptions())
     layout = Layout(target.export_format, [column.name for column in columns], asked)
-    return Prepared(request, index, source, columns, layout, totals.counted(index, columns), bounds, row_key(index))
+    key = row_key(index, columns)
+    return Prepared(request, index, source, columns, layout, totals.counted(index, columns), bounds, key)
 
 
-def row_key(index: Index) -> RowKey | None:
-    """The column that names a row of an index in errors: its key, else its time; None where it has neither."""
-    name = index.key or index.time
-    return RowKey(name, quoted_part(name)) if name else None
+def row_key(index: Index, columns: Sequence[Column]) -> RowKey | None:
+    """Return the column that names a row in errors: the key of the index, else its time, if the export has that column.
+
+    A log is shown to credentials by the columns that the run read, so an error names no value of another column.
+    """
+    exported = {column.expression for column in columns}
+    names = [name for name in (index.key, index.time) if name is not None and quoted_part(name) in exported]
+    return RowKey(names[0], quoted_part(names[0])) if names else None
