@@ -1,4 +1,4 @@
-"""`make fuzz`: a service against its own OpenAPI document, with many more requests than the tests have time for."""
+"""`make fuzz`: a service against its OpenAPI document and against made-up bytes, for longer than tests have time."""
 
 import asyncio
 import sys
@@ -9,10 +9,12 @@ from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests.access.people import new_person
 from tests.api.test_schema import bearer, judged
+from tests.odd_requests import answered, odd_requests
 from tests.service import Longshore, database_in, ended, export_body
 
 LEAST = 20_000  # requests
-SHARE = {"a token": 10_000, "a session": 5_000, "a task that exists": 2_500, "nothing": 5_000}
+SHARE = {"a token": 6_000, "a session": 3_000, "a task that exists": 2_000, "nothing": 2_000}
+ODD = 8_000  # requests made up byte by byte, see tests/odd_requests.py
 ROUND = 100  # examples of each operation that schemathesis makes up before it is started again with another seed
 
 
@@ -24,9 +26,20 @@ def fuzz(folder: Path) -> int:
         try:
             longshore.start("worker")
             longshore.start_api()
-            return sum(_enough(longshore, kind, least) for kind, least in SHARE.items())
+            return _odd(longshore) + sum(_enough(longshore, kind, least) for kind, least in SHARE.items())
         finally:
             longshore.stop()
+
+
+def _odd(service: Longshore) -> int:
+    session = "\r\n".join(
+        f"{name}: {value}" for name, value in new_person(service, _1764=Level.ADMIN).session().items()
+    )
+    bearers = [f"Authorization: Bearer {service.token(level)}" for level in Level]
+    found = answered(service.port, odd_requests(7, ODD, session, *bearers))
+    sys.stdout.write(f"byte by byte: {sum(found.values()):,} requests, by status {dict(sorted(found.items()))}\n")
+    sys.stdout.flush()
+    return sum(found.values())
 
 
 def _enough(service: Longshore, kind: str, least: int) -> int:

@@ -23,6 +23,8 @@ class Receiver:
     def __init__(self) -> None:
         self.received: queue.Queue[Received] = queue.Queue()
         self.answers: queue.Queue[int] = queue.Queue()
+        self.retry_after = ""
+        """The `Retry-After` of answers other than 2xx; none where it is empty."""
         self.port = 0
 
     @property
@@ -48,6 +50,8 @@ def receiving() -> Iterator[Receiver]:
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/elsewhere")
+            if status >= 400 and receiver.retry_after:
+                self.send_header("Retry-After", receiver.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

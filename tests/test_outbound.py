@@ -1,6 +1,7 @@
 """Requests to addresses that users gave: only public ones, the checked address itself, and no further."""
 
 import asyncio
+import ipaddress
 import shutil
 import socket
 import ssl
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore.outbound import Answer, OutboundError, RefusedError, networks, send
+from longshore.outbound import Answer, OutboundError, RefusedError, is_allowed, networks, send
 from tests.receiver import receiving
 
 
@@ -36,6 +37,40 @@ def test_a_name_is_resolved_and_every_address_is_checked() -> None:
         assert receiver.received.empty()
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["0.0.0.0", "0.255.255.255", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.127.255.255", "127.0.0.1",
+     "127.255.0.1",
+     "168.63.129.16", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.0.1", "192.0.2.1",
+     "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.168.0.1", "192.175.48.1", "198.18.0.1", "198.19.255.255",
+     "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+     "::", "::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1", "::127.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::a00:1",
+     "64:ff9b:1::1", "100::1", "100:0:0:1::1", "2001::1", "2001:2::1", "2001:10::1", "2001:20::1", "2001:db8::1",
+     "2002:a00:1::", "2002:808:808::1", "2620:4f:8000::1", "3fff::1", "5f00::1", "4000::1", "fc00::1", "fd00:ec2::254",
+     "fe80::1", "fe80::1%1", "fec0::1", "ff02::1", "ff0e::1"],
+)  # fmt: skip
+def test_address_that_is_no_public_hosts_own_is_not_allowed(address: str) -> None:
+    found = ipaddress.ip_address(address)
+    assert not is_allowed(found, ())
+    assert not is_allowed(found, networks("203.0.112.0/24, 2001:db9::/32"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["1.1.1.1", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "128.0.0.1", "168.63.129.15",
+     "172.15.0.1",
+     "172.32.0.0", "192.0.1.0", "198.17.255.255", "198.20.0.0", "223.255.255.255", "2606:4700::1111", "2a00::1",
+     "2001:200::1", "::ffff:1.1.1.1", "64:ff9b::101:101"],
+)  # fmt: skip
+def test_public_address_is_allowed(address: str) -> None:
+    assert is_allowed(ipaddress.ip_address(address), ())
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203"])
+def test_network_that_the_operator_allows_is_allowed_in_every_spelling(address: str) -> None:
+    assert is_allowed(ipaddress.ip_address(address), networks("10.1.0.0/16"))
+
+
 def test_a_redirect_is_an_answer() -> None:
     with receiving() as receiver:
         receiver.answers.put(302)
@@ -57,7 +92,7 @@ def test_what_cannot_be_reached_says_why(monkeypatch: pytest.MonkeyPatch) -> Non
             call(address, seconds=1)
         assert time.monotonic() - began < 15
     with pytest.raises(OutboundError, match="not known"):
-        call("http://nobody.invalid/")
+        call(f"http://{64 * 'x'}.invalid/")  # a label that is too long for any resolver to be asked
 
 
 def test_tls_is_for_the_name_though_the_connection_is_to_an_address(tmp_path: Path) -> None:

@@ -27,6 +27,41 @@ MOST_ANSWER = 64 * 1024  # bytes that are kept of an answer
 CONNECT_TIMEOUT = 5.0  # seconds for each address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
+UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is in use for hosts
+
+# Networks that are no public hosts' own: the special-purpose registries of IANA, as far as they lie within IPv4 and
+# UNICAST, and addresses at which clouds serve their virtual machines. A list of our own, as `is_global` differs between
+# patch releases of Python. https://www.iana.org/assignments/iana-ipv4-special-registry,
+# https://www.iana.org/assignments/iana-ipv6-special-registry
+REFUSED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this host
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared between a provider and its clients
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's virtual public address of its own services
+        "169.254.0.0/16",  # link-local; metadata of clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; metadata of a cloud at 192.0.0.192
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # AMT
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+        "2001::/23",  # protocol assignments, Teredo among them
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4, which may lead to any IPv4 address
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
 
 
 class OutboundError(LongshoreError):
@@ -38,10 +73,11 @@ class RefusedError(OutboundError):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back: the status, and the first MOST_ANSWER bytes of the body."""
+    """What came back: the status, the first MOST_ANSWER bytes of the body, and headers by lower-case name."""
 
     status: int
     body: bytes
+    headers: dict[str, str]
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -65,7 +101,7 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
         found = socket.getaddrinfo(url.host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return None  # a name; it is looked up when it is called
-    return None if _allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
+    return None if is_allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
 
 
 async def send(
@@ -122,7 +158,7 @@ async def _send(
                         break
             finally:
                 await answer.aclose()
-            return Answer(answer.status_code, body[:MOST_ANSWER])
+            return Answer(answer.status_code, body[:MOST_ANSWER], dict(answer.headers))
     raise AssertionError("a name has one address at least")
 
 
@@ -135,7 +171,7 @@ async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]
         raise OutboundError(f"the host {url.host} is not known") from None
     addresses = list(dict.fromkeys(_address(item) for item in found))
     for address in addresses:
-        if not _allowed(address, allow):
+        if not is_allowed(address, allow):
             raise RefusedError(f"the host {url.host} has an address that is not public")
     return addresses
 
@@ -144,17 +180,18 @@ def _address(found: tuple[object, object, object, object, tuple[object, ...]]) -
     return ipaddress.ip_address(str(found[4][0]))
 
 
-def _allowed(address: Address, allow: tuple[Network, ...]) -> bool:
+def is_allowed(address: Address, allow: tuple[Network, ...]) -> bool:
+    """Return whether the service may call an address: a public host's own, or one of the networks `allow`."""
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped:
-            return _allowed(address.ipv4_mapped, allow)
+            return is_allowed(address.ipv4_mapped, allow)
         if address in NAT64:
-            return _allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), allow)
+            return is_allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF), allow)
     if any(address in network for network in allow):
         return True
-    # Multicast and what is reserved count as global in the registries; 6to4 and Teredo may lead to any address.
-    tunnel = isinstance(address, ipaddress.IPv6Address) and (address.sixtofour or address.teredo)
-    return address.is_global and not (address.is_multicast or address.is_reserved or tunnel)
+    if isinstance(address, ipaddress.IPv6Address) and address not in UNICAST:
+        return False
+    return not any(address in network for network in REFUSED)
 
 
 @cache

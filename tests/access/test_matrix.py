@@ -78,7 +78,7 @@ def webhook(site: Site) -> Ids:
     insert = """
     with made as (
         insert into longshore.webhooks (chain_id, url, events, secret)
-        values ($1, 'https://example.invalid/', '{}', 'x') returning id
+        values ($1, 'http://127.0.0.1:9/', '{}', 'x') returning id
     )
     insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, state, due_at)
     select id, 1, 'task.done', 1, '{}', 'failed', null from made returning webhook_id, id
@@ -133,6 +133,8 @@ CELLS = {
     ("GET", "/webhooks"): Cell(200, 200),
     ("POST", "/webhooks"): Cell(400, 400, body=lambda _: {"url": "x", "events": []}),  # nobody is to hear of this
     ("DELETE", "/webhooks/{id}"): Cell(204, 404, webhook),
+    ("POST", "/webhooks/{id}/secret"): Cell(200, 404, webhook),
+    ("POST", "/webhooks/{id}/enable"): Cell(200, 404, webhook),
     ("GET", "/webhooks/{id}/deliveries"): Cell(200, 404, webhook),
     ("POST", "/webhooks/{id}/deliveries/{delivery}/redeliver"): Cell(202, 404, webhook),
     ("GET", "/users"): Cell(200, 200),
@@ -158,7 +160,7 @@ CELLS = {
     ("POST", "/auth/session"): Cell(400, 400, body=lambda _: {}),
     ("GET", "/results/{location}"): Cell(403, 403, lambda _: {"location": "x"}),
     ("GET", "/docs"): Cell(200, 200),
-    ("GET", "/docs/assets/{file_path}"): Cell(200, 200, lambda _: {"file_path": "swagger-ui.css"}),
+    ("GET", "/docs/assets/{name}"): Cell(200, 200, lambda _: {"name": "swagger-ui.css"}),
     ("GET", "/openapi.json"): Cell(200, 200),
     ("GET", "/problems/{kind}"): Cell(200, 200, lambda _: {"kind": next(iter(KINDS))}),
     ("GET", "/healthz"): Cell(200, 200),
@@ -167,7 +169,7 @@ CELLS = {
     ("GET", "/sign-in"): Cell(200, 200),
     ("POST", "/sign-in"): Cell(403, 403),  # of no page of ours
     ("POST", "/sign-in/passcode"): Cell(403, 403),
-    ("GET", "/console/static/{file_path}"): Cell(200, 200, lambda _: {"file_path": "console.css"}),
+    ("GET", "/console/static/{name}"): Cell(200, 200, lambda _: {"name": "console.css"}),
 }
 
 # The console's pages are for people: others are led to where one signs in.

@@ -155,7 +155,8 @@ def test_another_method_is_refused_with_those_there_are(
     if method != "HEAD":
         problem(answer, "method-not-allowed")
     assert answer.status_code == 405
-    assert set(answer.headers["allow"].split(", ")) == {*allowed, "OPTIONS"}
+    head = {"HEAD"} if "GET" in allowed else set()
+    assert set(answer.headers["allow"].split(", ")) == {*allowed, *head, "OPTIONS"}
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])

@@ -1,4 +1,4 @@
-"""`Idempotency-Key` on `POST /tasks`: sent twice, made once."""
+"""`Idempotency-Key`: sent twice, done once, and answered with what became of it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -8,7 +8,8 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import faults, problem
-from tests.service import Longshore, export_body
+from tests.played import play
+from tests.service import CHAIN, Longshore, export_body
 
 
 @pytest.fixture
@@ -64,6 +65,62 @@ def test_keys_are_their_chains_own_and_good_for_a_day(waiting: httpx2.Client, id
     assert len(idle.sql("select from longshore.idempotency_keys where key like '% ' || $1", key)) == 1, (
         "the other chain's is swept"
     )
+
+
+def test_replay_gives_the_task_as_it_is_now(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+    headers = {"Idempotency-Key": key}
+    task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
+    play(idle, task, "begin", "fail")
+    again = waiting.post("/tasks", json=export_body(), headers=headers)
+    assert (again.status_code, again.json()) == (201, waiting.get(f"/tasks/{task}").json())
+    assert again.json()["state"]["code"] == "ERROR"
+    wanted = {**headers, "Prefer": "retry-failed"}
+    new = waiting.post("/tasks", json=export_body(), headers=wanted)
+    assert new.json()["id"] != task
+    assert new.json()["state"]["code"] == "READY"
+    assert (new.headers["preference-applied"], "idempotent-replayed" in new.headers) == ("retry-failed", False)
+    assert waiting.post("/tasks", json=export_body(), headers=wanted).json()["id"] == new.json()["id"]
+    assert waiting.delete(f"/tasks/{new.json()['id']}").status_code == 204
+    problem(waiting.post("/tasks", json=export_body(), headers=headers), "task-not-found")
+
+
+def test_many_that_retry_a_failed_task_at_once_make_one(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+    headers = {"Idempotency-Key": key, "Prefer": "retry-failed"}
+    task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
+    play(idle, task, "begin", "fail")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: waiting.post("/tasks", json=export_body(), headers=headers), range(16)))
+    assert len({answer.json()["id"] for answer in answers} - {task}) == 1
+
+
+def test_execute_with_a_key_runs_once_and_a_replay_answers_its_end(
+    waiting: httpx2.Client, idle: Longshore, key: str
+) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    path, headers = f"/tasks/{task}/execute", {"Idempotency-Key": key}
+    first = waiting.post(path, headers={**headers, "Prefer": "respond-async", "If-Match": f'"{task}-1"'})
+    assert first.status_code == 202
+    play(idle, task, "begin", "finish")
+    again = waiting.post(path, headers=headers)
+    assert (again.status_code, again.json()["code"]) == (200, "DONE")
+    assert again.headers["idempotent-replayed"] == "true"
+    assert len(waiting.get(f"/tasks/{task}/runs").json()) == 1
+    problem(waiting.post("/tasks", json=export_body(), headers=headers), "idempotency-key-reused")
+
+
+def test_segment_and_webhook_with_a_key_are_made_once(waiting: httpx2.Client, key: str) -> None:
+    rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    for path, body, other in (
+        ("/segments", {"chain": CHAIN, "name": "a", "segment": segment}, {"name": "b"}),
+        ("/webhooks", {"chain": CHAIN, "url": "https://a.example/"}, {"url": "https://a.example/b"}),
+    ):
+        headers = {"Idempotency-Key": f"{key} {path}"}
+        first, again = (waiting.post(path, json=body, headers=headers) for _ in range(2))
+        assert (first.status_code, again.status_code) == (201, 201), first.text
+        assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
+        problem(waiting.post(path, json={**body, **other}, headers=headers), "idempotency-key-reused")
+        waiting.delete(f"{path}/{first.json()['id']}")
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256])

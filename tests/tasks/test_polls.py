@@ -66,7 +66,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
         for (chain, task), answer in zip(asked, answers, strict=True):
             if task in (ours if chain == CHAIN else theirs):
                 assert isinstance(answer, Reading), answer
-                assert answer.revision == revisions[task]
+                assert answer.version.revision == revisions[task]
                 assert answer.task is None
             else:
                 assert isinstance(answer, TaskNotFoundError), answer
@@ -87,7 +87,7 @@ def test_no_answer_is_older_than_its_poll_however_many_others_poll(idle: Longsho
         for _ in range(50):
             for task in tasks:
                 revision = await own.fetchval(CHANGE, task)
-                assert (await polls.standing(CHAIN, task)).revision == revision
+                assert (await polls.standing(CHAIN, task)).version.revision == revision
         over.set()
         await asyncio.gather(*crowd)
 
@@ -121,7 +121,7 @@ def test_a_lost_connection_is_told_to_all_who_asked_over_it_and_to_nobody_after(
                 await connection.execute("select pg_terminate_backend($1)", backend)
             answers = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(answer, Exception) and is_passing(answer) for answer in answers), answers
-        assert (await polls.standing(CHAIN, tasks[0])).revision == 1
+        assert (await polls.standing(CHAIN, tasks[0])).version.revision == 1
 
     with_polls(idle, test)
 
@@ -137,10 +137,10 @@ def test_a_connection_that_hangs_holds_up_only_those_who_asked_over_it(idle: Lon
             held_up = asyncio.create_task(polls.standing(CHAIN, task))
             await asyncio.sleep(0.01)  # the only connection so far is asked
             async with asyncio.timeout(30):
-                assert (await polls.standing(CHAIN, task)).revision == 1
+                assert (await polls.standing(CHAIN, task)).version.revision == 1
             assert not held_up.done()
         finally:
             os.kill(backend, signal.SIGCONT)
-        assert (await held_up).revision == 1
+        assert (await held_up).version.revision == 1
 
     with_polls(idle, test)

@@ -3,25 +3,30 @@
 What each endpoint needs stands in `levels`; what a token with limits may not see, in `limits`.
 """
 
-from typing import Any
+import re
+from functools import cache
+from typing import Any, get_args
 
-from litestar import Request
+from litestar import Request, Response
 from litestar.connection import ASGIConnection
+from litestar.exceptions import NotFoundException
 
 from longshore.access.audit import Actor
 from longshore.access.login import network
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.api.conditional import require
 from longshore.api.levels import NEEDED, Open
 from longshore.api.requests import concerns
 from longshore.api.service import Service
 from longshore.faults import MAX_SUGGESTIONS, Fault, FaultyError, suggestion
 
-COOKIES = ("__Host-longshore", "longshore")
-"""What a session's cookie is called over TLS, and without."""
+COOKIES = {"https": "__Host-longshore", "http": "longshore"}
+"""The name of a session's cookie by scheme. Browsers let nobody but this host set one that begins with `__Host-`."""
 
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 AnyRequest = Request[Any, Any, Any]
@@ -32,13 +37,17 @@ class OtherSiteError(Exception):
     """A request that a browser made for a page of another site, or that does not say whose page it is."""
 
 
-async def guard(connection: AnyRequest) -> None:
-    """Raise what keeps the request from going on.
+async def guard(connection: AnyRequest) -> Response[None] | None:
+    """Raise what keeps the request from going on; answer an OPTIONS, which says nothing but which methods there are.
 
-    UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError.
+    UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError, FaultyError, PreconditionFailedError.
     """
     service: Service = connection.app.state.service
-    needed = NEEDED.get((connection.scope["method"], connection.scope["path_template"]))
+    scope = connection.scope
+    needed = NEEDED.get((scope["method"], scope["path_template"]))
+    _refuse_odd_numbers(connection)
+    if scope["method"] == "OPTIONS":
+        needed = Open.ANYBODY
     if needed is not Open.PROBE:
         count_address(connection)
     connection.scope["state"]["counted"] = True
@@ -53,6 +62,25 @@ async def guard(connection: AnyRequest) -> None:
         connection.scope["user"] = person
     elif needed is None:
         raise ForbiddenError(Level.ADMIN)
+    refuse_repeated(connection)
+    if scope["method"] not in SAFE and not connection.route_handler.opt.get("conditional"):
+        require(connection, None)
+    return _methods(scope["path_template"]) if scope["method"] == "OPTIONS" else None
+
+
+def _refuse_odd_numbers(connection: AnyRequest) -> None:
+    """Raise NotFoundException for a number in the path of a page that is written in another way, such as `1_0`."""
+    steps = connection.scope["path"].split("/")
+    if any(isinstance(value, int) and str(value) not in steps for value in connection.path_params.values()):
+        raise NotFoundException
+
+
+def _methods(template: str) -> Response[None]:
+    methods = sorted({"OPTIONS"} | {method for method, path in NEEDED if path == template})
+    headers = {"Allow": ", ".join(methods)}
+    if "PATCH" in methods:
+        headers["Accept-Patch"] = "application/merge-patch+json, application/json"  # RFC 5789, section 3.1
+    return Response(None, status_code=204, headers=headers)
 
 
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
@@ -77,12 +105,25 @@ def shown_session(connection: AnyConnection) -> Credential:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
         if user is not None and key is not None:
             return Credential(user, key, _chain(connection))
-    for name in COOKIES:
-        user, dot, key = connection.cookies.get(name, "").partition(".")
-        if dot:
-            refuse_other_site(connection)
-            return Credential(user, key, _chain(connection))
+    user, dot, key = _cookie(connection).partition(".")
+    if dot:
+        refuse_other_site(connection)
+        return Credential(user, key, _chain(connection))
     raise UnauthorizedError
+
+
+def _cookie(connection: AnyConnection) -> str:
+    """Return the session's cookie. Its name has to be the exact bytes: a reader that trims others takes a forged one.
+
+    https://www.rfc-editor.org/rfc/rfc6265#section-5.4
+    """
+    wanted = COOKIES[connection.scope["scheme"]]
+    for line in connection.headers.getall("cookie", []):
+        for pair in line.split(";"):
+            name, _, value = pair.strip(" \t").partition("=")
+            if name == wanted:
+                return value
+    return ""
 
 
 def refuse_other_site(connection: AnyConnection) -> None:
@@ -127,22 +168,50 @@ def actor(request: AnyRequest) -> Actor:
     return Actor("address", "", here, id)
 
 
+def refuse_repeated(request: AnyRequest) -> None:
+    """Raise FaultyError for query parameters that come more than once: who reads the first and who the last differ."""
+    if not request.scope["query_string"]:
+        return
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
+    if repeated:
+        raise FaultyError([Fault("expected once", parameter=name) for name in repeated])
+
+
 def person(request: AnyRequest) -> tuple[Service, SignedIn]:
     """The service and who has signed in. Raises FaultyError for unknown parameters."""
-    _refuse_unknown(request)
+    _refuse_parameters(request)
     return request.app.state.service, request.scope["user"]
 
 
 def admitted(request: AnyRequest) -> tuple[Service, Caller]:
     """The service and the caller of a request that passed the guard. Raises FaultyError for unknown parameters."""
-    _refuse_unknown(request)
+    _refuse_parameters(request)
     return request.app.state.service, request.scope["user"]
 
 
-def _refuse_unknown(request: AnyRequest) -> None:
-    faults = unknown_parameters(request)
+def _refuse_parameters(request: AnyRequest) -> None:
+    faults = unknown_parameters(request) + indecimal_parameters(request)
     if faults:
         raise FaultyError(faults)
+
+
+def indecimal_parameters(request: AnyRequest) -> list[Fault]:
+    """Return a fault for each number in path or query that is not decimal digits, as `1e1` and `1.0` are not."""
+    given = dict(request.scope["path_params"])
+    if request.scope["query_string"]:
+        given |= request.query_params
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    return [
+        Fault("expected decimal digits without a leading zero", parameter=name)
+        for name, value in given.items()
+        if name in parameters and _is_number(parameters[name].annotation) and not DECIMAL.fullmatch(str(value))
+    ]
+
+
+@cache
+def _is_number(annotation: Any) -> bool:
+    return int in (annotation, *get_args(annotation))
 
 
 def unknown_parameters(request: AnyRequest) -> list[Fault]:

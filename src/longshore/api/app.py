@@ -3,7 +3,6 @@
 import gc
 
 import msgspec
-from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
@@ -31,6 +30,8 @@ from longshore.api.auth import LoginBody, PasscodeBody, PasswordBody
 from longshore.api.changes import TaskChange, TriggerBody
 from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
+from longshore.api.proxies import behind_proxies
+from longshore.api.request_head import refuse_malformed
 from longshore.api.requests import with_request_id
 from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
@@ -108,6 +109,8 @@ def build(chosen: Settings) -> Litestar:
             webhooks.delete_webhook,
             webhooks.list_deliveries,
             webhooks.redeliver,
+            webhooks.rotate_secret,
+            webhooks.enable_webhook,
             health.get_health,
             health.get_readiness,
             health.get_metrics,
@@ -146,9 +149,9 @@ def create() -> ASGIApp:
     """What Granian calls in each of its processes."""
     chosen = settings.load().settings
     logging.configure(chosen)
-    app = with_request_id(build(chosen))
+    app = with_request_id(refuse_malformed(build(chosen)))
     # What is here stays. The collector walks all of it otherwise, and each time the requests of 60 ms wait for it.
     gc.collect()
     gc.freeze()
     proxies = parts(chosen.trusted_proxies)
-    return wrap_asgi_with_proxy_headers(app, proxies) if proxies else app
+    return behind_proxies(app, proxies) if proxies else app

@@ -164,12 +164,12 @@ def cookie_of(request: AnyRequest, opened: Opened) -> Cookie:
     """The cookie of a new session."""
     secure = request.scope["scheme"] == "https"
     life = int(request.app.state.settings.session_life)
-    return _cookie(request, COOKIES[not secure], f"{opened.user_id}.{opened.session_key}", life)
+    return _cookie(request, COOKIES["https" if secure else "http"], f"{opened.user_id}.{opened.session_key}", life)
 
 
 def no_cookies(request: AnyRequest) -> list[Cookie]:
     """What takes the session's cookie from a browser."""
-    return [_cookie(request, name, "", 0) for name in COOKIES if name in request.cookies]
+    return [_cookie(request, name, "", 0) for name in COOKIES.values() if name in request.cookies]
 
 
 def _cookie(request: AnyRequest, name: str, value: str, life: int) -> Cookie:

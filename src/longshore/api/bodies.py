@@ -1,5 +1,6 @@
 """Bodies: JSON that endpoints read themselves, so that they can name every fault at once, and JSON that they give."""
 
+import json
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,19 +11,76 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 
 from longshore.api.access import AnyRequest
 from longshore.api.problems import ProblemError
-from longshore.faults import Fault, FaultyError
+from longshore.faults import Fault, FaultyError, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)
+JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+MAX_DEPTH = 32
 
 
-def read_json(request: AnyRequest, body: bytes) -> Any:
-    """A request's body as a JSON value, its decimals exact. Raises ProblemError and FaultyError."""
-    if request.content_type[0] != "application/json":
-        raise ProblemError("not-json", f"Expected the content type application/json, got {request.content_type[0]!r}.")
+class RepeatedKeys(dict[str, Any]):
+    """A JSON object that has a key more than once."""
+
+    repeated: list[str]
+
+
+def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
+    """Return a request's body as a JSON value, its decimals exact.
+
+    `media_types`: those that the endpoint takes; `application/json` where none is given. Raises ProblemError for
+    another one, FaultyError for what is no JSON, is nested too deeply or repeats a key, of which readers take different
+    values (RFC 8259, section 4).
+    """
+    given, expected = request.content_type[0], media_types or (JSON,)
+    if given not in expected:
+        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {given!r}.")
     try:
-        return BODY.decode(body)
+        value = BODY.decode(body)
+        shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise FaultyError([Fault(f"expected JSON: {error}", "")]) from None
+    if faults := _shape_faults(shape):
+        raise FaultyError(faults)
+    return value
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return the value that a merge patch makes of a JSON value (RFC 7396, section 2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, part in patch.items():
+        if part is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge_patch(merged.get(key), part)
+    return merged
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    names = [name for name, _ in pairs]
+    repeating = RepeatedKeys(found)
+    repeating.repeated = [name for name in found if names.count(name) > 1][:10]
+    return repeating
+
+
+def _shape_faults(value: Any) -> list[Fault]:
+    faults: list[Fault] = []
+    rest: list[tuple[Any, str, int]] = [(value, "", 1)]
+    while rest:
+        part, at, depth = rest.pop()
+        if not isinstance(part, dict | list):
+            continue
+        if depth > MAX_DEPTH:
+            return [Fault(f"expected {MAX_DEPTH} levels of nesting at most", "")]
+        if isinstance(part, RepeatedKeys):
+            faults += [Fault("expected this key once", pointer(at, name)) for name in part.repeated]
+        inner = part.items() if isinstance(part, dict) else enumerate(part)
+        rest += [(each, pointer(at, key), depth + 1) for key, each in inner]
+    return faults
 
 
 class Encoded(Response[Any]):

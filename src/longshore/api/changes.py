@@ -2,28 +2,29 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import structlog
 from litestar import Response, delete, patch, post
-from litestar.params import Parameter
+from msgspec import UNSET, UnsetType
 
 from longshore.access import audit
 from longshore.api.access import AnyRequest, actor, admitted
-from longshore.api.bodies import BODY, read_json
+from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
+from longshore.api.conditional import require_task, tag
 from longshore.api.documentation import problems, taking
 from longshore.api.limits import may_change_task, may_have
 from longshore.api.new_task import Trigger, check_schedule
-from longshore.api.revisions import known, tag
-from longshore.api.tasks import Id, read_task, task_id
+from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
-from longshore.faults import Fault, FaultyError, check
+from longshore.faults import Fault, FaultyError, check, pointer, suggestion
 from longshore.results.store import StoreAwayError, StoreError
 from longshore.tasks import changing, ending, read
+from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import same_times
 from longshore.tasks.lifecycle import NeverDueError
-from longshore.tasks.model import Task
+from longshore.tasks.model import Task, TaskId
 from longshore.tasks.schedule import Schedule, preview
 
 log = structlog.get_logger()
@@ -36,10 +37,10 @@ SCHEDULED = tuple(field.name for field in msgspec.structs.fields(Schedule))
 class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What `PATCH /tasks/{id}` takes. What is named is replaced as a whole, the rest stays."""
 
-    desc: str | None = None
-    target: Any = None
-    trigger: Trigger | None = None
-    debug: str | None = None
+    desc: str | UnsetType = UNSET
+    target: Any = UNSET
+    trigger: Trigger | UnsetType = UNSET
+    debug: str | UnsetType = UNSET
 
 
 class TriggerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,33 +58,48 @@ class Times(msgspec.Struct, frozen=True):
 
 @patch(
     "/tasks/{id:str}",
-    operation_class=taking(TaskChange),
-    responses=problems(400, 404, 409, 412, 413, 415),
+    opt={"conditional": True},
+    operation_class=taking(TaskChange, JSON, MERGE_PATCH),
+    responses=problems(400, 404, 408, 409, 412, 413, 415),
 )
-async def change_task(
-    request: AnyRequest,
-    id: Id,
-    body: bytes,
-    if_match: Annotated[
-        str, Parameter(header="If-Match", description="`ETag` that the task must have; 412 where it has another.")
-    ] = "",
-) -> Response[Task]:
-    """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is."""
-    service, caller = admitted(request)
-    chain, task = caller.chain, task_id(id)
-    given = read_json(request, body)
-    faults: list[Fault] = []
-    check(TaskChange, given, "", faults)
+async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task]:
+    """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is.
+
+    As `application/json`, each named key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) objects
+    are merged, and null takes a key away.
+    """
+    admitted(request)
+    task = task_id(id)
+    given = read_json(request, body, JSON, MERGE_PATCH)
+    merges = request.content_type[0] == MERGE_PATCH
+    faults = _merge_faults(given) if merges else []
+    if not merges:
+        check(TaskChange, given, "", faults)
     if faults:
         raise FaultyError(faults)
+    conditional = "if-match" in request.headers
+    while True:
+        try:
+            found = await _change(request, task, given, merges=merges)
+            break
+        except ChangedMeanwhileError:
+            if conditional:
+                raise
+            # Another change came first, and this one goes on what that one made of the task.
+    headers = {"ETag": tag(id, found.version)}
+    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # which `reading` gives
+
+
+async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, merges: bool) -> read.Reading:
+    service, caller = admitted(request)
+    chain = caller.chain
     async with service.pool.acquire() as connection, connection.transaction():
         old = await may_change_task(service, caller, connection, task)
-        if if_match.strip() not in ("", "*") and old.revision not in known(if_match, id):
-            raise changing.ChangedMeanwhileError
+        require_task(request, task, old.revision)
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
-        value |= {key: part for key, part in given.items() if part is not None}
-        new = await read_task(service, caller, value)
+        value = merge_patch(value, given) if merges else value | given
+        new = await read_task(caller, service, connection, value)
         await may_have(caller, service, connection, new.target, new.trigger)
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, chain, shape)
@@ -94,15 +110,22 @@ async def change_task(
         definer = who.name if {"target", "trigger"} & given.keys() else None
         await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
-        found = await read.reading(connection, chain, task, 10, 0)
-    headers = {"ETag": tag(id, found.revision)}
-    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # which `reading` gives
+        return await read.reading(connection, chain, task)
+
+
+def _merge_faults(given: Any) -> list[Fault]:
+    """Return what is wrong with a merge patch of a task before it is merged."""
+    if not isinstance(given, dict):
+        return [Fault("expected an object", "")]
+    names = TaskChange.__struct_fields__
+    return [Fault(f"unknown key{suggestion(key, names)}", pointer("", key)) for key in given if key not in names]
 
 
 @post(
     "/tasks/{id:str}/cancel",
+    opt={"conditional": True},
     status_code=200,
-    responses=problems(400, 404, 409),
+    responses=problems(400, 404, 409, 412),
 )
 async def cancel_task(request: AnyRequest, id: Id) -> Task:
     """Cancel a task that waits or runs, and all later runs of it.
@@ -112,20 +135,20 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
-        await may_change_task(service, caller, connection, task)
+        await lock_to_change(request, connection, task)
         who = actor(request)
         await ending.cancel(connection, chain, task, who.name)
         await audit.record(connection, who, chain, "task.cancel", f"task {task}")
-    return await read.get(service.pool, chain, task, 10, 0)
+    return await read.get(service.pool, chain, task)
 
 
-@delete("/tasks/{id:str}", responses=problems(400, 404, 409))
+@delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(400, 404, 409, 412))
 async def delete_task(request: AnyRequest, id: Id) -> None:
     """Delete a task that does not run, with its log, its runs and their results."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
-        await may_change_task(service, caller, connection, task)
+        await lock_to_change(request, connection, task)
         await changing.delete(connection, chain, task)
         await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
     try:
@@ -138,7 +161,7 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     "/tasks/preview",
     status_code=200,
     operation_class=taking(TriggerBody),
-    responses=problems(400, 413, 415),
+    responses=problems(400, 408, 413, 415),
 )
 async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
     """When a task with this trigger would run: the next ten times at most."""

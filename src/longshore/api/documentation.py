@@ -20,12 +20,12 @@ from litestar.openapi.spec import (
     RequestBody,
     SecurityScheme,
 )
-from litestar.static_files import create_static_files_router
 
 from longshore import __version__
 from longshore.api.access import AnyRequest
 from longshore.api.levels import security
 from longshore.api.problems import MEDIA_TYPE, Problem
+from longshore.api.static import static_files
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
 
@@ -61,12 +61,32 @@ WHAT = {
     409: "Not in this state of the task.",
     410: "The result is gone.",
     408: "The body did not come in time.",
-    412: "The task is not as `If-Match` names it.",
+    412: "It is not as `If-Match` or `If-None-Match` demands.",
     413: "The body is too large.",
     415: "The body is no JSON.",
     422: "The `Idempotency-Key` was used with another body.",
     429: "Too many requests; `Retry-After` tells when to try again.",
     503: "The database cannot be reached; `Retry-After` tells when to try again.",
+}
+
+
+ETAGS = {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'}
+CONDITIONS = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": f"{what}, or `*`; 412 where that is not so.",
+        "schema": ETAGS,
+    }
+    for name, what in (
+        ("If-Match", "`ETag`s of which the resource must have one"),
+        ("If-None-Match", "`ETag`s of which the resource must have none"),
+    )
+]
+FAILED = {
+    "description": WHAT[412],
+    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
 }
 
 
@@ -83,14 +103,18 @@ def answers(kind: Any, statuses: dict[int, str]) -> dict[int, ResponseSpec]:
     return {status: ResponseSpec(kind, generate_examples=False, description=what) for status, what in statuses.items()}
 
 
-def taking(body: type[msgspec.Struct]) -> type[Operation]:
-    """The operation of an endpoint that reads its body itself, so that it can name all faults at once."""
+def taking(body: type[msgspec.Struct], *media_types: str) -> type[Operation]:
+    """The operation of an endpoint that reads its body itself, so that it can name all faults at once.
+
+    `media_types`: those that it takes; `application/json` where none is given.
+    """
 
     @dataclass
     class Taking(Operation):
         def __post_init__(self) -> None:
             schema = Reference(f"#/components/schemas/{body.__name__}")
-            self.request_body = RequestBody({"application/json": OpenAPIMediaType(schema=schema)}, required=True)
+            kind = OpenAPIMediaType(schema=schema)
+            self.request_body = RequestBody(dict.fromkeys(media_types or ("application/json",), kind), required=True)
 
     return Taking
 
@@ -114,11 +138,15 @@ class DocumentPlugin(JsonRenderPlugin):
             schemas[target.__name__]["properties"]["action"] = {"const": action}
         any_target = [{"$ref": f"#/components/schemas/{target.__name__}"} for target in self._targets.values()]
         schemas["NewTaskBody"]["properties"]["target"] = {"oneOf": any_target}
-        schemas["TaskChange"]["properties"]["target"] = {"oneOf": [*any_target, {"type": "null"}], "default": None}
+        schemas["TaskChange"]["properties"]["target"] = {"oneOf": any_target}
         openapi_schema["components"]["schemas"].update(schemas)
         for path, operations in openapi_schema["paths"].items():
             for method, operation in operations.items():
                 operation["security"] = security(method.upper(), path)
+                if method != "get" and "412" in operation["responses"]:
+                    operation.setdefault("parameters", []).extend(CONDITIONS)
+                elif method != "get":
+                    operation["responses"]["412"] = FAILED
         return openapi_schema
 
 
@@ -170,4 +198,4 @@ async def get_docs() -> Response[str]:
     return Response(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
-assets = create_static_files_router(path="/docs/assets", directories=[ASSETS], include_in_schema=False)
+assets = static_files("/docs/assets", ASSETS, ("swagger-ui-bundle.js", "swagger-ui.css"))

@@ -57,10 +57,12 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     """The events of a task behind one that was seen. Raises TaskNotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
-    await read.standing(service.pool, caller.chain, task)
+    standing = await read.standing(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
+    if revision > standing.revision or seen > standing.log_length:  # an id that this task never gave
+        revision, seen = 0, 0
 
     async def events() -> AsyncIterator[bytes]:
         with service.watch.over(task) as waiter:

@@ -1,35 +1,49 @@
-"""The heart: `GET /tasks/{id}`, polled with or without an `ETag`, or waiting for a change."""
+"""`GET /tasks/{id}`: polled with or without an `ETag`, or waiting for a change."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
+from enum import StrEnum
 from functools import partial
 from typing import Annotated
+from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, get
 from litestar.params import Parameter
 
 from longshore.access.tokens import Caller
-from longshore.api import revisions
+from longshore.api import conditional
 from longshore.api.access import AnyRequest, admitted
 from longshore.api.bodies import Encoded
+from longshore.api.conditional import MAX_WAIT_SECONDS, known_versions, preferred_wait
 from longshore.api.documentation import answers, problems
 from longshore.api.limits import shown_task
 from longshore.api.paging import Offset
-from longshore.api.revisions import LONGEST_WAIT, preferred_wait
 from longshore.api.service import Service
 from longshore.api.tasks import Id, encode, task_id
 from longshore.api.waiting import waiting
 from longshore.tasks import read
-from longshore.tasks.model import Task, TaskId
+from longshore.tasks.model import Task, TaskId, Version
+from longshore.tasks.read import LogPage
 
-Reader = Callable[[tuple[int, ...]], Awaitable[read.Reading]]
-"""Reads a task, unless its revision is one of those given."""
+Reader = Callable[[frozenset[Version]], Awaitable[read.Reading]]
+"""Reads a task, unless it is at one of the versions given."""
+
+
+class LogOrder(StrEnum):
+    """How a page of a task's log is ordered."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+NONE: frozenset[Version] = frozenset()
+PAGING = ("wait", "log_limit", "offset")  # parameters that the address of another page does not take over
 
 
 @get(
     "/tasks/{id:str}",
-    opt={"parameters": ("log_limit", "offset", "wait")},
+    opt={"parameters": ("log_limit", "offset", "log_order", "wait")},
     responses=problems(400, 404) | answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
 async def get_task(
@@ -37,48 +51,68 @@ async def get_task(
     id: Id,
     log_limit: Annotated[int, Parameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
     offset: Offset = 0,
+    log_order: Annotated[
+        LogOrder, Parameter(description="`asc`: oldest entry first. `desc`: newest first.")
+    ] = LogOrder.ASC,
     wait: Annotated[
-        int | None, Parameter(ge=0, le=LONGEST_WAIT, description="Seconds to wait for a change before answering.")
+        int | None, Parameter(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a change before answering.")
     ] = None,
     prefer: Annotated[str, Parameter(header="Prefer", description="`wait=30`: as `wait`.")] = "",
     if_none_match: Annotated[
         str, Parameter(header="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so.")
     ] = "",
 ) -> Response[Task]:
-    """One task, with a page of its log, oldest entry first. Poll this until `state.code` is `DONE` or `ERROR`.
+    """One task, with a page of its log. Poll this until `state.code` is `DONE` or `ERROR`.
 
     With `wait` it answers once the task differs from the `ETag` in `If-None-Match`, or without one, from now.
+    `X-Log-Length` tells how many entries the log has, `Link` where its next and its last page are.
     """
     service, caller = admitted(request)
-    chain, task = caller.chain, task_id(id)
+    task = task_id(id)
     seconds = preferred_wait(prefer) if wait is None else wait
-    known = revisions.known(if_none_match, id)
-    reading = partial(_reading, service, caller, task, log_limit, offset)
+    tags = conditional.tags(request.headers.getall("if-none-match", []))
+    known = known_versions(tags, id)
+    page = LogPage(log_limit, offset, newest_first=log_order is LogOrder.DESC)
+    reading = partial(_reading, service, caller, task, page)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
-        tagged = if_none_match.strip() not in ("", "*")
-        key = (chain, task, log_limit, offset, caller.level, caller.limits)  # who may see the same
+        tagged = if_none_match.strip() not in ("", conditional.ANY)
+        key = (caller.chain, page, caller.level, caller.limits)  # who may see the same
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
         body = encode(found.task) if found.task else b""
-    headers |= revisions.headers(id, found)
+    headers |= conditional.headers(id, found)
     if found.created_by is not None:
         headers["X-Created-By"] = found.created_by
-    if found.revision in known or (if_none_match.strip() == "*" and not seconds):
+    if found.version in known or (tags is not None and tags.any and not seconds):
         return Encoded(b"", headers, 304)
-    return Encoded(body, headers)
+    return Encoded(body, headers | _pages(request, page, found.log_length))
+
+
+def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
+    """Return the `Link` field (RFC 8288) to the next and the last page of a log of this length, where there are any."""
+    if not page.limit or page.offset + page.limit >= length:
+        return {}
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key not in PAGING]
+
+    def link(rel: str, offset: int) -> str:
+        query = urlencode([*kept, ("log_limit", page.limit), ("offset", offset)])
+        return f'<{request.url.path}?{query}>; rel="{rel}"'
+
+    last = (length - 1) // page.limit * page.limit
+    return {"Link": f"{link('next', page.offset + page.limit)}, {link('last', last)}"}
 
 
 async def _reading(
-    service: Service, caller: Caller, task: TaskId, log_limit: int, offset: int, known: tuple[int, ...]
+    service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
 ) -> read.Reading:
-    """A task as its caller may see it, which is left out where its revision is one of those known."""
+    """A task as its caller may see it, which is left out where its version is one of those known."""
     if known:
         standing = await service.polls.standing(caller.chain, task)
-        if standing.revision in known:
+        if standing.version in known:
             return standing
-    found = await read.reading(service.pool, caller.chain, task, log_limit, offset)
+    found = await read.reading(service.pool, caller.chain, task, page)
     assert found.task is not None
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
@@ -88,29 +122,31 @@ async def _changed(
     service: Service,
     task: TaskId,
     seconds: int,
-    known: tuple[int, ...] | None,
+    known: frozenset[Version] | None,
     key: Hashable,
     reading: Reader,
 ) -> tuple[read.Reading, bytes]:
-    """The task and its JSON, once it differs from what is known, or when so many seconds have passed.
+    """The task and its JSON, once its revision differs from what is known, or when so many seconds have passed.
 
-    `known`: None where the client has not said, and wants the next change from now.
+    `known`: None where the client has not said, and wants the next change from now. Progress wakes nobody, so a wait in
+    vain gives the task as it has become meanwhile.
     """
 
-    async def encoded(known: tuple[int, ...]) -> tuple[read.Reading, bytes]:
+    async def encoded(known: frozenset[Version]) -> tuple[read.Reading, bytes]:
         found = await reading(known)
         return found, encode(found.task)
 
     deadline = asyncio.get_running_loop().time() + seconds
     async with waiting(request, task) as waiter:
-        first = found, body = await encoded(known or ())
-        asked = known
-        if asked is None:  # a task that has ended is what everybody waits for
-            asked = () if found.settled else (found.revision,)
-        while found.revision in asked:
-            waiter.revision = found.revision
+        found, body = await encoded(known or NONE)
+        if known is not None:
+            asked = {version.revision for version in known}
+        else:  # a task that has ended is what everybody waits for
+            asked = set() if found.settled else {found.version.revision}
+        while found.version.revision in asked:
+            waiter.revision = found.version.revision
             if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                break
-            found, body = await service.watch.shared((key, asked), waiter, partial(encoded, asked))
-        # In vain, the last reading left the task out, which a client without an ETag has to get all the same.
-        return (found, body) if found.task or known else first
+                return await encoded(known or NONE)
+            seen = frozenset({found.version})
+            found, body = await service.watch.shared((task, key, seen), waiter, partial(encoded, seen))
+        return (found, body) if found.task else await encoded(NONE)

@@ -20,9 +20,10 @@ from longshore.access.names import NameTakenError
 from longshore.access.people import UserNotFoundError
 from longshore.access.rates import TooManyRequestsError
 from longshore.access.tokens import ForbiddenError, TokenNotFoundError, UnauthorizedError
-from longshore.api.access import OtherSiteError, count_address, unknown_parameters
+from longshore.api.access import OtherSiteError, count_address, indecimal_parameters, unknown_parameters
+from longshore.api.conditional import PreconditionFailedError
 from longshore.api.limits import HiddenError
-from longshore.api.requests import TooSlowError
+from longshore.api.requests import BrokenBodyError, TooSlowError
 from longshore.api.waiting import ClientGoneError
 from longshore.database.connect import is_passing
 from longshore.errors import OverloadError
@@ -135,7 +136,10 @@ KINDS = {
         409, "There is nothing to cancel", "The task has ended, and no later run of it is planned."
     ),
     "changed-meanwhile": ProblemKind(
-        412, "The task has changed meanwhile", "Read it again; its `ETag` is what `If-Match` has to name."
+        412,
+        "It has changed meanwhile",
+        "The resource is not as `If-Match` or `If-None-Match` demands. Read it again: its `ETag` is what `If-Match` "
+        "has to name. What has no `ETag` fits `If-Match: *` alone.",
     ),
     "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
     "not-json": ProblemKind(415, "The body is no JSON", "Send JSON, and say so: `Content-Type: application/json`."),
@@ -236,6 +240,10 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case TooSlowError():
             kind, detail = "too-slow", KINDS["too-slow"].about
             headers["Connection"] = "close"
+        case BrokenBodyError():
+            faults = [Fault("expected a whole body, in well-formed chunks where it is chunked", "")]
+            kind, detail = "bad-request", _count(faults)
+            headers["Connection"] = "close"
         case UserNotFoundError():
             kind, detail = "user-not-found", KINDS["user-not-found"].about
         case ClientNotFoundError():
@@ -256,7 +264,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "nothing-to-acknowledge", str(error)
         case NothingToCancelError():
             kind, detail = "nothing-to-cancel", KINDS["nothing-to-cancel"].about
-        case ChangedMeanwhileError():
+        case ChangedMeanwhileError() | PreconditionFailedError():
             kind, detail = "changed-meanwhile", KINDS["changed-meanwhile"].about
         case NeverDueError():
             faults = [Fault("leaves no time to run at", "/trigger/until")]
@@ -275,7 +283,10 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
-            faults = _parameter_faults(request, error) + unknown_parameters(request)
+            faults = _parameter_faults(request, error)
+            named = {fault.parameter for fault in faults}
+            others = unknown_parameters(request) + indecimal_parameters(request)
+            faults += [fault for fault in others if fault.parameter not in named]
             kind, detail = "bad-request", _count(faults)
         case HTTPException() if error.status_code in BY_STATUS:
             kind = BY_STATUS[error.status_code]
@@ -298,15 +309,14 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "internal-error", KINDS["internal-error"].about
             log.error("request failed", exc_info=error)
             tracing.failed(error)
-    problem = Problem(
-        type=f"/problems/{kind}",
-        title=KINDS[kind].title,
-        status=KINDS[kind].status,
-        detail=detail,
-        request_id=request.scope["state"].get("request_id", ""),
-        errors=faults,
-    )
-    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
+    answer = problem(kind, detail, request.scope["state"].get("request_id", ""), faults)
+    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def problem(kind: str, detail: str, request_id: str, faults: list[Fault] | None = None) -> Problem:
+    """Return the body of an answer of this kind, a key of KINDS."""
+    title, status = KINDS[kind].title, KINDS[kind].status
+    return Problem(f"/problems/{kind}", title, status, detail, request_id, faults)
 
 
 def _parameter_faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:

@@ -70,6 +70,10 @@ class TooSlowError(Exception):
     """The body did not come in time."""
 
 
+class BrokenBodyError(Exception):
+    """The body ended before it was whole, or its chunks are malformed."""
+
+
 def with_request_id(app: ASGIApp) -> ASGIApp:
     """Wrap an ASGI application."""
 
@@ -100,7 +104,8 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            headers = [*message["headers"], (b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
+            headers = [_complete(*field) for field in message["headers"]]
+            headers += [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
             given = {name for name, _ in headers}  # in lower case, as ASGI demands
             headers += security if given.isdisjoint(NAMES) else [item for item in security if item[0] not in given]
             message = {**message, "headers": headers}
@@ -179,10 +184,20 @@ def _in_time(receive: Receive) -> Receive:
                 message = await receive()
         except TimeoutError:
             raise TooSlowError from None
+        if message["type"] == "http.disconnect":  # which is also what Granian makes of malformed chunks
+            raise BrokenBodyError
         whole = not message.get("more_body", False)
         return message
 
     return received
+
+
+def _complete(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Add HEAD to the methods of an `Allow` field: it is answered wherever GET is."""
+    if name != b"allow":
+        return name, value
+    methods = {method.strip() for method in value.split(b",")}
+    return name, b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))
 
 
 def _request_id(scope: HTTPScope) -> str:

@@ -11,17 +11,19 @@ import asyncpg
 import msgspec
 from litestar import Response, delete, get
 from litestar.params import Parameter
-from starlette.responses import FileResponse, MalformedRangeHeader, RangeNotSatisfiable
+from starlette.responses import FileResponse
+from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
 from longshore.access.tokens import Level
 from longshore.api.access import AnyRequest, actor, admitted
+from longshore.api.conditional import none_match, require
 from longshore.api.documentation import problems
 from longshore.api.limits import may_change_task, may_see_run
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
-from longshore.api.tasks import Id, task_id
+from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.exports.formats import media_type
 from longshore.exports.rights import level_for
 from longshore.faults import Fault, FaultyError
@@ -61,24 +63,61 @@ MaxUses = Annotated[
     int | None, Parameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew.")
 ]
 
-RANGE = re.compile(r"[ \t]*([0-9]+-[0-9]*|-[0-9]+)?[ \t]*")
+RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
 
 
 class Download(FileResponse):
     """A file, whole or in ranges (RFC 9110, section 14)."""
 
+    def refuse_range(self, request: AnyRequest) -> None:
+        """Raise ProblemError where the request asks for ranges that the file has none of.
+
+        A HEAD, and several `Range` fields, ask for no range: the field is no list.
+        """
+        given = request.headers.getall("range", [])
+        if len(given) != 1 or request.scope["method"] == "HEAD":
+            request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
+            return
+        same = request.headers.get("if-range")
+        if self.stat_result is not None and (same is None or self._should_use_range(same)):
+            self._parse_range_header(given[0], self.stat_result.st_size)
+
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
         unit, _, ranges = http_range.partition("=")
-        if unit.lower() != "bytes" or not all(RANGE.fullmatch(part) for part in ranges.split(",")):
+        parts = [RANGE.fullmatch(part) for part in ranges.split(",")]
+        wanted = [part.groups() for part in parts if part is not None and part[1] is not None]
+        invalid = None in parts or any(not first + last or _is_reversed(first, last) for first, last in wanted)
+        if unit.strip(" \t").lower() != "bytes" or invalid or not 0 < len(wanted) <= cls.max_ranges:
             return []  # what is no range of bytes is to be ignored
-        try:
-            return super()._parse_range_header(http_range, file_size)
-        except MalformedRangeHeader:
-            return []  # it ends before it begins
-        except RangeNotSatisfiable:
+        spans = [_span(first, last, file_size) for first, last in wanted]
+        found: list[tuple[int, int]] = []
+        for start, end in sorted(span for span in spans if span[0] < span[1]):
+            if found and start <= found[-1][1]:
+                found[-1] = (found[-1][0], max(found[-1][1], end))
+            else:
+                found.append((start, end))
+        if not found:
             size = {"Content-Range": f"bytes */{file_size}"}
-            raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size) from None
+            raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size)
+        return found
+
+
+def _is_reversed(first: str, last: str) -> bool:
+    return bool(first and last) and _number(first) > _number(last)
+
+
+def _span(first: str, last: str, size: int) -> tuple[int, int]:
+    """Return begin and end of a range in a file, which may lie beyond it: `5-9`, `5-` or the last bytes, `-5`."""
+    if not first:
+        return max(size - _number(last), 0), size
+    return _number(first), min(_number(last) + 1, size) if last else size
+
+
+def _number(digits: str) -> int:
+    """Return a number that no file is as large as in place of one that is longer than Python reads."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) < 19 else 10**18
 
 
 class DownloadUrl(msgspec.Struct, frozen=True):
@@ -174,7 +213,9 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@delete("/tasks/{id:str}/links/{link:str}", status_code=204, responses=problems(400, 404))
+@delete(
+    "/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412)
+)
 async def revoke_link(request: AnyRequest, id: Id, link: str) -> None:
     """Take a download address back: no further download begins with it. One that runs goes on."""
     service, caller = admitted(request)
@@ -183,39 +224,55 @@ async def revoke_link(request: AnyRequest, id: Id, link: str) -> None:
     except ValueError:
         found = UUID(int=0)
     async with service.pool.acquire() as connection, connection.transaction():
-        await may_change_task(service, caller, connection, task_id(id))
+        await lock_to_change(request, connection, task_id(id))
         await links.revoke(connection, caller.chain, task_id(id), found)
         details = {"link": str(found)}
         await audit.record(connection, actor(request), caller.chain, "result.revoke", f"task {id}", details)
 
 
 @get("/results/{location:path}", include_in_schema=False)
-async def download(request: AnyRequest) -> Download:
+async def download(request: AnyRequest) -> StarletteResponse:
     """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
     service: Service = request.app.state.service
     # As it was sent: Litestar's own parameter has lost doubled and trailing slashes, and what was signed had none.
     location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
-    given = request.query_params
+    given = dict(request.query_params.multi_items())
     if given.keys() != {"expires", "link", "signature"}:
         raise BadSignatureError
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
-    head = request.scope["state"].get("head")
     row = await service.pool.fetchrow(AT_LOCATION, location)
     path = service.store.open_path(location) if isinstance(service.store, LocalStore) else None
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
-    if not await (links.may_use if head else links.use)(service.pool, link, service.sessions.lives):
-        raise BadSignatureError
+    tag = f'"{row["sha256"].hex()}"'
     headers = {
-        "ETag": f'"{row["sha256"].hex()}"',
+        "ETag": tag,
         "Repr-Digest": f"sha-256=:{base64.b64encode(row['sha256']).decode()}:",
         "X-Row-Count": str(row["rows"]),
         "Cache-Control": "private, no-store",
     }
+    head = request.scope["state"].get("head")
     if head:  # so that the file is not read for nothing
         request.scope["method"] = "HEAD"
-    else:
-        details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
-        task = f"task {row['task_id']}"
-        await audit.record(service.pool, actor(request), row["chain_id"], "result.download", task, details)
-    return Download(path, headers=headers, media_type=media_type(path.name), filename=row["result"])
+    try:
+        found = Download(
+            path, headers=headers, media_type=media_type(path.name), filename=row["result"], stat_result=path.stat()
+        )
+    except FileNotFoundError:
+        raise ProblemError("result-gone", "The result has expired or was deleted.") from None
+    if not await links.may_use(service.pool, link, service.sessions.lives):
+        raise BadSignatureError
+    # What gives no bytes uses nothing up.
+    require(request, tag)
+    if none_match(request, tag):
+        return StarletteResponse(status_code=304, headers=headers)
+    found.refuse_range(request)
+    if head:
+        return found
+    if not await links.use(service.pool, link, service.sessions.lives):
+        raise BadSignatureError
+    details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
+    await audit.record(
+        service.pool, actor(request), row["chain_id"], "result.download", f"task {row['task_id']}", details
+    )
+    return found

@@ -8,17 +8,17 @@ from litestar.params import Parameter
 from longshore.access import audit
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
-from longshore.api.limits import may_change_task
 from longshore.api.paging import FAR
-from longshore.api.tasks import Id, task_id
+from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.tasks import marks, read
 from longshore.tasks.model import Run
 
 
 @post(
     "/tasks/{id:str}/runs/{run:str}/ack",
+    opt={"conditional": True},
     status_code=200,
-    responses=problems(400, 404, 409),
+    responses=problems(400, 404, 409, 412),
 )
 async def acknowledge_run(
     request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
@@ -27,7 +27,7 @@ async def acknowledge_run(
     service, caller = admitted(request)
     task = task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
-        await may_change_task(service, caller, connection, task)
+        await lock_to_change(request, connection, task)
         await marks.acknowledge(connection, caller.chain, task, run)
         await audit.record(connection, actor(request), caller.chain, "run.acknowledge", f"task {task}", {"run": run})
     return await read.one_run(service.pool, caller.chain, task, run)

@@ -1,8 +1,10 @@
 """The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
 
 from typing import Any
+from uuid import UUID
 
 import asyncpg
+import msgspec
 import structlog
 from litestar import Response, delete, get, post, put
 
@@ -10,7 +12,9 @@ from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
+from longshore.api.conditional import representation_tag, require
 from longshore.api.documentation import problems, taking
+from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.limits import (
     may_see_segment,
     refuse_hidden_preview,
@@ -31,6 +35,8 @@ from longshore.exports.snapshots import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.exports.stored_segments import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
 from longshore.faults import Fault, FaultyError
+from longshore.tasks import idempotency
+from longshore.tasks.idempotency import Kept
 
 log = structlog.get_logger()
 
@@ -38,17 +44,26 @@ log = structlog.get_logger()
 @post(
     "/segments",
     operation_class=taking(SegmentBody),
-    responses=problems(400, 413, 415),
+    responses=problems(400, 404, 408, 413, 415, 422),
 )
-async def create_segment(request: AnyRequest, body: bytes) -> Response[StoredSegment]:
+async def create_segment(request: AnyRequest, body: bytes, idempotency_key: Key = None) -> Response[StoredSegment]:
     """Store a segment, for `trigger.segment_id` of tasks to name."""
     service, caller = admitted(request)
-    new = _read(service, caller, read_json(request, body))
-    async with service.pool.acquire() as connection, connection.transaction():
-        who = actor(request).name
-        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, who)
+    value = read_json(request, body)
+    new = _read(service, caller, value)
+
+    async def make(connection: Connection) -> Kept:
+        who = actor(request)
+        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, who.name)
         await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
-    return Response(stored, status_code=201, headers={"Location": f"/segments/{stored.id}"})
+        return Kept(None, stored.id.bytes)
+
+    claim = claim_of(request, idempotency_key, value)
+    kept, again = await idempotency.once(service.pool, claim, make)
+    stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
+    stored = shown_segment(caller, service.catalog, stored)  # somebody else may have replaced it meanwhile
+    headers = {"Location": f"/segments/{stored.id}", "ETag": _tag(stored), **(REPLAYED if again else {})}
+    return Response(stored, status_code=201, headers=headers)
 
 
 @get(
@@ -65,38 +80,41 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
 
 
 @get("/segments/{id:str}", responses=problems(400, 404))
-async def get_segment(request: AnyRequest, id: str) -> StoredSegment:
-    """One stored segment."""
+async def get_segment(request: AnyRequest, id: str) -> Response[StoredSegment]:
+    """One stored segment. Its `ETag` is what `If-Match` of a change names."""
     service, caller = admitted(request)
-    return await _visible(service, caller, service.pool, id)
+    return _answer(await _visible(caller, service, service.pool, id))
 
 
 @put(
     "/segments/{id:str}",
+    opt={"conditional": True},
     operation_class=taking(SegmentBody),
-    responses=problems(400, 404, 413, 415),
+    responses=problems(400, 404, 408, 412, 413, 415),
 )
-async def replace_segment(request: AnyRequest, id: str, body: bytes) -> StoredSegment:
+async def replace_segment(request: AnyRequest, id: str, body: bytes) -> Response[StoredSegment]:
     """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
     service, caller = admitted(request)
     new = _read(service, caller, read_json(request, body))
     try:
         async with service.pool.acquire() as connection, connection.transaction():
-            old = await _visible(service, caller, connection, id)
+            old = await _visible(caller, service, connection, id, lock=True)
+            require(request, _tag(old))
             replaced = await stored_segments.replace(connection, caller.chain, old.id, new.name, new.segment)
             await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {old.id}")
-            return replaced
+            return _answer(replaced)
     except OtherIndexError as error:
         expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
         raise FaultyError([Fault(expected, "/segment/index")]) from None
 
 
-@delete("/segments/{id:str}", status_code=204, responses=problems(400, 404))
+@delete("/segments/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412))
 async def delete_segment(request: AnyRequest, id: str) -> None:
     """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)
     async with service.pool.acquire() as connection, connection.transaction():
-        old = await _visible(service, caller, connection, id)
+        old = await _visible(caller, service, connection, id, lock=True)
+        require(request, _tag(old))
         await stored_segments.delete(connection, caller.chain, old.id)
         await audit.record(connection, actor(request), caller.chain, "segment.delete", f"segment {old.id}")
 
@@ -105,7 +123,7 @@ async def delete_segment(request: AnyRequest, id: str) -> None:
     "/segments/preview",
     status_code=200,
     operation_class=taking(PreviewBody),
-    responses=problems(400, 409, 413, 415),
+    responses=problems(400, 408, 409, 413, 415),
 )
 async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
@@ -141,13 +159,26 @@ def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
     return new
 
 
-async def _visible(service: Service, caller: Caller, connection: Connection | Pool, id: str) -> StoredSegment:
-    """A stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError."""
+async def _visible(
+    caller: Caller, service: Service, connection: Connection | Pool, id: str, *, lock: bool = False
+) -> StoredSegment:
+    """A stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError.
+
+    `lock`: whether nothing else may change it until the connection's transaction ends.
+    """
     if (found := as_id(id)) is None:
         raise SegmentNotFoundError
-    stored = await stored_segments.get(connection, caller.chain, found)
+    stored = await stored_segments.get(connection, caller.chain, found, lock=lock)
     may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
     return stored
+
+
+def _tag(stored: StoredSegment) -> str:
+    return representation_tag(msgspec.json.encode(stored))
+
+
+def _answer(stored: StoredSegment) -> Response[StoredSegment]:
+    return Response(stored, headers={"ETag": _tag(stored)})
 
 
 def _refuse_other_chain(caller: Caller, chain: int) -> None:

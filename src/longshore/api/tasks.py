@@ -1,6 +1,5 @@
 """The resource `tasks`: create, list, execute, progress, runs. Reading one is in `poll`."""
 
-import hashlib
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,9 +9,12 @@ from litestar.params import Parameter
 
 from longshore.access import audit
 from longshore.access.tokens import Caller
+from longshore.api import conditional
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import Encoded, read_json
+from longshore.api.conditional import require_task
 from longshore.api.documentation import answers, problems, taking
+from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.limits import (
     may_change_task,
     may_have,
@@ -27,19 +29,20 @@ from longshore.api.problems import ProblemError
 from longshore.api.requests import concerns
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
+from longshore.database.connect import Connection, Pool
 from longshore.exports import export, schemas, stored_segments
 from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
 from longshore.exports.rights import sees
 from longshore.tasks import idempotency, lifecycle, progress, read
+from longshore.tasks.idempotency import Kept
 from longshore.tasks.lifecycle import NewTask
-from longshore.tasks.model import ChainId, Code, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
-CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 
@@ -47,84 +50,75 @@ Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 @post(
     "/tasks",
     operation_class=taking(NewTaskBody),
-    responses=problems(400, 413, 415, 422),
+    responses=problems(400, 404, 408, 413, 415, 422),
 )
 async def create_task(
     request: AnyRequest,
     body: bytes,
-    idempotency_key: Annotated[
-        str | None,
+    idempotency_key: Key = None,
+    prefer: Annotated[
+        str,
         Parameter(
-            header="Idempotency-Key",
-            min_length=1,
-            max_length=255,
-            pattern=r"^[\x20-\x7e]+$",
-            description="The same key and body within 24 hours give the same task and answer.",
+            header="Prefer",
+            description="`retry-failed`: a new task where the one of the `Idempotency-Key` ended in `ERROR`.",
         ),
-    ] = None,
+    ] = "",
 ) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
     value = read_json(request, body)
-    digest = hashlib.sha256(CANONICAL.encode(value)).digest()
-    key = idempotency_key and idempotency.key_of(actor(request).name, idempotency_key)
-    if key and (kept := await idempotency.find(service.pool, caller.chain, key, digest)):
-        return await _replayed(service, caller, *kept)
-    new = await read_task(service, caller, value)
+    new = await read_task(caller, service, service.pool, value)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     await may_have(caller, service, service.pool, new.target, new.trigger)
-    async with service.pool.acquire() as connection, connection.transaction():
-        if not key or await idempotency.claim(connection, caller.chain, key, digest):
-            id = await lifecycle.create(connection, new, actor(request).name)
-            await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
-            if (shape := export.pinned(new.target, service.catalog)) is not None:
-                await schemas.remember(connection, new.chain, shape)
-            answer = encode(await read.get(connection, caller.chain, id, 10, 0))
-            if key:
-                await idempotency.keep(connection, caller.chain, key, id, answer)
-            return _created(id, answer)
-    assert key
-    kept = await idempotency.find(service.pool, caller.chain, key, digest)
-    assert kept, "a key that is claimed is kept for a day"
-    return await _replayed(service, caller, *kept)
+
+    async def make(connection: Connection) -> Kept:
+        id = await lifecycle.create(connection, new, actor(request).name)
+        await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
+        if (shape := export.pinned(new.target, service.catalog)) is not None:
+            await schemas.remember(connection, new.chain, shape)
+        return Kept(id, b"")
+
+    claim = claim_of(request, idempotency_key, value)
+    kept, again = await idempotency.once(service.pool, claim, make)
+    found = await _as_it_is(service, caller, kept)
+    headers: dict[str, str] = {}
+    if again and "retry-failed" in preferences(prefer) and found.code == Code.ERROR and found.settled:
+        assert claim
+        assert kept.task
+        headers["Preference-Applied"] = "retry-failed"
+        renewed = await idempotency.renew(service.pool, claim, kept.task, make)
+        again = renewed is None
+        kept = renewed or (await idempotency.once(service.pool, claim, make))[0]
+        found = await _as_it_is(service, caller, kept)
+    assert kept.task
+    concerns(task=kept.task)
+    headers |= {"Location": f"/tasks/{kept.task}", **(REPLAYED if again else {})}
+    return Encoded(encode(found.task), headers | conditional.headers(kept.task, found), 201)
 
 
-async def read_task(service: Service, caller: Caller, value: Any) -> NewTask:
+async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.Reading:
+    """Return the task that a key stands for, as its caller may see it. Raises TaskNotFoundError where it is gone."""
+    assert kept.task
+    found = await read.reading(service.pool, caller.chain, kept.task)
+    assert found.task is not None
+    return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
+
+
+async def read_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
     """The task that a body asks for, as far as the caller may know of it.
 
     Raises ForbiddenError, HiddenError, and FaultyError with everything that is wrong with the body.
     """
     refuse_hidden_body(caller, service.catalog, value)
-    index_of = partial(stored_segments.index_of, service.pool, caller.chain)
+    index_of = partial(stored_segments.index_of, connection, caller.chain)
 
     async def pinned_of(pinned: str) -> Shape | None:
         # Somebody else's schema may name what is hidden from a token with limits.
-        return None if caller.limits else await schemas.remembered(service.pool, caller.chain, pinned)
+        return None if caller.limits else await schemas.remembered(connection, caller.chain, pinned)
 
     catalog = visible_catalog(caller, service.catalog)
     return await read_new_task(value, catalog, service.actions, index_of, pinned_of)
-
-
-async def _replayed(service: Service, caller: Caller, id: TaskId, answer: bytes) -> Response[Task]:
-    kept = msgspec.json.decode(answer, type=_Kept)
-    await may_have(caller, service, service.pool, bytes(kept.target), bytes(kept.trigger))
-    return _created(id, answer, replayed=True)
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """What of an answer that was kept says whether it may be given again."""
-
-    target: msgspec.Raw
-    trigger: msgspec.Raw
-
-
-def _created(id: TaskId, answer: bytes, *, replayed: bool = False) -> Response[Task]:
-    concerns(task=id)
-    headers = {"Location": f"/tasks/{id}"}
-    if replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return Encoded(answer, headers, 201)
 
 
 @get(
@@ -151,34 +145,49 @@ async def list_tasks(
 
 @post(
     "/tasks/{id:str}/execute",
+    opt={"conditional": True},
     status_code=200,
-    responses=problems(400, 404, 409) | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
+    responses=problems(400, 404, 409, 412, 422)
+    | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
 )
 async def execute_task(
     request: AnyRequest,
     id: Id,
     prefer: Annotated[str, Parameter(header="Prefer", description="`respond-async`: do not wait for the end.")] = "",
+    idempotency_key: Key = None,
 ) -> Response[State]:
     """Run a task now, whatever its trigger says. Answers its state when the run is over."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
-    if "respond-async" in preferences(prefer):
-        await _execute(request, chain, task)
-        standing = await read.standing(service.pool, chain, task)
-        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
-        return Response(standing.state, status_code=202, headers=headers)
-    async with waiting(request, task) as waiter:  # before the run is asked for, as there may be too many who wait
-        run = await _execute(request, chain, task)
-        return Response(await service.watch.until_run_ended(waiter, chain, task, run))
 
-
-async def _execute(request: AnyRequest, chain: ChainId, task: TaskId) -> int:
-    service, caller = admitted(request)
-    async with service.pool.acquire() as connection, connection.transaction():
-        await may_change_task(service, caller, connection, task)
+    async def make(connection: Connection) -> Kept:
+        await lock_to_change(request, connection, task)
         run = await lifecycle.execute(connection, chain, task, actor(request).name)
         await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
-    return run
+        return Kept(task, str(run).encode())
+
+    claim = claim_of(request, idempotency_key)
+    if "respond-async" in preferences(prefer):
+        _, again = await idempotency.once(service.pool, claim, make)
+        standing = await read.standing(service.pool, chain, task)
+        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
+        return Response(standing.state, status_code=202, headers=headers)
+    async with waiting(request, task) as waiter:  # before the run is asked for, as there may be too many who wait
+        kept, again = await idempotency.once(service.pool, claim, make)
+        state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
+        return Response(state, headers=REPLAYED if again else {})
+
+
+async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> None:
+    """Let nothing else change a task until the transaction ends.
+
+    Raises TaskNotFoundError, ForbiddenError and HiddenError where the caller may not change it, and
+    PreconditionFailedError where it is not at the version that the request demands.
+    """
+    service, caller = admitted(request)
+    standing = await read.lock(connection, caller.chain, task)
+    await may_change_task(service, caller, connection, task)
+    require_task(request, task, standing.revision)
 
 
 @get("/tasks/{id:str}/progress", responses=problems(400, 404))

@@ -12,14 +12,19 @@ from longshore.access import audit
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
+from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
+from longshore.database.connect import Connection
 from longshore.faults import Fault, FaultyError, check
+from longshore.tasks import idempotency
+from longshore.tasks.idempotency import Kept
 from longshore.webhooks import registry
 from longshore.webhooks.registry import (
     EVENTS,
     Delivery,
     DeliveryNotFoundError,
+    NewSecret,
     NewWebhook,
     TooManyError,
     Webhook,
@@ -39,22 +44,30 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/webhooks",
     operation_class=taking(WebhookBody),
-    responses=problems(400, 409, 413, 415),
+    responses=problems(400, 408, 409, 413, 415, 422),
 )
-async def create_webhook(request: AnyRequest, body: bytes) -> Response[NewWebhook]:
+async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key = None) -> Response[NewWebhook]:
     """Let an address hear of the chain's tasks that end. The answer shows the secret of its signatures once."""
     service, caller = admitted(request)
-    new = _read(read_json(request, body), outbound.networks(service.settings.outbound_allow))
+    value = read_json(request, body)
+    new = _read(value, outbound.networks(service.settings.outbound_allow))
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     events = list(EVENTS) if new.events is None else sorted(set(new.events))
+
+    async def make(connection: Connection) -> Kept:
+        made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
+        await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made.id}")
+        return Kept(None, msgspec.json.encode(made))
+
     try:
-        async with service.pool.acquire() as connection, connection.transaction():
-            made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
-            await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made.id}")
+        claim = claim_of(request, idempotency_key, value)
+        kept, again = await idempotency.once(service.pool, claim, make)
     except TooManyError:
         raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None
-    return Response(made, status_code=201, headers={"Location": f"/webhooks/{made.id}/deliveries"})
+    made = msgspec.json.decode(kept.answer, type=NewWebhook)
+    headers = {"Location": f"/webhooks/{made.id}/deliveries", **(REPLAYED if again else {})}
+    return Response(made, status_code=201, headers=headers)
 
 
 @get(
@@ -77,6 +90,28 @@ async def delete_webhook(request: AnyRequest, id: str) -> None:
     async with service.pool.acquire() as connection, connection.transaction():
         await registry.delete(connection, caller.chain, webhook)
         await audit.record(connection, actor(request), caller.chain, "webhook.delete", f"webhook {webhook}")
+
+
+@post("/webhooks/{id:str}/secret", status_code=200, responses=problems(400, 404))
+async def rotate_secret(request: AnyRequest, id: str) -> NewSecret:
+    """Give a webhook a new secret. For a day each message has the signatures of both, so that none is refused."""
+    service, caller = admitted(request)
+    webhook = _id(id, WebhookNotFoundError)
+    async with service.pool.acquire() as connection, connection.transaction():
+        made = await registry.rotate(connection, caller.chain, webhook)
+        await audit.record(connection, actor(request), caller.chain, "webhook.rotate", f"webhook {webhook}")
+        return made
+
+
+@post("/webhooks/{id:str}/enable", status_code=200, responses=problems(400, 404))
+async def enable_webhook(request: AnyRequest, id: str) -> Webhook:
+    """Send messages again to a webhook that was disabled, from now on; `redeliver` sends those that failed."""
+    service, caller = admitted(request)
+    webhook = _id(id, WebhookNotFoundError)
+    async with service.pool.acquire() as connection, connection.transaction():
+        enabled = await registry.enable(connection, caller.chain, webhook)
+        await audit.record(connection, actor(request), caller.chain, "webhook.enable", f"webhook {webhook}")
+        return enabled
 
 
 @get(

@@ -5,12 +5,12 @@ does; so there is one place that checks it.
 """
 
 from litestar import Router
-from litestar.static_files import create_static_files_router
 
+from longshore.api.static import static_files
 from longshore.console import admin, export, sign_in, tasks
 from longshore.console.pages import STATIC, to_page
 
-assets = create_static_files_router(path="/console/static", directories=[STATIC], include_in_schema=False)
+assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
 
 router = Router(
     path="/",

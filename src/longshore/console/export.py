@@ -42,7 +42,7 @@ async def new_export(
         "segment_id": segment,
     }
     if like is not None:
-        found = await read.reading(service.pool, caller.chain, task_id(like), 0, 0)
+        found = await read.reading(service.pool, caller.chain, task_id(like))
         assert found.task is not None
         task = shown_task(caller, service.catalog, found.task, found.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -125,9 +125,9 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """What a person sees of an error: the way to sign in, or the problem in words."""
     if isinstance(error, UnauthorizedError):
         if "hx-request" in request.headers:  # a part of a page: the whole of it has to go and come back
-            sign_in = _sign_in(urlsplit(request.headers.get("hx-current-url", "")))
+            sign_in = _sign_in(request.headers.get("hx-current-url", ""))
             return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
-        return Redirect(_sign_in(urlsplit(str(request.url))), status_code=303)
+        return Redirect(_sign_in(str(request.url)), status_code=303)
     answer = to_response(request, error)
     kind = answer.content.type.rpartition("/")[2]
     detail = answer.content.detail
@@ -142,5 +142,9 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     )
 
 
-def _sign_in(back: SplitResult) -> str:
-    return f"/sign-in?next={quote(back._replace(scheme='', netloc='').geturl(), safe='')}"
+def _sign_in(back: str) -> str:
+    try:
+        there = urlsplit(back)._replace(scheme="", netloc="").geturl()
+    except ValueError:  # no address at all
+        there = ""
+    return f"/sign-in?next={quote(there, safe='')}"

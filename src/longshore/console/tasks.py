@@ -25,6 +25,7 @@ from longshore.exports.stored_segments import get as stored_segment
 from longshore.tasks import overview, progress, read
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import Sought
+from longshore.tasks.read import LogPage
 from longshore.tasks.schedule import Schedule
 
 SHOWN = 25
@@ -97,7 +98,7 @@ def _address(asked: dict[str, str], offset: int) -> str:
 async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(max_length=10)] = "") -> Response[str]:
     """One task: state, progress, runs, log. `part`: what moves, alone."""
     service, caller = admitted(request)
-    found = await read.reading(service.pool, caller.chain, task_id(id), MOST_LOGS, 0)
+    found = await read.reading(service.pool, caller.chain, task_id(id), LogPage(MOST_LOGS))
     assert found.task is not None
     task = shown_task(caller, service.catalog, found.task, found.reads)
     recorded, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)

@@ -22,7 +22,7 @@ async def remember(connection: Connection, chain: ChainId, shape: Shape) -> None
     await connection.execute(REMEMBER, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
 
 
-async def remembered(pool: Pool, chain: ChainId, pinned: str) -> Shape | None:
+async def remembered(pool: Pool | Connection, chain: ChainId, pinned: str) -> Shape | None:
     """What a fingerprint stood for when this chain pinned it; None where it never did."""
     text = await pool.fetchval(REMEMBERED, chain, pinned) if FINGERPRINT.fullmatch(pinned) else None
     return None if text is None else msgspec.json.decode(text, type=Shape)

@@ -101,9 +101,12 @@ async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Se
     return _stored(row)
 
 
-async def get(pool: Pool | Connection, chain: ChainId, id: UUID) -> StoredSegment:
-    """One stored segment. Raises SegmentNotFoundError."""
-    row = await pool.fetchrow(GET, id, chain)
+async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredSegment:
+    """One stored segment. Raises SegmentNotFoundError.
+
+    `lock`: whether nothing else may change it until the connection's transaction ends.
+    """
+    row = await pool.fetchrow(f"{GET} for update" if lock else GET, id, chain)
     if row is None:
         raise SegmentNotFoundError
     return _stored(row)

@@ -145,6 +145,10 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
+class OutsideError(ValueError):
+    """A path leads out of the results folder."""
+
+
 class LocalStore:
     """Result files below one folder."""
 
@@ -201,13 +205,16 @@ class LocalStore:
         return None if path is None else _chunks(path)
 
     def open_path(self, location: str) -> Path | None:
-        """The file of a result, or None when it is gone."""
-        path = self.path(location)
+        """The file of a result, or None when it is gone, or when a link there leads out of the folder."""
+        try:
+            path = self.path(location)
+        except OutsideError:
+            return None
         return path if path.is_file() else None
 
     def path(self, location: str) -> Path:
-        """Where a result lies, whether it is there or not."""
+        """Where a result lies, whether it is there or not. Raises OutsideError."""
         path = (self._folder / location).resolve()
         if self._folder not in path.parents:
-            raise ValueError(f"{location!r} lies outside the store")
+            raise OutsideError(f"{location!r} lies outside the store")
         return path

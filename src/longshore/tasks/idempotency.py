@@ -1,8 +1,12 @@
-"""Requests that may be sent again: an answer is kept under a credential's key, and given again for the same body.
+"""Requests that may be sent again: what one made is kept under a key, and stands for the same request again.
 
 The key is claimed in the transaction that makes the task, so of two requests at once one waits for the other and then
 finds its answer; a transaction that fails gives the key free again.
 """
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
@@ -34,33 +38,64 @@ returning true
 KEEP = "update longshore.idempotency_keys set task_id = $3, answer = $4 where chain_id = $1 and key = $2"
 
 
+# Of two requests that find the same task failed, one gets the key.
+RENEW = """
+update longshore.idempotency_keys
+set task_id = null, answer = null, created_at = now()
+where chain_id = $1 and key = $2 and task_id = $3
+returning true
+"""
+
+
 class OtherBodyError(Exception):
-    """The key was used with another body."""
+    """The key was used with another request."""
 
 
-def key_of(who: str, key: str) -> str:
-    """The key that a credential has sent, as it is kept: two credentials of a chain may use the same one.
+class Claim(msgspec.Struct, frozen=True):
+    """A key that a request names. `digest`: SHA-256 of its method, path and body."""
 
-    `who`: kind and id of the credential, such as `user 7`.
+    chain: ChainId
+    key: str
+    """With the credential in front, see `claim_of`."""
+    digest: bytes
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What a request made: the task that it was about, where it was about one, and what its answer needs."""
+
+    task: TaskId | None
+    answer: bytes
+
+
+Make = Callable[[Connection], Awaitable[Kept]]
+"""Does what a request asks for, in the connection's transaction."""
+
+
+async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
+    """Do what a request asks for, unless its key stands for that already.
+
+    Returns what was made, and whether that was before. Without a claim it is always made. Raises OtherBodyError.
     """
-    return f"{who} {key}"
-
-
-async def find(pool: Pool, chain: ChainId, key: str, body: bytes) -> tuple[TaskId, bytes] | None:
-    """The task and the answer that the key stands for, or None. `body`: SHA-256. Raises OtherBodyError."""
-    row = await pool.fetchrow(FIND, chain, key)
-    if row is None:
-        return None
-    if row["body_sha256"] != body:
+    async with pool.acquire() as connection, connection.transaction():
+        if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
+            return await _make(connection, claim, make), False
+    found = await pool.fetchrow(FIND, claim.chain, claim.key)
+    assert found, "a key that is claimed is kept for a day"
+    if found["body_sha256"] != claim.digest:
         raise OtherBodyError
-    return TaskId(row["task_id"]), row["answer"]
+    return Kept(found["task_id"], found["answer"]), True
 
 
-async def claim(connection: Connection, chain: ChainId, key: str, body: bytes) -> bool:
-    """Claim a key in the connection's transaction; False where somebody else has, whose answer can be found now."""
-    return await connection.fetchval(CLAIM, chain, key, body) is not None
+async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> Kept | None:
+    """Make anew what a key stands for, a task that failed; None where another request has done so meanwhile."""
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(RENEW, claim.chain, claim.key, failed) is None:
+            return None
+        return await _make(connection, claim, make)
 
 
-async def keep(connection: Connection, chain: ChainId, key: str, task: TaskId, answer: bytes) -> None:
-    """Keep the answer under a key that was claimed, in the same transaction."""
-    await connection.execute(KEEP, chain, key, task, answer)
+async def _make(connection: Connection, claim: Claim | None, make: Make) -> Kept:
+    made = await make(connection)
+    if claim is not None:
+        await connection.execute(KEEP, claim.chain, claim.key, made.task, made.answer)
+    return made

@@ -60,6 +60,13 @@ class Task(msgspec.Struct, frozen=True):
     result: str
 
 
+class Version(msgspec.Struct, frozen=True):
+    """A version of a task's representation: its revision, and how many steps its run's progress has made since."""
+
+    revision: int
+    progress: int = 0
+
+
 class Next(msgspec.Struct, frozen=True):
     """What the service will do next of itself."""
 

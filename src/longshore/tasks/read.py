@@ -3,7 +3,7 @@
 Promise 5 is kept here: the chain is part of every `where`, so another chain's task and a missing one are the same.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -21,6 +21,7 @@ from longshore.tasks.model import (
     State,
     Task,
     TaskId,
+    Version,
 )
 from longshore.tasks.reads import OF_RUN, Read, decoded
 
@@ -43,15 +44,29 @@ SECONDS_LEFT = """case t.state
 MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '{}' end"
 """SQL text of a member of a task's target; null where PostgreSQL cannot read the target."""
 
+# How many steps of PROGRESS_SECONDS the progress of a run has made since the task last changed.
+PROGRESS_SECONDS = 10
+PROGRESS = f"""case t.state
+           when 'INPROGRESS' then (
+               select greatest(floor(extract(epoch from r.progress_at - t.modified_at) / {PROGRESS_SECONDS}), 0)
+               from longshore.runs r
+               where r.task_id = t.id and r.run = t.run
+           )
+           else 0
+       end::int"""  # noqa: S608  # a constant
+
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.revision, t.reads, t.created_by, {SETTLED} as settled,
+       t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
+       {SETTLED} as settled, {PROGRESS} as progress,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
-           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + $4
-           order by l.seq
+           where l.task_id = t.id
+             and l.seq >= case when $5 then t.log_length::bigint - $3 - $4 else $3 end
+             and l.seq < case when $5 then t.log_length::bigint - $3 else $3::bigint + $4 end
+           order by case when $5 then -l.seq else l.seq end
        ) as logs,
        {SECONDS_LEFT} as seconds_left
 from longshore.tasks t
@@ -60,7 +75,8 @@ where t.id = $1 and t.chain_id = $2
 
 # $1, $2: tasks, and for each the chain that asks for it.
 STANDING = f"""
-select t.id, t.chain_id, t.state, t.revision, {SETTLED} as settled, {SECONDS_LEFT} as seconds_left
+select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled,
+       {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
 from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
 join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 """  # noqa: S608  # only constants are put in
@@ -68,7 +84,7 @@ join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
 # $3: log entries that the client has seen.
 SINCE = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.trigger, t.target,
-       t.reads, {SETTLED} as settled,
+       t.reads, {SETTLED} as settled, {PROGRESS} as progress,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -81,7 +97,7 @@ where t.id = $1 and t.chain_id = $2
 
 LIST = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
-       t.last_run_at, t.modified_at, t.created_at, t.reads,
+       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -97,12 +113,14 @@ order by t.id desc
 limit $5 offset $6
 """  # noqa: S608  # only constants are put in
 
-STATE = """
-select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision,
+STATE = f"""
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
        t.attempt_began_at is null and t.due_at is null as queued
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
-"""
+"""  # noqa: S608  # only constants are put in
+
+LOCK = f"{STATE} for update of t"
 
 # A mark counts the transactions of the whole source, other chains' too: clients see its hash.
 RUNS = f"""
@@ -146,12 +164,24 @@ class Written(msgspec.Struct, frozen=True):
     segment: Any = None
 
 
+class LogPage(msgspec.Struct, frozen=True):
+    """A page of a task's log: `limit` entries from the `offset`-th on, counted from the oldest or from the newest."""
+
+    limit: int = 10
+    offset: int = 0
+    newest_first: bool = False
+
+
+FIRST_PAGE = LogPage()
+
+
 class Standing(msgspec.Struct, frozen=True):
     """What a waiter needs to know of a task."""
 
     state: State
     run: int
     revision: int
+    log_length: int
     queued: bool
     """Whether the newest attempt is to begin as soon as its chain and a worker have room for it."""
 
@@ -176,7 +206,8 @@ class Reading(msgspec.Struct, frozen=True):
     task: Task | None
     """None where only the rest was read."""
     code: Code
-    revision: int
+    version: Version
+    log_length: int
     settled: bool
     """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
     seconds_left: float | None
@@ -203,19 +234,16 @@ class News(msgspec.Struct, frozen=True):
     """What all its runs have read."""
 
 
-async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int) -> Task:
-    """One task with a page of its log: `log_limit` entries from the `offset`-th on, oldest first.
-
-    Raises TaskNotFoundError.
-    """
-    found = (await reading(pool, chain, task, log_limit, offset)).task
+async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
+    """One task with a page of its log. Raises TaskNotFoundError."""
+    found = (await reading(pool, chain, task, page)).task
     assert found is not None
     return found
 
 
-async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, log_limit: int, offset: int) -> Reading:
+async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Reading:
     """As `get`, and how it stands. Raises TaskNotFoundError."""
-    row = await pool.fetchrow(GET, task, chain, offset, log_limit)
+    row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:
         raise TaskNotFoundError
     found = standing_in(row, _task(row))
@@ -227,7 +255,8 @@ def standing_in(row: asyncpg.Record, task: Task | None = None) -> Reading:
     return Reading(
         task=task,
         code=Code(row["state"]),
-        revision=row["revision"],
+        version=Version(row["revision"], row["progress"]),
+        log_length=row["log_length"],
         settled=row["settled"],
         seconds_left=row["seconds_left"],
     )
@@ -259,11 +288,19 @@ async def list_tasks(
 
 
 async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> Standing:
-    """State, run number and revision of a task. Raises TaskNotFoundError."""
-    row = await pool.fetchrow(STATE, task, chain)
+    """State, run number, revision and length of the log of a task. Raises TaskNotFoundError."""
+    return _standing(await pool.fetchrow(STATE, task, chain))
+
+
+async def lock(connection: Connection, chain: ChainId, task: TaskId) -> Standing:
+    """As `standing`, and nothing else changes the task until the transaction ends. Raises TaskNotFoundError."""
+    return _standing(await connection.fetchrow(LOCK, task, chain))
+
+
+def _standing(row: asyncpg.Record | None) -> Standing:
     if row is None:
         raise TaskNotFoundError
-    return Standing(_state(row), row["run"], row["revision"], row["queued"])
+    return Standing(_state(row), row["run"], row["revision"], row["log_length"], row["queued"])
 
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RecordedRun], bool]:
@@ -340,7 +377,7 @@ def _state(row: asyncpg.Record) -> State:
     return State(
         code=Code(row["state"]),
         last_run_date=last_run and _whole(last_run),
-        last_modified=_whole(row["modified_at"]),
+        last_modified=_whole(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
         created_date=_whole(row["created_at"]),
     )
 

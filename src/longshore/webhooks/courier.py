@@ -13,7 +13,9 @@ import contextlib
 import hashlib
 import hmac
 import random
+import re
 import time
+from email.utils import parsedate_to_datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +40,10 @@ TIMEOUT = 15.0  # seconds for an answer
 LEASE = 60  # seconds; well beyond TIMEOUT
 # Seconds after the first, second, … failure; about a day altogether, and then it has failed.
 PAUSES = (5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
+GONE = 410  # the receiver wants no more: RFC 9110, section 15.5.11
+DISABLED = f"the receiver answered {GONE}"
+MAX_RETRY_AFTER_SECONDS = 86_400.0
+DELAY = re.compile("[0-9]{1,9}")
 KEPT = "30 days"  # deliveries that are over
 
 # $1: places; $2: lease; $3, $4: places of a webhook and of a chain; $5, $6: webhook and chain of each delivery that is
@@ -86,7 +92,8 @@ update longshore.deliveries d
 set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
-returning d.id, d.attempts, d.tries, d.payload, w.url, w.secret, w.id as webhook, w.chain_id as chain
+returning d.id, d.attempts, d.tries, d.payload, w.url, w.secret, w.id as webhook, w.chain_id as chain,
+          case when w.old_secret_until > now() then w.old_secret end as old_secret
 """
 
 # Whoever took it later, or sent it out by hand, has the last word.
@@ -102,6 +109,25 @@ set status = $3, fault = $4,
     state = case when $5::float8 is null then 'failed' else 'pending' end,
     due_at = now() + make_interval(secs => $5)
 where id = $1 and attempts = $2 and tries > 0
+"""
+
+# What waits for the webhook has failed with it. An entry in the audit log tells the chain.
+DISABLE = """
+with webhook as (
+    update longshore.webhooks
+    set disabled_at = now(), disabled_reason = $2
+    where id = $1 and disabled_at is null
+    returning id, chain_id
+),
+failed as (
+    update longshore.deliveries d
+    set state = 'failed', due_at = null, fault = $2
+    from webhook
+    where d.webhook_id = webhook.id and d.due_at is not null
+)
+insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
+select chain_id, 'address', '', 'webhook.disable', 'webhook ' || id, '', '', json_build_object('reason', $2::text)
+from webhook
 """
 
 FORGET = f"delete from longshore.deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
@@ -121,6 +147,12 @@ class Taken(msgspec.Struct, frozen=True):
     secret: bytes
     webhook: UUID
     chain: int
+    old_secret: bytes | None
+    """The secret before, while both are good."""
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        return (self.secret,) if self.old_secret is None else (self.secret, self.old_secret)
 
 
 class Places:
@@ -204,16 +236,16 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
 async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> bool:
     """Make a delivery, note how it went, and give whether the receiver took it."""
     bound = log.bind(delivery=str(taken.id), attempt=taken.attempts)
-    status = None
+    status, asked = None, None
     try:
         body = taken.payload.encode()
         headers = {
-            **signed(f"msg_{taken.id}", int(time.time()), body, taken.secret),
+            **signed(f"msg_{taken.id}", int(time.time()), body, *taken.secrets),
             "Content-Type": "application/json",
             "User-Agent": f"Longshore/{__version__}",
         }
         answer = await send("POST", taken.url, headers=headers, content=body, allow=allow, timeout=TIMEOUT)
-        status = answer.status
+        status, asked = answer.status, retry_after(answer.headers.get("retry-after"), time.time())
         fault = None if 200 <= status < 300 else f"answered {status}"
     except OutboundError as error:
         fault = str(error)
@@ -226,22 +258,46 @@ async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> bool
             bound.info("webhook delivered", status=status)
         else:
             pause = pause_after(taken.tries)
+            if pause is not None and asked is not None:
+                pause = max(pause, asked)
             await pool.execute(PUT_OFF, taken.id, taken.attempts, status, storable(fault), pause)
             bound.warning("webhook not delivered", fault=fault, again_in=pause)
+        if status == GONE:
+            await pool.execute(DISABLE, taken.webhook, DISABLED)
+            bound.warning("webhook disabled", webhook=str(taken.webhook), reason=DISABLED)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         # It will be delivered a second time, when its lease is over; receivers know it by its id.
         bound.warning("delivery could not be noted", error=str(error))
     return fault is None
 
 
-def signed(id: str, timestamp: int, body: bytes, secret: bytes) -> dict[str, str]:
-    """The three headers of the convention. `timestamp`: seconds since 1970, of this attempt."""
-    digest = hmac.digest(secret, f"{id}.{timestamp}.".encode() + body, hashlib.sha256)
+def signed(id: str, timestamp: int, body: bytes, *secrets: bytes) -> dict[str, str]:
+    """Return the three headers of the convention, with a signature for each secret.
+
+    `timestamp`: seconds since 1970, of this attempt.
+    """
+    content = f"{id}.{timestamp}.".encode() + body
+    digests = [hmac.digest(secret, content, hashlib.sha256) for secret in secrets]
     return {
         "webhook-id": id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
     }
+
+
+def retry_after(text: str | None, now: float) -> float | None:
+    """Return the seconds that a `Retry-After` field asks for, at most MAX_RETRY_AFTER_SECONDS; None if invalid.
+
+    `now`: seconds since 1970. The field has seconds or a date (RFC 9110, section 10.2.3).
+    """
+    if text is None:
+        return None
+    if DELAY.fullmatch(text):
+        return min(float(text), MAX_RETRY_AFTER_SECONDS)
+    try:
+        return min(max(parsedate_to_datetime(text).timestamp() - now, 0.0), MAX_RETRY_AFTER_SECONDS)
+    except (ValueError, OverflowError):
+        return None
 
 
 def pause_after(tries: int) -> float | None:

@@ -19,6 +19,7 @@ EVENTS = ("task.done", "task.error")
 MOST = 20  # webhooks of a chain
 SECRET_PREFIX = "whsec_"  # noqa: S105  # how a secret begins, after the Standard Webhooks convention
 SECRET_SIZE = 32  # bytes
+OLD_SECRET_HOURS = 24  # in which the secret before signs too
 
 # The lock lets two requests at once count one after the other.
 CREATE = """
@@ -26,15 +27,29 @@ with chain as (select pg_advisory_xact_lock(hashtextextended('longshore.webhooks
 insert into longshore.webhooks (chain_id, url, events, secret, created_by)
 select $1, $2, $3, $4, $6 from chain
 where (select count(*) from longshore.webhooks where chain_id = $1) < $5
-returning id, url, events, created_at, created_by
+returning id, url, events, created_at, created_by, disabled_at, disabled_reason
 """
 
 LIST = """
-select id, url, events, created_at, created_by
+select id, url, events, created_at, created_by, disabled_at, disabled_reason
 from longshore.webhooks
 where chain_id = $1
 order by created_at desc, id
 limit $2 offset $3
+"""
+
+ROTATE = """
+update longshore.webhooks
+set secret = $3, old_secret = secret, old_secret_until = now() + make_interval(hours => $4)
+where id = $1 and chain_id = $2
+returning old_secret_until
+"""
+
+ENABLE = """
+update longshore.webhooks
+set disabled_at = null, disabled_reason = null
+where id = $1 and chain_id = $2
+returning id, url, events, created_at, disabled_at, disabled_reason
 """
 
 DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returning id"
@@ -83,6 +98,9 @@ class Webhook(msgspec.Struct, frozen=True):
     created: datetime
     created_by: str | None
     """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
+    disabled: datetime | None
+    """When its receiver answered 410 Gone; null where messages are sent."""
+    disabled_reason: str | None
 
 
 class NewWebhook(msgspec.Struct, frozen=True):
@@ -95,6 +113,16 @@ class NewWebhook(msgspec.Struct, frozen=True):
     created_by: str | None
     secret: str
     """The key of the signatures, `whsec_…`; it cannot be had a second time."""
+
+
+class NewSecret(msgspec.Struct, frozen=True):
+    """A secret that replaces another one."""
+
+    id: UUID
+    secret: str
+    """The key of the signatures, `whsec_…`; it cannot be had a second time."""
+    previous_until: datetime
+    """Until when the secret before signs every message too."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -127,8 +155,28 @@ async def create(connection: Connection | Pool, chain: ChainId, url: str, events
     if row is None:
         raise TooManyError
     made = _webhook(row)
-    shown = SECRET_PREFIX + base64.b64encode(secret).decode()
-    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, shown)
+    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, _shown(secret))
+
+
+async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
+    """Give a webhook a new secret; both sign for OLD_SECRET_HOURS. Raises WebhookNotFoundError."""
+    secret = secrets.token_bytes(SECRET_SIZE)
+    until = await connection.fetchval(ROTATE, webhook, chain, secret, OLD_SECRET_HOURS)
+    if until is None:
+        raise WebhookNotFoundError
+    return NewSecret(webhook, _shown(secret), until.replace(microsecond=0))
+
+
+async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
+    """Send messages to a webhook again that was disabled. Raises WebhookNotFoundError."""
+    row = await connection.fetchrow(ENABLE, webhook, chain)
+    if row is None:
+        raise WebhookNotFoundError
+    return _webhook(row)
+
+
+def _shown(secret: bytes) -> str:
+    return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[Webhook], bool]:
@@ -160,7 +208,16 @@ async def redeliver(pool: Pool | Connection, chain: ChainId, webhook: UUID, deli
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:
-    return Webhook(row["id"], row["url"], row["events"], row["created_at"].replace(microsecond=0), row["created_by"])
+    disabled = row["disabled_at"]
+    return Webhook(
+        id=row["id"],
+        url=row["url"],
+        events=row["events"],
+        created=row["created_at"].replace(microsecond=0),
+        created_by=row["created_by"],
+        disabled=disabled and disabled.replace(microsecond=0),
+        disabled_reason=row["disabled_reason"],
+    )
 
 
 def _delivery(row: asyncpg.Record) -> Delivery:

@@ -1,0 +1,144 @@
+"""Conditional requests: entity tags, `If-Match` and `If-None-Match` (RFC 9110, section 13).
+
+`If-Match` compares strongly, `If-None-Match` weakly (section 8.8.3.2). Both are lists, which several field lines may
+hold (section 5.3).
+
+The entity tag of a task is strong: `"<id>-<revision>"`, and while its run makes progress
+`"<id>-<revision>-<progress steps>"`, as the progress moves `state.last_modified` alone. Pages of the log are
+representations of other addresses, which may have the same tag.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+from litestar import Request
+
+from longshore.faults import Fault, FaultyError
+from longshore.tasks.model import Code, Version
+from longshore.tasks.read import Reading
+
+MAX_WAIT_SECONDS = 60
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
+POLL_SECONDS = 2  # where nothing tells how long the task will take
+
+ANY = "*"
+TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
+OF_TASK = re.compile(r'"([1-9]\d{0,18})-(\d{1,18})(?:-([1-9]\d{0,8}))?"')
+PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
+
+
+AnyRequest = Request[Any, Any, Any]  # as in `access`, which asks `require`
+
+
+class PreconditionFailedError(Exception):
+    """The resource is not as `If-Match` or `If-None-Match` of the request demands."""
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """The entity tags that a condition lists, quotes included."""
+
+    strong: frozenset[str] = frozenset()
+    all: frozenset[str] = frozenset()
+    """The weak ones too, without their mark."""
+    any: bool = False
+    """Whether it is `*`, which everything that exists fits."""
+
+
+def tags(lines: Sequence[str]) -> Tags | None:
+    """Return the entity tags in the lines of a condition; None where they are malformed."""
+    text = ",".join(lines)
+    if text.strip(" \t") == ANY:
+        return Tags(any=True)
+    if any(part.strip(" \t") not in ("", "\x00") for part in TAG.sub("\x00", text).split(",")):
+        return None
+    found = TAG.findall(text)
+    return Tags(frozenset(tag for weak, tag in found if not weak), frozenset(tag for _, tag in found))
+
+
+def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = str) -> None:
+    """Raise PreconditionFailedError where a resource with this entity tag is not as the request demands.
+
+    `tag`: None for a resource without one. `part`: what of a tag is compared. A GET looks at `If-Match` alone here; see
+    `none_match`. Raises FaultyError for a malformed condition.
+    """
+    expected = _condition(request, "If-Match")
+    if expected is not None and not expected.any and not _has(expected.strong, tag, part):
+        raise PreconditionFailedError
+    if request.scope["method"] in ("GET", "HEAD") or tag is None:
+        return
+    unwanted = _condition(request, "If-None-Match")
+    if unwanted is not None and (unwanted.any or _has(unwanted.all, tag, part)):
+        raise PreconditionFailedError
+
+
+def require_task(request: AnyRequest, id: int, revision: int) -> None:
+    """As `require`, for a task: the progress of its run makes no difference."""
+    require(request, tag(id, Version(revision)), _without_progress)
+
+
+def none_match(request: AnyRequest, tag: str) -> bool:
+    """Return whether `If-None-Match` of a GET names this tag, so that 304 is the answer; a malformed one names none."""
+    known = tags(request.headers.getall("if-none-match", []))
+    return known is not None and (known.any or tag in known.all)
+
+
+def _condition(request: AnyRequest, name: str) -> Tags | None:
+    lines = request.headers.getall(name, [])
+    found = tags(lines)
+    if found is None:
+        expected = f'expected {ANY} or entity tags in quotes, such as "12-3"'
+        raise FaultyError([Fault(expected, parameter=name)])
+    return found if lines else None
+
+
+def _has(found: Collection[str], tag: str | None, part: Callable[[str], str]) -> bool:
+    return tag is not None and part(tag) in {part(each) for each in found}
+
+
+def _without_progress(tag: str) -> str:
+    return OF_TASK.sub(r'"\1-\2"', tag)
+
+
+def representation_tag(body: bytes) -> str:
+    """Return the entity tag of a resource whose representation is these bytes."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def tag(id: int, version: Version) -> str:
+    """Return the entity tag of a task."""
+    return f'"{id}-{version.revision}-{version.progress}"' if version.progress else f'"{id}-{version.revision}"'
+
+
+def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
+    """Return the versions of the task that an `If-None-Match` names."""
+    found = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
+    return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in found if each and int(each[1]) == id)
+
+
+def preferred_wait(prefer: str) -> int | None:
+    """Return the seconds that `Prefer: wait=…` (RFC 7240) asks for, at most MAX_WAIT_SECONDS; None without it."""
+    match = PREFER_WAIT.search(prefer)
+    return min(int(match[1]), MAX_WAIT_SECONDS) if match else None
+
+
+def headers(id: int, reading: Reading) -> dict[str, str]:
+    """Return the header fields of every answer with a task, and of every 304 instead of one."""
+    found = {
+        "ETag": tag(id, reading.version),
+        "Cache-Control": "private, no-cache",
+        "X-Log-Length": str(reading.log_length),
+    }
+    if reading.code in (Code.READY, Code.INPROGRESS):
+        found["Retry-After"] = str(next_poll(reading.seconds_left))
+    return found
+
+
+def next_poll(seconds_left: float | None) -> int:
+    """Return the seconds until the next poll is worth it: until the task should be over, within bounds."""
+    if seconds_left is None or not math.isfinite(seconds_left):
+        return POLL_SECONDS
+    return math.ceil(min(max(seconds_left, MIN_POLL_SECONDS), MAX_POLL_SECONDS))

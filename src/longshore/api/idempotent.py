@@ -1,0 +1,42 @@
+"""The header `Idempotency-Key`: a request that is sent again with its key is done once.
+
+https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+"""
+
+import hashlib
+from typing import Annotated, Any
+
+import msgspec
+from litestar.params import Parameter
+
+from longshore.api.access import AnyRequest, actor, admitted
+from longshore.tasks.idempotency import Claim
+
+CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
+
+Key = Annotated[
+    str | None,
+    Parameter(
+        header="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="The same key and request within 24 hours are done once, and answered with what became of it.",
+    ),
+]
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+
+
+def claim_of(request: AnyRequest, key: str | None, value: Any = None) -> Claim | None:
+    """Return the claim of a request with this key and body; None without a key.
+
+    The key is kept with the credential in front, such as `user 7`: two credentials of a chain may use the same one.
+    """
+    if key is None:
+        return None
+    _, caller = admitted(request)
+    request_line = f"{request.scope['method']} {request.scope['path']}\n".encode()
+    return Claim(
+        caller.chain, f"{actor(request).name} {key}", hashlib.sha256(request_line + CANONICAL.encode(value)).digest()
+    )

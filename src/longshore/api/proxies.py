@@ -1,0 +1,65 @@
+"""Middleware that takes the client's address and scheme from the proxies in front of the service.
+
+`X-Forwarded-For` is read from its end, as each proxy appends whom it was asked by: the first address that is no trusted
+proxy's own is the client's. All before it is the client's own word and proves nothing.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# An address as proxies write it: with a port or without, an IPv6 one in brackets or bare.
+NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d{1,5})?|(?P<v4>[0-9.]+)(?::\d{1,5})?|(?P<bare>[0-9A-Fa-f:.]+)")
+SCHEMES = ("http", "https")
+
+
+def behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> ASGIApp:
+    """Return the application that sees clients through these proxies: addresses and networks in CIDR notation."""
+    networks = [ipaddress.ip_network(each) for each in trusted]
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["client"] and _is_in(node(scope["client"][0]), networks):
+            client = client_of(_lines(scope, b"x-forwarded-for"), networks)
+            if client is not None:
+                scope["client"] = (str(client), 0)
+            scheme = next(iter(_lines(scope, b"x-forwarded-proto")), "").strip().lower()
+            if scheme in SCHEMES:
+                scope["scheme"] = scheme
+        await app(scope, receive, send)
+
+    return wrapped
+
+
+def client_of(lines: Iterable[str], trusted: Sequence[Network]) -> Address | None:
+    """Return the client that lines of `X-Forwarded-For` name; None where what stands in its place is no address."""
+    named = [node(part) for part in ",".join(lines).split(",") if part.strip()]
+    if not named:
+        return None
+    return next((address for address in reversed(named) if not _is_in(address, trusted)), named[0])
+
+
+def node(text: str) -> Address | None:
+    """Return the address in one entry of `X-Forwarded-For`, such as `[2001:db8::1]:443`; None where there is none."""
+    match = NODE.fullmatch(text.strip())
+    if match is None:
+        return None
+    try:
+        address = ipaddress.ip_address(match["v6"] or match["v4"] or match["bare"])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _is_in(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _lines(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]

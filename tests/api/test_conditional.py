@@ -1,0 +1,198 @@
+"""Preconditions, entity tags that move with progress, pages of the log, and what a `PATCH` takes."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.api.conditional import Tags, tags
+from tests.answers import faults, problem
+from tests.played import play
+from tests.service import Longshore, export_body
+
+LATER = "2126-05-26T12:00:00Z"
+SEGMENT = {
+    "entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1764,
+    "rules": [{"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def task(waiting: httpx2.Client) -> int:
+    found: int = waiting.post("/tasks", json=export_body(once=LATER)).json()["id"]
+    return found
+
+
+@pytest.fixture
+def segment(waiting: httpx2.Client) -> str:
+    body = {"chain": 1764, "name": "a test", "segment": SEGMENT}
+    answer = waiting.post("/segments", json=body)
+    assert answer.status_code == 201, answer.text
+    return f"/segments/{answer.json()['id']}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([], Tags()),
+        (['"a"'], Tags(frozenset({'"a"'}), frozenset({'"a"'}))),
+        (['W/"a", "b,c"', ' ,"d" , '], Tags(frozenset({'"b,c"', '"d"'}), frozenset({'"a"', '"b,c"', '"d"'}))),
+        ([" * "], Tags(any=True)),
+        (["a"], None), (['"a'], None), (['"a" "b"'], None), (['w/"a"'], None), (['*, "a"'], None), (["W/ \"a\""], None),
+    ],
+)  # fmt: skip
+def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expected: Tags | None) -> None:
+    assert tags(lines) == expected
+
+
+CHANGES: list[tuple[str, str, Any]] = [
+    ("PATCH", "", {"desc": "another"}), ("DELETE", "", None), ("POST", "/cancel", None),
+    ("POST", "/execute", None), ("POST", "/runs/1/ack", None), ("DELETE", "/links/x", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_change_of_a_task_under_a_false_precondition_is_refused_and_does_nothing(
+    waiting: httpx2.Client, task: int, method: str, path: str, body: Any
+) -> None:
+    before = waiting.get(f"/tasks/{task}")
+    tag = before.headers["etag"]
+    wrong: list[tuple[str, str]] = [
+        ("If-Match", f'"{task}-99"'), ("If-Match", f"W/{tag}"), ("If-Match", f'"{task + 1}-1"'), ("If-Match", '""'),
+        ("If-None-Match", "*"), ("If-None-Match", tag), ("If-None-Match", f'"x", W/{tag}'),
+    ]  # fmt: skip
+    for field in wrong:
+        answer = waiting.request(method, f"/tasks/{task}{path}", json=body, headers=[field])
+        problem(answer, "changed-meanwhile")
+    malformed = waiting.request(method, f"/tasks/{task}{path}", json=body, headers={"If-Match": tag.strip('"')})
+    assert list(faults(malformed)) == ["If-Match"]
+    assert waiting.get(f"/tasks/{task}").json() == before.json()
+
+
+def test_change_under_a_true_precondition_on_a_second_line_is_made(waiting: httpx2.Client, task: int) -> None:
+    headers = [("If-Match", '"x"'), ("If-Match", f'"y", "{task}-1"'), ("If-None-Match", '"z"')]
+    assert waiting.patch(f"/tasks/{task}", json={"desc": "another"}, headers=headers).status_code == 200
+    assert waiting.post(f"/tasks/{task}/cancel", headers={"If-Match": f'"{task}-2-7"'}).status_code == 200
+    assert waiting.delete(f"/tasks/{task}", headers={"If-Match": "*"}).status_code == 204
+    problem(waiting.delete(f"/tasks/{task}", headers={"If-Match": "*"}), "task-not-found")
+
+
+def test_stored_segment_is_replaced_and_deleted_only_as_its_tag_says(waiting: httpx2.Client, segment: str) -> None:
+    first = waiting.get(segment)
+    body = {"chain": 1764, "name": "another", "segment": SEGMENT}
+    second = waiting.put(segment, json=body, headers={"If-Match": first.headers["etag"]})
+    assert second.status_code == 200, second.text
+    assert waiting.get(segment).headers["etag"] == second.headers["etag"] != first.headers["etag"]
+    problem(waiting.put(segment, json=body, headers={"If-Match": first.headers["etag"]}), "changed-meanwhile")
+    problem(waiting.put(segment, json=body, headers={"If-None-Match": "*"}), "changed-meanwhile")
+    problem(waiting.delete(segment, headers={"If-Match": first.headers["etag"]}), "changed-meanwhile")
+    assert waiting.delete(segment, headers={"If-Match": second.headers["etag"]}).status_code == 204
+
+
+def test_what_has_no_tag_fits_no_tag(waiting: httpx2.Client) -> None:
+    body = {"chain": 1764, "url": "https://a.example/"}
+    problem(waiting.post("/webhooks", json=body, headers={"If-Match": '"x"'}), "changed-meanwhile")
+    assert waiting.get("/webhooks").json() == []
+
+
+def test_changes_at_once_without_a_precondition_are_made_one_after_the_other(waiting: httpx2.Client, task: int) -> None:
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(pool.map(lambda n: waiting.patch(f"/tasks/{task}", json={"desc": f"{n}"}), range(50)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-51"'
+
+
+def test_merge_patch_merges_and_null_removes(waiting: httpx2.Client) -> None:
+    trigger = {"once": LATER, "repeat": "daily", "until": "2127-01-01T00:00:00Z"}
+    task = waiting.post("/tasks", json={**export_body(), "trigger": trigger, "debug": "x"}).json()["id"]
+    headers = {"Content-Type": "application/merge-patch+json"}
+
+    def patched(body: str) -> httpx2.Response:
+        return waiting.patch(f"/tasks/{task}", content=body, headers=headers)
+
+    answer = patched('{"trigger": {"repeat": "weekly", "until": null}, "debug": null}')
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["trigger"] == {"once": LATER, "repeat": "weekly"}
+    assert answer.json()["debug"] == ""
+    assert list(faults(patched('{"desc": null}'))) == ["/desc"]
+    assert list(faults(patched('{"chain": 9, "target": {"export_format": "nonsense"}}'))) == ["/chain"]
+    assert list(faults(patched("[]"))) == [""]
+
+
+@pytest.mark.parametrize("key", ["desc", "debug", "trigger", "target"])
+def test_null_in_a_plain_change_is_refused(waiting: httpx2.Client, task: int, key: str) -> None:
+    assert list(faults(waiting.patch(f"/tasks/{task}", json={key: None}))) == [f"/{key}"]
+    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
+
+
+def test_progress_moves_last_modified_and_the_third_part_of_the_tag(waiting: httpx2.Client, idle: Longshore) -> None:
+    task = waiting.post("/tasks", json=export_body()).json()["id"]
+    play(idle, task, "begin", "report")
+    began = waiting.get(f"/tasks/{task}")
+    assert began.headers["etag"] == f'"{task}-2"'
+
+    def progressed(seconds: float) -> httpx2.Response:
+        idle.sql(
+            "update longshore.runs r set progress_at = t.modified_at + make_interval(secs => $2)"
+            " from longshore.tasks t where t.id = $1 and r.task_id = t.id",
+            task,
+            seconds,
+        )
+        return waiting.get(f"/tasks/{task}")
+
+    same = progressed(9.9)
+    assert (same.headers["etag"], same.json()) == (began.headers["etag"], began.json())
+    idle.sql("update longshore.tasks set modified_at = '2026-05-26T12:00:00Z' where id = $1", task)
+    moved = progressed(25)
+    assert moved.headers["etag"] == f'"{task}-2-2"'
+    assert moved.json()["state"]["last_modified"] == "2026-05-26T12:00:20Z"
+    listed = next(each for each in waiting.get("/tasks").json() if each["id"] == task)
+    assert listed["state"] == moved.json()["state"]
+
+    def asked(tag: str, **params: Any) -> int:
+        return waiting.get(f"/tasks/{task}", headers={"If-None-Match": tag}, params=params).status_code
+
+    assert [asked(f'"{task}-2-2"'), asked(f'W/"{task}-2-2"'), asked(f'"{task}-2"'), asked(f'"{task}-2-1"')] == [
+        304, 304, 200, 200,
+    ]  # fmt: skip
+    assert [asked(f'"{task}-2-2"', wait=1), asked(f'"{task}-2"', wait=1)] == [304, 200]
+    play(idle, task, "finish")
+    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-3"'
+
+
+def test_pages_of_the_log_lead_on_from_either_end(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+    idle.sql(
+        "insert into longshore.task_logs (task_id, seq, at, msg) select $1, n, now(), n::text"
+        " from generate_series(0, 24) n",
+        task,
+    )
+    idle.sql("update longshore.tasks set log_length = 25 where id = $1", task)
+
+    def read(query: str) -> tuple[list[int], dict[str, str]]:
+        answer = waiting.get(query if query.startswith("/") else f"/tasks/{task}{query}")
+        assert answer.headers["x-log-length"] == "25"
+        links = {rel: link["url"] for rel, link in answer.links.items() if rel}
+        return [int(entry["msg"]) for entry in answer.json()["logs"]], links
+
+    page, links = read("?wait=0")
+    assert page == list(range(10))
+    assert links == {"next": f"/tasks/{task}?log_limit=10&offset=10", "last": f"/tasks/{task}?log_limit=10&offset=20"}
+    assert read(links["last"]) == (list(range(20, 25)), {})
+    page, links = read("?log_order=desc&log_limit=20")
+    assert page == list(range(24, 4, -1))
+    assert read(links["next"]) == ([4, 3, 2, 1, 0], {})
+    assert read("?log_order=desc&log_limit=2&offset=24")[0] == [0]
+    assert read("?log_limit=0") == ([], {})
+    assert list(faults(waiting.get(f"/tasks/{task}?log_order=newest"))) == ["log_order"]
+
+
+@pytest.mark.parametrize("last", ["99-1", "1-99", "999999999999999999-999999999"])
+def test_events_after_one_that_never_was_come_from_the_beginning(
+    waiting: httpx2.Client, idle: Longshore, last: str
+) -> None:
+    task = waiting.post("/tasks", json=export_body()).json()["id"]
+    play(idle, task, "begin", "fail")
+    with waiting.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:
+        told = [line for line in answer.iter_lines() if line.startswith("event: ")]
+    assert told == ["event: log"] * 3 + ["event: state", "event: end"]
