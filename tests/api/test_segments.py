@@ -63,7 +63,7 @@ def test_a_segment_is_stored_read_replaced_and_deleted(client: httpx2.Client) ->
         rule("amount", "is_greater_than", "number", value=0.1),
     )
     made = stored(client, segment=given)
-    assert list(made) == ["id", "chain", "name", "segment", "created", "modified"]
+    assert list(made) == ["id", "chain", "name", "segment", "created", "modified", "created_by"]
     assert made["chain"] == CHAIN
     assert made["name"] == "by hand"
     assert made["segment"]["rules"][0]["start_date"] == "2026-05-15T00:00:00Z"

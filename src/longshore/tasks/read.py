@@ -46,14 +46,13 @@ MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '
 
 # How many steps of PROGRESS_SECONDS the progress of a run has made since the task last changed.
 PROGRESS_SECONDS = 10
-PROGRESS = f"""case t.state
+PROGRESS = f"""coalesce(case t.state
            when 'INPROGRESS' then (
                select greatest(floor(extract(epoch from r.progress_at - t.modified_at) / {PROGRESS_SECONDS}), 0)
                from longshore.runs r
                where r.task_id = t.id and r.run = t.run
            )
-           else 0
-       end::int"""  # noqa: S608  # a constant
+       end, 0)::int"""  # noqa: S608  # a constant
 
 # `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
 GET = f"""

@@ -49,7 +49,7 @@ ENABLE = """
 update longshore.webhooks
 set disabled_at = null, disabled_reason = null
 where id = $1 and chain_id = $2
-returning id, url, events, created_at, disabled_at, disabled_reason
+returning id, url, events, created_at, created_by, disabled_at, disabled_reason
 """
 
 DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returning id"
