@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-database_app = typer.Typer(
-    help="The service's database.", epilog='Example: psql "$(longshore database url)"', no_args_is_help=True
-)
+EXAMPLE = 'Example: longshore database url, as in psql "$(longshore database url)"'
+
+database_app = typer.Typer(help="The service's database.", epilog=EXAMPLE, no_args_is_help=True)
 
 
 @database_app.callback()
@@ -23,7 +23,7 @@ def _database() -> None:
     pass
 
 
-@database_app.command("url", epilog='Example: psql "$(longshore database url)"')
+@database_app.command("url", epilog=EXAMPLE)
 def print_url() -> None:
     """Print the address of the database in use, with its password, for psql and any other client."""
     from longshore.database.address import parse

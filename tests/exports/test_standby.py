@@ -29,7 +29,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         standby.parent.mkdir()
         owner = primary.stat()
         os.chown(standby.parent, owner.st_uid, owner.st_gid)
-        copy = ["pg_basebackup", "-h", str(primary), "-U", "postgres", "-D", str(standby), "-R", "-c", "fast"]
+        copy = ["pg_basebackup", "-d", url, "-D", str(standby), "-R", "-c", "fast"]
         run(primary, *copy)
         socket = f"-c unix_socket_directories={standby.parent} -c listen_addresses="
         run(primary, "pg_ctl", "-D", str(standby), "-l", str(standby.parent / "log"), "-o", socket, "-w", "start")

@@ -74,6 +74,10 @@ async def read_new_task(
             asked = _check_target(target, actions, faults)
         _check_parts(value, catalog, actions, before, faults)
         faults += await _check_segment_id(value, index_of)
+        named = {fault.pointer for fault in faults}
+        for key in ("desc", "debug", "target", "trigger"):
+            with_nul = [at for at in _with_nul(value.get(key), f"/{key}") if at not in named]
+            faults += [Fault("expected a string without U+0000", at) for at in with_nul]
     if faults or new is None or asked is None:
         raise FaultyError(faults)
     trigger = msgspec.structs.replace(
@@ -131,8 +135,6 @@ def _check_parts(
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= LARGEST:
         faults.append(Fault("expected a positive integer", "/chain"))
-    for key in ("desc", "debug", "target", "trigger"):
-        faults += [Fault("expected a string without U+0000", at) for at in _with_nul(value.get(key), f"/{key}")]
     target, trigger = value.get("target"), value.get("trigger")
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)
