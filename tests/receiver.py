@@ -8,6 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 
+PORT_IN_NAMESPACE = 8080  # of `python -m tests.receiver`, which is run in a network namespace of its own
+
 
 class Received(msgspec.Struct, frozen=True):
     """A request as it arrived."""
@@ -67,3 +69,22 @@ def receiving() -> Iterator[Receiver]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def receive_for_ever() -> None:
+    """Print the path of each request that comes, at any address of the network namespace."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            print(self.path, flush=True)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(204)
+            self.end_headers()
+
+    with ThreadingHTTPServer(("0.0.0.0", PORT_IN_NAMESPACE), Handler) as server:  # it has only lo
+        print("listens", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    receive_for_ever()

@@ -67,6 +67,8 @@ class Longshore:
         self.address = f"http://127.0.0.1:{self.port}"
         self.log_file = data / "service.log"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.inside: tuple[str, ...] = ()
+        """A command that runs the processes which are started from now on, such as `nsenter`."""
         self._settings = settings
 
     def start(self, name: str, **settings: str) -> subprocess.Popen[bytes]:
@@ -84,7 +86,7 @@ class Longshore:
         environment |= {f"LONGSHORE_{key.upper()}": value for key, value in {**self._settings, **settings}.items()}
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "longshore", name], env=environment, stdout=log, stderr=log
+                [*self.inside, sys.executable, "-m", "longshore", name], env=environment, stdout=log, stderr=log
             )
         self.processes.append(process)
         return process
