@@ -3,10 +3,11 @@
 import asyncio
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from longshore.database.connect import connected_to_read
-from longshore.exports import catalog, catalog_check
+from longshore.exports import catalog, catalog_check, sql_fragment
 from longshore.exports.catalog import CatalogError, Field, FieldType, Index
 from longshore.exports.increments import IncrementError
 from tests.debian_postgres import DebianPostgres
@@ -26,6 +27,9 @@ create view shop.shouted as select id, chain_id, at, public.folded(id) as loud f
 create table shop."a.b" (id bigint, chain_id int, at timestamptz, "c.d" text);
 create index on shop."a.b" (chain_id);
 insert into shop."a.b" values (1, {CHAIN}, now(), 'dotted');
+create table shop."we""ird $1; --{{x}}" (id bigint, chain_id int);
+create index on shop."we""ird $1; --{{x}}" (chain_id);
+insert into shop."we""ird $1; --{{x}}" values (7, {CHAIN});
 create role somebody login;
 grant usage on schema shop to somebody;
 grant select (id, chain_id, at) on shop.codes to somebody;
@@ -88,6 +92,24 @@ def test_columns_and_relations_with_dots_in_their_names_are_checked_and_exported
     assert ids(url, index) == ["dotted"]
 
 
+def test_a_relation_of_any_name_is_checked_and_exported(source: DebianPostgres) -> None:
+    url = source.url(database="checks")
+    index = Index("", 'shop."we""ird $1; --{x}"', "chain_id", "Odd", {"id": Field(FieldType.NUMBER, "")})
+    assert findings(url, index) == []
+    assert ids(url, index) == ["7"]
+
+
+@pytest.mark.parametrize("sql", ["generate_series(1, 3)", "count(*)", "sum(id) over ()"])
+def test_sql_that_changes_the_number_of_rows_is_refused_by_the_check_and_by_exports(
+    source: DebianPostgres, sql: str
+) -> None:
+    url = source.url(database="checks")
+    index = codes(many=Field(FieldType.NUMBER, "", sql=sql))
+    assert [what for what, _ in findings(url, index) if what.startswith("codes.many: `sql` does not work: ")]
+    with pytest.raises(asyncpg.PostgresError, match="not allowed in WHERE"):
+        ids(url, index)
+
+
 def test_a_grant_on_some_columns_is_told_of_and_increments_are_refused(source: DebianPostgres) -> None:
     url = source.url("somebody", "checks")
     told = findings(url, codes(secret=Field(FieldType.TEXT, "")))
@@ -127,6 +149,32 @@ def test_sql_with_what_looks_like_a_parameter_is_refused_when_the_catalog_is_loa
     path.write_text(text)
     with pytest.raises(CatalogError, match=r"stands for a parameter; write the dollar sign as chr\(36\)"):
         catalog.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["true) or (true", "true)) or ((true", "id in (1", "a[1", "true; select 1", "true -- all", "true /* all */",
+     "cit = 'x) or (true", "E'\\\\') or (true"],
+)  # fmt: skip
+def test_sql_that_could_reach_out_of_its_parentheses_is_refused_when_the_catalog_is_loaded(sql: str) -> None:
+    assert sql_fragment.fault_of(sql) is not None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["true", "cit = ')'", "cit = E'\\') or (' or true", "cit = $$)$$", "cit = $a$ ' ) $a$", "a[1] = any('{1}')",
+     '"we)ird" = 1', "coalesce(cit, ')') || '('", "data->>'a--b' = ';'", "n$$ = 1"],
+)  # fmt: skip
+def test_sql_whose_parentheses_are_in_quotes_or_in_pairs_is_taken(sql: str) -> None:
+    assert sql_fragment.fault_of(sql) is None
+
+
+@pytest.mark.parametrize("prefix", ["", "../evil", "a b", "a\\r\\nX", "é", "x" * 41])
+def test_a_prefix_is_a_plain_part_of_a_file_name(tmp_path: Path, prefix: str) -> None:
+    text = f'[codes]\ndescription = ""\nrelation = "codes"\nchain = "chain_id"\nprefix = "{prefix}"\n'
+    (tmp_path / "catalog.toml").write_text(text + '[codes.fields]\nid = { type = "number", description = "" }\n')
+    with pytest.raises(CatalogError, match="`prefix` must be 1 to 40 ASCII letters"):
+        catalog.load(str(tmp_path / "catalog.toml"))
 
 
 @pytest.mark.parametrize("schema", ["pg_catalog", "$user", "pg_temp", ""])

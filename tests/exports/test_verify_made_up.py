@@ -91,6 +91,12 @@ def test_what_is_made_up_is_one_line_and_exit_code_1(
     assert "good" not in result.output
 
 
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_is_no_result_file(name: str) -> None:
+    with pytest.raises(VerifyError):
+        verify([Path(name)])
+
+
 def test_a_manifest_that_is_nested_without_end_is_none(made: Callable[..., Path]) -> None:
     path = made(CSV, "csv")
     beside = path.with_name(path.name + SUFFIX)

@@ -11,7 +11,7 @@ from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.exports.care import LAG
-from longshore.exports.catalog import Catalog, quoted
+from longshore.exports.catalog import Catalog, regclass
 from longshore.exports.catalog_check import check as check_catalog
 from longshore.settings import Settings
 from longshore.tasks.figures import QUEUE, WORKERS
@@ -187,7 +187,7 @@ async def of_source(settings: Settings, connection: Connection, known: Catalog) 
 async def _row_security(connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
     protected = 0
     for name, index in known.items():
-        row = await connection.fetchrow(POLICIES, quoted(index.relation))
+        row = await connection.fetchrow(POLICIES, regclass(index.relation))
         if row is None or not row["has_policies"]:
             continue
         protected += 1

@@ -15,6 +15,10 @@ from typing import Literal
 import msgspec
 
 from longshore.errors import LongshoreError
+from longshore.exports import sql_fragment
+
+PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
+"""How a result file's name begins."""
 
 
 class FieldType(StrEnum):
@@ -130,6 +134,9 @@ def _check(name: str, index: Index, shown: str) -> None:
         if any(inner.type is FieldType.NESTED for inner in field.fields.values()):
             raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} has a nested field inside")
     _check_sql(f"{name}: `filter`", index.filter, shown)
+    if not PREFIX.fullmatch(index.prefix):
+        wrong = f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}"
+        raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
     for schema in index.search_path:
         if not schema or schema.startswith(("pg_", "$")):
             wrong = f"{name}: `search_path` may only name schemas of the source, not {schema!r}"
@@ -143,10 +150,12 @@ def _check(name: str, index: Index, shown: str) -> None:
 
 
 def _check_sql(where: str, sql: str, shown: str) -> None:
-    """Refuse what asyncpg's copy_from_query would take for a parameter, even inside a literal or a comment."""
+    """Refuse what could end its own parentheses, and what asyncpg's copy_from_query would take for a parameter."""
     if found := re.search(r"\$\d+", sql):
         wrong = f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)"
         raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
+    if (fault := sql_fragment.fault_of(sql)) is not None:
+        raise CatalogError(f"the catalog {shown} is not usable: {where} {fault}")
 
 
 def shape(fields: Iterable[tuple[str, Field]]) -> Shape:
@@ -166,9 +175,18 @@ def _shape(field: Field) -> str:
 
 
 def quoted(relation: str) -> str:
-    """The name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
+    """Return the name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
+    return ".".join(quoted_part(part) for part in _parts(relation))
+
+
+def regclass(relation: str) -> str:
+    """Return the name of a relation as PostgreSQL's type `regclass` reads it from a parameter's value."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in _parts(relation))
+
+
+def _parts(relation: str) -> list[str]:
     parts = re.findall(r'"((?:[^"]|"")+)"(?=\.|$)|([^.]+)', relation)
-    return ".".join(quoted_part(inside.replace('""', '"') or plain) for inside, plain in parts)
+    return [inside.replace('""', '"') or plain for inside, plain in parts]
 
 
 def quoted_part(part: str) -> str:

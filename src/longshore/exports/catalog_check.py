@@ -10,8 +10,8 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import search_path_check
-from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part
-from longshore.exports.columns import FLOATS, INTEGERS
+from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part, regclass
+from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
 from longshore.exports.plan import explain, nodes
 from longshore.exports.row_security import SEARCH_PATH
 from longshore.faults import suggestion
@@ -114,14 +114,15 @@ async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding
 
 async def _check_index(connection: Connection, name: str, index: Index) -> list[Finding]:
     try:
-        relation = await connection.fetchrow(RELATION, quoted(index.relation))
+        async with connection.transaction():  # so that what is refused here leaves the other indexes to be checked
+            relation = await connection.fetchrow(RELATION, regclass(index.relation))
     except asyncpg.PostgresError as error:
         return [Finding(name, f"{index.relation} cannot be looked up: {_said(error)}")]
     if relation is None:
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
         return [Finding(name, f"{index.relation} may not be read by this user; it needs GRANT SELECT")]
-    columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, quoted(index.relation))}
+    columns = {row["attname"]: row["typname"] for row in await connection.fetch(COLUMNS, regclass(index.relation))}
     findings = list(_check_keys(name, index, columns))
     if not relation["whole"]:
         what = (
@@ -163,7 +164,7 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
 
 async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
     """Whether the role of row-level security may read all that exports of this index may need."""
-    role = await connection.fetchrow(EXPORT_ROLE, quoted(index.relation))
+    role = await connection.fetchrow(EXPORT_ROLE, regclass(index.relation))
     if role is None or role["whole"]:
         return []
     missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
@@ -203,6 +204,7 @@ async def _check_field(
     query = f"select {index.expression(name)} as value from {quoted(index.relation)}"  # noqa: S608  # the catalog's
     try:
         async with connection.transaction():
+            await connection.prepare(one_row_each(index, [name]))
             attribute = (await connection.prepare(query)).get_attributes()[0]
             await explain(connection, query, ())  # which asks for rights, as preparing does not
     except asyncpg.InsufficientPrivilegeError as error:

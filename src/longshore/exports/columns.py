@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Field, FieldType, Index, quoted, quoted_part
+from longshore.exports.catalog import Field, FieldType, Index, quoted, quoted_part, regclass
 from longshore.faults import Fault, pointer, suggestion
 
 MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
@@ -121,6 +121,16 @@ def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> li
     return faults
 
 
+def one_row_each(index: Index, names: Sequence[str]) -> str:
+    """Return a statement that PostgreSQL refuses where the SQL of a field would change the number of rows.
+
+    Aggregates, window functions and functions that return sets are not allowed in a condition.
+    """
+    expressions = [index.expression(name) for name in names if index.fields[name].sql] or ["true"]
+    conditions = " and ".join(f"({expression}) is null" for expression in expressions)
+    return f"select from {quoted(index.relation)} where {conditions}"  # the catalog's
+
+
 async def columns_of(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]]) -> list[Column]:
     """The columns of an export, with the types that the source gives them.
 
@@ -128,8 +138,9 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     """
     expressions = [index.expression(name) for name, _ in chosen]
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
+    await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
-    details = {row["attname"]: row for row in await connection.fetch(DETAILS, quoted(index.relation))}
+    details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
     found = []
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]

@@ -17,7 +17,7 @@ import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
-from longshore.exports.catalog import Index, quoted
+from longshore.exports.catalog import Index, regclass
 from longshore.exports.conditions import Condition
 
 log = structlog.get_logger()
@@ -126,7 +126,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
 
     `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises IncrementError.
     """
-    relation = quoted(index.relation)
+    relation = regclass(index.relation)
     if not await connection.fetchval(READABLE, relation):
         raise IncrementError(
             f"only some columns of {index.relation} may be read, and an increment reads a system column;"

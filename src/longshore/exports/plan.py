@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index, quoted, quoted_part
+from longshore.exports.catalog import Index, quoted, quoted_part, regclass
 from longshore.exports.columns import columns_of
 from longshore.exports.conditions import Condition, columns_read, condition
 from longshore.exports.segment import Segment
@@ -145,7 +145,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     leaf = explained
     while below := [node for node in leaf.get("Plans", ()) if node["Parent Relationship"] not in ASIDE]:
         leaf = below[0]
-    table = await connection.fetchrow(TABLE, quoted(index.relation))
+    table = await connection.fetchrow(TABLE, regclass(index.relation))
     ranges: list[Range] = []
     if await _is_one(connection, explained):
         pass
@@ -173,7 +173,7 @@ async def groups(connection: Connection, index: Index, source: Source, plan: Pla
     if not ranges:
         return []
     if ranges[0].of == "blocks":
-        table_rows = await connection.fetchval(TABLE_ROWS, quoted(index.relation))
+        table_rows = await connection.fetchval(TABLE_ROWS, regclass(index.relation))
         count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MOST_GROUPS)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
         found = [ranges[start:end] for start, end in pairwise(cuts)]

@@ -8,7 +8,7 @@ https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Index, quoted
+from longshore.exports.catalog import Index, regclass
 
 HOLD = """
 select set_config('longshore.chain', $1::bigint::text, true),
@@ -38,7 +38,7 @@ async def hold(connection: Connection, index: Index, chain: int) -> None:
     """
     if index.search_path:
         await connection.fetchval(SEARCH_PATH, index.schemas)
-    await connection.fetchrow(HOLD, chain, quoted(index.relation))
+    await connection.fetchrow(HOLD, chain, regclass(index.relation))
 
 
 async def hold_alike(connection: Connection, first: Connection) -> None:

@@ -41,6 +41,8 @@ def verify(paths: Iterable[Path]) -> list[Manifest]:
 
 
 def _verify_file(path: Path) -> tuple[Manifest, str]:
+    if not path.name:
+        raise VerifyError(f"{path} is a folder; name the result file")
     beside = path.with_name(path.name + SUFFIX)
     try:
         text = beside.read_bytes()
