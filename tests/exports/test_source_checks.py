@@ -1,6 +1,7 @@
 """`longshore catalog check` and the loading of a catalog refuse early: roles, extensions, search paths and SQL."""
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -184,3 +185,13 @@ def test_a_search_path_names_schemas_of_the_source_alone(tmp_path: Path, schema:
     (tmp_path / "catalog.toml").write_text(text)
     with pytest.raises(CatalogError, match="may only name schemas of the source"):
         catalog.load(str(tmp_path / "catalog.toml"))
+
+
+def test_the_catalog_of_the_docs_is_loaded(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text()
+    examples = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 2
+    for number, example in enumerate(examples):
+        path = tmp_path / f"{number}.toml"
+        path.write_text(example)
+        assert catalog.load(str(path))

@@ -12,7 +12,7 @@ from longshore.database.connect import Connection
 from longshore.exports import search_path_check
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part, regclass
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
-from longshore.exports.plan import explain, nodes
+from longshore.exports.plan import explain, is_one_statement, nodes
 from longshore.exports.row_security import SEARCH_PATH
 from longshore.faults import suggestion
 
@@ -139,6 +139,13 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         wrong_fields += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
     findings += wrong_fields
     if not any(not found.warning for found in findings):
+        query = f"select {', '.join(map(index.expression, index.fields))} {index.rows}"
+        if await is_one_statement(connection, await explain(connection, query, (0,), verbose=True)):
+            what = (
+                "is read by one connection in one statement, as each statement could see other rows: it has a foreign"
+                " table, LIMIT, DISTINCT ON, a window function, TABLESAMPLE, or a function that is not IMMUTABLE"
+            )
+            findings.append(Finding(name, what, True))
         findings += [Finding(name, what, True) for what in await search_path_check.differences(connection, index)]
     if index.totals is not None:
         amount = index.fields[index.totals.amount]

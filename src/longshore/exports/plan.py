@@ -147,7 +147,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
         leaf = below[0]
     table = await connection.fetchrow(TABLE, regclass(index.relation))
     ranges: list[Range] = []
-    if await _is_one(connection, explained):
+    if await is_one_statement(connection, explained):
         pass
     elif leaf["Node Type"] == "Seq Scan" and table and table["plain"]:
         ranges = _block_ranges(table["blocks"])
@@ -217,7 +217,7 @@ async def explain(
     return found
 
 
-async def _is_one(connection: Connection, plan: dict[str, Any]) -> bool:
+async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool:
     """Whether a query must stay one statement to give the rows of one snapshot. `plan`: verbose."""
     if any(node["Node Type"] in FOREIGN for node in nodes(plan)):
         return True
