@@ -190,3 +190,14 @@ def test_a_refused_task_leaves_nothing_behind(waiting: httpx2.Client) -> None:
     waiting.post("/tasks", json=changed("target.action", "mail"))
     waiting.post("/tasks", json=export_body(chain=CHAIN + 1))
     assert waiting.get("/tasks", params={"limit": 1}).json() == newest
+
+
+@pytest.mark.parametrize(
+    ("once", "until"), [("x", "y"), ({}, "y"), (1, True), (FAR, "y"), ("2126-05-26T12:00:00", "2126-05-26T12:00:00Z")]
+)
+def test_trigger_whose_times_are_none_is_refused_and_each_is_named(
+    waiting: httpx2.Client, once: Any, until: Any
+) -> None:
+    trigger = {"once": once, "until": until, "repeat": "daily"}
+    for path, body in (("/tasks", export_body(**trigger)), ("/tasks/preview", {"trigger": trigger})):
+        assert faults(waiting.post(path, json=body)).keys() <= {"/trigger/once", "/trigger/until"}

@@ -198,15 +198,21 @@ def check_schedule(trigger: dict[str, Any], at: str) -> list[Fault]:
     if repeat is None and cron is None:
         needless = [key for key in ("until", "catch_up") if trigger.get(key) is not None]
         faults += [Fault("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
-    if not faults and once and until and msgspec.convert(until, datetime) < msgspec.convert(once, datetime):
+    begin, end = _time(once), _time(until)
+    if not faults and begin and end and end < begin:
         faults.append(Fault("lies before `once`", pointer(at, "until")))
     return faults
 
 
 def _check_time(value: Any, at: str) -> list[Fault]:
-    try:
-        time = msgspec.convert(value, datetime)
-    except msgspec.ValidationError:
-        return []  # the check of the body says so
-    fault = bounds_fault(time)
+    time = _time(value)
+    fault = None if time is None else bounds_fault(time)
     return [] if fault is None else [Fault(fault, at)]
+
+
+def _time(value: Any) -> datetime | None:
+    """Return the moment that a JSON value stands for; None where it stands for none, which the check of shapes says."""
+    try:
+        return msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return None
