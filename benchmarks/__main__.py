@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bucket, door, export, pages, pickup, poll, scale, table, wait, workers
+from benchmarks import bucket, door, export, loop, pages, pickup, poll, scale, table, wait, workers
 from benchmarks.duckdb_reader import FOLDER
 from benchmarks.options import Options
 from benchmarks.table import Case
@@ -25,6 +25,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "memory": export.run_memory,
     "poll": poll.run,
     "door": door.run,
+    "loop": loop.run,
     "wait": wait.run,
     "scale": scale.run,
     "pages": pages.run,

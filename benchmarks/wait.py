@@ -20,6 +20,7 @@ from benchmarks.options import Options
 from benchmarks.table import Case
 
 POLLS, STREAMS = 5_000, 1_000
+OPEN_REQUESTS = "8000"
 MOST_SECONDS = 1.0
 MOST_MEMORY = 400.0  # MB
 AT_ONCE = 200  # connections that are being opened
@@ -37,7 +38,14 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
     with tempfile.TemporaryDirectory(prefix="longshore-bench-") as folder:
         data = Path(folder)
         with database_in(data) as url:
-            longshore = Longshore(data, url)
+            # All waiters have one token, and so one chain and address.
+            longshore = Longshore(
+                data,
+                url,
+                credential_open_requests=OPEN_REQUESTS,
+                chain_open_requests=OPEN_REQUESTS,
+                address_open_requests=OPEN_REQUESTS,
+            )
             try:
                 for number in range(1, rounds + 1):
                     api = longshore.start_api(api_processes="1")

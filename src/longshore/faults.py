@@ -6,10 +6,12 @@
 import difflib
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
+from msgspec.structs import FieldInfo
 
 # Looking for a similar name takes a tenth of a millisecond and more, so a request has a bound of it.
 MAX_SUGGESTED_CHARACTERS = 50
@@ -39,9 +41,12 @@ def pointer(base: str, key: str | int) -> str:
     return f"{base}/{str(key).replace('~', '~0').replace('/', '~1')}"
 
 
-def suggestion(name: str, names: Iterable[str]) -> str:
-    """`; did you mean …?` where one of `names` is close, else nothing."""
-    if len(name) > MAX_SUGGESTED_CHARACTERS:
+def suggestion(name: str, names: Iterable[str], faults: Sequence[Fault] = ()) -> str:
+    """`; did you mean …?` where one of `names` is close, else nothing.
+
+    `faults`: those found so far; where they are MAX_SUGGESTIONS, there is none for further ones.
+    """
+    if len(name) > MAX_SUGGESTED_CHARACTERS or len(faults) >= MAX_SUGGESTIONS:
         return ""
     near = difflib.get_close_matches(name, list(names), 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
@@ -56,11 +61,10 @@ def check(kind: type[T], value: Any, at: str, faults: list[Fault]) -> T | None:
         faults.append(Fault(f"expected an object, got {_named(value)}", at))
         return None
     before = len(faults)
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     for key in value:
         if key not in fields:
-            hint = suggestion(key, fields) if len(faults) < MAX_SUGGESTIONS else ""
-            faults.append(Fault(f"unknown key{hint}", pointer(at, key)))
+            faults.append(Fault(f"unknown key{suggestion(key, fields, faults)}", pointer(at, key)))
     found = {}
     for name, field in fields.items():
         if name in value:
@@ -68,6 +72,11 @@ def check(kind: type[T], value: Any, at: str, faults: list[Fault]) -> T | None:
         elif field.required:
             faults.append(Fault("is required", pointer(at, name)))
     return kind(**found) if len(faults) == before else None
+
+
+@cache  # msgspec reads the annotations anew each time, which for a segment of 100 rules takes 15 ms
+def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:

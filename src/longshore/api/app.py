@@ -36,6 +36,7 @@ from longshore.api.requests import with_request_id
 from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
 from longshore.api.users import UserBody, UserChangeBody
+from longshore.console.pages import compile_templates
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings, parts
 
@@ -145,11 +146,19 @@ def _cors(chosen: Settings) -> CORSConfig | None:
     )
 
 
+def prepare(app: Litestar) -> None:
+    """Make what the first requests would otherwise make in the event loop: the API's document and the pages."""
+    documentation.document(app)
+    compile_templates()
+
+
 def create() -> ASGIApp:
     """What Granian calls in each of its processes."""
     chosen = settings.load().settings
     logging.configure(chosen)
-    app = with_request_id(refuse_malformed(build(chosen)))
+    built = build(chosen)
+    prepare(built)
+    app = with_request_id(refuse_malformed(built))
     # What is here stays. The collector walks all of it otherwise, and each time the requests of 60 ms wait for it.
     gc.collect()
     gc.freeze()

@@ -229,19 +229,19 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
 
 def scope_faults(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Fault]:
     """What is wrong with the limits of a token."""
-    faults = []
+    faults: list[Fault] = []
     if level == "admin" and (indexes is not None or hidden):
         at = "/indexes" if indexes is not None else "/hidden_columns"
         faults.append(Fault("is for the levels read and write: an admin could give others what is kept from them", at))
     for number, name in enumerate(indexes or ()):
         if name not in catalog:
             where = pointer("/indexes", number)
-            faults.append(Fault(f"there is no index {name!r}{suggestion(name, catalog)}", where))
+            faults.append(Fault(f"there is no index {name!r}{suggestion(name, catalog, faults)}", where))
     columns = [f"{name}.{field}" for name, index in catalog.items() for field in index.fields]
     for number, column in enumerate(hidden):
         if column not in columns:
             where = pointer("/hidden_columns", number)
-            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns)}"
+            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns, faults)}"
             faults.append(Fault(expected, where))
     for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
         if len(listed or ()) > MOST_LISTED:

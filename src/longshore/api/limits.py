@@ -48,7 +48,14 @@ class _Named(msgspec.Struct, frozen=True):
     export_index: str = ""
 
 
+class _OfIndex(msgspec.Struct, frozen=True):
+    """What of a segment says which index it is for."""
+
+    index: str
+
+
 NAMED = msgspec.json.Decoder(_Named)
+OF_INDEX = msgspec.json.Decoder(_OfIndex)
 
 
 def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
@@ -144,7 +151,9 @@ def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str)
 def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
     """A stored segment without its rules where the caller may not see them."""
     try:
-        may_see_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
+        may_export(caller, OF_INDEX.decode(stored.segment).index, catalog)
+        if caller.limits is not None:
+            may_see_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
     except (ForbiddenError, HiddenError):
         return msgspec.structs.replace(stored, segment=None)
     return stored

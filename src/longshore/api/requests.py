@@ -60,6 +60,7 @@ UNTRACED = frozenset(
 )  # asked every few seconds, by machines that look at nothing else
 UNKNOWN = frozenset({401, 403, 404, 429})  # answers that say nothing of the task that a path names
 OF_TASK = "/tasks/{id}"
+TASK_ID = re.compile("[0-9]{1,19}")
 
 # Finding a metric by its labels takes longer than counting.
 _requests = cache(REQUESTS.labels)
@@ -126,7 +127,8 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             route = scope.get("path_template", "")
             _requests(label, status).inc()
             _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
-            if route.startswith(OF_TASK) and status not in UNKNOWN and scope["path_params"]["id"].isdecimal():
+            # A refused path may hold more digits than Python makes a number of.
+            if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
                 concerns(task=int(scope["path_params"]["id"]))
             log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
             if tracing.on():

@@ -21,6 +21,17 @@ from longshore.tasks import read
 SHOWN = 50
 
 
+class _Rules(msgspec.Struct, frozen=True):
+    """A stored segment whose rules are not read yet: a page shows few of them."""
+
+    index: str
+    join: str
+    rules: list[msgspec.Raw]
+
+
+RULES = msgspec.json.Decoder(_Rules)
+
+
 @get("/console/{chain:int}/new", opt={"parameters": ("from", "segment")}, include_in_schema=False)
 async def new_export(
     request: AnyRequest,
@@ -84,5 +95,5 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
 
 
 def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:
-    segment = stored_segments.READ.decode(stored.segment)
-    return {"index": segment.index, "join": segment.join, "rules": words.of_segment(segment)}
+    segment = RULES.decode(stored.segment)
+    return {"index": segment.index, "join": segment.join, "rules": words.of_rules(segment.rules)}

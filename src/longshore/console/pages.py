@@ -88,6 +88,12 @@ TEMPLATES.filters |= {"bytes": _bytes, "seconds": _seconds, "number": _number, "
 TEMPLATES.globals |= {"version": __version__}
 
 
+def compile_templates() -> None:
+    """Compile all templates, which takes longer than a request may hold the event loop."""
+    for name in TEMPLATES.list_templates():
+        TEMPLATES.get_template(name)
+
+
 class Viewer(msgspec.Struct, frozen=True):
     """Who looks at a page, and which chains they may choose from."""
 

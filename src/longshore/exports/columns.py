@@ -105,14 +105,14 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
 
 def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Fault]:
     """What is wrong with a choice of fields; `at` is its JSON pointer."""
-    faults = []
+    faults: list[Fault] = []
     if not chosen:
         faults.append(Fault("expected at least one field", at))
     seen: set[str] = set()
     for number, (name, shown) in enumerate(chosen):
         where = pointer(at, number)
         if name not in index.fields:
-            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields)}", where))
+            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields, faults)}", where))
         if not 0 < len(shown) <= MOST_NAME or "\x00" in shown:
             faults.append(Fault(f"expected a name of 1 to {MOST_NAME} characters", where))
         if shown in seen:

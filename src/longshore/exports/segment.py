@@ -18,6 +18,7 @@ from longshore.faults import Fault, pointer, suggestion
 MOST_RULES = 100
 MOST_CHARACTERS = 1000
 MOST_VALUES = 1000
+MAX_SEGMENT_VALUES = 2000  # of all rules together; a preview sends them to the source six times
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
@@ -153,6 +154,8 @@ def check_rules(segment: Segment, index: Index, at: str) -> list[Fault]:
     rules_at = pointer(at, "rules")
     if len(segment.rules) > MOST_RULES:
         return [Fault(f"expected at most {MOST_RULES} rules", rules_at)]  # and none of them is looked at
+    if sum(len(rule.value) for rule in segment.rules if isinstance(rule.value, list)) > MAX_SEGMENT_VALUES:
+        return [Fault(f"expected at most {MAX_SEGMENT_VALUES} values in all rules together", rules_at)]
     if not segment.rules and segment.join == "any":
         faults.append(Fault("`any` of no rules matches nothing; add a rule or join by `all`", rules_at))
     for number, rule in enumerate(segment.rules):
@@ -165,7 +168,7 @@ def _check_rule(rule: Rule, index: Index, at: str, faults: list[Fault]) -> None:
     field = _check_field(rule, index, at, faults)
     known = OPERATORS.get(rule.operator)
     if known is None:
-        hint = suggestion(rule.operator, OPERATORS)
+        hint = suggestion(rule.operator, OPERATORS, faults)
         faults.append(Fault(f"unknown operator{hint}", pointer(at, "operator")))
         return
     kinds, needed = known
@@ -198,7 +201,8 @@ def _check_field(rule: Rule, index: Index, at: str, faults: list[Fault]) -> Fiel
     found = field_of(rule, index)
     if found is None:
         names = index.fields[rule.nesting_path or ""].fields if rule.nested else index.fields
-        faults.append(Fault(f"no field of this index{suggestion(rule.field_name, names)}", pointer(at, "field_name")))
+        hint = suggestion(rule.field_name, names, faults)
+        faults.append(Fault(f"no field of this index{hint}", pointer(at, "field_name")))
         return None
     field = found[1]
     if field.type != rule.field_type:
@@ -273,6 +277,8 @@ def read(operand: Any, kind: FieldType) -> Any:
 def _read_number(operand: Any) -> Decimal:
     if isinstance(operand, bool) or not isinstance(operand, int | float | Decimal):
         raise ValueError("expected a number")
+    if isinstance(operand, int) and -(10**18) < operand < 10**18:  # most are, and the checks below take their time
+        return Decimal(operand)
     number = Decimal(str(operand))
     if not number.is_finite() or abs(number.adjusted()) > 100 or len(number.as_tuple().digits) > 100:
         raise ValueError("expected a number of at most 100 digits")

@@ -1,5 +1,7 @@
 """Segments in words, for people to read."""
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -28,9 +30,26 @@ PHRASES = {
 }
 
 
+READ_RULE = msgspec.json.Decoder(Rule, float_hook=Decimal)
+
+MAX_RULES = 20
+MAX_VALUES = 20
+MAX_CHARACTERS = 100
+"""Beyond these a page says how many more there are. What the API answers has all of them."""
+
+
 def of_segment(segment: Segment) -> list[str]:
     """The rules of a segment, each a phrase."""
-    return [of_rule(rule) for rule in segment.rules]
+    return _first([of_rule(rule) for rule in segment.rules[:MAX_RULES]], len(segment.rules))
+
+
+def of_rules(rules: Sequence[msgspec.Raw]) -> list[str]:
+    """The rules of a stored segment, each a phrase; only those that are shown are decoded."""
+    return _first([of_rule(READ_RULE.decode(rule)) for rule in rules[:MAX_RULES]], len(rules))
+
+
+def _first(phrases: list[str], number: int) -> list[str]:
+    return [*phrases, f"and {number - len(phrases)} more"] if number > len(phrases) else phrases
 
 
 def of_rule(rule: Rule) -> str:
@@ -56,15 +75,18 @@ def _name(rule: Rule) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(_shown(each) for each in value)
+        return ", ".join(_first([_shown(each) for each in value[:MAX_VALUES]], len(value)))
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"“{value}”" if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        return f"“{value if len(value) <= MAX_CHARACTERS else value[: MAX_CHARACTERS - 1] + '…'}”"
+    return str(value)
 
 
 def of_resolved(segment: dict[str, Any]) -> list[str]:
     """The rules of a run's record (`conditions.resolved`): those that depend on the moment by the times they meant."""
-    return [_of_resolved(dict(rule)) for rule in segment["rules"]]
+    rules = segment["rules"]
+    return _first([_of_resolved(dict(rule)) for rule in rules[:MAX_RULES]], len(rules))
 
 
 def _of_resolved(rule: dict[str, Any]) -> str:

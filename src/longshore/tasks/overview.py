@@ -16,8 +16,8 @@ from longshore.tasks.read import MEMBER
 from longshore.tasks.reads import Read, decoded
 from longshore.tasks.schedule import Schedule, times
 
-MOST_PLANNED = 500
-MAX_TIMES = 2000  # of all tasks together, as each takes time to compute
+MOST_PLANNED = 200
+MAX_TIMES = 1000  # of all tasks together, as each takes time to compute
 
 INDEX = MEMBER.format("export_index")
 

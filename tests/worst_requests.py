@@ -1,0 +1,332 @@
+"""The largest and oddest requests of every endpoint, and a chain that has as much of everything as one may."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import msgspec
+from litestar.types import ASGIApp
+
+from longshore.access import clients, people
+from longshore.access.tokens import Level, create
+from longshore.api.levels import NEEDED
+from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
+
+CHAIN = 4711
+TRIES = 3
+LINE = 60_000  # characters of a path, a query or a header; the server takes no longer ones
+TASKS, LOG_ENTRIES, RUNS, SEGMENTS, SCHEDULES, DELIVERIES = 100, 1_000, 100, 100, 400, 100
+PASSWORD = "correct horse battery staple"
+
+QUOTES = '"\\\u0001é' * 6_000  # each of its characters is escaped, or of two bytes
+TEXT = "x" * 60_000
+
+
+TYPES = {"id": "number", "amount": "number", "kind": "keyword", "wallet_campaign_title": "text", "timestamp": "date"}
+
+
+def rule(**values: Any) -> dict[str, Any]:
+    given = {"field_name": "id", "operator": "is_one_of", **values}
+    return {"field_type": TYPES[given["field_name"]], **given}
+
+
+def segment(rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"entity": "people", "index": "wallet-ledger", "join": "any", "chain_id": CHAIN, "rules": rules}
+
+
+EXTREMES = {"operator": "is_between_date", "start_date": "1900-01-01T00:00:00Z", "end_date": "2200-12-31"}
+SEGMENT_SHAPES = {
+    "100 rules of 20 numbers": segment([rule(value=list(range(1_000_000, 1_000_020))) for _ in range(100)]),
+    "more values than there may be": segment([rule(value=list(range(100, 220))) for _ in range(100)]),
+    "2,000 numbers": segment([rule(value=list(range(100, 1_100))) for _ in range(2)]),
+    "1,000 values of 50 characters": segment(
+        [rule(field_name="kind", value=[f"{number:050}" for number in range(1_000)])]
+    ),
+    "45 texts of 1,000 characters": segment(
+        [rule(field_name="wallet_campaign_title", operator="contains", value="%_\\" * 333) for _ in range(45)]
+    ),
+    "100 rules of dates in zones": segment(
+        [rule(field_name="timestamp", timezone="America/New_York", **EXTREMES) for _ in range(100)]
+    ),
+    "100 rules of unknown fields": segment(
+        [{"field_name": f"wallet_campain_{number}", "field_type": "text", "operator": "isnt"} for number in range(100)]
+    ),
+    "100 windows": segment(
+        [
+            rule(field_name="timestamp", operator="is_in_window", window="last_month", timezone="Asia/Tehran")
+            for _ in range(100)
+        ]
+    ),
+    "1,000 large numbers": segment(
+        [rule(field_name="amount", value=[int("1" + f"{number:040}") for number in range(1_000)])]
+    ),
+}
+
+ODD_VALUES: dict[str, Any] = {
+    "deep arrays": b"[" * 30_000 + b"]" * 30_000,
+    "unknown keys": {f"a{number}": 0 for number in range(5_500)},
+    "an array of numbers": list(range(10_000)),
+    "a number of 60,000 digits": b'{"chain":' + b"9" * LINE + b"}",
+    "an exponent": b'{"chain":1e999999999}',
+    "a decimal of 60,000 digits": b'{"chain":0.' + b"9" * LINE + b"}",
+    "not JSON": b"\xff" * LINE,
+}
+TEXTS = {"a long text": TEXT, "a text of escapes": QUOTES, "marks out of order": "a" + "\u0316\u0301" * 14_000}
+
+CRONS = {
+    "each minute": "* * * * *",
+    "once in 28 years": "0 0 29 2 1",
+    "leap days": "0 0 29 2 *",
+    "long lists": ",".join(map(str, range(60))) + " 3 * * *",
+    "a day that a zone leaves out": "30 2 * 3 0",
+}
+
+
+def trigger(**values: Any) -> dict[str, Any]:
+    given = {"once": "2100-01-01T00:00:00Z", **values}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+TRIGGERS = {
+    **{f"cron: {name}": trigger(cron=cron, once=None, timezone="America/New_York") for name, cron in CRONS.items()},
+    "daily since 1900": trigger(once="1900-01-01T00:00:00Z", repeat="daily", timezone="Africa/Monrovia"),
+    "monthly until 2200": trigger(once="2199-12-31T23:59:59Z", repeat="monthly", until="2200-12-31T00:00:00Z"),
+}
+
+
+def task(**values: Any) -> dict[str, Any]:
+    return {
+        "chain": CHAIN,
+        "desc": "worst",
+        "target": {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"},
+        "trigger": trigger(),
+        **values,
+    }
+
+
+class Filled(msgspec.Struct, frozen=True):
+    """What a chain has after `fill`."""
+
+    task: int
+    """With a long log and many runs."""
+    segment: UUID
+    webhook: UUID
+    delivery: UUID
+    user: int
+
+
+async def fill(connection: Any) -> Filled:
+    """Fill the chain CHAIN with tasks, log entries, runs, segments, schedules, webhooks and deliveries."""
+    large = json.dumps(segment([rule(value=list(range(100, 220))) for _ in range(100)]))
+    target = '{"action":"export","export_index":"wallet-ledger","export_format":"csv"}'
+    ids = await connection.fetch(
+        "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, attempt_began_at,"
+        " run, log_length, last_run_at) select $1, 'large', 'export', $2, $3, $4, 'DONE', now(), 0, 0, now()"
+        f" from generate_series(1, {TASKS}) returning id",
+        CHAIN, json.dumps({"once": "2026-01-01T00:00:00Z", "segment": json.loads(large)}), target, TEXT,
+    )  # fmt: skip
+    first = ids[-1]["id"]
+    await connection.execute(
+        "insert into longshore.task_logs (task_id, seq, at, msg)"
+        f" select $1, n, now(), $2 || n from generate_series(0, {LOG_ENTRIES - 1}) n",
+        first, '"\\é' * 300,
+    )  # fmt: skip
+    await connection.execute(
+        "insert into longshore.runs (task_id, run, state, first_attempt, attempt, began_at, ended_at, attempt_began_at,"
+        " progress_at, segment, manifest) select $1, n, 'ERROR', 1, 1, now(), now(), now(), now(), $2, '{}'"
+        f" from generate_series(1, {RUNS}) n",
+        first, large,
+    )  # fmt: skip
+    await connection.execute(
+        f"update longshore.tasks set run = {RUNS}, log_length = {LOG_ENTRIES} where id = $1", first
+    )
+    for cron in CRONS.values():
+        await connection.execute(
+            "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)"
+            " select $1, repeat('é<', 500), 'export', $2, $3, '', now() + interval '1 hour' * (1 + n % 3)"
+            f" from generate_series(1, {SCHEDULES // len(CRONS)}) n",
+            CHAIN, json.dumps({"cron": cron, "timezone": "America/New_York"}), target,
+        )  # fmt: skip
+    segments = await connection.fetch(
+        "insert into longshore.segments (chain_id, name, index, segment)"
+        f" select $1, 'large', 'wallet-ledger', $2 from generate_series(1, {SEGMENTS}) returning id",
+        CHAIN, large,
+    )  # fmt: skip
+    webhook = await connection.fetchval(
+        "insert into longshore.webhooks (chain_id, url, events, secret)"
+        " values ($1, 'http://127.0.0.1:1/', '{task.done}', '\\x00') returning id",
+        CHAIN,
+    )
+    deliveries = await connection.fetch(
+        "insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, state, due_at, fault)"
+        f" select $1, 1, 'task.done', 1, $2, 'failed', null, $2 from generate_series(1, {DELIVERIES}) returning id",
+        webhook, TEXT,
+    )  # fmt: skip
+    await connection.execute(
+        "insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)"
+        " select $1, 'command', 'x', 'x', 'x', 'x', 'x', $2 from generate_series(1, 100)",
+        CHAIN, json.dumps({"x": TEXT}),
+    )  # fmt: skip
+    user = await people.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
+    await people.grant(connection, user, CHAIN, Level.ADMIN)
+    return Filled(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
+
+
+async def clear(connection: asyncpg.Connection) -> None:
+    """Take away what `fill` and the requests made; the audit log stays."""
+    for table in ("tasks", "segments", "webhooks"):
+        await connection.execute(f"delete from longshore.{table} where chain_id = $1", CHAIN)
+
+
+def _bodies(method: str, path: str, sound: dict[str, Any], parts: dict[str, Any]) -> Iterator[Asked]:
+    """Yield a request with each odd body, and with each odd value in each of the sound body's keys."""
+    for odd, value in ODD_VALUES.items():
+        yield Asked(method, path, value, name=odd)
+    for key in sound:
+        for odd, value in (TEXTS | {"unknown keys": ODD_VALUES["unknown keys"], "an array": [0] * 20_000}).items():
+            yield Asked(method, path, {**sound, key: value}, name=f"{odd} in {key}")
+    for odd, value in parts.items():
+        yield Asked(method, path, value, name=odd)
+
+
+def bodies(filled: Filled) -> Iterator[tuple[str, Asked]]:
+    """Yield the path and the worst requests that have a body, of all endpoints that take one."""
+    tasks = {f"{name}, its segment": task(trigger=trigger(segment=each)) for name, each in SEGMENT_SHAPES.items()}
+    tasks |= {name: task(trigger=each) for name, each in TRIGGERS.items()}
+    tasks["2,000 fields"] = task(target={**task()["target"], "fields": [f"f{number}" for number in range(2_000)]})
+    tasks["2,000 fields twice"] = task(target={**task()["target"], "fields": ["id"] * 2_000})
+    tasks["a long text to keep"] = task(debug=TEXT)
+    changes = {name: {key: each[key] for key in ("target", "trigger", "desc")} for name, each in tasks.items()}
+    segments = {name: {"chain": CHAIN, "name": "worst", "segment": each} for name, each in SEGMENT_SHAPES.items()}
+    previews: dict[str, dict[str, Any]] = {name: {"segment": each} for name, each in SEGMENT_SHAPES.items()}
+    schedules = {name: {"trigger": each} for name, each in TRIGGERS.items()}
+    previews["3,000 fields"] = {"segment": segment([rule(value=[1])]), "fields": ["id"] * 3_000}
+    some = rule(value=[1])
+    takes: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        ("POST", "/tasks", task(), tasks),
+        ("PATCH", f"/tasks/{filled.task}", {"desc": "x", "target": task()["target"], "trigger": trigger()}, changes),
+        ("POST", "/tasks/preview", {"trigger": trigger()}, schedules),
+        ("POST", "/segments", segments["100 windows"], segments),
+        ("PUT", f"/segments/{filled.segment}", segments["100 windows"], segments),
+        ("POST", "/segments/preview", {"segment": segment([some]), "fields": ["id"]}, previews),
+        ("POST", "/webhooks", {"chain": CHAIN, "url": "http://127.0.0.1:1/", "events": ["task.done"]}, {}),
+        ("POST", "/users", {"username": "x" * 30, "password": PASSWORD, "level": "read"}, {}),
+        ("PATCH", f"/users/{filled.user}", {"level": "admin"}, {}),
+        ("POST", "/service_clients", {"name": "worst"}, {}),
+        ("PATCH", "/service_clients/1", {"name": "worst"}, {}),
+        (
+            "POST", "/access_tokens", {"client_id": 1, "level": "read", "indexes": ["users"], "chains": [CHAIN]},
+            {"many columns": {"client_id": 1, "level": "read", "hidden_columns": [f"usres.{n}" for n in range(500)]}},
+        ),
+        ("POST", "/auth/login", {"username": "x", "password": "y"}, {}),
+        ("POST", "/auth/session", {"attempt_id": str(uuid4()), "passcode": "123456"}, {}),
+        ("POST", "/auth/password", {"password": "x", "new_password": "y"}, {}),
+        ("POST", f"/tasks/{filled.task}/runs/1/ack", {"a": 1}, {}),
+    ]  # fmt: skip
+    for method, path, sound, parts in takes:
+        for asked in _bodies(method, path, sound, parts):
+            yield path, asked
+
+
+QUERIES = {
+    "": "",
+    "20,000 parameters": "&".join(f"{number:x}" for number in range(12_000)),
+    "a long value": "status=" + "9" * LINE,
+    "a number of many digits": "limit=" + "9" * LINE + "&offset=" + "9" * LINE + "&log_limit=" + "9" * LINE,
+    "escapes": "index=" + "%C3%A9" * 10_000,
+    "one name again and again": "limit=1&" * 7_500,
+}
+LARGEST_PAGE = {"the largest page": "limit=100", "the largest page of a log": "log_limit=1000"}
+HEADERS = {
+    "a long If-None-Match": {"If-None-Match": '"1-1",' * 10_000},
+    "a long Prefer": {"Prefer": "wait=0," * 8_500},
+    "a long Cookie": {"Cookie": "a=b; " * 12_000},
+    "a long Range": {"Range": "bytes=" + "0-1," * 15_000},
+    "a long Accept": {"Accept": "a/b;q=0.1," * 6_000},
+    "a long key": {"Idempotency-Key": "x" * LINE, "Last-Event-ID": "9" * LINE},
+    "a long address": {"HX-Current-URL": "http://" + "a." * 30_000, "HX-Request": "true"},
+    "2,000 headers": {f"x-{number}": "y" for number in range(2_000)},
+}
+
+
+def path_of(template: str, filled: Filled) -> str:
+    """A path of an endpoint, of things that are there."""
+    values = {
+        "{location}": "x" * LINE, "{file_path}": "x" * 200, "{kind}": "x" * LINE, "{name}": "wallet-ledger",
+        "{run}": "1", "{link}": str(uuid4()), "{delivery}": str(filled.delivery), "{chain}": str(CHAIN),
+    }  # fmt: skip
+    ids = {"tasks": filled.task, "segments": filled.segment, "webhooks": filled.webhook, "users": filled.user}
+    parts = template.split("/")
+    for number, part in enumerate(parts):
+        parts[number] = str(ids.get(parts[number - 1], "1")) if part == "{id}" else values.get(part, part)
+    return "/".join(parts)
+
+
+def requests(method: str, template: str, filled: Filled) -> Iterator[Asked]:
+    """Yield the worst requests of one endpoint, without a body."""
+    path = path_of(template, filled)
+    for name, query in (QUERIES | (LARGEST_PAGE if method == "GET" else {})).items():
+        yield Asked(method, path, query=query, name=name)
+    for name, headers in HEADERS.items():
+        yield Asked(method, path, headers=headers, name=name)
+    if "{id}" in template:
+        yield Asked(method, template.replace("{id}", "9" * LINE), name="a long id")
+        yield Asked(method, template.replace("{id}", "-" * LINE), name="an id of dashes")
+
+
+def walk(filled: Filled) -> Iterator[tuple[str, Asked]]:
+    """Yield the endpoint and the worst requests without a body, of all endpoints; those that end things come last."""
+    for method, template in sorted(NEEDED, key=lambda endpoint: (endpoint[0] != "GET", endpoint[0] == "DELETE")):
+        for asked in requests(method, template, filled):
+            yield template, asked
+
+
+class Took(msgspec.Struct, frozen=True, order=True):
+    """The processor time that one request took in the loop."""
+
+    seconds: float
+    method: str
+    endpoint: str
+    name: str
+    status: int
+
+
+async def measure(url: str, data: str) -> list[Took]:
+    """Fill a chain, send the worst requests of all endpoints, one after the other, and clear the chain again.
+
+    One that takes too long is sent up to three times and counts as it did at best: processors differ, caches are cold.
+    """
+    connection = await asyncpg.connect(url)
+    try:
+        filled = await fill(connection)
+        client = await clients.named(connection, CHAIN, "worst")
+        id, secret = await create(connection, client.id, Level.ADMIN)
+        name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
+        async with application(url, data, outbound_allow="127.0.0.1") as app:
+            opened = await ask(app, Asked("POST", "/auth/login", {"username": name, "password": PASSWORD}))
+            session = msgspec.json.decode(opened.body)
+            credential = {
+                "authorization": f"Bearer {id}:{secret}",
+                "x-session-user-id": str(session["user_id"]),
+                "x-session-key": session["session_key"],
+                "x-session-chain-id": str(CHAIN),
+            }
+            return [
+                await _took(app, template, asked, credential) for template, asked in [*bodies(filled), *walk(filled)]
+            ]
+    finally:
+        await clear(connection)
+        await connection.close()
+
+
+async def _took(app: ASGIApp, template: str, asked: Asked, credential: dict[str, str]) -> Took:
+    if template.endswith("/execute"):  # nobody runs anything
+        prefer = f"respond-async,{asked.headers.get('Prefer', '')}"
+        asked = msgspec.structs.replace(asked, headers={**asked.headers, "Prefer": prefer})
+    answers: list[Answered] = []
+    while len(answers) < TRIES and (not answers or answers[-1].seconds > MAX_SECONDS):
+        answers.append(await ask(app, asked, credential.items()))
+    best = min(answers, key=lambda answer: answer.seconds)
+    return Took(best.seconds, asked.method, template, asked.name, answers[0].status)
