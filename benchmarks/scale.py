@@ -47,7 +47,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
         data = Path(folder)
         with database_in(data) as url:
             asyncio.run(seed(url, 1_000, lambda _: None))
-            longshore = Longshore(data, url)
+            longshore = Longshore(data, url, chain_stored_tasks=str(2 * options.waiting))
             try:
                 longshore.start("worker")
                 longshore.start_api(api_processes="1")

@@ -17,6 +17,7 @@ from litestar.types import ASGIApp
 
 from longshore import logging, settings
 from longshore.api import app
+from longshore.api.request_head import refuse_malformed
 from longshore.api.requests import with_request_id
 
 STREAM_SECONDS = 0.1  # that an answer without an end is read
@@ -57,7 +58,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
         gc.collect()
         gc.freeze()  # as `app.create` does
         try:
-            yield with_request_id(built)
+            yield with_request_id(refuse_malformed(built))
         finally:
             gc.unfreeze()
             structlog.reset_defaults()

@@ -64,6 +64,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task_days: Annotated[
         float, Meta(gt=0, le=36500, description="days that a task is kept after it last changed, once it has ended")
     ] = 365.0
+    chain_stored_tasks: Annotated[int, Meta(ge=1, description="tasks that one chain may have stored")] = 200_000
+    chain_task_megabytes: Annotated[
+        int, Meta(ge=1, description="MB that the texts of one chain's tasks may have: target, trigger, debug")
+    ] = 1_000
+    chain_result_gigabytes: Annotated[
+        int, Meta(ge=1, description="GB of results kept, from which on no further run of a chain begins")
+    ] = 1_000
     worker_tasks: Annotated[int, Meta(ge=2, le=64, description="tasks that a worker runs at the same time")] = 4
     export_connections: Annotated[
         int, Meta(ge=0, le=64, description="connections that one export reads with; 0: as many as there are cores")

@@ -28,6 +28,7 @@ from longshore.handler import Action, Handler
 from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
+from longshore.tasks import quotas
 from longshore.tasks.clock import run_clock
 from longshore.tasks.queue import ENTRYPOINT, LEAST_TAKEN, SHARD_ENTRYPOINT, Taker
 from longshore.tasks.slots import SETTING as SLOTS
@@ -82,9 +83,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await surely(ensure, pool)
-        actions: dict[str, Action] = {"export": exporter.run, ACTION: cleanup.run}
+        allowed = quotas.allowed_by(settings)
+        actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
         for name, action in plugged.load(settings).items():
-            actions[name] = Plugged(action, pool, store).run
+            actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
         metrics.begin(actions)
         keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
         handler = Handler(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)

@@ -20,7 +20,7 @@ from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.faults import Fault, FaultyError, check, pointer, suggestion
 from longshore.results.store import StoreAwayError, StoreError
-from longshore.tasks import changing, ending, read
+from longshore.tasks import changing, ending, quotas, read
 from longshore.tasks.changing import ChangedMeanwhileError
 from longshore.tasks.ending import same_times
 from longshore.tasks.lifecycle import NeverDueError
@@ -108,7 +108,9 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         who = actor(request)
         why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
         definer = who.name if {"target", "trigger"} & given.keys() else None
+        before = await quotas.usage(connection, chain)
         await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
+        await quotas.check_tasks(connection, chain, service.quotas, before)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
         return await read.reading(connection, chain, task)
 
@@ -118,7 +120,11 @@ def _merge_faults(given: Any) -> list[Fault]:
     if not isinstance(given, dict):
         return [Fault("expected an object", "")]
     names = TaskChange.__struct_fields__
-    return [Fault(f"unknown key{suggestion(key, names)}", pointer("", key)) for key in given if key not in names]
+    faults: list[Fault] = []
+    for key in given:
+        if key not in names:
+            faults.append(Fault(f"unknown key{suggestion(key, names, faults)}", pointer("", key)))
+    return faults
 
 
 @post(

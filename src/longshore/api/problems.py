@@ -37,6 +37,7 @@ from longshore.tasks.ending import NothingToCancelError
 from longshore.tasks.idempotency import OtherBodyError
 from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError
 from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
+from longshore.tasks.quotas import QuotaError
 from longshore.tasks.read import TaskNotFoundError
 from longshore.tasks.watch import RunWithdrawnError, StoppingError
 from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
@@ -156,6 +157,12 @@ KINDS = {
         503, "Too many others want the same", "Try again after the seconds that `Retry-After` tells."
     ),
     "client-gone": ProblemKind(499, "The client has gone", "The connection was closed before the answer."),
+    "quota-used-up": ProblemKind(
+        409,
+        "The quota is used up",
+        "The chain has as many tasks, or as many bytes in them, as the operator allows; `detail` says how many. "
+        "Delete tasks that are no longer needed.",
+    ),
     "run-withdrawn": ProblemKind(
         409,
         "The run was withdrawn",
@@ -235,6 +242,8 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["Retry-After"] = str(error.seconds)
         case ClientGoneError():
             kind, detail = "client-gone", KINDS["client-gone"].about
+        case QuotaError():
+            kind, detail = "quota-used-up", str(error)
         case RunWithdrawnError():
             kind, detail = "run-withdrawn", KINDS["run-withdrawn"].about
         case TooSlowError():

@@ -29,8 +29,10 @@ from longshore.metrics import of_pools
 from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.settings import Settings, rate
+from longshore.tasks import quotas
 from longshore.tasks.figures import FiguresCollector
 from longshore.tasks.polls import Polls
+from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.watch import Watch
 
@@ -64,6 +66,8 @@ class Service(msgspec.Struct, frozen=True):
     polls: Polls
     catalog: Catalog
     actions: Mapping[str, actions.Action]
+    quotas: Usage
+    """What each chain may have stored."""
     figures: FiguresCollector
     signer: Signer
     store: Store
@@ -110,6 +114,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
+                quotas=quotas.allowed_by(settings),
                 figures=FiguresCollector(pool),
                 signer=Signer(await surely(signing_key, pool)),
                 store=open_store(settings),

@@ -34,7 +34,7 @@ from longshore.exports import export, schemas, stored_segments
 from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
 from longshore.exports.rights import sees
-from longshore.tasks import idempotency, lifecycle, progress, read
+from longshore.tasks import idempotency, lifecycle, progress, quotas, read
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
@@ -50,7 +50,7 @@ Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
 @post(
     "/tasks",
     operation_class=taking(NewTaskBody),
-    responses=problems(400, 404, 408, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
 )
 async def create_task(
     request: AnyRequest,
@@ -73,7 +73,9 @@ async def create_task(
     await may_have(caller, service, service.pool, new.target, new.trigger)
 
     async def make(connection: Connection) -> Kept:
+        before = await quotas.usage(connection, caller.chain)
         id = await lifecycle.create(connection, new, actor(request).name)
+        await quotas.check_tasks(connection, caller.chain, service.quotas, before)
         await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
         if (shape := export.pinned(new.target, service.catalog)) is not None:
             await schemas.remember(connection, new.chain, shape)

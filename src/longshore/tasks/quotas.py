@@ -1,0 +1,74 @@
+"""Quotas: how many tasks and how many bytes one chain may have stored. Triggers count them in `chain_usage`."""
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
+from longshore.settings import Settings
+from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.model import ChainId
+
+Action = Callable[[Begun], Awaitable[Outcome]]
+
+USAGE = "select tasks, task_bytes, result_bytes from longshore.chain_usage where chain_id = $1"
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a chain has stored, or may have stored."""
+
+    tasks: int = 0
+    task_bytes: int = 0
+    """Of what clients gave as description, trigger, target and debug of its tasks."""
+    result_bytes: int = 0
+    """Of the results that are kept."""
+
+
+def allowed_by(settings: Settings) -> Usage:
+    """Return what each chain may have stored."""
+    megabyte, gigabyte = 10**6, 10**9
+    return Usage(
+        settings.chain_stored_tasks,
+        settings.chain_task_megabytes * megabyte,
+        settings.chain_result_gigabytes * gigabyte,
+    )
+
+
+class QuotaError(LongshoreError):
+    """A chain would have stored more than it may."""
+
+    def __init__(self, what: str, used: int, allowed: int) -> None:
+        """`what`: what is counted, such as `tasks`; `used` and `allowed`: how many there would be, and may be."""
+        super().__init__(f"The chain's quota of {allowed:,} {what} does not hold {used:,}; delete tasks first.")
+        self.what, self.used, self.allowed = what, used, allowed
+
+
+async def usage(connection: Connection | Pool, chain: ChainId) -> Usage:
+    """Return what a chain has stored."""
+    row = await connection.fetchrow(USAGE, chain)
+    return Usage(*row) if row else Usage()
+
+
+async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, before: Usage) -> None:
+    """Raise QuotaError where a chain has more tasks or bytes of tasks than it may, and more than before.
+
+    In the transaction that has made or changed a task: its row of `chain_usage` is locked, so the figures are exact.
+    """
+    now = await usage(connection, chain)
+    if now.tasks > max(allowed.tasks, before.tasks):
+        raise QuotaError("tasks", now.tasks, allowed.tasks)
+    if now.task_bytes > max(allowed.task_bytes, before.task_bytes):
+        raise QuotaError("bytes of tasks", now.task_bytes, allowed.task_bytes)
+
+
+def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
+    """Return an action that raises QuotaError where the results that a chain has leave no room for another."""
+
+    async def run_with_room(begun: Begun) -> Outcome:
+        now = await usage(pool, begun.chain)
+        if now.result_bytes >= allowed.result_bytes:
+            raise QuotaError("bytes of results", now.result_bytes, allowed.result_bytes)
+        return await run(begun)
+
+    return run_with_room
