@@ -4,6 +4,7 @@ What each endpoint needs stands in `levels`; what a token with limits may not se
 """
 
 import re
+from collections import Counter
 from functools import cache
 from typing import Any, get_args
 
@@ -172,8 +173,8 @@ def refuse_repeated(request: AnyRequest) -> None:
     """Raise FaultyError for query parameters that come more than once: who reads the first and who the last differ."""
     if not request.scope["query_string"]:
         return
-    names = [name for name, _ in request.query_params.multi_items()]
-    repeated = dict.fromkeys(name for name in names if names.count(name) > 1)
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [name for name, count in counts.items() if count > 1]
     if repeated:
         raise FaultyError([Fault("expected once", parameter=name) for name in repeated])
 
