@@ -50,7 +50,7 @@ network:
 DEBIAN := .venv/debian
 debian: $(BIN)/python
 	@test -d /usr/share/i18n/locales || $(call need,-,locales)
-	@test -x /usr/lib/postgresql/15/bin/postgres -o -x $(DEBIAN)/usr/lib/postgresql/15/bin/postgres \
+	@test -x $(DEBIAN)/usr/lib/postgresql/15/bin/postgres \
 		|| { $(call unpack,postgresql-15 postgresql-client-15,libpq5 libxml2 libxslt1.1); }
 	@test -x /usr/sbin/pgbouncer -o -x $(DEBIAN)/usr/sbin/pgbouncer || { $(call unpack,pgbouncer,libevent-2.1-7 libc-ares2); }
 
