@@ -16,8 +16,9 @@ from longshore.demo.seed import seed
 from tests import own_data
 from tests.service import Longshore, database_in, in_own_loop
 
-# A shell that starts a command in the background has SIGINT ignored there, and children inherit that.
+# A shell that starts a command in the background has SIGINT ignored there, `nohup` SIGHUP, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # No test asks a machine for its role in the cloud: that address is not on loopback.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 

@@ -43,6 +43,7 @@ chain = "chain_id"
 time = "at"
 key = "id"
 prefix = "Basket"
+fields.id = { type = "number", description = "Number." }
 
 [baskets.fields.lenient]
 type = "nested"

@@ -187,13 +187,13 @@ def test_odd_values_are_null_and_counted_in_skips_or_end_the_run(
         """ '[{"price": "n/a"}, {"price": {}}, {"price": 1.5}]'::jsonb items"""
     )
     wanted = body(export_format)
-    wanted["target"] |= {"export_index": "baskets", "fields": ["lenient"]}
+    wanted["target"] |= {"export_index": "baskets", "fields": ["id", "lenient"]}
     task = ended(own, own.post("/tasks", json=wanted).json()["id"])
     assert task["state"]["code"] == "DONE", task
     assert [(entry["total"], entry["success"], entry["skips"]) for entry in task["logs"] if "skips" in entry] == [
         (1, 1, 2)
     ]
-    wanted["target"]["fields"] = ["strict"]
+    wanted["target"]["fields"] = ["id", "strict"]
     task = ended(own, own.post("/tasks", json=wanted).json()["id"])
     assert task["state"]["code"] == "ERROR"
     assert any('column "strict[0].price" of the row with id 7 holds "n/a"' in entry["msg"] for entry in task["logs"])
