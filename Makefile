@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test browser network debian screenshots fuzz faults soak azure check format bench docs lock clean
+.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak azure check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -17,6 +17,10 @@ FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 test: .venv/installed-dev browser network debian $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
+
+# Tests that start no service, server, browser or network: no root, under a minute.
+test-fast: .venv/installed-dev
+	$(BIN)/python -m pytest --fast --numprocesses 2 --ignore tests/azure
 
 # $(call need,PROGRAM,PACKAGE): a program, from the system's packages where it is not there.
 need = command -v $(1) > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(2) > /dev/null; }

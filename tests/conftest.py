@@ -147,3 +147,33 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
             return longshore
 
         yield make
+
+
+# `make test-fast` leaves out the tests that start a service, a server, a browser or a network.
+STARTING_FIXTURES = {
+    "service", "idle", "perimeter", "own_catalog", "new_service", "debian", "cluster", "pair", "store", "url", "source",
+    "shop",
+}  # fmt: skip
+STARTING_PLACES = {
+    "azure", "console", "database", "demo", "faults", "exports/test_care.py", "exports/test_shards.py",
+    "results/test_objects.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
+    "webhooks/test_refused_addresses.py",
+}  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that start no service, server, browser or network")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what starts something, if `--fast` asks for that."""
+    if not config.getoption("--fast"):
+        return
+
+    def starts(item: pytest.Item) -> bool:
+        place = item.path.relative_to(Path(__file__).parent)
+        named = {place.as_posix(), place.parts[0]} & STARTING_PLACES
+        return bool(named or STARTING_FIXTURES & set(getattr(item, "fixturenames", ())))
+
+    config.hook.pytest_deselected(items=[item for item in items if starts(item)])
+    items[:] = [item for item in items if not starts(item)]
