@@ -17,13 +17,25 @@ TENTH = ROWS // 10
 EVERYTHING = ROWS + 2 * TENTH
 
 
+# A column that equals every chain, so that the condition on the chain takes all rows.
+LOST_FILTER = """
+create schema lost;
+grant usage on schema lost to public;
+create type lost.any_chain as (chain bigint);
+create function lost.equals(lost.any_chain, bigint) returns boolean language sql immutable return true;
+create operator lost.= (leftarg = lost.any_chain, rightarg = bigint, function = lost.equals);
+alter table loyalty.wallet_ledger add column every lost.any_chain
+"""
+
+
 def lost_filter(folder: Path) -> Path:
-    """A catalog whose index of the ledger takes every chain's rows, for all that its own query says."""
+    """Write a catalog whose index of the ledger takes every chain's rows, for all that its own query says."""
     text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
-    head = 'relation = "loyalty.wallet_ledger"\n'
+    head = 'relation = "loyalty.wallet_ledger"\nchain = "chain_id"\n'
     assert text.count(head) == 1
+    lost = 'relation = "loyalty.wallet_ledger"\nchain = "every"\nsearch_path = ["lost"]\n'
     file = folder / "catalog.toml"
-    file.write_text(text.replace(head, f'{head}filter = "true) or (true"\n'))
+    file.write_text(text.replace(head, lost))
     return file
 
 
@@ -31,6 +43,8 @@ def lost_filter(folder: Path) -> Path:
 def forgetful(new_service: Callable[..., Longshore], tmp_path: Path) -> Iterator[Longshore]:
     """A service whose queries of the ledger have lost their filter."""
     service = new_service(rows=ROWS, catalog=str(lost_filter(tmp_path)))
+    for statement in LOST_FILTER.split(";"):
+        service.sql(statement)
     service.start("worker")
     service.start_api()
     yield service
@@ -56,7 +70,7 @@ def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forg
 
 def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_chain(forgetful: Longshore) -> None:
     forgetful.sql("revoke select on loyalty.wallet_ledger from longshore_export")
-    forgetful.sql("grant select (id, chain_id, amount, timestamp) on loyalty.wallet_ledger to longshore_export")
+    forgetful.sql("grant select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger to longshore_export")
     body = export_body(chain=1765)
     body["target"]["fields"] = ["id", "amount"]
     with forgetful.client(chain=1765) as client:
