@@ -70,7 +70,11 @@ WHAT = {
 }
 
 
-ETAGS = {"type": "string", "pattern": r'^(\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*")*)$'}
+# A list may be empty and have empty elements (RFC 9110, section 5.6.1.2).
+ETAGS = {
+    "type": "string",
+    "pattern": r'^[ \t]*(\*|((W/)?"[!#-~]*")?[ \t]*(,[ \t]*((W/)?"[!#-~]*")?[ \t]*)*)[ \t]*$',
+}
 CONDITIONS = [
     {
         "name": name,
