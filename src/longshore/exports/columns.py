@@ -138,7 +138,8 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     """
     expressions = [index.expression(name) for name, _ in chosen]
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
-    await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
+    if any(index.fields[name].sql for name, _ in chosen):
+        await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
     details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
     found = []
