@@ -45,6 +45,8 @@ class Known(msgspec.Struct):
     state: str = "READY"
     waits: bool = True
     """Whether a run of it is still to begin."""
+    planned: bool = False
+    """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
     begun: Begun | None = None
     failures: int = 0
     result: str | None = None
@@ -91,7 +93,7 @@ class Life(RuleBasedStateMachine):
     def create(self, later: bool) -> Known:
         answer = self.client.post("/tasks", json=export_body(once=FAR if later else "2026-05-26T12:00:00Z"))
         assert answer.status_code == 201
-        task = Known(id=answer.json()["id"])
+        task = Known(id=answer.json()["id"], planned=later)
         self.known.append(task)
         return task
 
@@ -145,7 +147,7 @@ class Life(RuleBasedStateMachine):
         if given_up:
             task.becomes("ERROR")
         self._ended(task)
-        task.waits = not given_up
+        task.waits = task.planned or not given_up
 
     @rule(data=st.data())
     def stale(self, data: st.DataObject) -> None:
@@ -173,7 +175,7 @@ class Life(RuleBasedStateMachine):
             task.becomes("ERROR")
         if task.begun is not None:
             self._ended(task)
-        task.waits = False
+        task.waits = task.planned = False
 
     @rule(task=tasks)
     def change(self, task: Known) -> None:
@@ -225,7 +227,7 @@ class Life(RuleBasedStateMachine):
     def _ended(self, task: Known) -> None:
         assert task.begun is not None
         self.old.append(task.begun.message)
-        task.begun = None
+        task.begun, task.waits = None, task.planned
 
 
 def outcome(location: str) -> Outcome:
