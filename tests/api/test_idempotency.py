@@ -104,6 +104,8 @@ def test_execute_with_a_key_runs_once_and_a_replay_answers_its_end(
     again = waiting.post(path, headers=headers)
     assert (again.status_code, again.json()["code"]) == (200, "DONE")
     assert again.headers["idempotent-replayed"] == "true"
+    malformed = waiting.post(path, headers={**headers, "If-None-Match": "a"})
+    assert list(faults(malformed)) == ["If-None-Match"], "a replay is held to the same rules"
     assert len(waiting.get(f"/tasks/{task}/runs").json()) == 1
     problem(waiting.post("/tasks", json=export_body(), headers=headers), "idempotency-key-reused")
 

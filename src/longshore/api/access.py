@@ -16,7 +16,7 @@ from longshore.access.audit import Actor
 from longshore.access.login import network
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.conditional import require
+from longshore.api.conditional import refuse_malformed, require
 from longshore.api.levels import NEEDED, Open
 from longshore.api.requests import concerns
 from longshore.api.service import Service
@@ -64,8 +64,11 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
     elif needed is None:
         raise ForbiddenError(Level.ADMIN)
     refuse_repeated(connection)
-    if scope["method"] not in SAFE and not connection.route_handler.opt.get("conditional"):
-        require(connection, None)
+    if scope["method"] not in SAFE:
+        if connection.route_handler.opt.get("conditional"):
+            refuse_malformed(connection)
+        else:
+            require(connection, None)
     return _methods(scope["path_template"]) if scope["method"] == "OPTIONS" else None
 
 

@@ -69,17 +69,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _shape_faults(value: Any) -> list[Fault]:
     faults: list[Fault] = []
-    rest: list[tuple[Any, str, int]] = [(value, "", 1)]
+    rest: list[tuple[Any, str, int]] = [(value, "", 1)] if isinstance(value, dict | list) else []
     while rest:
         part, at, depth = rest.pop()
-        if not isinstance(part, dict | list):
-            continue
         if depth > MAX_DEPTH:
             return [Fault(f"expected {MAX_DEPTH} levels of nesting at most", "")]
         if isinstance(part, RepeatedKeys):
             faults += [Fault("expected this key once", pointer(at, name)) for name in part.repeated]
         inner = part.items() if isinstance(part, dict) else enumerate(part)
-        rest += [(each, pointer(at, key), depth + 1) for key, each in inner]
+        rest += [(each, pointer(at, key), depth + 1) for key, each in inner if isinstance(each, dict | list)]
     return faults
 
 

@@ -75,6 +75,12 @@ def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = s
         raise PreconditionFailedError
 
 
+def refuse_malformed(request: AnyRequest) -> None:
+    """Raise FaultyError for a malformed condition, also where the answer is that of an earlier request."""
+    _condition(request, "If-Match")
+    _condition(request, "If-None-Match")
+
+
 def require_task(request: AnyRequest, id: int, revision: int) -> None:
     """As `require`, for a task: the progress of its run makes no difference."""
     require(request, tag(id, Version(revision)), _without_progress)

@@ -1,5 +1,6 @@
 """How a page is made: templates, the frame around each page, and what becomes of errors."""
 
+import asyncio
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -118,7 +119,7 @@ async def page(request: AnyRequest, template: str, here: str, title: str, **cont
         "chain": caller.chain,
         "base": f"/console/{caller.chain}",
     }
-    return html(template, 200, **{**frame, **content})
+    return await asyncio.to_thread(html, template, 200, **{**frame, **content})
 
 
 def html(template: str, status: int = 200, **content: Any) -> Response[str]:

@@ -1,5 +1,6 @@
 """The pages *Tasks*, *Task* and *Schedules*."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -80,7 +81,7 @@ async def list_tasks(
         "older": _address(asked, offset + SHOWN) if more else None,
     }
     if "hx-request" in request.headers:
-        return html("tasks_table.html", base=f"/console/{caller.chain}", **content)
+        return await asyncio.to_thread(html, "tasks_table.html", base=f"/console/{caller.chain}", **content)
     choices = {
         "states": list(Code),
         "actions": ["export", *service.actions],
@@ -119,7 +120,9 @@ async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(
         "has_file": task.state.code == Code.DONE and bool(task.result),
     }
     if part == "live":
-        return html("task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content)
+        return await asyncio.to_thread(
+            html, "task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content
+        )
     rules, name = await _rules(request, task.trigger) if target else (None, "")
     return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
 
