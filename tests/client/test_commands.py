@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from longshore import Longshore
-from longshore.access.tokens import Level
+from longshore.access.tokens import Level, Scope
 from longshore.cli import app
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
@@ -183,9 +183,24 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
     rule: dict[str, Any] = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [rule]}
     stored = longshore.segments.create("by hand", "wallet-ledger", segment)
-    assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in logged_in("segments")[1]
+    code, listed, told = logged_in("segments")
+    assert (code, told) == (0, "")
+    assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in listed
     assert json.loads(logged_in("segments", stored.id)[1])["segment"] == segment
     assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "--json")[1])]
+
+
+def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
+    cli: Cli, service: services.Longshore, longshore: Longshore
+) -> None:
+    rule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [rule]}
+    stored = longshore.segments.create("seen by few", "wallet-ledger", segment)
+    reader = service.token(Level.READ, SMALL_CHAIN, Scope(indexes=["users"]))
+    assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=reader)[0] == 0
+    code, listed, told = cli("segments")
+    assert (code, told) == (0, "")
+    assert f"{stored.id}\t\t\tseen by few\n" in listed
 
 
 def test_completion_is_there() -> None:

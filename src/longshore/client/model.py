@@ -104,9 +104,12 @@ class StoredSegment(msgspec.Struct, frozen=True):
     id: str
     chain: int
     name: str
-    segment: dict[str, Any]
+    segment: dict[str, Any] | None
+    """None where the credential may not see its rules."""
     created: datetime
     modified: datetime
+    created_by: str | None = None
+    """Kind and id of the credential that made it, such as `user 7`."""
 
 
 class Warned(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """`longshore indexes` and `longshore segments`: what can be exported, and the filters that are stored."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -49,5 +49,9 @@ def segments(
     if json:
         session.show(found)
         return
-    rows = [(s.id, s.segment.get("index", ""), len(s.segment.get("rules", ())), s.name) for s in found]
-    session.show_table(("id", "index", "rules", "name"), rows)
+    session.show_table(("id", "index", "rules", "name"), [(s.id, *_shape(s.segment), s.name) for s in found])
+
+
+def _shape(segment: dict[str, Any] | None) -> tuple[str, int | str]:
+    """Return the index and the number of rules of a stored segment; where its rules are hidden, neither."""
+    return ("", "") if segment is None else (segment["index"], len(segment["rules"]))
