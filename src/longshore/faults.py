@@ -7,6 +7,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -88,8 +89,8 @@ def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:
             faults.append(Fault(f"expected an array, got {_named(value)}", at))
             return None
         return [check(inner, item, pointer(at, index), faults) for index, item in enumerate(value)]
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        faults.append(Fault(_not_one_of(value, get_args(kind)), at))
+    if (names := _names(kind)) and value not in names:
+        faults.append(Fault(_not_one_of(value, names), at))
         return None
     try:
         return msgspec.convert(value, kind)
@@ -98,6 +99,13 @@ def _check_value(kind: Any, value: Any, at: str, faults: list[Fault]) -> Any:
         below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
         faults.append(Fault(message[:1].lower() + message[1:], at + below))
         return None
+
+
+def _names(kind: Any) -> tuple[str, ...]:
+    """The values of a Literal or of an enumeration of strings."""
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return tuple(one.value for one in kind)
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _not_one_of(value: Any, names: tuple[str, ...]) -> str:

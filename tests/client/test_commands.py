@@ -208,3 +208,22 @@ def test_completion_is_there() -> None:
     environment = {**os.environ, "_LONGSHORE_COMPLETE": "complete_bash", "COMP_WORDS": "longshore tasks d"}
     done = subprocess.run([command], env={**environment, "COMP_CWORD": "2"}, capture_output=True, text=True, timeout=60)
     assert done.stdout.split() == ["download"]
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("out/", "'out' does not exist; make the folder first"),
+        ("missing/dir/f.csv", "'missing/dir' does not exist"),
+        ("file/", "'file' is a file, not a folder"),
+    ],
+)
+@pytest.mark.parametrize("command", [("export", "wallet-ledger"), ("tasks", "download", "1")])
+def test_a_folder_that_is_missing_is_refused_before_anything_is_exported_or_fetched(
+    logged_in: Cli, tmp_path: Path, command: tuple[str, ...], output: str, said: str
+) -> None:
+    (tmp_path / "here" / "file").touch()
+    code, out, told = logged_in(*command, "-o", output)
+    assert (code, out) == (2, "")
+    assert said in " ".join(told.replace("│", " ").split())
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["file"]

@@ -27,6 +27,8 @@ ADDRESSES = [
     "postgresql://localhost:5433",
     "postgres://me@localhost/db",
     "postgresql://me:s%2Fe%3Fc%23r%40e%25t%3A@db.example.com:6543/my%20db?sslmode=require",
+    "postgresql://me:a:b:c@localhost/db",
+    "postgresql://me::@localhost/db",
     "postgresql://me@one:5432,two:5433/db?target_session_attrs=read-write",
     "postgresql://me@/db?host=one,two&port=5432,5433",
     "postgresql://me@/db?host=/run/my%20postgres&port=5433",
@@ -102,6 +104,16 @@ def test_a_password_that_is_not_percent_encoded_is_refused_without_a_part_of_it(
     assert "\n" not in message
     assert not any(part in message for part in ("hunt", "geheim", password))
     assert parse(f"postgresql://me:{quote(password, safe='')}@db.example.com/x").password == password
+
+
+@pytest.mark.parametrize("part", ["geheim%00", "geheim%FF", "%C3geheim"])
+@pytest.mark.parametrize("url", ["postgresql://me:{}@db/x", "postgresql://{}@db/x", "postgresql://db/{}?password=x",
+                                 "postgresql://me@db/x?password={}", "postgresql://me@{}/x"])  # fmt: skip
+def test_bytes_that_no_part_of_an_address_can_hold_are_refused_without_a_part_of_it(url: str, part: str) -> None:
+    with pytest.raises(AddressError, match=r"it has %00|not UTF-8") as caught:
+        parse(url.format(part))
+    assert "geheim" not in str(caught.value)
+    assert "percent-encode" in str(caught.value)
 
 
 def test_a_password_that_is_not_percent_encoded_is_told_in_one_line(tmp_path: Path) -> None:

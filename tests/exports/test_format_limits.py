@@ -5,6 +5,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,12 +19,14 @@ from xlsxwriter.worksheet import Worksheet
 from longshore.exports import odd_values
 from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import Column, choices, columns_of
+from longshore.exports.conditions import condition
 from longshore.exports.formats import parquet
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.formats.format import CellError, RowKey
 from longshore.exports.formats.records import Records
 from longshore.exports.plan import Source
 from longshore.exports.request import row_key
+from longshore.exports.segment import Rule, Segment
 from tests.exports import rfc4180
 from tests.exports.engine import CHAIN, export, index_over
 from tests.service import Longshore
@@ -221,7 +224,7 @@ ODD = [
 SHOWN = [
     [{"sku": "a", "price": Decimal("1.50"), "kept": True}],
     [{"sku": "42", "price": Decimal("12.50"), "kept": False}, {"sku": None, "price": Decimal("0.25"), "kept": None}],
-    [{"sku": "c", "price": None, "kept": None}, *[{"sku": None, "price": None, "kept": None}] * 2],
+    [{"sku": "c", "price": None, "kept": None}, None, None],
     None,
     [],
     None,
@@ -269,6 +272,38 @@ def test_odd_values_are_counted_or_named_as_the_catalog_says(url: str, kind: str
         asyncio.run(counted("error", "id = 2"))
     with pytest.raises(odd_values.OddValueError, match=r'"value" of the row with id 3 holds {"sku": "d"}'):
         asyncio.run(counted("error", "id = 3"))
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+@pytest.mark.parametrize(("field", "empty"), [("sku", ["1", "4"]), ("price", ["2", "4"])])
+def test_a_rule_on_a_nested_field_takes_the_rows_whose_objects_in_the_file_meet_it(
+    url: str, kind: str, field: str, empty: list[str]
+) -> None:
+    values: list[str | None] = [
+        '[5, null, "x", [1]]',
+        '[{"sku": {"of": 1}, "price": 1}]',
+        '[{"sku": "a", "price": "n/a"}, 7]',
+        '[{"sku": "b", "price": "1.5"}]',
+        "[{}]",
+        "[]",
+        None,
+    ]
+    index = over(url, kind, values, ITEMS)
+    shown = [json.loads(line)["value"] for line in content(url, index, "jsonl").splitlines()]
+    of_file = [str(id) for id, items in enumerate(shown) if any(item and item[field] is None for item in items or ())]
+    rule = Rule(field, "nested", "is_empty", nested=True, nesting_path="value")
+    segment = Segment("people", "rows", "all", CHAIN, [rule])
+    met = condition(segment, index, {}, datetime(2026, 5, 26, tzinfo=UTC), 1)
+
+    async def taken() -> list[str]:
+        connection = await asyncpg.connect(url)
+        try:
+            query = f"select id::text from limits.rows where {met.sql} order by id"
+            return [row["id"] for row in await connection.fetch(query, *met.values)]
+        finally:
+            await connection.close()
+
+    assert asyncio.run(taken()) == of_file == empty
 
 
 def test_parquet_names_the_path_of_a_nested_number_that_it_cannot_hold(url: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from longshore.database.connect import connected_to_read
 from longshore.exports import catalog, catalog_check, sql_fragment
 from longshore.exports.catalog import CatalogError, Field, FieldType, Index
+from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.increments import IncrementError
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
@@ -195,3 +196,68 @@ def test_the_catalog_of_the_docs_is_loaded(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.toml"
         path.write_text(example)
         assert catalog.load(str(path))
+
+
+FIELDS = '[codes.fields]\nid = { type = "number", description = "" }\n'
+INDEX = '[codes]\ndescription = ""\nrelation = "codes"\nchain = "chain_id"\nprefix = "Code"\n'
+NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f'{INDEX}{FIELDS}x = {{ type = "strng", description = "" }}\n', "codes.x.type: expected 'date' or"),
+        (f'{INDEX}{FIELDS}x = {{ type = "txt", description = "" }}\n', "codes.x.type: 'txt' is not known; did"),
+        (f'{INDEX}{FIELDS}x = {{ type = "text" }}\n', "codes.x.description: is required"),
+        (f'{INDEX}{FIELDS}x = {{ type = "text", description = "", colum = "y" }}\n', "codes.x.colum: unknown key; did"),
+        (f'{INDEX}{FIELDS}x = {{ type = "text", description = 1 }}\n', "codes.x.description: expected `str`"),
+        (f'{INDEX}{FIELDS}x = "text"\n', "codes.x: expected an object, got a string"),
+        (f"{INDEX}fields = 3\n", "codes.fields: expected a table of fields"),
+        (f"{INDEX}", "codes.fields: is required"),
+        (f'{INDEX}levl = "read"\n{FIELDS}', "codes.levl: unknown key; did you mean 'level'?"),
+        (f'{INDEX}level = "root"\n{FIELDS}', "codes.level: expected 'read' or 'write' or 'admin'"),
+        (f'{INDEX}totals = {{ amount = "id" }}\n{FIELDS}', "codes.totals.per: is required"),
+        (f'{INDEX}{FIELDS}"" = {{ type = "text", description = "" }}\n', "codes.: the name of a field has 1 to 63"),
+        (
+            f'{INDEX}{FIELDS}x = {{ type = "text", description = "", column = "a", sql = "b" }}\n',
+            "codes.x: has `column` and `sql`; keep one",
+        ),
+        (
+            f'{INDEX}{FIELDS}x = {{ type = "text", description = "", decimals = 2 }}\n',
+            "codes.x: `decimals` is for fields of type number alone",
+        ),
+        (
+            f'{INDEX}{FIELDS}x = {{ type = "number", description = "", decimals = -1 }}\n',
+            "codes.x: `decimals` must be 0 to 38, not -1",
+        ),
+        (
+            f'{INDEX}{FIELDS}x = {{ type = "text", description = "", on_odd = "error" }}\n',
+            "codes.x: `on_odd` is for nested fields alone",
+        ),
+        (
+            f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keyword", description = "", sql = "upper(sku)" }}\n',
+            "codes.lines.sku: `sql` is for the fields of an index",
+        ),
+        (
+            f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keyword", description = "", decimals = 2 }}\n',
+            "codes.lines: `decimals` of sku is for fields of type number alone",
+        ),
+        (
+            f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keywrd", description = "" }}\n',
+            "codes.lines.sku.type: 'keywrd' is not known; did you mean 'keyword'?",
+        ),
+    ],
+)
+def test_a_key_of_the_catalog_that_cannot_be_used_is_named_with_its_index_and_field(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    (tmp_path / "catalog.toml").write_text(text)
+    with pytest.raises(CatalogError) as caught:
+        catalog.load(str(tmp_path / "catalog.toml"))
+    assert f"is not usable: {said}" in str(caught.value)
+
+
+def test_an_empty_name_of_a_column_is_a_violation() -> None:
+    named = choices([FieldChoice("id", "")], codes())
+    (fault,) = check_fields(named, codes(), "/target/fields")
+    assert (fault.pointer, fault.detail) == ("/target/fields/0", "expected a name of 1 to 63 characters")

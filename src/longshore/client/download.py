@@ -88,6 +88,15 @@ class Part:
         self._file.close()
 
 
+def destination(path: str | Path) -> Path:
+    """Return where to download to. Raises DownloadError where the folder (`out/`, or that of the file) is missing."""
+    to = Path(path)
+    folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
+    if not folder.is_dir():
+        raise DownloadError(f"there is no folder {str(folder)!r} to download to; make it first")
+    return to
+
+
 def download(known: Known, id: int, path: Path, on_bytes: OnBytes | None) -> Steps[Path]:
     """Fetch the result of a task to a path, or into a folder under its own name."""
     for _ in range(REPLACED):

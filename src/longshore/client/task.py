@@ -127,11 +127,13 @@ class TaskOperations(Operates[K]):
         """Fetch the result to a path, or into a folder under its own name, and give where it is.
 
         A download that was cut off goes on where it stopped, also in a later call. The file is checked against the
-        SHA-256 that the run recorded, and is there whole or not at all.
+        SHA-256 that the run recorded, and is there whole or not at all. The folder must exist; a path that ends with
+        "/" is one.
         `on_bytes`: called with the bytes that are there and those there will be.
         Raises ConflictError (not DONE, or no export), GoneError, DownloadError.
         """
-        return (yield from downloads.download(self._known, self.id, Path(path), on_bytes))
+        to: Path = yield Call(partial(downloads.destination, path))
+        return (yield from downloads.download(self._known, self.id, to, on_bytes))
 
     @operation
     def to_arrow(self) -> Steps["pyarrow.Table"]:

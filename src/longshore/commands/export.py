@@ -30,6 +30,7 @@ def export(
         raise typer.BadParameter("give --last or --segment, not both")
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
+    follow.refuse_missing_folder(output)
     ago, moment = _ago(last), _moment(at)
     with session.opened(profile) as client:
         where: Any = segment

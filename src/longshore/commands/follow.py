@@ -1,6 +1,7 @@
 """Following a task to its end and fetching its result, on a terminal and in a pipe."""
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from longshore.client.model import LogEntry
 
 STDOUT = "-"
+
+
+def refuse_missing_folder(to: str | None) -> None:
+    """Raise BadParameter where there is no folder to write to; before anything is exported or fetched."""
+    if to is None or to == STDOUT:
+        return
+    path = Path(to)
+    folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
+        raise typer.BadParameter(f"{str(folder)!r} {what}", param_hint="--output")
 
 
 def tell(entry: "LogEntry") -> None:

@@ -122,6 +122,7 @@ def download(
     """Fetch the result of a task. What was cut off goes on where it stopped."""
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
+    follow.refuse_missing_folder(output)
     with session.opened(profile) as client:
         task = client.tasks.get(id)
         file = follow.fetch(task, output)

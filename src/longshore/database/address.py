@@ -104,14 +104,14 @@ def parse(url: str) -> Address:
     # An @ further on means that a / or ? before it belongs to the user or the password.
     if "@" in before or (authority and not at and "@" in rest):
         raise AddressError(f"it cannot be taken apart; {ENCODE}")
-    user, _, password = before.partition(":")
+    user, _, password = before.partition(":")  # a further ":" is the password's, as libpq has it
     path, _, query = rest[len(authority) :].partition("?")
     given = dict(_pairs(query))
     given = {**_service(given), **given}
     _check(given)
-    found: dict[str, Any] = {name: unquote(value) for name, value in (("user", user), ("password", password)) if value}
+    found: dict[str, Any] = {name: _decoded(value) for name, value in (("user", user), ("password", password)) if value}
     if path.removeprefix("/"):
-        found["dbname"] = unquote(path.removeprefix("/"))
+        found["dbname"] = _decoded(path.removeprefix("/"))
     found = {**found, **given}
     names, ports = _hosts(hosts, found)
     address = Address(
@@ -134,12 +134,23 @@ def socket_uri(folder: str, port: int = 5432) -> str:
     return f"postgresql://postgres@/postgres?host={quote(folder)}&port={port}"
 
 
+def _decoded(text: str) -> str:
+    """Return percent-encoded text as it was. Raises AddressError for bytes that are not UTF-8, and for U+0000."""
+    try:
+        decoded = unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise AddressError(f"it has percent-encoded bytes that are not UTF-8; {ENCODE}, of its UTF-8 bytes") from None
+    if "\x00" in decoded:
+        raise AddressError(f"it has %00, which neither a name nor a password can hold; {ENCODE}")
+    return decoded
+
+
 def _pairs(query: str) -> Iterator[tuple[str, str]]:
     for pair in query.split("&") if query else ():
         name, separator, value = pair.partition("=")
         if not separator or "=" in value:
             raise AddressError(f"its parameters must be name=value with & between; {ENCODE}")
-        yield "dbname" if name == "database" else unquote(name), unquote(value)
+        yield "dbname" if name == "database" else _decoded(name), _decoded(value)
 
 
 def _check(given: dict[str, str]) -> None:
@@ -169,7 +180,7 @@ def _hosts(authority: str, found: dict[str, str]) -> tuple[list[str], list[int]]
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
         if not match:
             raise AddressError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
-        names.append(unquote(match[1].strip("[]")))
+        names.append(_decoded(match[1].strip("[]")))
         ports.append(match[2] or "")
     if listed := found.get("host") or (not names and found.get("hostaddr")):
         names = str(listed).split(",")

@@ -10,15 +10,23 @@ from collections.abc import Iterable
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from longshore.errors import LongshoreError
 from longshore.exports import sql_fragment
+from longshore.faults import Fault, check
 
 PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """How a result file's name begins."""
+
+MAX_FIELD_NAME_CHARACTERS = 63
+"""PostgreSQL cuts longer names of columns."""
+MAX_DECIMALS = 38
+"""Decimals of a number; Parquet's decimals of 128 bits have no more digits."""
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class FieldType(StrEnum):
@@ -112,14 +120,49 @@ def load(path: str = "") -> Catalog:
             text = Path(path).read_text(encoding="utf-8")
         else:
             text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
-        catalog = msgspec.convert(tomllib.loads(text), Catalog)
+        tables = tomllib.loads(text)
     except OSError as error:
         raise CatalogError(f"the catalog {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogError(f"the catalog {shown} is not usable: {error}") from None
+    catalog = {name: _index(name, table, shown) for name, table in tables.items()}
     for name, index in catalog.items():
         _check(name, index, shown)
     return catalog
+
+
+def _index(name: str, table: Any, shown: str) -> Index:
+    """Read the table of an index. Raises CatalogError for the first key that has another shape, by its name."""
+    fields: Any = table.get("fields", {}) if isinstance(table, dict) else {}
+    if not isinstance(fields, dict):
+        raise CatalogError(f"the catalog {shown} is not usable: {name}.fields: expected a table of fields")
+    found = {field: _field(f"{name}.{field}", about, shown) for field, about in fields.items()}
+    index = _read(Index, {**table, "fields": {}} if found else table, name, shown)
+    return msgspec.structs.replace(index, fields=found)
+
+
+def _field(where: str, table: Any, shown: str) -> Field:
+    inside: Any = table.get("fields", {}) if isinstance(table, dict) else {}
+    if not isinstance(inside, dict):
+        raise CatalogError(f"the catalog {shown} is not usable: {where}.fields: expected a table of fields")
+    fields = {name: _field(f"{where}.{name}", about, shown) for name, about in inside.items()}
+    for name, about in inside.items():
+        if key := next((key for key in ("column", "sql", "on_odd") if key in about), None):
+            what = f"{where}.{name}: `{key}` is for the fields of an index, not for those inside a nested one"
+            raise CatalogError(f"the catalog {shown} is not usable: {what}")
+    field = _read(Field, {**table, "fields": {}} if fields else table, where, shown)
+    if "on_odd" in table and field.type is not FieldType.NESTED:
+        raise CatalogError(f"the catalog {shown} is not usable: {where}: `on_odd` is for nested fields alone")
+    return msgspec.structs.replace(field, fields=fields)
+
+
+def _read(kind: type[T], table: Any, where: str, shown: str) -> T:
+    faults: list[Fault] = []
+    if (found := check(kind, table, "", faults)) is not None:
+        return found
+    fault = faults[0]
+    key = (fault.pointer or "").replace("/", ".")
+    raise CatalogError(f"the catalog {shown} is not usable: {where}{key}: {fault.detail}")
 
 
 def _check(name: str, index: Index, shown: str) -> None:
@@ -127,6 +170,8 @@ def _check(name: str, index: Index, shown: str) -> None:
         raise CatalogError(f"the catalog {shown} is not usable: {name} has no fields")
     for field_name, field in index.fields.items():
         nested = field.type is FieldType.NESTED
+        if (wrong_field := _wrong(field_name, field)) is not None:
+            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name}: {wrong_field}")
         _check_sql(f"{name}.{field_name}: `sql`", field.sql, shown)
         if nested is not bool(field.fields):
             wrong = "has no fields" if nested else "has fields, but is not nested"
@@ -147,6 +192,23 @@ def _check(name: str, index: Index, shown: str) -> None:
             if field_name not in index.fields or index.fields[field_name].type not in types:
                 expected = f"`totals`: `{key}` must be a field of type {' or '.join(types)}"
                 raise CatalogError(f"the catalog {shown} is not usable: {name}: {expected}")
+
+
+def _wrong(name: str, field: Field) -> str | None:
+    """What is wrong with the keys of a field taken together."""
+    if not 0 < len(name) <= MAX_FIELD_NAME_CHARACTERS:
+        return f"the name of a field has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, not {len(name)}"
+    if field.column and field.sql:
+        return "has `column` and `sql`; keep one, as `sql` stands in place of a column"
+    for one, about in ((name, field), *field.fields.items()):
+        if about.decimals is None:
+            continue
+        of = "" if about is field else f" of {one}"
+        if about.type is not FieldType.NUMBER:
+            return f"`decimals`{of} is for fields of type number alone"
+        if not 0 <= about.decimals <= MAX_DECIMALS:
+            return f"`decimals`{of} must be 0 to {MAX_DECIMALS}, not {about.decimals}"
+    return None
 
 
 def _check_sql(where: str, sql: str, shown: str) -> None:

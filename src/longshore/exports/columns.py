@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import Field, FieldType, Index, quoted, quoted_part, regclass
+from longshore.exports.catalog import MAX_FIELD_NAME_CHARACTERS, Field, FieldType, Index, quoted, quoted_part, regclass
 from longshore.faults import Fault, pointer, suggestion
-
-MOST_NAME = 63  # characters; PostgreSQL cuts longer names of columns
 
 DETAILS = """
 select a.attname, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end as atttypmod,  -- of a domain, its own
@@ -100,7 +98,10 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
     """The fields that a request chose, by name and by the name they get; all of them where it chose none."""
     if fields is None:
         return [(name, name) for name in index.fields]
-    return [(field, field) if isinstance(field, str) else (field.name, field.as_ or field.name) for field in fields]
+    return [
+        (field, field) if isinstance(field, str) else (field.name, field.name if field.as_ is None else field.as_)
+        for field in fields
+    ]
 
 
 def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Fault]:
@@ -113,8 +114,8 @@ def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> li
         where = pointer(at, number)
         if name not in index.fields:
             faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields, faults)}", where))
-        if not 0 < len(shown) <= MOST_NAME or "\x00" in shown:
-            faults.append(Fault(f"expected a name of 1 to {MOST_NAME} characters", where))
+        if not 0 < len(shown) <= MAX_FIELD_NAME_CHARACTERS or "\x00" in shown:
+            faults.append(Fault(f"expected a name of 1 to {MAX_FIELD_NAME_CHARACTERS} characters", where))
         if shown in seen:
             faults.append(Fault(f"{shown!r} is the name of another column", where))
         seen.add(shown)

@@ -82,7 +82,9 @@ def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bi
     # A nested rule is met by a row that has at least one object that meets it. What is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
     objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
-    test = _inside(rule, f"(item ->> {bind(name, 'text')})", field.type, counted_from, bind)
+    key = bind(name, "text")
+    scalar = f"(case when jsonb_typeof(item -> {key}) not in ('object', 'array') then item ->> {key} end)"
+    test = _inside(rule, scalar, field.type, counted_from, bind)
     return f"exists (select from jsonb_array_elements({objects}) item where {test})"
 
 
@@ -102,9 +104,13 @@ def _of_column(rule: Rule, column: Column, counted_from: datetime, bind: Bind) -
 
 # How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
 # whose type PostgreSQL would have seen to, and one odd value must not end an export.
-NUMBER_TEXT = r"^-?\d+(\.\d+)?([eE][+-]?\d{1,3})?$"
-DAY_TEXT = r"^(?!0000)\d{4}-\d\d-\d\d$"
-TIME_TEXT = r"^(?!0000)\d{4}-\d\d-\d\d[T ]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?(Z|[+-](0\d|1[0-4])(:?[0-5]\d)?)?$"
+# Of ASCII digits alone: to some collations `\d` is any script's, which PostgreSQL reads as no number.
+NUMBER_TEXT = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+DAY_TEXT = r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+TIME_TEXT = (
+    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?"
+    r"(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?$"
+)
 
 
 def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind: Bind) -> str:

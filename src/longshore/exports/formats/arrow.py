@@ -250,15 +250,15 @@ def _civil_days(year: int, month: int, day: int) -> int:
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-def _items(text: str, kind: pa.StructType) -> list[dict[str, Any]] | None:
+def _items(text: str, kind: pa.StructType) -> list[dict[str, Any] | None] | None:
     decimals = [field for field in kind if pa.types.is_decimal(field.type)]
-    items: list[dict[str, Any]] | None
+    items: list[dict[str, Any] | None] | None
     try:
         items = ITEMS.decode(text)
     except msgspec.DecodeError as error:  # json may hold half of a surrogate pair
         raise UnholdableError(f"which is not JSON that can be read: {error}") from None
     for number, item in enumerate(items or ()):
-        for field in decimals:
+        for field in decimals if item is not None else ():
             if (value := item[field.name]) is not None:
                 try:
                     item[field.name] = _decimal(str(value), field.type)

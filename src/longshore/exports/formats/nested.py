@@ -1,17 +1,32 @@
 # ruff: noqa: S608  # all SQL here is made of the catalog
 """Nested fields as JSON text: the fields that the catalog declares, and no others.
 
-The same SQL serves every format. A value is odd where it is not of its field's type; it is NULL in the file. As for
-rules on nested fields, a number or a boolean may stand in a string, and a word may be a number or a boolean.
+The same SQL serves every format. A value is odd where it is not of its field's type, an element where it is no object.
+Both are NULL in the file, and rules see no fields in such an element. As for rules on nested fields, a number or a
+boolean may stand in a string, and a word may be a number or a boolean.
 """
 
 import json
+from collections.abc import Callable
+
+import msgspec
 
 from longshore.exports.catalog import Field, FieldType, quoted_part
 from longshore.exports.columns import Column
 
 NUMBER_IN_STRING = r'^"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"$'  # the numbers that rules see: `conditions`
 MAX_IDENTIFIER_BYTES = 63
+
+
+class Elements(msgspec.Struct, frozen=True):
+    """One way to read the elements of an array, as SQL."""
+
+    source: str
+    """Of a `from` clause."""
+    are_objects: str
+    """The condition that an element is an object."""
+    inner: Callable[[str], str]
+    """Gives the SQL of a field of an element by its name."""
 
 
 class Nested:
@@ -27,20 +42,32 @@ class Nested:
         self._as_record = self._kind == "jsonb" and fits
 
     def projected(self) -> str:
-        """JSON text of the array with the declared fields, each NULL where it is missing or odd."""
+        """JSON text of the array: of each object the declared fields, each NULL where it is missing or odd.
+
+        An element that is no object is `null`.
+        """
         names = [json.dumps(name, ensure_ascii=False) for name in self._fields]
         keys = [sql_text(f"{',' if number else '{'}{name}:") for number, name in enumerate(names)]
-        texts = (self._text(name, field) for name, field in self._fields.items())
-        members = "||".join(f"{key}||coalesce({text},'null')" for key, text in zip(keys, texts, strict=True))
-        # Elements come in the order of the array, and array() keeps it.
-        objects = f"array(select {members}||'}}' from {self._objects()})"
+
+        def texts(elements: Elements) -> str:
+            values = (self._text(field, elements.inner(name)) for name, field in self._fields.items())
+            members = "||".join(f"{key}||coalesce({text},'null')" for key, text in zip(keys, values, strict=True))
+            # Elements come in the order of the array, and array() keeps it.
+            element = f"case when {elements.are_objects} then {members}||'}}' else 'null' end"
+            return f"array(select {element} from {elements.source})"
+
+        objects = self._of_elements(texts)
         return f"case {self._type(self._value)} when 'array' then '['||array_to_string({objects},',')||']' end"
 
     def has_odd(self) -> str:
         """The condition that a row has an odd value."""
+
+        def any_misfit(elements: Elements) -> str:
+            misfits = (f"not ({self._fits(field, elements.inner(name))})" for name, field in self._fields.items())
+            return f"exists (select from {elements.source} where {' or '.join(misfits)})"
+
         others = self._others("'object', 'null'")
-        misfits = " or ".join(f"not ({self._fits(name, field)})" for name, field in self._fields.items())
-        inside = f"{others} or exists (select from {self._objects()} where {misfits})"
+        inside = f"{others} or {self._of_elements(any_misfit)}"
         return f"case {self._type(self._value)} when 'array' then {inside} else {self._type(self._value)} <> 'null' end"
 
     def odd(self) -> str:
@@ -49,7 +76,7 @@ class Nested:
         element = f"{self._kind}_array_elements({array}) with ordinality element(item, place)"
         checks = [f"('', item, {self._type('item')} in ('object', 'null'))"]
         checks += [
-            f"({sql_text(f'.{name}')}, item->{sql_text(name)}, {self._fits(name, field, f'(item->{sql_text(name)})')})"
+            f"({sql_text(f'.{name}')}, item->{sql_text(name)}, {self._fits(field, f'(item->{sql_text(name)})')})"
             for name, field in self._fields.items()
         ]
         return (
@@ -58,17 +85,26 @@ class Nested:
             f" lateral (values {', '.join(checks)}) checked(field, part, fits) where not fits)"
         )
 
-    def _objects(self) -> str:
-        """The `from` clause of the elements; one that is no object is an empty object."""
-        kind, value = self._kind, self._value
-        clean = f"case {self._type('e')} when 'object' then e else '{{}}' end"
-        cleaned = f"select {clean} as item from {kind}_array_elements({value}) e"
+    def _of_elements(self, sql: Callable[["Elements"], str]) -> str:
+        """SQL over the elements of the array, made by `sql` for each of the ways in which they are read."""
+        one_by_one = sql(
+            Elements(
+                source=f"{self._kind}_array_elements({self._value}) as elements(item)",
+                are_objects=f"{self._type('item')} = 'object'",
+                inner=lambda name: f"(item->{sql_text(name)})",
+            )
+        )
         if not self._as_record:
-            return f"({cleaned}) elements"
+            return one_by_one
         columns = ", ".join(f"{quoted_part(name)} jsonb" for name in self._fields)
-        cleaned = f"(select jsonb_agg(item) from ({cleaned}) elements)"
-        array = f"case when {self._others(repr('object'))} then {cleaned} else {value} end"
-        return f"jsonb_to_recordset({array}) as item({columns})"
+        at_once = sql(
+            Elements(
+                source=f"jsonb_to_recordset({self._value}) as item({columns})",
+                are_objects="true",
+                inner=lambda name: f"item.{quoted_part(name)}",
+            )
+        )
+        return f"case when {self._others(repr('object'))} then {one_by_one} else {at_once} end"
 
     def _others(self, types: str) -> str:
         """The condition that the array has elements of other types than these."""
@@ -81,12 +117,8 @@ class Nested:
     def _type(self, value: str) -> str:
         return f"{self._kind}_typeof({value})"
 
-    def _inner(self, name: str) -> str:
-        return f"item.{quoted_part(name)}" if self._as_record else f"(item->{sql_text(name)})"
-
-    def _text(self, name: str, field: Field, inner: str = "") -> str:
-        """SQL of the JSON text of a field; NULL where it is missing or odd."""
-        inner = inner or self._inner(name)
+    def _text(self, field: Field, inner: str) -> str:
+        """SQL of the JSON text of a field, whose value is the SQL `inner`; NULL where it is missing or odd."""
         text = f"{inner}::text"
         match field.type:
             case FieldType.NUMBER:
@@ -100,13 +132,9 @@ class Nested:
                 cases = f"when 'string' then {text} when 'number' then {quoted} when 'boolean' then {quoted}"
         return f"case {self._type(inner)} {cases} end"
 
-    def _fits(self, name: str, field: Field, inner: str = "") -> str:
+    def _fits(self, field: Field, inner: str) -> str:
         kind = {FieldType.NUMBER: "number", FieldType.BOOLEAN: "boolean"}.get(field.type, "string")
-        inner = inner or self._inner(name)
-        return (
-            f"coalesce({self._type(inner)}, 'null') in ('{kind}', 'null')"
-            f" or {self._text(name, field, inner)} is not null"
-        )
+        return f"coalesce({self._type(inner)}, 'null') in ('{kind}', 'null') or {self._text(field, inner)} is not null"
 
 
 def projected(column: Column) -> str:
