@@ -105,6 +105,57 @@ def test_a_token_ends_by_itself_when_its_time_has_come(idle: Longshore, waiting:
     assert status(idle, token) == 401
 
 
+@pytest.mark.parametrize(
+    ("expires", "said"),
+    [
+        ("0001-01-01T00:00:00Z", "years 1900 to 2200"),
+        ("0001-01-01T00:00:00+14:00", "years 1900 to 2200"),
+        ("1899-12-31T23:59:59.999999Z", "years 1900 to 2200"),
+        ("1900-01-01T00:00:00+00:01", "years 1900 to 2200"),
+        ("1900-01-01T00:00:00Z", "to come"),
+        ("2200-12-31T23:59:59-00:01", "years 1900 to 2200"),
+        ("2201-01-01T00:00:00Z", "years 1900 to 2200"),
+        ("9999-12-31T23:59:59.999999-14:00", "years 1900 to 2200"),
+        ("2126-05-26T12:00:00", "offset"),
+        ("2126-05-26", "RFC3339"),
+        ("2126-05-26T24:00:00Z", "RFC3339"),
+        ("2126-02-29T12:00:00Z", "RFC3339"),
+        ("2126-05-26T12:00:00+24:00", "RFC3339"),
+        ("2126-05-26T12:00:00 Europe/Amsterdam", "RFC3339"),
+        ("20260526T120000Z", "RFC3339"),
+        ("infinity", "RFC3339"),
+        ("", "RFC3339"),
+        (4933396800, "expected"),
+    ],
+)
+def test_token_that_expires_outside_1900_to_2200_or_at_no_moment_is_refused(
+    waiting: httpx2.Client, expires: object, said: str
+) -> None:
+    asked = {"client_id": 1, "level": "read", "expires": expires}
+    found = faults(waiting.post("/access_tokens", json=asked))
+    assert list(found) == ["/expires"]
+    assert said in found["/expires"]
+
+
+@pytest.mark.parametrize(
+    ("expires", "shown"),
+    [
+        ("2200-12-31T23:59:59.999999Z", "2200-12-31T23:59:59.999999Z"),
+        ("2126-05-26T12:00:00+14:00", "2126-05-25T22:00:00Z"),
+        ("2126-05-26T12:00:00-12:59", "2126-05-27T00:59:00Z"),
+        ("2126-05-26t12:00:00z", "2126-05-26T12:00:00Z"),
+        ("2126-05-26 12:00:00.5-00:00", "2126-05-26T12:00:00.500000Z"),
+    ],
+)
+def test_moment_that_a_token_expires_is_shown_in_utc_however_it_was_written(
+    idle: Longshore, waiting: httpx2.Client, expires: str, shown: str
+) -> None:
+    token = new_token(waiting, new_client(waiting)["id"], expires=expires)
+    assert token["expires"] == shown
+    assert waiting.get(f"/access_tokens/{token['id']}").json()["expires"] == shown
+    assert status(idle, token) == 200
+
+
 def test_the_last_use_of_a_token_is_kept_and_written_at_most_once_a_minute(
     idle: Longshore, waiting: httpx2.Client
 ) -> None:

@@ -120,3 +120,62 @@ def test_a_change_of_a_task_is_asked_what_a_new_one_is(limited: httpx2.Client, s
     target = body(fields=["id"])["target"]
     assert "/target/fields" in hidden(limited.patch(f"/tasks/{theirs}", json={"target": target}))
     assert limited.patch(f"/tasks/{mine}", json={"desc": "mine"}).status_code == 200
+
+
+DONE = "2020-01-01T00:00:00Z"
+
+
+def result(client: httpx2.Client, wanted: dict[str, Any]) -> int:
+    """The number of a task that is DONE."""
+    task: int = client.post("/tasks", json=wanted).json()["id"]
+    assert ended(client, task)["state"]["code"] == "DONE"
+    return task
+
+
+def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx2.Client, small: httpx2.Client) -> None:
+    renamed = [{"name": "id", "as": "phone_number"}, {"name": "phone_number", "as": "id"}]
+    assert set(hidden(limited.post("/tasks", json=body(fields=renamed)))) == {"/target/fields/1"}
+    mine = limited.post("/tasks", json=body(fields=renamed[:1])).json()["id"]
+    target = body(fields=renamed)["target"]
+    assert set(hidden(limited.patch(f"/tasks/{mine}", json={"target": target}))) == {"/target/fields/1"}
+    merged = {"Content-Type": "application/merge-patch+json"}
+    answer = limited.patch(f"/tasks/{mine}", json={"target": {"fields": renamed}}, headers=merged)
+    assert set(hidden(answer)) == {"/target/fields/1"}
+    asked = {"segment": segment("id", field_type="number"), "fields": renamed}
+    assert set(hidden(limited.post("/segments/preview", json=asked))) == {"/fields/1"}
+    theirs = result(small, body(fields=renamed, once=DONE))
+    for path in ("download_url", "runs/1/download_url", "runs/1/manifest", "progress", "links"):
+        problem(limited.get(f"/tasks/{theirs}/{path}"), "forbidden")
+    for task in (limited.get(f"/tasks/{theirs}").json(), limited.get("/tasks").json()[0]):
+        assert task["id"] == theirs
+        assert not any("total" in entry for entry in task["logs"])
+    assert limited.get(f"/tasks/{theirs}/runs").json() == []
+
+
+@pytest.mark.parametrize("gone", ["users.mobile", "people.phone_number"], ids=["a column", "an index"])
+def test_what_a_token_hides_and_the_catalog_has_renamed_closes_the_index_in_every_request(
+    service: Longshore, small: httpx2.Client, gone: str
+) -> None:
+    named = {"chain": CHAIN, "name": "x", "segment": segment("id", field_type="number")}
+    stored = small.post("/segments", json=named).json()["id"]
+    theirs = result(small, body(fields=["id"], once=DONE, segment_id=stored))
+    with service.client(Level.WRITE, CHAIN, Scope(hidden_columns=[gone])) as closed:
+        refused = [
+            closed.post("/tasks", json=body(fields=["id"])),
+            closed.post("/tasks", json=body(fields=["id"], segment_id=stored)),
+            closed.patch(f"/tasks/{theirs}", json={"desc": "x"}),
+            closed.post(f"/tasks/{theirs}/execute"),
+            closed.post("/segments", json=named),
+            closed.get(f"/segments/{stored}"),
+            closed.post("/segments/preview", json={"segment": named["segment"], "fields": ["id"]}),
+            *(closed.get(f"/tasks/{theirs}/{path}") for path in ("download_url", "runs/1/manifest", "progress")),
+        ]
+        for answer in refused:
+            problem(answer, "forbidden")
+        assert "total" not in closed.get(f"/tasks/{theirs}").text
+        assert closed.get(f"/tasks/{theirs}/runs").json() == []
+        problem(closed.get("/indexes/users"), "index-not-found")
+        assert "users" not in {index["name"] for index in closed.get("/indexes").json()}
+        # The other indexes are open where it is known that none of their columns is meant.
+        other = closed.post("/tasks", json=body("products", ["id"]))
+        assert other.status_code == (201 if gone.startswith("users.") else 403)

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,15 +17,27 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from longshore.access.tokens import Level, Scope
 from longshore.results import objects
 from longshore.results.objects import BucketStore
 from longshore.results.store import Abandonable, StoreAwayError
 from longshore.tasks.model import ChainId, TaskId
+from tests.access.people import new_person
 from tests.answers import faults
 from tests.results.bucket import BUCKET, KEY, SECRET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
 
 NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
+DONE_RUN = """
+with task as (
+    update longshore.tasks
+    set state = 'DONE', run = 1, attempt_began_at = now(), due_at = null, result = 'Wallet_Export.csv'
+    where id = $1 returning id
+)
+insert into longshore.runs (task_id, run, first_attempt, attempt, state, began_at, attempt_began_at, progress_at,
+                            location, result)
+select id, 1, 1, 1, 'DONE', now(), now(), now(), $2, 'Wallet_Export.csv' from task
+"""
 
 
 def store() -> BucketStore:
@@ -169,6 +181,41 @@ def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
         assert client.delete(f"/tasks/{task}").status_code == 204
         assert {key.split("/")[2] for key in keys(bucket)} == {str(parquet)}
     assert service.files() == []
+
+
+def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(bucket: Any, idle: Longshore) -> None:
+    over_bucket = Longshore(idle.data, idle.url, results_url=f"s3://{BUCKET}", session_life="86400")
+    over_bucket.log_file = idle.data / "bucket.log"
+    try:
+        over_bucket.start_api()
+        with over_bucket.client() as owner:
+            task = owner.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+        location = f"{CHAIN}/{task}/1/Wallet_Export-{task}.csv"
+        bucket.put_object(Bucket=BUCKET, Key=location, Body=b"x")
+        idle.sql(DONE_RUN, task, location)
+
+        def life(headers: dict[str, str], **asked: int) -> int:
+            path = f"{over_bucket.address}/tasks/{task}/download_url"
+            answer = httpx2.get(path, params=asked, headers=headers)
+            assert answer.status_code == 200, answer.text
+            return int(parse_qs(urlsplit(answer.json()["url"]).query)["X-Amz-Expires"][0])
+
+        def bearer(seconds: int | None) -> dict[str, str]:
+            expires = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+            return {"Authorization": f"Bearer {over_bucket.token(Level.READ, scope=Scope(expires=expires))}"}
+
+        assert life(bearer(None)) == 3600
+        assert life(bearer(7200)) == 3600
+        assert 800 < life(bearer(900)) <= 900
+        assert life(bearer(900), expires_in=60) == 60
+        person = new_person(over_bucket, _1764=Level.READ)
+        session = person.session()
+        assert life(session) == 3600
+        began = "update longshore.sessions set created_at = now() - interval '23 hours 50 minutes' where user_id = $1"
+        idle.sql(began, person.id)
+        assert 500 < life(session) <= 600
+    finally:
+        over_bucket.stop()
 
 
 def test_places_that_nothing_names_are_found_by_their_age_and_removed(bucket: Any) -> None:
