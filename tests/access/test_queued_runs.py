@@ -50,7 +50,7 @@ OF_TOKENS: dict[str, tuple[Scope | None, str, str]] = {
     "unlimited and lowered": (None, LOWER, ""),
     "limited and unchanged": (Scope(hidden_columns=HIDDEN), "select $1::uuid", ""),
 }
-OF_USERS = {
+OF_USERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "lowered": (AUDIT, LOWER_USER, LOWERED),
     "disabled": (AUDIT, DISABLE_USER, ENDED),
     "disabled, of an index for everybody": (USERS, DISABLE_USER, ""),

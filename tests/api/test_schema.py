@@ -19,6 +19,8 @@ PROGRAM = Path(sysconfig.get_path("scripts")) / "schemathesis"
 # indexes a catalog has, which operators go with which field, or that a segment's chain is the task's.
 CHECKS = ("--checks", "all", "--exclude-checks", "positive_data_acceptance")
 
+SHOWN = 12_000  # characters of a report's beginning, and of its end
+
 # A precondition that fails is answered before the body is read: RFC 9110, section 13.2.1.
 CONFIG = """[checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 406, 408, 409, 412, 413, 415, 422, 429]
@@ -70,11 +72,17 @@ def judged(
         service.sql("delete from longshore.webhooks")  # nobody is to hear of what other tests do
         for statement in LET_OUT:
             service.sql(statement)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert done.returncode == 0, beginning_and_end(done.stdout) + done.stderr[-2000:]
     operations = sum(len(methods) for methods in paths(service).values())
     assert f"{operations - bool(without)} selected / {operations} total" in done.stdout
     ended = (json.loads(line).get("ScenarioFinished") for line in report.read_text().splitlines())
     return [each for scenario in ended if scenario for each in scenario["recorder"]["interactions"].values()]
+
+
+def beginning_and_end(text: str) -> str:
+    """The text without its middle: the first failures are at its beginning, how to repeat them at its end."""
+    left_out = len(text) - 2 * SHOWN
+    return text if left_out <= 0 else f"{text[:SHOWN]}\n… {left_out:,} characters left out …\n{text[-SHOWN:]}"
 
 
 def bearer(service: Longshore, level: Level) -> dict[str, str]:

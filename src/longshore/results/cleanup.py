@@ -6,16 +6,16 @@ state, log and runs are seen in the same API by whoever has a token for that cha
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
 import structlog
 
 from longshore.access import login
-from longshore.database.connect import Pool
+from longshore.database.connect import Pool, is_passing
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.exports import shards
 from longshore.results import links
@@ -27,6 +27,8 @@ from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.schedule import Schedule
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 SERVICE = ChainId(0)
 """The chain of the service's own tasks."""
@@ -42,17 +44,16 @@ where expires_at <= now() order by expires_at, task_id, run limit $1 offset $2
 
 FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run = $2"
 
-OLD = """
-delete from longshore.tasks
-where id in (
-    select id from longshore.tasks
-    where state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
-      and due_at is null and not parked and attempt_began_at is not null and chain_id <> 0
-    limit $2
-    for update skip locked
-)
-returning id, chain_id
+OVER = """
+state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
+and due_at is null and not parked and attempt_began_at is not null and chain_id <> 0
 """
+
+OLD = f"""
+select id, chain_id from longshore.tasks where {OVER} order by modified_at, id limit $2 offset $3
+"""  # noqa: S608  # a constant
+
+DELETE = f"delete from longshore.tasks where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
 
 # The places of a task that are in use: its results, and what its newest attempt is writing.
 USED = """
@@ -102,13 +103,14 @@ class Cleanup:
     async def run(self, begun: Begun) -> Outcome:
         """Run once. Raises what the database and the store raise.
 
-        What cannot be removed does not keep the rest; the first failure is raised at the end.
+        An item or a step that fails keeps no other from being seen to; the first failure is raised at the end.
         """
         del begun  # it says nothing that matters here
         self._refused = None
-        results, tasks, files = await self._expire(), await self._remove_old_tasks(), await self._remove_unnamed()
+        steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
+        results, tasks, files = [await self._isolated(step) or 0 for step in steps]
         for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED, login.OLD, login.OLD_KNOWN):
-            await self._pool.execute(statement)
+            await self._isolated(self._pool.execute, statement)
         if self._refused is not None:
             raise self._refused
         total = results + tasks + files
@@ -128,19 +130,28 @@ class Cleanup:
         removed = refused = 0
         while rows := await self._pool.fetch(EXPIRED, BATCH, refused):
             for row in rows:
-                if not await self._removes(self._store.remove, row["location"]):
+                if await self._isolated(self._remove_result, row):
+                    removed += 1
+                else:
                     refused += 1
-                    continue
-                await self._pool.execute(FORGET, row["task_id"], row["run"])
-                removed += 1
         return removed
 
+    async def _remove_result(self, row: asyncpg.Record) -> bool:
+        await asyncio.to_thread(self._store.remove, row["location"])
+        await self._pool.execute(FORGET, row["task_id"], row["run"])
+        return True
+
     async def _remove_old_tasks(self) -> int:
-        removed = 0
-        while rows := await self._pool.fetch(OLD, self._task_age, BATCH):
-            for row in rows:  # what is left of them if this ends here is found as files that nothing names
-                await self._removes(self._store.remove_task, ChainId(row["chain_id"]), TaskId(row["id"]))
-            removed += len(rows)
+        removed = refused = 0
+        while rows := await self._pool.fetch(OLD, self._task_age, BATCH, refused):
+            for row in rows:
+                if await self._isolated(self._pool.fetchval, DELETE, self._task_age, row["id"]) is None:
+                    refused += 1
+                    continue
+                removed += 1
+                # What this leaves is found as files that nothing names.
+                place = ChainId(row["chain_id"]), TaskId(row["id"])
+                await self._isolated(asyncio.to_thread, self._store.remove_task, *place)
         return removed
 
     async def _remove_unnamed(self) -> int:
@@ -152,19 +163,26 @@ class Cleanup:
             used = {row["id"]: row for row in await self._pool.fetch(USED, [place.task for place in some])}
             for place in some:
                 if not _is_used(place, used.get(place.task)):
-                    removed += await self._removes(self._store.remove_attempt, place)
+                    removed += bool(await self._isolated(self._remove_place, place))
         return removed
 
-    async def _removes(self, remove: Callable[..., None], *what: Any) -> bool:
-        try:
-            await asyncio.to_thread(remove, *what)
-        except StoreAwayError:
-            raise  # the other items would only wait for it too
-        except Exception as error:
-            log.error("not removed", item=repr(what), exc_info=error)
-            self._refused = self._refused or error
-            return False
+    async def _remove_place(self, place: Abandonable) -> bool:
+        await asyncio.to_thread(self._store.remove_attempt, place)
         return True
+
+    async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
+        """Return what a step gives, and None where it failed, which is logged and raised at the end of the run.
+
+        Raises at once what ends by itself, as all other steps would only wait for it too.
+        """
+        try:
+            return await step(*item)
+        except Exception as error:
+            if isinstance(error, StoreAwayError) or is_passing(error):
+                raise
+            log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
+            self._refused = self._refused or error
+            return None
 
 
 def _is_used(place: Abandonable, row: asyncpg.Record | None) -> bool:

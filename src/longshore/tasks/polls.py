@@ -54,13 +54,16 @@ class Polls:
             for answer in _still_wanted(gathered.values()):
                 answer.set_exception(error)
             return
-        found = {(row["chain_id"], row["id"]): standing_in(row) for row in rows}
+        found = {(row["chain_id"], row["id"]): row for row in rows}
         for key, answers in gathered.items():
             for answer in _still_wanted([answers]):
-                if key in found:
-                    answer.set_result(found[key])
-                else:
+                if key not in found:
                     answer.set_exception(TaskNotFoundError())
+                    continue
+                try:
+                    answer.set_result(standing_in(found[key]))
+                except Exception as error:  # a row that this version cannot read is for its own askers alone
+                    answer.set_exception(error)
 
 
 def _still_wanted(answers: Iterable[list[asyncio.Future[Reading]]]) -> Iterator[asyncio.Future[Reading]]:

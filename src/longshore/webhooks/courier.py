@@ -46,10 +46,10 @@ MAX_RETRY_AFTER_SECONDS = 86_400.0
 DELAY = re.compile("[0-9]{1,9}")
 KEPT = "30 days"  # deliveries that are over
 
-# $1: places; $2: lease; $3, $4: places of a webhook and of a chain; $5, $6: webhook and chain of each delivery that is
-# under way; $7: webhooks that fail; $8: their places. Goes from webhook to webhook through the index, however many
-# deliveries of each are due, and takes the first of each chain before the second of any.
-TAKE = """
+# $1: places; $2, $3: places of a webhook and of a chain; $4, $5: webhook and chain of each delivery that is under way;
+# $6: webhooks that fail; $7: their places. Goes from webhook to webhook through the index, however many deliveries of
+# each are due, and gives the first of each chain before the second of any.
+DUE = """
 with recursive webhook(id) as (
     (select webhook_id from longshore.deliveries where due_at is not null order by webhook_id limit 1)
     union all
@@ -63,30 +63,32 @@ with recursive webhook(id) as (
     where webhook.id is not null
 ),
 numbered as (
-    select d.id, d.due_at, w.id = any($7::uuid[]) as failing,
+    select d.id, d.due_at, w.id = any($6::uuid[]) as failing,
            row_number() over (partition by w.id order by d.due_at, d.id)
-               + cardinality(array_positions($5::uuid[], w.id)) as of_webhook,
+               + cardinality(array_positions($4::uuid[], w.id)) as of_webhook,
            row_number() over (partition by w.chain_id order by d.due_at, d.id)
-               + cardinality(array_positions($6::bigint[], w.chain_id)) as of_chain
+               + cardinality(array_positions($5::bigint[], w.chain_id)) as of_chain
     from webhook
     join longshore.webhooks w on w.id = webhook.id
     cross join lateral (
         select id, due_at from longshore.deliveries
         where webhook_id = w.id and due_at <= now()
         order by due_at
-        limit $3
+        limit $2
     ) d
 ),
 shared as (
     select id, of_chain, due_at, failing, row_number() over (partition by failing order by of_chain, due_at) as number
     from numbered
-    where of_webhook <= $3 and of_chain <= $4
-),
-due as (
-    select id from longshore.deliveries
-    where due_at <= now()
-      and id in (select id from shared where not failing or number <= $8 order by of_chain, due_at limit $1)
-    for update skip locked
+    where of_webhook <= $2 and of_chain <= $3
+)
+select id from shared where not failing or number <= $7 order by of_chain, due_at limit $1
+"""
+
+# $1: deliveries; $2: lease.
+TAKE = """
+with due as (
+    select id from longshore.deliveries where id = any($1::uuid[]) and due_at <= now() for update skip locked
 )
 update longshore.deliveries d
 set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
@@ -167,12 +169,11 @@ class Places:
         return list(self._running)
 
     def arguments(self) -> tuple[Any, ...]:
-        """Return what TAKE needs to know."""
+        """Return what DUE needs to know."""
         under_way = list(self._running.values())
         failing = sum(taken.webhook in self._failing for taken in under_way)
         return (
             AT_ONCE - len(under_way),
-            LEASE,
             AT_ONCE_OF_WEBHOOK,
             AT_ONCE_OF_CHAIN,
             [taken.webhook for taken in under_way],
@@ -208,8 +209,7 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
                 called.clear()
                 pause = TICK
                 try:
-                    for row in await pool.fetch(TAKE, *places.arguments()):
-                        taken = Taken(**row)
+                    for taken in await _take(pool, places):
                         task = asyncio.create_task(_deliver(pool, taken, allow))
                         places.begin(taken, task)
                         task.add_done_callback(lambda _: called.set())
@@ -231,6 +231,26 @@ async def run_courier(pool: Pool, url: str, allow: tuple[Network, ...]) -> None:
             # What they had taken falls due again when its lease is over.
             for task in places.tasks():
                 task.cancel()
+
+
+async def _take(pool: Pool, places: Places) -> list[Taken]:
+    """Take what is due and has a place. Where deliveries cannot be taken together, each is by itself."""
+    due = [row["id"] for row in await pool.fetch(DUE, *places.arguments())]
+    try:
+        return [Taken(**row) for row in await pool.fetch(TAKE, due, LEASE)] if due else []
+    except Exception as error:
+        if is_passing(error):
+            raise
+        log.error("due deliveries not taken together", exc_info=error)
+    taken: list[Taken] = []
+    for delivery in due:
+        try:
+            taken += [Taken(**row) for row in await pool.fetch(TAKE, [delivery], LEASE)]
+        except Exception as error:
+            if is_passing(error):
+                raise
+            log.error("due delivery not taken", delivery=str(delivery), exc_info=error)
+    return taken
 
 
 async def _deliver(pool: Pool, taken: Taken, allow: tuple[Network, ...]) -> bool:

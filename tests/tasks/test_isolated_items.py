@@ -1,0 +1,180 @@
+"""Loops over deliveries, results, old tasks, chains and polls: an item that fails keeps no other from being seen to."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.database.connect import Pool
+from longshore.results.cleanup import Cleanup
+from longshore.results.store import LocalStore, OutsideError
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.polls import Polls
+from longshore.tasks.read import Reading
+from longshore.tasks.slots import admit_all
+from longshore.webhooks.courier import run_courier
+from tests.receiver import receiving
+from tests.service import Longshore, export_body
+
+BAD, GOOD = 501, 502
+WEBHOOK = """
+insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
+"""
+DELIVERY = """
+insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, due_at)
+values ($1, 1, 'task.done', 1, $2, now() - interval '1 minute') returning id
+"""
+OLD_TASK = """
+insert into longshore.tasks
+    (chain_id, description, action, trigger, target, debug, state, modified_at, attempt_began_at)
+values ($1, '', 'export', '{}', '{}', '', 'DONE', now() - interval '400 days', now()) returning id
+"""
+EXPIRED_RUN = """
+insert into longshore.runs (task_id, run, first_attempt, attempt, state, began_at, attempt_began_at, progress_at,
+                            location, expires_at)
+values ($1, $2, 1, 1, 'DONE', now(), now(), now(), $3, now() - $4 * interval '1 minute')
+"""
+FORGOTTEN = "insert into longshore.login_failures values ('isolated', 1, '2020-01-01', '2020-01-01')"
+PARKED = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, parked, waits_since)
+values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', true, now()) returning id
+"""
+
+
+@contextmanager
+def poisoned(idle: Longshore, table: str, on: str, when: str) -> Iterator[None]:
+    """Let PostgreSQL refuse each row of a table for which `when` holds."""
+    idle.sql(
+        "create or replace function longshore.poison() returns trigger language plpgsql as"
+        " $$ begin raise exception 'poisoned'; end $$"
+    )
+    idle.sql(
+        f"create trigger poison before {on} on longshore.{table} for each row"
+        f" when ({when}) execute function longshore.poison()"
+    )
+    try:
+        yield
+    finally:
+        idle.sql("drop function longshore.poison() cascade")
+
+
+def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_delivered(idle: Longshore, run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        with receiving() as receiver:
+            good = await pool.fetchval(WEBHOOK, GOOD, receiver.url)
+            stuck = await pool.fetchval(DELIVERY, await pool.fetchval(WEBHOOK, BAD, receiver.url), '{"from":"stuck"}')
+            strange = [
+                await pool.fetchval(DELIVERY, await pool.fetchval(WEBHOOK, BAD, url), "{}")
+                for url in ("http://[", "", "ftp://a.example/", "http://127.0.0.1:99999/", "http://a\x01b.example/")
+            ]
+            delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
+            with poisoned(idle, "deliveries", "update", f"old.id = '{stuck}'"):
+                courier = asyncio.create_task(run_courier(pool, idle.url, (ip_network("127.0.0.1"),)))
+                try:
+                    assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
+                    count = "select count(*) from longshore.deliveries where id = any($1) and fault is not null"
+                    async with asyncio.timeout(30):
+                        while await pool.fetchval(count, strange) < len(strange):  # noqa: ASYNC110  # another's
+                            await asyncio.sleep(0.05)
+                    assert not courier.done()
+                finally:
+                    courier.cancel()
+                    await asyncio.wait({courier})
+            states = await pool.fetch("select state, attempts from longshore.deliveries where id = $1", stuck)
+            assert [tuple(row) for row in states] == [("pending", 0)]
+            state = "select state from longshore.deliveries where id = $1"
+            assert await pool.fetchval(state, delivered) == "delivered"
+            assert receiver.received.empty()
+
+    try:
+        run(test)
+    finally:
+        idle.sql("delete from longshore.webhooks where chain_id in (501, 502)")
+
+
+def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleaned_up(
+    idle: Longshore, run: Any, tmp_path: Path
+) -> None:
+    async def test(pool: Pool) -> None:
+        store = LocalStore(tmp_path)
+        kept, bad, good = [await pool.fetchval(OLD_TASK, chain) for chain in (GOOD, BAD, GOOD)]
+        await pool.execute("update longshore.tasks set modified_at = now() where id = $1", kept)
+        locations = [f"{GOOD}/{kept}/{attempt}/a.csv" for attempt in (1, 2)]
+        for location in locations:
+            with store.create(location) as file:
+                file.publish()
+        await pool.execute(EXPIRED_RUN, kept, 1, "../outside/a.csv", 30)  # the first to be seen to
+        for number, location in enumerate(locations, 2):
+            await pool.execute(EXPIRED_RUN, kept, number, location, 20)
+        with store.create(f"{GOOD}/{good}/1/a.csv") as file:
+            file.publish()
+        await pool.execute(FORGOTTEN)
+        cleanup = Cleanup(pool, store, timedelta(days=365))
+        idle.sql("alter table longshore.pgqueuer_log rename to pgqueuer_log_away")
+        try:
+            with poisoned(idle, "tasks", "delete", f"old.chain_id = {BAD}"), pytest.raises(OutsideError):
+                await cleanup.run(None)  # type: ignore[arg-type]  # which it does not look at
+        finally:
+            idle.sql("alter table longshore.pgqueuer_log_away rename to pgqueuer_log")
+        assert not [location for location in locations if store.open_path(location)]
+        left = "select run from longshore.runs where task_id = $1 and expires_at is not null"
+        assert [row["run"] for row in await pool.fetch(left, kept)] == [1]
+        tasks = await pool.fetch("select id from longshore.tasks where id = any($1)", [kept, bad, good])
+        assert {row["id"] for row in tasks} == {kept, bad}
+        assert not (tmp_path / str(GOOD) / str(good)).exists()
+        assert await pool.fetchval("select count(*) from longshore.login_failures where key = 'isolated'") == 0
+
+    run(test)
+
+
+def test_chain_whose_tasks_cannot_be_admitted_keeps_no_other_chain_waiting(idle: Longshore, run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        bad, good = [await pool.fetchval(PARKED, chain) for chain in (BAD, GOOD)]
+        with poisoned(idle, "tasks", "update", f"old.chain_id = {BAD}"):
+            await admit_all(pool)
+        rows = await pool.fetch("select id, parked from longshore.tasks where id = any($1)", [bad, good])
+        assert {row["id"]: row["parked"] for row in rows} == {bad: True, good: False}
+
+    run(test)
+
+
+def test_task_whose_recorded_reads_no_version_understands_is_shown_to_admins_and_fails_no_list(
+    idle: Longshore,
+) -> None:
+    with idle.client(Level.ADMIN, GOOD) as admin, idle.client(Level.READ, GOOD) as reader:
+        strange = admin.post("/tasks", json=export_body(chain=GOOD, once="2126-05-26T12:00:00Z")).json()["id"]
+        idle.sql("""update longshore.tasks set reads = '[{"index": 5}]' where id = $1""", strange)
+        for client in (admin, reader):
+            for path in (f"/tasks/{strange}", "/tasks", f"/tasks/{strange}/runs"):
+                assert client.get(path).status_code == 200, path
+        assert admin.get(f"/tasks/{strange}/progress").status_code == 200
+        assert reader.post(f"/tasks/{strange}/cancel").status_code == 403
+        assert admin.delete(f"/tasks/{strange}").status_code == 204
+
+
+def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(idle: Longshore, run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        bad, good = [TaskId(await pool.fetchval(PARKED, GOOD)) for _ in range(2)]
+        idle.sql("alter table longshore.tasks drop constraint tasks_state_check")
+        try:
+            idle.sql("update longshore.tasks set state = 'PAUSED' where id = $1", bad)
+            polls = Polls(pool)
+            async with asyncio.timeout(20):
+                asked = (polls.standing(ChainId(GOOD), task) for task in (bad, good))
+                broken, whole = await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            idle.sql("delete from longshore.tasks where id = $1", bad)
+            idle.sql(
+                "alter table longshore.tasks add constraint tasks_state_check"
+                " check (state in ('READY', 'INPROGRESS', 'DONE', 'ERROR'))"
+            )
+        assert isinstance(broken, ValueError)
+        assert isinstance(whole, Reading)
+
+    run(test)
