@@ -1,5 +1,6 @@
 """`Idempotency-Key`: sent twice, done once, and answered with what became of it."""
 
+import base64
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
@@ -123,6 +124,53 @@ def test_segment_and_webhook_with_a_key_are_made_once(waiting: httpx2.Client, ke
         assert (again.json(), again.headers["idempotent-replayed"]) == (first.json(), "true")
         problem(waiting.post(path, json={**body, **other}, headers=headers), "idempotency-key-reused")
         waiting.delete(f"{path}/{first.json()['id']}")
+
+
+def test_replay_of_a_task_is_answered_though_its_stored_segment_is_gone(waiting: httpx2.Client, key: str) -> None:
+    rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    stored = waiting.post("/segments", json={"chain": CHAIN, "name": "a", "segment": segment}).json()["id"]
+    body, headers = export_body(segment_id=stored), {"Idempotency-Key": key}
+    first = waiting.post("/tasks", json=body, headers=headers)
+    assert first.status_code == 201
+    assert waiting.delete(f"/segments/{stored}").status_code == 204
+    again = waiting.post("/tasks", json=body, headers=headers)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["idempotent-replayed"] == "true"
+    # Only a task that failed is made anew, and for that the body has to hold.
+    assert waiting.post("/tasks", json=body, headers={**headers, "Prefer": "retry-failed"}).status_code == 201
+    assert list(faults(waiting.post("/tasks", json=body))) == ["/trigger/segment_id"]
+    problem(waiting.post("/tasks", json={**body, "chain": "x"}, headers=headers), "idempotency-key-reused")
+
+
+@pytest.mark.parametrize("path", ["/segments", "/webhooks"])
+def test_replay_of_what_was_deleted_says_so(waiting: httpx2.Client, key: str, path: str) -> None:
+    rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
+    body = {"chain": CHAIN} | (
+        {"name": "a", "segment": segment} if path == "/segments" else {"url": "http://a.example/"}
+    )
+    headers = {"Idempotency-Key": key}
+    made = waiting.post(path, json=body, headers=headers).json()["id"]
+    assert waiting.delete(f"{path}/{made}").status_code == 204
+    problem(waiting.post(path, json=body, headers=headers), f"{path.strip('/')[:-1]}-not-found")
+
+
+def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again_once_replaced(
+    waiting: httpx2.Client, idle: Longshore, key: str
+) -> None:
+    body, headers = {"chain": CHAIN, "url": "https://a.example/"}, {"Idempotency-Key": key}
+    made = waiting.post("/webhooks", json=body, headers=headers).json()
+    (row,) = idle.sql("select answer from longshore.idempotency_keys where key like '% ' || $1", key)
+    secret = made["secret"].removeprefix("whsec_")
+    assert secret.encode() not in row["answer"]
+    assert base64.b64decode(secret) not in row["answer"]
+    assert waiting.post("/webhooks", json=body, headers=headers).json() == made
+    replaced = waiting.post(f"/webhooks/{made['id']}/secret").json()["secret"]
+    answer = waiting.post("/webhooks", json=body, headers=headers)
+    problem(answer, "webhook-secret-replaced")
+    assert replaced not in answer.text
+    waiting.delete(f"/webhooks/{made['id']}")
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256])

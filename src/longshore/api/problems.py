@@ -176,6 +176,11 @@ KINDS = {
     "webhook-not-found": ProblemKind(404, "No such webhook", "`GET /webhooks` lists those of the chain."),
     "delivery-not-found": ProblemKind(404, "No such delivery", "`GET /webhooks/{id}/deliveries` lists them."),
     "too-many-webhooks": ProblemKind(409, "Too many webhooks", "A chain may have 20. Delete one that is not needed."),
+    "webhook-secret-replaced": ProblemKind(
+        409,
+        "The webhook has another secret now",
+        "A repeated request shows the first secret alone. `POST /webhooks/{id}/secret` makes a new one.",
+    ),
     "internal-error": ProblemKind(
         500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
     ),

@@ -50,6 +50,11 @@ async def create_segment(request: AnyRequest, body: bytes, idempotency_key: Key 
     """Store a segment, for `trigger.segment_id` of tasks to name."""
     service, caller = admitted(request)
     value = read_json(request, body)
+    claim = claim_of(request, idempotency_key, value)
+    refuse_hidden_segment(caller, service.catalog, value)
+    # Whether the body could be taken today does not matter to a segment that was made of it before.
+    if (before := await idempotency.find(service.pool, claim)) is not None:
+        return await _created(service, caller, before, REPLAYED)
     new = _read(service, caller, value)
 
     async def make(connection: Connection) -> Kept:
@@ -58,11 +63,15 @@ async def create_segment(request: AnyRequest, body: bytes, idempotency_key: Key 
         await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
         return Kept(None, stored.id.bytes)
 
-    claim = claim_of(request, idempotency_key, value)
     kept, again = await idempotency.once(service.pool, claim, make)
+    return await _created(service, caller, kept, REPLAYED if again else {})
+
+
+async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[StoredSegment]:
+    """Return the segment that a request made, as it is now. Raises SegmentNotFoundError."""
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
     stored = shown_segment(caller, service.catalog, stored)  # somebody else may have replaced it meanwhile
-    headers = {"Location": f"/segments/{stored.id}", "ETag": _tag(stored), **(REPLAYED if again else {})}
+    headers = {**headers, "Location": f"/segments/{stored.id}", "ETag": _tag(stored)}
     return Response(stored, status_code=201, headers=headers)
 
 

@@ -67,6 +67,13 @@ async def create_task(
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
     value = read_json(request, body)
+    claim = claim_of(request, idempotency_key, value)
+    refuse_hidden_body(caller, service.catalog, value)
+    # Whether the body could be taken today does not matter to a task that was made of it before.
+    if (before := await idempotency.find(service.pool, claim)) is not None:
+        found = await _as_it_is(service, caller, before)
+        if not _may_retry(found, prefer):
+            return _created(before, found, REPLAYED)
     new = await read_task(caller, service, service.pool, value)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
@@ -81,11 +88,10 @@ async def create_task(
             await schemas.remember(connection, new.chain, shape)
         return Kept(id, b"")
 
-    claim = claim_of(request, idempotency_key, value)
     kept, again = await idempotency.once(service.pool, claim, make)
     found = await _as_it_is(service, caller, kept)
     headers: dict[str, str] = {}
-    if again and "retry-failed" in preferences(prefer) and found.code == Code.ERROR and found.settled:
+    if again and _may_retry(found, prefer):
         assert claim
         assert kept.task
         headers["Preference-Applied"] = "retry-failed"
@@ -93,9 +99,18 @@ async def create_task(
         again = renewed is None
         kept = renewed or (await idempotency.once(service.pool, claim, make))[0]
         found = await _as_it_is(service, caller, kept)
+    return _created(kept, found, headers | (REPLAYED if again else {}))
+
+
+def _may_retry(found: read.Reading, prefer: str) -> bool:
+    """Whether a repeated request may replace the task of the first one."""
+    return "retry-failed" in preferences(prefer) and found.code == Code.ERROR and found.settled
+
+
+def _created(kept: Kept, found: read.Reading, headers: dict[str, str]) -> Response[Task]:
     assert kept.task
     concerns(task=kept.task)
-    headers |= {"Location": f"/tasks/{kept.task}", **(REPLAYED if again else {})}
+    headers = {**headers, "Location": f"/tasks/{kept.task}"}
     return Encoded(encode(found.task), headers | conditional.headers(kept.task, found), 201)
 
 

@@ -9,12 +9,14 @@ from msgspec import Meta
 
 from longshore import outbound
 from longshore.access import audit
+from longshore.access.tokens import Caller
 from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
+from longshore.api.service import Service
 from longshore.database.connect import Connection
 from longshore.faults import Fault, FaultyError, check
 from longshore.tasks import idempotency
@@ -26,6 +28,7 @@ from longshore.webhooks.registry import (
     DeliveryNotFoundError,
     NewSecret,
     NewWebhook,
+    SecretReplacedError,
     TooManyError,
     Webhook,
     WebhookNotFoundError,
@@ -44,12 +47,16 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     "/webhooks",
     operation_class=taking(WebhookBody),
-    responses=problems(400, 408, 409, 413, 415, 422),
+    responses=problems(400, 404, 408, 409, 413, 415, 422),
 )
 async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key = None) -> Response[NewWebhook]:
     """Let an address hear of the chain's tasks that end. The answer shows the secret of its signatures once."""
     service, caller = admitted(request)
     value = read_json(request, body)
+    claim = claim_of(request, idempotency_key, value)
+    # Whether the body could be taken today does not matter to a webhook that was made of it before.
+    if (before := await idempotency.find(service.pool, claim)) is not None:
+        return await _created(service, caller, before, REPLAYED)
     new = _read(value, outbound.networks(service.settings.outbound_allow))
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
@@ -57,17 +64,24 @@ async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key 
 
     async def make(connection: Connection) -> Kept:
         made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
-        await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made.id}")
-        return Kept(None, msgspec.json.encode(made))
+        await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made}")
+        return Kept(None, made.bytes)  # and not the secret, of which the webhook alone has a copy
 
     try:
-        claim = claim_of(request, idempotency_key, value)
         kept, again = await idempotency.once(service.pool, claim, make)
     except TooManyError:
         raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None
-    made = msgspec.json.decode(kept.answer, type=NewWebhook)
-    headers = {"Location": f"/webhooks/{made.id}/deliveries", **(REPLAYED if again else {})}
-    return Response(made, status_code=201, headers=headers)
+    return await _created(service, caller, kept, REPLAYED if again else {})
+
+
+async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[NewWebhook]:
+    """Return the webhook that a request made, with its secret. Raises WebhookNotFoundError and ProblemError."""
+    try:
+        made = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
+    except SecretReplacedError:
+        said = f"The secret of webhook {UUID(bytes=kept.answer)} has been replaced."
+        raise ProblemError("webhook-secret-replaced", said) from None
+    return Response(made, status_code=201, headers={**headers, "Location": f"/webhooks/{made.id}/deliveries"})
 
 
 @get(

@@ -71,6 +71,18 @@ Make = Callable[[Connection], Awaitable[Kept]]
 """Does what a request asks for, in the connection's transaction."""
 
 
+async def find(pool: Pool, claim: Claim | None) -> Kept | None:
+    """Return what a key stands for already; None without a claim, or where it stands for nothing yet.
+
+    Raises OtherBodyError.
+    """
+    if claim is None or (found := await pool.fetchrow(FIND, claim.chain, claim.key)) is None:
+        return None
+    if found["body_sha256"] != claim.digest:
+        raise OtherBodyError
+    return Kept(found["task_id"], found["answer"])
+
+
 async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
     """Do what a request asks for, unless its key stands for that already.
 
@@ -79,11 +91,9 @@ async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]
     async with pool.acquire() as connection, connection.transaction():
         if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
             return await _make(connection, claim, make), False
-    found = await pool.fetchrow(FIND, claim.chain, claim.key)
+    found = await find(pool, claim)
     assert found, "a key that is claimed is kept for a day"
-    if found["body_sha256"] != claim.digest:
-        raise OtherBodyError
-    return Kept(found["task_id"], found["answer"]), True
+    return found, True
 
 
 async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> Kept | None:

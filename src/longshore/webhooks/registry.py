@@ -27,7 +27,15 @@ with chain as (select pg_advisory_xact_lock(hashtextextended('longshore.webhooks
 insert into longshore.webhooks (chain_id, url, events, secret, created_by)
 select $1, $2, $3, $4, $6 from chain
 where (select count(*) from longshore.webhooks where chain_id = $1) < $5
-returning id, url, events, created_at, created_by, disabled_at, disabled_reason
+returning id
+"""
+
+# Once replaced, a secret is not shown again, nor is the one that replaced it shown to whoever made the webhook.
+NEW = """
+select id, url, events, created_at, created_by, disabled_at, disabled_reason,
+       case when old_secret_until is null then secret end as secret
+from longshore.webhooks
+where id = $1 and chain_id = $2
 """
 
 LIST = """
@@ -79,6 +87,10 @@ select again.*, pg_notify('longshore_deliveries', '') from again
 
 class WebhookNotFoundError(Exception):
     """There is no such webhook in this chain, which is also what another chain's looks like."""
+
+
+class SecretReplacedError(Exception):
+    """The secret that a webhook was made with has been replaced, so it cannot be shown any more."""
 
 
 class DeliveryNotFoundError(Exception):
@@ -148,14 +160,31 @@ class Delivery(msgspec.Struct, frozen=True):
     """When it is tried next."""
 
 
-async def create(connection: Connection | Pool, chain: ChainId, url: str, events: list[str], by: str) -> NewWebhook:
-    """Make a webhook for an address that was checked; `by`: kind and id of who asks. Raises TooManyError."""
-    secret = secrets.token_bytes(SECRET_SIZE)
-    row = await connection.fetchrow(CREATE, chain, url, events, secret, MOST, by)
-    if row is None:
+async def create(connection: Connection | Pool, chain: ChainId, url: str, events: list[str], by: str) -> UUID:
+    """Make a webhook for an address that was checked and return its id. Raises TooManyError.
+
+    `by`: kind and id of the credential that asks, such as `user 7`.
+    """
+    made: UUID | None = await connection.fetchval(
+        CREATE, chain, url, events, secrets.token_bytes(SECRET_SIZE), MOST, by
+    )
+    if made is None:
         raise TooManyError
+    return made
+
+
+async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
+    """Return a webhook with the secret that it was made with.
+
+    Raises WebhookNotFoundError, and SecretReplacedError where the secret is another one by now.
+    """
+    row = await pool.fetchrow(NEW, webhook, chain)
+    if row is None:
+        raise WebhookNotFoundError
+    if row["secret"] is None:
+        raise SecretReplacedError
     made = _webhook(row)
-    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, _shown(secret))
+    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, _shown(row["secret"]))
 
 
 async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
