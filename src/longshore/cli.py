@@ -35,6 +35,9 @@ app.add_typer(database_app, name="database")
 commands.add_to(app)
 
 
+READ_ONLY = "25006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
 def main() -> None:
     """Run the command line; exit with 0, 1 for what failed, 2 for wrong usage, 130 for Ctrl-C."""
     try:
@@ -52,7 +55,14 @@ def main() -> None:
     except Exception as error:
         if not type(error).__module__.startswith("asyncpg"):
             raise
-        _quit(f"the database says: {error}")
+        if getattr(error, "sqlstate", "") == READ_ONLY:
+            _quit(
+                "the database is read-only, so nothing was changed: it is a standby (name the primary in"
+                " LONGSHORE_DATABASE_URL), or its default_transaction_read_only is on (reset that, or wait until its"
+                " maintenance ends)"
+            )
+        said = str(error).partition("\n")[0]  # without its DETAIL and HINT
+        _quit(f"the database says: {said}")
 
 
 def _quit(message: str) -> NoReturn:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
+import asyncpg
 import structlog
 from prometheus_client import start_http_server
 
@@ -18,12 +19,13 @@ from longshore.database import migrate
 from longshore.database.connect import open_lazy_pool
 from longshore.database.listener import Listener
 from longshore.database.patience import surely, when_served
-from longshore.database.requirements import require_sessions
+from longshore.database.requirements import UnusableServerError, require_sessions
 from longshore.exports import catalog
 from longshore.exports.care import Care
 from longshore.exports.exporter import Cutting, Exporter
 from longshore.exports.snapshots import SESSION as EXPORT_SESSION
 from longshore.exports.snapshots import Readers
+from longshore.exports.source_errors import reason
 from longshore.handler import Action, Handler
 from longshore.results.cleanup import ACTION, Cleanup, ensure
 from longshore.results.open import open_store
@@ -63,7 +65,11 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
         await when_served(migrate.check_at, url)
-        await when_served(require_sessions, source_url)
+        try:
+            await when_served(require_sessions, source_url)
+        except asyncpg.PostgresError as error:
+            which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
+            raise UnusableServerError(f"the {which} refuses the worker: {reason(error)}") from error
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
             open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)

@@ -167,6 +167,34 @@ def test_a_database_whose_locale_changes_what_is_compared_is_refused_in_one_line
     failed(run("migrate", folder=tmp_path, database_url=server.url()), "tr_TR.UTF-8", "locale 'C.UTF-8'")
 
 
+def test_a_database_of_a_turkish_icu_locale_is_refused_by_the_name_of_that_locale(
+    server: DebianPostgres, tmp_path: Path
+) -> None:
+    server.sql("create database icu locale_provider icu icu_locale 'tr' locale 'C.UTF-8' template template0")
+    failed(run("migrate", folder=tmp_path, database_url=server.url(database="icu")), "has the ICU locale tr, in which")
+
+
+def test_a_read_only_database_is_named_as_such_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
+    server.sql("create role reads superuser login; alter role reads set default_transaction_read_only = on")
+    server.sql("create database quiet locale 'C.UTF-8' template template0")
+    url = server.url("reads", "quiet")
+    for command in (("migrate",), ("seed", "--rows", "1")):
+        failed(run(*command, folder=tmp_path, database_url=url), "is read-only", "default_transaction_read_only")
+
+
+def test_a_statement_timeout_of_a_role_that_is_too_short_for_anything_is_lifted(server: DebianPostgres) -> None:
+    server.sql("create role hasty login; alter role hasty set statement_timeout = 1")
+    assert answer(server.url("hasty"), "select count(*) from generate_series(1, 100000), pg_sleep(0.01)") == 100_000
+
+
+def test_a_source_that_refuses_the_worker_is_named(server: DebianPostgres, tmp_path: Path) -> None:
+    asyncio.run(migrate_at(server.url("longshore", "longshore")))
+    server.sql("create role locked_out login; revoke connect on database longshore from public")
+    source = server.url("locked_out", "longshore")
+    done = run("worker", folder=tmp_path, database_url=server.url("longshore", "longshore"), source_url=source)
+    failed(done, "source (LONGSHORE_SOURCE_URL)", "permission denied for database")
+
+
 def test_a_schema_that_was_made_for_the_role_is_enough(server: DebianPostgres) -> None:
     server.sql("create role guest login")
     server.sql("create database shared locale 'C.UTF-8' template template0")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
 from longshore.database.connect import connected_to_read
@@ -136,6 +137,56 @@ def test_a_setting_that_only_a_superuser_can_reset_is_told_of(source: DebianPost
     assert [what for what, warning in told if not warning] == [
         "zero_damaged_pages: is on, which changes what is read; a superuser must reset it for this role"
     ]
+
+
+def test_an_export_of_a_database_without_an_encoding_works_where_text_is_utf_8(debian: DebianPostgres) -> None:
+    debian.sql("create database ascii encoding 'SQL_ASCII' locale 'C' template template0")
+    url = debian.url(database="ascii")
+    debian.sql(
+        f"create table public.words (id bigint, chain_id int, at timestamptz default now(), word text);"
+        f"create index on words (chain_id); insert into words values (1, {CHAIN}, now(), E'\\xc3\\xa9')",
+        database="ascii",
+    )
+    index = index_over("public.words", word=FieldType.KEYWORD)
+    ((what, warning),) = findings(url, index)
+    assert warning
+    assert "is SQL_ASCII, so text may be of any encoding: a run ends in ERROR where a value is not UTF-8" in what
+    assert ids(url, index) == ["é"]
+    debian.sql(f"insert into words values (2, {CHAIN}, now(), E'\\xe8')", database="ascii")
+    with pytest.raises(asyncpg.CharacterNotInRepertoireError):
+        ids(url, index)
+    page = (Path(__file__).parents[2] / "docs" / "databases.md").read_text()
+    sql = re.findall(r"`(convert_from\(.*?)`", page)[0]
+    latin = index_over("public.words", word=Field(FieldType.KEYWORD, "", sql=sql))
+    latin = msgspec.structs.replace(latin, filter="id = 2")
+    assert [what for what, warning in findings(url, latin) if not warning] == []
+    assert ids(url, latin) == ["è"]
+
+
+def test_policies_of_the_role_that_do_not_hold_for_exports_are_told_of(source: DebianPostgres) -> None:
+    source.sql(
+        """
+        create role longshore_export;
+        create role reads_policies login;
+        grant longshore_export to reads_policies;
+        create table shop.guarded (id bigint, chain_id int, at timestamptz);
+        create index on shop.guarded (chain_id);
+        alter table shop.guarded enable row level security;
+        grant usage on schema shop to reads_policies, longshore_export;
+        grant select on shop.guarded to reads_policies, longshore_export;
+        create policy own on shop.guarded to reads_policies using (id > 0);
+        create policy everybody on shop.guarded using (true);
+        """,
+        database="checks",
+    )
+    index = Index("", "shop.guarded", "chain_id", "Guarded", {"id": Field(FieldType.NUMBER, "")}, time="at")
+    url = source.url("reads_policies", "checks")
+    ((what, warning),) = findings(url, index)
+    assert warning
+    assert "as longshore_export, for which these policies of this role do not hold: own; run ALTER POLICY" in what
+    assert findings(source.url(database="checks"), index) == []  # a superuser has no policies
+    source.sql("alter policy own on shop.guarded to reads_policies, longshore_export", database="checks")
+    assert findings(url, index) == []
 
 
 @pytest.mark.parametrize("place", ["filter", "sql"])

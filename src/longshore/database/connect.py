@@ -81,6 +81,8 @@ AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 SILENCE = 10
 UNANSWERED = {"TCP_KEEPIDLE": SILENCE, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
+PIN_ATTEMPTS = 10
+
 READ_ONLY_SECONDS = 1.0  # that a pool keeps a connection which cannot write
 
 
@@ -129,7 +131,7 @@ async def connect(
     async with asyncio.timeout(address.connect_seconds or seconds):
         connection = await _open(address, name)
         try:
-            await connection.execute(_pin({**SESSION, **(session or {})}))
+            await _pin(connection, {**SESSION, **(session or {})})
         except BaseException:
             connection.terminate()
             raise
@@ -178,14 +180,29 @@ async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool
     return opened
 
 
-def _pin(settings: dict[str, str]) -> str:
-    """One script that sets these settings, as far as the server knows them, for the rest of a session.
+async def _pin(connection: DirectConnection, settings: dict[str, str]) -> None:
+    """Set these settings, as far as the server knows them, for the rest of a session.
+
+    Under a role's `statement_timeout` of a millisecond the first statement, which lifts it, may be cancelled itself.
+    """
+    for attempt in range(1, PIN_ATTEMPTS + 1):
+        try:
+            await connection.execute(_pin_script(settings))
+            return
+        except asyncpg.QueryCanceledError:
+            if attempt == PIN_ATTEMPTS:
+                raise
+
+
+def _pin_script(settings: dict[str, str]) -> str:
+    """One script for `_pin`.
 
     The transaction states its isolation level because a role's default of `serializable` fails on a hot standby.
     """
     values = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
     known = "name like '%.%' or pg_catalog.current_setting(name, true) is not null"
     return f"""
+        set statement_timeout = 0;
         begin isolation level read committed;
         select pg_catalog.set_config(name, value, false) from (values {values}) s (name, value) where {known};
         commit

@@ -8,12 +8,14 @@ from longshore.errors import LongshoreError
 OLDEST_VERSION = 15
 NAME = "longshore start"
 
-# `collation` is that of the database. In Turkish and its relatives, the small letter of I has no dot, and PgQueuer's
-# triggers use small letters.
+# In Turkish and its relatives, the small letter of I has no dot, and PgQueuer's triggers use small letters. The locale
+# of a database whose provider is ICU or builtin is in `datlocale`, until PostgreSQL 16 in `daticulocale`.
 LOCALE = """
-select pg_catalog.pg_encoding_to_char(encoding) as encoding, datcollate as collation,
+select pg_catalog.pg_encoding_to_char(encoding) as encoding,
+       case datlocprovider when 'i' then 'ICU locale ' else 'locale ' end
+       || coalesce(of ->> 'datlocale', of ->> 'daticulocale', datctype) as locale,
        pg_catalog.lower('I') = 'i' as plain
-from pg_catalog.pg_database where datname = pg_catalog.current_database()
+from pg_catalog.pg_database d, pg_catalog.to_jsonb(d) of where datname = pg_catalog.current_database()
 """
 CREATE = "`create database longshore encoding 'UTF8' locale 'C.UTF-8' template template0`"
 
@@ -37,8 +39,7 @@ async def require_usable(connection: Connection) -> None:
         )
     if not found["plain"]:
         raise UnusableServerError(
-            f"the database has the locale {found['collation']}, in which the small letter of I is not i; make one with"
-            f" {CREATE}"
+            f"the database has the {found['locale']}, in which the small letter of I is not i; make one with {CREATE}"
         )
 
 

@@ -59,6 +59,17 @@ where rolname = 'longshore_export' and pg_has_role(oid, 'member')
   and has_any_column_privilege(oid, $1::text::regclass, 'select')
 """
 
+# Policies that hold for the role of the session, and not for the one that exports read as.
+LOST_POLICIES = """
+select string_agg(quote_ident(p.polname), ', ' order by p.polname)
+from pg_catalog.pg_policy p
+where p.polrelid = $1::text::regclass and row_security_active(p.polrelid)
+  and exists (select from unnest(p.polroles) role where role <> 0 and pg_has_role(role, 'usage'))
+  and not exists (
+      select from unnest(p.polroles) role where role = 0 or pg_has_role('longshore_export', role, 'usage')
+  )
+"""
+
 TOKENS = """
 select t.id, t.indexes, t.hidden_columns, t.chain_id, coalesce(c.name, t.name) as client
 from longshore.access_tokens t
@@ -86,7 +97,10 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
             what = f"is {setting['setting']}, which changes what is read; a superuser must reset it for this role"
             findings.append(Finding(setting["name"], what))
         if await connection.fetchval("select current_setting('server_encoding')") == "SQL_ASCII":
-            what = "is SQL_ASCII: nothing says what bytes beyond ASCII mean, and results may not be UTF-8"
+            what = (
+                "is SQL_ASCII, so text may be of any encoding: a run ends in ERROR where a value is not UTF-8; correct"
+                " such values, or convert them by `sql`, as docs/databases.md shows"
+            )
             findings.append(Finding("server_encoding", what, True))
         for name, index in catalog.items():
             await connection.fetchval(SEARCH_PATH, index.schemas)
@@ -172,14 +186,23 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
 async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
     """Whether the role of row-level security may read all that exports of this index may need."""
     role = await connection.fetchrow(EXPORT_ROLE, regclass(index.relation))
-    if role is None or role["whole"]:
+    if role is None:
         return []
+    findings = []
+    if (policies := await connection.fetchval(LOST_POLICIES, regclass(index.relation))) is not None:
+        what = (
+            f"exports read {index.relation} as longshore_export, for which these policies of this role do not hold:"
+            f" {policies}; run ALTER POLICY … ON {quoted(index.relation)} TO longshore_export; for each"
+        )
+        findings.append(Finding(name, what, True))
+    if role["whole"]:
+        return findings
     missing = f" (not {', '.join(role['missing'])})" if role["missing"] else ""
     what = (
         f"longshore_export may read only some columns of {index.relation}{missing}: exports that read others, and"
         f" incremental ones, end in an error; run GRANT SELECT ON {quoted(index.relation)} TO longshore_export;"
     )
-    return [Finding(name, what, True)]
+    return [*findings, Finding(name, what, True)]
 
 
 async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
