@@ -90,7 +90,11 @@ def test_an_unreachable_database_is_told_in_one_line(tmp_path: Path, command: st
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[x]\ny = 1", ("is not usable", "x.y: unknown key")), ("[", ("is not usable",)), (None, ("cannot be read", "No such file"))],
+    [
+        ("[x]\ny = 1", ("is not usable", "x.y: unknown key")),
+        ("[", ("is not usable",)),
+        (None, ("cannot be read", "No such file")),
+    ],
 )
 def test_a_catalog_that_cannot_be_used_is_told_in_one_line(
     idle: Longshore, tmp_path: Path, text: str | None, words: tuple[str, ...]
