@@ -67,9 +67,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await when_served(migrate.check_at, url)
         try:
             await when_served(require_sessions, source_url)
-        except asyncpg.PostgresError as error:
+        except asyncpg.PostgresError as refusal:
             which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
-            raise UnusableServerError(f"the {which} refuses the worker: {reason(error)}") from error
+            raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
             open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)

@@ -1,5 +1,7 @@
 """The embedded server starts from any folder, for any user, after any crash."""
 
+import contextlib
+import multiprocessing
 import os
 import pwd
 import shutil
@@ -9,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -115,6 +118,74 @@ def test_the_address_of_the_embedded_server_holds_whatever_libpq_variables_say(
     monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
     with embedded_server(data) as url:
         assert psql(url) == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
+@pytest.mark.parametrize("room", ["1m", "41m"], ids=["first_start", "next_start"])
+def test_a_full_disk_is_named_when_the_server_is_made_or_started(made: Path, tmp_path: Path, room: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    small = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", disk], capture_output=True)
+    if small.returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        if room != "1m":
+            copied(made, disk / "data")
+            with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as filling:
+                while filling.write(bytes(4096)):
+                    pass
+        with pytest.raises(EmbeddedError, match=r"No space left on device|the disk is full: 0 MiB are free") as caught:
+            embedded_server(disk / "data").__enter__()
+        assert "\n" not in str(caught.value)
+        assert "says more" not in str(caught.value)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def hold_as(name: str, data: Path, pipe: Connection) -> None:
+    """Hold the server of a data folder as a user, in a process that root has forked."""
+    entry = pwd.getpwnam(name)
+    os.setgroups([])
+    os.setgid(entry.pw_gid)
+    os.setuid(entry.pw_uid)
+    with embedded_server(data) as url:
+        pipe.send(url)
+        pipe.recv()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")
+def test_two_plain_users_of_a_machine_each_start_their_own_server(made: Path) -> None:
+    assert made.exists()  # root has opened the folders of the programs for passing through
+    base = Path(tempfile.mkdtemp(dir="/tmp", prefix="longshore-plain-"))
+    base.chmod(0o755)
+    # Not by a new interpreter: root's may be closed to other users.
+    fork = multiprocessing.get_context("fork")
+    holders = []
+    try:
+        for name in ("nobody", "daemon"):
+            # A path that is too long for a socket, so that both put theirs into the shared temporary folder.
+            data = base / name / ("x" * 90)
+            data.mkdir(parents=True)
+            for folder in (data.parent, data):
+                shutil.chown(folder, name)
+            ours, theirs = fork.Pipe()
+            process = fork.Process(target=hold_as, args=(name, data, theirs))
+            process.start()
+            theirs.close()
+            holders.append((name, data, ours, process))
+        addresses = [pipe.recv() for _, _, pipe, _ in holders]
+        assert len(set(addresses)) == 2
+        for (name, data, _, _), address in zip(holders, addresses, strict=True):
+            assert Path(parse(address).hosts[0]).stat().st_uid == pwd.getpwnam(name).pw_uid
+            assert psql(address, "show data_directory") == str(data / "postgres")
+            assert pwd.getpwuid(psutil.Process(postmaster(data)).uids().real).pw_name == name
+    finally:
+        for _, _, pipe, process in holders:
+            with contextlib.suppress(OSError):
+                pipe.send(None)
+            process.join(60)
+        shutil.rmtree(base)
+    assert [process.exitcode for *_, process in holders] == [0, 0]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be other users")

@@ -1,6 +1,7 @@
 """A database that is there and says "not now": read-only, out of connections, a standby that cancels (promise 7)."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import psutil
+import psycopg
 import pytest
 
 from longshore.database.connect import is_passing
@@ -79,14 +81,49 @@ def test_a_database_that_is_read_only_for_a_while_costs_a_pause_and_nothing_else
     assert not [entry for entry in service.logged() if entry["level"] in ("error", "critical")]
 
 
-def test_a_role_without_connections_left_is_told_once_and_waited_for(
-    server: DebianPostgres, service: Longshore
+@contextlib.contextmanager
+def role_without_connections(server: DebianPostgres) -> Iterator[None]:
+    server.sql("alter role longshore connection limit 0")
+    try:
+        yield
+    finally:
+        server.sql("alter role longshore connection limit -1")
+
+
+@contextlib.contextmanager
+def server_without_connections(server: DebianPostgres) -> Iterator[None]:
+    """Other clients hold all connections of the server but those that are kept for superusers."""
+
+    server.sql("drop role if exists others; create role others login")
+    taken = []
+    with contextlib.suppress(psycopg.OperationalError):
+        while True:
+            taken.append(psycopg.connect(server.url("others")))
+    assert len(taken) > 40
+    try:
+        yield
+    finally:
+        for connection in taken:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    ("without_connections", "said"),
+    [
+        (role_without_connections, "too many connections for role"),
+        (server_without_connections, "remaining connection slots are reserved"),
+    ],
+)
+def test_a_database_without_connections_left_is_told_of_once_and_waited_for(
+    server: DebianPostgres,
+    service: Longshore,
+    without_connections: Callable[[DebianPostgres], contextlib.AbstractContextManager[None]],
+    said: str,
 ) -> None:
     def waits() -> list[str]:
         return [entry["reason"] for entry in service.logged() if entry["event"] == "waiting for the database"]
 
-    server.sql("alter role longshore connection limit 0")
-    try:
+    with without_connections(server):
         processes = [service.start("worker"), service.start("api", api_processes="2")]
         until(lambda: len(waits()) == 2)
         began = [psutil.Process(process.pid).cpu_times() for process in processes]
@@ -94,10 +131,8 @@ def test_a_role_without_connections_left_is_told_once_and_waited_for(
         used = [psutil.Process(process.pid).cpu_times() for process in processes]
         assert sum(after.user - before.user for before, after in zip(began, used, strict=True)) < 1.5
         assert len(waits()) == 2
-        assert all("too many connections for role" in reason for reason in waits())
+        assert all(said in reason for reason in waits())
         assert all(process.poll() is None for process in processes)
-    finally:
-        server.sql("alter role longshore connection limit -1")
     until(service.answers)
     with service.client() as client:
         created = client.post("/tasks", json=export_body())

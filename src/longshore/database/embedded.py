@@ -27,6 +27,7 @@ from longshore.errors import LongshoreError
 
 START_SECONDS = 120.0  # recovery after a crash in the middle of heavy writing may take its time
 POLL_SECONDS = 0.02
+MIN_FREE_BYTES = 32 << 20  # two files of PostgreSQL's write-ahead log
 VERSION = "18"
 PORT = 5432
 
@@ -113,9 +114,7 @@ class EmbeddedServer:
             # It has ended: an older one was just stopping, or left backends that have yet to end.
             said = self._last_words()
             if (self._process is not None and HELD not in said) or time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"PostgreSQL does not start in {self.cluster}: {said or 'it ended'}; {self._log} says more"
-                )
+                raise EmbeddedError(f"PostgreSQL does not start in {self.cluster}: {self._reason(said)}")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -192,6 +191,13 @@ class EmbeddedServer:
         raise EmbeddedError(
             f"PostgreSQL is not ready in {self.cluster} after {START_SECONDS:.0f} s; {self._log} says why"
         )
+
+    def _reason(self, said: str) -> str:
+        """Why the server ended, in one line. On a full disk its log has nothing, or a part."""
+        if (free := shutil.disk_usage(self.cluster).free) < MIN_FREE_BYTES:
+            need = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are needed"
+            return f"the disk is full: {need}{f' ({said})' if said else ''}"
+        return f"{said}; {self._log} says more" if said else "it ended without a reason"
 
     def _last_words(self) -> str:
         """The reason that the server which was started here gave for its end."""
