@@ -307,6 +307,21 @@ def test_a_spreadsheet_runs_no_word_and_keeps_figures(things: str) -> None:
     assert record[1:4] == ["'=cmd()", '="0042"', "-12.5000"]
 
 
+FIGURES = ["0042", ".5", "5%", "(5)", "€5", "5 kr", "MAR1", "Dez 1", "1-2", "1/2", "1e5", " 5", "TRUE", "false", "#N/A",
+           "12:30", "5,0", "٣ of 5"]  # fmt: skip
+PLAIN = ["", "EUR", "truest", "true north", 'five "5"', "A5" + "x" * 300]
+
+
+@pytest.mark.parametrize("profile", ["excel", "excel-eu"])
+def test_keywords_that_a_spreadsheet_would_change_are_formulas_of_their_text(things: str, profile: Any) -> None:
+    base = {"words": "5%", "amount": None, "count": None, "yes": None, "day": None, "moment": None, "items": None}
+    rows = [{"code": code, **base} for code in [*FIGURES, *PLAIN]]
+    content = run(things, rows, "csv", csv=CsvOptions(profile=profile)).removeprefix(b"\xef\xbb\xbf")
+    records = csv_records(content, PROFILES[profile].delimiter)[1:]
+    assert [record[2] for record in records] == [*(f'="{code}"' for code in FIGURES), *PLAIN]
+    assert {record[1] for record in records} == {"5%"}  # running text is left as it is
+
+
 def test_xlsx_keeps_words_words_and_figures_figures(things: str) -> None:
     moment = datetime(2026, 5, 26, 12, 0, 1, tzinfo=UTC)
     row = {

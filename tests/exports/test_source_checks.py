@@ -12,6 +12,7 @@ from longshore.database.connect import connected_to_read
 from longshore.exports import catalog, catalog_check, sql_fragment
 from longshore.exports.catalog import CatalogError, Field, FieldType, Index
 from longshore.exports.columns import FieldChoice, check_fields, choices
+from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import IncrementError
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
@@ -161,6 +162,20 @@ def test_an_export_of_a_database_without_an_encoding_works_where_text_is_utf_8(d
     latin = msgspec.structs.replace(latin, filter="id = 2")
     assert [what for what, warning in findings(url, latin) if not warning] == []
     assert ids(url, latin) == ["è"]
+
+
+def test_words_of_a_nondeterministic_collation_are_exported_for_spreadsheets(source: DebianPostgres) -> None:
+    source.sql(
+        f"""
+        create collation shop.folded (provider = icu, locale = 'und-u-ks-level2', deterministic = off);
+        create table shop.words (id int, chain_id int, at timestamptz, word text collate shop.folded);
+        insert into shop.words values (1, {CHAIN}, now(), 'MAR1'), (2, {CHAIN}, now(), '=a'), (3, {CHAIN}, now(), 'ab');
+        """,
+        database="checks",
+    )
+    index = index_over("shop.words", word=FieldType.KEYWORD)
+    found, _, _ = asyncio.run(export(source.url(database="checks"), index, "csv", csv=CsvOptions(profile="excel")))
+    assert found.decode("utf-8-sig").split() == ["word", '"=""MAR1"""', "'=a", "ab"]
 
 
 def test_policies_of_the_role_that_do_not_hold_for_exports_are_told_of(source: DebianPostgres) -> None:

@@ -17,8 +17,9 @@ NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
 
 # What a spreadsheet takes for a formula (and the apostrophe, so that one that was put there can be told).
 RUNNABLE = r"^[=+\-@\t\r'']"
-# What it takes for a number or a date.
-FIGURE = r"^[0-9][0-9A-Za-z.,:/ +\-]*$"
+# What it may take for a number, a date, an amount of money, a boolean or an error. That depends on its language (MAR1,
+# DEZ1, 5 kr), but needs a digit, `#`, TRUE or FALSE. No such value has a quote; a formula's text has 255 characters.
+FIGURE = r'(?i)^(?=.*[0-9]|#| *(true|false) *$)[^"]{1,255}$'
 
 
 class Csv:
@@ -78,10 +79,11 @@ class Csv:
         if not is_words(column):
             return text
         cases, shown = "", column.shown
+        bytewise = f'({shown} collate pg_catalog."C")'  # patterns are refused under a nondeterministic collation
         if dialect.escape_formulas:
-            cases += f" when {shown} ~ '{RUNNABLE}' then '''' || {shown}"
+            cases += f" when {bytewise} ~ '{RUNNABLE}' then '''' || {shown}"
         if dialect.words_as_formulas and column.field.type is FieldType.KEYWORD:
-            cases += f" when {shown} ~ '{FIGURE}' then '=\"' || {shown} || '\"'"
+            cases += f" when {bytewise} ~ '{FIGURE}' then '=\"' || {shown} || '\"'"
         return f"case{cases} else {shown} end" if cases else text
 
     def _escaped(self, name: str) -> str:
