@@ -100,9 +100,11 @@ def test_a_stored_segment_takes_days_of_the_zone_of_the_task_that_names_it(
     assert content.count(b"\r\n") - 1 == expected
 
 
-def test_a_window_without_a_zone_is_of_the_zone_of_the_task(client: httpx2.Client) -> None:
+@pytest.mark.parametrize("when", [{}, {"repeat": "daily"}], ids=["once", "daily"])
+def test_a_window_without_a_zone_is_of_the_zone_of_the_task(client: httpx2.Client, when: dict[str, Any]) -> None:
     window = rule("timestamp", "is_in_window", "date", window="yesterday")
-    task, _ = exported(client, export_body(segment=segment_of(window), timezone="Pacific/Kiritimati"))
+    task, _ = exported(client, export_body(segment=segment_of(window), timezone="Pacific/Kiritimati", **when))
+    assert client.post(f"/tasks/{task['id']}/cancel").status_code == (200 if when else 409)
     resolved = client.get(f"/tasks/{task['id']}/runs").json()[0]["segment"]["rules"][0]
     assert (resolved["from"][11:], resolved["to"][11:]) == ("10:00:00Z", "10:00:00Z")
 
@@ -121,3 +123,21 @@ def test_the_first_and_the_last_day_of_the_calendar_are_days(
     assert previewed(client, between("0001-01-01", "9999-12-31"), timezone=zone) == everything
     for extreme in ("0001-01-01", "9999-12-31", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"):
         assert previewed(client, rule("timestamp", "is_date", "date", value=extreme), timezone=zone) == 0
+
+
+def test_the_ends_of_the_calendar_in_a_rule_are_themselves_and_no_infinity(
+    own_catalog: Longshore, own: httpx2.Client
+) -> None:
+    def matching(operator: str, **more: str) -> int:
+        found = segment_of(rule("at", operator, "date", **more), index="odd")
+        answer = own.post("/segments/preview", json={"segment": found, "fields": ["id"]})
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["rows"])
+
+    def stored(condition: str) -> int:
+        return int(own_catalog.sql(f"select count(*) from odd.values where {condition}")[0][0])
+
+    first, last = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
+    assert matching("is_before_date", end_date=first) == stored(f"at < '{first}'") > 0
+    assert matching("is_after_date", start_date=last) == stored(f"at > '{last}'") > 0
+    assert matching("is_between_date", start_date=first, end_date=last) == stored(f"at between '{first}' and '{last}'")

@@ -185,6 +185,19 @@ def test_times_come_in_order_and_cost_little_however_far_apart_they_lie(schedule
     assert all(each >= now and (schedule.once is None or each >= schedule.once) for each in found)
 
 
+@pytest.mark.parametrize("repeat", ["daily", "weekly", "monthly"])
+def test_schedule_that_began_centuries_ago_costs_what_a_new_one_does(repeat: Any) -> None:
+    def cost(once: str) -> float:
+        schedule = Schedule(once=at(once), repeat=repeat, timezone="America/New_York")
+        preview(schedule, at("2200-06-01T00:00Z"), 10)  # reads the zone
+        began = time.process_time()
+        for _ in range(20):
+            preview(schedule, at("2200-06-01T00:00Z"), 10)
+        return time.process_time() - began
+
+    assert cost("1900-01-01T00:00Z") < 3 * cost("2200-05-31T00:00Z") + 0.01
+
+
 @pytest.mark.parametrize(
     "once", ["0001-01-01T00:00Z", "1899-12-31T23:59:59Z", "2201-01-01T00:00Z", "9999-12-31T23:59Z"]
 )
