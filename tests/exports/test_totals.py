@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ WAYS = [
     ("json", {"compression": "zstd"}),
     ("jsonl", {}),
     ("parquet", {}),
+    ("xlsx", {}),
 ]
 
 
@@ -73,6 +74,22 @@ def test_any_file_of_any_format_adds_up_to_its_rows(
     manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
     assert reading.sums(reading.at(path), manifest, "amount", "words", scale) == by_hand(rows)
     assert reading.rows(reading.at(path), manifest) == len(rows)
+
+
+def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str, tmp_path: Path) -> None:
+    base = {"words": "", "code": "", "amount": None, "yes": None, "moment": None, "items": None}
+    days = [date(2026, 5, 26), date(1900, 2, 28), date(2026, 5, 26), None]
+    rows = [
+        {"day": day, "count": count, **base}
+        for day, count in zip(days, [2**62, 999_999_999_999_999, 1, 5], strict=True)
+    ]
+    path = tmp_path / "file.xlsx"
+    path.write_bytes(run(things, rows, "xlsx"))
+    assert reading.sums(reading.at(path), described(path.name, "xlsx", 4), "count", "day", None) == {
+        "2026-05-26": (2, Decimal(2**62 + 1)),
+        "1900-02-28": (1, Decimal(999_999_999_999_999)),
+        None: (1, Decimal(5)),
+    }
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl"])

@@ -7,8 +7,8 @@ from longshore.exports.catalog import Catalog, Field, Index, fingerprint, shape
 HEAD = """\
 # What can be exported
 
-Written by `longshore catalog docs` from the catalog; run it again after a change. `GET /indexes` gives the same as JSON.
-The fields are listed in the order in which an export without `target.fields` writes them; the fields of a
+Written by `longshore catalog docs` from the catalog; run it again after a change. `GET /indexes` gives the same as
+JSON. The fields are listed in the order in which an export without `target.fields` writes them; the fields of a
 nested one, such as `items.sku`, are for rules with `nested`. See [exports.md](exports.md) for formats, types and rules.
 """
 

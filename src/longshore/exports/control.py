@@ -77,7 +77,7 @@ class Control:
         return _Read(form, self._add)
 
     async def checked(self, opened: Opener, manifest: Manifest) -> Totals | None:
-        """The totals of what was written, which are those of the source; None for what cannot be read.
+        """The totals of what was written, which are those of the source; None where the catalog declares none.
 
         Once all is written. `opened`: opens it, to be read. Raises TotalsMismatchError, what reading raises, and
         ValueError where the file is not of its format.
@@ -89,8 +89,6 @@ class Control:
         if self._written is not None and totals.difference(expected, self._written) is None:
             return expected
         found = await asyncio.to_thread(reading.sums, opened, manifest, what.amount.name, what.per.name, what.scale)
-        if found is None:
-            return None
         totals.compare(expected, found)
         return expected
 

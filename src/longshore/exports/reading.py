@@ -87,18 +87,18 @@ def rows(opened: Opener, manifest: Manifest) -> int:
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(opened: Opener, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums | None:
-    """What the amounts in a file add up to for each value of the column `per`; None for a workbook.
+def sums(opened: Opener, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums:
+    """What the amounts in a file add up to for each value of the column `per`.
 
     Blocking. `opened`: as with `rows`. `scale`: digits behind the point of the amounts, as far as is known; the sums
     are exact without, too, and take longer. Raises as `rows`.
     """
     import pyarrow as pa
 
-    if manifest.format == "xlsx":
-        return None
     if manifest.rows == 0:
         return {}
+    if manifest.format == "xlsx":
+        return added(_of_workbook(opened, [field.name for field in manifest.fields], amount, per))
     if manifest.format == "parquet":
         return added(_of_parquet(opened, amount, per))
     layout = Layout.of(manifest)
@@ -177,6 +177,14 @@ def _of_parquet(opened: Opener, amount: str, per: str) -> Iterator[Part]:
             if pa.types.is_integer(amounts.type):
                 amounts = amounts.cast(pa.decimal128(DIGITS, 0))
             yield from _of_batch(batch.column(per).cast("string"), amounts)
+
+
+def _of_workbook(opened: Opener, names: Sequence[str], amount: str, per: str) -> Iterator[Part]:
+    from longshore.exports.formats.xlsx_cells import cells
+
+    with opened() as file:
+        for value, text in cells(file, [names.index(per), names.index(amount)]):
+            yield value, 1, Decimal(text or 0)
 
 
 def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterator[Part]:

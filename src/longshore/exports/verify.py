@@ -105,7 +105,6 @@ def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
     scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
     found = reading.sums(reading.at(path), manifest, expected.amount, expected.per, scale)
     try:
-        if found is not None:
-            totals.compare(expected, found)
+        totals.compare(expected, found)
     except totals.TotalsMismatchError as error:
         raise VerifyError(f"{path}: {error}") from None

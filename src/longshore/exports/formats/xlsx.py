@@ -22,6 +22,7 @@ from longshore.exports.columns import FLOATS, INTEGERS, Column, named
 from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import CellError, RowKey
 from longshore.exports.formats.nested import projected
+from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, ROW, SHEET
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575  # and a header
@@ -32,9 +33,6 @@ LARGEST_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXAC
 EARLIEST = datetime(1900, 3, 1)  # before, Excel's calendar has a day that never was
 TIME_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
 DAY_FORMAT = "yyyy-mm-dd"
-CHUNK_BYTES = 1 << 20
-SHEET = "xl/worksheets/sheet1.xml"
-ROW = b"<row "
 
 NUMBERS = INTEGERS | FLOATS | {"numeric"}
 ESCAPED = re.compile(rb"\\(.)", re.DOTALL)

@@ -1,0 +1,60 @@
+"""Cells of a finished workbook as the text of their values, read from the XML of its sheet row by row.
+
+See ECMA-376 Part 1, 18.3.1.4 (cells), 18.18.11 (their types) and 22.9.2.19 (escaped characters).
+"""
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+from decimal import Context, Decimal
+from typing import IO
+from xml.sax.saxutils import unescape
+
+from xlsxwriter.utility import xl_col_to_name
+
+CHUNK_BYTES = 1 << 20
+SHEET = "xl/worksheets/sheet1.xml"
+ROW = b"<row "
+SHOWN = Context(prec=15)  # digits of a number that Excel keeps, and that the writer puts in as a number
+FIRST_DAY = date(1899, 12, 30)
+TEXT = re.compile(r"<t(?: [^>]*)?>(.*?)</t>", re.DOTALL)
+ESCAPED = re.compile(r"_x([0-9A-F]{4})_")
+
+
+def cells(file: IO[bytes], columns: Sequence[int]) -> Iterator[list[str | None]]:
+    """Yield the values of some columns of each row below the header; None for an empty cell.
+
+    `columns`: numbers from 0. Raises ValueError for a file that is no workbook.
+    """
+    patterns = [
+        re.compile(rf'<c r="{xl_col_to_name(column)}[0-9]+"([^>/]*)>(.*?)</c>'.encode(), re.DOTALL)
+        for column in columns
+    ]
+    for row in _rows(file):
+        found = (pattern.search(row) for pattern in patterns)
+        yield [cell and _value(cell[1].decode(), cell[2].decode()) for cell in found]
+
+
+def _rows(file: IO[bytes]) -> Iterator[bytes]:
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(SHEET) as sheet:
+            rest, header = b"", 2  # what stands before the first row, and that row
+            while chunk := sheet.read(CHUNK_BYTES):
+                *rows, rest = (rest + chunk).split(ROW)  # in a value, "<" is escaped
+                yield from rows[header:]
+                header = max(0, header - len(rows))
+            if not header:
+                yield rest
+    except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
+        raise ValueError(f"it is no workbook: {error}") from None
+
+
+def _value(attributes: str, content: str) -> str:
+    if 't="inlineStr"' in attributes:
+        text = unescape("".join(TEXT.findall(content)))
+        return ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+    number: Decimal = SHOWN.create_decimal(content.removeprefix("<v>").removesuffix("</v>"))
+    if ' s="' in attributes:  # the format of a day
+        return (FIRST_DAY + timedelta(days=int(number))).isoformat()
+    return format(number, "f")
