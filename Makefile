@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak azure check format bench docs lock clean
+.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak neighbour azure check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -88,6 +88,11 @@ faults: .venv/installed-dev network
 # Half an hour of everything at once, with kills; SOAK_MINUTES changes that, SOAK_SEED repeats one.
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.soak
+
+# One chain at its worst beside another one, whose polls, previews, webhooks and runs are to take twice their time at the
+# most; some minutes, on a machine that does little else. NEIGHBOUR_ROUNDS and NEIGHBOUR_WORKERS change it.
+neighbour: .venv/installed-dev
+	$(BIN)/python -m tests.neighbour
 
 check: .venv/installed-dev
 	$(BIN)/ruff check

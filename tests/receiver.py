@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,6 +18,8 @@ class Received(msgspec.Struct, frozen=True):
     path: str
     headers: dict[str, str]
     body: bytes
+    at: float
+    """When it came, in seconds since 1970."""
 
 
 class Receiver:
@@ -45,10 +48,11 @@ def receiving() -> Iterator[Receiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            at = time.time()
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = 204 if receiver.answers.empty() else receiver.answers.get()
-            receiver.received.put(Received(self.path, headers, body))
+            receiver.received.put(Received(self.path, headers, body, at))
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("Location", f"{receiver.url}/elsewhere")

@@ -7,6 +7,9 @@ logins cannot take all memory.
 """
 
 import asyncio
+import os
+import sys
+import threading
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,9 +22,21 @@ from longshore.errors import LongshoreError
 SHORTEST = 12  # characters
 LONGEST = 1024
 AT_ONCE = 2  # hashes of one process, 64 MiB each
+NICENESS = 5  # of their threads, which still have a third of the time that others have
 
 HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
-THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="password")
+
+
+def _yield_to_others() -> None:
+    """Lower the priority of this thread and of the lanes that it starts: a hash takes all cores for a while.
+
+    On Linux a niceness is a thread's own, https://man7.org/linux/man-pages/man2/setpriority.2.html.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
+THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="password", initializer=_yield_to_others)
 
 # The hash of nothing that anybody has typed: what an unknown user's password is compared with, at the same cost.
 DUMMY = "$argon2id$v=19$m=65536,t=3,p=4$co3kjWnp2mfiQRiJUZXXbQ$prRKt3ycaYf9fcEFtddVZ+5xklthVoP9zD88bbXT7uE"

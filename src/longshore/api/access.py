@@ -20,6 +20,7 @@ from longshore.api.conditional import refuse_malformed, require
 from longshore.api.levels import NEEDED, Open
 from longshore.api.requests import concerns
 from longshore.api.service import Service
+from longshore.database.shares import use_share_of
 from longshore.faults import MAX_SUGGESTIONS, Fault, FaultyError, suggestion
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
@@ -57,6 +58,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
         concerns(chain=caller.chain)
+        use_share_of(caller.chain)
     elif needed is Open.PERSON:
         person = await service.sessions.signed_in(shown_session(connection))
         _count(connection, service, "credential", f"user {person.user}")

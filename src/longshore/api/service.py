@@ -19,7 +19,7 @@ from longshore.access.passcodes import Vault
 from longshore.access.rates import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_lazy_pool
+from longshore.database.connect import Pool, open_lazy_pool, open_shared_pool
 from longshore.database.patience import surely
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
@@ -41,6 +41,9 @@ log = structlog.get_logger()
 RESTART_SECONDS = 5.0
 ORPHANED = 1.0  # seconds between two looks whether the main process is still there
 POOL_SIZE = 10  # connections of one API process
+# A chain has half of those that chains have, and two are left for what is of no chain: credentials, sign-ins, and the
+# polls of all chains.
+POOL_LIMITS = QueueLimits(running=8, running_of_key=4, waiting=4_000, waiting_of_key=1_000, seconds=15.0)
 MAX_OPEN_REQUESTS = 8_000  # of the 10,000 connections of an API process; the rest is for requests answered at once
 SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
 
@@ -81,7 +84,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,
-        open_lazy_pool(settings.database_url, size=POOL_SIZE, name="longshore api", **slots) as pool,
+        open_shared_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
         await surely(migrate.check, pool)

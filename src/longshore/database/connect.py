@@ -9,15 +9,17 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import structlog
 
 from longshore.database.address import Address, parse
+from longshore.database.shares import SharedPool
 from longshore.database.tls import ssl_context, ssl_mode
+from longshore.fair_queue import QueueLimits
 
 if TYPE_CHECKING:
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
@@ -218,24 +220,35 @@ def _warn_of_ignored(url: str) -> None:
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
     """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving."""
-    async with _pool(url, min(size, 1), size, name, session) as pool:
+    async with _pool(url, asyncpg.create_pool, min(size, 1), size, name, session) as pool:
         yield pool
 
 
 @contextlib.asynccontextmanager
 async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
     """As `open_pool`, but connects when it is asked to, so that the database may be away when this begins."""
-    async with _pool(url, 0, size, name, session) as pool:
+    async with _pool(url, asyncpg.create_pool, 0, size, name, session) as pool:
         yield pool
 
 
 @contextlib.asynccontextmanager
-async def _pool(url: str, least: int, most: int, name: str, session: dict[str, str]) -> AsyncIterator[Pool]:
+async def open_shared_pool(
+    url: str, limits: QueueLimits, *, size: int, name: str, **session: str
+) -> AsyncIterator[Pool]:
+    """As `open_lazy_pool`, and each chain has a share of the connections, see `shares`."""
+    async with _pool(url, partial(SharedPool, limits), 0, size, name, session) as pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def _pool(
+    url: str, create: Callable[..., Any], least: int, most: int, name: str, session: dict[str, str]
+) -> AsyncIterator[Pool]:
     async def open_one(*_: Any, **__: Any) -> DirectConnection:
         return await connect(url, name, session)
 
     writes = session.get("default_transaction_read_only") != "on"
-    pool = await asyncpg.create_pool(
+    pool = await create(
         min_size=least,
         max_size=most,
         connect=open_one,

@@ -9,6 +9,7 @@ What is read has the same small size for every task, so nobody waits for another
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextvars import Context
 
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId, TaskId
@@ -33,7 +34,8 @@ class Polls:
         answer: asyncio.Future[Reading] = asyncio.get_running_loop().create_future()
         self._gathered[chain, task].append(answer)
         if self._sending is None:
-            self._sending = asyncio.create_task(self._send(), name="polls")
+            # In a context of its own, as it is not of the first asker's chain.
+            self._sending = asyncio.create_task(self._send(), name="polls", context=Context())
         return await answer
 
     async def _send(self) -> None:
