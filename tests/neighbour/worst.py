@@ -205,7 +205,10 @@ async def _deliveries(load: Load, seconds: float) -> None:
         if created.status_code == 201:
             await load.ask(http, "POST", f"/tasks/{created.json()['id']}/cancel")
 
-    await load.pace(20, event)
+    try:
+        await load.pace(20, event)
+    finally:
+        server.close()  # or the service would open new connections while those that it has are ended
 
 
 async def many_tasks(load: Load) -> None:
