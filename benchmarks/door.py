@@ -31,7 +31,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
             asyncio.run(poll.fill(url, options.tasks))
             longshore = Longshore(data, url)
             with (
-                _api(longshore, "longshore.api.app:create") as checked,
+                _api(longshore, "longshore.web:create") as checked,
                 _api(longshore, "benchmarks.unchecked:create") as unchecked,
             ):
                 return [_times(longshore, checked, unchecked, options, tell)]

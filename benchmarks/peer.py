@@ -18,7 +18,7 @@ from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, make_url, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from longshore.access.doorkeeper import Doorkeeper
+from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.service import POOL_SIZE
 from longshore.tasks.model import FORMAT_VERSION
@@ -101,7 +101,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
         app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-        app.state.doorkeeper = Doorkeeper(pool)
+        app.state.doorkeeper = TokenAuth(pool)
         yield
     await engine.dispose()
 

@@ -3,19 +3,19 @@
 from litestar.types import ASGIApp
 from tests.service import CHAIN
 
-from longshore.access.doorkeeper import Doorkeeper
+from longshore import web
+from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, Level
-from longshore.api import app
 from longshore.tasks.model import ChainId
 
 ANYBODY = Caller(ChainId(CHAIN), Level.READ, "token", "")
 
 
-async def _let_in(_self: Doorkeeper, _authorization: str | None, _chain: str | None, _needed: Level) -> Caller:
+async def _let_in(_self: TokenAuth, _authorization: str | None, _chain: str | None, _needed: Level) -> Caller:
     return ANYBODY
 
 
 def create() -> ASGIApp:
     """What Granian calls."""
-    Doorkeeper.caller = _let_in  # type: ignore[method-assign,assignment]  # what is measured is what this leaves out
-    return app.create()
+    TokenAuth.caller = _let_in  # type: ignore[method-assign,assignment]  # what is measured is what this leaves out
+    return web.create()

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from longshore.api.app import build
 from longshore.api.documentation import document
 from longshore.settings import Settings
+from longshore.web import build
 
 HEAD = """# Reference: HTTP
 

@@ -22,11 +22,11 @@ def problem(answer: httpx2.Response, kind: str) -> dict[str, Any]:
     return body
 
 
-def faults(answer: httpx2.Response) -> dict[str, str]:
+def violations(answer: httpx2.Response) -> dict[str, str]:
     """The faults that a 400 names: where (a pointer or a parameter) to what was expected."""
     found: dict[str, str] = {}
-    for fault in problem(answer, "bad-request")["errors"]:
-        where = fault["pointer"] if "pointer" in fault else fault["parameter"]
-        assert where not in found, f"{where} is named twice: {found[where]!r} and {fault['detail']!r}"
-        found[where] = fault["detail"]
+    for violation in problem(answer, "bad-request")["errors"]:
+        where = violation["pointer"] if "pointer" in violation else violation["parameter"]
+        assert where not in found, f"{where} is named twice: {found[where]!r} and {violation['detail']!r}"
+        found[where] = violation["detail"]
     return found

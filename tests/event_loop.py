@@ -15,10 +15,10 @@ import msgspec
 import structlog
 from litestar.types import ASGIApp
 
-from longshore import logging, settings
-from longshore.api import app
+from longshore import settings, web
+from longshore.api.middleware import with_request_id
 from longshore.api.request_head import refuse_malformed
-from longshore.api.requests import with_request_id
+from longshore.telemetry import logs
 
 STREAM_SECONDS = 0.1  # that an answer without an end is read
 MAX_SECONDS = 0.05  # of the loop's processor time, for any request
@@ -51,9 +51,9 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
     values = {"DATA": data, "DATABASE_URL": url, "CREDENTIAL_RATE": "", "ADDRESS_RATE": "", "LOG_FORMAT": "json"}
     values |= {name.upper(): value for name, value in more.items()}
     chosen = settings.load({f"LONGSHORE_{name}": value for name, value in values.items()}).settings
-    logging.configure(chosen)
-    built = app.build(chosen)
-    app.prepare(built)
+    logs.configure(chosen)
+    built = web.build(chosen)
+    web.prepare(built)
     async with built.lifespan():
         gc.collect()
         gc.freeze()  # as `app.create` does

@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from longshore.database.connect import open_pool
-from longshore.tasks import ending, lifecycle
-from longshore.tasks.lifecycle import Outcome
+from longshore.tasks import attempts, run_ends
+from longshore.tasks.attempts import RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.service import Longshore
@@ -23,14 +23,14 @@ def play(service: Longshore, task: int, *steps: str) -> None:
             for step in steps:
                 match step:
                     case "begin":
-                        assert await lifecycle.begin(pool, message)
+                        assert await attempts.begin(pool, message)
                     case "report":
-                        await lifecycle.report(pool, message, 2, 20, 4, exact=True)
+                        await attempts.report(pool, message, 2, 20, 4, exact=True)
                     case "fail":
-                        await ending.fail(pool, message, "on purpose")
+                        await run_ends.fail(pool, message, "on purpose")
                     case "finish":
                         location = f"{task}-{attempt}"
-                        outcome = Outcome("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
-                        await ending.finish(pool, message, outcome)
+                        outcome = RunResult("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
+                        await run_ends.finish(pool, message, outcome)
 
     asyncio.run(run())

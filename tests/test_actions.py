@@ -53,11 +53,11 @@ def messages(task: dict[str, Any]) -> list[str]:
     return [entry["msg"] for entry in task["logs"]]
 
 
-def faults(client: httpx2.Client, target: dict[str, Any], **trigger: Any) -> dict[str, str]:
+def violations(client: httpx2.Client, target: dict[str, Any], **trigger: Any) -> dict[str, str]:
     body = {"chain": 1764, "desc": "a test", "trigger": {"once": NOW, **trigger}, "target": target}
     answer = client.post("/tasks", json=body)
     assert answer.status_code == 400, answer.text
-    return {fault["pointer"]: fault["detail"] for fault in answer.json()["errors"]}
+    return {violation["pointer"]: violation["detail"] for violation in answer.json()["errors"]}
 
 
 def test_the_action_of_an_installed_package_runs_and_leaves_its_result(client: httpx2.Client) -> None:
@@ -75,9 +75,9 @@ def test_the_action_of_an_installed_package_runs_and_leaves_its_result(client: h
 
 
 def test_the_targets_of_a_package_are_checked_and_described_like_our_own(client: httpx2.Client) -> None:
-    assert list(faults(client, {"action": "voucher-codes", "count": 0})) == ["/target/count"]
-    assert faults(client, {"action": "voucher-code", "count": 1})["/target/action"].endswith("'voucher-codes'?")
-    assert list(faults(client, {"action": "voucher-codes", "count": 1}, segment_id="x")) == ["/trigger/segment_id"]
+    assert list(violations(client, {"action": "voucher-codes", "count": 0})) == ["/target/count"]
+    assert violations(client, {"action": "voucher-code", "count": 1})["/target/action"].endswith("'voucher-codes'?")
+    assert list(violations(client, {"action": "voucher-codes", "count": 1}, segment_id="x")) == ["/trigger/segment_id"]
     document = client.get("/openapi.json").json()["components"]["schemas"]
     assert document["Codes"]["properties"]["action"] == {"const": "voucher-codes"}
     assert {"$ref": "#/components/schemas/Codes"} in document["NewTaskBody"]["properties"]["target"]["oneOf"]
@@ -138,4 +138,4 @@ def test_an_answer_that_is_no_success_ends_the_run(client: httpx2.Client, receiv
 def test_an_address_that_may_not_be_called_is_refused(
     client: httpx2.Client, target: dict[str, Any], pointer: str
 ) -> None:
-    assert list(faults(client, {"action": "http", **target})) == [pointer]
+    assert list(violations(client, {"action": "http", **target})) == [pointer]

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import typer.main
 
-from longshore.cli import app
+from longshore.cli.main import app
 from longshore.database.embedded import embedded_server
 from tests.command import ended_by_ctrl_c, failed, line_with, nothing_left, run, start
 from tests.service import Longshore, free_port

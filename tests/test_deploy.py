@@ -17,9 +17,9 @@ import pytest
 import typer.main
 import yaml
 
-from longshore.api.levels import NEEDED
-from longshore.cli import app
-from longshore.serve import STOP_TIMEOUT
+from longshore.api.routes import NEEDED
+from longshore.cli.main import app
+from longshore.processes import STOP_TIMEOUT
 from longshore.settings import NAMES, Settings
 from tests.command import failed, run
 from tests.service import Longshore, ended, export_body, free_port

@@ -16,8 +16,8 @@ from longshore.database.connect import SESSION
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.plan import source_of
-from longshore.exports.segment import Segment
+from longshore.exports.ranges import source_of
+from longshore.exports.segments.rules import Segment
 from tests.service import Longshore
 
 CHAIN = 9
@@ -134,7 +134,7 @@ def state_of_the_data(service: Longshore) -> Any:
 
 def pointers(answer: httpx2.Response) -> set[str]:
     assert answer.status_code == 400, answer.text
-    return {fault["pointer"] for fault in answer.json()["errors"]}
+    return {violation["pointer"] for violation in answer.json()["errors"]}
 
 
 @pytest.mark.parametrize("place", VALUES)

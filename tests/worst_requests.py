@@ -9,9 +9,9 @@ import asyncpg
 import msgspec
 from litestar.types import ASGIApp
 
-from longshore.access import clients, people
+from longshore.access import clients, users
 from longshore.access.tokens import Level, create
-from longshore.api.levels import NEEDED
+from longshore.api.routes import NEEDED
 from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 
 CHAIN = 4711
@@ -169,8 +169,8 @@ async def fill(connection: Any) -> Filled:
         " select $1, 'command', 'x', 'x', 'x', 'x', 'x', $2 from generate_series(1, 100)",
         CHAIN, json.dumps({"x": TEXT}),
     )  # fmt: skip
-    user = await people.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
-    await people.grant(connection, user, CHAIN, Level.ADMIN)
+    user = await users.create(connection, f"worst-{uuid4().hex[:8]}", PASSWORD)
+    await users.grant(connection, user, CHAIN, Level.ADMIN)
     return Filled(first, segments[0]["id"], webhook, deliveries[0]["id"], user)
 
 

@@ -1,4 +1,4 @@
-from longshore.cli import main
+from longshore.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ class LongshoreError(Exception):
     """Something that whoever started this can mend; the message is a sentence that says what and how."""
 
 
-class PassingError(LongshoreError):
+class TransientError(LongshoreError):
     """What kept a run from its end may pass by itself: another attempt may do better."""
 
 

@@ -151,14 +151,14 @@ SECRETS = frozenset({*URLS, "secret"})
 SHORTEST_SECRET = 32  # characters
 
 
-class Loaded(msgspec.Struct, frozen=True):
+class LoadedSettings(msgspec.Struct, frozen=True):
     """The settings with the place that each came from, for `longshore settings`."""
 
     settings: Settings
     origin: dict[str, str]
 
 
-def load(environment: Mapping[str, str] | None = None) -> Loaded:
+def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
     """Read the settings.
 
     `environment`: the variables to read, by default the process's own.
@@ -177,7 +177,7 @@ def load(environment: Mapping[str, str] | None = None) -> Loaded:
         message, _, path = str(error).partition(" - at `$.")
         raise SettingsError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
     _check(settings)
-    return Loaded(settings, origin)
+    return LoadedSettings(settings, origin)
 
 
 def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

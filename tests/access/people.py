@@ -6,7 +6,8 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from longshore.access import passcodes, people
+from longshore.access import totp as passcodes
+from longshore.access import users
 from longshore.access.tokens import Level
 from tests.service import CHAIN, Longshore, in_own_loop
 
@@ -50,11 +51,11 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
     async def make() -> int:
         connection = await asyncpg.connect(service.url)
         try:
-            user = await people.create(connection, name, password)
+            user = await users.create(connection, name, password)
             for chain, level in levels.items():
-                await people.grant(connection, user, int(chain.lstrip("_")), level)
+                await users.grant(connection, user, int(chain.lstrip("_")), level)
             if secret:
-                await people.set_totp(connection, user, passcodes.Vault("", service.data).seal(user, secret))
+                await users.set_totp(connection, user, passcodes.SecretBox("", service.data).seal(user, secret))
             return user
         finally:
             await connection.close()

@@ -11,7 +11,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.access.people import new_person
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore, downloaded, ended, export_body, exported
 
 SEGMENT = {
@@ -64,7 +64,7 @@ def test_what_was_refused_leaves_no_entry(service: Longshore, admin: httpx2.Clie
     with service.client(Level.WRITE) as client:
         problem(client.post("/tasks/999999999/execute"), "task-not-found")
         problem(client.delete("/segments/0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11"), "segment-not-found")
-        faults(client.post("/tasks", json={}))
+        violations(client.post("/tasks", json={}))
     assert entries(admin)[0]["id"] == newest
 
 
@@ -86,9 +86,9 @@ def test_entries_are_found_by_time_action_and_page_and_are_the_chains_own(
     page = admin.get("/audit", params={"limit": 1, "offset": 1, "object": f"user {person.id}"})
     assert [entry["action"] for entry in page.json()] == ["login.failure"]
     assert 'rel="next"' in admin.get("/audit", params={"limit": 1}).headers["link"]
-    assert set(faults(admin.get("/audit", params={"limit": "x", "who": "1"}))) == {"limit", "who"}
+    assert set(violations(admin.get("/audit", params={"limit": "x", "who": "1"}))) == {"limit", "who"}
     for bad in ("2026-01-01T00:00:00", "x", "0.5", "", "0001-01-01T00:00:00+23:00", "2026-01-01"):
-        assert set(faults(admin.get("/audit", params={"since": bad, "until": bad}))) == {"since", "until"}
+        assert set(violations(admin.get("/audit", params={"since": bad, "until": bad}))) == {"since", "until"}
 
 
 @pytest.mark.parametrize("level", [Level.READ, Level.WRITE])

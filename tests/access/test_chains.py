@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore, downloaded, ended, export_body
 
 CHAINS = (1764, 1765)
@@ -62,7 +62,7 @@ def test_a_segment_of_the_other_chain_is_refused(sides: tuple[httpx2.Client, int
     mine = next(chain for chain in CHAINS if chain != other)
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": other, "rules": []}
     answer = asking.post("/tasks", json=export_body(chain=mine, segment=segment))
-    assert list(faults(answer)) == ["/trigger/segment/chain_id"]
+    assert list(violations(answer)) == ["/trigger/segment/chain_id"]
 
 
 def test_no_header_changes_the_chain_of_a_token(sides: tuple[httpx2.Client, int, int]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from longshore.access.tokens import SECRET_PREFIX, Level, Scope
 from tests.access.people import new_person
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore
 
@@ -132,7 +132,7 @@ def test_token_that_expires_outside_1900_to_2200_or_at_no_moment_is_refused(
     waiting: httpx2.Client, expires: object, said: str
 ) -> None:
     asked = {"client_id": 1, "level": "read", "expires": expires}
-    found = faults(waiting.post("/access_tokens", json=asked))
+    found = violations(waiting.post("/access_tokens", json=asked))
     assert list(found) == ["/expires"]
     assert said in found["/expires"]
 
@@ -216,19 +216,19 @@ def test_a_scope_that_cannot_be_is_refused_with_every_fault(waiting: httpx2.Clie
         "client_id": owner, "level": "read", "chains": [1765], "indexes": ["userz", "products"],
         "hidden_columns": ["users.phone"], "expires": "2020-01-01T00:00:00Z",
     }  # fmt: skip
-    found = faults(waiting.post("/access_tokens", json=asked))
+    found = violations(waiting.post("/access_tokens", json=asked))
     assert set(found) == {"/chains", "/chains/0", "/indexes/0", "/hidden_columns/0", "/expires"}
     assert "users" in found["/indexes/0"]
     assert "users.phone_number" in found["/hidden_columns/0"]
     for wrong, at in (
         ({"hidden_columns": ["users.phone_number"]}, "/hidden_columns"), ({"indexes": ["users"]}, "/indexes"),
     ):  # fmt: skip
-        assert list(faults(waiting.post("/access_tokens", json={"client_id": owner, "level": "admin", **wrong}))) == [
-            at
-        ]
-    assert list(faults(waiting.post("/access_tokens", json={"client_id": owner, "level": "read", "indexes": []}))) == [
-        "/indexes"
-    ]
+        assert list(
+            violations(waiting.post("/access_tokens", json={"client_id": owner, "level": "admin", **wrong}))
+        ) == [at]
+    assert list(
+        violations(waiting.post("/access_tokens", json={"client_id": owner, "level": "read", "indexes": []}))
+    ) == ["/indexes"]
     problem(waiting.post("/access_tokens", json={"client_id": 2**62, "level": "read"}), "client-not-found")
     assert waiting.get("/access_tokens", params={"client_id": owner}).json() == []
 
@@ -266,7 +266,7 @@ def test_every_change_of_clients_and_tokens_is_in_the_audit_log(waiting: httpx2.
      ({"name": "x", "contact": "a\nb"}, "/contact"), ({}, "/name"), ({"name": "x", "more": 1}, "/more")],
 )  # fmt: skip
 def test_a_client_that_cannot_be_is_refused(waiting: httpx2.Client, body: dict[str, Any], at: str) -> None:
-    assert at in faults(waiting.post("/service_clients", json=body))
+    assert at in violations(waiting.post("/service_clients", json=body))
 
 
 def test_the_command_line_does_the_same(idle: Longshore, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ ITEMS = segment("name", "transactions", field_type="text", nested=True, nesting_
 
 def hidden(answer: httpx2.Response) -> dict[str, str]:
     """What a 403 names: where, and why."""
-    return {fault["pointer"]: fault["detail"] for fault in problem(answer, "forbidden")["errors"]}
+    return {violation["pointer"]: violation["detail"] for violation in problem(answer, "forbidden")["errors"]}
 
 
 def test_a_hidden_column_cannot_be_exported(limited: httpx2.Client) -> None:

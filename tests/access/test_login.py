@@ -13,10 +13,10 @@ import httpx2
 import pyotp
 import pytest
 
-from longshore.access import login, passcodes, passwords
+from longshore.access import passwords, sign_in, totp
 from longshore.access.tokens import Level
 from tests.access.people import Person, headers_of, new_person
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore
 
 
@@ -107,7 +107,7 @@ def test_guesses_are_slowed_by_account_and_a_right_password_has_to_wait_as_well(
     seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
     account = "update longshore.login_failures set until = now() + interval '40 seconds' where key = $1"
-    idle.sql(account, login._account(person.name))
+    idle.sql(account, sign_in._account(person.name))
     slowed = person.login()
     assert problem(slowed, "too-many-requests")["status"] == 429
     assert 30 <= int(slowed.headers["retry-after"]) <= 40
@@ -195,10 +195,10 @@ def test_an_attempt_ends_after_five_minutes(idle: Longshore) -> None:
 
 
 def test_a_passcode_may_be_one_step_off_and_no_more() -> None:
-    secret = passcodes.new_secret()
+    secret = totp.new_secret()
     made = pyotp.TOTP(secret)
     now = 1_790_000_015.0
-    found = [passcodes.step_of(secret, made.at(int(now) + 30 * off), now) for off in (-2, -1, 0, 1, 2)]
+    found = [totp.step_of(secret, made.at(int(now) + 30 * off), now) for off in (-2, -1, 0, 1, 2)]
     current = int(now) // 30
     assert found == [None, current - 1, current, current + 1, None]
 
@@ -207,24 +207,24 @@ def test_passcodes_are_those_of_rfc_6238() -> None:
     """The values of its appendix B, for SHA-1, cut to six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for at, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
-        assert passcodes.step_of(secret, code, at) == at // 30
+        assert totp.step_of(secret, code, at) == at // 30
 
 
 def test_a_sealed_secret_opens_for_its_user_and_key_alone() -> None:
-    vault = passcodes.Vault("x" * 32, Path())
+    vault = totp.SecretBox("x" * 32, Path())
     sealed = vault.seal(7, "SECRET")
     assert vault.open(7, sealed) == "SECRET"
     assert b"SECRET" not in sealed
-    for user, other in ((8, vault), (7, passcodes.Vault("y" * 32, Path()))):
-        with pytest.raises(passcodes.SecretError):
+    for user, other in ((8, vault), (7, totp.SecretBox("y" * 32, Path()))):
+        with pytest.raises(totp.SecretError):
             other.open(user, sealed)
 
 
 def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with ThreadPoolExecutor(8) as threads:
-        sealed = list(threads.map(lambda _: passcodes.Vault("", data).seal(7, "SECRET"), range(8)))
-    assert {passcodes.Vault("", data).open(7, each) for each in sealed} == {"SECRET"}
+        sealed = list(threads.map(lambda _: totp.SecretBox("", data).seal(7, "SECRET"), range(8)))
+    assert {totp.SecretBox("", data).open(7, each) for each in sealed} == {"SECRET"}
     assert [path.name for path in data.iterdir()] == ["secret.key"]
     assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
 
@@ -241,4 +241,4 @@ def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_pa
 def test_a_bad_body_is_named_and_not_repeated(
     idle: Longshore, path: str, body: dict[str, Any], expected: set[str]
 ) -> None:
-    assert set(faults(httpx2.post(f"{idle.address}/auth/{path}", json=body))) == expected
+    assert set(violations(httpx2.post(f"{idle.address}/auth/{path}", json=body))) == expected

@@ -14,11 +14,11 @@ import pytest
 from litestar import Litestar
 from litestar.routes import ASGIRoute, HTTPRoute
 
+from longshore import web
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
-from longshore.api import app
-from longshore.api.levels import NEEDED, RIGHTS, Open, Right
 from longshore.api.problems import KINDS
+from longshore.api.routes import NEEDED, RIGHTS, Open, Right
 from longshore.database.migrate import connected
 from longshore.settings import Settings
 from tests.access.people import headers_of, new_person
@@ -313,7 +313,7 @@ OPEN = [
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
-    built: Litestar = app.build(Settings(database_url="postgresql://nowhere"))
+    built: Litestar = web.build(Settings(database_url="postgresql://nowhere"))
     found = set()
     for route in built.routes:
         assert isinstance(route, HTTPRoute | ASGIRoute)

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from limits import parse
 
-from longshore.access.rates import EXCHANGE_EVERY, Rates, SharedCounts, TooManyRequestsError
+from longshore.access.rate_limits import EXCHANGE_EVERY, Rates, SharedCounts, TooManyRequestsError
 from longshore.access.tokens import Level
 from tests.answers import problem
 from tests.service import Longshore

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pyotp
 
-from longshore.access import passcodes
+from longshore.access import totp
 from longshore.access.tokens import Level
 from longshore.database.embedded import programs
 from tests.access.people import headers_of, new_person
@@ -69,8 +69,8 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     mine = headers_of(opened)
     assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
     other = new_person(service, totp=False, _1764=Level.READ)
-    secret = passcodes.new_secret()
-    sealed = passcodes.Vault(given, service.data).seal(other.id, secret)
+    secret = totp.new_secret()
+    sealed = totp.SecretBox(given, service.data).seal(other.id, secret)
     service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)
     made["a passcode's secret"] = secret
     made["its bytes"] = base64.b32decode(secret)

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.access.people import Person, headers_of, new_person
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 
 NEW = "another horse, another staple"
@@ -107,7 +107,7 @@ def test_a_change_of_password_ends_all_sessions(idle: Longshore) -> None:
         wrong = {"password": "wrong horse battery staple", "new_password": NEW}
         problem(here.post("/auth/password", json=wrong), "login-failed")
         short = {"password": person.password, "new_password": "short"}
-        assert set(faults(here.post("/auth/password", json=short))) == {"/new_password"}
+        assert set(violations(here.post("/auth/password", json=short))) == {"/new_password"}
         assert here.get("/tasks").status_code == 200
         good = {"password": person.password, "new_password": NEW}
         assert here.post("/auth/password", json=good).status_code == 204

@@ -9,10 +9,10 @@ import pytest
 
 from longshore.access import passwords
 from longshore.access.audit import Actor
-from longshore.access.login import Attempt, Doorman, LoginError, TooFastError
-from longshore.access.passcodes import Vault
 from longshore.access.sessions import Lives, Sessions
+from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn, TooFastError
 from longshore.access.tokens import Level
+from longshore.access.totp import SecretBox
 from longshore.database.connect import Pool, open_pool
 from longshore.errors import OverloadError
 from tests.access.people import PASSWORD, new_person
@@ -21,8 +21,8 @@ from tests.service import Longshore
 HOME = Actor("address", "", "198.51.100.7")
 
 
-def doorman(service: Longshore, pool: Pool) -> Doorman:
-    return Doorman(pool, Sessions(pool, Lives(3600, 3600)), Vault("", service.data))
+def doorman(service: Longshore, pool: Pool) -> SignIn:
+    return SignIn(pool, Sessions(pool, Lives(3600, 3600)), SecretBox("", service.data))
 
 
 def test_an_account_that_signed_in_lately_is_let_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:
@@ -31,7 +31,7 @@ def test_an_account_that_signed_in_lately_is_let_in_while_guesses_from_many_addr
     async def run() -> tuple[float, list[BaseException | object]]:
         async with open_pool(idle.url, size=5, name="test") as pool:
             door = doorman(idle, pool)
-            assert not isinstance(await door.login(person.name, PASSWORD, HOME), Attempt)
+            assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
             guesses = [
                 asyncio.create_task(
                     door.login(f"nobody-{number}", "wrong", Actor("address", "", f"203.0.113.{number}"))

@@ -10,7 +10,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from tests.access.people import Person, headers_of, new_person
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore
 
@@ -70,9 +70,9 @@ def test_an_admin_sees_and_changes_nothing_of_other_chains(idle: Longshore, wait
 def test_a_bad_user_is_named_and_a_name_is_had_once_in_whatever_case(idle: Longshore, waiting: httpx2.Client) -> None:
     count = idle.sql("select count(*) from longshore.users")[0][0]
     bad = waiting.post("/users", json={"username": " x", "password": "short", "level": "read"})
-    assert set(faults(bad)) == {"/username", "/password"}
+    assert set(violations(bad)) == {"/username", "/password"}
     assert "short" not in bad.text.replace("at least", "")
-    assert set(faults(waiting.post("/users", json=body(level="owner")))) == {"/level"}
+    assert set(violations(waiting.post("/users", json=body(level="owner")))) == {"/level"}
     assert idle.sql("select count(*) from longshore.users")[0][0] == count
     wanted = body()
     assert waiting.post("/users", json=wanted).status_code == 201

@@ -80,7 +80,7 @@ def test_a_faulty_change_is_refused_and_changes_nothing(
     task = created(small, once=LATER)
     refused = small.patch(f"/tasks/{task['id']}", json=body)
     assert refused.status_code == 400, refused.text
-    assert pointer in [fault["pointer"] for fault in refused.json()["errors"]]
+    assert pointer in [violation["pointer"] for violation in refused.json()["errors"]]
     assert small.get(f"/tasks/{task['id']}").json() == task
 
 

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.api.conditional import Tags, tags
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.played import play
 from tests.service import Longshore, export_body
 
@@ -66,7 +66,7 @@ def test_change_of_a_task_under_a_false_precondition_is_refused_and_does_nothing
         answer = waiting.request(method, f"/tasks/{task}{path}", json=body, headers=[field])
         problem(answer, "changed-meanwhile")
     malformed = waiting.request(method, f"/tasks/{task}{path}", json=body, headers={"If-Match": tag.strip('"')})
-    assert list(faults(malformed)) == ["If-Match"]
+    assert list(violations(malformed)) == ["If-Match"]
     assert waiting.get(f"/tasks/{task}").json() == before.json()
 
 
@@ -115,14 +115,14 @@ def test_merge_patch_merges_and_null_removes(waiting: httpx2.Client) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json()["trigger"] == {"once": LATER, "repeat": "weekly"}
     assert answer.json()["debug"] == ""
-    assert list(faults(patched('{"desc": null}'))) == ["/desc"]
-    assert list(faults(patched('{"chain": 9, "target": {"export_format": "nonsense"}}'))) == ["/chain"]
-    assert list(faults(patched("[]"))) == [""]
+    assert list(violations(patched('{"desc": null}'))) == ["/desc"]
+    assert list(violations(patched('{"chain": 9, "target": {"export_format": "nonsense"}}'))) == ["/chain"]
+    assert list(violations(patched("[]"))) == [""]
 
 
 @pytest.mark.parametrize("key", ["desc", "debug", "trigger", "target"])
 def test_null_in_a_plain_change_is_refused(waiting: httpx2.Client, task: int, key: str) -> None:
-    assert list(faults(waiting.patch(f"/tasks/{task}", json={key: None}))) == [f"/{key}"]
+    assert list(violations(waiting.patch(f"/tasks/{task}", json={key: None}))) == [f"/{key}"]
     assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 
@@ -184,7 +184,7 @@ def test_pages_of_the_log_lead_on_from_either_end(waiting: httpx2.Client, idle: 
     assert read(links["next"]) == ([4, 3, 2, 1, 0], {})
     assert read("?log_order=desc&log_limit=2&offset=24")[0] == [0]
     assert read("?log_limit=0") == ([], {})
-    assert list(faults(waiting.get(f"/tasks/{task}?log_order=newest"))) == ["log_order"]
+    assert list(violations(waiting.get(f"/tasks/{task}?log_order=newest"))) == ["log_order"]
 
 
 @pytest.mark.parametrize("last", ["99-1", "1-99", "999999999999999999-999999999"])

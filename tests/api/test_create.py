@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import CHAIN, ended, export_body
 
 FAR = "2126-05-26T12:00:00Z"
@@ -75,7 +75,7 @@ def test_times_with_any_offset_are_shown_in_utc_and_whole_seconds(
      "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00", "2126-05-26T12:00:60Z", "2126-05-26T25:00:00Z"],
 )  # fmt: skip
 def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client, once: Any) -> None:
-    assert list(faults(waiting.post("/tasks", json=export_body(once=once)))) == ["/trigger/once"]
+    assert list(violations(waiting.post("/tasks", json=export_body(once=once)))) == ["/trigger/once"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client,
 def test_what_is_wrong_is_named_with_its_place_and_a_way_out(
     waiting: httpx2.Client, at: str, value: Any, pointer: str, hint: str
 ) -> None:
-    found = faults(waiting.post("/tasks", json=changed(at, value)))
+    found = violations(waiting.post("/tasks", json=changed(at, value)))
     assert list(found) == [pointer]
     assert hint in found[pointer]
 
@@ -119,7 +119,7 @@ def test_what_is_wrong_is_named_with_its_place_and_a_way_out(
 def test_required_keys_are_required(waiting: httpx2.Client, key: str) -> None:
     body = export_body(once=FAR)
     del body[key]
-    assert faults(waiting.post("/tasks", json=body)) == {f"/{key}": "is required"}
+    assert violations(waiting.post("/tasks", json=body)) == {f"/{key}": "is required"}
 
 
 def test_all_faults_are_named_at_once(waiting: httpx2.Client) -> None:
@@ -129,7 +129,7 @@ def test_all_faults_are_named_at_once(waiting: httpx2.Client) -> None:
         "target": {"action": "exprt", "export_index": "wallet-leger", "export_format": "cvs", "colour": "red"},
         "trigger": {"once": "2126-05-26T12:00:00", "segmnt": {}},
     }
-    assert set(faults(waiting.post("/tasks", json=body))) == {
+    assert set(violations(waiting.post("/tasks", json=body))) == {
         "/chain", "/dsc", "/desc", "/target/action", "/target/export_index", "/target/export_format",
         "/target/colour", "/trigger/once", "/trigger/segmnt",
     }  # fmt: skip
@@ -140,13 +140,13 @@ def test_all_faults_are_named_at_once(waiting: httpx2.Client) -> None:
 )
 def test_a_body_that_is_no_json_is_refused(waiting: httpx2.Client, body: bytes) -> None:
     answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
-    assert list(faults(answer)) == [""]
+    assert list(violations(answer)) == [""]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true"])
 def test_a_body_that_is_no_object_is_refused(waiting: httpx2.Client, body: bytes) -> None:
     answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
-    assert faults(answer)[""].startswith("expected an object, got")
+    assert violations(answer)[""].startswith("expected an object, got")
 
 
 def test_the_chain_of_the_body_must_be_the_credentials(waiting: httpx2.Client) -> None:
@@ -200,4 +200,4 @@ def test_trigger_whose_times_are_none_is_refused_and_each_is_named(
 ) -> None:
     trigger = {"once": once, "until": until, "repeat": "daily"}
     for path, body in (("/tasks", export_body(**trigger)), ("/tasks/preview", {"trigger": trigger})):
-        assert faults(waiting.post(path, json=body)).keys() <= {"/trigger/once", "/trigger/until"}
+        assert violations(waiting.post(path, json=body)).keys() <= {"/trigger/once", "/trigger/until"}

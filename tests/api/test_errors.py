@@ -10,7 +10,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api.problems import KINDS
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 
 OF_ONE_TASK = [
@@ -52,7 +52,7 @@ def test_a_missing_and_a_foreign_task_have_the_same_answer(
 @pytest.mark.parametrize("id", ["0", "-1", "x", "1.5", "1,5", "+1", "%201", "1_0", "0x10", "%00", "%ff", "%EF%BC%91"])
 @pytest.mark.parametrize(("method", "path"), OF_ONE_TASK)
 def test_an_id_that_is_no_positive_integer_is_refused(waiting: httpx2.Client, id: str, method: str, path: str) -> None:
-    assert list(faults(waiting.request(method, f"/tasks/{id}{path}"))) == ["id"]
+    assert list(violations(waiting.request(method, f"/tasks/{id}{path}"))) == ["id"]
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,14 @@ def test_an_id_that_is_no_positive_integer_is_refused(waiting: httpx2.Client, id
 def test_a_parameter_that_cannot_be_used_is_named(
     waiting: httpx2.Client, path: str, name: str, value: str, expected: str
 ) -> None:
-    found = faults(waiting.get(path, params={name: value}))
+    found = violations(waiting.get(path, params={name: value}))
     assert list(found) == [name]
     assert expected in found[name]
 
 
 def test_all_faulty_parameters_are_named_at_once(waiting: httpx2.Client) -> None:
     query = {"log_limit": "-1", "offset": "x", "wrong": "1"}
-    assert set(faults(waiting.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
+    assert set(violations(waiting.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
 
 
 MADE_UP = "Bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a:5f0c9a1e7d3b2468"

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from longshore.api.levels import NEEDED
+from longshore.api.routes import NEEDED
 from tests import worst_requests
 from tests.event_loop import MAX_SECONDS
 from tests.service import Longshore

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
 
@@ -49,7 +49,7 @@ def test_of_many_at_once_one_makes_the_task(waiting: httpx2.Client, idle: Longsh
 
 def test_a_refused_body_does_not_use_the_key_up(waiting: httpx2.Client, key: str) -> None:
     headers = {"Idempotency-Key": key}
-    faults(waiting.post("/tasks", json=export_body("nonsense"), headers=headers))
+    violations(waiting.post("/tasks", json=export_body("nonsense"), headers=headers))
     assert waiting.post("/tasks", json=export_body(), headers=headers).status_code == 201
 
 
@@ -106,7 +106,7 @@ def test_execute_with_a_key_runs_once_and_a_replay_answers_its_end(
     assert (again.status_code, again.json()["code"]) == (200, "DONE")
     assert again.headers["idempotent-replayed"] == "true"
     malformed = waiting.post(path, headers={**headers, "If-None-Match": "a"})
-    assert list(faults(malformed)) == ["If-None-Match"], "a replay is held to the same rules"
+    assert list(violations(malformed)) == ["If-None-Match"], "a replay is held to the same rules"
     assert len(waiting.get(f"/tasks/{task}/runs").json()) == 1
     problem(waiting.post("/tasks", json=export_body(), headers=headers), "idempotency-key-reused")
 
@@ -139,7 +139,7 @@ def test_replay_of_a_task_is_answered_though_its_stored_segment_is_gone(waiting:
     assert again.headers["idempotent-replayed"] == "true"
     # Only a task that failed is made anew, and for that the body has to hold.
     assert waiting.post("/tasks", json=body, headers={**headers, "Prefer": "retry-failed"}).status_code == 201
-    assert list(faults(waiting.post("/tasks", json=body))) == ["/trigger/segment_id"]
+    assert list(violations(waiting.post("/tasks", json=body))) == ["/trigger/segment_id"]
     problem(waiting.post("/tasks", json={**body, "chain": "x"}, headers=headers), "idempotency-key-reused")
 
 
@@ -176,4 +176,4 @@ def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again
 @pytest.mark.parametrize("wrong", ["", "x" * 256])
 def test_a_key_that_is_none_is_refused(waiting: httpx2.Client, wrong: str) -> None:
     answer = waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
-    assert len(faults(answer)) == 1
+    assert len(violations(answer)) == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.api.requests import BODY_SECONDS
+from longshore.api.middleware import BODY_SECONDS
 from tests.raw import Answered, request, sent
 from tests.service import Longshore
 
@@ -110,7 +110,7 @@ def test_json_with_repeated_keys_or_deep_nesting_is_refused_with_the_place(
     fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")
     answer = sent(idle.port, request("/auth/login", *fields, method="POST", body=body.encode()))
     assert (answer.status, kind(answer)) == (400, "bad-request")
-    assert sorted(fault["pointer"] for fault in json.loads(answer.body)["errors"]) == pointers
+    assert sorted(violation["pointer"] for violation in json.loads(answer.body)["errors"]) == pointers
 
 
 @pytest.mark.parametrize(

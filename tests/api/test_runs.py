@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.exports import plan as plans
+from longshore.exports import ranges as plans
 from longshore.exports.catalog import load
-from longshore.tasks import ending, lifecycle
+from longshore.tasks import attempts, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.engine import export
@@ -44,14 +44,14 @@ def test_a_run_that_failed_or_goes_on_has_left_nothing(idle: Longshore, waiting:
         found = []
         async with open_pool(idle.url, size=2, name="test") as pool:
             async with pool.acquire() as connection, connection.transaction():
-                await lifecycle.execute(connection, ChainId(CHAIN), task)
+                await attempts.execute(connection, ChainId(CHAIN), task)
             message = Message(task, await pool.fetchval("select attempt from longshore.tasks where id = $1", task))
-            await lifecycle.begin(pool, message)
+            await attempts.begin(pool, message)
             for exact in (False, True):
-                await lifecycle.report(pool, message, 10, 100, 40, exact=exact)
+                await attempts.report(pool, message, 10, 100, 40, exact=exact)
                 found.append(waiting.get(f"/tasks/{task}/progress").json())
             found += waiting.get(f"/tasks/{task}/runs").json()
-            await ending.fail(pool, message, "failed: a test")
+            await run_ends.fail(pool, message, "failed: a test")
         return found
 
     estimate, exact, run = asyncio.run(steps())

@@ -54,7 +54,7 @@ def problem(answer: httpx2.Response, status: int, kind: str) -> dict[str, Any]:
 
 
 def pointers(answer: httpx2.Response) -> list[str]:
-    return [fault.get("pointer") for fault in problem(answer, 400, "bad-request")["errors"]]
+    return [violation.get("pointer") for violation in problem(answer, 400, "bad-request")["errors"]]
 
 
 def test_a_segment_is_stored_read_replaced_and_deleted(client: httpx2.Client) -> None:
@@ -111,8 +111,8 @@ def test_another_chains_segment_looks_like_a_missing_one(client: httpx2.Client, 
     assert id not in [one["id"] for one in other.get("/segments").json()]
     task = export_body(chain=1765, segment_id=id)
     missing = export_body(chain=1765, segment_id=MISSING)
-    faults = [problem(other.post("/tasks", json=one), 400, "bad-request")["errors"] for one in (task, missing)]
-    assert faults[0] == faults[1]
+    violations = [problem(other.post("/tasks", json=one), 400, "bad-request")["errors"] for one in (task, missing)]
+    assert violations[0] == violations[1]
     assert client.get(f"/segments/{id}").status_code == 200
 
 

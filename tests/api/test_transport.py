@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.api import requests
+from longshore.api import middleware
 from longshore.settings import SettingsError, load
 from tests.access.people import new_person
 from tests.answers import problem
@@ -26,7 +26,7 @@ PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 @pytest.mark.parametrize("path", ["/healthz", "/tasks", "/nothing", "/tasks/x", "/problems/forbidden", "/openapi.json"])
 def test_every_answer_has_the_security_headers(idle: Longshore, path: str) -> None:
     headers = httpx2.get(f"{idle.address}{path}").headers
-    for name, value in requests.SECURITY:
+    for name, value in middleware.SECURITY:
         assert headers.get_list(name.decode()) == [value.decode()], name
     assert "strict-transport-security" not in headers, "browsers take it only over TLS"
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from longshore.access.tokens import Level
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.faults.held import until
 from tests.played import play
 from tests.service import Longshore, export_body
@@ -110,7 +110,7 @@ def test_a_long_poll_in_vain_answers_as_a_poll_does(waiting: httpx2.Client, task
     assert (vain.status_code, vain.json()) == (200, usual.json())
     headers = {"If-None-Match": usual.headers["etag"], "Prefer": "respond-async, wait=1"}
     assert waiting.get(f"/tasks/{task}", headers=headers).status_code == 304
-    assert faults(waiting.get(f"/tasks/{task}", params={"wait": 61})) == {"wait": "expected `int` <= 60"}
+    assert violations(waiting.get(f"/tasks/{task}", params={"wait": 61})) == {"wait": "expected `int` <= 60"}
 
 
 def test_another_chains_task_is_not_waited_for(idle: Longshore, task: int) -> None:

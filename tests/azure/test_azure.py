@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from longshore.results.objects import BucketStore
+from longshore.results.bucket import BucketStore
 from tests.service import Longshore, ended, export_body, free_port
 
 PROGRAM = Path(__file__).parent / "node_modules/.bin/azurite-blob"

@@ -164,7 +164,7 @@ def test_a_problem_has_all_its_fields(longshore: Longshore) -> None:
         longshore.exports.create("wallet", format="cvs")
     error = caught.value
     assert (error.status, error.type, error.title) == (400, "/problems/bad-request", "The request cannot be used")
-    assert {fault.pointer for fault in error.errors} == {"/target/export_index", "/target/export_format"}
+    assert {violation.pointer for violation in error.errors} == {"/target/export_index", "/target/export_format"}
     assert error.request_id
     assert error.request_id in str(error)
     assert "did you mean 'wallet-ledger'?" in str(error)

@@ -14,7 +14,7 @@ import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli import app
+from longshore.cli.main import app
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore.cli import app
+from longshore.cli.main import app
 from longshore.client.segment import F
 from tests import service as services
 

@@ -19,7 +19,7 @@ from tests.client.gateway import Gateway
 
 
 def test_retry_after_is_honoured(gateway: Gateway, through: Longshore) -> None:
-    gateway.faults = ["refuse", "refuse"]
+    gateway.violations = ["refuse", "refuse"]
     began = time.monotonic()
     through.tasks.list()
     assert time.monotonic() - began >= 2
@@ -34,21 +34,21 @@ def test_retry_after_may_be_seconds_or_a_date() -> None:
 
 
 def test_reading_is_repeated_when_the_answer_is_lost(gateway: Gateway, through: Longshore) -> None:
-    gateway.faults = ["silent", "lose", "silent"]
+    gateway.violations = ["silent", "lose", "silent"]
     assert through.indexes.get("wallet-ledger").name == "wallet-ledger"
     assert gateway.seen == ["GET /indexes/wallet-ledger"] * 4
 
 
 def test_a_refused_creation_is_repeated_and_creates_one_task(gateway: Gateway, through: Longshore) -> None:
     before = through.tasks.list(limit=1)
-    gateway.faults = ["refuse"]
+    gateway.violations = ["refuse"]
     created = through.exports.create("wallet-ledger")
     assert [task.id for task in through.tasks.list(limit=2)] == [created.id, *(task.id for task in before)]
 
 
 def test_a_creation_whose_answer_is_lost_creates_one_task(gateway: Gateway, through: Longshore) -> None:
     before = [task.id for task in through.tasks.list(limit=1)]
-    gateway.faults = ["lose"]
+    gateway.violations = ["lose"]
     document = through._line.http.get(f"{gateway._service.base_url}/openapi.json").json()
     parameters = document["paths"]["/tasks"]["post"].get("parameters", [])
     if any(parameter["name"].lower() == "idempotency-key" for parameter in parameters):
@@ -61,13 +61,13 @@ def test_a_creation_whose_answer_is_lost_creates_one_task(gateway: Gateway, thro
 
 
 def test_what_is_no_longshore_is_told(gateway: Gateway, through: Longshore) -> None:
-    gateway.faults = ["garble"]
+    gateway.violations = ["garble"]
     with pytest.raises(NoAnswerError, match="not Longshore's"):
         through.tasks.list()
 
 
 def test_patience_ends(gateway: Gateway, token: str) -> None:
-    gateway.faults = ["refuse"] * 20
+    gateway.violations = ["refuse"] * 20
     with (
         Longshore(gateway.address, token, chain=1765, retry_for=0.5) as hasty,
         pytest.raises(ProblemError) as caught,

@@ -14,13 +14,13 @@ from longshore import F, Longshore
 from longshore.access.tokens import Caller, Level
 from longshore.api.bodies import BODY
 from longshore.api.indexes import _index
-from longshore.client.drive import BODY as SENT
 from longshore.client.errors import SegmentError
 from longshore.client.model import Index
 from longshore.client.segment import FACTORS, WINDOWS, Rules
+from longshore.client.transport import BODY as SENT
 from longshore.exports import catalog
-from longshore.exports import segment as segments
-from longshore.exports.segment import Segment
+from longshore.exports.segments import rules as segments
+from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
 
 CATALOG = catalog.load("")

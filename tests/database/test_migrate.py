@@ -133,7 +133,7 @@ def exporting(service: Longshore) -> Iterator[list[float]]:
     """Clients who create tasks and poll them until they are done, all the while; gives the seconds of each request."""
     over = threading.Event()
     seconds: list[float] = []
-    faults: list[BaseException] = []
+    violations: list[BaseException] = []
 
     def go_on() -> None:
         def timed(response: httpx2.Response) -> None:
@@ -150,8 +150,8 @@ def exporting(service: Longshore) -> Iterator[list[float]]:
                     assert created.status_code == 201, created.text
                     task = ended(client, created.json()["id"])
                     assert task["state"]["code"] == "DONE", task
-        except BaseException as fault:
-            faults.append(fault)
+        except BaseException as violation:
+            violations.append(violation)
 
     client = threading.Thread(target=go_on)
     client.start()
@@ -160,7 +160,7 @@ def exporting(service: Longshore) -> Iterator[list[float]]:
     finally:
         over.set()
         client.join(60)
-    assert not faults, faults
+    assert not violations, violations
 
 
 def test_this_version_serves_on_while_and_after_a_later_one_migrates_and_refuses_only_to_start_again(

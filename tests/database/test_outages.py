@@ -12,11 +12,11 @@ import psutil
 import psycopg
 import pytest
 
-from longshore.database.connect import is_passing
+from longshore.database.connect import is_transient
 from longshore.database.migrate import migrate_at
 from longshore.demo.seed import seed
 from longshore.exports.catalog import Field, FieldType
-from longshore.failures import explain
+from longshore.exports.run_errors import explain
 from tests.debian_postgres import DebianPostgres, debian_postgres, standby_of
 from tests.exports.engine import export, index_over
 from tests.service import Longshore, ended, export_body, in_own_loop
@@ -178,5 +178,5 @@ def test_a_recovery_conflict_is_named_and_may_pass(server: DebianPostgres) -> No
 
         error = asyncio.run(cancelled())
     assert isinstance(error, Exception)
-    assert is_passing(error)
+    assert is_transient(error)
     assert "recovery conflict" in explain(error)

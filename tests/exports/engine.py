@@ -10,9 +10,9 @@ from longshore.exports.columns import choices, columns_of
 from longshore.exports.copy import Copied, copy_rows
 from longshore.exports.formats import Compression, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.plan import Plan, Source, plan
-from longshore.exports.snapshots import SESSION, Readers
-from longshore.results.store import LocalStore
+from longshore.exports.ranges import Plan, Source, plan
+from longshore.exports.snapshot import SESSION, Readers
+from longshore.results.local import LocalStore
 from longshore.tasks.model import ChainId, TaskId
 
 CHAIN = 1764

@@ -9,8 +9,8 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Connection
-from longshore.exports import increments
 from longshore.exports.catalog import Index
+from longshore.exports.increments import transactions
 from tests.service import CHAIN, downloaded
 
 TABLES = """
@@ -84,7 +84,7 @@ async def taken(
 ) -> tuple[list[int], str]:
     """The increment of an index from a mark, taken without the service: the rows' numbers, and the mark behind it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        found = await increments.bounds(connection, index, start, end, first=2)
+        found = await transactions.bounds(connection, index, start, end, first=2)
         sql = f"select id {index.rows} and ({found.condition.sql}) order by id"
         rows = await connection.fetch(sql, CHAIN, *found.condition.values)
     return [row["id"] for row in rows], found.end

@@ -13,10 +13,10 @@ from longshore.database.connect import open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshots import SESSION, Readers
+from longshore.exports.snapshot import SESSION, Readers
 from longshore.exports.verify import verify
-from longshore.results.store import LocalStore
-from longshore.tasks import ending, lifecycle, marks
+from longshore.results.local import LocalStore
+from longshore.tasks import attempts, run_ends, watermarks
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.incremental import CATALOG, TABLES, Series, Session
@@ -204,21 +204,21 @@ def test_an_acknowledgement_during_a_repetition_counts_for_it_too(
             exporter = Exporter(pool, Readers(pool, 0), catalog.load(str(tmp_path / "catalog.toml")), store)
             task = TaskId(await pool.fetchval(INSERT_TASK))
 
-            async def begin() -> lifecycle.Begun:
+            async def begin() -> attempts.Attempt:
                 async with pool.acquire() as connection, connection.transaction():
-                    await lifecycle.execute(connection, chain, task)
+                    await attempts.execute(connection, chain, task)
                 attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
-                begun = await lifecycle.begin(pool, Message(task, attempt))
+                begun = await attempts.begin(pool, Message(task, attempt))
                 assert begun is not None
                 return begun
 
             first = await begin()
-            await ending.finish(pool, first.message, await exporter.run(first))
+            await run_ends.finish(pool, first.message, await exporter.run(first))
             second = await begin()
             outcome = await exporter.run(second)
-            await marks.acknowledge(pool, chain, task, 1)
+            await watermarks.acknowledge(pool, chain, task, 1)
             await pool.execute("insert into shop.entries (id) values (2)")
-            await ending.finish(pool, second.message, outcome)
+            await run_ends.finish(pool, second.message, outcome)
             acknowledged = await pool.fetch("select acknowledged from longshore.runs order by run")
             assert [row["acknowledged"] for row in acknowledged] == [True, True]
             third = await begin()

@@ -8,7 +8,7 @@ import asyncpg
 import psycopg
 import pytest
 
-from longshore.exports.care import Care, LaggingError, Pace
+from longshore.exports.source_limits import LaggingError, Pace, SourceLimits
 from tests.exports.test_standby import WAIT, pair, replayed
 from tests.service import Longshore, ended, export_body
 
@@ -74,7 +74,7 @@ def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) 
     async def steps() -> None:
         primary = await asyncpg.connect(url)
         standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))  # type: ignore[attr-defined]  # a Path
-        care = Care(lag_seconds=1)
+        care = SourceLimits(lag_seconds=1)
         await primary.execute("create table entries (id bigint)")
         await replayed(primary, standby)
         await asyncio.sleep(1.2)
@@ -91,7 +91,7 @@ def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) 
                 break
             assert time.monotonic() < deadline
             await asyncio.sleep(0.1)
-        await Care().refuse_lagging(standby)
+        await SourceLimits().refuse_lagging(standby)
         await standby.execute("select pg_wal_replay_resume()")
         await replayed(primary, standby)
         await care.refuse_lagging(standby)

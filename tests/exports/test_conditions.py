@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from longshore.exports.catalog import quoted
-from longshore.exports.date_spans import moving
-from longshore.exports.segment import Rule
+from longshore.exports.segments.date_spans import moving
+from longshore.exports.segments.rules import Rule
 
 
 def edges(window: str, timezone: str, began_at: datetime) -> tuple[str, str]:

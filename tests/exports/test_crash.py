@@ -11,7 +11,7 @@ import asyncpg
 from longshore.database.connect import open_pool
 from longshore.database.embedded import embedded_server
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.increments import make_safe
+from longshore.exports.increments.transactions import make_safe
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 from tests.service import Longshore

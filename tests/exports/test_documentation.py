@@ -9,7 +9,7 @@ from longshore.exports.catalog_check import TYPES
 from longshore.exports.export import check_target
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES, SETTABLE
-from longshore.exports.segment import OPERATORS, WINDOWS
+from longshore.exports.segments.rules import OPERATORS, WINDOWS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
 

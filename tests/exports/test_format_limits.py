@@ -19,14 +19,14 @@ from xlsxwriter.worksheet import Worksheet
 from longshore.exports import odd_values
 from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import Column, choices, columns_of
-from longshore.exports.conditions import condition
 from longshore.exports.formats import parquet
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.formats.format import CellError, RowKey
 from longshore.exports.formats.records import Records
-from longshore.exports.plan import Source
-from longshore.exports.request import row_key
-from longshore.exports.segment import Rule, Segment
+from longshore.exports.query import row_key
+from longshore.exports.ranges import Source
+from longshore.exports.segments.rules import Rule, Segment
+from longshore.exports.segments.sql import condition
 from tests.exports import rfc4180
 from tests.exports.engine import CHAIN, export, index_over
 from tests.service import Longshore

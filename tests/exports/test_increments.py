@@ -219,7 +219,7 @@ def test_a_target_says_incremental_with_one_of_three_words(client: httpx2.Client
     body = {"chain": CHAIN, "desc": "", "target": target, "trigger": {"once": "2026-01-01T00:00:00Z"}}
     answer = client.post("/tasks", json=body)
     assert answer.status_code == 400
-    assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/target/incremental"]
+    assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/incremental"]
 
 
 SEED = int(time.time())

@@ -9,7 +9,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports import catalog, row_security
-from longshore.exports.snapshots import Readers
+from longshore.exports.snapshot import Readers
 from tests.service import CHAIN, Longshore, ended, export_body, exported
 
 ROWS = 1000

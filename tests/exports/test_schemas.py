@@ -13,12 +13,12 @@ from longshore.database.connect import open_pool
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
 from longshore.exports.exporter import Exporter, SchemaChangedError
-from longshore.exports.snapshots import SESSION, Readers
-from longshore.faults import FaultyError
-from longshore.results.store import LocalStore
-from longshore.tasks import ending, lifecycle
+from longshore.exports.snapshot import SESSION, Readers
+from longshore.results.local import LocalStore
+from longshore.tasks import attempts, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
+from longshore.validation import ValidationError
 from tests.service import CHAIN, Longshore, export_body
 
 BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
@@ -68,23 +68,23 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
             # A source that nobody asks anything: the idle service has no tables to export.
             exporter = Exporter(pool, Readers(pool, 0), now, LocalStore(tmp_path / "results"))
             async with pool.acquire() as connection, connection.transaction():
-                await lifecycle.execute(connection, chain, task)
+                await attempts.execute(connection, chain, task)
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
-            begun = await lifecycle.begin(pool, Message(task, attempt))
+            begun = await attempts.begin(pool, Message(task, attempt))
             assert begun is not None
             with pytest.raises(SchemaChangedError, match=said):
                 await exporter.run(begun)
-            await ending.fail(pool, begun.message, "seen")
+            await run_ends.fail(pool, begun.message, "seen")
 
             async def index_of(_id: str) -> None:
                 return None
 
             for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
-                with pytest.raises(FaultyError) as caught:
+                with pytest.raises(ValidationError) as caught:
                     await read_new_task(body, now, {}, index_of, partial(schemas.remembered, pool, asker))
-                [fault] = caught.value.faults
-                assert fault.pointer == "/target/schema"
-                assert re.search(expected, fault.detail), fault.detail
+                [violation] = caught.value.violations
+                assert violation.pointer == "/target/schema"
+                assert re.search(expected, violation.detail), violation.detail
 
     asyncio.run(steps())
     assert not (tmp_path / "results").exists()
@@ -96,4 +96,4 @@ def test_a_fingerprint_that_is_none_is_refused(waiting: httpx2.Client) -> None:
         body["target"]["schema"] = pinned
         answer = waiting.post("/tasks", json=body)
         assert answer.status_code == 400, answer.text
-        assert [fault["pointer"] for fault in answer.json()["errors"]] == ["/target/schema"]
+        assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/schema"]

@@ -5,7 +5,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.answers import faults
+from tests.answers import violations
 from tests.service import CHAIN, export_body
 
 GOOD = {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "manual"}
@@ -84,7 +84,7 @@ def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
 def test_a_faulty_segment_is_refused_where_it_is_faulty(
     waiting: httpx2.Client, wanted: dict[str, Any], pointer: str | None, hint: str
 ) -> None:
-    found = faults(answered(waiting, wanted))
+    found = violations(answered(waiting, wanted))
     if pointer is None:
         assert set(found) == {"/trigger/segment/rules/0/start_date", "/trigger/segment/rules/0/end_date"}
         return
@@ -94,7 +94,7 @@ def test_a_faulty_segment_is_refused_where_it_is_faulty(
 
 def test_faults_in_several_rules_are_named_at_once(waiting: httpx2.Client) -> None:
     wanted = segment({**GOOD, "field_name": "kin"}, GOOD, {**AMOUNT, "operator": "is"}, chain_id=9)
-    assert set(faults(answered(waiting, wanted))) == {
+    assert set(violations(answered(waiting, wanted))) == {
         "/trigger/segment/chain_id", "/trigger/segment/rules/0/field_name", "/trigger/segment/rules/2/value",
     }  # fmt: skip
 

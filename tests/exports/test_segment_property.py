@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from longshore.database.connect import connect
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.plan import source_of
-from longshore.exports.segment import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
+from longshore.exports.ranges import source_of
+from longshore.exports.segments.rules import DATE_OPERATORS, FACTORS, OPERATORS, WINDOWS, Segment, check_rules, is_zone
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export
 from tests.exports.plain_reading import Row, moment, selects

@@ -11,10 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from longshore.exports import catalog, segment
+from longshore.exports import catalog
 from longshore.exports.catalog import Index
-from longshore.exports.plan import source_of
-from longshore.exports.segment import Rule, Segment
+from longshore.exports.ranges import source_of
+from longshore.exports.segments import rules as segment
+from longshore.exports.segments.rules import Rule, Segment
 from tests import own_data
 from tests.service import Longshore
 

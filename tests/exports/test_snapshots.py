@@ -7,8 +7,8 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.exports.snapshots import SESSION, Readers, hold_tables
-from longshore.failures import may_pass
+from longshore.exports.run_errors import is_retryable
+from longshore.exports.snapshot import SESSION, Readers, hold_tables
 from tests.faults.held import until
 from tests.service import Longshore
 
@@ -29,7 +29,7 @@ def test_who_joins_a_snapshot_does_not_wait_for_one_who_waits_for_the_snapshot_t
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
                     async with readers.beside(first, 1) as (_, second):
                         await hold_tables(second, "select count(*) from public.entries")
-                assert may_pass(refused.value)
+                assert is_retryable(refused.value)
                 assert time.monotonic() - began > 4
             await alter
 

@@ -13,7 +13,7 @@ from longshore.exports import catalog, catalog_check, sql_fragment
 from longshore.exports.catalog import CatalogError, Field, FieldType, Index
 from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.increments import IncrementError
+from longshore.exports.increments.transactions import IncrementError
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
@@ -325,5 +325,5 @@ def test_a_key_of_the_catalog_that_cannot_be_used_is_named_with_its_index_and_fi
 
 def test_an_empty_name_of_a_column_is_a_violation() -> None:
     named = choices([FieldChoice("id", "")], codes())
-    (fault,) = check_fields(named, codes(), "/target/fields")
-    assert (fault.pointer, fault.detail) == ("/target/fields/0", "expected a name of 1 to 63 characters")
+    (violation,) = check_fields(named, codes(), "/target/fields")
+    assert (violation.pointer, violation.detail) == ("/target/fields/0", "expected a name of 1 to 63 characters")

@@ -13,7 +13,7 @@ import pytest
 from longshore.database.connect import Connection
 from longshore.database.embedded import embedded_server, programs
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.increments import IncrementError
+from longshore.exports.increments.transactions import IncrementError
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 

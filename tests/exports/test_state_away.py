@@ -11,10 +11,10 @@ import asyncpg
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
-from longshore.exports.snapshots import SESSION, Readers
-from longshore.results.store import LocalStore
-from longshore.tasks import ending, lifecycle
-from longshore.tasks.lifecycle import Begun, Outcome, StaleAttemptError
+from longshore.exports.snapshot import SESSION, Readers
+from longshore.results.local import LocalStore
+from longshore.tasks import attempts, run_ends
+from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.faults.test_lost_database import without_database
@@ -30,15 +30,15 @@ returning id
 WAITS = "select 1 from pg_stat_activity where application_name = 'the source' and wait_event_type = 'Lock'"
 
 
-async def begun(pool: Pool) -> Begun:
+async def begun(pool: Pool) -> Attempt:
     task = TaskId(await pool.fetchval(INSERT_TASK))
-    found = await lifecycle.begin(pool, Message(task, 1))
+    found = await attempts.begin(pool, Message(task, 1))
     assert found is not None
     return found
 
 
 @asynccontextmanager
-async def held(state: Pool, source: str, folder: Path, attempt: Begun) -> AsyncIterator[asyncio.Task[Outcome]]:
+async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> AsyncIterator[asyncio.Task[RunResult]]:
     """An export that has asked the state for all it needs, and waits for its table until this is left."""
     lock = await asyncpg.connect(source)
     async with open_pool(source, size=2, name="the source", **SESSION) as readers:
@@ -66,11 +66,11 @@ def test_a_copy_goes_on_while_the_state_is_away_and_ends_when_it_is_outdated(
             async with AsyncExitStack() as away, held(pool, service.url, tmp_path / "results", attempt) as running:
                 away.enter_context(without_database(state, signal.SIGQUIT))
             assert running.result().success == rows
-            await ending.finish(pool, attempt.message, running.result())
+            await run_ends.finish(pool, attempt.message, running.result())
 
             attempt = await begun(pool)
             async with held(pool, service.url, tmp_path / "results", attempt) as running:
-                await lifecycle.retry(pool, attempt.message, "thought lost", 0, failed=True)
+                await attempts.retry(pool, attempt.message, "thought lost", 0, failed=True)
             assert isinstance(running.exception(), StaleAttemptError)
             assert not (tmp_path / "results" / str(CHAIN) / str(attempt.message.task) / "1").exists()
 

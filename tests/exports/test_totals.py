@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore.exports import catalog, reading, totals
+from longshore.exports import catalog, readback, totals
 from longshore.exports.catalog import CatalogError
 from longshore.exports.formats.dialect import PROFILES, CsvOptions
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
@@ -72,8 +72,8 @@ def test_any_file_of_any_format_adds_up_to_its_rows(
     path = folder / f"file.{form}{extension}"
     path.write_bytes(run(things, rows, form, **options))
     manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
-    assert reading.sums(reading.at(path), manifest, "amount", "words", scale) == by_hand(rows)
-    assert reading.rows(reading.at(path), manifest) == len(rows)
+    assert readback.sums(readback.at(path), manifest, "amount", "words", scale) == by_hand(rows)
+    assert readback.rows(readback.at(path), manifest) == len(rows)
 
 
 def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str,
     ]
     path = tmp_path / "file.xlsx"
     path.write_bytes(run(things, rows, "xlsx"))
-    assert reading.sums(reading.at(path), described(path.name, "xlsx", 4), "count", "day", None) == {
+    assert readback.sums(readback.at(path), described(path.name, "xlsx", 4), "count", "day", None) == {
         "2026-05-26": (2, Decimal(2**62 + 1)),
         "1900-02-28": (1, Decimal(999_999_999_999_999)),
         None: (1, Decimal(5)),
@@ -104,15 +104,15 @@ def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, 
         written = [amount if amount[-1].isdigit() else f'"{amount}"' for amount in amounts]
         lines = [f'{{"words":"a","amount":{amount}}}' for amount in written]
         path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
-    found = reading.sums(reading.at(path), described(path.name, form, len(amounts)), "amount", "words", 2)
+    found = readback.sums(readback.at(path), described(path.name, form, len(amounts)), "amount", "words", 2)
     assert found == {"a": (5, Decimal("Infinity"))}
 
 
 def test_rows_that_are_longer_than_a_block_are_read(tmp_path: Path) -> None:
-    long = "x" * (3 * reading.CHUNK)
+    long = "x" * (3 * readback.CHUNK)
     path = tmp_path / "file.csv"
     path.write_text(",".join(INDEX.fields) + "\r\n" + f"1,a,{long},1.25,,,,,\r\n" * 2, newline="")
-    assert reading.sums(reading.at(path), described(path.name, "csv", 2), "amount", "words", 2) == {
+    assert readback.sums(readback.at(path), described(path.name, "csv", 2), "amount", "words", 2) == {
         "a": (2, Decimal("2.50"))
     }
 

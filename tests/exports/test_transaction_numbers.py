@@ -9,15 +9,15 @@ import asyncpg
 import httpx2
 import pytest
 
-from longshore.exports.increments import ROUND, Mark, condition
+from longshore.exports.increments.transactions import ROUND, Watermark, condition
 from tests.exports.incremental import Series, Session
 from tests.service import Longshore
 
 Sessions = Callable[[], Session]
 
 
-def mark(xid: int) -> Mark:
-    return Mark(system=1, timeline=1, database=1, relation=1, xid=xid)
+def mark(xid: int) -> Watermark:
+    return Watermark(system=1, timeline=1, database=1, relation=1, xid=xid)
 
 
 def taken(url: str, began: int | None, ended: int, following: int, xids: list[int]) -> list[int]:

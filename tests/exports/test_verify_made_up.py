@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from longshore.cli import app
+from longshore.cli.main import app
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.verify import VerifyError, verify
 

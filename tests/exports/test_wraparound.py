@@ -10,8 +10,8 @@ import asyncpg
 
 from longshore.database.connect import Connection
 from longshore.database.embedded import embedded_server, programs
-from longshore.exports import increments
 from longshore.exports.catalog import Field, FieldType
+from longshore.exports.increments import transactions
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
@@ -40,7 +40,7 @@ def test_increments_go_on_when_the_numbers_begin_anew(tmp_path: Path) -> None:
         assert await take(connection, marks[0]) == [3, 4]  # 3 is frozen by now, and 2^31 transactions old
         for id in range(5, 105):  # each in a transaction of its own
             await connection.execute(f"insert into entries values ({id})")
-        assert await connection.fetchval("select pg_current_xact_id()::text::bigint") > increments.ROUND
+        assert await connection.fetchval("select pg_current_xact_id()::text::bigint") > transactions.ROUND
         assert await take(connection, marks[1]) == list(range(5, 105))
         await connection.execute("vacuum freeze entries")
         assert await take(connection, marks[1]) == list(range(5, 105))
@@ -53,7 +53,7 @@ def test_increments_go_on_when_the_numbers_begin_anew(tmp_path: Path) -> None:
     at(tmp_path, middle)
     jump(tmp_path, 4_280_000_000)
     at(tmp_path, freeze_only)
-    jump(tmp_path, increments.ROUND - 60)
+    jump(tmp_path, transactions.ROUND - 60)
     at(tmp_path, shortly_before)
 
 

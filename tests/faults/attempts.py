@@ -14,8 +14,8 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.queue_schema import queries_over
-from longshore.tasks import lifecycle
-from longshore.tasks.lifecycle import NewTask
+from longshore.tasks import attempts
+from longshore.tasks.attempts import NewTask
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import ENTRYPOINT, SHARD_ENTRYPOINT, Message, ShardMessage, read_message, read_shard
 from longshore.tasks.schedule import Schedule
@@ -51,13 +51,13 @@ def with_pool(service: Longshore, test: Callable[[Pool], Awaitable[T]]) -> T:
 async def created(pool: Pool) -> Message:
     """A new task's first message."""
     async with pool.acquire() as connection, connection.transaction():
-        return Message(TaskId(await lifecycle.create(connection, new_task())), 1)
+        return Message(TaskId(await attempts.create(connection, new_task())), 1)
 
 
 async def executed(pool: Pool, task: TaskId) -> Message:
     """Ask for a run of a task, and give its message."""
     async with pool.acquire() as connection, connection.transaction():
-        await lifecycle.execute(connection, ChainId(CHAIN), task)
+        await attempts.execute(connection, ChainId(CHAIN), task)
         return Message(task, await connection.fetchval("select attempt from longshore.tasks where id = $1", task))
 
 

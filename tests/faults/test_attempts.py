@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.tasks import ending, lifecycle
-from longshore.tasks.lifecycle import AlreadyRunningError, Outcome, StaleAttemptError
+from longshore.tasks import attempts, run_ends
+from longshore.tasks.attempts import AlreadyRunningError, RunResult, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.faults.attempts import created, executed, with_pool
 from tests.service import Longshore
 
-OUTCOME = Outcome(
+OUTCOME = RunResult(
     result="Wallet_Export-1.csv",
     location="",
     total=3,
@@ -28,14 +28,14 @@ OUTCOME = Outcome(
 )
 
 STEPS: dict[str, Callable[[Pool, Message], Awaitable[None]]] = {
-    "report": lambda pool, message: lifecycle.report(pool, message, 1, 10, 3, exact=True),
-    "finish": lambda pool, message: ending.finish(pool, message, outcome(message)),
-    "retry": lambda pool, message: lifecycle.retry(pool, message, "failed: a test", 0, failed=True),
-    "fail": lambda pool, message: ending.fail(pool, message, "failed: a test"),
+    "report": lambda pool, message: attempts.report(pool, message, 1, 10, 3, exact=True),
+    "finish": lambda pool, message: run_ends.finish(pool, message, outcome(message)),
+    "retry": lambda pool, message: attempts.retry(pool, message, "failed: a test", 0, failed=True),
+    "fail": lambda pool, message: run_ends.fail(pool, message, "failed: a test"),
 }
 
 
-def outcome(message: Message) -> Outcome:
+def outcome(message: Message) -> RunResult:
     location = f"1764/{message.task}/{message.attempt}/Wallet_Export-{message.task}.csv"
     return msgspec.structs.replace(OUTCOME, location=location)
 
@@ -61,18 +61,18 @@ async def log(pool: Pool, task: TaskId) -> list[str]:
 def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, step: str) -> None:
     async def run(pool: Pool) -> None:
         old = await created(pool)
-        assert await lifecycle.begin(pool, old)
-        assert await ending.lost(pool, old)
+        assert await attempts.begin(pool, old)
+        assert await run_ends.lost(pool, old)
         before = await everything(pool, old.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
         assert await everything(pool, old.task) == before
-        assert await lifecycle.begin(pool, Message(old.task, 2))  # nor when the new one runs
+        assert await attempts.begin(pool, Message(old.task, 2))  # nor when the new one runs
         before = await everything(pool, old.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
-        assert await lifecycle.begin(pool, old) is None
-        assert not await ending.lost(pool, old)
+        assert await attempts.begin(pool, old) is None
+        assert not await run_ends.lost(pool, old)
         assert await everything(pool, old.task) == before
 
     with_pool(by_hand, run)
@@ -83,13 +83,13 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, s
 def test_an_attempt_that_has_ended_changes_nothing(by_hand: Longshore, end: str, step: str) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        assert await lifecycle.begin(pool, message)
+        assert await attempts.begin(pool, message)
         await STEPS[end](pool, message)
         before = await everything(pool, message.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
-        assert await lifecycle.begin(pool, message) is None
-        assert not await ending.lost(pool, message)
+        assert await attempts.begin(pool, message) is None
+        assert not await run_ends.lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -102,7 +102,7 @@ def test_an_attempt_that_has_not_begun_changes_nothing(by_hand: Longshore, step:
         before = await everything(pool, message.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
-        assert not await ending.lost(pool, message)
+        assert not await run_ends.lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -111,7 +111,7 @@ def test_an_attempt_that_has_not_begun_changes_nothing(by_hand: Longshore, step:
 def test_of_many_workers_with_one_message_one_begins(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        begun = await asyncio.gather(*(lifecycle.begin(pool, message) for _ in range(20)))
+        begun = await asyncio.gather(*(attempts.begin(pool, message) for _ in range(20)))
         assert sum(one is not None for one in begun) == 1
         assert await log(pool, message.task) == ["READY -> INPROGRESS"]
 
@@ -121,10 +121,10 @@ def test_of_many_workers_with_one_message_one_begins(by_hand: Longshore) -> None
 def test_an_attempt_begins_once_for_a_worker_whose_first_answer_was_lost_too(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message, worker, other = await created(pool), uuid4(), uuid4()
-        first, again = await lifecycle.begin(pool, message, worker), await lifecycle.begin(pool, message, worker)
+        first, again = await attempts.begin(pool, message, worker), await attempts.begin(pool, message, worker)
         assert first is not None
         assert first == again
-        assert await lifecycle.begin(pool, message, other) is None
+        assert await attempts.begin(pool, message, other) is None
         assert await log(pool, message.task) == ["READY -> INPROGRESS"]
 
     with_pool(by_hand, run)
@@ -133,10 +133,10 @@ def test_an_attempt_begins_once_for_a_worker_whose_first_answer_was_lost_too(by_
 def test_a_run_that_stands_still_gets_silent_though_its_worker_lives(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        await lifecycle.begin(pool, message)
+        await attempts.begin(pool, message)
         silent_since = []
         for rows in (5, 5, 6):
-            await lifecycle.report(pool, message, rows, 10 * rows, 100, exact=True)
+            await attempts.report(pool, message, rows, 10 * rows, 100, exact=True)
             silent_since.append(await pool.fetchval("select progress_at from longshore.runs"))
         assert silent_since[0] == silent_since[1] < silent_since[2]
 
@@ -146,7 +146,7 @@ def test_a_run_that_stands_still_gets_silent_though_its_worker_lives(by_hand: Lo
 def test_of_many_ends_of_one_attempt_one_counts(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        assert await lifecycle.begin(pool, message)
+        assert await attempts.begin(pool, message)
         steps = [STEPS[name](pool, message) for _ in range(5) for name in ("finish", "fail", "retry")]
         ends = await asyncio.gather(*steps, return_exceptions=True)
         assert sum(end is None for end in ends) == 1
@@ -159,8 +159,8 @@ def test_of_many_ends_of_one_attempt_one_counts(by_hand: Longshore) -> None:
 def test_a_lost_attempt_is_seen_to_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        assert await lifecycle.begin(pool, message)
-        found = await asyncio.gather(*(ending.lost(pool, message) for _ in range(10)), return_exceptions=True)
+        assert await attempts.begin(pool, message)
+        found = await asyncio.gather(*(run_ends.lost(pool, message) for _ in range(10)), return_exceptions=True)
         assert found.count(True) == 1
         assert len(await log(pool, message.task)) == 2
 
@@ -170,7 +170,7 @@ def test_a_lost_attempt_is_seen_to_once(by_hand: Longshore) -> None:
 def test_a_task_that_runs_cannot_be_executed(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        assert await lifecycle.begin(pool, message)
+        assert await attempts.begin(pool, message)
         before = await everything(pool, message.task)
         with pytest.raises(AlreadyRunningError):
             await executed(pool, message.task)
@@ -183,7 +183,7 @@ def test_a_task_executed_many_times_at_once_runs_once(by_hand: Longshore) -> Non
     async def run(pool: Pool) -> None:
         first = await created(pool)
         asked = await asyncio.gather(*(executed(pool, first.task) for _ in range(8)))
-        begun = await asyncio.gather(*(lifecycle.begin(pool, message) for message in [first, *asked]))
+        begun = await asyncio.gather(*(attempts.begin(pool, message) for message in [first, *asked]))
         assert [one.run for one in begun if one is not None] == [1]
         assert await log(pool, first.task) == ["READY -> INPROGRESS"]
 
@@ -193,10 +193,10 @@ def test_a_task_executed_many_times_at_once_runs_once(by_hand: Longshore) -> Non
 def test_a_done_task_executed_again_has_a_second_run(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         first = await created(pool)
-        assert await lifecycle.begin(pool, first)
-        await ending.finish(pool, first, outcome(first))
+        assert await attempts.begin(pool, first)
+        await run_ends.finish(pool, first, outcome(first))
         again = await executed(pool, first.task)
-        begun = await lifecycle.begin(pool, again)
+        begun = await attempts.begin(pool, again)
         assert begun is not None
         assert (begun.run, begun.number) == (2, 1)
         assert (await log(pool, first.task))[2:] == ["INPROGRESS -> DONE", "DONE -> INPROGRESS"]
@@ -212,10 +212,10 @@ def test_last_modified_never_goes_back(by_hand: Longshore) -> None:
             "update longshore.tasks set modified_at = now() + interval '1 hour' where id = $1 returning modified_at",
             message.task,
         )
-        assert await lifecycle.begin(pool, message)
-        await lifecycle.retry(pool, message, "failed: a test", 0, failed=True)
-        assert await lifecycle.begin(pool, Message(message.task, 2))
-        await ending.finish(pool, Message(message.task, 2), outcome(message))
+        assert await attempts.begin(pool, message)
+        await attempts.retry(pool, message, "failed: a test", 0, failed=True)
+        assert await attempts.begin(pool, Message(message.task, 2))
+        await run_ends.finish(pool, Message(message.task, 2), outcome(message))
         row = await pool.fetchrow("select modified_at, last_run_at from longshore.tasks where id = $1", message.task)
         assert row is not None
         assert row["modified_at"] >= ahead
@@ -230,9 +230,9 @@ def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Lo
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
         for attempt in range(1, 10):
-            assert await lifecycle.begin(pool, Message(task, attempt))
-            await lifecycle.retry(pool, Message(task, attempt), "interrupted", 0, failed=False)
-        begun = await lifecycle.begin(pool, Message(task, 10))
+            assert await attempts.begin(pool, Message(task, attempt))
+            await attempts.retry(pool, Message(task, attempt), "interrupted", 0, failed=False)
+        begun = await attempts.begin(pool, Message(task, 10))
         assert begun is not None
         assert (begun.number, begun.failures) == (10, 0)
 
@@ -242,12 +242,12 @@ def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Lo
 def test_a_task_that_loses_each_of_its_workers_is_given_up(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
-        for attempt in range(1, lifecycle.MOST_FAILURES + 1):
-            assert await lifecycle.begin(pool, Message(task, attempt))
-            assert await ending.lost(pool, Message(task, attempt))
+        for attempt in range(1, attempts.MAX_FAILURES + 1):
+            assert await attempts.begin(pool, Message(task, attempt))
+            assert await run_ends.lost(pool, Message(task, attempt))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
         assert (await log(pool, task))[-2:] == [
-            f"worker lost, given up after {lifecycle.MOST_FAILURES} failures",
+            f"worker lost, given up after {attempts.MAX_FAILURES} failures",
             "INPROGRESS -> ERROR",
         ]
 

@@ -8,9 +8,9 @@ import httpx2
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.handler import Handler
-from longshore.tasks import lifecycle
+from longshore.tasks import attempts
 from longshore.tasks.queue import ShardMessage, send_shards
+from longshore.worker.runner import Handler
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, files_of, messages, until
@@ -45,7 +45,7 @@ def test_a_running_export_that_is_cancelled_stops_and_its_query_too(
 def test_what_begins_while_a_worker_looks_for_what_was_cancelled_is_left_alone(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
-        assert await lifecycle.begin(pool, message)
+        assert await attempts.begin(pool, message)
         shard, begun, goes_on = ShardMessage(message.task, message.attempt, 0), asyncio.Event(), asyncio.Event()
         async with pool.acquire() as connection, connection.transaction():
             await send_shards(connection, [shard])

@@ -7,8 +7,8 @@ import asyncpg
 import httpx2
 
 from longshore.database.connect import Pool
-from longshore.exports.snapshots import Readers
-from longshore.failures import explain, may_pass
+from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.snapshot import Readers
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import CATALOG, ROWS, Hold, assert_whole, cut_off, files_of, messages, write_catalog
@@ -79,7 +79,7 @@ def test_a_value_that_the_driver_refuses_is_refused_for_good(service: Longshore)
         raise AssertionError("2**40 was taken for an int")
 
     error = with_pool(service, refused)
-    assert not may_pass(error)
+    assert not is_retryable(error)
     assert explain(error).startswith("the source refused the query: ")
 
 

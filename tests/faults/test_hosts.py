@@ -15,8 +15,8 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.exports.manifest import SUFFIX
-from longshore.results import cleanup
-from longshore.results.objects import BucketStore
+from longshore.results.bucket import BucketStore
+from longshore.worker import cleanup
 from tests.faults.attempts import with_pool
 from tests.faults.held import messages
 from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, LONG_ROWS, RESULTS, RUNNING, WORKERS, Hosts, six_hosts

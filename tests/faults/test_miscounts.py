@@ -12,12 +12,12 @@ from longshore.exports.copy import CountMismatchError, copy_rows
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.plan import Source, plan
-from longshore.exports.snapshots import Readers
-from longshore.handler import Handler
-from longshore.results.store import LocalStore
-from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.exports.ranges import Source, plan
+from longshore.exports.snapshot import Readers
+from longshore.results.local import LocalStore
+from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import ShardMessage
+from longshore.worker.runner import Handler
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.held import CATALOG, ROWS, write_catalog
 from tests.service import CHAIN, Longshore
@@ -68,7 +68,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
     written = write_catalog(by_hand, CATALOG)
 
     async def run(pool: Pool) -> list[str]:
-        async def action(_begun: Begun) -> Outcome:
+        async def action(_begun: Attempt) -> RunResult:
             await export(pool, written, tmp_path, Forgetful)
             raise AssertionError("the copy was believed")
 

@@ -15,8 +15,8 @@ import httpx2
 
 from longshore.database.connect import Pool
 from longshore.exports.manifest import SUFFIX
-from longshore.results.cleanup import Cleanup
-from longshore.results.store import LocalStore
+from longshore.results.local import LocalStore
+from longshore.worker.cleanup import Cleanup
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import assert_whole, messages

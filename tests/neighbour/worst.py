@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from longshore.webhooks.courier import AT_ONCE_OF_CHAIN
+from longshore.webhooks.dispatcher import AT_ONCE_OF_CHAIN
 from tests.service import export_body
 from tests.worst_requests import SEGMENT_SHAPES
 

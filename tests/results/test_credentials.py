@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.results.cleanup import Cleanup
-from longshore.results.objects import BucketStore
-from longshore.results.store import StoreAwayError, StoreError
+from longshore.results.bucket import BucketStore
+from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.worker.cleanup import Cleanup
 from tests.results.bucket import BUCKET, Relay, keys
 from tests.results.refusing import Server
 from tests.service import CHAIN, Longshore, ended, export_body, in_own_loop
@@ -138,7 +138,7 @@ def test_a_loss_on_the_way_is_left_to_the_next_attempt(refusing: Server) -> None
     made = store()
     for status, code in [(404, "NoSuchUpload"), (400, "BadDigest"), (400, "RequestTimeout"), (409, "OperationAborted")]:
         refusing.refuse(status, code)
-        with pytest.raises(StoreAwayError, match="out of reach or failed"):
+        with pytest.raises(StoreUnavailableError, match="out of reach or failed"):
             everything(made)[0]()
 
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.service import Longshore, ended, export_body
 
 SMALL = 1765
@@ -123,4 +123,4 @@ def test_a_link_of_another_task_or_chain_is_not_found(
     assert httpx2.get(url).status_code == 200
     with service.client(Level.READ, SMALL) as reader:
         problem(reader.delete(f"/tasks/{task}/links/{link_of(url)}"), "forbidden")
-    assert faults(asking.get(f"/tasks/{task}/links", params={"limit": 0}))
+    assert violations(asking.get(f"/tasks/{task}/links", params={"limit": 0}))

@@ -18,12 +18,12 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from longshore.access.tokens import Level, Scope
-from longshore.results import objects
-from longshore.results.objects import BucketStore
-from longshore.results.store import Abandonable, StoreAwayError
+from longshore.results import bucket as objects
+from longshore.results.bucket import BucketStore
+from longshore.results.local import Abandonable, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.access.people import new_person
-from tests.answers import faults
+from tests.answers import violations
 from tests.results.bucket import BUCKET, KEY, SECRET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -109,7 +109,7 @@ def test_a_server_that_hangs_is_given_up_and_called_away(
     monkeypatch.setattr(objects, "RETRIES", 1)
     hung = store()
     relay.hang = True
-    with pytest.raises(StoreAwayError, match="out of reach"), hung.create(NAME) as file:
+    with pytest.raises(StoreUnavailableError, match="out of reach"), hung.create(NAME) as file:
         file.write(bytes(100))
         file.publish(".manifest.json", b"{}")
     relay.hang = False
@@ -166,7 +166,7 @@ def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
 
         # What the bucket cannot do is refused, rather than not done.
         faulty = client.get(f"/tasks/{task}/download_url", params={"max_uses": 1})
-        assert list(faults(faulty)) == ["max_uses"]
+        assert list(violations(faulty)) == ["max_uses"]
         short = client.get(f"/tasks/{task}/download_url", params={"expires_in": 60}).json()["url"]
         assert parse_qs(urlsplit(short).query)["X-Amz-Expires"] == ["60"]
 

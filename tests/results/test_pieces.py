@@ -13,11 +13,11 @@ import httpx2
 import pytest
 
 from longshore.results import multipart
+from longshore.results.bucket import BucketStore
+from longshore.results.local import LocalStore, StoreUnavailableError
 from longshore.results.multipart import LEAST_PART, PART, Bucket, ObjectGathering, UnfitPieceError, UploadedPiece
-from longshore.results.objects import BucketStore
 from longshore.results.open import Store, gathers, piece
 from longshore.results.pieces import LocalGathering, Piece
-from longshore.results.store import LocalStore, StoreAwayError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
 from tests.faults.held import until
@@ -144,7 +144,7 @@ def test_a_piece_on_the_disk_that_has_lost_bytes_is_not_taken(tmp_path: Path) ->
     piece = written(store, "", 0, CONTENTS[0])
     (found,) = (path for path in tmp_path.rglob("*") if path.name == piece.name)
     os.truncate(found, piece.size - 1)
-    with pytest.raises(StoreAwayError, match=f"has {piece.size - 1} bytes of {piece.size}"):
+    with pytest.raises(StoreUnavailableError, match=f"has {piece.size - 1} bytes of {piece.size}"):
         gathering.add(piece)
     gathering.close()
 
@@ -215,7 +215,7 @@ def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store:
     gathering = gathering_of(store)
     gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
     bucket_of(store).abort(bucket_of(store).unfinished())
-    with pytest.raises(StoreAwayError, match="out of reach"):
+    with pytest.raises(StoreUnavailableError, match="out of reach"):
         gathering.finish()
     gathering.close()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from longshore.results.store import LocalStore
+from longshore.results.local import LocalStore
 from longshore.tasks.model import ChainId, TaskId
 
 

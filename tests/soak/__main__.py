@@ -17,7 +17,7 @@ from subprocess import Popen
 from longshore.access.tokens import Level
 from longshore.demo.seed import SMALLER_CHAINS, seed
 from longshore.exports.manifest import SUFFIX
-from longshore.results.cleanup import ACTION, SERVICE
+from longshore.worker.cleanup import ACTION, SERVICE
 from tests.service import CHAIN, Longshore, database_in, ended, free_port, in_own_loop
 from tests.soak.figures import Figures
 from tests.soak.load import Load
@@ -116,12 +116,12 @@ def soak(service: Longshore) -> list[str]:
         else:
             crew.disturb(chance.choice(SHAKEN), chance.choice((signal.SIGKILL, signal.SIGTERM)))
     seconds = time.monotonic() - began
-    faults = [*_ended(loads), *_settled(service)]
+    violations = [*_ended(loads), *_settled(service)]
     figures.over.set()
     figures.join()
     figures.tell(figures.measure())
-    faults += [f"the figures: {figures.failure!r}"] if figures.failure else []
-    return [*faults, *figures.grown(seconds), *_connections(figures), *_left_over(service)]
+    violations += [f"the figures: {figures.failure!r}"] if figures.failure else []
+    return [*violations, *figures.grown(seconds), *_connections(figures), *_left_over(service)]
 
 
 def _ended(loads: list[Load]) -> list[str]:
@@ -129,8 +129,8 @@ def _ended(loads: list[Load]) -> list[str]:
         load.over.set()
     for load in loads:
         load.join(GRACE)
-    faults = [f"a client: {load.failure!r}" for load in loads if load.failure]
-    return faults + [f"a client still waits: {load.done}" for load in loads if load.is_alive()]
+    violations = [f"a client: {load.failure!r}" for load in loads if load.failure]
+    return violations + [f"a client still waits: {load.done}" for load in loads if load.is_alive()]
 
 
 def _settled(service: Longshore) -> list[str]:
@@ -163,8 +163,8 @@ def _left_over(service: Longshore) -> list[str]:
         print("cleanup: " + "; ".join(entry["msg"] for entry in ended(client, task)["logs"][-3:]))
     named = {name for row in service.sql(NAMED) for name in (row["location"], row["location"] + SUFFIX)}
     files = {str(path.relative_to(results)) for path in service.files()}
-    faults = [f"nothing names {name}" for name in sorted(files - named)]
-    faults += [f"{name} is gone" for name in sorted(named - files)]
+    violations = [f"nothing names {name}" for name in sorted(files - named)]
+    violations += [f"{name} is gone" for name in sorted(named - files)]
     deadline = time.monotonic() + GRACE  # a message to a task that was deleted ends when it is delivered
     while (queued := service.sql(QUEUED)) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -172,7 +172,9 @@ def _left_over(service: Longshore) -> list[str]:
     connected = service.sql(CONNECTED)
     print(f"{len(files)} files, {len(queued)} messages, {len(connected)} kinds of connections are left")
     return (
-        faults + ([f"{queued} messages are left"] if queued else []) + [f"still connected: {row}" for row in connected]
+        violations
+        + ([f"{queued} messages are left"] if queued else [])
+        + [f"still connected: {row}" for row in connected]
     )
 
 
@@ -184,13 +186,13 @@ def main() -> int:
         settings = {"worker_tasks": str(WORKER_TASKS), "export_connections": str(EXPORT_CONNECTIONS)}
         service = Longshore(Path(folder), url, heartbeat_timeout="5", **settings)
         try:
-            faults = soak(service)
+            violations = soak(service)
         finally:
             service.stop()
-    for fault in faults:
-        print(f"FAULT: {fault}")
-    print("failed" if faults else "passed")
-    return bool(faults)
+    for violation in violations:
+        print(f"FAULT: {violation}")
+    print("failed" if violations else "passed")
+    return bool(violations)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class Figures(threading.Thread):
 
     def grown(self, seconds: float) -> list[str]:
         """The processes that lived through the last two thirds of the time and had more in the last than before."""
-        faults = []
+        violations = []
         for process, sizes in self.memory.items():
             before = [size for at, size in sizes if seconds / 3 <= at < seconds * 2 / 3]
             after = [size for at, size in sizes if seconds * 2 / 3 <= at < seconds]
@@ -108,5 +108,5 @@ class Figures(threading.Thread):
             allowed = max(median(before) * GROWTH, median(before) + MOST_MEGABYTES)
             print(f"{process.name} {process.pid}: {median(before):.1f} MB, then {median(after):.1f} MB")
             if median(after) > allowed:
-                faults.append(f"{process.name} {process.pid}: more than {allowed:.1f} MB")
-        return faults
+                violations.append(f"{process.name} {process.pid}: more than {allowed:.1f} MB")
+        return violations

@@ -12,13 +12,13 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool
-from longshore.results.cleanup import Cleanup
-from longshore.results.store import LocalStore, OutsideError
+from longshore.results.local import LocalStore, OutsideError
+from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.polls import Polls
-from longshore.tasks.read import Reading
+from longshore.tasks.reads import PolledTask
 from longshore.tasks.slots import admit_all
-from longshore.webhooks.courier import run_courier
+from longshore.webhooks.dispatcher import run_dispatcher
+from longshore.worker.cleanup import Cleanup
 from tests.receiver import receiving
 from tests.service import Longshore, export_body
 
@@ -75,7 +75,7 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
             with poisoned(idle, "deliveries", "update", f"old.id = '{stuck}'"):
-                courier = asyncio.create_task(run_courier(pool, idle.url, (ip_network("127.0.0.1"),)))
+                courier = asyncio.create_task(run_dispatcher(pool, idle.url, (ip_network("127.0.0.1"),)))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
                     count = "select count(*) from longshore.deliveries where id = any($1) and fault is not null"
@@ -175,6 +175,6 @@ def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(i
                 " check (state in ('READY', 'INPROGRESS', 'DONE', 'ERROR'))"
             )
         assert isinstance(broken, ValueError)
-        assert isinstance(whole, Reading)
+        assert isinstance(whole, PolledTask)
 
     run(test)

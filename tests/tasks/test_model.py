@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
 from longshore.database.connect import Pool, open_pool
-from longshore.results.cleanup import Cleanup
-from longshore.results.store import LocalStore
-from longshore.tasks import ending, lifecycle
-from longshore.tasks.lifecycle import MOST_FAILURES, Begun, Outcome, StaleAttemptError
+from longshore.results.local import LocalStore
+from longshore.tasks import attempts, run_ends
+from longshore.tasks.attempts import MAX_FAILURES, Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
+from longshore.worker.cleanup import Cleanup
 from tests.service import Longshore, export_body
 
 FAR = "2126-05-26T12:00:00Z"
@@ -47,7 +47,7 @@ class Known(msgspec.Struct):
     """Whether a run of it is still to begin."""
     planned: bool = False
     """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
-    begun: Begun | None = None
+    begun: Attempt | None = None
     failures: int = 0
     result: str | None = None
     """Where its newest result is, while there is one."""
@@ -106,7 +106,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(task=tasks)
     def begin(self, task: Known) -> None:
-        begun = self.do(lifecycle.begin(self.pool, self._newest(task)))
+        begun = self.do(attempts.begin(self.pool, self._newest(task)))
         assert (begun is not None) == task.waits
         if begun is None:
             return
@@ -123,7 +123,7 @@ class Life(RuleBasedStateMachine):
         location = self.store.location(begun.chain, TaskId(task.id), begun.message.attempt, "a.csv")
         with self.store.create(location) as file:
             file.publish()
-        self.do(ending.finish(self.pool, begun.message, outcome(location), KEPT))
+        self.do(run_ends.finish(self.pool, begun.message, outcome(location), KEPT))
         task.becomes("DONE")
         task.result = location
         self._ended(task)
@@ -131,7 +131,7 @@ class Life(RuleBasedStateMachine):
     @rule(task=tasks)
     def fail(self, task: Known) -> None:
         if task.begun is not None:
-            self.do(ending.fail(self.pool, task.begun.message, "failed: on purpose"))
+            self.do(run_ends.fail(self.pool, task.begun.message, "failed: on purpose"))
             task.becomes("ERROR")
             self._ended(task)
 
@@ -139,11 +139,11 @@ class Life(RuleBasedStateMachine):
     def crash(self, task: Known) -> None:
         """The worker is gone, and its message comes a second time."""
         message = self._newest(task)
-        assert self.do(ending.lost(self.pool, message)) == (task.begun is not None)
+        assert self.do(run_ends.lost(self.pool, message)) == (task.begun is not None)
         if task.begun is None:
             return
         task.failures += 1
-        given_up = task.failures == MOST_FAILURES
+        given_up = task.failures == MAX_FAILURES
         if given_up:
             task.becomes("ERROR")
         self._ended(task)
@@ -156,15 +156,15 @@ class Life(RuleBasedStateMachine):
             return
         message = data.draw(st.sampled_from(self.old))
         for step in (
-            ending.finish(self.pool, message, outcome("x"), KEPT),
-            ending.fail(self.pool, message, "failed: too late"),
-            lifecycle.retry(self.pool, message, "too late", 0, failed=True),
-            lifecycle.report(self.pool, message, 1, 1, None, exact=False),
-            lifecycle.note(self.pool, message, "too late"),
+            run_ends.finish(self.pool, message, outcome("x"), KEPT),
+            run_ends.fail(self.pool, message, "failed: too late"),
+            attempts.retry(self.pool, message, "too late", 0, failed=True),
+            attempts.report(self.pool, message, 1, 1, None, exact=False),
+            attempts.note(self.pool, message, "too late"),
         ):
             with pytest.raises(StaleAttemptError):
                 self.do(step)
-        assert self.do(lifecycle.begin(self.pool, message)) is None
+        assert self.do(attempts.begin(self.pool, message)) is None
 
     @rule(task=tasks)
     def cancel(self, task: Known) -> None:
@@ -230,8 +230,8 @@ class Life(RuleBasedStateMachine):
         task.begun, task.waits = None, task.planned
 
 
-def outcome(location: str) -> Outcome:
-    return Outcome("a.csv", location, 1, 1, 10, bytes(32), None, "{}")
+def outcome(location: str) -> RunResult:
+    return RunResult("a.csv", location, 1, 1, 10, bytes(32), None, "{}")
 
 
 def test_any_walk_through_the_life_of_tasks_goes_as_promised(idle: Longshore, waiting: httpx2.Client) -> None:

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from longshore.database.connect import Connection, Pool, is_passing, open_pool
-from longshore.tasks import lifecycle
-from longshore.tasks.lifecycle import NewTask
+from longshore.database.connect import Connection, Pool, is_transient, open_pool
+from longshore.tasks import attempts
+from longshore.tasks.attempts import NewTask
+from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.polls import Polls
-from longshore.tasks.read import Reading, TaskNotFoundError
+from longshore.tasks.reads import PolledTask, TaskNotFoundError
 from longshore.tasks.schedule import Schedule
 from tests.service import Longshore
 
@@ -30,7 +30,7 @@ LOCK = "lock table longshore.tasks in access exclusive mode"
 async def created(pool: Pool, chain: ChainId = CHAIN) -> TaskId:
     async with pool.acquire() as connection, connection.transaction():
         schedule = Schedule(once=datetime(2099, 1, 1, tzinfo=UTC))
-        return await lifecycle.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
+        return await attempts.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
 
 
 def with_polls(idle: Longshore, test: Callable[[Pool, Polls], Awaitable[None]]) -> None:
@@ -65,7 +65,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
         answers = await asyncio.gather(*(polls.standing(*each) for each in asked), return_exceptions=True)
         for (chain, task), answer in zip(asked, answers, strict=True):
             if task in (ours if chain == CHAIN else theirs):
-                assert isinstance(answer, Reading), answer
+                assert isinstance(answer, PolledTask), answer
                 assert answer.version.revision == revisions[task]
                 assert answer.task is None
             else:
@@ -106,7 +106,7 @@ def test_whoever_leaves_in_the_middle_does_not_disturb_those_who_share_the_state
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert [isinstance(answer, asyncio.CancelledError) for answer in answers[::3]] == [True] * 3
         stayed = [answer for number, answer in enumerate(answers) if number % 3]
-        assert [isinstance(answer, Reading) for answer in stayed] == [True] * 5
+        assert [isinstance(answer, PolledTask) for answer in stayed] == [True] * 5
 
     with_polls(idle, test)
 
@@ -120,7 +120,7 @@ def test_a_lost_connection_is_told_to_all_who_asked_over_it_and_to_nobody_after(
             for backend in await blocked(connection, 1):
                 await connection.execute("select pg_terminate_backend($1)", backend)
             answers = await asyncio.gather(*asked, return_exceptions=True)
-        assert all(isinstance(answer, Exception) and is_passing(answer) for answer in answers), answers
+        assert all(isinstance(answer, Exception) and is_transient(answer) for answer in answers), answers
         assert (await polls.standing(CHAIN, tasks[0])).version.revision == 1
 
     with_polls(idle, test)

@@ -11,18 +11,18 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.results.cleanup import Cleanup
-from longshore.results.store import LocalStore
-from longshore.tasks import clock, ending, lifecycle
-from longshore.tasks.lifecycle import Begun, NewTask, Outcome
+from longshore.results.local import LocalStore
+from longshore.tasks import attempts, run_ends, scheduler
+from longshore.tasks.attempts import Attempt, NewTask, RunResult
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule
+from longshore.worker.cleanup import Cleanup
 from tests.faults.held import until
 from tests.service import Longshore
 
 CHAIN, OTHER = ChainId(501), ChainId(502)
-DONE = Outcome("a.csv", None, 1, 1, 10, bytes(32), None, "{}")
+DONE = RunResult("a.csv", None, 1, 1, 10, bytes(32), None, "{}")
 SHARD = "insert into longshore.shards (task_id, attempt, number, work) values ($1, 1, 0, '{}')"
 SHARDS = "select count(*) from longshore.shards where task_id = $1"
 NEWEST = """
@@ -38,14 +38,14 @@ def new(chain: ChainId = CHAIN, priority: int = 0, **schedule: Any) -> NewTask:
 
 async def created(pool: Pool, task: NewTask) -> TaskId:
     async with pool.acquire() as connection, connection.transaction():
-        return await lifecycle.create(connection, task)
+        return await attempts.create(connection, task)
 
 
-async def ran(pool: Pool, task: TaskId) -> Begun:
+async def ran(pool: Pool, task: TaskId) -> Attempt:
     """Play a run of a task whose message has been sent."""
-    begun = await lifecycle.begin(pool, Message(task, await pool.fetchval(NEWEST, task)))
+    begun = await attempts.begin(pool, Message(task, await pool.fetchval(NEWEST, task)))
     assert begun is not None
-    await ending.finish(pool, begun.message, DONE)
+    await run_ends.finish(pool, begun.message, DONE)
     return begun
 
 
@@ -57,7 +57,7 @@ def test_a_task_that_repeats_is_due_again_once_a_run_has_ended(run: Any) -> None
         assert row is not None
         assert (row["state"], row["soon"], row["parked"]) == ("DONE", True, False)
         await pool.execute("update longshore.tasks set due_at = now() - interval '3 days' where id = $1", task)
-        await clock.send_due(pool)
+        await scheduler.send_due(pool)
         assert (await ran(pool, task)).run == 2
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
@@ -72,10 +72,10 @@ def test_a_run_that_failed_does_not_end_a_schedule(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(cron="0 3 * * *", once=None))
         await pool.execute("update longshore.tasks set due_at = now() where id = $1", task)
-        await clock.send_due(pool)
-        begun = await lifecycle.begin(pool, Message(task, 1))
+        await scheduler.send_due(pool)
+        begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
-        await ending.fail(pool, begun.message, "failed: a test")
+        await run_ends.fail(pool, begun.message, "failed: a test")
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
         assert (row["state"], row["soon"]) == ("ERROR", True)
@@ -88,7 +88,7 @@ def test_missed_runs_are_left_out_where_nobody_wants_them(run: Any) -> None:
         task = await created(pool, new(repeat="daily", catch_up="none"))
         await ran(pool, task)
         await pool.execute("update longshore.tasks set due_at = now() - interval '1 hour' where id = $1", task)
-        await clock.send_all_due(pool)
+        await scheduler.send_all_due(pool)
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
         assert not row["parked"]
@@ -105,7 +105,7 @@ def test_every_missed_run_is_made_up_for_where_all_are_wanted(run: Any) -> None:
             "update longshore.tasks set due_at = now() - interval '3 days' - interval '1 hour' where id = $1", task
         )
         runs = 0
-        while await clock.send_due(pool):
+        while await scheduler.send_due(pool):
             await ran(pool, task)
             runs += 1
         assert runs in (4, 5)  # the fourth lies an hour back; the next one is due on a clock hour of its own
@@ -118,7 +118,7 @@ def test_a_cancelled_schedule_is_over(run: Any) -> None:
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
         async with pool.acquire() as connection, connection.transaction():
-            await ending.cancel(connection, CHAIN, task, "a test")
+            await run_ends.cancel(connection, CHAIN, task, "a test")
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
         assert (row["state"], row["due_at"]) == ("DONE", None)
@@ -137,7 +137,7 @@ def test_a_chain_with_a_thousand_tasks_does_not_hold_up_another(run: Any) -> Non
         assert await pool.fetchval(QUEUED, str(urgent)) == 1
         assert await pool.fetchval(QUEUED, str(many[2])) == 0
         async with pool.acquire() as connection, connection.transaction():
-            await ending.cancel(connection, CHAIN, many[1], "a test")
+            await run_ends.cancel(connection, CHAIN, many[1], "a test")
         assert await pool.fetchval(QUEUED, str(many[2])) == 1
 
     run(test)
@@ -165,7 +165,7 @@ def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: 
     async def test(pool: Pool) -> None:
         store = LocalStore(tmp_path)
         task = await created(pool, new())
-        begun = await lifecycle.begin(pool, Message(task, 1))
+        begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
         kept, orphan = f"{CHAIN}/{task}/1/a.csv", f"{CHAIN}/{task}/7/a.csv"
         for location in (kept, orphan):
@@ -176,7 +176,7 @@ def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: 
         await pool.execute(SHARD, task)
         await cleanup.run(begun)
         assert await pool.fetchval(SHARDS, task) == 1, "the attempt is under way"
-        await ending.finish(pool, begun.message, old, timedelta(days=7))
+        await run_ends.finish(pool, begun.message, old, timedelta(days=7))
         assert (await cleanup.run(begun)).total == 0, "what was just written may still be in the making"
         assert store.open_path(kept)
         assert await pool.fetchval(SHARDS, task) == 0
@@ -240,4 +240,4 @@ def test_a_faulty_schedule_is_refused_where_it_is_faulty(
     body = {"chain": 1764, "desc": "a test", "target": target, "trigger": trigger}
     for answer in (waiting.post("/tasks", json=body), waiting.post("/tasks/preview", json={"trigger": trigger})):
         assert answer.status_code == 400, answer.text
-        assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
+        assert pointer in [violation["pointer"] for violation in answer.json()["errors"]]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from longshore.tasks.schedule import (
     Schedule,
-    bounds_fault,
-    cron_fault,
+    bounds_violation,
+    cron_violation,
     first,
     following,
     not_missed,
@@ -169,7 +169,7 @@ SCHEDULES = st.builds(
     once=st.none()
     | st.datetimes(datetime(1900, 1, 1), datetime(2200, 12, 31)).map(lambda time: time.replace(tzinfo=UTC)),
     repeat=st.sampled_from(["daily", "weekly", "monthly", None]),
-    cron=st.none() | EXPRESSIONS.filter(lambda text: cron_fault(text) is None),
+    cron=st.none() | EXPRESSIONS.filter(lambda text: cron_violation(text) is None),
     timezone=st.sampled_from([*ZONES, "America/Sao_Paulo", "Africa/Cairo", "Pacific/Kwajalein"]),
 )
 
@@ -202,7 +202,7 @@ def test_schedule_that_began_centuries_ago_costs_what_a_new_one_does(repeat: Any
     "once", ["0001-01-01T00:00Z", "1899-12-31T23:59:59Z", "2201-01-01T00:00Z", "9999-12-31T23:59Z"]
 )
 def test_time_out_of_bounds_is_a_fault(once: str) -> None:
-    assert bounds_fault(datetime.fromisoformat(once)) == "expected a time in the years 1900 to 2200"
+    assert bounds_violation(datetime.fromisoformat(once)) == "expected a time in the years 1900 to 2200"
 
 
 def test_times_end_with_the_year_2200() -> None:
@@ -222,4 +222,4 @@ def test_a_preview_begins_with_now_where_once_has_passed() -> None:
     "text", ["* * * *", "@daily", "0 0 * * * *", "61 * * * *", "0 0 30 2 *", "a b c d e", f"0 0 * * {'1' * 5000}"]
 )
 def test_what_is_no_cron_expression_is_told(text: str) -> None:
-    assert cron_fault(text)
+    assert cron_violation(text)

@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.handler import Action, Handler
-from longshore.tasks import clock, ending, lifecycle
-from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks import attempts, run_ends, scheduler
+from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
+from longshore.worker.runner import Action, Handler
 from tests.faults.attempts import taken
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, OTHER, created, new, ran
@@ -64,7 +64,7 @@ def test_no_missed_run_is_made_up_for_however_many_tasks_want_none(run: Any) -> 
     async def test(pool: Pool) -> None:
         trigger = '{"once":"2026-01-01T06:00:00Z","repeat":"daily","catch_up":"none"}'
         rows = await pool.fetch(STORED, CHAIN, trigger, timedelta(hours=30), 600)
-        await clock.send_all_due(pool)
+        await scheduler.send_all_due(pool)
         left = "select count(*) from longshore.tasks where id = any($1) and due_at > now() and not parked"
         assert await pool.fetchval(left, [row["id"] for row in rows]) == 600
 
@@ -74,11 +74,11 @@ def test_no_missed_run_is_made_up_for_however_many_tasks_want_none(run: Any) -> 
 def test_no_run_is_made_up_for_where_the_service_went_away_during_the_run_before(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(repeat="daily", catch_up="none"))
-        begun = await lifecycle.begin(pool, Message(task, 1))
+        begun = await attempts.begin(pool, Message(task, 1))
         assert begun is not None
         await pool.execute("update longshore.tasks set planned_at = now() - interval '60 hours' where id = $1", task)
-        await ending.finish(pool, begun.message, DONE)
-        await clock.send_all_due(pool)
+        await run_ends.finish(pool, begun.message, DONE)
+        await scheduler.send_all_due(pool)
         row = await row_of(pool, task)
         assert not row["parked"]
         assert row["due_at"] > await now(pool)
@@ -96,7 +96,7 @@ def test_run_that_was_missed_does_not_begin_after_until(run: Any, catch_up: str)
         never_ran = await created(pool, new(once="2126-01-01T00:00:00Z", repeat="daily"))
         await pool.execute("update longshore.tasks set trigger = $2 where id = $1", never_ran, trigger)
         await pool.execute(LATE, never_ran, timedelta(days=2))
-        await clock.send_all_due(pool)
+        await scheduler.send_all_due(pool)
         for task, state, end in ((ran_before["id"], "DONE", []), (never_ran, "ERROR", ["READY -> ERROR"])):
             row = await row_of(pool, task)
             assert (row["state"], row["due_at"], row["parked"]) == (state, None, False)
@@ -112,9 +112,9 @@ def test_cancelled_schedule_stays_ended_when_its_task_is_executed(run: Any) -> N
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
         async with pool.acquire() as connection, connection.transaction():
-            await ending.cancel(connection, CHAIN, task, "a test")
+            await run_ends.cancel(connection, CHAIN, task, "a test")
         async with pool.acquire() as connection, connection.transaction():
-            await lifecycle.execute(connection, CHAIN, task)
+            await attempts.execute(connection, CHAIN, task)
         assert (await ran(pool, task)).run == 2
         row = await row_of(pool, task)
         assert (row["state"], row["due_at"]) == ("DONE", None)
@@ -143,14 +143,14 @@ def test_execute_beside_a_planned_once_keeps_it(run: Any) -> None:
         planned = (await row_of(pool, task))["due_at"]
         assert planned is not None
         async with pool.acquire() as connection, connection.transaction():
-            await lifecycle.execute(connection, CHAIN, task)
+            await attempts.execute(connection, CHAIN, task)
         await ran(pool, task)
         assert (await row_of(pool, task))["due_at"] == planned
         await pool.execute(LATE, task, timedelta(0))
         await pool.execute(
             'update longshore.tasks set trigger = \'{"once":"2026-01-01T00:00:00Z"}\' where id = $1', task
         )
-        await clock.send_all_due(pool)
+        await scheduler.send_all_due(pool)
         assert (await ran(pool, task)).run == 2
         assert (await row_of(pool, task))["due_at"] is None
 
@@ -163,9 +163,9 @@ def test_run_ends_also_where_its_schedule_cannot_be_computed(run: Any, trigger: 
         done, failed = [await created(pool, new(repeat="daily")) for _ in range(2)]
         await pool.execute("update longshore.tasks set trigger = $2 where id = any($1)", [done, failed], trigger)
         await ran(pool, done)
-        begun = await lifecycle.begin(pool, Message(failed, 1))
+        begun = await attempts.begin(pool, Message(failed, 1))
         assert begun is not None
-        await ending.fail(pool, begun.message, "failed: a test")
+        await run_ends.fail(pool, begun.message, "failed: a test")
         for task, state in ((done, "DONE"), (failed, "ERROR")):
             row = await row_of(pool, task)
             assert (row["state"], row["due_at"], row["schedule_ended"]) == (state, None, True)
@@ -183,7 +183,7 @@ def test_due_task_whose_schedule_cannot_be_computed_ends_in_error_and_holds_up_n
         bad = [(await pool.fetch(STORED, CHAIN, trigger, timedelta(hours=1), 1))[0]["id"] for trigger in stored]
         good = await created(pool, new(OTHER, once="2126-01-01T00:00:00Z"))
         await pool.execute(LATE, good, timedelta(minutes=1))
-        await clock.send_all_due(pool)
+        await scheduler.send_all_due(pool)
         for task in bad:
             row = await row_of(pool, task)
             assert (row["state"], row["due_at"], row["parked"]) == ("ERROR", None, False)
@@ -218,10 +218,10 @@ def test_task_that_cannot_be_changed_holds_up_no_other_and_does_not_end_the_cloc
         due = [(await pool.fetch(STORED, chain, daily, timedelta(hours=1), 1))[0]["id"] for chain in (CHAIN, OTHER)]
         lost = [await created(pool, new(chain)) for chain in (CHAIN, OTHER)]
         for task in lost:
-            assert await lifecycle.begin(pool, Message(task, 1))
+            assert await attempts.begin(pool, Message(task, 1))
         await pool.execute("delete from longshore.pgqueuer")
         with poisoned(idle):
-            ticking = asyncio.create_task(clock.run_clock(pool))
+            ticking = asyncio.create_task(scheduler.run_scheduler(pool))
             deadline = time.monotonic() + 60
             while (await row_of(pool, due[1]))["due_at"] or (await row_of(pool, lost[1]))["attempt"] == 1:
                 assert time.monotonic() < deadline
@@ -235,23 +235,23 @@ def test_task_that_cannot_be_changed_holds_up_no_other_and_does_not_end_the_cloc
     run(test)
 
 
-async def _exit(_begun: Begun) -> Outcome:
+async def _exit(_begun: Attempt) -> RunResult:
     raise SystemExit(3)
 
 
-async def _cancel(_begun: Begun) -> Outcome:
+async def _cancel(_begun: Attempt) -> RunResult:
     raise asyncio.CancelledError
 
 
-async def _leave_what_cannot_be_stored(_begun: Begun) -> Outcome:
+async def _leave_what_cannot_be_stored(_begun: Attempt) -> RunResult:
     return msgspec.structs.replace(DONE, total=2**70)
 
 
-async def _speak_of_what_cannot_be_stored(_begun: Begun) -> Outcome:
+async def _speak_of_what_cannot_be_stored(_begun: Attempt) -> RunResult:
     raise ValueError("\x00\ud800" + "x " * 5_000)
 
 
-async def _never(_begun: Begun) -> Outcome:
+async def _never(_begun: Attempt) -> RunResult:
     raise AssertionError("its target was read")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.answers import faults
+from tests.answers import violations
 from tests.faults.held import until
 from tests.receiver import PORT_IN_NAMESPACE
 from tests.service import CHAIN, Longshore, database_in, export_body
@@ -65,7 +65,7 @@ def test_webhook_at_a_refused_address_is_not_called_and_its_delivery_says_why(
 
                 refused = f"http://{REFUSED}:{PORT_IN_NAMESPACE}/"
                 answer = client.post("/webhooks", json={"chain": CHAIN, "url": refused})
-                assert faults(answer) == {"/url": f"{REFUSED} is not a public address"}
+                assert violations(answer) == {"/url": f"{REFUSED} is not a public address"}
                 hooks = {host: webhook(host) for host in ("allowed.test", "refused.test", "mixed.test", ALLOWED)}
                 # An address that was allowed when the webhook was made.
                 longshore.sql("update longshore.webhooks set url = $1 where id = $2::uuid", refused, hooks[ALLOWED])

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 import pytest
 
 from longshore.database.connect import open_pool
-from longshore.webhooks.courier import AT_ONCE_OF_CHAIN, AT_ONCE_OF_WEBHOOK, run_courier
+from longshore.webhooks.dispatcher import AT_ONCE_OF_CHAIN, AT_ONCE_OF_WEBHOOK, run_dispatcher
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore
 
@@ -45,7 +45,7 @@ def test_deliveries_to_silent_receivers_of_many_chains_do_not_delay_another_chai
                 for _ in range(2):
                     await pool.execute(DUE, await pool.fetchval(WEBHOOK, 5000 + chain, silent), DELIVERIES)
             allow = (ip_network("127.0.0.1"),)
-            courier = asyncio.create_task(run_courier(pool, idle.url, allow))
+            courier = asyncio.create_task(run_dispatcher(pool, idle.url, allow))
             try:
                 async with asyncio.timeout(20):
                     while not (taken := await pool.fetch(TAKEN)):  # noqa: ASYNC110  # of another connection

@@ -11,9 +11,9 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from longshore.access.tokens import Level
-from longshore.webhooks.courier import PAUSES, pause_after, retry_after
+from longshore.webhooks.dispatcher import PAUSES, pause_after, retry_after
 from longshore.webhooks.registry import MOST
-from tests.answers import faults, problem
+from tests.answers import problem, violations
 from tests.faults.held import until
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore, ended, export_body
@@ -231,13 +231,13 @@ def test_new_secret_signs_beside_the_old_one_for_a_day(
     ],
 )  # fmt: skip
 def test_an_address_that_is_not_public_or_none_is_refused(small: httpx2.Client, url: str) -> None:
-    assert list(faults(small.post("/webhooks", json={"chain": CHAIN, "url": url}))) == ["/url"]
+    assert list(violations(small.post("/webhooks", json={"chain": CHAIN, "url": url}))) == ["/url"]
 
 
 def test_every_fault_of_a_webhook_is_named(small: httpx2.Client) -> None:
     body = {"url": 7, "events": ["task.done", "task.gone"], "secret": "x"}
-    assert set(faults(small.post("/webhooks", json=body))) == {"/chain", "/url", "/events/1", "/secret"}
-    assert set(faults(small.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example", "events": []}))) == {
+    assert set(violations(small.post("/webhooks", json=body))) == {"/chain", "/url", "/events/1", "/secret"}
+    assert set(violations(small.post("/webhooks", json={"chain": CHAIN, "url": "http://a.example", "events": []}))) == {
         "/events"
     }
     problem(small.post("/webhooks", json={"chain": 9, "url": "http://a.example"}), "forbidden")

@@ -73,7 +73,7 @@ class Entry(msgspec.Struct, frozen=True):
     details: Any
 
 
-class Sought(msgspec.Struct, frozen=True):
+class AuditFilter(msgspec.Struct, frozen=True):
     """What entries have to be like; None: whatever they are like."""
 
     action: str | None = None
@@ -101,7 +101,7 @@ async def record_of_user(connection: Connection | Pool, actor: Actor, user: int,
     await connection.execute(RECORD_OF_USER, user, actor.kind, actor.id, action, actor.address, actor.request_id)
 
 
-async def entries(pool: Pool, chain: ChainId, sought: Sought, limit: int, offset: int) -> tuple[list[Entry], bool]:
+async def entries(pool: Pool, chain: ChainId, sought: AuditFilter, limit: int, offset: int) -> tuple[list[Entry], bool]:
     """A page of a chain's entries, newest first, and whether more follow."""
     rows = await pool.fetch(
         LIST, chain, sought.action, sought.actor, sought.object, sought.since, sought.until, limit + 1, offset

@@ -12,6 +12,6 @@ class NameTakenError(LongshoreError):
     """Another one has this name, in whatever case."""
 
 
-def fault(name: str, what: str = "a name") -> str | None:
+def violation(name: str, what: str = "a name") -> str | None:
     """What was expected instead of this name, if it is not a good one."""
     return None if NAME.fullmatch(name) else EXPECTED.format(what)

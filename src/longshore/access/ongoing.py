@@ -9,9 +9,9 @@ import msgspec
 from longshore.access import audit
 from longshore.access.audit import Actor
 from longshore.database.connect import Connection
-from longshore.tasks import ending
-from longshore.tasks.ending import NothingToCancelError
+from longshore.tasks import run_ends
 from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.run_ends import NothingToCancelError
 from longshore.webhooks import registry
 
 MAX_LISTED = 1000
@@ -87,7 +87,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
     found = await made_by(connection, makers, chain)
     for task in found.tasks:
         try:
-            await ending.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
+            await run_ends.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
         except NothingToCancelError:  # it has ended meanwhile
             continue
         await audit.record(connection, actor, task.chain, "task.cancel", f"task {task.id}")

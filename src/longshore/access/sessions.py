@@ -63,7 +63,7 @@ class Lives(msgspec.Struct, frozen=True):
     """However much it is used."""
 
 
-class Opened(msgspec.Struct, frozen=True):
+class NewSession(msgspec.Struct, frozen=True):
     """A new session; its key cannot be had a second time."""
 
     user_id: int
@@ -107,12 +107,12 @@ class Sessions:
         self._pool = pool
         self.lives = lives
 
-    async def open(self, connection: Connection, user: int, address: str) -> Opened:
+    async def open(self, connection: Connection, user: int, address: str) -> NewSession:
         """Open a session in the connection's transaction."""
         key = SECRET_PREFIX + secrets.token_urlsafe(32)
         row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lives.idle, self.lives.whole)
         assert row is not None
-        return Opened(user, row["id"], key, row["expires"].replace(microsecond=0))
+        return NewSession(user, row["id"], key, row["expires"].replace(microsecond=0))
 
     async def signed_in(self, shown: Credential) -> SignedIn:
         """Whose session this is. Raises UnauthorizedError."""

@@ -7,7 +7,7 @@ The entry point is called with the settings when a process starts and gives an `
 """
 
 from longshore.actions.action import Action, Context, Target
-from longshore.actions.plug import GROUP, PlugError, load
-from longshore.errors import PassingError
+from longshore.actions.registry import GROUP, ActionLoadError, load
+from longshore.errors import TransientError
 
-__all__ = ["GROUP", "Action", "Context", "PassingError", "PlugError", "Target", "load"]
+__all__ = ["GROUP", "Action", "ActionLoadError", "Context", "Target", "TransientError", "load"]

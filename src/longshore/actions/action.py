@@ -13,10 +13,10 @@ from msgspec import Meta
 
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
-from longshore.faults import Fault
 from longshore.results.open import File, Store
-from longshore.tasks import lifecycle
-from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks import attempts
+from longshore.tasks.attempts import Attempt, RunResult
+from longshore.validation import Violation
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
@@ -63,7 +63,7 @@ class Context(Generic[T]):
     works in a thread of its own has to look at `cancelled`.
     """
 
-    def __init__(self, begun: Begun, target: T, pool: Pool, store: Store) -> None:
+    def __init__(self, begun: Attempt, target: T, pool: Pool, store: Store) -> None:
         self.task = int(begun.message.task)
         self.chain = int(begun.chain)
         self.run = begun.run
@@ -71,7 +71,7 @@ class Context(Generic[T]):
         self.attempt = begun.number
         """Which attempt of the run it is, from 1."""
         self.target = target
-        self.outcome = Outcome("", None, 0, 0, 0, None, None, None)
+        self.outcome = RunResult("", None, 0, 0, 0, None, None, None)
         self._begun = begun
         self._pool = pool
         self._store = store
@@ -84,12 +84,12 @@ class Context(Generic[T]):
 
     async def log(self, message: str) -> None:
         """Add an entry to the task's log."""
-        await lifecycle.note(self._pool, self._begun.message, message)
+        await attempts.note(self._pool, self._begun.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
         """Tell how many things are done, and how many there will be; at most once a second is sensible."""
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
-        await lifecycle.report(
+        await attempts.report(
             self._pool, self._begun.message, done, self.outcome.size, expected, exact=expected is not None
         )
 
@@ -115,7 +115,7 @@ class Context(Generic[T]):
         self._cancelled.set()
 
 
-def nothing_wrong(_target: Any) -> list[Fault]:
+def nothing_wrong(_target: Any) -> list[Violation]:
     """The check of an action whose targets are right if their fields are."""
     return []
 
@@ -126,9 +126,9 @@ class Action(msgspec.Struct, frozen=True):
     target: type[Target]
     """What its tasks say in `target`."""
     run: Callable[[Context[Any]], Awaitable[None]]
-    """A run. It is tried again after OSError, a lost connection to the database and PassingError; what else it raises
+    """A run. It is tried again after OSError, a lost connection to the database and TransientError; what else it raises
     ends the run, with the error's words in the task's log."""
-    check: Callable[[Any], list[Fault]] = nothing_wrong
+    check: Callable[[Any], list[Violation]] = nothing_wrong
     """What is wrong with a target beyond its shape; each fault's pointer is a JSON pointer within the target."""
 
 
@@ -140,14 +140,14 @@ class Plugged:
         self._pool = pool
         self._store = store
 
-    async def run(self, begun: Begun) -> Outcome:
+    async def run(self, begun: Attempt) -> RunResult:
         """Run one attempt. Raises what the action raises."""
         try:
             target = msgspec.json.decode(begun.target, type=self._action.target)
         except msgspec.MsgspecError as error:
             raise LongshoreError(f"this version cannot read the target: {error}") from error
         context = Context(begun, target, self._pool, self._store)
-        kept = await lifecycle.locations(self._pool, begun.message.task)
+        kept = await attempts.locations(self._pool, begun.message.task)
         await asyncio.to_thread(
             self._store.remove_abandoned, begun.chain, begun.message.task, begun.message.attempt, kept
         )

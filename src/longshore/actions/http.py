@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from longshore import outbound
 from longshore.actions.action import Action, Context, Target
-from longshore.errors import LongshoreError, PassingError
-from longshore.faults import Fault
+from longshore.errors import LongshoreError, TransientError
 from longshore.outbound import OutboundError, RefusedError
 from longshore.settings import Settings
+from longshore.validation import Violation
 
 TIMEOUT = 30.0  # seconds for the whole exchange
 OURS = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
@@ -41,11 +41,11 @@ def http(settings: Settings) -> Action:
     """The action, which may call what the setting `outbound_allow` says besides public addresses."""
     allow = outbound.networks(settings.outbound_allow)
 
-    def check(target: HttpTarget) -> list[Fault]:
-        fault = outbound.check_url(target.url, allow)
-        faults = [] if fault is None else [Fault(fault, "/url")]
-        return faults + [
-            Fault("is set by the service", f"/headers/{name}") for name in target.headers if name.lower() in OURS
+    def check(target: HttpTarget) -> list[Violation]:
+        violation = outbound.check_url(target.url, allow)
+        violations = [] if violation is None else [Violation(violation, "/url")]
+        return violations + [
+            Violation("is set by the service", f"/headers/{name}") for name in target.headers if name.lower() in OURS
         ]
 
     async def run(context: Context[HttpTarget]) -> None:
@@ -60,10 +60,10 @@ def http(settings: Settings) -> Action:
         except RefusedError:
             raise
         except OutboundError as error:
-            raise PassingError(f"{target.method} {target.url}: {error}") from error
+            raise TransientError(f"{target.method} {target.url}: {error}") from error
         said = f"{target.method} {target.url}: {answer.status}"
         if answer.status >= 500 or answer.status in (408, 425, 429):
-            raise PassingError(said)
+            raise TransientError(said)
         if not 200 <= answer.status < 300:
             raise UnexpectedAnswerError(said)
         await context.log(said)

@@ -8,12 +8,12 @@ from litestar import Response, get
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.access.audit import Entry, Sought
-from longshore.api.access import AnyRequest, admitted
+from longshore.access.audit import AuditFilter, Entry
 from longshore.api.documentation import problems
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.tasks import PRINTABLE
-from longshore.faults import Fault, FaultyError
+from longshore.validation import ValidationError, Violation
 
 
 def _word(what: str) -> Any:
@@ -24,7 +24,7 @@ def _time(what: str) -> Any:
     return Parameter(description=what, schema_extra={"format": "date-time"})
 
 
-def _moment(name: str, given: str | None, faults: list[Fault]) -> datetime | None:
+def _moment(name: str, given: str | None, violations: list[Violation]) -> datetime | None:
     """A time as a client gives it (RFC 3339), or a fault."""
     if given is None:
         return None
@@ -34,7 +34,7 @@ def _moment(name: str, given: str | None, faults: list[Fault]) -> datetime | Non
             return time.astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
         pass
-    faults.append(Fault("expected a time with an offset, such as 2026-05-26T12:00:00Z", parameter=name))
+    violations.append(Violation("expected a time with an offset, such as 2026-05-26T12:00:00Z", parameter=name))
     return None
 
 
@@ -57,9 +57,11 @@ async def list_entries(
 ) -> Response[list[Entry]]:
     """Who did what in the chain, newest first. For all of it, export the index `audit`."""
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    sought = Sought(action, actor, object, _moment("since", since, faults), _moment("until", until, faults))
-    if faults:
-        raise FaultyError(faults)
+    violations: list[Violation] = []
+    sought = AuditFilter(
+        action, actor, object, _moment("since", since, violations), _moment("until", until, violations)
+    )
+    if violations:
+        raise ValidationError(violations)
     found, more = await audit.entries(service.pool, caller.chain, sought, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))

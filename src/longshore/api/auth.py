@@ -7,16 +7,16 @@ import msgspec
 from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie
 
-from longshore.access import audit, passwords, people, sessions
-from longshore.access.login import Attempt
+from longshore.access import audit, passwords, sessions, users
 from longshore.access.passwords import PasswordError
-from longshore.access.sessions import Opened, Session
-from longshore.api.access import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
+from longshore.access.sessions import NewSession, Session
+from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
+from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
-from longshore.faults import Fault, FaultyError, check
+from longshore.validation import ValidationError, Violation, check
 
 
 class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,18 +51,18 @@ WAITS = "The password is right, and a passcode is needed: send it to `POST /auth
     "/auth/login",
     status_code=200,
     operation_class=taking(LoginBody),
-    responses=problems(400, 408, 413, 415) | answers(Attempt, {202: WAITS}),
+    responses=problems(400, 408, 413, 415) | answers(PasscodeChallenge, {202: WAITS}),
 )
-async def login(request: AnyRequest, body: bytes) -> Response[Opened]:
+async def login(request: AnyRequest, body: bytes) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a passcode is needed as well."""
     service = _service(request)
     given = _read(LoginBody, request, body)
     if "\x00" in given.username:  # PostgreSQL takes no U+0000
-        raise FaultyError([Fault("expected a string without U+0000", "/username")])
+        raise ValidationError([Violation("expected a string without U+0000", "/username")])
     if given.cookie:
         refuse_other_site(request)
     opened = await service.doorman.login(given.username, given.password, actor(request))
-    if isinstance(opened, Attempt):
+    if isinstance(opened, PasscodeChallenge):
         return Response(opened, status_code=202)  # type: ignore[arg-type]  # the other answer, documented beside it
     return _answer(request, opened, given.cookie)
 
@@ -73,7 +73,7 @@ async def login(request: AnyRequest, body: bytes) -> Response[Opened]:
     operation_class=taking(PasscodeBody),
     responses=problems(400, 408, 413, 415),
 )
-async def open_session(request: AnyRequest, body: bytes) -> Response[Opened]:
+async def open_session(request: AnyRequest, body: bytes) -> Response[NewSession]:
     """End signing in with a passcode. Five wrong ones end the attempt."""
     service = _service(request)
     given = _read(PasscodeBody, request, body)
@@ -131,36 +131,36 @@ async def change_password(request: AnyRequest, body: bytes) -> None:
     try:
         passwords.check_new(given.new_password)
     except PasswordError as error:
-        raise FaultyError([Fault(str(error), "/new_password")]) from None
+        raise ValidationError([Violation(str(error), "/new_password")]) from None
     await service.doorman.confirm(who.user, given.password, actor(request))
     async with service.pool.acquire() as connection, connection.transaction():
-        await people.set_password(connection, who.user, given.new_password)
+        await users.set_password(connection, who.user, given.new_password)
         await audit.record_of_user(connection, actor(request), who.user, "user.password")
 
 
 def _service(request: AnyRequest) -> Service:
-    faults = unknown_parameters(request)
-    if faults:
-        raise FaultyError(faults)
+    violations = unknown_parameters(request)
+    if violations:
+        raise ValidationError(violations)
     service: Service = request.app.state.service
     return service
 
 
 def _read(kind: Any, request: AnyRequest, body: bytes) -> Any:
-    faults: list[Fault] = []
-    found = check(kind, read_json(request, body), "", faults)
-    if faults:
-        raise FaultyError(faults)
+    violations: list[Violation] = []
+    found = check(kind, read_json(request, body), "", violations)
+    if violations:
+        raise ValidationError(violations)
     return found
 
 
-def _answer(request: AnyRequest, opened: Opened, in_cookie: bool) -> Response[Opened]:
+def _answer(request: AnyRequest, opened: NewSession, in_cookie: bool) -> Response[NewSession]:
     if not in_cookie:
         return Response(opened)
     return Response(msgspec.structs.replace(opened, session_key=""), cookies=[cookie_of(request, opened)])
 
 
-def cookie_of(request: AnyRequest, opened: Opened) -> Cookie:
+def cookie_of(request: AnyRequest, opened: NewSession) -> Cookie:
     """The cookie of a new session."""
     secure = request.scope["scheme"] == "https"
     life = int(request.app.state.settings.session_life)

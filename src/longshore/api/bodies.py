@@ -9,9 +9,9 @@ import msgspec
 from litestar import Response
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
-from longshore.api.access import AnyRequest
+from longshore.api.guard import AnyRequest
 from longshore.api.problems import ProblemError
-from longshore.faults import Fault, FaultyError, pointer
+from longshore.validation import ValidationError, Violation, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
@@ -28,7 +28,7 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     """Return a request's body as a JSON value, its decimals exact.
 
     `media_types`: those that the endpoint takes; `application/json` where none is given. Raises ProblemError for
-    another one, FaultyError for what is no JSON, is nested too deeply or repeats a key, of which readers take different
+    another one, ValidationError for what is no JSON, is nested too deeply or repeats a key: readers take different
     values (RFC 8259, section 4).
     """
     given, expected = request.content_type[0], media_types or (JSON,)
@@ -38,9 +38,9 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
         value = BODY.decode(body)
         shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise FaultyError([Fault(f"expected JSON: {error}", "")]) from None
-    if faults := _shape_faults(shape):
-        raise FaultyError(faults)
+        raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
+    if violations := _shape_violations(shape):
+        raise ValidationError(violations)
     return value
 
 
@@ -67,18 +67,18 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeating
 
 
-def _shape_faults(value: Any) -> list[Fault]:
-    faults: list[Fault] = []
+def _shape_violations(value: Any) -> list[Violation]:
+    violations: list[Violation] = []
     rest: list[tuple[Any, str, int]] = [(value, "", 1)] if isinstance(value, dict | list) else []
     while rest:
         part, at, depth = rest.pop()
         if depth > MAX_DEPTH:
-            return [Fault(f"expected {MAX_DEPTH} levels of nesting at most", "")]
+            return [Violation(f"expected {MAX_DEPTH} levels of nesting at most", "")]
         if isinstance(part, RepeatedKeys):
-            faults += [Fault("expected this key once", pointer(at, name)) for name in part.repeated]
+            violations += [Violation("expected this key once", pointer(at, name)) for name in part.repeated]
         inner = part.items() if isinstance(part, dict) else enumerate(part)
         rest += [(each, pointer(at, key), depth + 1) for key, each in inner if isinstance(each, dict | list)]
-    return faults
+    return violations
 
 
 class Encoded(Response[Any]):

@@ -10,22 +10,22 @@ from litestar import Response, delete, patch, post
 from msgspec import UNSET, UnsetType
 
 from longshore.access import audit
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
 from longshore.api.documentation import problems, taking
-from longshore.api.limits import may_change_task, may_have
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
+from longshore.api.scopes import may_change_task, may_have
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
-from longshore.faults import Fault, FaultyError, check, pointer, suggestion
-from longshore.results.store import StoreAwayError, StoreError
-from longshore.tasks import changing, ending, quotas, read
-from longshore.tasks.changing import ChangedMeanwhileError
-from longshore.tasks.ending import same_times
-from longshore.tasks.lifecycle import NeverDueError
+from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.tasks import quotas, reads, requests, run_ends
+from longshore.tasks.attempts import NeverDueError
 from longshore.tasks.model import Task, TaskId
+from longshore.tasks.requests import ChangedMeanwhileError
+from longshore.tasks.run_ends import same_times
 from longshore.tasks.schedule import Schedule, preview
+from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 log = structlog.get_logger()
 
@@ -72,11 +72,11 @@ async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task
     task = task_id(id)
     given = read_json(request, body, JSON, MERGE_PATCH)
     merges = request.content_type[0] == MERGE_PATCH
-    faults = _merge_faults(given) if merges else []
+    violations = _merge_violations(given) if merges else []
     if not merges:
-        check(TaskChange, given, "", faults)
-    if faults:
-        raise FaultyError(faults)
+        check(TaskChange, given, "", violations)
+    if violations:
+        raise ValidationError(violations)
     conditional = "if-match" in request.headers
     while True:
         try:
@@ -90,7 +90,7 @@ async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task
     return Response(found.task, headers=headers)  # type: ignore[arg-type]  # which `reading` gives
 
 
-async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, merges: bool) -> read.Reading:
+async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, merges: bool) -> reads.PolledTask:
     service, caller = admitted(request)
     chain = caller.chain
     async with service.pool.acquire() as connection, connection.transaction():
@@ -109,22 +109,22 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
         definer = who.name if {"target", "trigger"} & given.keys() else None
         before = await quotas.usage(connection, chain)
-        await changing.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
+        await requests.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
         await quotas.check_tasks(connection, chain, service.quotas, before)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
-        return await read.reading(connection, chain, task)
+        return await reads.reading(connection, chain, task)
 
 
-def _merge_faults(given: Any) -> list[Fault]:
+def _merge_violations(given: Any) -> list[Violation]:
     """Return what is wrong with a merge patch of a task before it is merged."""
     if not isinstance(given, dict):
-        return [Fault("expected an object", "")]
+        return [Violation("expected an object", "")]
     names = TaskChange.__struct_fields__
-    faults: list[Fault] = []
+    violations: list[Violation] = []
     for key in given:
         if key not in names:
-            faults.append(Fault(f"unknown key{suggestion(key, names, faults)}", pointer("", key)))
-    return faults
+            violations.append(Violation(f"unknown key{suggestion(key, names, violations)}", pointer("", key)))
+    return violations
 
 
 @post(
@@ -143,9 +143,9 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     async with service.pool.acquire() as connection, connection.transaction():
         await lock_to_change(request, connection, task)
         who = actor(request)
-        await ending.cancel(connection, chain, task, who.name)
+        await run_ends.cancel(connection, chain, task, who.name)
         await audit.record(connection, who, chain, "task.cancel", f"task {task}")
-    return await read.get(service.pool, chain, task)
+    return await reads.get(service.pool, chain, task)
 
 
 @delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(400, 404, 409, 412))
@@ -155,11 +155,11 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     chain, task = caller.chain, task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
         await lock_to_change(request, connection, task)
-        await changing.delete(connection, chain, task)
+        await requests.delete(connection, chain, task)
         await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
     try:
         await asyncio.to_thread(service.store.remove_task, chain, task)
-    except (StoreError, StoreAwayError) as error:
+    except (StoreError, StoreUnavailableError) as error:
         log.warning("results of a deleted task left to the task cleanup", task=task, error=str(error))
 
 
@@ -173,12 +173,12 @@ async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
     """When a task with this trigger would run: the next ten times at most."""
     service, _ = admitted(request)
     value = read_json(request, body)
-    faults: list[Fault] = []
-    check(TriggerBody, value, "", faults)
+    violations: list[Violation] = []
+    check(TriggerBody, value, "", violations)
     if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
-        faults += check_schedule(value["trigger"], "/trigger")
-    if faults:
-        raise FaultyError(faults)
+        violations += check_schedule(value["trigger"], "/trigger")
+    if violations:
+        raise ValidationError(violations)
     chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULED and part is not None}
     now = await service.pool.fetchval("select now()")
     times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)

@@ -12,17 +12,17 @@ from longshore.access import audit, clients, names, ongoing, tokens
 from longshore.access.clients import ClientNotFoundError, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token, TokenNotFoundError
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.service import Service
 from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Catalog
-from longshore.faults import Fault, FaultyError, check, pointer, suggestion
-from longshore.tasks.schedule import bounds_fault
+from longshore.tasks.schedule import bounds_violation
+from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 MOST_LISTED = 500  # chains, indexes or columns of one token
 
@@ -80,12 +80,12 @@ class NewToken(Token, frozen=True):
 async def create_client(request: AnyRequest, body: bytes) -> Response[ServiceClient]:
     """Make a service client of the chain; its tokens are made with `POST /access_tokens`."""
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    new = check(ClientBody, read_json(request, body), "", faults)
+    violations: list[Violation] = []
+    new = check(ClientBody, read_json(request, body), "", violations)
     if new is not None:
-        faults += _wrong(new.name, new.contact)
-    if faults or new is None:
-        raise FaultyError(faults)
+        violations += _wrong(new.name, new.contact)
+    if violations or new is None:
+        raise ValidationError(violations)
     async with service.pool.acquire() as connection, connection.transaction():
         made = await clients.create(connection, caller.chain, new.name, new.contact)
         await audit.record(connection, actor(request), caller.chain, "client.create", f"client {made.id}")
@@ -119,14 +119,14 @@ async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: St
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    new = check(ClientChangeBody, read_json(request, body), "", faults)
+    violations: list[Violation] = []
+    new = check(ClientChangeBody, read_json(request, body), "", violations)
     if new is not None:
-        faults += _wrong(new.name, new.contact)
+        violations += _wrong(new.name, new.contact)
         if stop and new.enabled is not False:
-            faults.append(Fault("is for a client that is turned off: `enabled: false`", parameter="stop"))
-    if faults or new is None:
-        raise FaultyError(faults)
+            violations.append(Violation("is for a client that is turned off: `enabled: false`", parameter="stop"))
+    if violations or new is None:
+        raise ValidationError(violations)
     left = None
     async with service.pool.acquire() as connection, connection.transaction():
         changed = await clients.change(
@@ -143,10 +143,10 @@ async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: St
 async def create_token(request: AnyRequest, body: bytes) -> Response[NewToken]:
     """Make an access token of a service client. Its secret is in this answer and nowhere else."""
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    new = check(TokenBody, read_json(request, body), "", faults)
-    if faults or new is None:
-        raise FaultyError(faults)
+    violations: list[Violation] = []
+    new = check(TokenBody, read_json(request, body), "", violations)
+    if violations or new is None:
+        raise ValidationError(violations)
     scope = await _scope(service, caller, new)
     async with service.pool.acquire() as connection, connection.transaction():
         client = await clients.one_of_chain(connection, caller.chain, _client_id(new.client_id))
@@ -206,58 +206,60 @@ async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str
 
 
 async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
-    """The scope that a body asks for. Raises FaultyError."""
-    faults = scope_faults(service.catalog, new.level, new.indexes, new.hidden_columns)
+    """The scope that a body asks for. Raises ValidationError."""
+    violations = scope_violations(service.catalog, new.level, new.indexes, new.hidden_columns)
     chains = [caller.chain] if new.chains is None else new.chains
     if caller.chain not in chains:
-        faults.append(Fault(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
+        violations.append(Violation(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
     if len(chains) > MOST_LISTED:
-        faults.append(Fault(f"expected at most {MOST_LISTED} chains", "/chains"))
+        violations.append(Violation(f"expected at most {MOST_LISTED} chains", "/chains"))
     allowed = await tokens.administered(service.pool, caller)
     for number, chain in enumerate(chains):
         if chain not in allowed:
-            faults.append(Fault("you are no admin of this chain", pointer("/chains", number)))
-    if new.expires is not None and (fault := bounds_fault(new.expires)) is not None:
-        faults.append(Fault(fault, "/expires"))
+            violations.append(Violation("you are no admin of this chain", pointer("/chains", number)))
+    if new.expires is not None and (violation := bounds_violation(new.expires)) is not None:
+        violations.append(Violation(violation, "/expires"))
     elif new.expires is not None and new.expires <= datetime.now(UTC):
-        faults.append(Fault("expected a time to come", "/expires"))
-    if faults:
-        raise FaultyError(faults)
+        violations.append(Violation("expected a time to come", "/expires"))
+    if violations:
+        raise ValidationError(violations)
     more = list(dict.fromkeys(chain for chain in chains if chain != caller.chain))
     return Scope(more, new.indexes, new.hidden_columns, new.expires)
 
 
-def scope_faults(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Fault]:
+def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Violation]:
     """What is wrong with the limits of a token."""
-    faults: list[Fault] = []
+    violations: list[Violation] = []
     if level == "admin" and (indexes is not None or hidden):
         at = "/indexes" if indexes is not None else "/hidden_columns"
-        faults.append(Fault("is for the levels read and write: an admin could give others what is kept from them", at))
+        violations.append(
+            Violation("is for the levels read and write: an admin could give others what is kept from them", at)
+        )
     for number, name in enumerate(indexes or ()):
         if name not in catalog:
             where = pointer("/indexes", number)
-            faults.append(Fault(f"there is no index {name!r}{suggestion(name, catalog, faults)}", where))
+            violations.append(Violation(f"there is no index {name!r}{suggestion(name, catalog, violations)}", where))
     columns = [f"{name}.{field}" for name, index in catalog.items() for field in index.fields]
     for number, column in enumerate(hidden):
         if column not in columns:
             where = pointer("/hidden_columns", number)
-            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns, faults)}"
-            faults.append(Fault(expected, where))
+            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns, violations)}"
+            violations.append(Violation(expected, where))
     for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
         if len(listed or ()) > MOST_LISTED:
-            faults.append(Fault(f"expected at most {MOST_LISTED}", key))
+            violations.append(Violation(f"expected at most {MOST_LISTED}", key))
     if indexes == []:
-        faults.append(Fault("expected at least one index", "/indexes"))
-    return faults
+        violations.append(Violation("expected at least one index", "/indexes"))
+    return violations
 
 
-def _wrong(name: str | None, contact: str | None) -> list[Fault]:
-    faults = []
-    if name is not None and (expected := names.fault(name)) is not None:
-        faults.append(Fault(expected, "/name"))
-    if contact and (expected := names.fault(contact, "text")) is not None:
-        faults.append(Fault(expected, "/contact"))
-    return faults
+def _wrong(name: str | None, contact: str | None) -> list[Violation]:
+    violations = []
+    if name is not None and (expected := names.violation(name)) is not None:
+        violations.append(Violation(expected, "/name"))
+    if contact and (expected := names.violation(contact, "text")) is not None:
+        violations.append(Violation(expected, "/contact"))
+    return violations
 
 
 def _client_id(number: int) -> int:

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from longshore.faults import Fault, FaultyError
 from longshore.tasks.model import Code, Version
-from longshore.tasks.read import Reading
+from longshore.tasks.reads import PolledTask
+from longshore.validation import ValidationError, Violation
 
 MAX_WAIT_SECONDS = 60
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
@@ -63,7 +63,7 @@ def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = s
     """Raise PreconditionFailedError where a resource with this entity tag is not as the request demands.
 
     `tag`: None for a resource without one. `part`: what of a tag is compared. A GET looks at `If-Match` alone here; see
-    `none_match`. Raises FaultyError for a malformed condition.
+    `none_match`. Raises ValidationError for a malformed condition.
     """
     expected = _condition(request, "If-Match")
     if expected is not None and not expected.any and not _has(expected.strong, tag, part):
@@ -76,7 +76,7 @@ def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = s
 
 
 def refuse_malformed(request: AnyRequest) -> None:
-    """Raise FaultyError for a malformed condition, also where the answer is that of an earlier request."""
+    """Raise ValidationError for a malformed condition, also where the answer is that of an earlier request."""
     _condition(request, "If-Match")
     _condition(request, "If-None-Match")
 
@@ -97,7 +97,7 @@ def _condition(request: AnyRequest, name: str) -> Tags | None:
     found = tags(lines)
     if found is None:
         expected = f'expected {ANY} or entity tags in quotes, such as "12-3"'
-        raise FaultyError([Fault(expected, parameter=name)])
+        raise ValidationError([Violation(expected, parameter=name)])
     return found if lines else None
 
 
@@ -131,7 +131,7 @@ def preferred_wait(prefer: str) -> int | None:
     return min(int(match[1]), MAX_WAIT_SECONDS) if match else None
 
 
-def headers(id: int, reading: Reading) -> dict[str, str]:
+def headers(id: int, reading: PolledTask) -> dict[str, str]:
     """Return the header fields of every answer with a task, and of every 304 instead of one."""
     found = {
         "ETag": tag(id, reading.version),

@@ -22,9 +22,9 @@ from litestar.openapi.spec import (
 )
 
 from longshore import __version__
-from longshore.api.access import AnyRequest
-from longshore.api.levels import security
+from longshore.api.guard import AnyRequest
 from longshore.api.problems import MEDIA_TYPE, Problem
+from longshore.api.routes import security
 from longshore.api.static import static_files
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))

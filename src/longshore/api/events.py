@@ -16,16 +16,16 @@ from litestar.params import Parameter
 from litestar.response import Stream
 
 from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
-from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
-from longshore.api.limits import sees_task, shown_entry
+from longshore.api.guard import AnyRequest, admitted
+from longshore.api.scopes import sees_task, shown_entry
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.waiting import stay_open
-from longshore.tasks import progress, read
+from longshore.tasks import progress, reads
 from longshore.tasks.model import ChainId, Code, TaskId
-from longshore.tasks.read import TaskNotFoundError
-from longshore.tasks.watch import Waiter
+from longshore.tasks.reads import TaskNotFoundError
+from longshore.tasks.waiters import Waiter
 
 HEARTBEAT = 15.0  # seconds between two comments in a quiet stream
 COME_BACK = b"retry: 2000\n\n"  # milliseconds
@@ -57,7 +57,7 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     """The events of a task behind one that was seen. Raises TaskNotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
-    standing = await read.standing(service.pool, caller.chain, task)
+    standing = await reads.standing(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -110,8 +110,8 @@ async def _events(
             yield b":\n\n"
 
 
-async def _news(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> read.News:
-    reading = partial(read.since, service.pool, chain, task, seen)
+async def _news(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> reads.TaskChanges:
+    reading = partial(reads.since, service.pool, chain, task, seen)
     return await service.watch.shared(("news", chain, task, seen), waiter, reading)
 
 

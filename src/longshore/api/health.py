@@ -7,8 +7,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from longshore.api.access import AnyRequest
 from longshore.api.documentation import problems
+from longshore.api.guard import AnyRequest
 from longshore.api.problems import KINDS, ProblemError
 from longshore.api.service import Service
 

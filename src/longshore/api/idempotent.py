@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar.params import Parameter
 
-from longshore.api.access import AnyRequest, actor, admitted
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.tasks.idempotency import Claim
 
 CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")

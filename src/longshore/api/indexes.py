@@ -4,12 +4,12 @@ import msgspec
 from litestar import get
 
 from longshore.access.tokens import Caller
-from longshore.api.access import AnyRequest, admitted
 from longshore.api.documentation import problems
-from longshore.api.limits import may_use, seen
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.problems import ProblemError
+from longshore.api.scopes import may_use, seen
 from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
-from longshore.faults import suggestion
+from longshore.validation import suggestion
 
 
 class IndexField(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,14 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from longshore.actions import Action, Target
-from longshore.exports import export, segment
+from longshore.exports import export
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
-from longshore.exports.segment import Segment
-from longshore.faults import Fault, FaultyError, check, pointer, suggestion
-from longshore.tasks.lifecycle import NewTask
+from longshore.exports.segments import rules
+from longshore.exports.segments.rules import Segment
+from longshore.tasks.attempts import NewTask
 from longshore.tasks.model import ChainId
-from longshore.tasks.schedule import Schedule, bounds_fault, cron_fault
+from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
+from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 LARGEST = 2**63 - 1
@@ -61,9 +62,9 @@ PinnedOf = Callable[[str], Awaitable[Shape | None]]
 async def read_new_task(
     value: Any, catalog: Catalog, actions: Mapping[str, Action], index_of: IndexOf, pinned_of: PinnedOf
 ) -> NewTask:
-    """The task that a body asks for. Raises FaultyError with everything that is wrong with it."""
-    faults: list[Fault] = []
-    new = check(NewTaskBody, value, "", faults)
+    """The task that a body asks for. Raises ValidationError with everything that is wrong with it."""
+    violations: list[Violation] = []
+    new = check(NewTaskBody, value, "", violations)
     asked = None
     if isinstance(value, dict):
         # The values are looked at one by one, so that a fault in one does not hide those in another.
@@ -71,20 +72,20 @@ async def read_new_task(
         schema = target.get("schema") if isinstance(target, dict) else None
         before = await pinned_of(schema) if isinstance(schema, str) else None
         if "target" in value:
-            asked = _check_target(target, actions, faults)
-        _check_parts(value, catalog, actions, before, faults)
-        faults += await _check_segment_id(value, index_of)
-        named = {fault.pointer for fault in faults}
+            asked = _check_target(target, actions, violations)
+        _check_parts(value, catalog, actions, before, violations)
+        violations += await _check_segment_id(value, index_of)
+        named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
             with_nul = [at for at in _with_nul(value.get(key), f"/{key}") if at not in named]
-            faults += [Fault("expected a string without U+0000", at) for at in with_nul]
-    if faults or new is None or asked is None:
-        raise FaultyError(faults)
+            violations += [Violation("expected a string without U+0000", at) for at in with_nul]
+    if violations or new is None or asked is None:
+        raise ValidationError(violations)
     trigger = msgspec.structs.replace(
         new.trigger,
         once=new.trigger.once and _whole(new.trigger.once),
         until=new.trigger.until and _whole(new.trigger.until),
-        segment=new.trigger.segment and segment.normalised(new.trigger.segment),
+        segment=new.trigger.segment and rules.normalised(new.trigger.segment),
         segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
     return NewTask(
@@ -106,22 +107,27 @@ async def read_new_task(
     )
 
 
-def _check_target(target: Any, actions: Mapping[str, Action], faults: list[Fault]) -> ExportTarget | Target | None:
+def _check_target(
+    target: Any, actions: Mapping[str, Action], violations: list[Violation]
+) -> ExportTarget | Target | None:
     if not isinstance(target, dict):
-        return check(Target, target, "/target", faults)
+        return check(Target, target, "/target", violations)
     action = target.get("action")
     if action == "export":
-        return check(ExportTarget, target, "/target", faults)
+        return check(ExportTarget, target, "/target", violations)
     if not isinstance(action, str) or action not in actions:
         names = ["export", *actions]
         hint = suggestion(str(action), names) or f"; expected one of {', '.join(names)}"
         said = f"{action!r} is not known{hint}" if "action" in target else "is required"
-        faults.append(Fault(said, "/target/action"))
+        violations.append(Violation(said, "/target/action"))
         # As far as anybody knows it was meant to be an export, and has the faults of one.
-        return check(ExportTarget, {**target, "action": "export"}, "/target", faults)
-    given = check(actions[action].target, target, "/target", faults)
+        return check(ExportTarget, {**target, "action": "export"}, "/target", violations)
+    given = check(actions[action].target, target, "/target", violations)
     if given is not None:
-        faults += [Fault(fault.detail, f"/target{fault.pointer or ''}") for fault in actions[action].check(given)]
+        violations += [
+            Violation(violation.detail, f"/target{violation.pointer or ''}")
+            for violation in actions[action].check(given)
+        ]
     return given
 
 
@@ -130,25 +136,29 @@ def _whole(moment: datetime) -> datetime:
 
 
 def _check_parts(
-    value: dict[str, Any], catalog: Catalog, actions: Mapping[str, Action], before: Shape | None, faults: list[Fault]
+    value: dict[str, Any],
+    catalog: Catalog,
+    actions: Mapping[str, Action],
+    before: Shape | None,
+    violations: list[Violation],
 ) -> None:
     chain = value.get("chain")
     if isinstance(chain, int) and not 1 <= chain <= LARGEST:
-        faults.append(Fault("expected a positive integer", "/chain"))
+        violations.append(Violation("expected a positive integer", "/chain"))
     target, trigger = value.get("target"), value.get("trigger")
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)
     if isinstance(target, dict) and exports:
-        faults += export.check_target(target, catalog, "/target", before)
+        violations += export.check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
-        faults += check_schedule(trigger, "/trigger")
+        violations += check_schedule(trigger, "/trigger")
         if not exports:
             needless = [key for key in ("segment", "segment_id") if trigger.get(key) is not None]
-            faults += [Fault("is for the action export", pointer("/trigger", key)) for key in needless]
+            violations += [Violation("is for the action export", pointer("/trigger", key)) for key in needless]
             return
-        segment = check(Segment, trigger.get("segment"), "", [])
-        if segment is not None and isinstance(target, dict) and isinstance(chain, int):
-            faults += export.check_segment(segment, target.get("export_index"), chain, catalog, "/trigger/segment")
+        checked = check(Segment, trigger.get("segment"), "", [])
+        if checked is not None and isinstance(target, dict) and isinstance(chain, int):
+            violations += export.check_segment(checked, target.get("export_index"), chain, catalog, "/trigger/segment")
 
 
 def _with_nul(value: Any, at: str) -> Iterator[str]:
@@ -165,49 +175,49 @@ def _with_nul(value: Any, at: str) -> Iterator[str]:
             left += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
-async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Fault]:
+async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Violation]:
     trigger, target = value.get("trigger"), value.get("target")
     if not isinstance(trigger, dict) or not isinstance(trigger.get("segment_id"), str):
         return []
     at = "/trigger/segment_id"
     if trigger.get("segment") is not None:
-        return [Fault("expected either `segment` or `segment_id`, got both", at)]
+        return [Violation("expected either `segment` or `segment_id`, got both", at)]
     index = await index_of(trigger["segment_id"])
     if index is None:
-        return [Fault("this chain has no stored segment of that id", at)]
+        return [Violation("this chain has no stored segment of that id", at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None
     if isinstance(wanted, str) and wanted != index:
-        return [Fault(f"the segment is for the index {index!r}, the target's is {wanted!r}", at)]
+        return [Violation(f"the segment is for the index {index!r}, the target's is {wanted!r}", at)]
     return []
 
 
-def check_schedule(trigger: dict[str, Any], at: str) -> list[Fault]:
+def check_schedule(trigger: dict[str, Any], at: str) -> list[Violation]:
     """What is wrong with the times of a trigger beyond the shape of each; `at` is its JSON pointer."""
     once, until = trigger.get("once"), trigger.get("until")
-    faults = _check_time(once, pointer(at, "once")) + _check_time(until, pointer(at, "until"))
+    violations = _check_time(once, pointer(at, "once")) + _check_time(until, pointer(at, "until"))
     repeat, cron, zone = trigger.get("repeat"), trigger.get("cron"), trigger.get("timezone")
     if once is None and cron is None:
-        faults.append(Fault("is required where there is no `cron`", pointer(at, "once")))
+        violations.append(Violation("is required where there is no `cron`", pointer(at, "once")))
     if isinstance(cron, str):
         if repeat is not None:
-            faults.append(Fault("expected either `repeat` or `cron`, got both", pointer(at, "cron")))
-        if (fault := cron_fault(cron)) is not None:
-            faults.append(Fault(fault, pointer(at, "cron")))
-    if isinstance(zone, str) and not segment.is_zone(zone):
-        faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
+            violations.append(Violation("expected either `repeat` or `cron`, got both", pointer(at, "cron")))
+        if (violation := cron_violation(cron)) is not None:
+            violations.append(Violation(violation, pointer(at, "cron")))
+    if isinstance(zone, str) and not rules.is_zone(zone):
+        violations.append(Violation("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
     if repeat is None and cron is None:
         needless = [key for key in ("until", "catch_up") if trigger.get(key) is not None]
-        faults += [Fault("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
+        violations += [Violation("is for triggers with `repeat` or `cron`", pointer(at, key)) for key in needless]
     begin, end = _time(once), _time(until)
-    if not faults and begin and end and end < begin:
-        faults.append(Fault("lies before `once`", pointer(at, "until")))
-    return faults
+    if not violations and begin and end and end < begin:
+        violations.append(Violation("lies before `once`", pointer(at, "until")))
+    return violations
 
 
-def _check_time(value: Any, at: str) -> list[Fault]:
+def _check_time(value: Any, at: str) -> list[Violation]:
     time = _time(value)
-    fault = None if time is None else bounds_fault(time)
-    return [] if fault is None else [Fault(fault, at)]
+    violation = None if time is None else bounds_violation(time)
+    return [] if violation is None else [Violation(violation, at)]
 
 
 def _time(value: Any) -> datetime | None:

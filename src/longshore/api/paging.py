@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from litestar.params import Parameter
 
-from longshore.api.access import AnyRequest
+from longshore.api.guard import AnyRequest
 
 FAR = 2**31 - 1
 

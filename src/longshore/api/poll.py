@@ -13,20 +13,20 @@ from litestar.params import Parameter
 
 from longshore.access.tokens import Caller
 from longshore.api import conditional
-from longshore.api.access import AnyRequest, admitted
 from longshore.api.bodies import Encoded
 from longshore.api.conditional import MAX_WAIT_SECONDS, known_versions, preferred_wait
 from longshore.api.documentation import answers, problems
-from longshore.api.limits import shown_task
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Offset
+from longshore.api.scopes import shown_task
 from longshore.api.service import Service
 from longshore.api.tasks import Id, encode, task_id
 from longshore.api.waiting import waiting
-from longshore.tasks import read
+from longshore.tasks import reads
 from longshore.tasks.model import Task, TaskId, Version
-from longshore.tasks.read import LogPage
+from longshore.tasks.reads import LogPage
 
-Reader = Callable[[frozenset[Version]], Awaitable[read.Reading]]
+Reader = Callable[[frozenset[Version]], Awaitable[reads.PolledTask]]
 """Reads a task, unless it is at one of the versions given."""
 
 
@@ -106,13 +106,13 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
 
 async def _reading(
     service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
-) -> read.Reading:
+) -> reads.PolledTask:
     """A task as its caller may see it, which is left out where its version is one of those known."""
     if known:
         standing = await service.polls.standing(caller.chain, task)
         if standing.version in known:
             return standing
-    found = await read.reading(service.pool, caller.chain, task, page)
+    found = await reads.reading(service.pool, caller.chain, task, page)
     assert found.task is not None
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
@@ -125,14 +125,14 @@ async def _changed(
     known: frozenset[Version] | None,
     key: Hashable,
     reading: Reader,
-) -> tuple[read.Reading, bytes]:
+) -> tuple[reads.PolledTask, bytes]:
     """The task and its JSON, once its revision differs from what is known, or when so many seconds have passed.
 
     `known`: None where the client has not said, and wants the next change from now. Progress wakes nobody, so a wait in
     vain gives the task as it has become meanwhile.
     """
 
-    async def encoded(known: frozenset[Version]) -> tuple[read.Reading, bytes]:
+    async def encoded(known: frozenset[Version]) -> tuple[reads.PolledTask, bytes]:
         found = await reading(known)
         return found, encode(found.task)
 

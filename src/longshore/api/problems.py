@@ -13,33 +13,33 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from longshore import tracing
 from longshore.access.clients import ClientNotFoundError
-from longshore.access.login import LoginError, TooFastError
 from longshore.access.names import NameTakenError
-from longshore.access.people import UserNotFoundError
-from longshore.access.rates import TooManyRequestsError
+from longshore.access.rate_limits import TooManyRequestsError
+from longshore.access.sign_in import LoginError, TooFastError
 from longshore.access.tokens import ForbiddenError, TokenNotFoundError, UnauthorizedError
-from longshore.api.access import OtherSiteError, count_address, indecimal_parameters, unknown_parameters
+from longshore.access.users import UserNotFoundError
 from longshore.api.conditional import PreconditionFailedError
-from longshore.api.limits import HiddenError
-from longshore.api.requests import BrokenBodyError, TooSlowError
+from longshore.api.guard import OtherSiteError, count_address, indecimal_parameters, unknown_parameters
+from longshore.api.middleware import BrokenBodyError, TooSlowError
+from longshore.api.scopes import HiddenError
 from longshore.api.waiting import ClientGoneError
-from longshore.database.connect import is_passing
+from longshore.database.connect import is_transient
 from longshore.errors import OverloadError
-from longshore.exports.stored_segments import SegmentNotFoundError
-from longshore.faults import Fault, FaultyError
+from longshore.exports.segments.stored import SegmentNotFoundError
 from longshore.results.links import LinkNotFoundError
+from longshore.results.local import StoreError, StoreUnavailableError
 from longshore.results.signing import BadSignatureError
-from longshore.results.store import StoreAwayError, StoreError
-from longshore.tasks.changing import ChangedMeanwhileError
-from longshore.tasks.ending import NothingToCancelError
+from longshore.tasks.attempts import AlreadyRunningError, NeverDueError
 from longshore.tasks.idempotency import OtherBodyError
-from longshore.tasks.lifecycle import AlreadyRunningError, NeverDueError
-from longshore.tasks.marks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.tasks.quotas import QuotaError
-from longshore.tasks.read import TaskNotFoundError
-from longshore.tasks.watch import RunWithdrawnError, StoppingError
+from longshore.tasks.reads import TaskNotFoundError
+from longshore.tasks.requests import ChangedMeanwhileError
+from longshore.tasks.run_ends import NothingToCancelError
+from longshore.tasks.waiters import RunWithdrawnError, StoppingError
+from longshore.tasks.watermarks import NothingToAcknowledgeError, RunNotFoundError
+from longshore.telemetry import tracing
+from longshore.validation import ValidationError, Violation
 from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int
     detail: str
     request_id: str
-    errors: list[Fault] | None = None
+    errors: list[Violation] | None = None
 
 
 class ProblemKind(msgspec.Struct, frozen=True):
@@ -211,7 +211,7 @@ class ProblemError(Exception):
 def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """The answer to a request that ended in an exception."""
     headers: dict[str, str] = {}
-    faults: list[Fault] | None = None
+    violations: list[Violation] | None = None
     try:
         count_address(request)  # of what no route answers, which the guard has not seen
     except TooManyRequestsError as exceeded:
@@ -220,9 +220,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case ProblemError():
             kind, detail = error.kind, error.detail
             headers |= error.headers
-        case FaultyError():
-            faults = error.faults
-            kind, detail = "bad-request", _count(faults)
+        case ValidationError():
+            violations = error.violations
+            kind, detail = "bad-request", _count(violations)
         case UnauthorizedError():
             kind, detail = "unauthorized", KINDS["unauthorized"].about
             headers["WWW-Authenticate"] = "Bearer"
@@ -230,7 +230,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
         case HiddenError():
             kind, detail = "forbidden", "The token may not see all that this asks for."
-            faults = error.faults
+            violations = error.violations
         case OtherSiteError():
             kind, detail = "other-site", KINDS["other-site"].about
         case LoginError():
@@ -255,8 +255,8 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "too-slow", KINDS["too-slow"].about
             headers["Connection"] = "close"
         case BrokenBodyError():
-            faults = [Fault("expected a whole body, in well-formed chunks where it is chunked", "")]
-            kind, detail = "bad-request", _count(faults)
+            violations = [Violation("expected a whole body, in well-formed chunks where it is chunked", "")]
+            kind, detail = "bad-request", _count(violations)
             headers["Connection"] = "close"
         case UserNotFoundError():
             kind, detail = "user-not-found", KINDS["user-not-found"].about
@@ -281,8 +281,8 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case ChangedMeanwhileError() | PreconditionFailedError():
             kind, detail = "changed-meanwhile", KINDS["changed-meanwhile"].about
         case NeverDueError():
-            faults = [Fault("leaves no time to run at", "/trigger/until")]
-            kind, detail = "bad-request", _count(faults)
+            violations = [Violation("leaves no time to run at", "/trigger/until")]
+            kind, detail = "bad-request", _count(violations)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case OtherBodyError():
@@ -297,24 +297,24 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
-            faults = _parameter_faults(request, error)
-            named = {fault.parameter for fault in faults}
+            violations = _parameter_violations(request, error)
+            named = {violation.parameter for violation in violations}
             others = unknown_parameters(request) + indecimal_parameters(request)
-            faults += [fault for fault in others if fault.parameter not in named]
-            kind, detail = "bad-request", _count(faults)
+            violations += [violation for violation in others if violation.parameter not in named]
+            kind, detail = "bad-request", _count(violations)
         case HTTPException() if error.status_code in BY_STATUS:
             kind = BY_STATUS[error.status_code]
             detail = KINDS[kind].about
             headers |= error.headers or {}
         case HTTPException() if 400 <= error.status_code < 500:
             kind, detail = "bad-request", error.detail
-            faults = [Fault(error.detail)]
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_passing(error):
+            violations = [Violation(error.detail)]
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_transient(error):
             kind, detail = "unavailable", KINDS["unavailable"].about
             headers["Retry-After"] = "1"
             log.warning("database out of reach", error=str(error))
             tracing.failed(error)
-        case StoreAwayError() | StoreError():
+        case StoreUnavailableError() | StoreError():
             kind, detail = "store-unavailable", KINDS["store-unavailable"].about
             log.error("results store failed", error=str(error))
             headers["Retry-After"] = "1"
@@ -323,17 +323,17 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "internal-error", KINDS["internal-error"].about
             log.error("request failed", exc_info=error)
             tracing.failed(error)
-    answer = problem(kind, detail, request.scope["state"].get("request_id", ""), faults)
+    answer = problem(kind, detail, request.scope["state"].get("request_id", ""), violations)
     return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=headers)
 
 
-def problem(kind: str, detail: str, request_id: str, faults: list[Fault] | None = None) -> Problem:
+def problem(kind: str, detail: str, request_id: str, violations: list[Violation] | None = None) -> Problem:
     """Return the body of an answer of this kind, a key of KINDS."""
     title, status = KINDS[kind].title, KINDS[kind].status
-    return Problem(f"/problems/{kind}", title, status, detail, request_id, faults)
+    return Problem(f"/problems/{kind}", title, status, detail, request_id, violations)
 
 
-def _parameter_faults(request: Request[Any, Any, Any], error: ValidationException) -> list[Fault]:
+def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
     found = []
     parameters = request.route_handler.parsed_fn_signature.parameters
     for item in error.extra if isinstance(error.extra, list) else []:
@@ -342,9 +342,9 @@ def _parameter_faults(request: Request[Any, Any, Any], error: ValidationExceptio
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
-        found.append(Fault(message[:1].lower() + message[1:], parameter=name or None))
-    return found or [Fault(error.detail)]
+        found.append(Violation(message[:1].lower() + message[1:], parameter=name or None))
+    return found or [Violation(error.detail)]
 
 
-def _count(faults: list[Fault]) -> str:
-    return "The request has one fault." if len(faults) == 1 else f"The request has {len(faults)} faults."
+def _count(violations: list[Violation]) -> str:
+    return "The request has one fault." if len(violations) == 1 else f"The request has {len(violations)} faults."

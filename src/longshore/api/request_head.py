@@ -11,9 +11,9 @@ import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from longshore.api.middleware import METHODS
 from longshore.api.problems import MEDIA_TYPE, problem
-from longshore.api.requests import METHODS
-from longshore.faults import Fault
+from longshore.validation import Violation
 
 HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?"
@@ -34,8 +34,10 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
-        elif (fault := host_fault(scope)) is not None:
-            await _answer(scope, send, "bad-request", "The request has one fault.", [Fault(fault, parameter="Host")])
+        elif (violation := host_violation(scope)) is not None:
+            await _answer(
+                scope, send, "bad-request", "The request has one fault.", [Violation(violation, parameter="Host")]
+            )
         elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
             allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
             await send({"type": "http.response.start", "status": 204, "headers": allow})
@@ -48,7 +50,7 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     return checked
 
 
-def host_fault(scope: HTTPScope) -> str | None:
+def host_violation(scope: HTTPScope) -> str | None:
     """Return what is wrong with the Host fields of a request, or None."""
     given = [value for name, value in scope["headers"] if name == b"host"]
     # RFC 9112, section 3.2, asks it of HTTP/1.1 alone. Granian gives an empty field where a request has none.
@@ -69,8 +71,10 @@ def _is_literal(text: bytes | None) -> bool:
         return False
 
 
-async def _answer(scope: HTTPScope, send: Send, kind: str, detail: str, faults: list[Fault] | None = None) -> None:
-    found = problem(kind, detail, scope["state"]["request_id"], faults)
+async def _answer(
+    scope: HTTPScope, send: Send, kind: str, detail: str, violations: list[Violation] | None = None
+) -> None:
+    found = problem(kind, detail, scope["state"]["request_id"], violations)
     body = msgspec.json.encode(found)
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": found.status, "headers": headers})

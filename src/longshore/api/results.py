@@ -16,25 +16,25 @@ from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.conditional import none_match, require
 from longshore.api.documentation import problems
-from longshore.api.limits import may_change_task, may_see_run
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
+from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.exports.formats import media_type
 from longshore.exports.rights import level_for
-from longshore.faults import Fault, FaultyError
 from longshore.results import links
+from longshore.results.bucket import BucketStore
 from longshore.results.links import LIFE, Link, Terms
-from longshore.results.objects import BucketStore
+from longshore.results.local import LocalStore
 from longshore.results.signing import BadSignatureError
-from longshore.results.store import LocalStore
 from longshore.tasks.model import Code
-from longshore.tasks.read import TaskNotFoundError
-from longshore.tasks.reads import OF_RUN, decoded
+from longshore.tasks.reads import TaskNotFoundError
+from longshore.tasks.recorded_reads import OF_RUN, decoded
+from longshore.validation import ValidationError, Violation
 
 OF_TASK = f"""
 select t.id, t.state, t.action, {OF_RUN} as reads, r.run, r.location, r.result
@@ -194,7 +194,7 @@ async def _presigned(
 ) -> str | None:
     """An address that the store itself answers, which can neither count uses nor take it back."""
     if uses is not None:
-        raise FaultyError([Fault("cannot be kept by the bucket that results lie in", parameter="max_uses")])
+        raise ValidationError([Violation("cannot be kept by the bucket that results lie in", parameter="max_uses")])
     service, caller = admitted(request)
     # The store does not ask the service, so the address may not outlive the credential.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))

@@ -6,11 +6,11 @@ from litestar import post
 from litestar.params import Parameter
 
 from longshore.access import audit
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.documentation import problems
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import FAR
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.tasks import marks, read
+from longshore.tasks import reads, watermarks
 from longshore.tasks.model import Run
 
 
@@ -28,6 +28,6 @@ async def acknowledge_run(
     task = task_id(id)
     async with service.pool.acquire() as connection, connection.transaction():
         await lock_to_change(request, connection, task)
-        await marks.acknowledge(connection, caller.chain, task, run)
+        await watermarks.acknowledge(connection, caller.chain, task, run)
         await audit.record(connection, actor(request), caller.chain, "run.acknowledge", f"task {task}", {"run": run})
-    return await read.one_run(service.pool, caller.chain, task, run)
+    return await reads.one_run(service.pool, caller.chain, task, run)

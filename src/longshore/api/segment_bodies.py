@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice, check_fields, choices
-from longshore.exports.segment import Segment
-from longshore.faults import Fault, FaultyError, check
+from longshore.exports.segments import rules as segments
+from longshore.exports.segments.rules import Segment
+from longshore.validation import ValidationError, Violation, check
 
 MOST_NAME = 200  # characters
 
@@ -31,35 +31,35 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
-    """The segment to store that a body holds. Raises FaultyError."""
-    faults: list[Fault] = []
-    body = check(SegmentBody, value, "", faults)
+    """The segment to store that a body holds. Raises ValidationError."""
+    violations: list[Violation] = []
+    body = check(SegmentBody, value, "", violations)
     if isinstance(value, dict):
         name, chain = value.get("name"), value.get("chain")
         if isinstance(name, str) and (not 1 <= len(name) <= MOST_NAME or "\x00" in name):
-            faults.append(Fault(f"expected 1 to {MOST_NAME} characters, none of them U+0000", "/name"))
+            violations.append(Violation(f"expected 1 to {MOST_NAME} characters, none of them U+0000", "/name"))
         segment = check(Segment, value.get("segment"), "/segment", [])
         if segment is not None:
-            faults += segments.check(segment, catalog, "/segment")
+            violations += segments.check(segment, catalog, "/segment")
             if isinstance(chain, int) and segment.chain_id != chain:
-                faults.append(Fault(f"expected {chain}, the body's chain", "/segment/chain_id"))
-    if faults or body is None:
-        raise FaultyError(faults)
+                violations.append(Violation(f"expected {chain}, the body's chain", "/segment/chain_id"))
+    if violations or body is None:
+        raise ValidationError(violations)
     return msgspec.structs.replace(body, segment=segments.normalised(body.segment))
 
 
 def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
-    """The segment to try out that a body holds. Raises FaultyError."""
-    faults: list[Fault] = []
-    body = check(PreviewBody, value, "", faults)
+    """The segment to try out that a body holds. Raises ValidationError."""
+    violations: list[Violation] = []
+    body = check(PreviewBody, value, "", violations)
     segment = check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None
     if segment is not None:
-        faults += segments.check(segment, catalog, "/segment")
+        violations += segments.check(segment, catalog, "/segment")
     if body is not None and body.segment.index in catalog:
         index = catalog[body.segment.index]
-        faults += check_fields(choices(body.fields, index), index, "/fields")
+        violations += check_fields(choices(body.fields, index), index, "/fields")
     if body is not None and body.timezone is not None and not segments.is_zone(body.timezone):
-        faults.append(Fault("expected an IANA time zone, such as Europe/Amsterdam", "/timezone"))
-    if faults or body is None:
-        raise FaultyError(faults)
+        violations.append(Violation("expected an IANA time zone, such as Europe/Amsterdam", "/timezone"))
+    if violations or body is None:
+        raise ValidationError(violations)
     return msgspec.structs.replace(body, segment=segments.in_zone(body.segment, body.timezone))

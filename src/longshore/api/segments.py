@@ -10,12 +10,14 @@ from litestar import Response, delete, get, post, put
 
 from longshore.access import audit
 from longshore.access.tokens import Caller
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.conditional import representation_tag, require
 from longshore.api.documentation import problems, taking
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
-from longshore.api.limits import (
+from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.problems import ProblemError
+from longshore.api.scopes import (
     may_see_segment,
     refuse_hidden_preview,
     refuse_hidden_segment,
@@ -23,20 +25,18 @@ from longshore.api.limits import (
     shown_segment,
     visible_catalog,
 )
-from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.problems import ProblemError
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import Service
-from longshore.database.connect import Connection, Pool, is_passing
-from longshore.exports import stored_segments
+from longshore.database.connect import Connection, Pool, is_transient
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
-from longshore.exports.snapshots import SnapshotOutdatedError
+from longshore.exports.segments import stored as stored_segments
+from longshore.exports.segments.stored import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
+from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
-from longshore.exports.stored_segments import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
-from longshore.faults import Fault, FaultyError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import Kept
+from longshore.validation import ValidationError, Violation
 
 log = structlog.get_logger()
 
@@ -114,7 +114,7 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> Response
             return _answer(replaced)
     except OtherIndexError as error:
         expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
-        raise FaultyError([Fault(expected, "/segment/index")]) from None
+        raise ValidationError([Violation(expected, "/segment/index")]) from None
 
 
 @delete("/segments/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412))
@@ -154,7 +154,7 @@ async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
     except SnapshotOutdatedError:
         raise ProblemError("unavailable", "A table was replaced just now; try again.", {"Retry-After": "1"}) from None
     except asyncpg.PostgresError as error:
-        if is_passing(error):
+        if is_transient(error):
             raise
         log.warning("the source refused a preview", error=str(error))
         raise ProblemError("source-refused", f"The source refused the query: {reason(error)}.") from None

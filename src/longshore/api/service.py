@@ -11,30 +11,31 @@ import msgspec
 import structlog
 from litestar import Litestar
 
-from longshore import actions, tracing
-from longshore.access.doorkeeper import Doorkeeper
-from longshore.access.login import Doorman
+from longshore import actions
 from longshore.access.open_requests import OpenRequestLimits, OpenRequests, open_open_requests
-from longshore.access.passcodes import Vault
-from longshore.access.rates import Rates, open_rates
+from longshore.access.rate_limits import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
+from longshore.access.sign_in import SignIn
+from longshore.access.token_auth import TokenAuth
+from longshore.access.totp import SecretBox
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool, open_shared_pool
-from longshore.database.patience import surely
+from longshore.database.retry import retry_until_available
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
-from longshore.exports.snapshots import SESSION as EXPORT_SESSION
+from longshore.exports.snapshot import SESSION as EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
-from longshore.metrics import of_pools
 from longshore.results.open import Store, open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.settings import Settings, rate
 from longshore.tasks import quotas
-from longshore.tasks.figures import FiguresCollector
-from longshore.tasks.polls import Polls
+from longshore.tasks.batched_reads import Polls
+from longshore.tasks.queue_metrics import FiguresCollector
 from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
-from longshore.tasks.watch import Watch
+from longshore.tasks.waiters import Watch
+from longshore.telemetry import tracing
+from longshore.telemetry.metrics import of_pools
 
 log = structlog.get_logger()
 
@@ -58,9 +59,9 @@ class Service(msgspec.Struct, frozen=True):
     pool: Pool
     source: Pool
     """Only reads, where the data to export lives."""
-    doorkeeper: Doorkeeper
+    doorkeeper: TokenAuth
     sessions: Sessions
-    doorman: Doorman
+    doorman: SignIn
     rates: Rates
     open_requests: OpenRequests
     previews: FairQueue
@@ -87,7 +88,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         open_shared_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
     ):
-        await surely(migrate.check, pool)
+        await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
         lives = Lives(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lives)
@@ -107,9 +108,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 settings=settings,
                 pool=pool,
                 source=source,
-                doorkeeper=Doorkeeper(pool),
+                doorkeeper=TokenAuth(pool),
                 sessions=sessions,
-                doorman=Doorman(pool, sessions, Vault(settings.secret, settings.data)),
+                doorman=SignIn(pool, sessions, SecretBox(settings.secret, settings.data)),
                 rates=rates,
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
@@ -119,7 +120,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 actions=actions.load(settings),
                 quotas=quotas.allowed_by(settings),
                 figures=FiguresCollector(pool),
-                signer=Signer(await surely(signing_key, pool)),
+                signer=Signer(await retry_until_available(signing_key, pool)),
                 store=open_store(settings),
             )
 

@@ -11,8 +11,8 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 
-from longshore.api.access import AnyRequest
 from longshore.api.conditional import none_match
+from longshore.api.guard import AnyRequest
 
 
 class Asset(msgspec.Struct, frozen=True):

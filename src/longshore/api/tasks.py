@@ -10,33 +10,28 @@ from litestar.params import Parameter
 from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api import conditional
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
 from longshore.api.documentation import answers, problems, taking
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
-from longshore.api.limits import (
-    may_change_task,
-    may_have,
-    may_see_run,
-    refuse_hidden_body,
-    shown_task,
-    visible_catalog,
-)
+from longshore.api.middleware import concerns
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.problems import ProblemError
-from longshore.api.requests import concerns
+from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
-from longshore.exports import export, schemas, stored_segments
+from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
 from longshore.exports.rights import sees
-from longshore.tasks import idempotency, lifecycle, progress, quotas, read
+from longshore.exports.segments import stored
+from longshore.tasks import attempts, idempotency, progress, quotas
+from longshore.tasks import reads as read
+from longshore.tasks.attempts import NewTask
 from longshore.tasks.idempotency import Kept
-from longshore.tasks.lifecycle import NewTask
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
 LARGEST = 2**63 - 1
@@ -81,7 +76,7 @@ async def create_task(
 
     async def make(connection: Connection) -> Kept:
         before = await quotas.usage(connection, caller.chain)
-        id = await lifecycle.create(connection, new, actor(request).name)
+        id = await attempts.create(connection, new, actor(request).name)
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
         await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
         if (shape := export.pinned(new.target, service.catalog)) is not None:
@@ -102,19 +97,19 @@ async def create_task(
     return _created(kept, found, headers | (REPLAYED if again else {}))
 
 
-def _may_retry(found: read.Reading, prefer: str) -> bool:
+def _may_retry(found: read.PolledTask, prefer: str) -> bool:
     """Whether a repeated request may replace the task of the first one."""
     return "retry-failed" in preferences(prefer) and found.code == Code.ERROR and found.settled
 
 
-def _created(kept: Kept, found: read.Reading, headers: dict[str, str]) -> Response[Task]:
+def _created(kept: Kept, found: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
     assert kept.task
     concerns(task=kept.task)
     headers = {**headers, "Location": f"/tasks/{kept.task}"}
     return Encoded(encode(found.task), headers | conditional.headers(kept.task, found), 201)
 
 
-async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.Reading:
+async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:
     """Return the task that a key stands for, as its caller may see it. Raises TaskNotFoundError where it is gone."""
     assert kept.task
     found = await read.reading(service.pool, caller.chain, kept.task)
@@ -125,10 +120,10 @@ async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.Readin
 async def read_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
     """The task that a body asks for, as far as the caller may know of it.
 
-    Raises ForbiddenError, HiddenError, and FaultyError with everything that is wrong with the body.
+    Raises ForbiddenError, HiddenError, and ValidationError with everything that is wrong with the body.
     """
     refuse_hidden_body(caller, service.catalog, value)
-    index_of = partial(stored_segments.index_of, connection, caller.chain)
+    index_of = partial(stored.index_of, connection, caller.chain)
 
     async def pinned_of(pinned: str) -> Shape | None:
         # Somebody else's schema may name what is hidden from a token with limits.
@@ -179,7 +174,7 @@ async def execute_task(
 
     async def make(connection: Connection) -> Kept:
         await lock_to_change(request, connection, task)
-        run = await lifecycle.execute(connection, chain, task, actor(request).name)
+        run = await attempts.execute(connection, chain, task, actor(request).name)
         await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
         return Kept(task, str(run).encode())
 

@@ -6,16 +6,16 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
 
-from longshore.access import audit, passwords, people
+from longshore.access import audit, passwords, users
 from longshore.access.passwords import PasswordError
-from longshore.access.people import ChainUser, UserNameError, UserNotFoundError
 from longshore.access.tokens import Level
-from longshore.api.access import AnyRequest, actor, admitted
+from longshore.access.users import ChainUser, UserNameError, UserNotFoundError
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.tasks import LARGEST
-from longshore.faults import Fault, FaultyError, check
+from longshore.validation import ValidationError, Violation, check
 
 LevelName = Literal["read", "write", "admin"]
 
@@ -46,25 +46,25 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
     """Make a user with a level for the chain. They should change the password that you chose."""
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    new = check(UserBody, read_json(request, body), "", faults)
+    violations: list[Violation] = []
+    new = check(UserBody, read_json(request, body), "", violations)
     if new is not None:
         try:
-            people.check_name(new.username)
+            users.check_name(new.username)
         except UserNameError as error:
-            faults.append(Fault(str(error), "/username"))
+            violations.append(Violation(str(error), "/username"))
         try:
             passwords.check_new(new.password)
         except PasswordError as error:
-            faults.append(Fault(str(error), "/password"))
-    if faults or new is None:
-        raise FaultyError(faults)
+            violations.append(Violation(str(error), "/password"))
+    if violations or new is None:
+        raise ValidationError(violations)
     async with service.pool.acquire() as connection, connection.transaction():
-        user = await people.create(connection, new.username, new.password)
-        await people.grant(connection, user, caller.chain, Level[new.level.upper()])
+        user = await users.create(connection, new.username, new.password)
+        await users.grant(connection, user, caller.chain, Level[new.level.upper()])
         details = {"level": new.level}
         await audit.record(connection, actor(request), caller.chain, "user.create", f"user {user}", details)
-        made = await people.one_of_chain(connection, caller.chain, user)
+        made = await users.one_of_chain(connection, caller.chain, user)
     return Response(made, status_code=201)
 
 
@@ -76,7 +76,7 @@ async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
     """The users who have a level for the chain, oldest first."""
     service, caller = admitted(request)
-    found, more = await people.of_chain(service.pool, caller.chain, limit, offset)
+    found, more = await users.of_chain(service.pool, caller.chain, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
@@ -88,17 +88,17 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 async def change_user(request: AnyRequest, id: UserId, body: bytes) -> ChainUser:
     """Change a user's level for the chain, or keep them from using it. It holds from their next request on."""
     service, caller = admitted(request)
-    faults: list[Fault] = []
-    new = check(UserChangeBody, read_json(request, body), "", faults)
-    if faults or new is None:
-        raise FaultyError(faults)
+    violations: list[Violation] = []
+    new = check(UserChangeBody, read_json(request, body), "", violations)
+    if violations or new is None:
+        raise ValidationError(violations)
     _refuse_far(id)
     level = Level[new.level.upper()] if new.level else None
     async with service.pool.acquire() as connection, connection.transaction():
-        await people.change(connection, id, caller.chain, level, new.enabled)
+        await users.change(connection, id, caller.chain, level, new.enabled)
         details = {"level": new.level, "enabled": new.enabled}
         await audit.record(connection, actor(request), caller.chain, "user.change", f"user {id}", details)
-        return await people.one_of_chain(connection, caller.chain, id)
+        return await users.one_of_chain(connection, caller.chain, id)
 
 
 @delete("/users/{id:str}", status_code=204, responses=problems(400, 404))
@@ -107,7 +107,7 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
     service, caller = admitted(request)
     _refuse_far(id)
     async with service.pool.acquire() as connection, connection.transaction():
-        await people.take(connection, id, caller.chain)
+        await users.take(connection, id, caller.chain)
         await audit.record(connection, actor(request), caller.chain, "user.remove", f"user {id}")
 
 

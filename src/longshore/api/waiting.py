@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from longshore.access.login import network
 from longshore.access.open_requests import OpenRequest
+from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level
-from longshore.api.access import AnyRequest, address, admitted
-from longshore.api.levels import NEEDED
+from longshore.api.guard import AnyRequest, address, admitted
+from longshore.api.routes import NEEDED
 from longshore.tasks.model import TaskId
-from longshore.tasks.watch import Waiter
+from longshore.tasks.waiters import Waiter
 
 
 class ClientGoneError(Exception):

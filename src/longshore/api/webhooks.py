@@ -10,17 +10,17 @@ from msgspec import Meta
 from longshore import outbound
 from longshore.access import audit
 from longshore.access.tokens import Caller
-from longshore.api.access import AnyRequest, actor, admitted
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
+from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.problems import ProblemError
 from longshore.api.service import Service
 from longshore.database.connect import Connection
-from longshore.faults import Fault, FaultyError, check
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import Kept
+from longshore.validation import ValidationError, Violation, check
 from longshore.webhooks import registry
 from longshore.webhooks.registry import (
     EVENTS,
@@ -160,19 +160,19 @@ async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
 
 
 def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
-    faults: list[Fault] = []
-    body = check(WebhookBody, value, "", faults)
+    violations: list[Violation] = []
+    body = check(WebhookBody, value, "", violations)
     if isinstance(value, dict):
         url, events = value.get("url"), value.get("events")
-        fault = outbound.check_url(url, allow) if isinstance(url, str) and len(url) <= outbound.MOST_URL else None
-        if fault:
-            faults.append(Fault(fault, "/url"))
+        violation = outbound.check_url(url, allow) if isinstance(url, str) and len(url) <= outbound.MOST_URL else None
+        if violation:
+            violations.append(Violation(violation, "/url"))
         if isinstance(events, list):
             expected = f"expected {' or '.join(map(repr, EVENTS))}"
-            faults += [Fault(expected, f"/events/{at}") for at, name in enumerate(events) if name not in EVENTS]
-            faults += [] if events else [Fault("expected one event at least", "/events")]
-    if faults or body is None:
-        raise FaultyError(faults)
+            violations += [Violation(expected, f"/events/{at}") for at, name in enumerate(events) if name not in EVENTS]
+            violations += [] if events else [Violation("expected one event at least", "/events")]
+    if violations or body is None:
+        raise ValidationError(violations)
     return body
 
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import quote
 
-from longshore.client.drive import AwaitingLine, BlockingLine, Operates, operation
 from longshore.client.errors import ClientError
 from longshore.client.model import Index, Preview, StoredSegment, TaskData
 from longshore.client.profiles import read_profile
 from longshore.client.segment import Rules
 from longshore.client.steps import PASSING, Answer, LostError, Request, Steps, expect, send
 from longshore.client.task import AsyncTask, Task, TaskOperations
-from longshore.client.wait import Known
+from longshore.client.transport import AwaitingLine, BlockingLine, Operates, operation
+from longshore.client.wait import ServiceState
 
 K = TypeVar("K", bound=TaskOperations[Any])
 
@@ -27,7 +27,7 @@ Where = Rules | Mapping[str, Any] | str
 class Part(Operates[K]):
     """A part of a client: what can be done with one kind of thing."""
 
-    def __init__(self, line: Any, known: Known, chain: int, kind: type[K], indexes: dict[str, Index]) -> None:
+    def __init__(self, line: Any, known: ServiceState, chain: int, kind: type[K], indexes: dict[str, Index]) -> None:
         self._line = line
         self._known = known
         self._chain = chain
@@ -216,7 +216,7 @@ class _Client(Operates[K]):
 
     def __init__(self, line: Any, chain: int, kind: type[K], retry_for: float) -> None:
         self._line = line
-        known, indexes = Known(retry_for), dict[str, Index]()
+        known, indexes = ServiceState(retry_for), dict[str, Index]()
         self.chain = chain
         self.exports = Exports(line, known, chain, kind, indexes)
         self.tasks = Tasks(line, known, chain, kind, indexes)

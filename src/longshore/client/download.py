@@ -31,7 +31,7 @@ from longshore.client.steps import (
     retry_after,
     send,
 )
-from longshore.client.wait import Known
+from longshore.client.wait import ServiceState
 
 REPLACED = 3  # times that a result may be replaced by a newer run while it is downloaded
 RUNS = 100
@@ -97,7 +97,7 @@ def destination(path: str | Path) -> Path:
     return to
 
 
-def download(known: Known, id: int, path: Path, on_bytes: OnBytes | None) -> Steps[Path]:
+def download(known: ServiceState, id: int, path: Path, on_bytes: OnBytes | None) -> Steps[Path]:
     """Fetch the result of a task to a path, or into a folder under its own name."""
     for _ in range(REPLACED):
         run = yield from _last_done(known, id)
@@ -121,7 +121,7 @@ def download(known: Known, id: int, path: Path, on_bytes: OnBytes | None) -> Ste
     raise DownloadError(f"the result of task {id} was replaced again and again while it was downloaded")
 
 
-def _last_done(known: Known, id: int) -> Steps[Run]:
+def _last_done(known: ServiceState, id: int) -> Steps[Run]:
     # The address first: it says whether there is a result, and why not.
     expect((yield from send(Request(method="GET", url=f"/tasks/{id}/download_url"), known.patience())), _Address)
     request = Request(method="GET", url=f"/tasks/{id}/runs", params={"limit": RUNS})
@@ -131,7 +131,7 @@ def _last_done(known: Known, id: int) -> Steps[Run]:
     raise DownloadError(f"none of the last {RUNS} runs of task {id} is DONE")
 
 
-def _fetch(known: Known, id: int, part: Part, run: Run, on_bytes: OnBytes | None) -> Steps[None]:
+def _fetch(known: ServiceState, id: int, part: Part, run: Run, on_bytes: OnBytes | None) -> Steps[None]:
     """Fill the part. Failures may follow each other as long as the client's patience lasts; bytes renew it."""
     patience = known.patience()
     etag: str | None = None

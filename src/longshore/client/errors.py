@@ -60,7 +60,7 @@ class TaskFailedError(ClientError):
         self.task = task
 
 
-class Fault(msgspec.Struct, frozen=True):
+class Violation(msgspec.Struct, frozen=True):
     """One fault of a request: a JSON pointer into its body, or a parameter's name, and what was expected."""
 
     detail: str
@@ -72,10 +72,12 @@ class ProblemError(ClientError):
     """The service answered with a problem. `request_id` finds the request in the service's log."""
 
     def __init__(
-        self, *, type: str, title: str, status: int, detail: str, request_id: str, errors: Sequence[Fault] = ()
+        self, *, type: str, title: str, status: int, detail: str, request_id: str, errors: Sequence[Violation] = ()
     ) -> None:
-        faults = "; ".join(f"{fault.pointer or fault.parameter or 'request'}: {fault.detail}" for fault in errors)
-        super().__init__(f"{title}: {faults or detail} (status {status}, request {request_id})")
+        violations = "; ".join(
+            f"{violation.pointer or violation.parameter or 'request'}: {violation.detail}" for violation in errors
+        )
+        super().__init__(f"{title}: {violations or detail} (status {status}, request {request_id})")
         self.type = type
         self.title = title
         self.status = status
@@ -127,7 +129,7 @@ class _Body(msgspec.Struct):
     title: str = "The request failed"
     detail: str = ""
     request_id: str = ""
-    errors: list[Fault] | None = None
+    errors: list[Violation] | None = None
 
 
 def problem(status: int, body: bytes, request_id: str) -> ClientError:

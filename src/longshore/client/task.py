@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from longshore.client import download as downloads
 from longshore.client.download import OnBytes
-from longshore.client.drive import Awaiting, Blocking, Operates, operation
 from longshore.client.errors import ClientError
 from longshore.client.model import LogEntry, Progress, Run, State, TaskData
 from longshore.client.steps import Call, Request, Steps, expect, send
-from longshore.client.wait import MOST_ENTRIES, Known, OnLog, OnProgress, until_ended
+from longshore.client.transport import Awaiting, Blocking, Operates, operation
+from longshore.client.wait import MOST_ENTRIES, OnLog, OnProgress, ServiceState, until_ended
 
 if TYPE_CHECKING:
     import pandas
@@ -25,7 +25,7 @@ K = TypeVar("K")
 class TaskOperations(Operates[K]):
     """What can be done with a task. Of a `Task` the methods block, of an `AsyncTask` they are awaited."""
 
-    def __init__(self, line: Any, known: Known, data: TaskData) -> None:
+    def __init__(self, line: Any, known: ServiceState, data: TaskData) -> None:
         self._line = line
         self._known = known
         self._after_run = 0

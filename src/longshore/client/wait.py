@@ -17,7 +17,7 @@ OnProgress = Callable[[Progress], None]
 OnLog = Callable[[LogEntry], None]
 
 
-class Known:
+class ServiceState:
     """What a client has learnt of its service."""
 
     def __init__(self, retry_for: float) -> None:
@@ -31,7 +31,7 @@ class Known:
 
 
 def until_ended(
-    known: Known,
+    known: ServiceState,
     id: int,
     after_run: int,
     timeout: float | None,
@@ -83,7 +83,7 @@ def until_ended(
             yield Pause(rest if deadline is None else max(0.0, min(rest, deadline - time.monotonic())))
 
 
-def newest(known: Known, id: int) -> Steps[TaskData]:
+def newest(known: ServiceState, id: int) -> Steps[TaskData]:
     """The task with its newest log entries, as lists show it; a task by itself begins with its oldest."""
     found = expect((yield from send(_get(f"/tasks/{id}", log_limit=MOST_ENTRIES), known.patience())), TaskData)
     offset = MOST_ENTRIES
@@ -100,7 +100,7 @@ def _get(url: str, **params: int) -> Request:
     return Request(method="GET", url=url, params=params)
 
 
-def _poll(known: Known, id: int, seconds: int, offset: int | None, etag: str | None) -> Steps[Answer]:
+def _poll(known: ServiceState, id: int, seconds: int, offset: int | None, etag: str | None) -> Steps[Answer]:
     params = {} if offset is None else {"log_limit": MOST_ENTRIES, "offset": offset}
     if seconds and known.long_poll:
         held = Request(
@@ -114,7 +114,7 @@ def _poll(known: Known, id: int, seconds: int, offset: int | None, etag: str | N
         if answer.status != 400:
             return answer
         error = answer.error()
-        if not isinstance(error, BadRequestError) or {fault.parameter for fault in error.errors} != {"wait"}:
+        if not isinstance(error, BadRequestError) or {violation.parameter for violation in error.errors} != {"wait"}:
             raise error
         known.long_poll = False  # an older service, which refuses the parameter
     return (yield from send(_get(f"/tasks/{id}", **params), known.patience()))

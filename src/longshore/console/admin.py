@@ -6,11 +6,11 @@ from urllib.parse import urlencode
 from litestar import Response, get
 from litestar.params import Parameter
 
-from longshore.access import audit, clients, people, tokens
-from longshore.access.audit import Sought
+from longshore.access import audit, clients, tokens, users
+from longshore.access.audit import AuditFilter
 from longshore.access.sessions import SignedIn
 from longshore.access.tokens import Level
-from longshore.api.access import AnyRequest, admitted, shown_session
+from longshore.api.guard import AnyRequest, admitted, shown_session
 from longshore.api.paging import Offset
 from longshore.console.pages import page
 from longshore.tasks import overview
@@ -28,7 +28,7 @@ async def show_access(request: AnyRequest) -> Response[str]:
     if caller.level >= Level.ADMIN:
         content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, MOST, 0)
         content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, MOST, 0)
-        content["people"], content["more_people"] = await people.of_chain(service.pool, caller.chain, MOST, 0)
+        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, MOST, 0)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
     return await page(request, "access.html", "access", "Access", **content)
@@ -47,7 +47,11 @@ async def show_audit(
     asked = {"action": action, "actor": actor, "object": object}
     asked = {key: value.replace("\x00", "") for key, value in asked.items() if value}
     found, more = await audit.entries(
-        service.pool, caller.chain, Sought(asked.get("action"), asked.get("actor"), asked.get("object")), SHOWN, offset
+        service.pool,
+        caller.chain,
+        AuditFilter(asked.get("action"), asked.get("actor"), asked.get("object")),
+        SHOWN,
+        offset,
     )
     older = "?" + urlencode({**asked, "offset": offset + SHOWN}) if more else None
     newer = "?" + urlencode({**asked, "offset": max(0, offset - SHOWN)}) if offset else None

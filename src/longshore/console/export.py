@@ -6,17 +6,18 @@ import msgspec
 from litestar import Response, get
 from litestar.params import Parameter
 
-from longshore.api.access import AnyRequest, admitted
-from longshore.api.limits import shown_segment, shown_task, visible_catalog
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import FAR, Offset
+from longshore.api.scopes import shown_segment, shown_task, visible_catalog
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
-from longshore.exports import stored_segments, words
 from longshore.exports.catalog import Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
-from longshore.exports.segment import FACTORS, OPERATORS, OPTIONAL, WINDOWS
-from longshore.tasks import read
+from longshore.exports.segments import describe
+from longshore.exports.segments import stored as stored_segments
+from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
+from longshore.tasks import reads
 
 SHOWN = 50
 
@@ -53,7 +54,7 @@ async def new_export(
         "segment_id": segment,
     }
     if like is not None:
-        found = await read.reading(service.pool, caller.chain, task_id(like))
+        found = await reads.reading(service.pool, caller.chain, task_id(like))
         assert found.task is not None
         task = shown_task(caller, service.catalog, found.task, found.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
@@ -96,4 +97,4 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
 
 def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:
     segment = RULES.decode(stored.segment)
-    return {"index": segment.index, "join": segment.join, "rules": words.of_rules(segment.rules)}
+    return {"index": segment.index, "join": segment.join, "rules": describe.of_rules(segment.rules)}

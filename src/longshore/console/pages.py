@@ -13,9 +13,9 @@ from litestar import MediaType, Request, Response
 from litestar.response import Redirect
 
 from longshore import __version__
-from longshore.access import people
+from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.access import AnyRequest
+from longshore.api.guard import AnyRequest
 from longshore.api.problems import KINDS, to_response
 from longshore.api.service import Service
 
@@ -107,7 +107,7 @@ async def page(request: AnyRequest, template: str, here: str, title: str, **cont
     """A page in its frame. `here`: the page of PAGES that it belongs to."""
     service: Service = request.app.state.service
     caller: Caller = request.scope["user"]
-    name, levels = await people.name_and_levels(service.pool, int(caller.id))
+    name, levels = await users.name_and_levels(service.pool, int(caller.id))
     viewer = Viewer(name, caller.level, sorted(levels))
     frame: dict[str, Any] = {
         "viewer": viewer,

@@ -6,12 +6,12 @@ from uuid import UUID
 from litestar import Response, get, post
 from litestar.response import Redirect
 
-from longshore.access import people
-from longshore.access.login import Attempt, LoginError, TooFastError
-from longshore.access.sessions import Opened
+from longshore.access import users
+from longshore.access.sessions import NewSession
+from longshore.access.sign_in import LoginError, PasscodeChallenge, TooFastError
 from longshore.access.tokens import UnauthorizedError
-from longshore.api.access import AnyRequest, actor, refuse_other_site, shown_session
 from longshore.api.auth import cookie_of
+from longshore.api.guard import AnyRequest, actor, refuse_other_site, shown_session
 from longshore.api.service import Service
 from longshore.console.pages import html
 
@@ -27,7 +27,7 @@ async def home(request: AnyRequest) -> Response[str]:
         person = await service.sessions.signed_in(shown_session(request))
     except UnauthorizedError:
         return Redirect("/sign-in", status_code=303)
-    name, levels = await people.name_and_levels(service.pool, person.user)
+    name, levels = await users.name_and_levels(service.pool, person.user)
     if not levels:
         detail = f"{name} has no level for any chain. An admin of a chain can give one."
         return html("problem.html", 403, title="No chain", detail=detail, request_id="")
@@ -37,7 +37,7 @@ async def home(request: AnyRequest) -> Response[str]:
 @get("/sign-in", include_in_schema=False)
 async def show(request: AnyRequest) -> Response[str]:
     """The form that asks for name and password."""
-    return html("sign_in.html", next=_local(request.query_params.get("next", "")), fault="", name="")
+    return html("sign_in.html", next=_local(request.query_params.get("next", "")), violation="", name="")
 
 
 @post("/sign-in", status_code=200, include_in_schema=False)
@@ -50,11 +50,11 @@ async def sign_in(request: AnyRequest, body: bytes) -> Response[str]:
     try:
         opened = await service.doorman.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
     except LoginError:
-        return html("sign_in.html", 401, next=there, fault=WRONG, name=name)
+        return html("sign_in.html", 401, next=there, violation=WRONG, name=name)
     except TooFastError as error:
-        fault = f"Too many logins failed. Try again in {error.seconds} seconds."
-        return html("sign_in.html", 429, next=there, fault=fault, name=name)
-    if isinstance(opened, Attempt):
+        violation = f"Too many logins failed. Try again in {error.seconds} seconds."
+        return html("sign_in.html", 429, next=there, violation=violation, name=name)
+    if isinstance(opened, PasscodeChallenge):
         return html("passcode.html", next=there, attempt=str(opened.attempt_id))
     return _welcome(request, opened, there)
 
@@ -70,11 +70,11 @@ async def passcode(request: AnyRequest, body: bytes) -> Response[str]:
         attempt = UUID(given.get("attempt", ""))
         opened = await service.doorman.passcode(attempt, given.get("passcode", ""), actor(request))
     except (LoginError, ValueError):
-        return html("sign_in.html", 401, next=there, fault=WRONG_CODE, name="")
+        return html("sign_in.html", 401, next=there, violation=WRONG_CODE, name="")
     return _welcome(request, opened, there)
 
 
-def _welcome(request: AnyRequest, opened: Opened, there: str) -> Response[str]:
+def _welcome(request: AnyRequest, opened: NewSession, there: str) -> Response[str]:
     return Redirect(there or "/", status_code=303, cookies=[cookie_of(request, opened)])
 
 

@@ -12,21 +12,21 @@ from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import Level
 from longshore.api import events
-from longshore.api.access import AnyRequest, admitted
-from longshore.api.limits import shown_segment, shown_task
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Offset
+from longshore.api.scopes import shown_segment, shown_task
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
-from longshore.exports import words
 from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.rights import sees
-from longshore.exports.segment import Segment
-from longshore.exports.stored_segments import READ, SegmentNotFoundError, as_id
-from longshore.exports.stored_segments import get as stored_segment
-from longshore.tasks import overview, progress, read
+from longshore.exports.segments import describe
+from longshore.exports.segments.rules import Segment
+from longshore.exports.segments.stored import READ, SegmentNotFoundError, as_id
+from longshore.exports.segments.stored import get as stored_segment
+from longshore.tasks import overview, progress, reads
 from longshore.tasks.model import Code, Task
-from longshore.tasks.overview import Sought
-from longshore.tasks.read import LogPage
+from longshore.tasks.overview import TaskFilter
+from longshore.tasks.reads import LogPage
 from longshore.tasks.schedule import Schedule
 
 SHOWN = 25
@@ -58,7 +58,7 @@ async def list_tasks(
 ) -> Response[str]:
     """The chain's tasks, newest first; as htmx asks for it, the table alone."""
     service, caller = admitted(request)
-    sought = Sought(
+    sought = TaskFilter(
         state=status if status in list(Code) else None,
         action=action.replace("\x00", "") or None,
         index=index.replace("\x00", "") or None,
@@ -99,10 +99,10 @@ def _address(asked: dict[str, str], offset: int) -> str:
 async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(max_length=10)] = "") -> Response[str]:
     """One task: state, progress, runs, log. `part`: what moves, alone."""
     service, caller = admitted(request)
-    found = await read.reading(service.pool, caller.chain, task_id(id), LogPage(MOST_LOGS))
+    found = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MOST_LOGS))
     assert found.task is not None
     task = shown_task(caller, service.catalog, found.task, found.reads)
-    recorded, _ = await read.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
+    recorded, _ = await reads.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
     runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
@@ -161,14 +161,14 @@ async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | N
 
 
 def _in_words(segment: Segment) -> Any:
-    return {"join": segment.join, "rules": words.of_segment(segment)}
+    return {"join": segment.join, "rules": describe.of_segment(segment)}
 
 
 def _resolved(segment: Any) -> Any:
     """The rules of a run as it took them: relative ones have become times."""
     if not segment:
         return None
-    return {"join": segment["join"], "rules": words.of_resolved(segment)}
+    return {"join": segment["join"], "rules": describe.of_resolved(segment)}
 
 
 @get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)

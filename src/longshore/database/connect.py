@@ -1,6 +1,6 @@
 """Connections and pools of connections to PostgreSQL, with the settings that every session pins.
 
-Promise 7 leans on `is_passing` (a transient error is retried) and on pools that drop connections which cannot write.
+Promise 7 leans on `is_transient` (a transient error is retried) and on pools that drop connections which cannot write.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ PIN_ATTEMPTS = 10
 READ_ONLY_SECONDS = 1.0  # that a pool keeps a connection which cannot write
 
 
-def is_passing(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
     # A statement was prepared before somebody changed the type of a column; asyncpg has forgotten it by now.
     if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):

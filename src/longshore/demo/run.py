@@ -22,8 +22,8 @@ from longshore.access.tokens import Level, create
 from longshore.database.migrate import connected, migrate_at
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
-from longshore.serve import Children, database, refuse_taken_port
-from longshore.settings import Loaded, Settings
+from longshore.processes import Children, database, refuse_taken_port
+from longshore.settings import LoadedSettings, Settings
 
 POLL = 0.25  # seconds
 HEAD = 4  # lines of the file that are shown
@@ -39,7 +39,7 @@ class DemoError(LongshoreError):
     """Something in the demo was not as it must be."""
 
 
-def run_demo(loaded: Loaded, rows: int) -> None:
+def run_demo(loaded: LoadedSettings, rows: int) -> None:
     """Run the whole of it. Raises DemoError when anything is off, and whatever the parts raise."""
     settings = _with_free_port(loaded)
     out = Console(highlight=False, soft_wrap=True)
@@ -59,7 +59,7 @@ def run_demo(loaded: Loaded, rows: int) -> None:
         _say_how_to_go_on(settings, token, out)
 
 
-def _with_free_port(loaded: Loaded) -> Settings:
+def _with_free_port(loaded: LoadedSettings) -> Settings:
     """The settings; where nobody chose a port and the usual one is taken, with another."""
     settings = loaded.settings
     if loaded.origin["port"] == "default":

@@ -10,12 +10,12 @@ import asyncpg
 from longshore.database import export_role, migrate
 from longshore.database.connect import Connection, connect
 from longshore.doctor.finding import Finding, first_line, wrong
-from longshore.exports.care import LAG
 from longshore.exports.catalog import Catalog, regclass
 from longshore.exports.catalog_check import check as check_catalog
+from longshore.exports.source_limits import LAG
 from longshore.settings import Settings
-from longshore.tasks.figures import QUEUE, WORKERS
 from longshore.tasks.queue import ENTRYPOINT
+from longshore.tasks.queue_metrics import QUEUE, WORKERS
 
 MIN_SERVER_VERSION = 150000
 MAX_CLOCK_SECONDS = 2.0

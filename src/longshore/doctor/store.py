@@ -8,7 +8,7 @@ import httpx2
 
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.errors import LongshoreError
-from longshore.results.objects import BucketStore
+from longshore.results.bucket import BucketStore
 from longshore.results.open import Store, open_store
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId, TaskId

@@ -16,7 +16,7 @@ import msgspec
 
 from longshore.errors import LongshoreError
 from longshore.exports import sql_fragment
-from longshore.faults import Fault, check
+from longshore.validation import Violation, check
 
 PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 """How a result file's name begins."""
@@ -157,12 +157,12 @@ def _field(where: str, table: Any, shown: str) -> Field:
 
 
 def _read(kind: type[T], table: Any, where: str, shown: str) -> T:
-    faults: list[Fault] = []
-    if (found := check(kind, table, "", faults)) is not None:
+    violations: list[Violation] = []
+    if (found := check(kind, table, "", violations)) is not None:
         return found
-    fault = faults[0]
-    key = (fault.pointer or "").replace("/", ".")
-    raise CatalogError(f"the catalog {shown} is not usable: {where}{key}: {fault.detail}")
+    violation = violations[0]
+    key = (violation.pointer or "").replace("/", ".")
+    raise CatalogError(f"the catalog {shown} is not usable: {where}{key}: {violation.detail}")
 
 
 def _check(name: str, index: Index, shown: str) -> None:
@@ -216,8 +216,8 @@ def _check_sql(where: str, sql: str, shown: str) -> None:
     if found := re.search(r"\$\d+", sql):
         wrong = f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)"
         raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
-    if (fault := sql_fragment.fault_of(sql)) is not None:
-        raise CatalogError(f"the catalog {shown} is not usable: {where} {fault}")
+    if (violation := sql_fragment.fault_of(sql)) is not None:
+        raise CatalogError(f"the catalog {shown} is not usable: {where} {violation}")
 
 
 def shape(fields: Iterable[tuple[str, Field]]) -> Shape:

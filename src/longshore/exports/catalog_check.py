@@ -9,12 +9,12 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports import search_path_check
+from longshore.exports import search_path
 from longshore.exports.catalog import Catalog, Field, FieldType, Index, quoted, quoted_part, regclass
 from longshore.exports.columns import FLOATS, INTEGERS, one_row_each
-from longshore.exports.plan import explain, is_one_statement, nodes
+from longshore.exports.ranges import explain, is_one_statement, nodes
 from longshore.exports.row_security import SEARCH_PATH
-from longshore.faults import suggestion
+from longshore.validation import suggestion
 
 RELATION = """
 select c.relkind, has_table_privilege(c.oid, 'select') as whole,
@@ -160,7 +160,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
                 " table, LIMIT, DISTINCT ON, a window function, TABLESAMPLE, or a function that is not IMMUTABLE"
             )
             findings.append(Finding(name, what, True))
-        findings += [Finding(name, what, True) for what in await search_path_check.differences(connection, index)]
+        findings += [Finding(name, what, True) for what in await search_path.differences(connection, index)]
     if index.totals is not None:
         amount = index.fields[index.totals.amount]
         if not amount.sql and columns.get(amount.column or index.totals.amount) in FLOATS:
@@ -213,9 +213,7 @@ async def _check_rows(connection: Connection, name: str, index: Index, is_table:
             plan = list(nodes(await explain(connection, f"select 1 {index.rows}", (0,))))
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
-        return [
-            Finding(name, f"`filter` does not work: {_said(error)}{await search_path_check.hint(connection, index)}")
-        ]
+        return [Finding(name, f"`filter` does not work: {_said(error)}{await search_path.hint(connection, index)}")]
     if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
         return []
     if any(node["Node Type"] == "Foreign Scan" for node in plan):  # what is indexed there cannot be seen from here
@@ -240,7 +238,7 @@ async def _check_field(
     except asyncpg.InsufficientPrivilegeError as error:
         return f"may not be read by this user: {_said(error)}; GRANT SELECT on the column"
     except asyncpg.PostgresError as error:
-        return f"`sql` does not work: {_said(error)}{await search_path_check.hint(connection, index)}"
+        return f"`sql` does not work: {_said(error)}{await search_path.hint(connection, index)}"
     found, kind = attribute.type.name, attribute.type.kind
     if field.type in TYPES:
         fits = found in TYPES[field.type]

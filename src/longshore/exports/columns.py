@@ -9,7 +9,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports.catalog import MAX_FIELD_NAME_CHARACTERS, Field, FieldType, Index, quoted, quoted_part, regclass
-from longshore.faults import Fault, pointer, suggestion
+from longshore.validation import Violation, pointer, suggestion
 
 DETAILS = """
 select a.attname, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end as atttypmod,  -- of a domain, its own
@@ -104,22 +104,24 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
     ]
 
 
-def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Fault]:
+def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Violation]:
     """What is wrong with a choice of fields; `at` is its JSON pointer."""
-    faults: list[Fault] = []
+    violations: list[Violation] = []
     if not chosen:
-        faults.append(Fault("expected at least one field", at))
+        violations.append(Violation("expected at least one field", at))
     seen: set[str] = set()
     for number, (name, shown) in enumerate(chosen):
         where = pointer(at, number)
         if name not in index.fields:
-            faults.append(Fault(f"{name!r} is no field of this index{suggestion(name, index.fields, faults)}", where))
+            violations.append(
+                Violation(f"{name!r} is no field of this index{suggestion(name, index.fields, violations)}", where)
+            )
         if not 0 < len(shown) <= MAX_FIELD_NAME_CHARACTERS or "\x00" in shown:
-            faults.append(Fault(f"expected a name of 1 to {MAX_FIELD_NAME_CHARACTERS} characters", where))
+            violations.append(Violation(f"expected a name of 1 to {MAX_FIELD_NAME_CHARACTERS} characters", where))
         if shown in seen:
-            faults.append(Fault(f"{shown!r} is the name of another column", where))
+            violations.append(Violation(f"{shown!r} is the name of another column", where))
         seen.add(shown)
-    return faults
+    return violations
 
 
 def one_row_each(index: Index, names: Sequence[str]) -> str:

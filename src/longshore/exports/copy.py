@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from longshore import tracing
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
-from longshore.exports.care import Pace
 from longshore.exports.formats import WHOLE, Format, Place
-from longshore.exports.plan import Plan, Source
-from longshore.exports.snapshots import Readers, hold_tables
+from longshore.exports.ranges import Plan, Source
+from longshore.exports.snapshot import Readers, hold_tables
+from longshore.exports.source_limits import Pace
 from longshore.results.pieces import Writable
+from longshore.telemetry import tracing
 
 BLOCK = 256 << 10  # bytes
 LOOKAHEAD = 16  # blocks of one range

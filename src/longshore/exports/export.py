@@ -7,14 +7,14 @@ import msgspec
 from msgspec import Meta
 
 from longshore.exports import formats, schemas
-from longshore.exports import segment as segments
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
 from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options
-from longshore.exports.segment import Segment
-from longshore.faults import Fault, check, pointer, suggestion
-from longshore.tasks.reads import Read
+from longshore.exports.segments import rules as segments
+from longshore.exports.segments.rules import Segment
+from longshore.tasks.recorded_reads import Read
+from longshore.validation import Violation, check, pointer, suggestion
 
 MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
 
@@ -53,40 +53,40 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
-def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape | None) -> list[Fault]:
+def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape | None) -> list[Violation]:
     """What is wrong with a target beyond its shape; `at` is its JSON pointer.
 
     `before`: what the `schema` that it pins stood for, where that is known.
     """
-    faults = []
+    violations = []
     for key, known in (("export_index", catalog), ("export_format", FORMATS)):
         name = value.get(key)
         if isinstance(name, str) and name not in known:
             hint = suggestion(name, known) or f"; expected one of {', '.join(known)}"
-            faults.append(Fault(f"{name!r} is not known{hint}", pointer(at, key)))
+            violations.append(Violation(f"{name!r} is not known{hint}", pointer(at, key)))
     target = check(ExportTarget, value, at, [])
     if target is None:
-        return faults
+        return violations
     form = FORMATS.get(target.export_format)
     if form and form.compression == "refused" and target.compression:
-        faults.append(Fault(f"{target.export_format} is compressed already", pointer(at, "compression")))
+        violations.append(Violation(f"{target.export_format} is compressed already", pointer(at, "compression")))
     if target.csv is not None:
         if target.export_format != "csv":
-            faults.append(Fault("is for the format csv", pointer(at, "csv")))
-        faults += check_options(target.csv, pointer(at, "csv"))
+            violations.append(Violation("is for the format csv", pointer(at, "csv")))
+        violations += check_options(target.csv, pointer(at, "csv"))
     if target.export_index in catalog:
-        faults += _check_fields(target, catalog[target.export_index], at, before)
-    return faults
+        violations += _check_fields(target, catalog[target.export_index], at, before)
+    return violations
 
 
-def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | None) -> list[Fault]:
+def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | None) -> list[Violation]:
     chosen = choices(target.fields, index)
-    faults = check_fields(chosen, index, pointer(at, "fields"))
-    if target.schema is not None and not faults:
+    violations = check_fields(chosen, index, pointer(at, "fields"))
+    if target.schema is not None and not violations:
         now = shape((shown, index.fields[name]) for name, shown in chosen)
         if fingerprint(now) != target.schema:
-            faults.append(Fault(schemas.difference(target.schema, before, now), pointer(at, "schema")))
-    return faults
+            violations.append(Violation(schemas.difference(target.schema, before, now), pointer(at, "schema")))
+    return violations
 
 
 def pinned(target: str, catalog: Catalog) -> Shape | None:
@@ -100,16 +100,16 @@ def pinned(target: str, catalog: Catalog) -> Shape | None:
     return shape((shown, index.fields[name]) for name, shown in choices(found.fields, index))
 
 
-def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Fault]:
+def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Violation]:
     """What is wrong with a segment for this export index and chain; `at` is its JSON pointer."""
-    faults = []
+    violations = []
     if segment.chain_id != chain:
-        faults.append(Fault(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
+        violations.append(Violation(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
     if segment.index != index:
-        faults.append(Fault(f"expected {index!r}, the target's index", pointer(at, "index")))
+        violations.append(Violation(f"expected {index!r}, the target's index", pointer(at, "index")))
     elif segment.index in catalog:
-        faults += segments.check_rules(segment, catalog[segment.index], at)
-    return faults
+        violations += segments.check_rules(segment, catalog[segment.index], at)
+    return violations
 
 
 def read_by(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:

@@ -8,7 +8,7 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats.format import MAX_SHOWN_CHARACTERS, RowKey
 from longshore.exports.formats.nested import Nested
-from longshore.exports.plan import Source
+from longshore.exports.ranges import Source
 
 
 class OddValueError(LongshoreError):

@@ -16,13 +16,13 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
-from longshore.exports.date_spans import moving
 from longshore.exports.formats.csv import Csv
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.json import object_of
-from longshore.exports.plan import Source, explain, nodes, source_of
-from longshore.exports.segment import Segment
-from longshore.exports.snapshots import refuse_outdated
+from longshore.exports.ranges import Source, explain, nodes, source_of
+from longshore.exports.segments.date_spans import moving
+from longshore.exports.segments.rules import Segment
+from longshore.exports.snapshot import refuse_outdated
 
 TIMEOUT = 3.0  # seconds, for each statement
 SHOWN = 10  # rows

@@ -14,8 +14,8 @@ from longshore.access.tokens import Caller, Level, Limits, limits_of
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Catalog, Index
-from longshore.tasks.lifecycle import Begun
-from longshore.tasks.reads import Read
+from longshore.tasks.attempts import Attempt
+from longshore.tasks.recorded_reads import Read
 
 # $1: a task. Whoever defined it, and whoever asked for its next run, as far as it was a token or a user.
 MAKERS = """
@@ -115,7 +115,7 @@ def _visible(limits: Limits, name: str, index: Index) -> Index:
     return msgspec.structs.replace(index, fields=fields)
 
 
-async def refuse_beyond(pool: Pool, begun: Begun, reads: Sequence[Read], catalog: Catalog) -> None:
+async def refuse_beyond(pool: Pool, begun: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
     """Raise BeyondRightsError where a run would read more than who defined its task, or asked for it, may see."""
     for row in await pool.fetch(MAKERS, begun.message.task):
         if (why := beyond(_maker(row), reads, catalog)) is not None:

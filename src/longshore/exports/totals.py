@@ -15,7 +15,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import Index
 from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.plan import Source
+from longshore.exports.ranges import Source
 
 EXACT = Context(prec=150_000, traps=[])  # more digits than a numeric of PostgreSQL can have
 

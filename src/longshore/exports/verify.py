@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import reading, totals
+from longshore.exports import readback, totals
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import check_options
 from longshore.exports.manifest import SUFFIX, VERSION, Manifest, hash_of
@@ -65,7 +65,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
     if digest.hexdigest() != manifest.sha256:
         raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
     try:
-        rows = reading.rows(reading.at(path), manifest)
+        rows = readback.rows(readback.at(path), manifest)
         if rows != manifest.rows:
             raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
         if manifest.totals is not None:
@@ -90,8 +90,8 @@ def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
         wrong = f"its format is {manifest.format!r}, expected {' or '.join(FORMATS)}"
     elif not manifest.file.isprintable():
         wrong = f"its file is named {manifest.file!r}"
-    elif faults := check_options(manifest.csv, "/csv"):
-        wrong = f"{faults[0].pointer}: {faults[0].detail}"
+    elif violations := check_options(manifest.csv, "/csv"):
+        wrong = f"{violations[0].pointer}: {violations[0].detail}"
     elif odd := next((text for text in sums if not SUM.fullmatch(text)), None):
         wrong = f"{odd[:MAX_REASON_CHARACTERS]!r} is no sum"
     elif len({one.value for one in manifest.totals.sums} if manifest.totals else ()) != len(sums):
@@ -103,7 +103,7 @@ def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
 def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
     digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
     scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
-    found = reading.sums(reading.at(path), manifest, expected.amount, expected.per, scale)
+    found = readback.sums(readback.at(path), manifest, expected.amount, expected.per, scale)
     try:
         totals.compare(expected, found)
     except totals.TotalsMismatchError as error:

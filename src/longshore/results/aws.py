@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from longshore.results.store import StoreAwayError, StoreError
+from longshore.results.local import StoreError, StoreUnavailableError
 
 CREDENTIAL_SECONDS = 60  # after which obstore asks for credentials again; botocore refreshes those that end
 DEFAULT_REGION = "us-east-1"
@@ -59,7 +59,7 @@ class Access:
         return options
 
     def credentials(self) -> dict[str, Any]:
-        """Credentials as obstore wants them. Blocking. Raises StoreError and StoreAwayError."""
+        """Credentials as obstore wants them. Blocking. Raises StoreError and StoreUnavailableError."""
         from botocore.exceptions import BotoCoreError, CredentialRetrievalError, MetadataRetrievalError
 
         try:
@@ -67,7 +67,7 @@ class Access:
                 raise StoreError(NO_CREDENTIALS)
             found = self._credentials.get_frozen_credentials()
         except (CredentialRetrievalError, MetadataRetrievalError) as error:
-            raise StoreAwayError("the credentials for the results store cannot be had just now") from error
+            raise StoreUnavailableError("the credentials for the results store cannot be had just now") from error
         except BotoCoreError as error:
             raise StoreError(f"the credentials for the results store cannot be used: {error}") from error
         return {
@@ -92,7 +92,7 @@ def is_not_now(status: int | None, code: str) -> bool:
     )
 
 
-def error_of(status: int | None, code: str) -> StoreError | StoreAwayError:
+def error_of(status: int | None, code: str) -> StoreError | StoreUnavailableError:
     """The error for an answer of the store. Its message names no bucket and no key, as clients read it."""
     shown = code if code and not code.isdigit() else f"status {status}"
     if code in BUCKET_CODES:
@@ -104,7 +104,7 @@ def error_of(status: int | None, code: str) -> StoreError | StoreAwayError:
     if code in REGION_CODES or status in (301, 307):
         return StoreError(f"the bucket for results is in another region; set AWS_REGION ({shown})")
     if is_not_now(status, code) or code in LOST_CODES or status == 404:
-        return StoreAwayError(AWAY)
+        return StoreUnavailableError(AWAY)
     if code in CREDENTIAL_CODES or status in (401, 403):
         return StoreError(f"the results store refused the service's credentials ({shown})")
     return StoreError(f"the results store refused a request ({shown})")

@@ -14,7 +14,7 @@ from longshore.access.audit import Actor
 from longshore.access.sessions import Lives
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.reads import TaskNotFoundError
 
 LIFE = 3600  # seconds that an address is good for, at most
 
@@ -87,7 +87,7 @@ class Terms(msgspec.Struct, frozen=True):
     """The level that whoever asked for it has to have still when it is used."""
 
 
-class Made(msgspec.Struct, frozen=True):
+class NewLink(msgspec.Struct, frozen=True):
     """A link that was made; `expires` in seconds since 1970."""
 
     id: UUID
@@ -115,13 +115,13 @@ class Link(msgspec.Struct, frozen=True):
     """Whether a download may begin now."""
 
 
-async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, terms: Terms) -> Made:
+async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, terms: Terms) -> NewLink:
     """Store a link for an address that is about to be given out."""
     token = UUID(actor.id) if actor.kind == "token" else None
     asked_by = (actor.kind, actor.id, token, actor.session)
     row = await pool.fetchrow(CREATE, task, run, *asked_by, terms.level, terms.seconds, terms.uses)
     assert row is not None
-    return Made(row["id"], row["expires"])
+    return NewLink(row["id"], row["expires"])
 
 
 async def seconds_left(pool: Pool, actor: Actor, lives: Lives) -> float:

@@ -21,8 +21,8 @@ import structlog
 from longshore.errors import LongshoreError
 from longshore.exports.formats import media_type
 from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_not_now
+from longshore.results.local import StoreError, StoreUnavailableError
 from longshore.results.pieces import Piece
-from longshore.results.store import StoreAwayError, StoreError
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ class Bucket:
     ) -> Any:
         """Ask for an operation on a key below the prefix, again and again while the store is away.
 
-        `patience`: seconds for that. `given_up`: set once nobody wants it any more. Raises StoreAwayError and
+        `patience`: seconds for that. `given_up`: set once nobody wants it any more. Raises StoreUnavailableError and
         StoreError.
         """
         deadline, pause = time.monotonic() + patience, 0.1
@@ -107,7 +107,7 @@ class Bucket:
             try:
                 with explained():
                     return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
-            except StoreAwayError as error:
+            except StoreUnavailableError as error:
                 if _answered(error) or time.monotonic() + pause > deadline or given_up.wait(pause):
                     raise
             pause = min(2 * pause, MOST_PAUSE)
@@ -135,19 +135,19 @@ class Bucket:
                     for upload in page.get("Uploads", ()):
                         key = upload["Key"].removeprefix(self.prefix)
                         found.append(Unfinished(key, upload["UploadId"], upload["Initiated"]))
-        except (StoreError, StoreAwayError) as error:
+        except (StoreError, StoreUnavailableError) as error:
             log.warning("unfinished uploads not listed", error=str(error))
         return found
 
     def refuse_unlisted(self) -> None:
-        """Raise StoreError or StoreAwayError where the uploads that have not ended cannot be listed."""
+        """Raise StoreError or StoreUnavailableError where the uploads that have not ended cannot be listed."""
         with explained():
             self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
 
     def abort(self, uploads: Iterable[Unfinished]) -> None:
         """End uploads, as far as they have not ended."""
         for one in uploads:
-            with contextlib.suppress(StoreError, StoreAwayError):
+            with contextlib.suppress(StoreError, StoreUnavailableError):
                 self.call("abort_multipart_upload", one.key, patience=0, UploadId=one.upload)
 
 
@@ -246,11 +246,11 @@ class ObjectGathering:
         upload = {"Parts": parts}
         try:
             self._bucket.call("complete_multipart_upload", self._key, UploadId=self.upload, MultipartUpload=upload)
-        except StoreAwayError as error:
+        except StoreUnavailableError as error:
             # Where its answer was lost, the object is there: it is of this attempt alone.
             try:
                 self._bucket.call("head_object", self._key, patience=0)
-            except StoreAwayError:
+            except StoreUnavailableError:
                 raise error from None
         digest, size = hashlib.sha256(), 0
         with self.open() as file:
@@ -258,7 +258,7 @@ class ObjectGathering:
                 digest.update(chunk)
                 size += len(chunk)
         if size != self._size:
-            raise StoreAwayError(f"the results store has {size} bytes of {self._size}")
+            raise StoreUnavailableError(f"the results store has {size} bytes of {self._size}")
         return size, digest.digest()
 
     def publish(self, suffix: str, beside: bytes) -> None:
@@ -271,14 +271,14 @@ class ObjectGathering:
     def close(self) -> None:
         if self._published:
             return
-        with contextlib.suppress(StoreError, StoreAwayError):
+        with contextlib.suppress(StoreError, StoreUnavailableError):
             self._bucket.call("abort_multipart_upload", self._key, patience=0, UploadId=self.upload)
         for key in filter(None, (self._beside, self._key)):
-            with contextlib.suppress(StoreError, StoreAwayError):
+            with contextlib.suppress(StoreError, StoreUnavailableError):
                 self._bucket.call("delete_object", key, patience=0)
 
 
-def _answered(error: StoreAwayError) -> bool:
+def _answered(error: StoreUnavailableError) -> bool:
     """Whether the store did answer, and would give the same answer again."""
     status, code = _answer(error.__cause__)
     return status is not None and not is_not_now(status, code)
@@ -294,7 +294,7 @@ def _answer(error: BaseException | None) -> tuple[int | None, str]:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """Raise StoreAwayError or StoreError for what botocore raises; the log alone tells the bucket's address."""
+    """Raise StoreUnavailableError or StoreError for what botocore raises; the log alone tells the bucket's address."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeAlias, TypeVar
 
+from longshore.results.bucket import BucketStore, ObjectFile
+from longshore.results.local import LocalStore, ResultFile
 from longshore.results.multipart import ObjectGathering, UploadedPiece
-from longshore.results.objects import BucketStore, ObjectFile
 from longshore.results.pieces import Gathering, LocalGathering, LocalPiece, PieceWriter
-from longshore.results.store import LocalStore, ResultFile
 from longshore.settings import Settings
 
 Store: TypeAlias = LocalStore | BucketStore

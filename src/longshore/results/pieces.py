@@ -12,7 +12,7 @@ from typing import IO, Protocol
 
 import msgspec
 
-from longshore.results.store import CHUNK, PartFile, ResultFile, StoreAwayError
+from longshore.results.local import CHUNK, PartFile, ResultFile, StoreUnavailableError
 
 FOLDER = "pieces"
 
@@ -50,7 +50,7 @@ class Gathering(Protocol):
         """What the writers of pieces have to know."""
 
     def add(self, piece: Piece) -> None:
-        """Take the piece that comes next in the result. Raises UnfitPieceError and StoreAwayError."""
+        """Take the piece that comes next in the result. Raises UnfitPieceError and StoreUnavailableError."""
 
     def finish(self) -> tuple[int, bytes]:
         """Put it together; gives its size and its SHA-256."""
@@ -109,7 +109,7 @@ class LocalGathering:
                 self._file.write(chunk)
                 self._size += len(chunk)
         if (read := self._size - before) != piece.size:  # a shared folder may have lost what was not flushed
-            raise StoreAwayError(f"a part of the result has {read} bytes of {piece.size}")
+            raise StoreUnavailableError(f"a part of the result has {read} bytes of {piece.size}")
         path.unlink()
 
     def finish(self) -> tuple[int, bytes]:

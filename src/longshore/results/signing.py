@@ -14,7 +14,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from longshore.database.connect import Connection, Pool
-from longshore.results.links import Made
+from longshore.results.links import NewLink
 
 KEY = """
 with made as (
@@ -42,7 +42,7 @@ class Signer:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def sign(self, location: str, link: Made) -> str:
+    def sign(self, location: str, link: NewLink) -> str:
         """The path and query under which a result may be fetched as long as the link lasts."""
         expires = str(link.expires)
         signature = self._signature(location, expires, str(link.id))

@@ -12,8 +12,8 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
-from longshore.tasks.read import MEMBER
-from longshore.tasks.reads import Read, decoded
+from longshore.tasks.reads import MEMBER
+from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, times
 
 MOST_PLANNED = 200
@@ -103,7 +103,7 @@ class Row(msgspec.Struct, frozen=True):
         return min(99.0, 100 * self.rows / self.rows_expected) if self.rows_expected else None
 
 
-class Sought(msgspec.Struct, frozen=True):
+class TaskFilter(msgspec.Struct, frozen=True):
     """What tasks have to be like; None: whatever they are like."""
 
     state: str | None = None
@@ -144,7 +144,7 @@ class Figures(msgspec.Struct, frozen=True):
     """Of the whole service."""
 
 
-async def rows(pool: Pool, chain: ChainId, sought: Sought, limit: int, offset: int) -> tuple[list[Row], bool]:
+async def rows(pool: Pool, chain: ChainId, sought: TaskFilter, limit: int, offset: int) -> tuple[list[Row], bool]:
     """A page of a chain's tasks, newest first, and whether more follow."""
     asked = (sought.state, sought.action, sought.index, sought.age)
     found = await pool.fetch(LIST, chain, *asked, limit + 1, offset)

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from longshore.database.connect import Pool
-from longshore.tasks.lifecycle import MOST_FAILURES
+from longshore.tasks.attempts import MAX_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
-from longshore.tasks.read import TaskNotFoundError
+from longshore.tasks.reads import TaskNotFoundError
 
 # The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat. A parked task
 # stands behind those of its chain that have a job, and the parked ones before it.
@@ -85,7 +85,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
 def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next | None:
     if running:
         lost_at = row["beat_at"] + timedelta(seconds=heartbeat_timeout)
-        step = "retry" if row["failures"] + 1 < MOST_FAILURES else "give up"
+        step = "retry" if row["failures"] + 1 < MAX_FAILURES else "give up"
         return Next(step, _whole_second_after(lost_at), if_silent=True)
     if row["task_state"] == Code.INPROGRESS:
         return Next("retry", _whole_second_after(row["delivered_at"]), if_silent=False)

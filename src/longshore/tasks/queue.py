@@ -18,7 +18,7 @@ from pgqueuer.core.tm import TaskManager
 from pgqueuer.domain.models import Job
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
-from longshore.database.connect import Connection, Pool, is_passing
+from longshore.database.connect import Connection, Pool, is_transient
 from longshore.database.listener import Listener
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
 from longshore.tasks.model import TaskId
@@ -126,7 +126,7 @@ class PatientDriver(Driver):
             try:
                 return await call(query, *args)
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_passing(error) or self._shutdown.is_set():
+                if not is_transient(error) or self._shutdown.is_set():
                     raise
                 log.warning("queue out of reach", error=str(error), again_in=pause)
             await asyncio.sleep(pause)

@@ -7,10 +7,10 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
 from longshore.settings import Settings
-from longshore.tasks.lifecycle import Begun, Outcome
+from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId
 
-Action = Callable[[Begun], Awaitable[Outcome]]
+Action = Callable[[Attempt], Awaitable[RunResult]]
 
 USAGE = "select tasks, task_bytes, result_bytes from longshore.chain_usage where chain_id = $1"
 
@@ -65,7 +65,7 @@ async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, be
 def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
     """Return an action that raises QuotaError where the results that a chain has leave no room for another."""
 
-    async def run_with_room(begun: Begun) -> Outcome:
+    async def run_with_room(begun: Attempt) -> RunResult:
         now = await usage(pool, begun.chain)
         if now.result_bytes >= allowed.result_bytes:
             raise QuotaError("bytes of results", now.result_bytes, allowed.result_bytes)

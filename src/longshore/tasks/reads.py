@@ -1,52 +1,392 @@
-"""What the runs of a task read: recorded before the first row, and judged whenever somebody asks for the run."""
+"""Reading tasks: by id, as a list, their progress and runs. Each answer is one statement.
 
-from collections.abc import Iterable
-from typing import Literal
+Promise 5 is kept here: the chain is part of every `where`, so another chain's task and a missing one are the same.
+"""
 
+from datetime import datetime, timedelta
+from typing import Any
+
+import asyncpg
 import msgspec
 
-LevelName = Literal["read", "write", "admin"]
+from longshore.database.connect import Connection, Pool
+from longshore.tasks.model import (
+    FORMAT_VERSION,
+    ChainId,
+    Code,
+    LogEntry,
+    Run,
+    RunField,
+    RunIncrement,
+    State,
+    Task,
+    TaskId,
+    Version,
+)
+from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
 
-# A run of a version that recorded nothing is known by its manifest alone, which names no source columns.
-OF_RUN = """coalesce(r.reads, case when r.manifest::json ->> 'index' is not null then
-    jsonb_build_array(jsonb_build_object('index', r.manifest::json ->> 'index')) end)"""
+# Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
+SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
+
+# Reckoned from rows a second; a case reads the run only of a task that runs.
+SECONDS_LEFT = """case t.state
+           when 'READY' then extract(epoch from t.due_at - now())
+           when 'INPROGRESS' then (
+               select extract(epoch from r.progress_at - r.attempt_began_at) / nullif(r.rows, 0)
+                      * greatest(r.rows_expected - r.rows, 0)
+               from longshore.runs r
+               where r.task_id = t.id and r.run = t.run
+           )
+       end::float8"""
+
+# PostgreSQL reads no member of a JSON text that escapes U+0000 or a lone surrogate, and one such task would end a
+# statement over all of a chain: https://www.postgresql.org/docs/current/datatype-json.html
+MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '{}' end"
+"""SQL text of a member of a task's target; null where PostgreSQL cannot read the target."""
+
+# How many steps of PROGRESS_SECONDS the progress of a run has made since the task last changed.
+PROGRESS_SECONDS = 10
+PROGRESS = f"""coalesce(case t.state
+           when 'INPROGRESS' then (
+               select greatest(floor(extract(epoch from r.progress_at - t.modified_at) / {PROGRESS_SECONDS}), 0)
+               from longshore.runs r
+               where r.task_id = t.id and r.run = t.run
+           )
+       end, 0)::int"""  # noqa: S608  # a constant
+
+# `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
+GET = f"""
+select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
+       t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
+       {SETTLED} as settled, {PROGRESS} as progress,
+       array(
+           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
+           from longshore.task_logs l
+           where l.task_id = t.id
+             and l.seq >= case when $5 then t.log_length::bigint - $3 - $4 else $3 end
+             and l.seq < case when $5 then t.log_length::bigint - $3 else $3::bigint + $4 end
+           order by case when $5 then -l.seq else l.seq end
+       ) as logs,
+       {SECONDS_LEFT} as seconds_left
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only constants are put in
+
+# $1, $2: tasks, and for each the chain that asks for it.
+STANDING = f"""
+select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled,
+       {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
+from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
+join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
+"""  # noqa: S608  # only constants are put in
+
+# $3: log entries that the client has seen.
+SINCE = f"""
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.trigger, t.target,
+       t.reads, {SETTLED} as settled, {PROGRESS} as progress,
+       array(
+           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
+           from longshore.task_logs l
+           where l.task_id = t.id and l.seq >= $3 and l.seq < $3::bigint + 1000
+           order by l.seq
+       ) as logs
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only constants are put in
+
+LIST = f"""
+select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
+       t.last_run_at, t.modified_at, t.created_at, t.reads, {PROGRESS} as progress,
+       array(
+           select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
+           from longshore.task_logs l
+           where l.task_id = t.id and l.seq >= t.log_length - 10
+           order by l.seq
+       ) as logs
+from longshore.tasks t
+where t.chain_id = $1
+  and ($2::text is null or t.state = $2)
+  and ($3::text is null or t.action = $3)
+  and ($4::bigint is null or {MEMBER.format("campaign")} = $4::text)
+order by t.id desc
+limit $5 offset $6
+"""  # noqa: S608  # only constants are put in
+
+STATE = f"""
+select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
+       t.attempt_began_at is null and t.due_at is null as queued
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only constants are put in
+
+LOCK = f"{STATE} for update of t"
+
+# A mark counts the transactions of the whole source, other chains' too: clients see its hash.
+RUNS = f"""
+select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
+       r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
+       r.manifest, r.mark_to is not null as is_increment, r.acknowledged,
+       left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
+       left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to,
+       {OF_RUN} as reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = coalesce($5, r.run)
+where t.id = $1 and t.chain_id = $2
+order by r.run desc
+limit $3 offset $4
+"""  # noqa: S608  # only a constant is put in
+
+MANIFEST = f"""
+select r.manifest, {OF_RUN} as reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only a constant is put in
+
+# What the newest run has read; null before the first one, and where it has read nothing yet.
+NEWEST = f"""
+select {OF_RUN} as reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.id = $1 and t.chain_id = $2
+"""  # noqa: S608  # only a constant is put in
 
 
-class Read(msgspec.Struct, frozen=True):
-    """An export index that a run reads, and which columns of it."""
-
-    index: str
-    level: LevelName | None = None
-    """The level that the catalog asked for when the run began; None where that is not known."""
-    columns: frozenset[str] | None = None
-    """Names of fields in the catalog: those written, filtered on or summed up. None where they are not known."""
+class TaskNotFoundError(Exception):
+    """There is no such task in this chain, which is also what another chain's task looks like."""
 
 
-DECODER = msgspec.json.Decoder(list[Read])
-ENCODER = msgspec.json.Encoder(order="deterministic")
+class ManifestSummary(msgspec.Struct, frozen=True):
+    """What a run shows of its result's manifest."""
+
+    fields: list[RunField] | None = None
+    segment: Any = None
 
 
-def decoded(text: str | None) -> list[Read]:
-    """The reads that a row of `tasks` or `runs` holds; none where the run has read nothing.
+class LogPage(msgspec.Struct, frozen=True):
+    """A page of a task's log: `limit` entries from the `offset`-th on, counted from the oldest or from the newest."""
 
-    What this version cannot read, because another one wrote it, is an index that no catalog has: for admins alone.
-    """
-    try:
-        return [] if text is None else DECODER.decode(text)
-    except msgspec.MsgspecError:
-        return [Read("")]
+    limit: int = 10
+    offset: int = 0
+    newest_first: bool = False
 
 
-def merged(reads: Iterable[Read]) -> list[Read]:
-    """The same reads with one entry for each index and level."""
-    found: dict[tuple[str, LevelName | None], frozenset[str] | None] = {}
-    for read in reads:
-        key = read.index, read.level
-        before = found.get(key, frozenset())
-        found[key] = None if before is None or read.columns is None else before | read.columns
-    return [Read(index, level, columns) for (index, level), columns in found.items()]
+FIRST_PAGE = LogPage()
 
 
-def encoded(reads: list[Read]) -> str:
-    """Reads as JSON text."""
-    return ENCODER.encode(reads).decode()
+class TaskStatus(msgspec.Struct, frozen=True):
+    """What a waiter needs to know of a task."""
+
+    state: State
+    run: int
+    revision: int
+    log_length: int
+    queued: bool
+    """Whether the newest attempt is to begin as soon as its chain and a worker have room for it."""
+
+
+class TaskWithReads(msgspec.Struct, frozen=True):
+    """A task, and what its runs have read."""
+
+    task: Task
+    reads: list[Read]
+
+
+class RunWithReads(msgspec.Struct, frozen=True):
+    """A run, and what it has read."""
+
+    run: Run
+    reads: list[Read]
+
+
+class PolledTask(msgspec.Struct, frozen=True):
+    """A task as it was read, and how it stands."""
+
+    task: Task | None
+    """None where only the rest was read."""
+    code: Code
+    version: Version
+    log_length: int
+    settled: bool
+    """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
+    seconds_left: float | None
+    """Until it begins (READY) or ends (INPROGRESS), as far as can be told."""
+    reads: list[Read] = []
+    """What its runs have read; empty where the task was left out."""
+    created_by: str | None = None
+    """Kind and id of the credential that made it."""
+
+
+class TaskChanges(msgspec.Struct, frozen=True):
+    """What happened to a task since a reader had seen so many entries of its log."""
+
+    state: State
+    revision: int
+    settled: bool
+    logs: list[LogEntry]
+    """The next entries, 1,000 at most."""
+    more: bool
+    """Whether there are further ones."""
+    target: str
+    trigger: str
+    reads: list[Read]
+    """What all its runs have read."""
+
+
+async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
+    """One task with a page of its log. Raises TaskNotFoundError."""
+    found = (await reading(pool, chain, task, page)).task
+    assert found is not None
+    return found
+
+
+async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
+    """As `get`, and how it stands. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
+    if row is None:
+        raise TaskNotFoundError
+    found = standing_in(row, _task(row))
+    return msgspec.structs.replace(found, reads=decoded(row["reads"]), created_by=row["created_by"])
+
+
+def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
+    """How a task stands, from a row of GET or STANDING."""
+    return PolledTask(
+        task=task,
+        code=Code(row["state"]),
+        version=Version(row["revision"], row["progress"]),
+        log_length=row["log_length"],
+        settled=row["settled"],
+        seconds_left=row["seconds_left"],
+    )
+
+
+async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChanges:
+    """What happened to a task since `seen` entries of its log. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(SINCE, task, chain, seen)
+    if row is None:
+        raise TaskNotFoundError
+    return TaskChanges(
+        state=_state(row),
+        revision=row["revision"],
+        settled=row["settled"],
+        logs=[_entry(entry) for entry in row["logs"]],
+        more=row["log_length"] > seen + len(row["logs"]),
+        target=row["target"],
+        trigger=row["trigger"],
+        reads=decoded(row["reads"]),
+    )
+
+
+async def list_tasks(
+    pool: Pool, chain: ChainId, status: str | None, action: str | None, campaign: int | None, limit: int, offset: int
+) -> tuple[list[TaskWithReads], bool]:
+    """A page of a chain's tasks, newest first, each with its ten newest log entries, and whether more follow."""
+    rows = await pool.fetch(LIST, chain, status, action, campaign, limit + 1, offset)
+    return [TaskWithReads(_task(row), decoded(row["reads"])) for row in rows[:limit]], len(rows) > limit
+
+
+async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
+    """State, run number, revision and length of the log of a task. Raises TaskNotFoundError."""
+    return _standing(await pool.fetchrow(STATE, task, chain))
+
+
+async def lock(connection: Connection, chain: ChainId, task: TaskId) -> TaskStatus:
+    """As `standing`, and nothing else changes the task until the transaction ends. Raises TaskNotFoundError."""
+    return _standing(await connection.fetchrow(LOCK, task, chain))
+
+
+def _standing(row: asyncpg.Record | None) -> TaskStatus:
+    if row is None:
+        raise TaskNotFoundError
+    return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"])
+
+
+async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RunWithReads], bool]:
+    """A page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
+    rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
+    if not rows and not offset:
+        raise TaskNotFoundError
+    found = [RunWithReads(_run(row), decoded(row["reads"])) for row in rows[:limit] if row["run"] is not None]
+    return found, len(rows) > limit
+
+
+async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
+    """A run that exists. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
+    if row is None or row["run"] is None:
+        raise TaskNotFoundError
+    return _run(row)
+
+
+async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
+    """The manifest of a run, None where it left none, and what the run has read. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(MANIFEST, task, chain, run)
+    if row is None:
+        raise TaskNotFoundError
+    return row["manifest"], decoded(row["reads"])
+
+
+async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
+    """What the newest run of a task has read. Raises TaskNotFoundError."""
+    row = await pool.fetchrow(NEWEST, task, chain)
+    if row is None:
+        raise TaskNotFoundError
+    return decoded(row["reads"])
+
+
+def _task(row: asyncpg.Record) -> Task:
+    return Task(
+        id=row["id"],
+        chain=row["chain_id"],
+        desc=row["description"],
+        state=_state(row),
+        trigger=msgspec.Raw(row["trigger"].encode()),
+        target=msgspec.Raw(row["target"].encode()),
+        logs=[_entry(entry) for entry in row["logs"]],
+        debug=row["debug"],
+        version=FORMAT_VERSION,
+        result=row["result"],
+    )
+
+
+def _run(row: asyncpg.Record) -> Run:
+    written, ended = msgspec.json.decode(row["manifest"] or "{}", type=ManifestSummary), row["ended_at"]
+    increment = RunIncrement(start=row["mark_from"], end=row["mark_to"], acknowledged=row["acknowledged"])
+    return Run(
+        run=row["run"],
+        state=row["state"],
+        attempts=row["attempts"],
+        began=_whole(row["began_at"]),
+        ended=ended and _whole(ended),
+        rows=row["rows"],
+        bytes=row["bytes"],
+        snapshot=row["snapshot_at"],
+        sha256=row["sha256"],
+        result=row["result"],
+        seconds=ended and (ended - row["began_at"]).total_seconds(),
+        fields=written.fields,
+        segment=written.segment,
+        increment=increment if row["is_increment"] else None,
+    )
+
+
+def _state(row: asyncpg.Record) -> State:
+    last_run = row["last_run_at"]
+    return State(
+        code=Code(row["state"]),
+        last_run_date=last_run and _whole(last_run),
+        last_modified=_whole(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
+        created_date=_whole(row["created_at"]),
+    )
+
+
+def _entry(entry: asyncpg.Record) -> LogEntry:
+    msg, at, total, success, skips, errors = entry
+    if total is None:
+        return LogEntry(msg=msg, time=_whole(at))
+    return LogEntry(errors=errors, msg=msg, skips=skips, success=success, time=_whole(at), total=total)
+
+
+def _whole(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)

@@ -1,8 +1,8 @@
 """Recording what a run reads: with the run, and put together with all runs of its task."""
 
 from longshore.database.connect import Pool
-from longshore.tasks.lifecycle import Begun, StaleAttemptError
-from longshore.tasks.reads import Read, decoded, encoded, merged
+from longshore.tasks.attempts import Attempt, StaleAttemptError
+from longshore.tasks.recorded_reads import Read, decoded, encoded, merged
 
 LOCK = """
 select reads from longshore.tasks
@@ -18,7 +18,7 @@ update longshore.runs set reads = $4 where task_id = $1 and run = $2
 """
 
 
-async def record(pool: Pool, begun: Begun, reads: list[Read]) -> None:
+async def record(pool: Pool, begun: Attempt, reads: list[Read]) -> None:
     """Keep what an attempt is about to read, with its run and with its task. Raises StaleAttemptError."""
     task, attempt = begun.message.task, begun.message.attempt
     async with pool.acquire() as connection, connection.transaction():

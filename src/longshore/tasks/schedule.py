@@ -50,7 +50,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.repeat is not None or self.cron is not None
 
 
-def bounds_fault(moment: datetime) -> str | None:
+def bounds_violation(moment: datetime) -> str | None:
     """Return what is wrong with a time that a client plans: without an offset, or out of bounds. None if nothing is."""
     if moment.tzinfo is None:
         return "expected an offset, such as Z or +02:00"
@@ -119,7 +119,7 @@ def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
     return [start, *islice(times(schedule, start), count - 1)]
 
 
-def cron_fault(expression: str) -> str | None:
+def cron_violation(expression: str) -> str | None:
     """Return what is wrong with a cron expression, if anything."""
     if len(expression) > MAX_CRON_CHARACTERS:
         return f"expected at most {MAX_CRON_CHARACTERS} characters"

@@ -7,7 +7,7 @@ The queue holds no more messages than there are slots, and taking one costs the 
 
 import structlog
 
-from longshore.database.connect import Connection, Pool, is_passing
+from longshore.database.connect import Connection, Pool, is_transient
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
 
@@ -69,6 +69,6 @@ async def admit_all(pool: Pool) -> None:
             async with pool.acquire() as connection, connection.transaction():
                 await admit(connection, ChainId(row["id"]))
         except Exception as error:
-            if is_passing(error):
+            if is_transient(error):
                 raise
             log.error("chain not admitted", chain=row["id"], exc_info=error)

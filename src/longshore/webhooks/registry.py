@@ -151,7 +151,7 @@ class Delivery(msgspec.Struct, frozen=True):
     attempts: int
     status: int | None
     """The HTTP status of the last attempt; null where there was no answer."""
-    fault: str | None
+    violation: str | None
     """Why the last attempt failed."""
     created: datetime
     attempted: datetime | None
@@ -259,7 +259,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         state=row["state"],
         attempts=row["attempts"],
         status=row["status"],
-        fault=row["fault"],
+        violation=row["fault"],
         created=row["created_at"].replace(microsecond=0),
         attempted=attempted and attempted.replace(microsecond=0),
         next=due and due.replace(microsecond=0),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from longshore.faults import Fault, pointer
+from longshore.validation import Violation, pointer
 
 Profile = Literal["rfc4180", "excel", "excel-eu", "postgres", "bigquery", "snowflake"]
 
@@ -60,13 +60,13 @@ def dialect(options: CsvOptions) -> Dialect:
     return msgspec.structs.replace(PROFILES[options.profile], **chosen)
 
 
-def check_options(options: CsvOptions, at: str) -> list[Fault]:
+def check_options(options: CsvOptions, at: str) -> list[Violation]:
     """What PostgreSQL could not write, with the JSON pointer `at`."""
-    faults = []
+    violations = []
     asked = dialect(options)
     if not asked.delimiter.isascii() or asked.delimiter in '"\r\n\\.\x00' or asked.delimiter.isalnum():
         expected = "expected one ASCII character that is no letter, digit, quote, point, backslash, line end or U+0000"
-        faults.append(Fault(expected, pointer(at, "delimiter")))
+        violations.append(Violation(expected, pointer(at, "delimiter")))
     if any(char in asked.null for char in ('"', "\r", "\n", "\x00", asked.delimiter)):
-        faults.append(Fault("expected a string without quote, line end or delimiter", pointer(at, "null")))
-    return faults
+        violations.append(Violation("expected a string without quote, line end or delimiter", pointer(at, "null")))
+    return violations

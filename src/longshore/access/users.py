@@ -1,0 +1,207 @@
+"""People: users with a password, and a level for each chain that they may see.
+
+Promise 5: whoever looks at users looks at those of one chain, and sees of them only what belongs to that chain. What a
+user is beside that (password, passcodes, whether they may sign in at all) is for themselves and the command line.
+"""
+
+from datetime import datetime
+
+import asyncpg
+import msgspec
+
+from longshore.access import names, passwords
+from longshore.access.names import NameTakenError
+from longshore.access.tokens import Level
+from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
+
+CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
+
+GRANT = """
+insert into longshore.user_levels (user_id, chain_id, level) values ($1, $2, $3)
+on conflict (user_id, chain_id) do update set level = excluded.level, enabled = true
+"""
+
+TAKE = "delete from longshore.user_levels where user_id = $1 and chain_id = $2 returning level"
+
+OF_CHAIN = """
+select u.id, u.name, l.level, l.enabled, u.totp_secret is not null as passcode, u.created_at
+from longshore.user_levels l
+join longshore.users u on u.id = l.user_id
+where l.chain_id = $1 and ($2::bigint is null or u.id = $2)
+order by u.id
+limit $3 offset $4
+"""
+
+CHANGE = """
+update longshore.user_levels
+set level = coalesce($3, level), enabled = coalesce($4, enabled)
+where user_id = $1 and chain_id = $2
+returning level
+"""
+
+ALL = """
+select u.id, u.name, u.disabled_at, u.totp_secret is not null as passcode,
+       coalesce(json_agg(json_build_array(l.chain_id, l.level, l.enabled) order by l.chain_id)
+                filter (where l.chain_id is not null), '[]') as levels
+from longshore.users u
+left join longshore.user_levels l on l.user_id = u.id
+group by u.id
+order by u.id
+"""
+
+NAME_AND_LEVELS = """
+select u.name, l.chain_id, l.level
+from longshore.users u
+left join longshore.user_levels l on l.user_id = u.id and l.enabled
+where u.id = $1
+"""
+
+FIND = "select id from longshore.users where lower(name) = lower($1)"
+SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
+SET_TOTP = "update longshore.users set totp_secret = $2 where id = $1"
+DISABLE = """
+update longshore.users set disabled_at = case when $2 then coalesce(disabled_at, now()) end where id = $1
+"""
+END_SESSIONS = "delete from longshore.sessions where user_id = $1"
+END_ATTEMPTS = "delete from longshore.login_attempts where user_id = $1"
+
+
+class UserNameError(LongshoreError):
+    """A name that no user can have."""
+
+
+class UserNotFoundError(LongshoreError):
+    """There is no such user, or none in this chain, which looks the same."""
+
+
+class ChainUser(msgspec.Struct, frozen=True):
+    """A user as one chain sees them."""
+
+    id: int
+    name: str
+    level: str
+    enabled: bool
+    """Whether they may use the level that they have for this chain."""
+    passcode: bool
+    """Whether they are asked for a passcode when they sign in."""
+    created: datetime
+
+
+class AnyUser(msgspec.Struct, frozen=True):
+    """A user as the command line sees them."""
+
+    id: int
+    name: str
+    enabled: bool
+    passcode: bool
+    levels: list[tuple[int, str, bool]]
+
+
+def check_name(name: str) -> None:
+    """Raise UserNameError for what is empty, too long, or has spaces around it or control characters in it."""
+    if (expected := names.violation(name)) is not None:
+        raise UserNameError(expected)
+
+
+async def create(connection: Connection, name: str, password: str) -> int:
+    """Make a user, who may do nothing yet. Raises UserNameError, PasswordError and NameTakenError."""
+    check_name(name)
+    passwords.check_new(password)
+    kept = await passwords.hashed(password)
+    try:
+        return int(await connection.fetchval(CREATE, name, kept))
+    except asyncpg.UniqueViolationError:
+        raise NameTakenError(f"there is a user {name!r} already") from None
+
+
+async def grant(connection: Connection, user: int, chain: int, level: Level) -> None:
+    """Give a user a level for a chain, whatever they had."""
+    await connection.execute(GRANT, user, chain, level.name.lower())
+
+
+async def take(connection: Connection, user: int, chain: int) -> None:
+    """Take a user's level for a chain away. Raises UserNotFoundError where they have none."""
+    if await connection.fetchval(TAKE, user, chain) is None:
+        raise UserNotFoundError("the user has no level for this chain")
+
+
+async def change(connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None) -> None:
+    """Change what is given of a user's level for a chain. Raises UserNotFoundError."""
+    if await connection.fetchval(CHANGE, user, chain, level and level.name.lower(), enabled) is None:
+        raise UserNotFoundError
+
+
+async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset: int) -> tuple[list[ChainUser], bool]:
+    """A page of the users who have a level for a chain, oldest first, and whether more follow."""
+    rows = await connection.fetch(OF_CHAIN, chain, None, limit + 1, offset)
+    return [_chain_user(row) for row in rows[:limit]], len(rows) > limit
+
+
+async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> ChainUser:
+    """One of them. Raises UserNotFoundError."""
+    row = await connection.fetchrow(OF_CHAIN, chain, user, 1, 0)
+    if row is None:
+        raise UserNotFoundError
+    return _chain_user(row)
+
+
+async def everybody(connection: Connection) -> list[AnyUser]:
+    """All users, oldest first."""
+    return [
+        AnyUser(row["id"], row["name"], row["disabled_at"] is None, row["passcode"], msgspec.json.decode(row["levels"]))
+        for row in await connection.fetch(ALL)
+    ]
+
+
+async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
+    """A user's name, and the level that they may use for each chain. Raises UserNotFoundError."""
+    rows = await pool.fetch(NAME_AND_LEVELS, user)
+    if not rows:
+        raise UserNotFoundError
+    levels = {row["chain_id"]: Level[row["level"].upper()] for row in rows if row["chain_id"] is not None}
+    return rows[0]["name"], levels
+
+
+async def find(connection: Connection, name: str) -> int:
+    """The id of the user of a name. Raises UserNotFoundError."""
+    found = await connection.fetchval(FIND, name)
+    if found is None:
+        raise UserNotFoundError(f"there is no user {name!r}")
+    return int(found)
+
+
+async def set_password(connection: Connection, user: int, password: str) -> None:
+    """Change a password, which ends all sessions of the user. Raises PasswordError."""
+    passwords.check_new(password)
+    await connection.execute(SET_PASSWORD, user, await passwords.hashed(password))
+    await end_all(connection, user)
+
+
+async def set_totp(connection: Connection, user: int, sealed: bytes | None) -> None:
+    """Ask a user for passcodes of this secret from now on, or for none any more."""
+    await connection.execute(SET_TOTP, user, sealed)
+    await end_all(connection, user)
+
+
+async def set_enabled(connection: Connection, user: int, enabled: bool) -> None:
+    """Let a user sign in, or no longer; what is open is ended."""
+    await connection.execute(DISABLE, user, not enabled)
+    await end_all(connection, user)
+
+
+async def end_all(connection: Connection, user: int) -> None:
+    """End all sessions of a user, and logins that wait for a passcode."""
+    await connection.execute(END_SESSIONS, user)
+    await connection.execute(END_ATTEMPTS, user)
+
+
+def _chain_user(row: asyncpg.Record) -> ChainUser:
+    return ChainUser(
+        id=row["id"],
+        name=row["name"],
+        level=row["level"],
+        enabled=row["enabled"],
+        passcode=row["passcode"],
+        created=row["created_at"].replace(microsecond=0),
+    )

@@ -1,0 +1,229 @@
+"""The guard in front of every endpoint: who asks, and may they; and do they ask with words that we know.
+
+What each endpoint needs stands in `levels`; what a token with limits may not see, in `limits`.
+"""
+
+import re
+from collections import Counter
+from functools import cache
+from typing import Any, get_args
+
+from litestar import Request, Response
+from litestar.connection import ASGIConnection
+from litestar.exceptions import NotFoundException
+
+from longshore.access.audit import Actor
+from longshore.access.sessions import Credential, SignedIn
+from longshore.access.sign_in import network
+from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.api.conditional import refuse_malformed, require
+from longshore.api.middleware import concerns
+from longshore.api.routes import NEEDED, Open
+from longshore.api.service import Service
+from longshore.database.shares import use_share_of
+from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, suggestion
+
+COOKIES = {"https": "__Host-longshore", "http": "longshore"}
+"""The name of a session's cookie by scheme. Browsers let nobody but this host set one that begins with `__Host-`."""
+
+PREFIXES = ("x-session-", "x-spaaza-session-")
+CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+AnyRequest = Request[Any, Any, Any]
+AnyConnection = ASGIConnection[Any, Any, Any, Any]
+
+
+class OtherSiteError(Exception):
+    """A request that a browser made for a page of another site, or that does not say whose page it is."""
+
+
+async def guard(connection: AnyRequest) -> Response[None] | None:
+    """Raise what keeps the request from going on; answer an OPTIONS, which says nothing but which methods there are.
+
+    UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError, ValidationError, PreconditionFailedError.
+    """
+    service: Service = connection.app.state.service
+    scope = connection.scope
+    needed = NEEDED.get((scope["method"], scope["path_template"]))
+    _refuse_odd_numbers(connection)
+    if scope["method"] == "OPTIONS":
+        needed = Open.ANYBODY
+    if needed is not Open.PROBE:
+        count_address(connection)
+    connection.scope["state"]["counted"] = True
+    if isinstance(needed, Level):
+        caller = await _caller(connection, service, needed)
+        _count(connection, service, "credential", f"{caller.kind} {caller.id}")
+        connection.scope["user"] = caller
+        concerns(chain=caller.chain)
+        use_share_of(caller.chain)
+    elif needed is Open.PERSON:
+        person = await service.sessions.signed_in(shown_session(connection))
+        _count(connection, service, "credential", f"user {person.user}")
+        connection.scope["user"] = person
+    elif needed is None:
+        raise ForbiddenError(Level.ADMIN)
+    refuse_repeated(connection)
+    if scope["method"] not in SAFE:
+        if connection.route_handler.opt.get("conditional"):
+            refuse_malformed(connection)
+        else:
+            require(connection, None)
+    return _methods(scope["path_template"]) if scope["method"] == "OPTIONS" else None
+
+
+def _refuse_odd_numbers(connection: AnyRequest) -> None:
+    """Raise NotFoundException for a number in the path of a page that is written in another way, such as `1_0`."""
+    steps = connection.scope["path"].split("/")
+    if any(isinstance(value, int) and str(value) not in steps for value in connection.path_params.values()):
+        raise NotFoundException
+
+
+def _methods(template: str) -> Response[None]:
+    methods = sorted({"OPTIONS"} | {method for method, path in NEEDED if path == template})
+    headers = {"Allow": ", ".join(methods)}
+    if "PATCH" in methods:
+        headers["Accept-Patch"] = "application/merge-patch+json, application/json"  # RFC 5789, section 3.1
+    return Response(None, status_code=204, headers=headers)
+
+
+async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
+    authorization = connection.headers.get("authorization")
+    if authorization is not None and "chain" not in connection.path_params:  # the console is for people
+        return await service.doorkeeper.caller(authorization, _chain(connection), level)
+    return await service.sessions.caller(shown_session(connection), level)
+
+
+def _chain(connection: AnyConnection) -> str | None:
+    """The chain that a request names: a page of the console in its path, all else in a header."""
+    if (chain := connection.path_params.get("chain")) is not None:
+        return str(chain)
+    headers = connection.headers
+    return next((chain for name in CHAIN_HEADERS if (chain := headers.get(name)) is not None), None)
+
+
+def shown_session(connection: AnyConnection) -> Credential:
+    """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError, OtherSiteError."""
+    headers = connection.headers
+    for prefix in PREFIXES:
+        user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
+        if user is not None and key is not None:
+            return Credential(user, key, _chain(connection))
+    user, dot, key = _cookie(connection).partition(".")
+    if dot:
+        refuse_other_site(connection)
+        return Credential(user, key, _chain(connection))
+    raise UnauthorizedError
+
+
+def _cookie(connection: AnyConnection) -> str:
+    """Return the session's cookie. Its name has to be the exact bytes: a reader that trims others takes a forged one.
+
+    https://www.rfc-editor.org/rfc/rfc6265#section-5.4
+    """
+    wanted = COOKIES[connection.scope["scheme"]]
+    for line in connection.headers.getall("cookie", []):
+        for pair in line.split(";"):
+            name, _, value = pair.strip(" \t").partition("=")
+            if name == wanted:
+                return value
+    return ""
+
+
+def refuse_other_site(connection: AnyConnection) -> None:
+    """Raise OtherSiteError for a change that a browser asks for and not for a page of ours: its cookie proves nothing.
+
+    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+    """
+    if connection.scope.get("method") in SAFE:
+        return
+    origin = connection.headers.get("origin")
+    fetched = connection.headers.get("sec-fetch-site")
+    ours = str(connection.base_url).rstrip("/")
+    if (fetched is None and origin is None) or fetched not in (None, "same-origin") or origin not in (None, ours):
+        raise OtherSiteError
+
+
+def count_address(connection: AnyConnection) -> None:
+    """Count a request of its address, unless that was done. Raises TooManyRequestsError."""
+    if "counted" not in connection.scope["state"]:
+        connection.scope["state"]["counted"] = True
+        _count(connection, connection.app.state.service, "address", network(address(connection)))
+
+
+def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
+    fields = service.rates.count(name, who)
+    connection.scope["state"].setdefault("headers", []).extend(fields)
+
+
+def address(connection: AnyConnection) -> str:
+    """Where a request comes from: the client, or what a trusted proxy says it is."""
+    return connection.client.host if connection.client else ""
+
+
+def actor(request: AnyRequest) -> Actor:
+    """Who makes this request, for the audit log."""
+    user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
+    match user:
+        case Caller():
+            return Actor(user.kind, user.id, here, id, user.session)
+        case SignedIn():
+            return Actor("user", str(user.user), here, id, user.session)
+    return Actor("address", "", here, id)
+
+
+def refuse_repeated(request: AnyRequest) -> None:
+    """Raise ValidationError for a repeated query parameter: some readers take the first value, some the last."""
+    if not request.scope["query_string"]:
+        return
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
+        raise ValidationError([Violation("expected once", parameter=name) for name in repeated])
+
+
+def person(request: AnyRequest) -> tuple[Service, SignedIn]:
+    """The service and who has signed in. Raises ValidationError for unknown parameters."""
+    _refuse_parameters(request)
+    return request.app.state.service, request.scope["user"]
+
+
+def admitted(request: AnyRequest) -> tuple[Service, Caller]:
+    """The service and the caller of a request that passed the guard. Raises ValidationError for unknown parameters."""
+    _refuse_parameters(request)
+    return request.app.state.service, request.scope["user"]
+
+
+def _refuse_parameters(request: AnyRequest) -> None:
+    violations = unknown_parameters(request) + indecimal_parameters(request)
+    if violations:
+        raise ValidationError(violations)
+
+
+def indecimal_parameters(request: AnyRequest) -> list[Violation]:
+    """Return a fault for each number in path or query that is not decimal digits, as `1e1` and `1.0` are not."""
+    given = dict(request.scope["path_params"])
+    if request.scope["query_string"]:
+        given |= request.query_params
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    return [
+        Violation("expected decimal digits without a leading zero", parameter=name)
+        for name, value in given.items()
+        if name in parameters and _is_number(parameters[name].annotation) and not DECIMAL.fullmatch(str(value))
+    ]
+
+
+@cache
+def _is_number(annotation: Any) -> bool:
+    return int in (annotation, *get_args(annotation))
+
+
+def unknown_parameters(request: AnyRequest) -> list[Violation]:
+    """A fault for each query parameter that the endpoint does not have."""
+    if not request.scope["query_string"]:
+        return []
+    known = request.route_handler.opt.get("parameters", ())
+    unknown = list(dict.fromkeys(name for name in request.query_params if name not in known))[:MAX_SUGGESTIONS]
+    return [Violation(f"unknown parameter{suggestion(name, known)}", parameter=name) for name in unknown]

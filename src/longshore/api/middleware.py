@@ -1,0 +1,209 @@
+"""What every request gets, whatever answers it: an id, a line in the log, metrics, security headers, HEAD, an end.
+
+Wraps the whole application, so that answers from before the routing have them as well.
+"""
+
+import asyncio
+import os
+import re
+import time
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
+from prometheus_client import Counter, Histogram
+
+from longshore.telemetry import tracing
+
+log = structlog.get_logger()
+
+REQUESTS = Counter("longshore_http_requests", "HTTP requests answered.", ["method", "status"])
+SECONDS = Histogram(
+    "longshore_http_request_seconds",
+    "Seconds from a request to the last byte of its answer; ?wait: of requests that asked to wait.",
+    ["method", "route"],
+)
+
+GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+BODILESS = frozenset({"GET", "HEAD"})  # what a body means there is not defined, and nobody here reads one
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
+
+# Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+OVER_TLS = (*SECURITY, (b"strict-transport-security", b"max-age=31536000"))
+NAMES = frozenset(name for name, _ in OVER_TLS)
+
+UNTRACED = frozenset(
+    {"/healthz", "/readyz", "/metrics"}
+)  # asked every few seconds, by machines that look at nothing else
+UNKNOWN = frozenset({401, 403, 404, 429})  # answers that say nothing of the task that a path names
+OF_TASK = "/tasks/{id}"
+TASK_ID = re.compile("[0-9]{1,19}")
+
+# Finding a metric by its labels takes longer than counting.
+_requests = cache(REQUESTS.labels)
+_seconds = cache(SECONDS.labels)
+
+
+class TooSlowError(Exception):
+    """The body did not come in time."""
+
+
+class BrokenBodyError(Exception):
+    """The body ended before it was whole, or its chunks are malformed."""
+
+
+def with_request_id(app: ASGIApp) -> ASGIApp:
+    """Wrap an ASGI application."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await app(scope, receive, send)
+            return
+        await _answer(app, scope, receive, send)
+
+    return wrapped
+
+
+async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
+    request_id = _request_id(scope)
+    scope.setdefault("state", {})["request_id"] = request_id
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    method, path = scope["method"], scope["path"]
+    head = method == "HEAD"
+    if head:  # RFC 9110, 9.3.2: as GET, without the content
+        scope["method"] = "GET"
+        scope["state"]["head"] = True
+    began = time.perf_counter()
+    status = 500
+    security = OVER_TLS if scope["scheme"] == "https" else SECURITY
+
+    async def answer(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            headers = [_complete(*field) for field in message["headers"]]
+            headers += [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
+            given = {name for name, _ in headers}  # in lower case, as ASGI demands
+            headers += security if given.isdisjoint(NAMES) else [item for item in security if item[0] not in given]
+            message = {**message, "headers": headers}
+        elif head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    with _span(scope, method) as span:
+        if (trace_id := tracing.trace_id()) is not None:
+            structlog.contextvars.bind_contextvars(trace_id=trace_id)
+        try:
+            await app(scope, receive if method in BODILESS else _in_time(receive), answer)
+        finally:
+            for call in scope["state"].get("at_end", ()):
+                call()
+            seconds = time.perf_counter() - began
+            label = method if method in METHODS else "other"
+            route = scope.get("path_template", "")
+            _requests(label, status).inc()
+            _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
+            # A refused path may hold more digits than Python makes a number of.
+            if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
+                concerns(task=int(scope["path_params"]["id"]))
+            log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
+            if tracing.on():
+                _tell(span, label, route, status)
+
+
+def concerns(**ids: int) -> None:
+    """Say what a request is about, for its lines in the log and its span; not before that is its caller's."""
+    structlog.contextvars.bind_contextvars(**ids)
+    if tracing.on():
+        tracing.add({f"longshore.{name}": id for name, id in ids.items()})
+
+
+def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
+    """What OpenTelemetry calls the server's span; https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
+
+    Without the query, which may hold the signature of an address.
+    """
+    if not tracing.on() or scope["path"] in UNTRACED:
+        return tracing.NOTHING
+    attributes: dict[str, str | int] = {
+        "http.request.method": method if method in METHODS else "_OTHER",
+        "url.path": scope["path"],
+        "url.scheme": scope["scheme"],
+        "network.protocol.version": scope["http_version"],
+    }
+    if (server := scope["server"]) is not None:
+        attributes["server.address"] = server[0]
+        if server[1] is not None:
+            attributes["server.port"] = int(server[1])  # Granian gives text
+    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+    return tracing.span(method if method in METHODS else "HTTP", attributes, of=given, kind="server")
+
+
+def _tell(span: Any, label: str, route: str, status: int) -> None:
+    span.set_attributes({"http.response.status_code": status})
+    if route:
+        span.update_name(f"{'HTTP' if label == 'other' else label} {route}")
+        span.set_attributes({"http.route": route})
+    if status >= 500:
+        tracing.violation(str(status))
+
+
+def _in_time(receive: Receive) -> Receive:
+    """Receive, but no longer than a body may take; what comes after the body is the end of the connection."""
+    over = asyncio.get_running_loop().time() + BODY_SECONDS
+    whole = False
+
+    async def received() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        nonlocal whole
+        if whole:
+            return await receive()
+        try:
+            async with asyncio.timeout_at(over):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlowError from None
+        if message["type"] == "http.disconnect":  # which is also what Granian makes of malformed chunks
+            raise BrokenBodyError
+        whole = not message.get("more_body", False)
+        return message
+
+    return received
+
+
+def _complete(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Add HEAD to the methods of an `Allow` field: it is answered wherever GET is."""
+    if name != b"allow":
+        return name, value
+    methods = {method.strip() for method in value.split(b",")}
+    return name, b", ".join(sorted(methods | {b"HEAD"} if b"GET" in methods else methods))
+
+
+def _request_id(scope: HTTPScope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
+            return value.decode()
+    return os.urandom(16).hex()

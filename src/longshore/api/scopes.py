@@ -1,0 +1,274 @@
+"""What a credential may see and change of a chain's tasks, segments and indexes: one function for each question.
+
+A hidden column is neither exported, nor filtered on (who counts the rows of a filter learns what it filters), nor
+shown. Tasks and runs are judged on what they recorded, see `exports.rights`; `levels.RIGHTS` says which endpoint asks
+what.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from longshore.access.tokens import Caller, ForbiddenError, Level
+from longshore.api.segment_bodies import PreviewBody
+from longshore.api.service import Service
+from longshore.database.connect import Connection, Pool
+from longshore.exports import export
+from longshore.exports.catalog import Catalog, Field
+from longshore.exports.columns import FieldChoice
+from longshore.exports.export import ExportTarget, ExportTrigger, read_by
+from longshore.exports.rights import hidden_columns, level_for, missing_columns, sees, usable, visible
+from longshore.exports.segments import stored as stored_segments
+from longshore.exports.segments.rules import Segment, column_of
+from longshore.exports.segments.stored import StoredSegment
+from longshore.tasks import requests
+from longshore.tasks.model import LogEntry, Task, TaskId
+from longshore.tasks.recorded_reads import Read
+from longshore.tasks.requests import EditableTask
+from longshore.validation import Violation, check, pointer
+
+# Log entries that say nothing of what was read.
+PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
+NOT_SHOWN = "hidden: this credential may not see all that the task has read"
+
+
+class HiddenError(Exception):
+    """What was asked for holds more than the token may see; carries a fault for each such thing."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        super().__init__(violations)
+        self.violations = violations
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """What of a target says which index it reads."""
+
+    action: str
+    export_index: str = ""
+
+
+class _OfIndex(msgspec.Struct, frozen=True):
+    """What of a segment says which index it is for."""
+
+    index: str
+
+
+NAMED = msgspec.json.Decoder(_Named)
+OF_INDEX = msgspec.json.Decoder(_OfIndex)
+
+
+def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
+    """Raise ForbiddenError where an index is for a higher level, and HiddenError where it is beyond the token's limits.
+
+    `at`: the JSON pointer of the index in the request's body. An index that the catalog lacks is for nobody to refuse.
+    """
+    if name not in catalog:
+        return
+    needed = Level[catalog[name].level.upper()]
+    if caller.level < needed:
+        raise ForbiddenError(needed)
+    if caller.limits is None or usable(caller.limits, name, catalog):
+        return
+    if missing_columns(caller.limits, name, catalog):
+        why = f"the catalog has renamed a column that is hidden from this token, so the index {name!r} is closed to it"
+        raise HiddenError([Violation(why, at)])
+    raise HiddenError([Violation(f"this token may not use the index {name!r}", at)])
+
+
+def may_use(caller: Caller, name: str, catalog: Catalog) -> bool:
+    """Whether an index is within the token's limits."""
+    return caller.limits is None or usable(caller.limits, name, catalog)
+
+
+def seen(caller: Caller, name: str, catalog: Catalog) -> dict[str, Field]:
+    """The fields of an index that the caller may see."""
+    hidden = hidden_columns(caller.limits, name)
+    return {field: about for field, about in catalog[name].fields.items() if field not in hidden}
+
+
+def refuse_hidden_fields(
+    caller: Caller, name: str, catalog: Catalog, fields: Iterable[str | FieldChoice] | None, at: str
+) -> None:
+    """Raise HiddenError where a choice of fields holds hidden ones; no choice is a choice of all."""
+    hidden = hidden_columns(caller.limits, name)
+    if fields is None and hidden:
+        expected = f"is required: this token may not see all fields; there is {', '.join(seen(caller, name, catalog))}"
+        raise HiddenError([Violation(expected, at)])
+    names = [field if isinstance(field, str) else field.name for field in fields or ()]
+    _refuse([pointer(at, number) for number, each in enumerate(names) if each in hidden])
+
+
+def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
+    """Raise HiddenError where a rule is of a field that the token may not see, or of what is inside one."""
+    hidden = hidden_columns(caller.limits, segment.index)
+    found = []
+    for number, rule in enumerate(segment.rules):
+        if column_of(rule) in hidden:
+            key = "nesting_path" if rule.nested else "field_name"
+            found.append(pointer(pointer(pointer(at, "rules"), number), key))
+    _refuse(found)
+
+
+def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
+    """Raise what keeps a caller from the task that a body asks for, before anything else is said of the body.
+
+    A part that is not well formed is left to the validation, which knows only what the caller may see.
+    """
+    if not isinstance(value, dict):
+        return
+    target = check(ExportTarget, value.get("target"), "", [])
+    trigger = value.get("trigger")
+    given = check(Segment, trigger.get("segment"), "", []) if isinstance(trigger, dict) else None
+    if target is not None and target.export_index in catalog:
+        may_export(caller, target.export_index, catalog, "/target/export_index")
+        refuse_hidden_fields(caller, target.export_index, catalog, target.fields, "/target/fields")
+    if given is not None:
+        refuse_hidden_rules(caller, given, "/trigger/segment")
+
+
+def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
+    """Raise what keeps a caller from the segment of a body, as `refuse_hidden_body`."""
+    given = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
+    if given is not None:
+        may_see_segment(caller, catalog, given, "/segment")
+
+
+def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
+    """Raise what keeps a caller from the preview that a body asks for, as `refuse_hidden_body`."""
+    refuse_hidden_segment(caller, catalog, value)
+    asked = check(PreviewBody, value, "", [])
+    if asked is not None and asked.fields is not None:
+        refuse_hidden_fields(caller, asked.segment.index, catalog, asked.fields, "/fields")
+
+
+def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str) -> None:
+    """Raise ForbiddenError or HiddenError where a caller may not see a segment; `at` is its JSON pointer."""
+    may_export(caller, segment.index, catalog, pointer(at, "index"))
+    refuse_hidden_rules(caller, segment, at)
+
+
+def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
+    """A stored segment without its rules where the caller may not see them."""
+    try:
+        may_export(caller, OF_INDEX.decode(stored.segment).index, catalog)
+        if caller.limits is not None:
+            may_see_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
+    except (ForbiddenError, HiddenError):
+        return msgspec.structs.replace(stored, segment=None)
+    return stored
+
+
+async def may_have(
+    caller: Caller, service: Service, connection: Connection | Pool, target: str | bytes, trigger: str | bytes
+) -> None:
+    """Raise what keeps a caller from a task of this target and trigger, which were checked: what it may not see.
+
+    ForbiddenError, HiddenError.
+    """
+    if (definition := _export(caller, target, trigger)) is None:
+        return
+    asked, rules = definition
+    if asked.export_index in service.catalog:
+        may_export(caller, asked.export_index, service.catalog, "/target/export_index")
+        refuse_hidden_fields(caller, asked.export_index, service.catalog, asked.fields, "/target/fields")
+    if rules.segment is not None:
+        refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
+    stored = stored_segments.as_id(rules.segment_id or "")
+    if stored is not None:
+        try:
+            found = await stored_segments.get(connection, caller.chain, stored)
+        except stored_segments.SegmentNotFoundError:
+            return  # deleted since; a new task's was looked for before
+        refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
+
+
+def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
+    """Raise ForbiddenError or HiddenError where a caller may not see all that a run has read."""
+    if sees(caller, reads, catalog):
+        return
+    needed = max(level_for(read, catalog) for read in reads)
+    if caller.level < needed:
+        raise ForbiddenError(needed)
+    raise HiddenError([Violation("this token may not see all that was read for it")])
+
+
+async def may_change_task(
+    service: Service, caller: Caller, connection: Connection | Pool, task: TaskId
+) -> EditableTask:
+    """Give a task to change, unless the caller may not see all that it has read, and all that it asks for now.
+
+    Raises TaskNotFoundError, ForbiddenError and HiddenError.
+    """
+    whole = await requests.whole(connection, caller.chain, task)
+    may_see_run(caller, service.catalog, whole.reads)
+    await may_have(caller, service, connection, whole.target, whole.trigger)
+    return whole
+
+
+def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:
+    """A task as the caller may see it: without rules and log messages where they hold what is hidden from it."""
+    if sees_task(caller, catalog, task.target, task.trigger, reads):
+        return task
+    trigger = msgspec.json.decode(task.trigger)
+    if isinstance(trigger, dict) and "segment" in trigger:
+        trigger["segment"] = None
+    hidden = msgspec.Raw(msgspec.json.encode(trigger))
+    return msgspec.structs.replace(task, trigger=hidden, logs=[shown_entry(entry) for entry in task.logs])
+
+
+def shown_entry(entry: LogEntry) -> LogEntry:
+    """An entry of a log without counts and without a message that may hold something of what was read."""
+    return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)
+
+
+def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]) -> bool:
+    """Whether a caller may see all of a task: what its runs have read, and what it asks for itself."""
+    if caller.level is Level.ADMIN and caller.limits is None:
+        return True
+    if caller.limits is None:  # who sees all columns is asked for the level alone, as polls are many
+        name = _index_of(target)
+        asked = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
+        return sees(caller, [*reads, *asked], catalog)
+    try:
+        definition = _export(caller, target, trigger)
+    except HiddenError:
+        return False
+    asked = [] if definition is None else [read_by(definition[0], definition[1].segment, catalog)]
+    return sees(caller, [*reads, *asked], catalog)
+
+
+def _index_of(target: str | bytes) -> str | None:
+    """The index that a stored target names, if it is an export's that this version understands."""
+    try:
+        named = NAMED.decode(target)
+    except msgspec.MsgspecError:
+        return None
+    return named.export_index if named.action == "export" else None
+
+
+def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
+    """What a stored task exports; None for another action.
+
+    Raises HiddenError where this version does not understand what is stored and the caller's token has limits.
+    """
+    try:
+        if NAMED.decode(target).action != "export":
+            return None
+        return msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+    except msgspec.MsgspecError:
+        if caller.limits is None:
+            return None
+        raise HiddenError([Violation("what this task asks for cannot be judged by the limits of this token")]) from None
+
+
+def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
+    """The catalog that a body of the caller's is validated by, so that no answer names what is hidden from it."""
+    return visible(caller.limits, catalog)
+
+
+def _refuse(places: list[str]) -> None:
+    # The name is not told: what is at that place may not be of the request, but stored by somebody else.
+    if places:
+        raise HiddenError([Violation("this token may not see this field", at) for at in places])

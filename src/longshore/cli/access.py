@@ -1,0 +1,204 @@
+"""The commands `longshore client …` and `longshore token …`: other systems, and what they identify themselves with."""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from longshore.cli.database import with_connection
+from longshore.errors import LongshoreError
+
+if TYPE_CHECKING:
+    from longshore.access.audit import Actor
+    from longshore.access.clients import ServiceClient
+    from longshore.access.ongoing import Ongoing
+    from longshore.access.tokens import Token
+    from longshore.database.connect import Connection
+
+client_app = typer.Typer(
+    help="Service clients: the other systems that use the API.",
+    epilog="Example: longshore client list",
+    no_args_is_help=True,
+)
+token_app = typer.Typer(
+    help="Access tokens: what service clients identify themselves with.",
+    epilog="Example: longshore token list",
+    no_args_is_help=True,
+)
+
+StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that go on.")]
+ClientId = Annotated[int, typer.Argument(help="The client's number.", min=1, max=2**63 - 1)]
+
+
+class LevelName(StrEnum):
+    """The levels of a token."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class TokenError(LongshoreError):
+    """What was asked of a token cannot be; the message says why."""
+
+
+@client_app.command("create", epilog="Example: longshore client create warehouse --chain 1764 --contact data-team")
+def client_create(
+    name: Annotated[str, typer.Argument(help="The new client's name.")],
+    chain: Annotated[int, typer.Option(help="Chain that it belongs to.", min=1, max=2**63 - 1)],
+    contact: Annotated[str, typer.Option(help="Whom to tell when something is wrong with it.")] = "",
+) -> None:
+    """Make a service client; its tokens are made with `longshore token create`."""
+    from longshore.access import audit, clients, names
+
+    for value, option in ((name, "name"), (contact, "contact")):
+        if value and (expected := names.violation(value)) is not None:
+            raise typer.BadParameter(f"{option}: {expected}")
+
+    async def run(connection: "Connection", actor: "Actor") -> int:
+        made = await clients.create(connection, chain, name, contact)
+        await audit.record(connection, actor, chain, "client.create", f"client {made.id}")
+        return made.id
+
+    typer.echo(f"client {with_connection(run)}: {name}")
+
+
+@client_app.command("list", epilog="Example: longshore client list")
+def client_list() -> None:
+    """List all service clients."""
+    from longshore.access import clients
+
+    async def run(connection: "Connection", _: "Actor") -> "list[ServiceClient]":
+        return await clients.everyone(connection)
+
+    for client in with_connection(run):
+        state = "enabled" if client.enabled else "disabled"
+        typer.echo(f"{client.id}  chain {client.chain}  {state}  {client.name}  {client.contact}".rstrip())
+
+
+@client_app.command("disable", epilog="Example: longshore client disable 3")
+def client_disable(id: ClientId, stop: StopOption = False) -> None:
+    """Turn all tokens of a client off; that holds everywhere within two seconds. Lists what they made that goes on."""
+    from longshore.access import ongoing
+
+    async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
+        await _enable(connection, actor, id, False)
+        makers = await ongoing.tokens_of(connection, id)
+        if stop:
+            return await ongoing.stop(connection, actor, makers, None)
+        return await ongoing.made_by(connection, makers, None)
+
+    left = with_connection(run)
+    typer.echo(f"client {id} is disabled")
+    _show(left)
+
+
+@client_app.command("enable", epilog="Example: longshore client enable 3")
+def client_enable(id: ClientId) -> None:
+    """Turn the tokens of a client on again."""
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        await _enable(connection, actor, id, True)
+
+    with_connection(run)
+    typer.echo(f"client {id} is enabled")
+
+
+async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
+    from longshore.access import audit, clients
+
+    chain = await clients.chain_of(connection, id)
+    await clients.change(connection, chain, id, enabled=enabled)
+    await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
+
+
+def _show(left: "Ongoing") -> None:
+    did = "stopped" if left.stopped else "goes on"
+    for task in left.tasks:
+        typer.echo(f"{did}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
+    for webhook in left.webhooks:
+        typer.echo(f"{did}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
+
+
+@token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
+def token_create(
+    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
+    level: Annotated[LevelName, typer.Option(help="What it may do.")],
+    client: Annotated[str, typer.Option(help="Service client of the chain; made if there is none yet.")] = "default",
+    more_chain: Annotated[list[int] | None, typer.Option(help="Another chain that it is for.", min=0)] = None,
+    index: Annotated[list[str] | None, typer.Option(help="Export index that it may use; without it, all.")] = None,
+    hide: Annotated[list[str] | None, typer.Option(help="Column that it may never see: users.phone_number.")] = None,
+    days: Annotated[int | None, typer.Option(help="After how many days it ends by itself.", min=1, max=36500)] = None,
+) -> None:
+    """Make a token and print its id:secret, which cannot be shown again."""
+    from longshore.access import audit, clients, names, tokens
+    from longshore.api.clients import scope_violations
+    from longshore.exports import catalog
+    from longshore.settings import load
+
+    if (expected := names.violation(client)) is not None:
+        raise typer.BadParameter(f"client: {expected}")
+    violations = scope_violations(catalog.load(load().settings.catalog), level.value, index or None, hide or [])
+    if violations:
+        raise TokenError(violations[0].detail)
+    expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
+    scope = tokens.Scope(list(dict.fromkeys(set(more_chain or ()) - {chain})), index or None, hide or [], expires)
+
+    async def run(connection: "Connection", actor: "Actor") -> str:
+        owner = await clients.named(connection, chain, client)
+        id, secret = await tokens.create(connection, owner.id, tokens.Level[level.name], scope)
+        for each in (chain, *scope.more_chains):
+            await audit.record(connection, actor, each, "token.create", f"token {id}", {"level": level.value})
+        return f"{id}:{secret}"
+
+    pair = with_connection(run)
+    typer.echo("Keep this; the secret cannot be shown again.", err=True)
+    typer.echo(pair)
+
+
+@token_app.command("list", epilog="Example: longshore token list")
+def token_list() -> None:
+    """List all tokens, without their secrets."""
+    from longshore.access import tokens
+
+    async def run(connection: "Connection", _: "Actor") -> "list[Token]":
+        return await tokens.all_tokens(connection)
+
+    for token in with_connection(run):
+        chains = ", ".join(map(str, token.chains))
+        limits = [*(f"only {name}" for name in token.indexes or ()), *(f"no {name}" for name in token.hidden_columns)]
+        scope = f"  {', '.join(limits)}" if limits else ""
+        typer.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {token.client}{scope}")
+
+
+def _state(token: "Token") -> str:
+    if token.revoked:
+        return f"revoked {token.revoked:%Y-%m-%d %H:%M}Z"
+    if token.active:
+        return "good" if token.expires is None else f"good until {token.expires:%Y-%m-%d %H:%M}Z"
+    expired = token.expires is not None and token.expires <= datetime.now(UTC)
+    return "expired" if expired else "its client is disabled"
+
+
+@token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
+def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], stop: StopOption = False) -> None:
+    """End a token and its download addresses, everywhere within two seconds, and list what it made that goes on."""
+    from longshore.access import audit, ongoing, tokens
+
+    async def run(connection: "Connection", actor: "Actor") -> "Ongoing | None":
+        chain = await tokens.revoke(connection, id)
+        if chain is None:
+            return None
+        await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
+        makers = [f"token {id}"]
+        if stop:
+            return await ongoing.stop(connection, actor, makers, None)
+        return await ongoing.made_by(connection, makers, None)
+
+    left = with_connection(run)
+    if left is None:
+        raise TokenError(f"there is no good token {id}")
+    typer.echo(f"revoked {id}")
+    _show(left)

@@ -1,0 +1,58 @@
+"""The service's database for commands: one transaction as the person at the command line, and its address."""
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from longshore.access.audit import Actor
+    from longshore.database.connect import Connection
+
+T = TypeVar("T")
+
+EXAMPLE = 'Example: longshore database url, as in psql "$(longshore database url)"'
+
+database_app = typer.Typer(help="The service's database.", epilog=EXAMPLE, no_args_is_help=True)
+
+
+@database_app.callback()
+def _database() -> None:
+    pass
+
+
+@database_app.command("url", epilog=EXAMPLE)
+def print_url() -> None:
+    """Print the address of the database in use, with its password, for psql and any other client."""
+    from longshore.database.address import parse
+    from longshore.database.embedded import embedded_url, is_running
+    from longshore.settings import load
+
+    settings = load().settings
+    if settings.database_url:
+        typer.echo(parse(settings.database_url).uri)
+        return
+    typer.echo(embedded_url(settings.data))
+    if not is_running(settings.data):
+        typer.echo("the embedded server does not run now; it runs while `longshore serve` does", err=True)
+
+
+def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
+    """Do something in one transaction of the service's database; `run` gets the actor for the audit log."""
+    from longshore.access.audit import Actor
+    from longshore.database.migrate import connected
+    from longshore.processes import database
+    from longshore.settings import load
+    from longshore.telemetry import logs
+
+    settings = load().settings
+    logs.configure(settings)
+
+    async def connect(url: str) -> T:
+        async with connected(url) as connection, connection.transaction():
+            return await run(connection, Actor("command", getpass.getuser()))
+
+    with database(settings) as url:
+        return asyncio.run(connect(url))

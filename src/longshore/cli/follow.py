@@ -1,0 +1,82 @@
+"""Following a task to its end and fetching its result, on a terminal and in a pipe."""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from longshore.cli.remote import printable
+
+if TYPE_CHECKING:
+    from longshore.client import Task
+    from longshore.client.model import LogEntry
+
+STDOUT = "-"
+
+
+def refuse_missing_folder(to: str | None) -> None:
+    """Raise BadParameter where there is no folder to write to; before anything is exported or fetched."""
+    if to is None or to == STDOUT:
+        return
+    path = Path(to)
+    folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
+    if not folder.is_dir():
+        what = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
+        raise typer.BadParameter(f"{str(folder)!r} {what}", param_hint="--output")
+
+
+def tell(entry: "LogEntry") -> None:
+    """Print a log entry on stderr."""
+    typer.echo(log_line(entry), err=True)
+
+
+def log_line(entry: "LogEntry") -> str:
+    """A log entry as a line."""
+    when = f"{entry.time:%Y-%m-%dT%H:%M:%SZ} " if entry.time else ""
+    counts = (
+        f" ({entry.success:,} of {entry.total:,} rows)" if entry.total is not None and entry.success is not None else ""
+    )
+    return f"{when}{printable(entry.msg)}{counts}"
+
+
+def wait(task: "Task", timeout: float | None) -> None:
+    """Wait for the end of a task: with a bar where stderr is a terminal, else with a line for each log entry."""
+    if not sys.stderr.isatty():
+        task.wait(timeout, on_log=tell)
+        return
+    with _bar(f"task {task.id}", "rows") as moved:
+        task.wait(timeout, on_progress=lambda progress: moved(progress.rows, progress.rows_expected))
+
+
+def fetch(task: "Task", to: str | None) -> Path | None:
+    """Download a result to a path, a folder, or stdout (`-`), which gets nothing that was not checked."""
+    if to != STDOUT:
+        with _bar("download", "bytes") as moved:
+            return task.download(to or ".", on_bytes=moved)
+    with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+        file = task.download(folder)
+        with file.open("rb") as content:
+            shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
+        sys.stdout.buffer.flush()
+    return None
+
+
+@contextlib.contextmanager
+def _bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    counted = TextColumn("{task.completed:,.0f} " + unit)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), counted, TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        shown = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(shown, completed=done, total=total)

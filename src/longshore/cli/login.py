@@ -1,0 +1,38 @@
+"""`longshore login`: store the address of a service with a token."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from longshore.cli import remote
+
+
+def login(
+    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1)],
+    address: Annotated[str, typer.Option(help="Where the service is.")] = "http://127.0.0.1:8080",
+    profile: Annotated[str, typer.Option(help="Name to store it under.")] = "default",
+    json: remote.Json = False,
+) -> None:
+    """Store the address of a service with a token, which is asked for or read from stdin, and never an argument."""
+    from longshore import Longshore
+    from longshore.client import ProfileError
+    from longshore.client.profiles import Profile, write_profile
+
+    asked = sys.stdin.isatty()
+    token: str = typer.prompt("Token (id:secret)", hide_input=True) if asked else sys.stdin.readline()
+    found = Profile(address.rstrip("/"), token.strip(), chain)
+    with remote.telling():
+        if not found.address.startswith(("http://", "https://")):
+            raise ProfileError(f"the address {address!r} does not begin with http:// or https://")
+        if not found.token.isascii() or not found.token.isprintable() or ":" not in found.token:
+            raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
+        with Longshore(found.address, found.token, chain=chain, retry_for=5) as client:
+            for task in client.tasks.list(limit=1):
+                if task.data.chain != chain:
+                    raise ProfileError(f"the token is for chain {task.data.chain}, not {chain}")
+        file = write_profile(profile, found)
+    if json:
+        remote.show({"profile": profile, "address": found.address, "chain": chain, "file": str(file)})
+    else:
+        typer.echo(f"stored as {profile!r} in {file}")

@@ -1,0 +1,275 @@
+"""The command line. Each command has an example in its help; what a user did wrong is told in one line."""
+
+import asyncio
+import socket
+import ssl
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+
+from longshore.cli import remote_commands
+from longshore.cli.access import client_app, token_app
+from longshore.cli.database import database_app
+from longshore.cli.users import user_app
+from longshore.errors import LongshoreError
+from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, SettingsError, description, load
+from longshore.telemetry import logs
+
+app = typer.Typer(
+    name="longshore",
+    help="Longshore: a task service for data exports.",
+    epilog="Example: longshore serve",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+catalog_app = typer.Typer(
+    help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
+)
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(user_app, name="user")
+app.add_typer(client_app, name="client")
+app.add_typer(token_app, name="token")
+app.add_typer(database_app, name="database")
+remote_commands.add_to(app)
+
+
+READ_ONLY = "25006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+
+def main() -> None:
+    """Run the command line; exit with 0, 1 for what failed, 2 for wrong usage, 130 for Ctrl-C."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
+        reason = str(error) or "no answer in time"
+        _quit(f"the database cannot be reached: {reason}; check LONGSHORE_DATABASE_URL and LONGSHORE_SOURCE_URL")
+    except ssl.SSLError as error:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        _quit(f"TLS with the server fails: {reason}; for a database, check sslmode and sslrootcert in its address")
+    except (LongshoreError, OSError) as error:
+        _quit(str(error))
+    except Exception as error:
+        if not type(error).__module__.startswith("asyncpg"):
+            raise
+        if getattr(error, "sqlstate", "") == READ_ONLY:
+            _quit(
+                "the database is read-only, so nothing was changed: it is a standby (name the primary in"
+                " LONGSHORE_DATABASE_URL), or its default_transaction_read_only is on (reset that, or wait until its"
+                " maintenance ends)"
+            )
+        said = str(error).partition("\n")[0]  # without its DETAIL and HINT
+        _quit(f"the database says: {said}")
+
+
+def _quit(message: str) -> NoReturn:
+    typer.echo(f"longshore: {message}", err=True)
+    sys.exit(1)
+
+
+def _load() -> Settings:
+    settings = load().settings
+    logs.configure(settings)
+    return settings
+
+
+@app.command(epilog="Example: longshore serve")
+def serve() -> None:
+    """Start everything: API and worker, with the embedded database if none is configured."""
+    from longshore.database.migrate import migrate_at
+    from longshore.database.retry import when_served
+    from longshore.exports import catalog
+    from longshore.processes import Children, TerminatedError, database, interrupt_on_sigterm, refuse_taken_port
+
+    settings = _load()
+    interrupt_on_sigterm()
+    refuse_taken_port(settings.host, settings.port)
+    catalog.load(settings.catalog)  # here it is told in one line, before any process starts
+    try:
+        with database(settings) as url:
+            asyncio.run(when_served(migrate_at, url))
+            with Children(settings, url) as children:
+                address = children.wait_until_ready()
+                typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
+                children.watch()
+    except TerminatedError:  # by whoever runs it as a service, to whom anything but 0 is a failure
+        return
+
+
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")
+def api() -> None:
+    """Start the API alone."""
+    from longshore.database.migrate import check_at
+    from longshore.database.retry import when_served
+    from longshore.exports import catalog
+    from longshore.processes import PORT_TIMEOUT, database, refuse_taken_port, run_api
+
+    settings = _load()
+    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT)
+    catalog.load(settings.catalog)
+    with database(settings) as url:
+        asyncio.run(when_served(check_at, url))
+        run_api(settings, url)
+
+
+@app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")
+def worker() -> None:
+    """Start a worker alone; any number may share a database."""
+    import uvloop
+
+    from longshore.processes import database
+    from longshore.worker.process import run_worker
+
+    settings = _load()
+    with database(settings) as url:
+        uvloop.run(run_worker(settings, url))
+
+
+@app.command(epilog="Example: longshore migrate")
+def migrate(
+    check: Annotated[bool, typer.Option("--check", help="Only list what is missing, and exit with 1 for it.")] = False,
+) -> None:
+    """Bring the database's schema up to this version."""
+    from longshore.database.export_role import problem_at
+    from longshore.database.migrate import migrate_at, pending_at
+    from longshore.processes import database_as_it_is
+
+    with database_as_it_is(_load()) as url:
+        if check:
+            missing = asyncio.run(pending_at(url))
+            for name in missing or ["the schema is this version's"]:
+                typer.echo(name)
+            raise typer.Exit(1 if missing else 0)
+        for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
+            typer.echo(name)
+        if (problem := asyncio.run(problem_at(url))) is not None:
+            typer.echo(f"warning: {problem}", err=True)
+
+
+@app.command(epilog="Example: longshore seed --rows 1000000")
+def seed(rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
+    """Write the demo's data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
+    from longshore.demo.seed import seed as write
+    from longshore.processes import database
+
+    settings = _load()
+    with database(settings) as url:
+        wrote = asyncio.run(write(settings.source_url or url, rows, lambda what: typer.echo(what, err=True)))
+    typer.echo("done" if wrote else "the data is there already")
+
+
+@app.command(epilog="Example: longshore demo --rows 5000000")
+def demo(
+    rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
+) -> None:
+    """Show the main job from end to end: data, service, export, download, check."""
+    from longshore.demo.run import run_demo
+    from longshore.processes import interrupt_on_sigterm
+
+    interrupt_on_sigterm()
+    run_demo(load(), rows)
+
+
+@app.command(epilog="Example: longshore verify Wallet_Export-12345.csv")
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Result files, each with its manifest beside it.")],
+) -> None:
+    """Check result files against their manifests; of several runs of a task, also that none is missing between."""
+    from longshore.exports.verify import verify as check
+
+    for manifest in check(files):
+        typer.echo(f"{manifest.file}: run {manifest.run}, {manifest.rows:,} rows, SHA-256 {manifest.sha256}: good")
+
+
+@app.command(epilog="Example: longshore doctor")
+def doctor() -> None:
+    """Check this installation: what is wrong and how to mend it, a line each; exit with 1 when anything is wrong."""
+    from longshore.database.embedded import EmbeddedError
+    from longshore.doctor.examine import examine
+    from longshore.doctor.finding import Finding, wrong
+    from longshore.processes import database_as_it_is
+
+    broken = False
+
+    def show(finding: Finding) -> None:
+        nonlocal broken
+        broken = broken or finding.level == "wrong"
+        typer.echo(f"{finding.level:8}{finding.area}: {finding.what}")
+
+    async def run(url: str) -> None:
+        async for finding in examine(settings, url):
+            show(finding)
+
+    try:
+        settings = load().settings
+        logs.configure(msgspec.structs.replace(settings, log_level="error"))
+    except SettingsError as error:
+        show(wrong("settings", str(error)))
+        raise typer.Exit(1) from None
+    try:
+        with database_as_it_is(settings) as url:
+            asyncio.run(run(url))
+    except EmbeddedError as error:
+        show(wrong("database", str(error)))
+    if broken:
+        raise typer.Exit(1)
+
+
+@app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")
+def show_settings() -> None:
+    """List the settings, their values, and where each came from."""
+    loaded: LoadedSettings = load()
+    for name in NAMES:
+        value = getattr(loaded.settings, name)
+        shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value
+        typer.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")
+
+
+@catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")
+def catalog_check() -> None:
+    """Test the catalog against the live source; exit with 1 when something is wrong, with 0 for warnings alone."""
+    from longshore.database.connect import connected_to_read
+    from longshore.exports import catalog
+    from longshore.exports.catalog_check import check, check_tokens
+    from longshore.processes import database
+
+    settings = _load()
+    whole = known = catalog.load(settings.catalog)
+
+    if settings.source_url:  # what is the service's own lies elsewhere, and came with the service
+        known = {name: index for name, index in known.items() if not index.own}
+
+    async def run(url: str) -> bool:
+        async with connected_to_read(url, "longshore catalog check") as connection:
+            findings = await check(connection, known)
+        if settings.database_url or not settings.source_url:
+            async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
+                findings += await check_tokens(connection, whole)
+        for finding in findings:
+            typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
+        fields = sum(len(index.fields) for index in known.values())
+        wrong = sum(not finding.warning for finding in findings)
+        told = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
+        typer.echo(told, err=True)
+        return wrong == 0
+
+    if settings.source_url:
+        good = asyncio.run(run(settings.source_url))
+    else:
+        with database(settings) as url:
+            good = asyncio.run(run(url))
+    if not good:
+        raise typer.Exit(1)
+
+
+@catalog_app.command("docs", epilog="Example: longshore catalog docs > docs/indexes.md")
+def catalog_docs() -> None:
+    """Print a page in Markdown that lists the indexes with their fields."""
+    from longshore.exports import catalog
+    from longshore.exports.catalog_page import page
+
+    typer.echo(page(catalog.load(_load().catalog)), nl=False)

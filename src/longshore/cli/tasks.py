@@ -1,0 +1,133 @@
+"""`longshore tasks …`: look at tasks, follow, cancel and repeat them, fetch their results."""
+
+from typing import Annotated
+
+import typer
+
+from longshore.cli import follow, remote
+
+app = typer.Typer(
+    help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list", no_args_is_help=True
+)
+
+
+@app.command("list", epilog="Example: longshore tasks list --status ERROR --json")
+def list_tasks(
+    status: Annotated[str | None, typer.Option(help="Only those: READY, INPROGRESS, DONE or ERROR.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=100)] = 25,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the tasks, newest first."""
+    with remote.opened(profile) as client:
+        found = [task.data for task in client.tasks.list(status=status, limit=limit)]
+    if json:
+        remote.show(found)
+        return
+    rows = [
+        (task.id, task.state.code, f"{task.state.created_date:%Y-%m-%d %H:%M}Z", task.target.get("export_index", ""),
+         task.target.get("export_format", ""), task.desc)
+        for task in found
+    ]  # fmt: skip
+    remote.show_table(("task", "state", "created", "index", "format", "description"), rows)
+
+
+@app.command(epilog="Example: longshore tasks get 12345 --json")
+def get(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote.Json = False) -> None:
+    """Show one task."""
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id).data
+    if json:
+        remote.show(task)
+        return
+    when = task.state.last_run_date
+    rows = [
+        ("task", task.id), ("state", task.state.code), ("description", task.desc),
+        ("created", f"{task.state.created_date:%Y-%m-%d %H:%M:%S}Z"),
+        ("last run", f"{when:%Y-%m-%d %H:%M:%S}Z" if when else "never"), ("result", task.result or "none"),
+        *(("log", follow.log_line(entry)) for entry in task.logs),
+    ]  # fmt: skip
+    remote.show_table(("", ""), rows)
+
+
+@app.command(epilog="Example: longshore tasks logs 12345 -f")
+def logs(
+    id: remote.TaskNumber,
+    follow_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the task has ended.")] = False,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Show the log of a task; with -f its new entries as they come, and 1 as the exit code where it fails."""
+    import msgspec
+
+    def line(entry: object) -> None:
+        typer.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
+
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id)
+        if follow_on:
+            task.wait(on_log=line)
+            return
+        found = task.logs()
+    if json:
+        remote.show(found)
+        return
+    for entry in found:
+        line(entry)
+
+
+@app.command(epilog="Example: longshore tasks wait 12345 --timeout 600")
+def wait(
+    id: remote.TaskNumber,
+    timeout: remote.Timeout = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Wait until a task is DONE."""
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id)
+        follow.wait(task, timeout)
+    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+
+
+@app.command(epilog="Example: longshore tasks cancel 12345")
+def cancel(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote.Json = False) -> None:
+    """Stop a task: its run, or its waiting for its time."""
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id).cancel()
+    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+
+
+@app.command(epilog="Example: longshore tasks run 12345")
+def run(
+    id: remote.TaskNumber,
+    timeout: remote.Timeout = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Run a task now, whatever its trigger says, and wait for the end."""
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id).execute()
+        follow.wait(task, timeout)
+    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+
+
+@app.command(epilog="Example: longshore tasks download 12345 -o ledger.csv")
+def download(
+    id: remote.TaskNumber,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for stdout.")] = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Fetch the result of a task. What was cut off goes on where it stopped."""
+    if json and output == follow.STDOUT:
+        raise typer.BadParameter("the file and the JSON cannot both go to stdout")
+    follow.refuse_missing_folder(output)
+    with remote.opened(profile) as client:
+        task = client.tasks.get(id)
+        file = follow.fetch(task, output)
+        run = task.runs(limit=1)[0] if json else None
+    if json:
+        remote.show({"task": task.data, "run": run, "file": str(file)})
+    elif file:
+        typer.echo(file)

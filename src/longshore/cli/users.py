@@ -1,0 +1,169 @@
+"""The command `longshore user …`: people, from the first admin on. No password is an argument, which others see."""
+
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longshore.cli.database import with_connection
+
+if TYPE_CHECKING:
+    from longshore.access.audit import Actor
+    from longshore.database.connect import Connection
+
+user_app = typer.Typer(
+    help="People: who signs in with a password.", epilog="Example: longshore user list", no_args_is_help=True
+)
+
+Name = Annotated[str, typer.Argument(help="The user's name, in whatever case.")]
+ChainOption = Annotated[int, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
+
+
+class LevelName(StrEnum):
+    """What a person may do; `none` is nothing."""
+
+    NONE = "none"
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+@user_app.command("create", epilog="Example: longshore user create anna --chain 1764 --level admin")
+def user_create(
+    name: Annotated[str, typer.Argument(help="The new user's name.")],
+    chain: Annotated[int | None, typer.Option(help="Chain that they may see.", min=1, max=2**63 - 1)] = None,
+    level: Annotated[LevelName, typer.Option(help="What they may do there.")] = LevelName.READ,
+) -> None:
+    """Make a user. The password is asked for, or read from standard input."""
+    from longshore.access import audit, passwords, users
+    from longshore.access.tokens import Level
+
+    users.check_name(name)
+    password = _new_password()
+    passwords.check_new(password)
+
+    async def run(connection: "Connection", actor: "Actor") -> int:
+        user = await users.create(connection, name, password)
+        if chain is not None and level is not LevelName.NONE:
+            await users.grant(connection, user, chain, Level[level.name])
+            await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level.value})
+        return user
+
+    typer.echo(f"user {with_connection(run)}: {name}")
+
+
+@user_app.command("list", epilog="Example: longshore user list")
+def user_list() -> None:
+    """List all users with their levels."""
+    from longshore.access import users
+
+    async def run(connection: "Connection", _: "Actor") -> list[users.AnyUser]:
+        return await users.everybody(connection)
+
+    for user in with_connection(run):
+        levels = ", ".join(f"{chain}: {level}{'' if on else ' (off)'}" for chain, level, on in user.levels)
+        marks = f"{'' if user.enabled else '  disabled'}{'  passcode' if user.passcode else ''}"
+        typer.echo(f"{user.id}  {user.name}  {levels or 'no level'}{marks}")
+
+
+@user_app.command("level", epilog="Example: longshore user level anna --chain 1764 write")
+def user_level(
+    name: Name,
+    level: Annotated[LevelName, typer.Argument(help="What they may do; `none` takes the level away.")],
+    chain: ChainOption,
+) -> None:
+    """Give a user a level for a chain, or take it away. It holds from their next request on."""
+    from longshore.access import audit, users
+    from longshore.access.tokens import Level
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        user = await users.find(connection, name)
+        if level is LevelName.NONE:
+            await users.take(connection, user, chain)
+        else:
+            await users.grant(connection, user, chain, Level[level.name])
+        await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level.value})
+
+    with_connection(run)
+    typer.echo(f"{name}: {level.value} for chain {chain}")
+
+
+@user_app.command("password", epilog="Example: longshore user password anna")
+def user_password(name: Name) -> None:
+    """Give a user a new password; it is asked for, or read from standard input. All their sessions end."""
+    from longshore.access import audit, passwords, sign_in, users
+
+    password = _new_password()
+    passwords.check_new(password)
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        user = await users.find(connection, name)
+        await users.set_password(connection, user, password)
+        await sign_in.forget_failures(connection, name)
+        await audit.record_of_user(connection, actor, user, "user.password")
+
+    with_connection(run)
+    typer.echo(f"{name} has a new password; all their sessions have ended")
+
+
+@user_app.command("totp", epilog="Example: longshore user totp anna on")
+def user_totp(
+    name: Name,
+    turn: Annotated[str, typer.Argument(help="on (with a new secret) or off.", metavar="on|off")],
+) -> None:
+    """Ask a user for passcodes, and print the address that authenticators read. All their sessions end."""
+    from longshore.access import audit, totp, users
+    from longshore.settings import load
+
+    if turn not in ("on", "off"):
+        raise typer.BadParameter("expected on or off")
+    settings = load().settings
+    secret = totp.new_secret() if turn == "on" else None
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        user = await users.find(connection, name)
+        sealed = None
+        if secret is not None:
+            sealed = totp.SecretBox(settings.secret, settings.data).seal(user, secret)
+        await users.set_totp(connection, user, sealed)
+        await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
+
+    with_connection(run)
+    if secret is None:
+        typer.echo(f"{name} is asked for no passcode any more")
+    else:
+        typer.echo("Keep this from others; it cannot be shown again.", err=True)
+        typer.echo(totp.address(secret, name))
+
+
+@user_app.command("disable", epilog="Example: longshore user disable anna")
+def user_disable(name: Name) -> None:
+    """Keep a user from signing in; all their sessions end."""
+    _set_enabled(name, False)
+    typer.echo(f"{name} cannot sign in any more")
+
+
+@user_app.command("enable", epilog="Example: longshore user enable anna")
+def user_enable(name: Name) -> None:
+    """Let a user sign in again."""
+    _set_enabled(name, True)
+    typer.echo(f"{name} can sign in")
+
+
+def _set_enabled(name: str, enabled: bool) -> None:
+    from longshore.access import audit, users
+
+    async def run(connection: "Connection", actor: "Actor") -> None:
+        user = await users.find(connection, name)
+        await users.set_enabled(connection, user, enabled)
+        await audit.record_of_user(connection, actor, user, "user.enable" if enabled else "user.disable")
+
+    with_connection(run)
+
+
+def _new_password() -> str:
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password

@@ -1,0 +1,261 @@
+"""Performs the steps of operations, blocking (httpx2.Client) or awaiting (httpx2.AsyncClient).
+
+`operation` makes a method of a generator of steps. Of a blocking object it gives the result, of an awaiting one a
+coroutine of it, and the type checker knows which.
+"""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import httpx2
+import msgspec
+
+from longshore.client.errors import NoAnswerError
+from longshore.client.steps import Answer, Call, Close, LostError, NotSentError, Pause, Read, Request, Step, Steps
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+BODY = msgspec.json.Encoder(decimal_format="number")
+CHUNK = 1 << 20  # bytes of a download that are read at once
+NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+
+
+class Blocking:
+    """Marks what belongs to a client that blocks."""
+
+
+class Awaiting:
+    """Marks what belongs to a client that is awaited."""
+
+
+M_co = TypeVar("M_co", covariant=True)
+
+
+class Operates(Generic[M_co]):
+    """An object with operations. `M_co`: Blocking or Awaiting, or something that is one of them."""
+
+    _line: Any
+
+
+class operation(Generic[P, T]):  # noqa: N801  # a decorator, used as `property` is
+    """A method of both kinds of client, written once as a generator of steps."""
+
+    def __init__(self, steps: Callable[Concatenate[Any, P], Steps[T]]) -> None:
+        self.steps = steps
+        self.__doc__ = steps.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> Callable[..., Steps[T]]: ...
+    @overload
+    def __get__(self, owner: Operates[Blocking], kind: type) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, owner: Operates[Awaiting], kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    def __get__(self, owner: Any, kind: type) -> Callable[..., Any]:
+        """The method of an object; of a class the generator itself, for `yield from`."""
+        if owner is None:
+            return self.steps
+        bound = functools.partial(self.steps, owner)
+
+        @functools.wraps(self.steps)
+        def method(*args: P.args, **kwargs: P.kwargs) -> Any:
+            return owner._line.perform(bound(*args, **kwargs))
+
+        return method
+
+
+class Transport:
+    """What both kinds of connection to a service have: its address, the token, and what was learnt of the service."""
+
+    def __init__(self, address: str, token: str, timeout: float) -> None:
+        self.address = address.rstrip("/")
+        self.timeout = timeout
+        self._token = token
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """The arguments of httpx2's `build_request`. The token is for the service alone, not for a store of results."""
+        own = request.url.startswith("/")
+        headers = {"Accept-Encoding": "identity", **request.headers}
+        content = None
+        if own:
+            headers["Authorization"] = f"Bearer {self._token}"
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = BODY.encode(request.body)
+        return {
+            "method": request.method,
+            "url": self.address + request.url if own else request.url,
+            "params": request.params or None,
+            "headers": headers,
+            "content": content,
+            "timeout": httpx2.Timeout(self.timeout, read=self.timeout + (request.timeout or 0)),
+        }
+
+
+def _failed(error: Exception) -> NoAnswerError:
+    what = str(error) or type(error).__name__
+    return NotSentError(f"cannot connect: {what}") if isinstance(error, NOT_SENT) else LostError(f"cut off: {what}")
+
+
+def _answer(response: httpx2.Response, body: bytes) -> Answer:
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+class BlockingLine(Transport):
+    """A connection that blocks."""
+
+    def __init__(self, address: str, token: str, timeout: float) -> None:
+        super().__init__(address, token, timeout)
+        self.http = httpx2.Client()
+
+    def perform(self, steps: Steps[T]) -> T:
+        """Perform an operation and give its result."""
+        streams = _BlockingStreams(self)
+        try:
+            outcome: Any = None
+            step = next(steps)
+            while True:
+                try:
+                    outcome = self._step(step, streams)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
+            streams.close()
+
+    def _step(self, step: Step, streams: "_BlockingStreams") -> Any:
+        match step:
+            case Request():
+                return streams.send(step)
+            case Read():
+                return streams.read()
+            case Close():
+                return streams.close()
+            case Pause():
+                return time.sleep(step.seconds)
+            case Call():
+                return step.function()
+
+
+class _BlockingStreams:
+    """The answer of one operation whose body is being read."""
+
+    def __init__(self, line: BlockingLine) -> None:
+        self._line = line
+        self._response: httpx2.Response | None = None
+        self._chunks: Iterator[bytes] = iter(())
+
+    def send(self, request: Request) -> Answer:
+        self.close()
+        try:
+            built = self._line.http.build_request(**self._line.arguments(request))
+            response = self._line.http.send(built, stream=True)
+            if request.stream and response.status_code < 300:
+                self._response, self._chunks = response, response.iter_raw(CHUNK)
+                return _answer(response, b"")
+            try:
+                return _answer(response, response.read())
+            finally:
+                response.close()
+        except httpx2.TransportError as error:
+            raise _failed(error) from None
+        except (httpx2.InvalidURL, httpx2.RequestError) as error:
+            raise NoAnswerError(str(error)) from None
+
+    def read(self) -> bytes:
+        try:
+            return next(self._chunks, b"")
+        except httpx2.TransportError as error:
+            raise _failed(error) from None
+
+    def close(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+
+class AwaitingLine(Transport):
+    """A connection that awaits, on asyncio."""
+
+    def __init__(self, address: str, token: str, timeout: float) -> None:
+        super().__init__(address, token, timeout)
+        self.http = httpx2.AsyncClient()
+
+    async def perform(self, steps: Steps[T]) -> T:
+        """Perform an operation and give its result."""
+        streams = _AwaitingStreams(self)
+        try:
+            outcome: Any = None
+            step = next(steps)
+            while True:
+                try:
+                    outcome = await self._step(step, streams)
+                except Exception as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(outcome)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        finally:
+            steps.close()
+            await streams.close()
+
+    async def _step(self, step: Step, streams: "_AwaitingStreams") -> Any:
+        match step:
+            case Request():
+                return await streams.send(step)
+            case Read():
+                return await streams.read()
+            case Close():
+                return await streams.close()
+            case Pause():
+                return await asyncio.sleep(step.seconds)
+            case Call():
+                return await asyncio.to_thread(step.function)  # it blocks, and the loop must not
+
+
+class _AwaitingStreams:
+    """The answer of one operation whose body is being read."""
+
+    def __init__(self, line: AwaitingLine) -> None:
+        self._line = line
+        self._response: httpx2.Response | None = None
+        self._chunks: AsyncIterator[bytes] | None = None
+
+    async def send(self, request: Request) -> Answer:
+        await self.close()
+        try:
+            built = self._line.http.build_request(**self._line.arguments(request))
+            response = await self._line.http.send(built, stream=True)
+            if request.stream and response.status_code < 300:
+                self._response, self._chunks = response, response.aiter_raw(CHUNK)
+                return _answer(response, b"")
+            try:
+                return _answer(response, await response.aread())
+            finally:
+                await response.aclose()
+        except httpx2.TransportError as error:
+            raise _failed(error) from None
+        except (httpx2.InvalidURL, httpx2.RequestError) as error:
+            raise NoAnswerError(str(error)) from None
+
+    async def read(self) -> bytes:
+        assert self._chunks is not None
+        try:
+            return await anext(self._chunks, b"")
+        except httpx2.TransportError as error:
+            raise _failed(error) from None
+
+    async def close(self) -> None:
+        if self._response is not None:
+            await self._response.aclose()
+            self._response = None

@@ -1,0 +1,1 @@
+"""Incremental exports: which transactions an increment takes."""

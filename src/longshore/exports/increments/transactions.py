@@ -1,0 +1,200 @@
+"""Increments: which rows became visible since the mark, by the numbers of the transactions that wrote them.
+
+PostgreSQL keeps with each row the number of the transaction that wrote it (`xmin`). Numbers are given in order, but
+transactions commit out of order; so an increment ends at the oldest number that is still open: below it everything has
+ended, and nothing can appear there any more. What lies above waits for the next increment. A snapshot's list of open
+transactions would allow to wait for less, but it leaves out savepoints, which have numbers of their own.
+
+`xmin` shows 32 bits of a number that has 64. The difference to a mark, taken modulo 2^32, is exact for every row
+written less than 2^32 transactions before the end of the increment, whether it is frozen or not.
+"""
+
+import asyncio
+import time
+
+import msgspec
+import structlog
+
+from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
+from longshore.exports.catalog import Index, regclass
+from longshore.exports.segments.sql import Condition
+
+log = structlog.get_logger()
+
+ROUND = 2**32  # transaction numbers until `xmin` looks the same again
+
+SETTLE = 1.0  # seconds to wait for transactions that are open when a run begins
+
+NOW = """
+select pg_snapshot_xmin(now.snapshot)::text::bigint as oldest, pg_snapshot_xmax(now.snapshot)::text::bigint as next
+from (select pg_current_snapshot() as snapshot) now
+"""
+
+# Which history of which data this is, and what is open in the snapshot. A server's control file tells its timeline a
+# little late, the name of its log at once; but only a primary can be asked for that.
+HERE = """
+select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
+       pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
+       (select system_identifier from pg_control_system()) as system,
+       case
+           when pg_is_in_recovery() then (
+               select greatest(c.timeline_id, r.min_recovery_end_timeline)
+               from pg_control_checkpoint() c, pg_control_recovery() r
+           )
+           else ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int
+       end as timeline,
+       (select oid::bigint from pg_database where datname = current_database()) as database,
+       $1::text::regclass::oid::bigint as relation,
+       pg_is_in_recovery() as standby
+"""
+
+# Only PostgreSQL's own tables keep who wrote a row; every partition must be one.
+UNSUITED = """
+with recursive relation as (
+    select $1::text::regclass::oid as id
+    union
+    select i.inhrelid from relation join pg_inherits i on i.inhparent = relation.id
+)
+select c.relkind::text
+from relation
+join pg_class c on c.oid = relation.id
+left join pg_am a on a.oid = c.relam
+where not (c.relkind = 'p' or c.relkind = 'r' and a.amname = 'heap')
+limit 1
+"""
+
+READABLE = "select has_table_privilege($1::text::regclass, 'select')"
+
+KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table or has one as a partition"}
+
+SYSTEM = "select system_identifier from pg_control_system()"
+
+WRITTEN = "select pg_current_wal_insert_lsn()::text where not pg_is_in_recovery()"
+
+ON_DISK = "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn"
+
+ROUNDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_writer_delay'"
+
+LATE = 10  # times as long as it should that the WAL writer of a busy machine may take for its rounds
+LOOKS = 20  # within its rounds
+
+AGAIN = "create a new task, which begins with all rows"
+
+
+class IncrementError(LongshoreError):
+    """The source cannot say what is new since the mark; the message says why and what to do."""
+
+
+class Watermark(msgspec.Struct, frozen=True):
+    """Up to where increments have come: in which relation of which server, and to which transaction."""
+
+    system: int
+    timeline: int
+    database: int
+    relation: int
+    xid: int
+    """The first transaction that is not included; all before it had ended."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What an increment takes, and the marks at its ends."""
+
+    condition: Condition
+    start: str | None
+    end: str
+
+
+async def settle(connection: Connection) -> None:
+    """Wait until the transactions that are open now have ended, SETTLE seconds at most.
+
+    Those that last no longer then hold nothing back. `connection` must not be in a transaction.
+    """
+    deadline = time.monotonic() + SETTLE
+    goal = None
+    while time.monotonic() < deadline:
+        now = await connection.fetchrow(NOW)
+        assert now is not None
+        goal = now["next"] if goal is None else goal
+        if now["oldest"] >= goal:
+            return
+        await asyncio.sleep(0.01)
+
+
+async def bounds(connection: Connection, index: Index, start: str | None, end: str | None, first: int) -> Bounds:
+    """The increment from a mark to the snapshot that the connection holds, or to the mark `end`.
+
+    `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises IncrementError.
+    """
+    relation = regclass(index.relation)
+    if not await connection.fetchval(READABLE, relation):
+        raise IncrementError(
+            f"only some columns of {index.relation} may be read, and an increment reads a system column;"
+            f" GRANT SELECT ON {index.relation}"
+        )
+    if kind := await connection.fetchval(UNSUITED, relation):
+        what = KINDS.get(kind, "no ordinary table")
+        raise IncrementError(f"{index.relation} is {what}, and only tables know which of their rows are new")
+    here = await connection.fetchrow(HERE, relation)
+    assert here is not None
+    now = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
+    began = msgspec.json.decode(start, type=Watermark) if start is not None else None
+    ended = msgspec.json.decode(end, type=Watermark) if end is not None else None
+    for mark in filter(None, (began, ended)):
+        _refuse_other(mark, now, here["next"], here["standby"], index.relation)
+    if ended is not None and ended.xid > now.xid:
+        raise IncrementError("the standby that is the source lags behind the increment that waits; run the task later")
+    if ended is None:
+        # A standby may lie behind the one that was read before; the mark never goes back.
+        ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
+        if here["next"] > now.xid:
+            log.info("increment held back", index=index.relation, transactions=here["next"] - now.xid)
+    return Bounds(condition(began, ended, here["next"], first), start, msgspec.json.encode(ended).decode())
+
+
+def _refuse_other(mark: Watermark, now: Watermark, following: int, standby: bool, relation: str) -> None:
+    if mark.system != now.system or mark.database != now.database:
+        raise IncrementError(f"the source is another database than the one that the mark is of; {AGAIN}")
+    if mark.timeline != now.timeline:
+        raise IncrementError(
+            "the source was restored or promoted since the mark, and transactions may have been lost with that "
+            f"(its timeline was {mark.timeline} and is {now.timeline}); {AGAIN}"
+        )
+    if mark.relation != now.relation:
+        raise IncrementError(f"{relation} is another table than the one that the mark is of; {AGAIN}")
+    if mark.xid > following and not standby:
+        raise IncrementError(f"the source has gone back behind the mark, as after the restore of a copy; {AGAIN}")
+    if following - mark.xid >= ROUND:
+        raise IncrementError(f"the mark is more than {ROUND:,} transactions old; {AGAIN}")
+
+
+def condition(began: Watermark | None, ended: Watermark, following: int, first: int) -> Condition:
+    """What the rows of an increment meet. `following`: the first transaction after the snapshot."""
+    if began is None and ended.xid >= following:
+        return Condition("true", ())  # nothing is open, so there is nothing to hold back
+    if began is not None and ended.xid <= began.xid:
+        return Condition("false", ())  # nobody wrote anything, anywhere: no need to look
+    low, high = (ended.xid, following) if began is None else (began.xid, ended.xid)
+    inside = f"(xmin::text::bigint - ${first}::bigint) & {ROUND - 1} < ${first + 1}::bigint"
+    return Condition(f"not ({inside})" if began is None else inside, (low, high - low))
+
+
+async def make_safe(state: Pool, source: Connection) -> None:
+    """Wait until no crash of the source can take a transaction back that an increment has counted.
+
+    After a crash PostgreSQL gives the numbers of transactions that it had not written to disk to new ones. Where the
+    source is the service's own server, the transaction that keeps the mark is written after all of them. Elsewhere they
+    are on disk once all is that was written by now. Of a transaction that is still open, the last records may stay off
+    it; what counts is there after three rounds of the WAL writer. A standby knows of nothing that is not on disk:
+    https://www.postgresql.org/docs/current/wal-async-commit.html
+    """
+    if await source.fetchval(SYSTEM) == await state.fetchval(SYSTEM):
+        return
+    written = await source.fetchval(WRITTEN)
+    if written is None:
+        return
+    rounds = await source.fetchval(ROUNDS)
+    for _ in range(LATE * LOOKS):
+        if await source.fetchval(ON_DISK, written):
+            return
+        await asyncio.sleep(rounds / LOOKS)

@@ -1,0 +1,41 @@
+"""What an error means for the work that it ended: whether another try may do better, and what the log says."""
+
+import errno
+
+import asyncpg
+
+from longshore.database.connect import is_transient
+from longshore.errors import LongshoreError, TransientError
+from longshore.exports.source_errors import reason
+from longshore.results.local import StoreUnavailableError
+
+# https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
+CONFLICT = "conflict with recovery"
+# What asyncpg says of a connection that the server has ended while it was idle; the server's own reason is lost.
+RELEASED = "connection has been released back to the pool"
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether another attempt may do better."""
+    return is_transient(error) or isinstance(error, OSError | TransientError | StoreUnavailableError)
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in words for the task's log."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk for results is full"
+    if isinstance(error, LongshoreError):
+        return str(error)
+    if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+        return f"the database is read-only ({error})"
+    if isinstance(error, asyncpg.PostgresError) and CONFLICT in str(error):
+        return f"the source is a standby and cancelled the export for a recovery conflict ({error.detail or error})"
+    if isinstance(error, asyncpg.PostgresError) and not is_transient(error):
+        return f"the source refused the query: {reason(error)}"
+    if isinstance(error, asyncpg.InterfaceError) and RELEASED in str(error):
+        return "the source ended the connection; it was stopped, or it is a standby with a recovery conflict"
+    if is_transient(error) and getattr(error, "filename", None) is None:
+        return f"the connection to the source was lost ({error or type(error).__name__})"
+    if isinstance(error, OSError):
+        return f"the result could not be written: {error.strerror}"
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""Segments: rules, their SQL, stored segments."""

@@ -1,0 +1,172 @@
+"""Date rules as spans of time: from a first moment up to, and without, a second one.
+
+Moments are microseconds since 1970 in UTC and days are days since then, because Python's calendar ends where rules may
+still lead: the day after 9999-12-31, or 0001-01-01 in a zone east of Greenwich. The Gregorian calendar repeats every
+400 years, so what lies outside of Python's years is computed 400 years nearer.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import msgspec
+from dateutil.relativedelta import relativedelta
+
+from longshore.exports.segments.rules import WINDOWS, Rule, day_of, read_time
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+DAY = 86_400_000_000  # microseconds
+CYCLE_YEARS, CYCLE_DAYS = 400, 146_097
+
+CALENDAR_FACTORS = ("month", "year")
+
+
+class Edge(msgspec.Struct, frozen=True):
+    """Where a span begins or ends."""
+
+    moment: int
+    """In microseconds since 1970 UTC."""
+    day: int
+    """The first day that begins at this moment or later, for columns without a time of day."""
+
+
+class Span(msgspec.Struct, frozen=True):
+    """The times that a date rule takes."""
+
+    start: Edge | None
+    """The first moment; None: no bound."""
+    end: Edge | None
+    """The first moment that does not belong to it any more; None: no bound."""
+
+
+def zone_of(rule: Rule) -> ZoneInfo:
+    """The zone whose clock a date rule follows."""
+    return ZoneInfo(rule.timezone or "UTC")
+
+
+def span(rule: Rule, counted_from: datetime) -> Span:
+    """The span of a date rule that was checked; relative rules and windows count from `counted_from`."""
+    zone = zone_of(rule)
+    match rule.operator:
+        case "is_date":
+            at = str(rule.value)
+            day = day_of(at)
+            number = local_day(_micros(read_time(at)), zone) if day is None else _days(day)
+            return Span(_of_day(number, zone), _of_day(number + 1, zone))
+        case "is_after_date":
+            return Span(_end(str(rule.start_date), zone), None)
+        case "is_before_date":
+            return Span(None, _start(str(rule.end_date), zone))
+        case "is_between_date":
+            return Span(_start(str(rule.start_date), zone), _end(str(rule.end_date), zone))
+    start, end = moving(rule, counted_from)
+    return Span(None if start is None else _at(_micros(start), zone), _at(_micros(end), zone))
+
+
+def moving(rule: Rule, counted_from: datetime) -> tuple[datetime | None, datetime]:
+    """The times, in UTC, between which a relative rule or a window takes rows; None is no bound.
+
+    A window ends where its zone's own clock says, and months and years are those of that clock. The upper end of
+    `relative_less_than` makes two runs fit together: a row that is newer belongs to the next run.
+    """
+    zone = zone_of(rule)
+    if rule.operator == "is_in_window":
+        return _window(str(rule.window), counted_from, zone)
+    length = relativedelta(**{f"{rule.time_factor}s": rule.time_amount or 0})  # type: ignore[arg-type]  # names of units
+    if rule.time_factor in CALENDAR_FACTORS:
+        ago = _instant(counted_from.astimezone(zone).replace(tzinfo=None, fold=0) - length, zone)
+    else:
+        ago = counted_from - length
+    return (None, ago) if rule.operator == "relative_more_than" else (ago, counted_from)
+
+
+def first_moment(day: int, zone: ZoneInfo) -> int:
+    """The moment at which a day begins in a zone.
+
+    Where midnight comes twice, it is the first one; where the clock skips it, the moment that the clock is put forward.
+    """
+    near, _ = _near(day)
+    local = datetime.combine(date.fromordinal(near), datetime.min.time())
+    offset = local.replace(tzinfo=zone, fold=0).utcoffset() or timedelta()
+    return day * DAY - offset // MICROSECOND
+
+
+def local_day(moment: int, zone: ZoneInfo) -> int:
+    """The day that the calendar shows at a moment in a zone."""
+    near, cycles = _near(moment // DAY)
+    at = datetime.combine(date.fromordinal(near), datetime.min.time(), UTC) + moment % DAY * MICROSECOND
+    return _days(at.astimezone(zone).date()) + cycles * CYCLE_DAYS
+
+
+def first_day(moment: int, zone: ZoneInfo) -> int:
+    """The first day that begins at a moment or later, in a zone."""
+    day = local_day(moment, zone)
+    return day if first_moment(day, zone) >= moment else day + 1
+
+
+def day_text(day: int) -> str:
+    """A day as PostgreSQL reads it, such as `2026-05-26` or `0001-12-31 BC`."""
+    near, cycles = _near(day)
+    at = date.fromordinal(near)
+    year = at.year + cycles * CYCLE_YEARS
+    shown, era = (year, "") if year > 0 else (1 - year, " BC")
+    return f"{shown:04}-{at:%m-%d}{era}"
+
+
+def moment_text(moment: int) -> str:
+    """A moment as PostgreSQL reads it, such as `2026-05-26 12:00:00.000001+00`."""
+    time = (datetime.min + moment % DAY * MICROSECOND).time()
+    day, _, era = day_text(moment // DAY).partition(" ")
+    return f"{day} {time.isoformat()}+00 {era}".rstrip()
+
+
+def _near(day: int) -> tuple[int, int]:
+    """Python's ordinal of a day, moved by cycles of 400 years into its calendar, and the cycles to move back."""
+    ordinal = day + EPOCH.toordinal()
+    # A day is left free at both ends, for the offset of a zone.
+    cycles = (ordinal > date.max.toordinal() - 1) - (ordinal < 2)
+    return ordinal - cycles * CYCLE_DAYS, cycles
+
+
+def _days(day: date) -> int:
+    return day.toordinal() - EPOCH.toordinal()
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - EPOCH) // MICROSECOND
+
+
+def _of_day(day: int, zone: ZoneInfo) -> Edge:
+    return Edge(first_moment(day, zone), day)
+
+
+def _at(moment: int, zone: ZoneInfo) -> Edge:
+    return Edge(moment, first_day(moment, zone))
+
+
+def _start(text: str, zone: ZoneInfo) -> Edge:
+    day = day_of(text)
+    return _at(_micros(read_time(text)), zone) if day is None else _of_day(_days(day), zone)
+
+
+def _end(text: str, zone: ZoneInfo) -> Edge:
+    day = day_of(text)
+    return _at(_micros(read_time(text)) + 1, zone) if day is None else _of_day(_days(day) + 1, zone)
+
+
+def _window(window: str, counted_from: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
+    unit, back = WINDOWS[window]
+    day = counted_from.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    present, length = {
+        "day": (day, relativedelta(days=1)),
+        "week": (day - timedelta(days=day.weekday()), relativedelta(weeks=1)),
+        "month": (day.replace(day=1), relativedelta(months=1)),
+        "quarter": (day.replace(day=1, month=day.month - (day.month - 1) % 3), relativedelta(months=3)),
+        "year": (day.replace(day=1, month=1), relativedelta(years=1)),
+    }[unit]
+    start = present - back * length
+    return _instant(start, zone), _instant(start + length, zone)
+
+
+def _instant(local: datetime, zone: ZoneInfo) -> datetime:
+    return local.replace(tzinfo=zone).astimezone(UTC)

@@ -1,0 +1,101 @@
+"""Segments in words, for people to read."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from longshore.exports.segments.rules import Rule, Segment
+
+PHRASES = {
+    "is": "is {value}",
+    "is_not": "is not {value}",
+    "is_one_of": "is one of {value}",
+    "is_empty": "is empty",
+    "is_not_empty": "is not empty",
+    "contains": "contains {value}",
+    "does_not_contain": "does not contain {value}",
+    "starts_with": "starts with {value}",
+    "is_date": "is on {value}",
+    "is_after_date": "is after {start_date}",
+    "is_before_date": "is before {end_date}",
+    "is_between_date": "is between {start_date} and {end_date}",
+    "is_in_window": "is in {window}",
+    "relative_less_than": "is less than {time_amount} {time_factor} ago",
+    "relative_more_than": "is more than {time_amount} {time_factor} ago",
+    "is_between_number": "is between {min} and {max}",
+    "is_greater_than": "is greater than {value}",
+    "is_less_than": "is less than {value}",
+}
+
+
+READ_RULE = msgspec.json.Decoder(Rule, float_hook=Decimal)
+
+MAX_RULES = 20
+MAX_VALUES = 20
+MAX_CHARACTERS = 100
+"""Beyond these a page says how many more there are. What the API answers has all of them."""
+
+
+def of_segment(segment: Segment) -> list[str]:
+    """The rules of a segment, each a phrase."""
+    return _first([of_rule(rule) for rule in segment.rules[:MAX_RULES]], len(segment.rules))
+
+
+def of_rules(rules: Sequence[msgspec.Raw]) -> list[str]:
+    """The rules of a stored segment, each a phrase; only those that are shown are decoded."""
+    return _first([of_rule(READ_RULE.decode(rule)) for rule in rules[:MAX_RULES]], len(rules))
+
+
+def _first(phrases: list[str], number: int) -> list[str]:
+    return [*phrases, f"and {number - len(phrases)} more"] if number > len(phrases) else phrases
+
+
+def of_rule(rule: Rule) -> str:
+    """A rule as a phrase, such as `amount is greater than 10`."""
+    amount = rule.time_amount or 0
+    operands = {
+        "value": _shown(rule.value),
+        "start_date": rule.start_date,
+        "end_date": rule.end_date,
+        "time_amount": amount,
+        "time_factor": f"{rule.time_factor}{'s' if amount != 1 else ''}",
+        "min": rule.min,
+        "max": rule.max,
+        "window": (rule.window or "").replace("_", " "),
+    }
+    zone = f" ({rule.timezone})" if rule.timezone else ""
+    return f"{_name(rule)} {PHRASES.get(rule.operator, rule.operator).format(**operands)}{zone}"
+
+
+def _name(rule: Rule) -> str:
+    return f"{rule.nesting_path}: {rule.field_name}" if rule.nested else rule.field_name
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_first([_shown(each) for each in value[:MAX_VALUES]], len(value)))
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f"“{value if len(value) <= MAX_CHARACTERS else value[: MAX_CHARACTERS - 1] + '…'}”"
+    return str(value)
+
+
+def of_resolved(segment: dict[str, Any]) -> list[str]:
+    """The rules of a run's record (`conditions.resolved`): those that depend on the moment by the times they meant."""
+    rules = segment["rules"]
+    return _first([_of_resolved(dict(rule)) for rule in rules[:MAX_RULES]], len(rules))
+
+
+def _of_resolved(rule: dict[str, Any]) -> str:
+    start, end = rule.pop("from", None), rule.pop("to", None)
+    read = msgspec.convert(rule, Rule)
+    if end is None:
+        return of_rule(read)
+    return f"{_name(read)} is {f'from {_time(start)} until' if start else 'before'} {_time(end)}"
+
+
+def _time(text: str) -> str:
+    return f"{text[:19].replace('T', ' ')} UTC"

@@ -1,0 +1,349 @@
+"""Segments: the rules that say which rows an export takes, as requests write them, and what can be wrong with them.
+
+What a segment that passed here becomes in SQL is for `conditions` to say.
+"""
+
+import functools
+import re
+import zoneinfo
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from longshore.exports.catalog import Catalog, Field, FieldType, Index
+from longshore.validation import Violation, pointer, suggestion
+
+MOST_RULES = 100
+MOST_CHARACTERS = 1000
+MOST_VALUES = 1000
+MAX_SEGMENT_VALUES = 2000  # of all rules together; a preview sends them to the source six times
+
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+# How many of each unit make a thousand years; PostgreSQL's calendar does not reach much further back.
+FACTORS = {
+    "minute": 525_600_000,
+    "hour": 8_760_000,
+    "day": 365_000,
+    "week": 52_000,
+    "month": 12_000,
+    "year": 1_000,
+}
+
+# Calendar windows: the unit whose beginning counts, and how many units before the present one.
+WINDOWS = {
+    "today": ("day", 0),
+    "yesterday": ("day", 1),
+    "this_week": ("week", 0),
+    "last_week": ("week", 1),
+    "this_month": ("month", 0),
+    "last_month": ("month", 1),
+    "this_quarter": ("quarter", 0),
+    "last_quarter": ("quarter", 1),
+    "this_year": ("year", 0),
+    "last_year": ("year", 1),
+}
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One condition on one field."""
+
+    field_name: str
+    field_type: str
+    operator: str
+    value: Any = None
+    start_date: str | None = None
+    end_date: str | None = None
+    time_factor: str | None = None
+    time_amount: int | None = None
+    min: Any = None
+    max: Any = None
+    window: str | None = None
+    timezone: str | None = None
+    """The IANA name of the zone whose clock a date rule follows; without it, the trigger's."""
+    nested: bool | None = None
+    nesting_path: str | None = None
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rules joined by all or any."""
+
+    entity: Literal["people"]
+    index: str
+    join: Literal["all", "any"]
+    chain_id: int
+    rules: list[Rule]
+
+
+DATE, KEYWORD, TEXT, NUMBER, BOOLEAN = (
+    FieldType.DATE,
+    FieldType.KEYWORD,
+    FieldType.TEXT,
+    FieldType.NUMBER,
+    FieldType.BOOLEAN,
+)
+EXACT = (KEYWORD, TEXT, NUMBER, BOOLEAN)
+WORDS = (KEYWORD, TEXT)
+ALL = (DATE, KEYWORD, TEXT, NUMBER, BOOLEAN)
+
+# Operator: the field types it can be used on, and the keys it needs.
+OPERATORS: dict[str, tuple[tuple[FieldType, ...], tuple[str, ...]]] = {
+    "is": (EXACT, ("value",)),
+    "is_not": (EXACT, ("value",)),
+    "is_one_of": (EXACT, ("value",)),
+    "is_empty": (ALL, ()),
+    "is_not_empty": (ALL, ()),
+    "contains": (WORDS, ("value",)),
+    "does_not_contain": (WORDS, ("value",)),
+    "starts_with": (WORDS, ("value",)),
+    "is_date": ((DATE,), ("value",)),
+    "is_after_date": ((DATE,), ("start_date",)),
+    "is_before_date": ((DATE,), ("end_date",)),
+    "is_between_date": ((DATE,), ("start_date", "end_date")),
+    "is_in_window": ((DATE,), ("window",)),
+    "relative_less_than": ((DATE,), ("time_factor", "time_amount")),
+    "relative_more_than": ((DATE,), ("time_factor", "time_amount")),
+    "is_between_number": ((NUMBER,), ("min", "max")),
+    "is_greater_than": ((NUMBER,), ("value",)),
+    "is_less_than": ((NUMBER,), ("value",)),
+}
+OPERANDS = ("value", "start_date", "end_date", "time_factor", "time_amount", "min", "max", "window", "timezone")
+DATE_OPERATORS = (
+    "is_date",
+    "is_after_date",
+    "is_before_date",
+    "is_between_date",
+    "is_in_window",
+    "relative_less_than",
+    "relative_more_than",
+)
+OPTIONAL = dict.fromkeys(DATE_OPERATORS, ("timezone",))
+
+
+def column_of(rule: Rule) -> str:
+    """The field of the index that a rule looks at: for one inside a nested field, that nested field."""
+    return (rule.nesting_path if rule.nested else None) or rule.field_name
+
+
+def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
+    """The name and field that a rule speaks of; inside the nested field that it names, if it names one."""
+    if not rule.nested:
+        field = index.fields.get(rule.field_name)
+        return None if field is None else (rule.field_name, field)
+    outer = index.fields.get(rule.nesting_path or "")
+    name = rule.field_name.removeprefix(f"{rule.nesting_path}.")
+    if outer is None or name not in outer.fields:
+        return None
+    return name, outer.fields[name]
+
+
+def check(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
+    """What is wrong with a segment by itself, whatever task will use it; `at` is its JSON pointer."""
+    if segment.index in catalog:
+        return check_rules(segment, catalog[segment.index], at)
+    hint = suggestion(segment.index, catalog) or f"; expected one of {', '.join(catalog)}"
+    return [Violation(f"{segment.index!r} is not known{hint}", pointer(at, "index"))]
+
+
+def check_rules(segment: Segment, index: Index, at: str) -> list[Violation]:
+    """What is wrong with the rules of a segment for this index; `at` is the segment's JSON pointer."""
+    violations: list[Violation] = []
+    rules_at = pointer(at, "rules")
+    if len(segment.rules) > MOST_RULES:
+        return [Violation(f"expected at most {MOST_RULES} rules", rules_at)]  # and none of them is looked at
+    if sum(len(rule.value) for rule in segment.rules if isinstance(rule.value, list)) > MAX_SEGMENT_VALUES:
+        return [Violation(f"expected at most {MAX_SEGMENT_VALUES} values in all rules together", rules_at)]
+    if not segment.rules and segment.join == "any":
+        violations.append(Violation("`any` of no rules matches nothing; add a rule or join by `all`", rules_at))
+    for number, rule in enumerate(segment.rules):
+        _check_rule(rule, index, pointer(rules_at, number), violations)
+    return violations
+
+
+def _check_rule(rule: Rule, index: Index, at: str, violations: list[Violation]) -> None:
+    before = len(violations)
+    field = _check_field(rule, index, at, violations)
+    known = OPERATORS.get(rule.operator)
+    if known is None:
+        hint = suggestion(rule.operator, OPERATORS, violations)
+        violations.append(Violation(f"unknown operator{hint}", pointer(at, "operator")))
+        return
+    kinds, needed = known
+    if field is not None and field.type not in kinds:
+        usable = ", ".join(name for name, (types, _) in OPERATORS.items() if field.type in types)
+        hint = (
+            f"use one of {usable}" if usable else "make a rule of a field inside it, with `nested` and `nesting_path`"
+        )
+        violations.append(Violation(f"cannot be used on a {field.type.value} field; {hint}", pointer(at, "operator")))
+        return
+    for name in OPERANDS:
+        given = getattr(rule, name) is not None
+        if given and name not in needed and name not in OPTIONAL.get(rule.operator, ()):
+            violations.append(Violation(f"is not used by {rule.operator!r}", pointer(at, name)))
+        elif not given and name in needed:
+            violations.append(Violation(f"is required by {rule.operator!r}", pointer(at, name)))
+    if field is not None and len(violations) == before:
+        _check_operands(rule, field.type, at, violations)
+
+
+def _check_field(rule: Rule, index: Index, at: str, violations: list[Violation]) -> Field | None:
+    nested = sorted(name for name, field in index.fields.items() if field.fields)
+    if rule.nested and rule.nesting_path not in nested:
+        expected = f"expected one of {', '.join(nested)}" if nested else "this index has no nested fields"
+        violations.append(Violation(expected, pointer(at, "nesting_path")))
+        return None
+    if not rule.nested and rule.nesting_path is not None:
+        violations.append(Violation("is for rules with `nested: true`", pointer(at, "nesting_path")))
+        return None
+    found = field_of(rule, index)
+    if found is None:
+        names = index.fields[rule.nesting_path or ""].fields if rule.nested else index.fields
+        hint = suggestion(rule.field_name, names, violations)
+        violations.append(Violation(f"no field of this index{hint}", pointer(at, "field_name")))
+        return None
+    field = found[1]
+    if field.type != rule.field_type:
+        violations.append(
+            Violation(f"expected {field.type.value!r}, the type of this field", pointer(at, "field_type"))
+        )
+    return field
+
+
+def _check_operands(rule: Rule, kind: FieldType, at: str, violations: list[Violation]) -> None:
+    before = len(violations)
+    for name in ("value", "start_date", "end_date", "min", "max"):
+        operand = getattr(rule, name)
+        if operand is not None:
+            try:
+                read_list(operand, kind) if rule.operator == "is_one_of" else read(operand, kind)
+            except ValueError as error:
+                violations.append(Violation(str(error), pointer(at, name)))
+    if rule.time_factor is not None and rule.time_amount is not None:
+        if rule.time_factor not in FACTORS:
+            violations.append(Violation(f"expected one of {', '.join(FACTORS)}", pointer(at, "time_factor")))
+        elif not 1 <= rule.time_amount <= FACTORS[rule.time_factor]:
+            violations.append(Violation(f"expected 1 to {FACTORS[rule.time_factor]}", pointer(at, "time_amount")))
+    if rule.window is not None and rule.window not in WINDOWS:
+        violations.append(Violation(f"expected one of {', '.join(WINDOWS)}", pointer(at, "window")))
+    if rule.timezone is not None and not is_zone(rule.timezone):
+        violations.append(Violation("expected an IANA time zone, such as Europe/Amsterdam", pointer(at, "timezone")))
+    if (
+        len(violations) == before
+        and rule.operator == "is_between_number"
+        and read(rule.min, kind) > read(rule.max, kind)
+    ):
+        violations.append(Violation("lies before min", pointer(at, "max")))
+    if len(violations) == before and rule.operator == "is_between_date" and _is_backwards(rule):
+        violations.append(Violation("lies before start_date", pointer(at, "end_date")))
+
+
+def _is_backwards(rule: Rule) -> bool:
+    """Whether a rule ends before it begins, in whatever zone it may be read."""
+    start, end = str(rule.start_date), str(rule.end_date)
+    # A day is compared with a time as if it ended when it has ended everywhere.
+    slack = timedelta(0) if (day_of(start) is None) is (day_of(end) is None) else timedelta(days=2)
+    return read_time(start) - EARLIEST > read_time(end) - EARLIEST + slack
+
+
+@functools.cache
+def _zones() -> frozenset[str]:
+    # Listing them walks a folder tree. "localtime" is whatever the machine is set to, "Factory" is no place.
+    return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
+
+
+def is_zone(name: str) -> bool:
+    """Whether this is a time zone of the IANA database, by its canonical spelling."""
+    return name in _zones()
+
+
+def read_list(operand: Any, kind: FieldType) -> list[Any]:
+    """An operand that lists values. Raises ValueError saying what was expected."""
+    if not isinstance(operand, list) or not 1 <= len(operand) <= MOST_VALUES:
+        raise ValueError(f"expected an array of 1 to {MOST_VALUES} values")
+    return [read(value, kind) for value in operand]
+
+
+def read(operand: Any, kind: FieldType) -> Any:
+    """An operand as the value that PostgreSQL is given. Raises ValueError saying what was expected."""
+    match kind:
+        case FieldType.DATE:
+            return read_time(operand)
+        case FieldType.BOOLEAN:
+            if not isinstance(operand, bool):
+                raise ValueError("expected true or false")
+            return operand
+        case FieldType.NUMBER:
+            return _read_number(operand)
+    return _read_words(operand)
+
+
+def _read_number(operand: Any) -> Decimal:
+    if isinstance(operand, bool) or not isinstance(operand, int | float | Decimal):
+        raise ValueError("expected a number")
+    if isinstance(operand, int) and -(10**18) < operand < 10**18:  # most are, and the checks below take their time
+        return Decimal(operand)
+    number = Decimal(str(operand))
+    if not number.is_finite() or abs(number.adjusted()) > 100 or len(number.as_tuple().digits) > 100:
+        raise ValueError("expected a number of at most 100 digits")
+    return number
+
+
+def _read_words(operand: Any) -> str:
+    if not isinstance(operand, str):
+        raise ValueError("expected a string")
+    if "\x00" in operand:
+        raise ValueError("expected a string without U+0000")
+    if len(operand) > MOST_CHARACTERS:
+        raise ValueError(f"expected at most {MOST_CHARACTERS} characters")
+    return operand
+
+
+def day_of(operand: str) -> date | None:
+    """The day that an operand names without a time; None for a time."""
+    return date.fromisoformat(operand) if DAY.fullmatch(operand) else None
+
+
+def read_time(operand: Any) -> datetime:
+    """An ISO 8601 time with its offset, or a date for its first moment in UTC, as a time in UTC. Raises ValueError."""
+    expected = "expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z)"
+    if not isinstance(operand, str):
+        raise ValueError(expected)
+    try:
+        if (day := day_of(operand)) is not None:
+            return datetime.combine(day, datetime.min.time(), UTC)
+        moment = msgspec.convert(operand, datetime)
+        if moment.tzinfo is None:
+            raise ValueError(expected)
+        return moment.astimezone(UTC)
+    except (msgspec.ValidationError, ValueError, OverflowError):
+        raise ValueError(expected) from None
+
+
+def in_zone(segment: Segment, timezone: str | None) -> Segment:
+    """A segment whose date rules name the zone that they follow: their own, else `timezone`; None is UTC."""
+    if timezone is None:
+        return segment
+    rules = [
+        msgspec.structs.replace(rule, timezone=timezone)
+        if rule.operator in DATE_OPERATORS and rule.timezone is None
+        else rule
+        for rule in segment.rules
+    ]
+    return msgspec.structs.replace(segment, rules=rules)
+
+
+def normalised(segment: Segment) -> Segment:
+    """A segment that was checked, with all its times in UTC."""
+    return msgspec.structs.replace(segment, rules=[_normalised(rule) for rule in segment.rules])
+
+
+def _normalised(rule: Rule) -> Rule:
+    changes = {}
+    for name in ("value", "start_date", "end_date"):
+        operand = getattr(rule, name)
+        if rule.field_type == DATE and isinstance(operand, str) and len(operand) > len("2026-05-26"):
+            changes[name] = read_time(operand).isoformat().replace("+00:00", "Z")
+    return msgspec.structs.replace(rule, **changes) if changes else rule

@@ -1,0 +1,211 @@
+"""Segments as SQL: a rule takes the rows whose value, as a result shows it, is what the rule says.
+
+Values never become SQL text: they travel beside it as parameters, and dates as literals that are made of whole numbers.
+Names come from the catalog. A row whose field is NULL matches no rule on that field but `is_empty`, negations included.
+
+Text is compared under the database's own collation, keywords byte by byte, whatever collation a column has: under
+another one `lower` means something else, and a nondeterministic one holds different strings for equal.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from longshore.exports.catalog import FieldType, Index
+from longshore.exports.columns import FLOATS, Column
+from longshore.exports.segments.date_spans import Edge, Span, day_text, moment_text, moving, span
+from longshore.exports.segments.rules import (
+    BOOLEAN,
+    DATE,
+    KEYWORD,
+    NUMBER,
+    TEXT,
+    WORDS,
+    Rule,
+    Segment,
+    field_of,
+    read,
+    read_list,
+)
+
+CASTS = {KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
+
+# Operators that mean other times at another moment.
+MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window"})
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """A condition in SQL, and the values of its parameters."""
+
+    sql: str
+    values: tuple[Any, ...]
+
+
+Bind = Callable[[Any, str], str]
+"""Takes a value and its SQL type and returns the placeholder that stands for it."""
+
+Columns = Mapping[str, Column]
+"""The columns that rules look at, by the name of their field."""
+
+
+def condition(segment: Segment, index: Index, columns: Columns, counted_from: datetime, first: int) -> Condition:
+    """A segment that was checked, as SQL.
+
+    `columns`: those of `columns_read`; `counted_from`: the moment that relative rules and windows count from; `first`:
+    the number of the first placeholder.
+    """
+    values: list[Any] = []
+
+    def bind(value: Any, kind: str) -> str:
+        values.append(value)
+        return f"${first + len(values) - 1}::{kind}"
+
+    parts = [_rule(rule, index, columns, counted_from, bind) for rule in segment.rules]
+    joined = (" and " if segment.join == "all" else " or ").join(f"({part})" for part in parts)
+    return Condition(joined or "true", tuple(values))
+
+
+def columns_read(segment: Segment) -> list[str]:
+    """The fields that the rules of a segment look at, without those inside of nested ones."""
+    return list(dict.fromkeys(rule.field_name for rule in segment.rules if not rule.nested))
+
+
+def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bind: Bind) -> str:
+    found = field_of(rule, index)
+    assert found is not None
+    name, field = found
+    if not rule.nested:
+        return _of_column(rule, columns[name], counted_from, bind)
+    # A nested rule is met by a row that has at least one object that meets it. What is no array has no objects.
+    array = f"({index.expression(rule.nesting_path or '')})::jsonb"
+    objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
+    key = bind(name, "text")
+    scalar = f"(case when jsonb_typeof(item -> {key}) not in ('object', 'array') then item ->> {key} end)"
+    test = _inside(rule, scalar, field.type, counted_from, bind)
+    return f"exists (select from jsonb_array_elements({objects}) item where {test})"
+
+
+def _of_column(rule: Rule, column: Column, counted_from: datetime, bind: Bind) -> str:
+    """SQL of a rule on a column of the relation."""
+    kind = column.field.type
+    if kind in WORDS:
+        return _words(rule, column.shown, kind, bind, exact=column.exact)
+    if (empty := _empty(rule, column.expression)) is not None:
+        return empty
+    if kind is DATE:
+        return _within(span(rule, counted_from), column.expression, column.pg_type)
+    # A float is shown as the shortest decimal that stands for it, and is not the number that its bits stand for.
+    number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
+    return _exact(rule, number, kind, bind, bind)
+
+
+# How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
+# whose type PostgreSQL would have seen to, and one odd value must not end an export.
+# Of ASCII digits alone: to some collations `\d` is any script's, which PostgreSQL reads as no number.
+NUMBER_TEXT = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
+DAY_TEXT = r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+TIME_TEXT = (
+    r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]+)?)?"
+    r"(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?$"
+)
+
+
+def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind: Bind) -> str:
+    """SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
+    match kind:
+        case FieldType.NUMBER:
+            value = f"(case when {text} ~ '{NUMBER_TEXT}' then {text}::numeric end)"
+        case FieldType.BOOLEAN:
+            value = f"(case {text} when 'true' then true when 'false' then false end)"
+        case FieldType.DATE:
+            # The patterns let a 30 February pass; read as JSON, it is no date rather than an error.
+            valid = f"""jsonb_path_exists(to_jsonb(left({text}, 10)), '$.datetime("YYYY-MM-DD")', '{{}}', true)"""
+            day = f"(case when {text} ~ '{DAY_TEXT}' and {valid} then {text}::date end)"
+            time = f"(case when {text} ~ '{TIME_TEXT}' and {valid} then {text}::timestamptz end)"
+            if (empty := _empty(rule, f"coalesce({day}::timestamptz, {time})")) is not None:
+                return empty
+            within = span(rule, counted_from)
+            return f"{_within(within, day, 'date')} or {_within(within, time, 'timestamptz')}"
+        case _:
+            return _words(rule, text, kind, bind, exact=True)
+    return _empty(rule, value) or _exact(rule, value, kind, bind, bind)
+
+
+def _empty(rule: Rule, value: str) -> str | None:
+    match rule.operator:
+        case "is_empty":
+            return f"{value} is null"
+        case "is_not_empty":
+            return f"{value} is not null"
+    return None
+
+
+def _words(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool) -> str:
+    """SQL of a rule on words; `exact`: whether the collation of `text` holds only the same bytes for equal."""
+    # Under its own collation, where that is exact, as an index serves a column under that one alone.
+    same = text if exact else f'({text} collate pg_catalog."C")'
+    match rule.operator:
+        case "is_empty":
+            return f"{text} is null or {same} = ''"
+        case "is_not_empty":
+            return f"{same} <> ''"
+    if kind is TEXT:  # is compared without regard to case
+
+        def folded(value: Any, cast: str) -> str:
+            return f'lower({bind(value, cast)} collate pg_catalog."default")'
+
+        return _exact(rule, f'lower({text} collate pg_catalog."default")', kind, folded, bind)
+    return _exact(rule, same, kind, bind, bind)
+
+
+def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind) -> str:
+    cast = CASTS[kind]
+    if rule.operator == "is_one_of":
+        values = bind_list(read_list(rule.value, kind), f"{cast}[]")
+        one = 'lower(one collate pg_catalog."default")' if kind is TEXT else "one"
+        return f"{column} in (select {one} from unnest({values}) one)"  # noqa: S608  # a placeholder
+    if rule.operator == "is_between_number":
+        return f"{column} >= {bind(read(rule.min, kind), cast)} and {column} <= {bind(read(rule.max, kind), cast)}"
+    value = bind(read(rule.value, kind), cast)
+    match rule.operator:
+        case "is":
+            return f"{column} = {value}"
+        case "is_not":
+            return f"{column} <> {value}"
+        case "is_greater_than":
+            return f"{column} > {value}"
+        case "is_less_than":
+            return f"{column} < {value}"
+        case "contains":
+            return f"position({value} in {column}) > 0"
+        case "does_not_contain":
+            return f"position({value} in {column}) = 0"
+        case "starts_with":
+            return f"starts_with({column}, {value})"
+    raise AssertionError(rule.operator)
+
+
+def _within(within: Span, column: str, pg_type: str) -> str:
+    """SQL of the rows of a span. A column without a time zone is of UTC."""
+
+    def literal(edge: Edge) -> str:
+        # Not parameters, which PostgreSQL would take from text for each row; asyncpg turns the first and the last
+        # moment of its calendar into infinities.
+        shown = day_text(edge.day) if pg_type == "date" else moment_text(edge.moment)
+        return f"{pg_type} '{shown}'"
+
+    start = [f"{column} >= {literal(within.start)}"] if within.start else []
+    end = [f"{column} < {literal(within.end)}"] if within.end else []
+    return f"({' and '.join([*start, *end])})"
+
+
+def resolved(segment: Segment, counted_from: datetime) -> dict[str, Any]:
+    """A segment for the record: rules that depend on the moment with the times they meant, `from` until before `to`."""
+    found: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
+    for rule, shown in zip(segment.rules, found["rules"], strict=True):
+        if rule.operator in MOVING:
+            shown["from"], shown["to"] = moving(rule, counted_from)
+    return found

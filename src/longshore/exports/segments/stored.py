@@ -1,0 +1,176 @@
+"""Stored segments: create, read, replace, delete, and what a run makes of one.
+
+Promise 5 is kept here: the chain is part of every `where`, so another chain's segment and a missing one are the same.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
+from longshore.exports.segments.rules import Segment
+from longshore.tasks.attempts import Attempt, StaleAttemptError
+from longshore.tasks.model import ChainId
+
+CREATE = """
+insert into longshore.segments (chain_id, name, index, segment, created_by)
+values ($1, $2, $3, $4, $5)
+returning id, chain_id, name, segment, created_at, modified_at, created_by
+"""
+
+GET = """
+select id, chain_id, name, segment, created_at, modified_at, created_by
+from longshore.segments
+where id = $1 and chain_id = $2
+"""
+
+LIST = """
+select id, chain_id, name, segment, created_at, modified_at, created_by
+from longshore.segments
+where chain_id = $1
+order by created_at desc, id
+limit $2 offset $3
+"""
+
+REPLACE = """
+update longshore.segments
+set name = $3, segment = $5, modified_at = greatest(modified_at, now())
+where id = $1 and chain_id = $2 and index = $4
+returning id, chain_id, name, segment, created_at, modified_at, created_by
+"""
+
+DELETE = """
+delete from longshore.segments where id = $1 and chain_id = $2 returning id
+"""
+
+INDEX_OF = """
+select index from longshore.segments where id = $1 and chain_id = $2
+"""
+
+# The first attempt that comes here settles it for the run; no row means that a newer attempt exists.
+SETTLE = """
+update longshore.runs r
+set segment = coalesce(r.segment, (select s.segment from longshore.segments s where s.id = $4 and s.chain_id = $5))
+where r.task_id = $1 and r.run = $2 and r.attempt = $3
+returning r.segment
+"""
+
+STORED = msgspec.json.Encoder(decimal_format="number")
+READ = msgspec.json.Decoder(Segment, float_hook=Decimal)
+
+
+class SegmentNotFoundError(Exception):
+    """There is no such segment in this chain, which is also what another chain's segment looks like."""
+
+
+class OtherIndexError(Exception):
+    """A stored segment cannot change its index; carries the one that it is for."""
+
+    def __init__(self, index: str) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class SegmentGoneError(LongshoreError):
+    """The stored segment that a task names was deleted."""
+
+
+class StoredSegment(msgspec.Struct, frozen=True):
+    """A segment that tasks can name by its id. Times are UTC, whole seconds."""
+
+    id: UUID
+    chain: int
+    name: str
+    segment: Any
+    """Null where the credential that asks may not see its rules."""
+    created: datetime
+    modified: datetime
+    created_by: str | None
+    """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
+
+
+async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
+    """Store a segment that was checked. `by`: kind and id of the credential that asks, such as `user 7`."""
+    row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
+    assert row is not None
+    return _stored(row)
+
+
+async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredSegment:
+    """One stored segment. Raises SegmentNotFoundError.
+
+    `lock`: whether nothing else may change it until the connection's transaction ends.
+    """
+    row = await pool.fetchrow(f"{GET} for update" if lock else GET, id, chain)
+    if row is None:
+        raise SegmentNotFoundError
+    return _stored(row)
+
+
+async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[StoredSegment], bool]:
+    """A page of a chain's stored segments, newest first, and whether more follow."""
+    rows = await pool.fetch(LIST, chain, limit + 1, offset)
+    return [_stored(row) for row in rows[:limit]], len(rows) > limit
+
+
+async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
+    """Replace a stored segment by one that was checked. Raises SegmentNotFoundError and OtherIndexError."""
+    row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
+    if row is not None:
+        return _stored(row)
+    index = await index_of(pool, chain, str(id))
+    if index is None:
+        raise SegmentNotFoundError
+    raise OtherIndexError(index)
+
+
+async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
+    """Delete a stored segment. Raises SegmentNotFoundError."""
+    if await pool.fetchval(DELETE, id, chain) is None:
+        raise SegmentNotFoundError
+
+
+async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:
+    """The export index of a stored segment; None where the chain has no such segment, or this is no id at all."""
+    found = as_id(id)
+    return None if found is None else await pool.fetchval(INDEX_OF, found, chain)
+
+
+async def settled(pool: Pool, begun: Attempt, id: str) -> Segment:
+    """The stored segment as it is for this run: as it was when the run began, in every attempt.
+
+    Raises SegmentGoneError, and StaleAttemptError where a newer attempt exists.
+    """
+    message = begun.message
+    row = await pool.fetchrow(SETTLE, message.task, begun.run, message.attempt, as_id(id), begun.chain)
+    if row is None:
+        raise StaleAttemptError(message)
+    if row["segment"] is None:
+        raise SegmentGoneError(f"the stored segment {id} does not exist any more")
+    return READ.decode(row["segment"])
+
+
+def as_id(text: str) -> UUID | None:
+    """A string as the id of a stored segment, if it can be one."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        return None
+    return found if str(found) == text.lower() else None
+
+
+def _stored(row: asyncpg.Record) -> StoredSegment:
+    return StoredSegment(
+        id=row["id"],
+        chain=row["chain_id"],
+        name=row["name"],
+        segment=msgspec.Raw(row["segment"].encode()),
+        created=row["created_at"].replace(microsecond=0),
+        modified=row["modified_at"].replace(microsecond=0),
+        created_by=row["created_by"],
+    )

@@ -1,0 +1,156 @@
+"""Connections to the source that read one snapshot, however many of them there are (promise 4)."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import asyncpg
+
+from longshore.database.connect import Connection, Pool, is_transient
+from longshore.errors import TransientError
+from longshore.exports.row_security import hold_alike
+from longshore.exports.source_limits import IDLE
+
+CLOSE_TIMEOUT = 2.0  # seconds
+
+# The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
+# A compiled query pays off after minutes, and an export's is too simple for it. Who waits for the store takes nothing
+# from the source meanwhile, which it must not take for silence.
+SESSION = {
+    "synchronize_seqscans": "off",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "tcp_user_timeout": "0",
+    "idle_in_transaction_session_timeout": f"{IDLE}s",
+}
+
+
+# Whoever joins a snapshot finds its tables free to read, unless somebody who wants one for himself waits for the
+# snapshot to end. Behind him, both would wait for ever, and all other readers of the table with them.
+JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
+JOINED = "set local lock_timeout to default"
+
+
+# PostgreSQL reads rows as the snapshot sees them, and names and files of tables as they are now: of a table that was
+# emptied, rewritten or replaced since the snapshot was taken, the snapshot shows no row. An export that waited for the
+# lock of such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
+OUTDATED = """
+select coalesce(c.oid::pg_catalog.regclass::text, 'a table that the export reads')
+from pg_catalog.pg_locks l
+left join pg_catalog.pg_class c on c.oid = l.relation
+where l.pid = pg_catalog.pg_backend_pid() and l.locktype = 'relation'
+  and l.database = (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database())
+  and (
+      c.oid is null
+      or c.relkind in ('r', 'm') and c.relfilenode <> 0
+         and c.relfilenode is distinct from pg_catalog.pg_relation_filenode(c.oid)
+  )
+limit 1
+"""
+
+
+class SnapshotOutdatedError(TransientError):
+    """A table was rewritten or replaced after the snapshot was taken, so that the snapshot shows none of its rows."""
+
+
+class SnapshotGoneError(TransientError):
+    """A snapshot that another connection exported cannot be had."""
+
+
+class Readers:
+    """Connections to the source. However many exports run, no more than the pool holds are open.
+
+    Each export has one connection of its own; the others go to whoever begins while they are free.
+    """
+
+    def __init__(self, pool: Pool, extra: int) -> None:
+        self._pool = pool
+        self._extra = extra
+
+    @contextlib.asynccontextmanager
+    async def watching(self) -> AsyncIterator[Connection]:
+        """A connection in no transaction: each statement sees what is there by then."""
+        async with self._pool.acquire() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[tuple[Connection, datetime]]:
+        """A connection in a transaction that only reads, with the time of its snapshot."""
+        async with self._reading() as connection:
+            yield connection, await connection.fetchval("select statement_timestamp()")
+
+    @contextlib.asynccontextmanager
+    async def joining(self, snapshot: str) -> AsyncIterator[Connection]:
+        """A connection in a transaction that only reads, in a snapshot that was exported. Raises SnapshotGoneError."""
+        async with self._reading() as connection:
+            try:
+                await connection.execute(JOIN.format(snapshot))
+            except asyncpg.PostgresError as error:
+                if is_transient(error):
+                    raise
+                raise SnapshotGoneError(f"the source has no snapshot {snapshot}, or is another server") from error
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def beside(self, first: Connection, most: int) -> AsyncIterator[list[Connection]]:
+        """The first connection and at most `most` more that see the same snapshot, as far as they are free."""
+        async with contextlib.AsyncExitStack() as stack:
+            taken = min(most, self._extra)
+            self._extra -= taken
+            stack.callback(self._give_back, taken)
+            connections = [first]
+            if taken:
+                snapshot = await first.fetchval("select pg_catalog.pg_export_snapshot()")
+                for _ in range(taken):
+                    connection = await stack.enter_async_context(self._reading())
+                    await connection.execute(JOIN.format(snapshot))
+                    await hold_alike(connection, first)
+                    connections.append(connection)
+            yield connections
+
+    def _give_back(self, count: int) -> None:
+        self._extra += count
+
+    @contextlib.asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Connection]:
+        async with self._pool.acquire() as connection:
+            transaction = connection.transaction(isolation="repeatable_read", readonly=True)
+            try:
+                await transaction.start()
+                yield connection
+            except BaseException:
+                # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
+                # error would stand in for the one that matters. One that the source has ended left the pool by itself.
+                # Closing asks the source to cancel what runs, and gives up on a source that does not answer.
+                try:
+                    await connection.close(timeout=CLOSE_TIMEOUT)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
+                    with contextlib.suppress(asyncpg.InterfaceError):
+                        connection.terminate()
+                raise
+            try:
+                await transaction.commit()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                # All has been read, so that there is nothing that it could have kept: only the connection is of no use.
+                if not is_transient(error):
+                    raise
+                with contextlib.suppress(asyncpg.InterfaceError):
+                    connection.terminate()
+
+
+async def refuse_outdated(connection: Connection) -> None:
+    """Raise SnapshotOutdatedError where a table that the transaction reads shows nothing of itself in its snapshot.
+
+    To be called once all queries were planned: from then on the transaction's locks keep the tables as they are.
+    """
+    if (name := await connection.fetchval(OUTDATED)) is not None:
+        raise SnapshotOutdatedError(f"{name} was emptied, rewritten or replaced while the export began")
+
+
+async def hold_tables(connection: Connection, query: str) -> None:
+    """Take part in the tables of a query, as reading does, for the rest of the transaction.
+
+    Raises asyncpg.LockNotAvailableError where somebody waits for one of them who waits for the snapshot.
+    """
+    await connection.prepare(query)
+    await connection.execute(JOINED)

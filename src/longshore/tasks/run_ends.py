@@ -1,0 +1,257 @@
+"""The end of a run: finish, fail, cancel, lose. Each is one statement with its log entries, as in `lifecycle`.
+
+Whatever ends a run, the same transaction says when the next one is due and gives the chain's slot to the next task.
+"""
+
+from datetime import timedelta
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.tasks import schedule
+from longshore.tasks.attempts import MAX_FAILURES, RunResult, StaleAttemptError, retry, storable
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import Message
+from longshore.tasks.schedule import Schedule
+from longshore.tasks.slots import admit
+from longshore.telemetry import metrics
+
+FINISH = """
+with before as (
+    select *, greatest(modified_at, now()) as at
+    from longshore.tasks
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = 'DONE', result = $3, modified_at = before.at,
+        mark = case when $13::boolean is false then $12 else before.mark end,
+        revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
+        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
+        mark_from = $11, mark_to = $12, expires_at = before.at + $15::interval,
+        -- An increment that is given again may have been acknowledged meanwhile: then the mark has moved on.
+        acknowledged = case when $13 then before.mark is distinct from $11 end
+    from before
+    where r.task_id = before.id and r.run = before.run
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
+    select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, $16::bigint, 0
+    from before
+    union all
+    select before.id, before.log_length + 1, before.at, $14, null, null, null, null
+    from before
+    where $14 is not null
+    union all
+    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at, 'INPROGRESS -> DONE',
+           null, null, null, null
+    from before
+)
+select before.id, chain_id, trigger, planned_at, schedule_ended, action, reported.rows, reported.bytes
+from before
+join longshore.runs reported on reported.task_id = before.id and reported.run = before.run  -- as it was before
+"""
+
+FAIL = """
+with before as (
+    select *, greatest(modified_at, now()) as at
+    from longshore.tasks
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = 'ERROR', modified_at = before.at,
+        revision = before.revision + 1, log_length = before.log_length + 2
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'ERROR', ended_at = before.at
+    from before
+    where r.task_id = before.id and r.run = before.run
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select before.id, before.log_length, before.at, $3 from before
+    union all
+    select before.id, before.log_length + 1, before.at, 'INPROGRESS -> ERROR' from before
+)
+select id, chain_id, trigger, planned_at, schedule_ended, action from before
+"""
+
+# A waiting task has no run to end; one that has ended and waits for its next run keeps the state of the last.
+CANCEL = """
+with before as (
+    select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
+    from longshore.tasks
+    where id = $1 and chain_id = $2
+      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null)
+    for update
+),
+task as (
+    update longshore.tasks t
+    set state = case when before.ends then 'ERROR' else before.state end,
+        attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, parked = false,
+        schedule_ended = true,
+        modified_at = before.at, revision = before.revision + 1,
+        log_length = before.log_length + 1 + before.ends::int
+    from before
+    where t.id = before.id
+),
+run as (
+    update longshore.runs r
+    set state = 'ERROR', ended_at = before.at
+    from before
+    where r.task_id = before.id and r.run = before.run and before.state = 'INPROGRESS'
+),
+entries as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select before.id, before.log_length, before.at, $3 from before
+    union all
+    select before.id, before.log_length + 1, before.at, before.state || ' -> ERROR' from before where before.ends
+)
+select id from before
+"""
+
+# The next run has a trace of its own: with one for all of them it would have no end.
+NEXT = """
+update longshore.tasks
+set attempt = attempt + 1, attempt_began_at = null, due_at = $2, asked_by = null,
+    traceparent = null, follows = coalesce(follows, traceparent)
+where id = $1
+"""
+
+# $2: what the log says.
+END_SCHEDULE = """
+with task as (
+    update longshore.tasks
+    set schedule_ended = true, revision = revision + 1, log_length = log_length + 1
+    where id = $1
+    returning id, log_length, modified_at
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, $2 from task
+"""
+
+# A run whose newest attempt has begun and has not ended.
+UNENDED = """
+select t.attempt - r.first_attempt + 1 as number, r.failures
+from longshore.tasks t
+join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
+"""
+
+SCHEDULE = msgspec.json.Decoder(Schedule)
+"""Reads the times of a stored trigger. What is stored may be of another version, or written by hand."""
+
+
+def same_times(one: str, other: str) -> bool:
+    """Return whether two stored triggers plan the same runs; False where one of them cannot be read."""
+    try:
+        return SCHEDULE.decode(one) == SCHEDULE.decode(other)
+    except msgspec.MsgspecError:
+        return False
+
+
+class NothingToCancelError(Exception):
+    """The task has ended, and no run of it waits."""
+
+
+async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:
+    """End an attempt well: state, result, summary and run record in one step. Raises StaleAttemptError.
+
+    `keep`: how long its result is kept.
+    """
+    increment = outcome.increment
+    async with pool.acquire() as connection, connection.transaction():
+        ended = await connection.fetchrow(
+            FINISH,
+            message.task,
+            message.attempt,
+            outcome.result,
+            outcome.location,
+            outcome.success,
+            outcome.size,
+            outcome.sha256,
+            outcome.snapshot_at,
+            outcome.total,
+            outcome.manifest,
+            increment and increment.start,
+            increment and increment.end,
+            increment and increment.on_ack,
+            outcome.note,
+            keep if outcome.location else None,
+            outcome.skips,
+        )
+        if ended is None:
+            raise StaleAttemptError(message)
+        await _go_on(connection, ended)
+    metrics.RUNS.labels(ended["action"], "DONE").inc()
+    metrics.count_written(ended["action"], outcome.success - ended["rows"], outcome.size - ended["bytes"])
+
+
+async def fail(pool: Pool, message: Message, why: str) -> None:
+    """End an attempt and its run with an error; `why` is what the task's log will say. Raises StaleAttemptError."""
+    async with pool.acquire() as connection, connection.transaction():
+        ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
+        if ended is None:
+            raise StaleAttemptError(message)
+        await _go_on(connection, ended)
+    metrics.RUNS.labels(ended["action"], "ERROR").inc()
+
+
+async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
+    """End a task that waits or runs, its schedule included, in the connection's transaction.
+
+    That it exists in the chain is for the caller to have seen. Raises NothingToCancelError. The worker that runs it
+    hears of it by its revision.
+    """
+    if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
+        raise NothingToCancelError
+    await admit(connection, chain)
+
+
+async def lost(pool: Pool, message: Message) -> bool:
+    """See to an attempt that began and whose worker is gone; False when there is nothing to see to.
+
+    Called when its message is delivered a second time or is no longer there at all.
+    """
+    run = await pool.fetchrow(UNENDED, message.task, message.attempt)
+    if run is None:
+        return False
+    if run["failures"] + 1 < MAX_FAILURES:
+        await retry(pool, message, f"worker lost, attempt {run['number'] + 1}", 0, failed=True)
+    else:
+        await fail(pool, message, f"worker lost, given up after {MAX_FAILURES} failures")
+    metrics.LOST.inc()
+    return True
+
+
+def uncomputable(error: Exception) -> str:
+    """Return why a stored trigger gives no times, and what to do, for a task's log."""
+    return f"its times cannot be computed ({type(error).__name__}: {error}); change the trigger to begin a new one"
+
+
+async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
+    """Say when a task whose run has ended is due again, and give its slot to the next one of its chain."""
+    if not ended["schedule_ended"]:
+        try:
+            due = schedule.following(SCHEDULE.decode(ended["trigger"]), ended["planned_at"])
+        except Exception as error:  # whatever is stored: the run has ended all the same
+            await connection.execute(
+                END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {uncomputable(error)}")
+            )
+        else:
+            if due is not None:
+                await connection.execute(NEXT, ended["id"], due)
+    await admit(connection, ChainId(ended["chain_id"]))

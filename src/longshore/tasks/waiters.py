@@ -1,0 +1,188 @@
+"""Waiting for a task to change without asking again and again: one listening connection wakes all waiters of a process.
+
+A waiter costs neither a database connection nor a thread. All that one notification wakes share one reading of the
+database. A lost notification costs at most RECHECK seconds, and one statement for all waiters together.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Hashable, Iterator
+from typing import Any, TypeVar
+
+import asyncpg
+import structlog
+from prometheus_client import Gauge
+
+from longshore.database.connect import Pool, is_transient
+from longshore.database.listener import Listener
+from longshore.tasks import reads
+from longshore.tasks.model import ENDED, ChainId, State, TaskId
+
+log = structlog.get_logger()
+
+CHANNEL = "longshore_tasks"
+LET_GO = signal.SIGUSR1  # tells a process of the API that it will end
+RECHECK = 5.0  # seconds
+
+WAITERS = Gauge("longshore_waiters", "Requests of this process that wait for a task to change.")
+
+T = TypeVar("T")
+
+REVISIONS = "select id, revision from longshore.tasks where id = any($1::bigint[])"
+
+
+class StoppingError(Exception):
+    """The process is about to end before what was waited for has happened."""
+
+
+class RunWithdrawnError(Exception):
+    """The run was given up before it began, because the task was planned for another time."""
+
+
+class Waiter:
+    """Somebody who waits for a task. `signal` is the number of what woke them last, 0 before anything did."""
+
+    def __init__(self, watch: "Watch") -> None:
+        self._watch = watch
+        self._woken = asyncio.Event()
+        self.signal = 0
+        self.revision = 0
+        """The revision that they have seen."""
+        self.error: Exception | None = None
+        """Why the wait is over whatever happens to the task; None while it goes on."""
+
+    def wake(self, signal: int) -> None:
+        """Let `wait` return, because something happened to the task."""
+        self.signal = signal
+        self._woken.set()
+
+    def end(self, error: Exception) -> None:
+        """Let `wait` raise this from now on."""
+        self.error = self.error or error
+        self._woken.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until something happened since the last wait; False when so many passed before.
+
+        Raises what `end` was given.
+        """
+        if self._watch.closing:
+            return False
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return False
+        if self.error is not None:
+            raise self.error
+        self._woken.clear()
+        return True
+
+
+class Watch:
+    """Wakes those who wait for a task. To be entered once in a process."""
+
+    def __init__(self, pool: Pool, url: str) -> None:
+        self._pool = pool
+        self._waiters: defaultdict[int, set[Waiter]] = defaultdict(set)
+        self._readings: dict[Hashable, asyncio.Task[Any]] = {}
+        self._signals = 0
+        self._listener = Listener(url, CHANNEL, self._told, self._wake_all)
+        self._rechecking: asyncio.Task[None] | None = None
+        self.closing = False
+        """Whether the process is about to end, so that nobody should wait any more."""
+
+    async def __aenter__(self) -> "Watch":
+        asyncio.get_running_loop().add_signal_handler(LET_GO, self.close)
+        await self._listener.__aenter__()
+        self._rechecking = asyncio.create_task(self._recheck(), name="recheck watched tasks")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        if self._rechecking:
+            self._rechecking.cancel()
+            await asyncio.wait({self._rechecking})
+        await self._listener.__aexit__()
+
+    def close(self) -> None:
+        """Let everybody go who waits, because the process is about to end."""
+        self.closing = True
+        self._wake_all()
+
+    @contextlib.contextmanager
+    def over(self, task: TaskId) -> Iterator[Waiter]:
+        """Watch a task. What changes from here on wakes the waiter, so read the task only once this is entered."""
+        waiter = Waiter(self)
+        self._waiters[task].add(waiter)
+        WAITERS.inc()
+        try:
+            yield waiter
+        finally:
+            WAITERS.dec()
+            self._waiters[task].discard(waiter)
+            if not self._waiters[task]:
+                del self._waiters[task]
+
+    async def shared(self, key: Hashable, waiter: Waiter, reading: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Read once for all waiters that the same signal woke. `key`: what is read.
+
+        The signal is part of the key, so nobody gets what was read before they were woken.
+        """
+        if not waiter.signal:
+            return await reading()
+        key = (key, waiter.signal)
+        found = self._readings.get(key)
+        if found is None:
+            found = self._readings[key] = asyncio.create_task(reading())
+            found.add_done_callback(lambda _: self._readings.pop(key, None))
+        result: T = await asyncio.shield(found)
+        return result
+
+    async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
+        """Return the state of a task once its run number `run`, or a later one, has ended.
+
+        `waiter`: one for this task. Raises TaskNotFoundError, StoppingError, RunWithdrawnError, the waiter's end.
+        """
+        while True:
+            standing = await reads.standing(self._pool, chain, task)
+            waiter.revision = standing.revision
+            if standing.state.code in ENDED and (standing.run >= run or not standing.queued):
+                return standing.state  # the latter: it was cancelled before it began
+            if standing.run < run and not standing.queued:
+                raise RunWithdrawnError
+            if self.closing:
+                raise StoppingError
+            await waiter.wait(60)
+
+    def _told(self, payload: str) -> None:
+        self._wake(int(payload.split(maxsplit=1)[0]))
+
+    def _wake(self, task: int) -> None:
+        self._signals += 1
+        for waiter in self._waiters.get(task, ()):
+            waiter.wake(self._signals)
+
+    def _wake_all(self) -> None:
+        for task in tuple(self._waiters):
+            self._wake(task)
+
+    async def _recheck(self) -> None:
+        while True:
+            await asyncio.sleep(RECHECK)
+            try:
+                await self._compare()
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                if not is_transient(error):
+                    log.error("watched tasks cannot be checked", error=str(error))
+
+    async def _compare(self) -> None:
+        """Wake those who have seen another revision than the task now has: their notification was lost."""
+        if not self._waiters:
+            return
+        found = {row["id"]: row["revision"] for row in await self._pool.fetch(REVISIONS, list(self._waiters))}
+        for task, waiters in tuple(self._waiters.items()):
+            if any(waiter.revision and waiter.revision != found.get(task) for waiter in waiters):
+                self._wake(task)

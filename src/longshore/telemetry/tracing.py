@@ -1,0 +1,203 @@
+"""Traces, as OpenTelemetry has them: one for each task, from the request that asked for it to its last COPY.
+
+On where the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and set up by OTEL_* variables alone. Off,
+OpenTelemetry is not even imported. The trace that a task's spans belong to is kept in its row as a `traceparent`
+(https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard", of=traceparent):`.
+
+What errors say may quote a row or a parameter, so spans tell an error's type and where it was raised, never its words;
+those are in the log, under the same `trace_id`.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span, SpanContext, Tracer
+
+ADDRESSES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+FLUSH_TIMEOUT = 5.0  # seconds for the last spans on the way out
+
+Attributes = Mapping[str, str | int | float | bool]
+Kind = Literal["internal", "server", "client", "consumer"]
+
+
+class Nothing:
+    """The span of what is not traced."""
+
+    def set_attributes(self, _attributes: Attributes) -> None:
+        """Take no notice."""
+
+    def update_name(self, _name: str) -> None:
+        """Take no notice."""
+
+
+NOTHING: AbstractContextManager[Any] = contextlib.nullcontext(Nothing())
+
+_tracer: "Tracer | None" = None  # of this process, as OpenTelemetry's own is
+
+
+def on() -> bool:
+    """Whether this process traces."""
+    return _tracer is not None
+
+
+def wanted(environment: Mapping[str, str]) -> bool:
+    """Whether spans are to be sent anywhere."""
+    disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    return any(environment.get(name) for name in ADDRESSES) and not disabled and exporter != "none"
+
+
+@contextlib.asynccontextmanager
+async def exporting(process: str) -> AsyncIterator[None]:
+    """Trace for as long as this is held, if the environment wants it, and send what is left on leaving.
+
+    `process`: `api` or `worker`, for the name of the service where the environment has none.
+    """
+    global _tracer  # noqa: PLW0603  # one for each process: what is traced must not have to be handed it
+    if not wanted(os.environ):
+        yield
+        return
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from longshore import __version__
+
+    usual = {
+        "service.name": f"longshore-{process}",
+        "service.version": __version__,
+        "service.instance.id": f"{socket.gethostname()}:{os.getpid()}",
+    }
+    resource = Resource.create({**usual, **OTELResourceDetector().detect().attributes})
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    _tracer = provider.get_tracer("longshore", __version__)
+    try:
+        yield
+    finally:
+        _tracer = None
+        # A thread of its own, as a collector that hangs must not keep the process: no executor waits for this one.
+        flushing = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
+        flushing.start()
+        await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT)
+
+
+def span(
+    name: str,
+    attributes: Attributes | None = None,
+    *,
+    of: str | None = None,
+    after: str | None = None,
+    ago: float = 0.0,
+    kind: Kind = "internal",
+) -> AbstractContextManager[Any]:
+    """A span around what is done while this is held; an error that leaves it is the span's.
+
+    `of`: the `traceparent` that it continues; without one it is within the current span, or begins a trace.
+    `after`: one that it only links to. `ago`: seconds since it began. What it gives takes more by `set_attributes`.
+    """
+    if _tracer is None:
+        return NOTHING
+    return _span(_tracer, name, attributes, of, after, ago, kind)
+
+
+@contextlib.contextmanager
+def _span(
+    tracer: "Tracer",
+    name: str,
+    attributes: Attributes | None,
+    of: str | None,
+    after: str | None,
+    ago: float,
+    kind: Kind,
+) -> Iterator["Span"]:
+    from opentelemetry.trace import Link, SpanKind, set_span_in_context, use_span
+
+    before = of and _remote(of)
+    linked = after and _remote(after)
+    found = tracer.start_span(
+        name,
+        context=set_span_in_context(before) if before else None,
+        kind=SpanKind[kind.upper()],
+        attributes=attributes,
+        links=[Link(linked.get_span_context())] if linked else (),
+        start_time=time.time_ns() - int(ago * 1e9),
+    )
+    with use_span(found, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield found
+        except Exception as error:
+            failed(error)
+            raise
+
+
+def add(attributes: Attributes) -> None:
+    """Add attributes to the current span."""
+    if _tracer is not None:
+        from opentelemetry.trace import get_current_span
+
+        get_current_span().set_attributes(attributes)
+
+
+def failed(error: BaseException) -> None:
+    """Record an error in the current span, which it fails."""
+    if _tracer is None:
+        return
+    from opentelemetry.trace import get_current_span
+
+    kind = type(error).__qualname__
+    where = "".join(traceback.format_tb(error.__traceback__))
+    get_current_span().add_event("exception", {"exception.type": kind, "exception.stacktrace": where})
+    violation(kind)
+
+
+def violation(kind: str) -> None:
+    """Mark the current span as failed; `kind`: by what kind of error, one of few."""
+    if _tracer is None:
+        return
+    from opentelemetry.trace import StatusCode, get_current_span
+
+    found = get_current_span()
+    found.set_attributes({"error.type": kind})
+    found.set_status(StatusCode.ERROR)
+
+
+def current() -> str | None:
+    """The `traceparent` of the current span, None where there is none."""
+    context = _context()
+    return context and f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+
+
+def trace_id() -> str | None:
+    """The id of the current span's trace, None where it is not sent anywhere."""
+    context = _context()
+    return f"{context.trace_id:032x}" if context and context.trace_flags.sampled else None
+
+
+def _context() -> "SpanContext | None":
+    if _tracer is None:
+        return None
+    from opentelemetry.trace import get_current_span
+
+    found = get_current_span().get_span_context()
+    return found if found.is_valid else None
+
+
+def _remote(traceparent: str) -> "Span | None":
+    """The span elsewhere that a `traceparent` names; None where it is none."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace import get_current_span
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    found = get_current_span(TraceContextTextMapPropagator().extract({"traceparent": traceparent}, Context()))
+    return found if found.get_span_context().is_valid else None

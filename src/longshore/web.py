@@ -1,0 +1,167 @@
+"""The application: all endpoints, behind one guard, with one way to answer errors."""
+
+import gc
+
+import msgspec
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.types import ASGIApp
+
+from longshore import actions, console, settings
+from longshore.api import (
+    audit,
+    auth,
+    changes,
+    clients,
+    documentation,
+    events,
+    health,
+    indexes,
+    poll,
+    results,
+    runs,
+    segments,
+    tasks,
+    users,
+    webhooks,
+)
+from longshore.api.auth import LoginBody, PasscodeBody, PasswordBody
+from longshore.api.changes import TaskChange, TriggerBody
+from longshore.api.guard import guard
+from longshore.api.middleware import with_request_id
+from longshore.api.new_task import NewTaskBody
+from longshore.api.problems import to_response
+from longshore.api.proxies import behind_proxies
+from longshore.api.request_head import refuse_malformed
+from longshore.api.segment_bodies import PreviewBody, SegmentBody
+from longshore.api.service import lifespan
+from longshore.api.users import UserBody, UserChangeBody
+from longshore.console.pages import compile_templates
+from longshore.exports.export import ExportTarget
+from longshore.settings import Settings, parts
+from longshore.telemetry import logs
+
+MAX_BODY_BYTES = 64 * 1024  # bytes
+
+BODIES: list[type[msgspec.Struct]] = [
+    NewTaskBody, TaskChange, TriggerBody,
+    SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody,
+    webhooks.WebhookBody, clients.ClientBody, clients.ClientChangeBody, clients.TokenBody,
+]  # fmt: skip
+
+TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
+SENT = [
+    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id",
+    "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
+]  # fmt: skip
+
+
+def build(chosen: Settings) -> Litestar:
+    """The application for these settings; `database_url` must be set. Raises ActionLoadError."""
+    targets = {"export": ExportTarget} | {name: action.target for name, action in actions.load(chosen).items()}
+    app = Litestar(
+        route_handlers=[
+            tasks.create_task,
+            poll.get_task,
+            tasks.list_tasks,
+            tasks.execute_task,
+            tasks.get_progress,
+            changes.change_task,
+            changes.cancel_task,
+            changes.delete_task,
+            changes.preview_trigger,
+            results.get_download_url_of_run,
+            tasks.list_runs,
+            events.get_events,
+            segments.create_segment,
+            segments.list_segments,
+            segments.get_segment,
+            segments.replace_segment,
+            segments.delete_segment,
+            segments.preview_segment,
+            indexes.list_indexes,
+            indexes.get_index,
+            tasks.get_manifest,
+            runs.acknowledge_run,
+            results.get_download_url,
+            results.list_links,
+            results.revoke_link,
+            results.download,
+            auth.login,
+            auth.open_session,
+            auth.list_sessions,
+            auth.end_session,
+            auth.logout,
+            auth.change_password,
+            users.create_user,
+            users.list_users,
+            users.change_user,
+            users.remove_user,
+            clients.create_client,
+            clients.list_clients,
+            clients.get_client,
+            clients.change_client,
+            clients.create_token,
+            clients.list_tokens,
+            clients.get_token,
+            clients.revoke_token,
+            audit.list_entries,
+            webhooks.create_webhook,
+            webhooks.list_webhooks,
+            webhooks.delete_webhook,
+            webhooks.list_deliveries,
+            webhooks.redeliver,
+            webhooks.rotate_secret,
+            webhooks.enable_webhook,
+            health.get_health,
+            health.get_readiness,
+            health.get_metrics,
+            health.get_problem,
+            documentation.get_docs,
+            documentation.assets,
+            console.router,
+        ],
+        before_request=guard,  # a guard of Litestar's is given a copy of the handler each time: 4 % of a poll
+        exception_handlers={Exception: to_response},
+        lifespan=[lifespan],
+        openapi_config=documentation.config(BODIES, targets),
+        cors_config=_cors(chosen),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+    )
+    app.state.settings = chosen
+    return app
+
+
+def _cors(chosen: Settings) -> CORSConfig | None:
+    """What pages of other origins may do: nothing, unless origins are set; and never with a session's cookie."""
+    origins = parts(chosen.cors_origins)
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=SENT,
+        expose_headers=TOLD,
+        allow_credentials=False,
+    )
+
+
+def prepare(app: Litestar) -> None:
+    """Make what the first requests would otherwise make in the event loop: the API's document and the pages."""
+    documentation.document(app)
+    compile_templates()
+
+
+def create() -> ASGIApp:
+    """What Granian calls in each of its processes."""
+    chosen = settings.load().settings
+    logs.configure(chosen)
+    built = build(chosen)
+    prepare(built)
+    app = with_request_id(refuse_malformed(built))
+    # What is here stays. The collector walks all of it otherwise, and each time the requests of 60 ms wait for it.
+    gc.collect()
+    gc.freeze()
+    proxies = parts(chosen.trusted_proxies)
+    return behind_proxies(app, proxies) if proxies else app

@@ -1,0 +1,191 @@
+"""The action `cleanup`: what the service does about results that expire, files that nothing names, and old tasks.
+
+It is a task of the service itself, in chain 0, which no request can create tasks in: it runs by its schedule, and its
+state, log and runs are seen in the same API by whoever has a token for that chain.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import asyncpg
+import msgspec
+import structlog
+
+from longshore.access import sign_in
+from longshore.database.connect import Pool, is_transient
+from longshore.database.queue_schema import QUEUE_SETTINGS
+from longshore.exports.shards import store as shards
+from longshore.results import links
+from longshore.results.local import Abandonable, StoreUnavailableError
+from longshore.results.open import Store
+from longshore.tasks import attempts
+from longshore.tasks.attempts import Attempt, NewTask, RunResult
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.schedule import Schedule
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+SERVICE = ChainId(0)
+"""The chain of the service's own tasks."""
+ACTION = "cleanup"
+CRON = "*/15 * * * *"
+BATCH = 500
+SETTLED = 3600.0  # seconds after which a file that nothing names is not just being made
+
+EXPIRED = """
+select task_id, run, location from longshore.runs
+where expires_at <= now() order by expires_at, task_id, run limit $1 offset $2
+"""
+
+FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run = $2"
+
+OVER = """
+state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
+and due_at is null and not parked and attempt_began_at is not null and chain_id <> 0
+"""
+
+OLD = f"""
+select id, chain_id from longshore.tasks where {OVER} order by modified_at, id limit $2 offset $3
+"""  # noqa: S608  # a constant
+
+DELETE = f"delete from longshore.tasks where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
+
+# The places of a task that are in use: its results, and what its newest attempt is writing.
+USED = """
+select t.id, case when t.state = 'INPROGRESS' then t.attempt end as writing,
+       array(select r.location from longshore.runs r where r.task_id = t.id and r.location is not null) as locations
+from longshore.tasks t
+where t.id = any($1::bigint[])
+"""
+
+# PgQueuer's own record of what its jobs went through; nobody here reads it.
+JOURNALS = tuple(
+    f"delete from {QUEUE_SETTINGS.db_schema}.{table} where created < now() - interval '1 day'"  # noqa: S608  # constants
+    for table in (QUEUE_SETTINGS.queue_table_log, QUEUE_SETTINGS.statistics_table)
+)
+
+
+async def ensure(pool: Pool) -> None:
+    """Create the service's task of this action where there is none yet."""
+    schedule = Schedule(cron=CRON)
+    new = NewTask(
+        chain=SERVICE,
+        desc="Remove expired results, files that nothing names, and old tasks",
+        action=ACTION,
+        trigger=msgspec.json.encode(schedule).decode(),
+        target=msgspec.json.encode({"action": ACTION}).decode(),
+        debug="",
+        schedule=schedule,
+    )
+    if await pool.fetchval("select 1 from longshore.tasks where chain_id = $1 and action = $2", SERVICE, ACTION):
+        return
+    try:
+        async with pool.acquire() as connection, connection.transaction():
+            await attempts.create(connection, new)
+    except asyncpg.UniqueViolationError:
+        pass  # another process was faster, or it is there
+
+
+class Cleanup:
+    """Removes what is not needed any more. `task_age`: how long a task is kept after it last changed."""
+
+    def __init__(self, pool: Pool, store: Store, task_age: timedelta) -> None:
+        self._pool = pool
+        self._store = store
+        self._task_age = task_age
+        self._refused: Exception | None = None
+
+    async def run(self, begun: Attempt) -> RunResult:
+        """Run once. Raises what the database and the store raise.
+
+        An item or a step that fails keeps no other from being seen to; the first failure is raised at the end.
+        """
+        del begun  # it says nothing that matters here
+        self._refused = None
+        steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
+        results, tasks, files = [await self._isolated(step) or 0 for step in steps]
+        for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED, sign_in.OLD, sign_in.OLD_KNOWN):
+            await self._isolated(self._pool.execute, statement)
+        if self._refused is not None:
+            raise self._refused
+        total = results + tasks + files
+        return RunResult(
+            result="",
+            location=None,
+            total=total,
+            success=total,
+            size=0,
+            sha256=None,
+            snapshot_at=None,
+            manifest=None,
+            note=f"removed {results} expired results, {tasks} old tasks, {files} files that nothing named",
+        )
+
+    async def _expire(self) -> int:
+        removed = refused = 0
+        while rows := await self._pool.fetch(EXPIRED, BATCH, refused):
+            for row in rows:
+                if await self._isolated(self._remove_result, row):
+                    removed += 1
+                else:
+                    refused += 1
+        return removed
+
+    async def _remove_result(self, row: asyncpg.Record) -> bool:
+        await asyncio.to_thread(self._store.remove, row["location"])
+        await self._pool.execute(FORGET, row["task_id"], row["run"])
+        return True
+
+    async def _remove_old_tasks(self) -> int:
+        removed = refused = 0
+        while rows := await self._pool.fetch(OLD, self._task_age, BATCH, refused):
+            for row in rows:
+                if await self._isolated(self._pool.fetchval, DELETE, self._task_age, row["id"]) is None:
+                    refused += 1
+                    continue
+                removed += 1
+                # What this leaves is found as files that nothing names.
+                place = ChainId(row["chain_id"]), TaskId(row["id"])
+                await self._isolated(asyncio.to_thread, self._store.remove_task, *place)
+        return removed
+
+    async def _remove_unnamed(self) -> int:
+        removed = 0
+        before = time.time() - SETTLED
+        found = await asyncio.to_thread(self._store.attempts, before)
+        for start in range(0, len(found), BATCH):
+            some = found[start : start + BATCH]
+            used = {row["id"]: row for row in await self._pool.fetch(USED, [place.task for place in some])}
+            for place in some:
+                if not _is_used(place, used.get(place.task)):
+                    removed += bool(await self._isolated(self._remove_place, place))
+        return removed
+
+    async def _remove_place(self, place: Abandonable) -> bool:
+        await asyncio.to_thread(self._store.remove_attempt, place)
+        return True
+
+    async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
+        """Return what a step gives, and None where it failed, which is logged and raised at the end of the run.
+
+        Raises at once what ends by itself, as all other steps would only wait for it too.
+        """
+        try:
+            return await step(*item)
+        except Exception as error:
+            if isinstance(error, StoreUnavailableError) or is_transient(error):
+                raise
+            log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
+            self._refused = self._refused or error
+            return None
+
+
+def _is_used(place: Abandonable, row: asyncpg.Record | None) -> bool:
+    if row is None:
+        return False
+    return place.attempt == row["writing"] or any(location.startswith(place.prefix) for location in row["locations"])

@@ -1,0 +1,139 @@
+"""The process of a worker: opens what work needs, takes messages, and stops when it is told to."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import asyncpg
+import structlog
+from prometheus_client import start_http_server
+
+from longshore import actions as plugged
+from longshore import outbound
+from longshore.actions.action import Plugged
+from longshore.database import migrate
+from longshore.database.connect import open_lazy_pool
+from longshore.database.listener import Listener
+from longshore.database.requirements import UnusableServerError, require_sessions
+from longshore.database.retry import retry_until_available, when_served
+from longshore.exports import catalog
+from longshore.exports.exporter import Exporter, ShardPolicy
+from longshore.exports.snapshot import SESSION as EXPORT_SESSION
+from longshore.exports.snapshot import Readers
+from longshore.exports.source_errors import reason
+from longshore.exports.source_limits import SourceLimits
+from longshore.results.open import open_store
+from longshore.settings import Settings, days_of_chains
+from longshore.tasks import quotas
+from longshore.tasks.queue import ENTRYPOINT, LEAST_TAKEN, SHARD_ENTRYPOINT, Taker
+from longshore.tasks.scheduler import run_scheduler
+from longshore.tasks.slots import SETTING as SLOTS
+from longshore.tasks.waiters import CHANNEL
+from longshore.telemetry import metrics, tracing
+from longshore.webhooks.dispatcher import run_dispatcher
+from longshore.worker import malloc
+from longshore.worker.cleanup import ACTION, Cleanup, ensure
+from longshore.worker.runner import Action, Handler
+
+log = structlog.get_logger()
+
+# What tells pods from each other ends their names.
+NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
+
+LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
+
+
+def _care(settings: Settings) -> SourceLimits:
+    rate = settings.export_megabytes_per_second * 1e6
+    return SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
+
+
+async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
+    """Work until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once messages are taken.
+
+    Raises SchemaError and CatalogError before it begins.
+    """
+    malloc.limit_arenas()
+    # Of Arrow's pools, measured: with the usual one an export of CSV takes a worker to 230 MB, with this one to 130.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    source_url = settings.source_url or url
+    extra = (settings.export_connections or os.cpu_count() or 1) - 1
+    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
+    session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing.exporting("worker"))
+        await when_served(migrate.check_at, url)
+        try:
+            await when_served(require_sessions, source_url)
+        except asyncpg.PostgresError as refusal:
+            which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
+            raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
+        slots = {SLOTS: str(settings.chain_tasks)}
+        pool = await stack.enter_async_context(
+            open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)
+        )
+        source = await stack.enter_async_context(
+            open_lazy_pool(
+                source_url, size=settings.worker_tasks + LEAST_TAKEN + extra, name="longshore export", **session
+            )
+        )
+        readers = Readers(source, extra)
+        own = None
+        if settings.source_url:
+            owned = open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN, name="longshore export", **session)
+            own = Readers(await stack.enter_async_context(owned), 0)
+        store = open_store(settings)
+        cutting = ShardPolicy(settings.shard_rows, LONGEST_SILENCE * settings.heartbeat_timeout)
+        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
+        cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
+        await retry_until_available(ensure, pool)
+        allowed = quotas.allowed_by(settings)
+        actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
+        for name, action in plugged.load(settings).items():
+            actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
+        metrics.begin(actions)
+        keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
+        handler = Handler(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+        await stack.enter_async_context(Listener(url, CHANNEL, handler.told, handler.check_all))
+
+        heartbeat = timedelta(seconds=settings.heartbeat_timeout)
+        takers = [
+            Taker(pool, url, ENTRYPOINT, handler.handle, settings.worker_tasks, heartbeat),
+            Taker(pool, url, SHARD_ENTRYPOINT, handler.handle_shard, LEAST_TAKEN, heartbeat),
+        ]
+        stopping: set[asyncio.Task[None]] = set()
+
+        def stop() -> None:
+            for taker in takers:
+                taker.stop()
+            stopping.add(asyncio.create_task(handler.stop()))
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+
+        clock = asyncio.create_task(run_scheduler(pool))
+        clock.add_done_callback(lambda task: None if task.cancelled() else stop())
+        courier = asyncio.create_task(run_dispatcher(pool, url, outbound.networks(settings.outbound_allow)))
+        courier.add_done_callback(lambda task: None if task.cancelled() else stop())
+        stack.enter_context(metrics.of_pools(worker=pool, export=source))
+        if settings.worker_metrics_port:
+            server, _ = start_http_server(settings.worker_metrics_port, settings.host)
+            stack.callback(server.shutdown)
+        ready()
+        log.info("worker ready", tasks=settings.worker_tasks)
+        taking = [asyncio.create_task(taker.run()) for taker in takers]
+        try:
+            await asyncio.gather(*taking)
+        finally:
+            for task in (clock, courier, *taking):
+                task.cancel()
+            await asyncio.wait({clock, courier, *taking, *stopping})
+        for task in (clock, courier):
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+        log.info("worker stopped")
