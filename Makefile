@@ -98,6 +98,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix

@@ -24,12 +24,12 @@ from longshore.api.problems import ProblemError
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.exports.formats import media_type
 from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.bucket import BucketStore
 from longshore.results.links import LIFE, Link, Terms
 from longshore.results.local import LocalStore
+from longshore.results.media_types import media_type
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
 from longshore.tasks.reads import TaskNotFoundError

@@ -19,9 +19,9 @@ import msgspec
 import structlog
 
 from longshore.errors import LongshoreError
-from longshore.exports.formats import media_type
 from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_not_now
 from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.results.media_types import media_type
 from longshore.results.pieces import Piece
 
 log = structlog.get_logger()

@@ -8,7 +8,6 @@ from prometheus_client.core import REGISTRY, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from longshore.database.connect import Pool
-from longshore.tasks.model import Code
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400)
 
@@ -28,7 +27,7 @@ LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found
 def begin(actions: Iterable[str]) -> None:
     """Tell of these actions from the start: what a series begins with is no increase to Prometheus."""
     for action in actions:
-        for state in (Code.DONE, Code.ERROR):
+        for state in ("DONE", "ERROR"):
             RUNS.labels(action, state)
         for each in (ROWS, BYTES, RETRIES, RUN_SECONDS):
             each.labels(action)

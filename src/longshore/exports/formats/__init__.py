@@ -17,7 +17,6 @@ class Kind(msgspec.Struct, frozen=True):
 
     module: str
     name: str
-    media_type: str
     extension: str
     compression: str = "around"
     """Whether a compression goes `around` the file, `inside`, or is `refused` as the format has its own."""
@@ -28,18 +27,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 FORMATS = {
-    "csv": Kind("csv", "Csv", "text/csv; charset=utf-8", "csv", joins=True),
-    "json": Kind("json", "Json", "application/json", "json", joins=True),
-    "jsonl": Kind("json", "JsonLines", "application/x-ndjson", "jsonl", joins=True),
-    "parquet": Kind("parquet", "Parquet", "application/vnd.apache.parquet", "parquet", "inside", holds_all=False),
-    "xlsx": Kind(
-        "xlsx",
-        "Xlsx",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "xlsx",
-        "refused",
-        holds_all=False,
-    ),
+    "csv": Kind("csv", "Csv", "csv", joins=True),
+    "json": Kind("json", "Json", "json", joins=True),
+    "jsonl": Kind("json", "JsonLines", "jsonl", joins=True),
+    "parquet": Kind("parquet", "Parquet", "parquet", "inside", holds_all=False),
+    "xlsx": Kind("xlsx", "Xlsx", "xlsx", "refused", holds_all=False),
 }
 
 
@@ -77,11 +69,4 @@ def extension(name: str, compression: Compression | None) -> str:
     return f"{kind.extension}.{CODECS[compression].extension}" if compression and around else kind.extension
 
 
-def media_type(file_name: str) -> str:
-    """The media type of a result, by its name; bytes of any kind for one that no format here writes."""
-    types = {kind.extension: kind.media_type for kind in FORMATS.values()}
-    types |= {codec.extension: codec.media_type for codec in CODECS.values()}
-    return types.get(file_name.rpartition(".")[2], "application/octet-stream")
-
-
-__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "RowKey", "extension", "make", "media_type"]
+__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "RowKey", "extension", "make"]

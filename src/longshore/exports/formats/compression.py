@@ -27,15 +27,14 @@ class Codec(msgspec.Struct, frozen=True):
     """A way to compress."""
 
     extension: str
-    media_type: str
     start: Callable[[], Compressor]
 
 
 # ISA-L's deflate is several times as fast as zlib's, for files a few percent larger; any gunzip reads them. Of
 # Zstandard's levels the first takes half the time of the third, for ledgers as small as that.
 CODECS = {
-    "gzip": Codec("gz", "application/gzip", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
-    "zstd": Codec("zst", "application/zstd", lambda: zstandard.ZstdCompressor(level=1).compressobj()),
+    "gzip": Codec("gz", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
+    "zstd": Codec("zst", lambda: zstandard.ZstdCompressor(level=1).compressobj()),
 }
 
 
