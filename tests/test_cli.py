@@ -229,7 +229,7 @@ def test_migrate_without_the_right_to_create_roles_says_that_row_security_is_off
 def test_no_interrupt_is_lost_in_a_destructor() -> None:
     code = """
 import os, signal, time
-from longshore.serve import interrupt_on_sigterm
+from longshore.processes import interrupt_on_sigterm
 
 class Unlucky:
     def __del__(self):

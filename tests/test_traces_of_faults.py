@@ -151,8 +151,8 @@ def test_what_is_not_traced_does_not_load_opentelemetry(
             process.terminate()
             assert process.wait(20) == 0
         loaded = service.log_file.read_text()
-        assert " longshore.worker\n" in loaded
-        assert " longshore.api.app\n" in loaded
+        assert " longshore.worker.process\n" in loaded
+        assert " longshore.web\n" in loaded
         for module in ("opentelemetry.trace", "opentelemetry.sdk", "opentelemetry.exporter", "requests"):
             assert (f" {module}\n" in loaded) is traced, module
         assert bool(collector.spans()) is traced
