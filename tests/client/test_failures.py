@@ -49,7 +49,7 @@ def test_a_refused_creation_is_repeated_and_creates_one_task(gateway: Gateway, t
 def test_a_creation_whose_answer_is_lost_creates_one_task(gateway: Gateway, through: Longshore) -> None:
     before = [task.id for task in through.tasks.list(limit=1)]
     gateway.violations = ["lose"]
-    document = through._line.http.get(f"{gateway._service.base_url}/openapi.json").json()
+    document = through._transport.http.get(f"{gateway._service.base_url}/openapi.json").json()
     parameters = document["paths"]["/tasks"]["post"].get("parameters", [])
     if any(parameter["name"].lower() == "idempotency-key" for parameter in parameters):
         created = through.exports.create("wallet-ledger")

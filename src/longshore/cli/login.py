@@ -1,11 +1,14 @@
 """`longshore login`: store the address of a service with a token."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from longshore.cli import remote
+
+if TYPE_CHECKING:
+    from longshore import Longshore
 
 
 def login(
@@ -28,11 +31,24 @@ def login(
         if not found.token.isascii() or not found.token.isprintable() or ":" not in found.token:
             raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
         with Longshore(found.address, found.token, chain=chain, retry_for=5) as client:
-            for task in client.tasks.list(limit=1):
-                if task.data.chain != chain:
-                    raise ProfileError(f"the token is for chain {task.data.chain}, not {chain}")
+            _check_chain(client, chain)
         file = write_profile(profile, found)
     if json:
         remote.show({"profile": profile, "address": found.address, "chain": chain, "file": str(file)})
     else:
         typer.echo(f"stored as {profile!r} in {file}")
+
+
+def _check_chain(client: "Longshore", chain: int) -> None:
+    """Exit with NOT_ALLOWED if the token is not for the chain: every level may list tasks, so 403 means that."""
+    from longshore.client import ForbiddenError
+
+    try:
+        client.tasks.list(limit=1)
+    except ForbiddenError:
+        typer.echo(
+            f"longshore: the token is not for chain {chain}; an admin can make one that is, with"
+            f" `longshore token create --chain {chain}`",
+            err=True,
+        )
+        raise typer.Exit(remote.NOT_ALLOWED) from None

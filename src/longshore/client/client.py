@@ -13,7 +13,7 @@ from longshore.client.profiles import read_profile
 from longshore.client.segment import Rules
 from longshore.client.steps import PASSING, Answer, LostError, Request, Steps, expect, send
 from longshore.client.task import AsyncTask, Task, TaskOperations
-from longshore.client.transport import AwaitingLine, BlockingLine, Operates, operation
+from longshore.client.transport import AsyncTransport, BlockingTransport, Operates, operation
 from longshore.client.wait import ServiceState
 
 K = TypeVar("K", bound=TaskOperations[Any])
@@ -25,17 +25,15 @@ Where = Rules | Mapping[str, Any] | str
 
 
 class Part(Operates[K]):
-    """A part of a client: what can be done with one kind of thing."""
+    """The operations of a client on one kind of resource."""
 
-    def __init__(self, line: Any, known: ServiceState, chain: int, kind: type[K], indexes: dict[str, Index]) -> None:
-        self._line = line
+    def __init__(self, transport: Any, known: ServiceState, kind: type[K]) -> None:
+        self._transport = transport
         self._known = known
-        self._chain = chain
         self._kind = kind
-        self._indexes = indexes  # that were asked for
 
     def _task(self, data: TaskData) -> K:
-        return self._kind(self._line, self._known, data)
+        return self._kind(self._transport, self._known, data)
 
     def _get(self, url: str, **params: Any) -> Steps[Answer]:
         given = {name: value for name, value in params.items() if value is not None}
@@ -44,9 +42,10 @@ class Part(Operates[K]):
     def _segment(self, index: str, where: Rules | Mapping[str, Any]) -> Steps[dict[str, Any]]:
         if not isinstance(where, Rules):
             return dict(where)
-        if index not in self._indexes:
-            self._indexes[index] = expect((yield from self._get(f"/indexes/{_in_path(index)}")), Index)
-        return where.segment(self._indexes[index], self._chain)
+        indexes = self._known.indexes
+        if index not in indexes:
+            indexes[index] = expect((yield from self._get(f"/indexes/{_in_path(index)}")), Index)
+        return where.segment(indexes[index], self._known.chain)
 
 
 class Exports(Part[K]):
@@ -100,7 +99,7 @@ class Exports(Part[K]):
         target |= {name: value for name, value in chosen.items() if value is not None}
         if incremental:
             target["incremental"] = incremental
-        body = {"chain": self._chain, "desc": desc or f"Export of {index}", "target": target, "trigger": trigger}
+        body = {"chain": self._known.chain, "desc": desc or f"Export of {index}", "target": target, "trigger": trigger}
         if debug:
             body["debug"] = debug
         key = idempotency_key or secrets.token_urlsafe(24)
@@ -166,14 +165,14 @@ class Segments(Part[K]):
     @operation
     def create(self, name: str, index: str, where: Rules | Mapping[str, Any]) -> Steps[StoredSegment]:
         """Store a segment, for `where` of exports to name by its id."""
-        body = {"chain": self._chain, "name": name, "segment": (yield from self._segment(index, where))}
+        body = {"chain": self._known.chain, "name": name, "segment": (yield from self._segment(index, where))}
         request = Request(method="POST", url="/segments", body=body)
         return expect((yield from send(request, self._known.patience())), StoredSegment)
 
     @operation
     def replace(self, id: str, name: str, index: str, where: Rules | Mapping[str, Any]) -> Steps[StoredSegment]:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""
-        body = {"chain": self._chain, "name": name, "segment": (yield from self._segment(index, where))}
+        body = {"chain": self._known.chain, "name": name, "segment": (yield from self._segment(index, where))}
         request = Request(method="PUT", url=f"/segments/{_in_path(id)}", body=body)
         return expect((yield from send(request, self._known.patience())), StoredSegment)
 
@@ -212,28 +211,29 @@ def _in_path(name: str) -> str:
 
 
 class _Client(Operates[K]):
-    """What both clients are made of."""
+    """The parts of either client."""
 
-    def __init__(self, line: Any, chain: int, kind: type[K], retry_for: float) -> None:
-        self._line = line
-        known, indexes = ServiceState(retry_for), dict[str, Index]()
+    def __init__(self, transport: Any, chain: int, kind: type[K], retry_for: float) -> None:
+        self._transport = transport
         self.chain = chain
-        self.exports = Exports(line, known, chain, kind, indexes)
-        self.tasks = Tasks(line, known, chain, kind, indexes)
-        self.indexes = Indexes(line, known, chain, kind, indexes)
-        self.segments = Segments(line, known, chain, kind, indexes)
+        known = ServiceState(chain, retry_for)
+        self.exports = Exports(transport, known, kind)
+        self.tasks = Tasks(transport, known, kind)
+        self.indexes = Indexes(transport, known, kind)
+        self.segments = Segments(transport, known, kind)
 
 
 class Longshore(_Client[Task]):
     """A client that blocks.
 
-    `address`: of the service, such as `http://127.0.0.1:8080`. `token`: `id:secret`. `chain`: the token's chain.
+    `address`: the service's, such as `http://127.0.0.1:8080`. `token`: `id:secret`.
+    `chain`: the chain that all requests are for. A request raises ForbiddenError if the token is not for this chain.
     `timeout`: seconds without a byte after which a connection counts as lost.
-    `retry_for`: seconds that failures which may pass (no connection, 429, 502, 503, 504) are tried again.
+    `retry_for`: seconds for which transient errors (no connection, 429, 502, 503, 504) are retried.
     """
 
     def __init__(self, address: str, token: str, *, chain: int, timeout: float = 30.0, retry_for: float = 60.0) -> None:
-        super().__init__(BlockingLine(address, token, timeout), chain, Task, retry_for)
+        super().__init__(BlockingTransport(address, token, chain, timeout), chain, Task, retry_for)
 
     @classmethod
     def from_profile(cls, name: str = "default") -> Self:
@@ -243,7 +243,7 @@ class Longshore(_Client[Task]):
 
     def close(self) -> None:
         """Close its connections."""
-        self._line.http.close()
+        self._transport.http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -256,7 +256,7 @@ class AsyncLongshore(_Client[AsyncTask]):
     """A client whose methods are awaited, on asyncio. It takes what Longshore takes."""
 
     def __init__(self, address: str, token: str, *, chain: int, timeout: float = 30.0, retry_for: float = 60.0) -> None:
-        super().__init__(AwaitingLine(address, token, timeout), chain, AsyncTask, retry_for)
+        super().__init__(AsyncTransport(address, token, chain, timeout), chain, AsyncTask, retry_for)
 
     @classmethod
     def from_profile(cls, name: str = "default") -> Self:
@@ -266,7 +266,7 @@ class AsyncLongshore(_Client[AsyncTask]):
 
     async def close(self) -> None:
         """Close its connections."""
-        await self._line.http.aclose()
+        await self._transport.http.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -25,8 +25,8 @@ K = TypeVar("K")
 class TaskOperations(Operates[K]):
     """What can be done with a task. Of a `Task` the methods block, of an `AsyncTask` they are awaited."""
 
-    def __init__(self, line: Any, known: ServiceState, data: TaskData) -> None:
-        self._line = line
+    def __init__(self, transport: Any, known: ServiceState, data: TaskData) -> None:
+        self._transport = transport
         self._known = known
         self._after_run = 0
         self.data = data

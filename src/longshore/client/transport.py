@@ -38,7 +38,7 @@ M_co = TypeVar("M_co", covariant=True)
 class Operates(Generic[M_co]):
     """An object with operations. `M_co`: Blocking or Awaiting, or something that is one of them."""
 
-    _line: Any
+    _transport: Any
 
 
 class operation(Generic[P, T]):  # noqa: N801  # a decorator, used as `property` is
@@ -62,26 +62,29 @@ class operation(Generic[P, T]):  # noqa: N801  # a decorator, used as `property`
 
         @functools.wraps(self.steps)
         def method(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return owner._line.perform(bound(*args, **kwargs))
+            return owner._transport.perform(bound(*args, **kwargs))
 
         return method
 
 
 class Transport:
-    """What both kinds of connection to a service have: its address, the token, and what was learnt of the service."""
+    """The address of a service, with the token and the chain that requests to it carry."""
 
-    def __init__(self, address: str, token: str, timeout: float) -> None:
+    def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
         self.address = address.rstrip("/")
         self.timeout = timeout
-        self._token = token
+        self._credentials = {"Authorization": f"Bearer {token}", "X-Session-Chain-Id": str(chain)}
 
     def arguments(self, request: Request) -> dict[str, Any]:
-        """The arguments of httpx2's `build_request`. The token is for the service alone, not for a store of results."""
+        """Return the arguments of httpx2's `build_request`.
+
+        Every request to the service has the token and names the chain; a store of results gets neither.
+        """
         own = request.url.startswith("/")
         headers = {"Accept-Encoding": "identity", **request.headers}
         content = None
         if own:
-            headers["Authorization"] = f"Bearer {self._token}"
+            headers |= self._credentials
         if request.body is not None:
             headers["Content-Type"] = "application/json"
             content = BODY.encode(request.body)
@@ -104,11 +107,11 @@ def _answer(response: httpx2.Response, body: bytes) -> Answer:
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
-class BlockingLine(Transport):
+class BlockingTransport(Transport):
     """A connection that blocks."""
 
-    def __init__(self, address: str, token: str, timeout: float) -> None:
-        super().__init__(address, token, timeout)
+    def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
+        super().__init__(address, token, chain, timeout)
         self.http = httpx2.Client()
 
     def perform(self, steps: Steps[T]) -> T:
@@ -148,16 +151,16 @@ class BlockingLine(Transport):
 class _BlockingStreams:
     """The answer of one operation whose body is being read."""
 
-    def __init__(self, line: BlockingLine) -> None:
-        self._line = line
+    def __init__(self, transport: BlockingTransport) -> None:
+        self._transport = transport
         self._response: httpx2.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
     def send(self, request: Request) -> Answer:
         self.close()
         try:
-            built = self._line.http.build_request(**self._line.arguments(request))
-            response = self._line.http.send(built, stream=True)
+            built = self._transport.http.build_request(**self._transport.arguments(request))
+            response = self._transport.http.send(built, stream=True)
             if request.stream and response.status_code < 300:
                 self._response, self._chunks = response, response.iter_raw(CHUNK)
                 return _answer(response, b"")
@@ -182,11 +185,11 @@ class _BlockingStreams:
             self._response = None
 
 
-class AwaitingLine(Transport):
+class AsyncTransport(Transport):
     """A connection that awaits, on asyncio."""
 
-    def __init__(self, address: str, token: str, timeout: float) -> None:
-        super().__init__(address, token, timeout)
+    def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
+        super().__init__(address, token, chain, timeout)
         self.http = httpx2.AsyncClient()
 
     async def perform(self, steps: Steps[T]) -> T:
@@ -226,16 +229,16 @@ class AwaitingLine(Transport):
 class _AwaitingStreams:
     """The answer of one operation whose body is being read."""
 
-    def __init__(self, line: AwaitingLine) -> None:
-        self._line = line
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
         self._response: httpx2.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
     async def send(self, request: Request) -> Answer:
         await self.close()
         try:
-            built = self._line.http.build_request(**self._line.arguments(request))
-            response = await self._line.http.send(built, stream=True)
+            built = self._transport.http.build_request(**self._transport.arguments(request))
+            response = await self._transport.http.send(built, stream=True)
             if request.stream and response.status_code < 300:
                 self._response, self._chunks = response, response.aiter_raw(CHUNK)
                 return _answer(response, b"")

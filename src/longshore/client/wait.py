@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from longshore.client.errors import BadRequestError, TaskFailedError, WaitTimeoutError
-from longshore.client.model import LogEntry, Progress, TaskData
+from longshore.client.model import Index, LogEntry, Progress, TaskData
 from longshore.client.steps import Answer, Patience, Pause, Request, Steps, expect, send
 
 HOLD = 30  # seconds that the service may hold an answer back
@@ -18,10 +18,12 @@ OnLog = Callable[[LogEntry], None]
 
 
 class ServiceState:
-    """What a client has learnt of its service."""
+    """The chain and the settings of a client, and the facts about its service that requests have shown."""
 
-    def __init__(self, retry_for: float) -> None:
+    def __init__(self, chain: int, retry_for: float) -> None:
+        self.chain = chain
         self.retry_for = retry_for
+        self.indexes: dict[str, Index] = {}
         self.long_poll = True
         self.repeats_creation: bool | None = None
 
