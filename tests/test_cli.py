@@ -131,6 +131,31 @@ def test_an_unknown_token_is_told_in_one_line(idle: Longshore, tmp_path: Path) -
     failed(run("token", "revoke", id, folder=tmp_path, database_url=idle.url), id)
 
 
+@pytest.mark.parametrize(
+    "command",
+    ["token create --chain 1 --level read", "token list", "client list", "user list", "catalog check", "database url"],
+)
+def test_command_for_an_existing_service_makes_no_database_in_another_folder(tmp_path: Path, command: str) -> None:
+    done = run(*command.split(), folder=tmp_path)
+    failed(done, f"there is no database in the data folder {tmp_path / 'data'}", "longshore serve", "LONGSHORE_DATA")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_reports_a_folder_without_a_database_and_makes_none(tmp_path: Path) -> None:
+    done = run("doctor", folder=tmp_path)
+    assert done.returncode == 1
+    assert f"wrong   database: there is no database in the data folder {tmp_path / 'data'}" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_that_makes_a_database_says_where(tmp_path: Path) -> None:
+    first = run("seed", "--rows", "10", folder=tmp_path)
+    assert first.returncode == 0
+    assert first.stderr.splitlines()[0] == f"made a new database in {tmp_path / 'data'}"
+    again = run("seed", "--rows", "10", folder=tmp_path)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "the data is there already\n", "")
+
+
 def test_serve_runs_until_it_is_told_to_stop_and_leaves_nothing_behind(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

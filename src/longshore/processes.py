@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from longshore.database.embedded import embedded_server
+from longshore.database.embedded import embedded_server, has_database
 from longshore.database.migrate import migrate_at
 from longshore.errors import LongshoreError
 from longshore.settings import Settings
@@ -55,12 +55,18 @@ def database(settings: Settings) -> Iterator[str]:
 
 @contextlib.contextmanager
 def database_as_it_is(settings: Settings) -> Iterator[str]:
-    """As `database`, and at whatever version it is."""
+    """As `database`, and at whatever version it is.
+
+    A new embedded database is reported on standard error, as a command in another folder makes one.
+    """
     if settings.database_url:
         yield settings.database_url
-    else:
-        with embedded_server(settings.data) as url:
-            yield url
+        return
+    is_new = not has_database(settings.data)
+    with embedded_server(settings.data) as url:
+        if is_new:
+            print(f"made a new database in {settings.data.resolve()}", file=sys.stderr, flush=True)
+        yield url
 
 
 class Children:

@@ -1,8 +1,9 @@
 """The service's database for commands: one transaction as the person at the command line, and its address."""
 
 import asyncio
+import contextlib
 import getpass
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 import typer
@@ -10,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.database.connect import Connection
+    from longshore.settings import Settings
 
 T = TypeVar("T")
 
@@ -43,7 +45,6 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
     """Do something in one transaction of the service's database; `run` gets the actor for the audit log."""
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
-    from longshore.processes import database
     from longshore.settings import load
     from longshore.telemetry import logs
 
@@ -54,5 +55,17 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
         async with connected(url) as connection, connection.transaction():
             return await run(connection, Actor("command", getpass.getuser()))
 
-    with database(settings) as url:
+    with existing_database(settings) as url:
         return asyncio.run(connect(url))
+
+
+@contextlib.contextmanager
+def existing_database(settings: "Settings") -> Iterator[str]:
+    """Yield the address of the service's database. Raises EmbeddedError if none is configured and none was made yet."""
+    from longshore.database.embedded import embedded_url
+    from longshore.processes import database
+
+    if not settings.database_url:
+        embedded_url(settings.data)
+    with database(settings) as url:
+        yield url

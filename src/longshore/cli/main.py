@@ -12,7 +12,7 @@ import typer
 
 from longshore.cli import remote_commands
 from longshore.cli.access import client_app, token_app
-from longshore.cli.database import database_app
+from longshore.cli.database import database_app, existing_database
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, SettingsError, description, load
@@ -188,7 +188,7 @@ def verify(
 @app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
     """Check this installation: what is wrong and how to mend it, a line each; exit with 1 when anything is wrong."""
-    from longshore.database.embedded import EmbeddedError
+    from longshore.database.embedded import EmbeddedError, embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
     from longshore.processes import database_as_it_is
@@ -211,6 +211,8 @@ def doctor() -> None:
         show(wrong("settings", str(error)))
         raise typer.Exit(1) from None
     try:
+        if not settings.database_url:
+            embedded_url(settings.data)  # raises where there is none: a check makes no database
         with database_as_it_is(settings) as url:
             asyncio.run(run(url))
     except EmbeddedError as error:
@@ -235,7 +237,6 @@ def catalog_check() -> None:
     from longshore.database.connect import connected_to_read
     from longshore.exports import catalog
     from longshore.exports.catalog_check import check, check_tokens
-    from longshore.processes import database
 
     settings = _load()
     whole = known = catalog.load(settings.catalog)
@@ -260,7 +261,7 @@ def catalog_check() -> None:
     if settings.source_url:
         good = asyncio.run(run(settings.source_url))
     else:
-        with database(settings) as url:
+        with existing_database(settings) as url:
             good = asyncio.run(run(url))
     if not good:
         raise typer.Exit(1)

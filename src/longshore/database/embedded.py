@@ -76,11 +76,19 @@ def embedded_server(data: Path) -> Iterator[str]:
                 server.stop()
 
 
+def has_database(data: Path) -> bool:
+    """Return whether a data folder holds the database of an embedded server."""
+    return (data / "postgres" / "PG_VERSION").exists()
+
+
 def embedded_url(data: Path) -> str:
     """The connection URI of the server of a data folder, whether or not it runs. Raises EmbeddedError without one."""
     data = data.resolve()
-    if not (data / "postgres" / "PG_VERSION").exists():
-        raise EmbeddedError(f"there is no database in the data folder {data} yet; `longshore serve` makes one")
+    if not has_database(data):
+        raise EmbeddedError(
+            f"there is no database in the data folder {data}; run this command in the folder that `longshore serve`"
+            " was started in, or set LONGSHORE_DATA to the service's data folder"
+        )
     server = EmbeddedServer(data / "postgres", server_user(data))
     return socket_uri(str(server.socket_folder()), PORT)
 
