@@ -22,6 +22,7 @@ from longshore.errors import LongshoreError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+MAX_PORT = 65_535
 MOST_URL = 2000  # characters
 MOST_ANSWER = 64 * 1024  # bytes that are kept of an answer
 CONNECT_TIMEOUT = 5.0  # seconds for each address
@@ -95,6 +96,8 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
         return f"expected {MOST_URL} characters at most"
     if url.scheme not in ("http", "https") or not url.host:
         return "expected an address that begins with https:// or http:// and names a host"
+    if url.port is not None and not 1 <= url.port <= MAX_PORT:
+        return f"expected a port from 1 to {MAX_PORT}"
     if url.userinfo or url.fragment or "\x00" in text:
         return "expected an address without user, password and fragment"
     try:

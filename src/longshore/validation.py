@@ -18,6 +18,23 @@ from msgspec.structs import FieldInfo
 MAX_SUGGESTED_CHARACTERS = 50
 MAX_SUGGESTIONS = 20
 
+EXPECTED = re.compile(
+    r"Expected `(?P<types>[^`]+)`"
+    r"(?:, got `(?P<given>[^`]+)`| (?:of length )?(?P<sign>[<>]=) (?:(?<=of length .. )(?P<length>\d+)|(?P<bound>.+))"
+    r"| matching regex (?P<pattern>.+))"
+)
+TYPES = {
+    "int": "an integer", "float": "a number", "bool": "a boolean", "str": "a string", "array": "an array",
+    "object": "an object", "datetime": "a time with an offset, such as 2026-05-26T12:00:00Z", "uuid": "a UUID",
+}  # fmt: skip
+PARTS = {"array": "elements", "object": "keys"}
+MESSAGES = {
+    "Invalid RFC3339 encoded datetime": "expected a time of RFC 3339 with an offset, such as 2026-05-26T12:00:00Z",
+    "Expected `datetime` with a timezone component": "expected an offset, such as Z or +02:00",
+    "Invalid UUID": "expected a UUID",
+    "Integer value out of range": "expected an integer of 64 bits",
+}
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -97,8 +114,24 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
-        violations.append(Violation(message[:1].lower() + message[1:], at + below))
+        violations.append(Violation(plain_english(message), at + below))
         return None
+
+
+def plain_english(message: str) -> str:
+    """Return a message of msgspec's, such as "Expected `int`, got `str`", in words that need no knowledge of Python."""
+    match = EXPECTED.fullmatch(message)
+    if match is None:
+        return MESSAGES.get(message, message[:1].lower() + message[1:])
+    expected = " or ".join(TYPES.get(name, name) for name in match["types"].split(" | "))
+    if match["given"]:
+        return f"expected {expected}, got {TYPES.get(match['given'], match['given'])}"
+    bound = "at least" if match["sign"] == ">=" else "at most"
+    if match["bound"]:
+        return f"expected {expected} of {bound} {match['bound']}"
+    if match["length"]:
+        return f"expected {expected} of {bound} {match['length']} {PARTS.get(match['types'], 'characters')}"
+    return f"expected {expected} of the pattern {match['pattern']}"
 
 
 def _names(kind: Any) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from longshore.validation import ValidationError, Violation, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
+UTF_8 = "utf-8"
 MAX_DEPTH = 32
 
 
@@ -31,9 +32,12 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     another one, ValidationError for what is no JSON, is nested too deeply or repeats a key: readers take different
     values (RFC 8259, section 4).
     """
-    given, expected = request.content_type[0], media_types or (JSON,)
+    (given, parameters), expected = request.content_type, media_types or (JSON,)
     if given not in expected:
         raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {given!r}.")
+    charset = parameters.get("charset", UTF_8).strip('"').lower()
+    if charset != UTF_8:
+        raise ProblemError("not-json", f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {charset!r}.")
     try:
         value = BODY.decode(body)
         shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)

@@ -1,7 +1,7 @@
 """Changes of a task by its clients: change, cancel, delete; and a look at the times of a trigger."""
 
 import asyncio
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -20,9 +20,9 @@ from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.results.local import StoreError, StoreUnavailableError
 from longshore.tasks import quotas, reads, requests, run_ends
-from longshore.tasks.attempts import NeverDueError
+from longshore.tasks.attempts import NeverDueError, NewTask
 from longshore.tasks.model import Task, TaskId
-from longshore.tasks.requests import ChangedMeanwhileError
+from longshore.tasks.requests import ChangedMeanwhileError, EditableTask
 from longshore.tasks.run_ends import same_times
 from longshore.tasks.schedule import Schedule, preview
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
@@ -64,6 +64,8 @@ class Times(msgspec.Struct, frozen=True):
 )
 async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task]:
     """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is.
+
+    A change to equal values changes nothing: the revision stays as it is.
 
     As `application/json`, each named key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) objects
     are merged, and null takes a key away.
@@ -108,11 +110,19 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         who = actor(request)
         why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
         definer = who.name if {"target", "trigger"} & given.keys() else None
+        if not planned_anew and definer in (None, old.defined_by) and _is_equal(old, new):
+            return await reads.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
         await requests.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
         await quotas.check_tasks(connection, chain, service.quotas, before)
         await audit.record(connection, who, chain, "task.change", f"task {task}")
         return await reads.reading(connection, chain, task)
+
+
+def _is_equal(old: EditableTask, new: NewTask) -> bool:
+    """Return whether a change leaves a task as it is."""
+    kept = BODY.decode(old.target) == BODY.decode(new.target) and BODY.decode(old.trigger) == BODY.decode(new.trigger)
+    return kept and (old.desc, old.debug) == (new.desc, new.debug)
 
 
 def _merge_violations(given: Any) -> list[Violation]:
@@ -184,4 +194,4 @@ async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
     times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)
     if not times:
         raise NeverDueError
-    return Times([time.replace(microsecond=0) for time in times])
+    return Times([time.astimezone(UTC).replace(microsecond=0) for time in times])

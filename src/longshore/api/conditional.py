@@ -12,6 +12,8 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -27,7 +29,8 @@ POLL_SECONDS = 2  # where nothing tells how long the task will take
 
 ANY = "*"
 TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
-OF_TASK = re.compile(r'"([1-9]\d{0,18})-(\d{1,18})(?:-([1-9]\d{0,8}))?"')
+# Numbers as the service writes them: a tag is opaque (RFC 9110, section 8.8.3), so "3-03" is another one than "3-3".
+OF_TASK = re.compile(r'"([1-9][0-9]{0,18})-([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,8}))?"')
 PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
 
 
@@ -90,6 +93,37 @@ def none_match(request: AnyRequest, tag: str) -> bool:
     """Return whether `If-None-Match` of a GET names this tag, so that 304 is the answer; a malformed one names none."""
     known = tags(request.headers.getall("if-none-match", []))
     return known is not None and (known.any or tag in known.all)
+
+
+def require_unmodified(request: AnyRequest, modified: float) -> None:
+    """Raise PreconditionFailedError where a file has been modified since the date in `If-Unmodified-Since`.
+
+    `modified`: seconds since 1970. With `If-Match` the date does not count (RFC 9110, section 13.1.4).
+    """
+    if "if-match" not in request.headers:
+        since = _date(request, "if-unmodified-since")
+        if since is not None and int(modified) > since:
+            raise PreconditionFailedError
+
+
+def is_not_modified(request: AnyRequest, tag: str, modified: float) -> bool:
+    """Return whether 304 is the answer to a GET of a file with this entity tag and time, in seconds since 1970.
+
+    With `If-None-Match` the date in `If-Modified-Since` does not count (RFC 9110, section 13.1.3).
+    """
+    if "if-none-match" in request.headers:
+        return none_match(request, tag)
+    since = _date(request, "if-modified-since")
+    return since is not None and int(modified) <= since
+
+
+def _date(request: AnyRequest, name: str) -> float | None:
+    """Return the HTTP date of a field in seconds since 1970; None without one, or where it is no date."""
+    try:
+        found = parsedate_to_datetime(request.headers.get(name, ""))
+    except ValueError:
+        return None
+    return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
 
 
 def _condition(request: AnyRequest, name: str) -> Tags | None:

@@ -8,6 +8,7 @@ from collections import Counter
 from functools import cache
 from typing import Any, get_args
 
+import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
@@ -21,13 +22,14 @@ from longshore.api.middleware import concerns
 from longshore.api.routes import NEEDED, Open
 from longshore.api.service import Service
 from longshore.database.shares import use_share_of
-from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, suggestion
+from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
 """The name of a session's cookie by scheme. Browsers let nobody but this host set one that begins with `__Host-`."""
 
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
+CHAIN_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -71,7 +73,22 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
             refuse_malformed(connection)
         else:
             require(connection, None)
+    if scope["method"] == "POST" and "body" not in connection.route_handler.parsed_fn_signature.parameters:
+        await _refuse_body(connection)
     return _methods(scope["path_template"]) if scope["method"] == "OPTIONS" else None
+
+
+async def _refuse_body(request: AnyRequest) -> None:
+    """Raise ValidationError for the body of a request that takes none; an empty object is none."""
+    body = (await request.body()).strip()
+    if not body:
+        return
+    try:
+        keys = list(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise ValidationError([Violation("expected no body, or an empty JSON object", "")]) from None
+    if keys:
+        raise ValidationError([Violation("unknown key", pointer("", key)) for key in keys[:MAX_SUGGESTIONS]])
 
 
 def _refuse_odd_numbers(connection: AnyRequest) -> None:
@@ -93,15 +110,26 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
     authorization = connection.headers.get("authorization")
     if authorization is not None and "chain" not in connection.path_params:  # the console is for people
         return await service.doorkeeper.caller(authorization, _chain(connection), level)
-    return await service.sessions.caller(shown_session(connection), level)
+    session = shown_session(connection)
+    if session.chain is None:
+        await service.sessions.signed_in(session)  # a session that has ended is told first
+        raise ValidationError([Violation("is required with a session", parameter="X-Session-Chain-Id")])
+    return await service.sessions.caller(session, level)
 
 
 def _chain(connection: AnyConnection) -> str | None:
-    """The chain that a request names: a page of the console in its path, all else in a header."""
+    """Return the chain that a request names: in the path of a console's page, else in a header; None without one.
+
+    Raises ValidationError.
+    """
     if (chain := connection.path_params.get("chain")) is not None:
         return str(chain)
-    headers = connection.headers
-    return next((chain for name in CHAIN_HEADERS if (chain := headers.get(name)) is not None), None)
+    for name in CHAIN_HEADERS:
+        if (chain := connection.headers.get(name)) is not None:
+            if not CHAIN_NUMBER.fullmatch(chain):
+                raise ValidationError([Violation("expected the number of a chain", parameter=name.title())])
+            return chain
+    return None
 
 
 def shown_session(connection: AnyConnection) -> Credential:
@@ -209,7 +237,7 @@ def indecimal_parameters(request: AnyRequest) -> list[Violation]:
         given |= request.query_params
     parameters = request.route_handler.parsed_fn_signature.parameters
     return [
-        Violation("expected decimal digits without a leading zero", parameter=name)
+        Violation("expected a number in decimal digits, without a leading zero", parameter=name)
         for name, value in given.items()
         if name in parameters and _is_number(parameters[name].annotation) and not DECIMAL.fullmatch(str(value))
     ]

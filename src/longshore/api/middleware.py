@@ -41,6 +41,9 @@ BODILESS = frozenset({"GET", "HEAD"})  # what a body means there is not defined,
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
+# Of a body that is refused, so much is read for so long before the answer.
+MAX_UNREAD_BYTES = 2 * 1024 * 1024
+UNREAD_SECONDS = 1
 
 # Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
 SECURITY = (
@@ -100,6 +103,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
     began = time.perf_counter()
     status = 500
     security = OVER_TLS if scope["scheme"] == "https" else SECURITY
+    body = RequestBody(scope, receive)
 
     async def answer(message: Message) -> None:
         nonlocal status
@@ -108,6 +112,8 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             headers = [_complete(*field) for field in message["headers"]]
             headers += [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
             given = {name for name, _ in headers}  # in lower case, as ASGI demands
+            if not await body.read_rest() and b"connection" not in given:
+                headers.append((b"connection", b"close"))
             headers += security if given.isdisjoint(NAMES) else [item for item in security if item[0] not in given]
             message = {**message, "headers": headers}
         elif head and message["type"] == "http.response.body":
@@ -118,7 +124,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         if (trace_id := tracing.trace_id()) is not None:
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            await app(scope, receive if method in BODILESS else _in_time(receive), answer)
+            await app(scope, body.receive if body.declared or method not in BODILESS else receive, answer)
         finally:
             for call in scope["state"].get("at_end", ()):
                 call()
@@ -172,26 +178,56 @@ def _tell(span: Any, label: str, route: str, status: int) -> None:
         tracing.violation(str(status))
 
 
-def _in_time(receive: Receive) -> Receive:
-    """Receive, but no longer than a body may take; what comes after the body is the end of the connection."""
-    over = asyncio.get_running_loop().time() + BODY_SECONDS
-    whole = False
+class RequestBody:
+    """The body of a request, received within BODY_SECONDS, and read to its end before the answer where that is cheap.
 
-    async def received() -> HTTPReceiveMessage | WebSocketReceiveMessage:
-        nonlocal whole
-        if whole:
-            return await receive()
+    A body that is left unread on a connection would be taken for the next request, so the connection has to end then
+    (RFC 9112, section 9.3).
+    """
+
+    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
+        fields = dict(scope["headers"])
+        self.declared = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+        self._expects_continue = b"expect" in fields
+        self._receive = receive
+        self._whole = False
+        self._over = asyncio.get_running_loop().time() + BODY_SECONDS
+
+    async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        """Receive the next part of the body; behind the body, wait for the end of the connection.
+
+        Raises TooSlowError and BrokenBodyError.
+        """
+        if self._whole:
+            return await self._receive()
         try:
-            async with asyncio.timeout_at(over):
-                message = await receive()
+            async with asyncio.timeout_at(self._over):
+                message = await self._receive()
         except TimeoutError:
             raise TooSlowError from None
         if message["type"] == "http.disconnect":  # which is also what Granian makes of malformed chunks
             raise BrokenBodyError
-        whole = not message.get("more_body", False)
+        self._whole = not message.get("more_body", False)
         return message
 
-    return received
+    async def read_rest(self) -> bool:
+        """Read what is left of the body, within bounds, and return whether the connection can be used again.
+
+        A client that waits to be asked for its body (`Expect: 100-continue`) is not asked any more.
+        """
+        if self._whole or not self.declared:
+            return True
+        if self._expects_continue:
+            return False
+        left = MAX_UNREAD_BYTES
+        self._over = min(self._over, asyncio.get_running_loop().time() + UNREAD_SECONDS)
+        try:
+            while not self._whole and left > 0:
+                message = await self.receive()
+                left -= len(message.get("body", b""))  # type: ignore[arg-type]  # bytes in every http.request
+        except (TooSlowError, BrokenBodyError):
+            return False
+        return self._whole
 
 
 def _complete(name: bytes, value: bytes) -> tuple[bytes, bytes]:

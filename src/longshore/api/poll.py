@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.scopes import shown_task
 from longshore.api.service import Service
 from longshore.api.tasks import Id, encode, task_id
-from longshore.api.waiting import waiting
+from longshore.api.waiting import held_open
 from longshore.tasks import reads
 from longshore.tasks.model import Task, TaskId, Version
 from longshore.tasks.reads import LogPage
@@ -137,16 +137,18 @@ async def _changed(
         return found, encode(found.task)
 
     deadline = asyncio.get_running_loop().time() + seconds
-    async with waiting(request, task) as waiter:
+    with service.watch.over(task) as waiter:
         found, body = await encoded(known or NONE)
         if known is not None:
             asked = {version.revision for version in known}
         else:  # a task that has ended is what everybody waits for
             asked = set() if found.settled else {found.version.revision}
-        while found.version.revision in asked:
-            waiter.revision = found.version.revision
-            if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                return await encoded(known or NONE)
-            seen = frozenset({found.version})
-            found, body = await service.watch.shared((task, key, seen), waiter, partial(encoded, seen))
+        if found.version.revision in asked:
+            async with held_open(request, waiter):  # a poll that is answered at once takes no place among those open
+                while found.version.revision in asked:
+                    waiter.revision = found.version.revision
+                    if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
+                        return await encoded(known or NONE)
+                    seen = frozenset({found.version})
+                    found, body = await service.watch.shared((task, key, seen), waiter, partial(encoded, seen))
         return (found, body) if found.task else await encoded(NONE)

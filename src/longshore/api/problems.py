@@ -39,7 +39,7 @@ from longshore.tasks.run_ends import NothingToCancelError
 from longshore.tasks.waiters import RunWithdrawnError, StoppingError
 from longshore.tasks.watermarks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.telemetry import tracing
-from longshore.validation import ValidationError, Violation
+from longshore.validation import ValidationError, Violation, plain_english
 from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
 
 log = structlog.get_logger()
@@ -143,7 +143,17 @@ KINDS = {
         "has to name. What has no `ETag` fits `If-Match: *` alone.",
     ),
     "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
-    "not-json": ProblemKind(415, "The body is no JSON", "Send JSON, and say so: `Content-Type: application/json`."),
+    "head-too-large": ProblemKind(
+        431, "The head is too large", "Path, query and header fields may have 256 KiB together, and 100 fields."
+    ),
+    "unsupported-coding": ProblemKind(
+        415, "The content coding is not supported", "Send the body as it is, without `Content-Encoding`."
+    ),
+    "not-json": ProblemKind(
+        415,
+        "The body is no JSON",
+        "Send JSON in UTF-8, and say so: `Content-Type: application/json`.",
+    ),
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
     ),
@@ -170,8 +180,9 @@ KINDS = {
     ),
     "idempotency-key-reused": ProblemKind(
         422,
-        "The key was used with another body",
-        "An `Idempotency-Key` stands for one body for 24 hours. Send the same body, or another key.",
+        "The key was used with another request",
+        "An `Idempotency-Key` stands for one method, path and body for 24 hours; "
+        "send the same request, or another key.",
     ),
     "webhook-not-found": ProblemKind(404, "No such webhook", "`GET /webhooks` lists those of the chain."),
     "delivery-not-found": ProblemKind(404, "No such delivery", "`GET /webhooks/{id}/deliveries` lists them."),
@@ -222,7 +233,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers |= error.headers
         case ValidationError():
             violations = error.violations
-            kind, detail = "bad-request", _count(violations)
+            kind, detail = "bad-request", violations_detail(violations)
         case UnauthorizedError():
             kind, detail = "unauthorized", KINDS["unauthorized"].about
             headers["WWW-Authenticate"] = "Bearer"
@@ -256,7 +267,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             headers["Connection"] = "close"
         case BrokenBodyError():
             violations = [Violation("expected a whole body, in well-formed chunks where it is chunked", "")]
-            kind, detail = "bad-request", _count(violations)
+            kind, detail = "bad-request", violations_detail(violations)
             headers["Connection"] = "close"
         case UserNotFoundError():
             kind, detail = "user-not-found", KINDS["user-not-found"].about
@@ -282,7 +293,7 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
             kind, detail = "changed-meanwhile", KINDS["changed-meanwhile"].about
         case NeverDueError():
             violations = [Violation("leaves no time to run at", "/trigger/until")]
-            kind, detail = "bad-request", _count(violations)
+            kind, detail = "bad-request", violations_detail(violations)
         case AlreadyRunningError():
             kind, detail = "task-running", KINDS["task-running"].about
         case OtherBodyError():
@@ -297,11 +308,11 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         case BadSignatureError():
             kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
-            violations = _parameter_violations(request, error)
+            violations = unknown_parameters(request) + indecimal_parameters(request)
             named = {violation.parameter for violation in violations}
-            others = unknown_parameters(request) + indecimal_parameters(request)
+            others = _parameter_violations(request, error)
             violations += [violation for violation in others if violation.parameter not in named]
-            kind, detail = "bad-request", _count(violations)
+            kind, detail = "bad-request", violations_detail(violations)
         case HTTPException() if error.status_code in BY_STATUS:
             kind = BY_STATUS[error.status_code]
             detail = KINDS[kind].about
@@ -342,9 +353,10 @@ def _parameter_violations(request: Request[Any, Any, Any], error: ValidationExce
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
-        found.append(Violation(message[:1].lower() + message[1:], parameter=name or None))
+        found.append(Violation(plain_english(message), parameter=name or None))
     return found or [Violation(error.detail)]
 
 
-def _count(violations: list[Violation]) -> str:
+def violations_detail(violations: list[Violation]) -> str:
+    """Return the sentence that counts the violations of a request."""
     return "The request has one fault." if len(violations) == 1 else f"The request has {len(violations)} faults."

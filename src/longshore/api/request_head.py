@@ -1,19 +1,28 @@
-"""Middleware that refuses requests whose head is not valid HTTP, before anything reads them.
+"""Middleware that refuses requests whose head cannot be used, before anything else reads them.
 
-One Host field with a valid value (RFC 9112, section 3.2; RFC 9110, section 7.2), and a path in normal form: one address
-for one thing, so that no proxy and no rule by path sees another path than the service does (RFC 3986, section 6.2.2).
+- One `Host` field with a valid value (RFC 9112, section 3.2; RFC 9110, section 7.2).
+- A path in normal form: one address for one thing, so that no proxy and no rule by path sees another path than the
+  service does (RFC 3986, section 6.2.2).
+- Fields that hold one value come once (RFC 9110, section 5.3): of two, some readers take the first, some the last.
+- No content coding (RFC 9110, section 8.4), and no transfer coding but chunked (RFC 9112, section 6.1).
+- At most MAX_HEAD_BYTES.
+
+Granian passes no authority of a target in absolute form (`GET http://host/path`) on, so `Host` counts there too.
 """
 
 import ipaddress
 import re
+from collections.abc import Sequence
 
 import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from longshore.api.middleware import METHODS
-from longshore.api.problems import MEDIA_TYPE, problem
+from longshore.api.problems import MEDIA_TYPE, problem, violations_detail
 from longshore.validation import Violation
+
+MAX_HEAD_BYTES = 256 * 1024
 
 HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?"
@@ -27,6 +36,20 @@ PATH = re.compile(
 OF_THE_SERVER = "*"
 """The target of `OPTIONS *`, which asks about the whole service (RFC 9110, section 9.3.7)."""
 
+SINGLE_FIELDS = {
+    name.lower().encode(): name
+    for name in (
+        "Authorization", "Content-Encoding", "Content-Type", "Idempotency-Key", "If-Modified-Since", "If-Range",
+        "If-Unmodified-Since", "Last-Event-ID", "Origin", "Sec-Fetch-Site", "Transfer-Encoding", "X-Request-Id",
+        "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
+        "X-Spaaza-Session-User-Id", "X-Spaaza-Session-Key", "X-Spaaza-Session-Chain-Id",
+    )
+}  # fmt: skip
+"""Fields that may come once, by their name in lower case."""
+
+OTHER_NAMES = {name: name.replace(b"x-spaaza-", b"x-") for name in SINGLE_FIELDS if name.startswith(b"x-spaaza-")}
+"""Fields that are also understood under another name, whose value must then be the same."""
+
 
 def refuse_malformed(app: ASGIApp) -> ASGIApp:
     """Return the application behind a check of each request's head."""
@@ -34,10 +57,14 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
-        elif (violation := host_violation(scope)) is not None:
-            await _answer(
-                scope, send, "bad-request", "The request has one fault.", [Violation(violation, parameter="Host")]
-            )
+        elif violations := head_violations(scope):
+            await _answer(scope, send, "bad-request", violations_detail(violations), violations)
+        elif _head_bytes(scope) > MAX_HEAD_BYTES:
+            await _answer(scope, send, "head-too-large", f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
+        elif (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
+            detail = f"Expected a body without a content coding, got {coding.decode('latin-1')!r}."
+            # RFC 9110, section 12.5.3: what is acceptable instead.
+            await _answer(scope, send, "unsupported-coding", detail, fields=[(b"accept-encoding", b"identity")])
         elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
             allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
             await send({"type": "http.response.start", "status": 204, "headers": allow})
@@ -50,8 +77,30 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     return checked
 
 
+def head_violations(scope: HTTPScope) -> list[Violation]:
+    """Return the violations of a request's header fields."""
+    violations = []
+    if (violation := host_violation(scope)) is not None:
+        violations.append(Violation(violation, parameter="Host"))
+    single: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name not in SINGLE_FIELDS:
+            continue
+        if name in single:
+            violations.append(Violation("expected once", parameter=SINGLE_FIELDS[name]))
+        single[name] = value
+    for name in OTHER_NAMES.keys() & single.keys():
+        other = OTHER_NAMES[name]
+        if single.get(other, single[name]) != single[name]:
+            expected = f"expected the same value as in {SINGLE_FIELDS[other]}"
+            violations.append(Violation(expected, parameter=SINGLE_FIELDS[name]))
+    if single.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+        violations.append(Violation("expected chunked alone", parameter="Transfer-Encoding"))
+    return violations
+
+
 def host_violation(scope: HTTPScope) -> str | None:
-    """Return what is wrong with the Host fields of a request, or None."""
+    """Return the violation of a request's Host fields; None where they are valid."""
     given = [value for name, value in scope["headers"] if name == b"host"]
     # RFC 9112, section 3.2, asks it of HTTP/1.1 alone. Granian gives an empty field where a request has none.
     if scope["http_version"] in ("1", "1.0") and given in ([], [b""]):
@@ -71,11 +120,25 @@ def _is_literal(text: bytes | None) -> bool:
         return False
 
 
+def _head_bytes(scope: HTTPScope) -> int:
+    fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + fields
+
+
+def _field(scope: HTTPScope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name == wanted), b"")
+
+
 async def _answer(
-    scope: HTTPScope, send: Send, kind: str, detail: str, violations: list[Violation] | None = None
+    scope: HTTPScope,
+    send: Send,
+    kind: str,
+    detail: str,
+    violations: list[Violation] | None = None,
+    fields: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
     found = problem(kind, detail, scope["state"]["request_id"], violations)
     body = msgspec.json.encode(found)
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *fields]
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

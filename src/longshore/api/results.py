@@ -16,7 +16,7 @@ from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
 from longshore.access.tokens import Level
-from longshore.api.conditional import none_match, require
+from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import FAR, Limit, Offset, next_page
@@ -255,8 +255,9 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if head:  # so that the file is not read for nothing
         request.scope["method"] = "HEAD"
     try:
+        about = path.stat()
         found = Download(
-            path, headers=headers, media_type=media_type(path.name), filename=row["result"], stat_result=path.stat()
+            path, headers=headers, media_type=media_type(path.name), filename=row["result"], stat_result=about
         )
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
@@ -264,7 +265,8 @@ async def download(request: AnyRequest) -> StarletteResponse:
         raise BadSignatureError
     # What gives no bytes uses nothing up.
     require(request, tag)
-    if none_match(request, tag):
+    require_unmodified(request, about.st_mtime)
+    if is_not_modified(request, tag, about.st_mtime):
         return StarletteResponse(status_code=304, headers=headers)
     found.refuse_range(request)
     if head:

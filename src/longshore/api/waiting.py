@@ -32,21 +32,27 @@ def stay_open(request: AnyRequest) -> OpenRequest:
 
 @contextlib.asynccontextmanager
 async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
-    """A waiter for a task, for as long as the context is open; read the task only inside it.
-
-    It is woken, and then `check` raises, also when the client goes away (ClientGoneError) and when the credential ends
-    (UnauthorizedError, ForbiddenError). Raises OverloadError.
-    """
+    """Yield a waiter for a task, as `held_open`; read the task only inside the context."""
     service, _ = admitted(request)
-    opened = stay_open(request)
     with service.watch.over(task) as waiter:
-        leaving = asyncio.create_task(_client_left(request), name="wait for the client to leave")
-        leaving.add_done_callback(lambda _: waiter.end(ClientGoneError()))
-        opened.on_end(waiter.end)
-        try:
+        async with held_open(request, waiter):
             yield waiter
-        finally:
-            leaving.cancel()
+
+
+@contextlib.asynccontextmanager
+async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[None]:
+    """Count a request as open, and wake its waiter when the client goes away or the credential ends.
+
+    The waiter's `wait` then raises ClientGoneError, UnauthorizedError or ForbiddenError. Raises OverloadError.
+    """
+    opened = stay_open(request)
+    leaving = asyncio.create_task(_client_left(request), name="wait for the client to leave")
+    leaving.add_done_callback(lambda _: waiter.end(ClientGoneError()))
+    opened.on_end(waiter.end)
+    try:
+        yield
+    finally:
+        leaving.cancel()
 
 
 async def _client_left(request: AnyRequest) -> None:

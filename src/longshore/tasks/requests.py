@@ -12,7 +12,7 @@ from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
 
 WHOLE = """
-select description as desc, trigger, target, debug, revision, schedule_ended, reads
+select description as desc, trigger, target, debug, revision, schedule_ended, defined_by, reads
 from longshore.tasks
 where id = $1 and chain_id = $2
 """
@@ -70,6 +70,8 @@ class EditableTask(msgspec.Struct, frozen=True):
     debug: str
     revision: int
     schedule_ended: bool
+    defined_by: str | None
+    """Kind and id of the credential that set target or trigger last, such as `user 7`."""
     reads: list[Read]
     """What all its runs have read."""
 
