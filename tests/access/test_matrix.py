@@ -200,7 +200,7 @@ REFUSED = {
     "a token of a client that is off": 401,
     "a session that has ended": 401,
     "a wrong session key": 401,
-    "a session without a chain": 401,
+    "a session without a chain": 400,  # the session is good
     "a session without a level for the chain": 403,
     "too low a token": 403,
     "too low a session": 403,
