@@ -16,7 +16,6 @@ from longshore.database.embedded import programs
 from longshore.demo.seed import CHAIN, seed
 from longshore.exports import catalog, formats
 from longshore.exports.columns import choices, columns_of, named
-from longshore.exports.formats.dialect import PROFILES
 
 PATIENCE = 600.0  # seconds for one export
 
@@ -85,7 +84,7 @@ def query(longshore: Longshore, kind: str | None = "csv", chain: int = CHAIN) ->
             await connection.close()
         if kind is None:
             return f"select {named(found, [column.expression for column in found])} {source}"
-        return formats.make(kind, found, PROFILES["rfc4180"], None).query(source)
+        return formats.make(kind, formats.FileSpec(found)).query(source)
 
     return asyncio.run(build())
 

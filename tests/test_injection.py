@@ -15,7 +15,6 @@ import pytest
 from longshore.database.connect import SESSION
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
-from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import source_of
 from longshore.exports.segments.rules import Segment
 from tests.service import Longshore
@@ -218,7 +217,7 @@ async def copies(url: str) -> None:
 
 
 async def copied(connection: Any, name: str, columns: Any, source: Any) -> list[dict[str, str]]:
-    form = formats.make(name, columns, dialect(CsvOptions()), None)
+    form = formats.make(name, formats.FileSpec(columns))
     content = bytearray(form.begin())
 
     async def take(data: bytes) -> None:

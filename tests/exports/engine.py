@@ -7,8 +7,8 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_part
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import Copied, copy_rows
-from longshore.exports.formats import Compression, RowKey
+from longshore.exports.copy import Copied, RowSource, RowWriter, copy_rows
+from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import Plan, Source, plan
 from longshore.exports.snapshot import SESSION, Readers
@@ -26,7 +26,7 @@ async def export(
     compression: Compression | None = None,
     connections: int = 2,
 ) -> tuple[bytes, Copied, Plan]:
-    """Export an index; give the file's bytes, what was copied, and how it was cut."""
+    """Export an index. Return the bytes of the file, its size, and the plan of the export."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
         location = store.location(ChainId(CHAIN), TaskId(1), 1, "result")
@@ -38,10 +38,13 @@ async def export(
                 columns = await columns_of(connection, index, choices(None, index))
                 key = index.key or index.time
                 row_key = RowKey(key, quoted_part(key)) if key else None
-                form = formats.make(name, columns, dialect(csv or CsvOptions()), compression, key=row_key)
+                spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
+                form = formats.make(name, spec)
                 cut = await plan(connection, index, form.query(source.sql), source)
                 with store.create(location) as file:
-                    copied = await copy_rows(readers, connection, cut, source, form, file, ignore)
+                    rows = RowSource(readers, connection, cut.clauses, source.values)
+                    writer = RowWriter(form, file, formats.compressor(name, compression))
+                    copied = await copy_rows(rows, writer, ignore)
                     file.publish(".json", b"{}")
         path = store.open_path(location)
         assert path is not None
@@ -49,11 +52,11 @@ async def export(
 
 
 async def ignore(_rows: int, _size: int) -> None:
-    """Somebody who does not care how far it is."""
+    """Ignore a report of progress."""
 
 
 def index_over(relation: str, **types: FieldType | Field) -> Index:
-    """An index over a relation with the columns `chain_id`, `at` and these."""
+    """Return an index over a relation with the columns `chain_id`, `at` and these."""
     fields = {
         name: Field(type=kind, description="") if isinstance(kind, FieldType) else kind for name, kind in types.items()
     }

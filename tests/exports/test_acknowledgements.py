@@ -13,7 +13,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends, watermarks
@@ -201,7 +201,7 @@ def test_an_acknowledgement_during_a_repetition_counts_for_it_too(
             await pool.execute(TABLES)
             await pool.execute("insert into shop.entries (id) values (1)")
             store = LocalStore(tmp_path / "results")
-            exporter = Exporter(pool, Readers(pool, 0), catalog.load(str(tmp_path / "catalog.toml")), store)
+            exporter = Exporter(pool, Sources(Readers(pool, 0)), catalog.load(str(tmp_path / "catalog.toml")), store)
             task = TaskId(await pool.fetchval(INSERT_TASK))
 
             async def begin() -> attempts.Attempt:

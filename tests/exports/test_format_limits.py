@@ -19,7 +19,7 @@ from xlsxwriter.worksheet import Worksheet
 from longshore.exports import odd_values
 from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import Column, choices, columns_of
-from longshore.exports.formats import parquet
+from longshore.exports.formats import FileSpec, parquet
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.formats.format import CellError, RowKey
 from longshore.exports.formats.records import Records
@@ -191,7 +191,7 @@ def test_row_groups_do_not_depend_on_how_the_rows_arrive(monkeypatch: pytest.Mon
     rows = "".join(f'"line {number}\nof ""two""\n"\n' for number in range(1000)).encode()
     files = set()
     for size in (1, 37, 100_000):
-        form = parquet.Parquet([catalog_column(field)], msgspec.UNSET)  # type: ignore[arg-type]  # it has no dialect
+        form = parquet.Parquet(FileSpec([catalog_column(field)]))
         framed = [form.frame(rows[start : start + size]) for start in range(0, len(rows), size)]
         files.add(b"".join([*framed, *form.end()]))
         assert form.rows == 1000

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
+from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
-from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.format import Format
 from longshore.exports.formats.json import Json
 from tests.exports import rfc4180
@@ -41,9 +41,9 @@ def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 def make(kind: type[Form]) -> Form:
-    """The format for two columns."""
+    """Return the format for two columns."""
     columns = [Column(name, Field(FieldType.TEXT, "Words."), "words", "text") for name in NAMES]
-    return kind(columns, dialect(CsvOptions()))
+    return kind(FileSpec(columns))
 
 
 def framed(form: Format, parts: list[bytes]) -> bytes:

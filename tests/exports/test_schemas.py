@@ -13,7 +13,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
 from longshore.exports.exporter import Exporter, SchemaChangedError
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.model import ChainId, TaskId
@@ -66,7 +66,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
     async def steps() -> None:
         async with open_pool(idle.url, size=3, name="test", **SESSION) as pool:
             # A source that nobody asks anything: the idle service has no tables to export.
-            exporter = Exporter(pool, Readers(pool, 0), now, LocalStore(tmp_path / "results"))
+            exporter = Exporter(pool, Sources(Readers(pool, 0)), now, LocalStore(tmp_path / "results"))
             async with pool.acquire() as connection, connection.transaction():
                 await attempts.execute(connection, chain, task)
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)

@@ -157,7 +157,7 @@ def test_times_are_grouped_by_how_many_rows_they_have_and_each_row_is_in_one_gro
     services: tuple[Longshore, Longshore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, most = 120_000, 30_000
-    monkeypatch.setattr("longshore.exports.ranges.ROWS", 2_000)  # of a range, so that there are more of them
+    monkeypatch.setattr("longshore.exports.ranges.RANGE_ROWS", 2_000)  # of a range, so that there are more of them
     statements = (
         'create table shards.narrow (id bigint, chain_id bigint, "timestamp" timestamptz)',
         # Half of the rows in the first tenth of the time, and some that have none.

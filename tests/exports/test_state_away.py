@@ -11,7 +11,7 @@ import asyncpg
 from longshore.database.connect import Pool, open_lazy_pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
-from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
@@ -42,7 +42,7 @@ async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> Asyn
     """An export that has asked the state for all it needs, and waits for its table until this is left."""
     lock = await asyncpg.connect(source)
     async with open_pool(source, size=2, name="the source", **SESSION) as readers:
-        exporter = Exporter(state, Readers(readers, 0), catalog.load(), LocalStore(folder))
+        exporter = Exporter(state, Sources(Readers(readers, 0)), catalog.load(), LocalStore(folder))
         async with lock.transaction():
             await lock.execute("lock table loyalty.products in access exclusive mode")
             running = asyncio.create_task(exporter.run(attempt))

@@ -1,11 +1,11 @@
 """A result is read back and must add up to what the source holds, exactly, or it is not published."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 import msgspec
@@ -17,7 +17,7 @@ from longshore.exports import catalog, readback, totals
 from longshore.exports.catalog import CatalogError
 from longshore.exports.formats.dialect import PROFILES, CsvOptions
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
-from longshore.exports.totals import Sum, Totals, TotalsMismatchError
+from longshore.exports.totals import Sum, TotalColumns, Totals, TotalsMismatchError
 from longshore.exports.verify import VerifyError, verify
 from tests.exports import test_formats
 from tests.exports.incremental import Series
@@ -53,6 +53,10 @@ def described(name: str, form: str, rows: int, csv: CsvOptions = PLAIN) -> Manif
     )  # fmt: skip
 
 
+def opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
 def by_hand(rows: list[Row]) -> dict[str | None, tuple[int, Decimal]]:
     sums: dict[str | None, tuple[int, Decimal]] = {}
     for row in rows:
@@ -72,8 +76,8 @@ def test_any_file_of_any_format_adds_up_to_its_rows(
     path = folder / f"file.{form}{extension}"
     path.write_bytes(run(things, rows, form, **options))
     manifest = described(path.name, form, len(rows), options.get("csv", PLAIN))
-    assert readback.sums(readback.at(path), manifest, "amount", "words", scale) == by_hand(rows)
-    assert readback.rows(readback.at(path), manifest) == len(rows)
+    assert readback.sums(opener(path), manifest, TotalColumns("amount", "words", scale)) == by_hand(rows)
+    assert readback.rows(opener(path), manifest) == len(rows)
 
 
 def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str, tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str,
     ]
     path = tmp_path / "file.xlsx"
     path.write_bytes(run(things, rows, "xlsx"))
-    assert readback.sums(readback.at(path), described(path.name, "xlsx", 4), "count", "day", None) == {
+    assert readback.sums(opener(path), described(path.name, "xlsx", 4), TotalColumns("count", "day", None)) == {
         "2026-05-26": (2, Decimal(2**62 + 1)),
         "1900-02-28": (1, Decimal(999_999_999_999_999)),
         None: (1, Decimal(5)),
@@ -104,15 +108,15 @@ def test_amounts_that_no_fixed_scale_holds_are_added_up_exactly(tmp_path: Path, 
         written = [amount if amount[-1].isdigit() else f'"{amount}"' for amount in amounts]
         lines = [f'{{"words":"a","amount":{amount}}}' for amount in written]
         path.write_text("[\n" + ",\n".join(lines) + "\n]\n" if form == "json" else "\n".join(lines) + "\n")
-    found = readback.sums(readback.at(path), described(path.name, form, len(amounts)), "amount", "words", 2)
+    found = readback.sums(opener(path), described(path.name, form, len(amounts)), TotalColumns("amount", "words", 2))
     assert found == {"a": (5, Decimal("Infinity"))}
 
 
 def test_rows_that_are_longer_than_a_block_are_read(tmp_path: Path) -> None:
-    long = "x" * (3 * readback.CHUNK)
+    long = "x" * (3 * readback.CHUNK_BYTES)
     path = tmp_path / "file.csv"
     path.write_text(",".join(INDEX.fields) + "\r\n" + f"1,a,{long},1.25,,,,,\r\n" * 2, newline="")
-    assert readback.sums(readback.at(path), described(path.name, "csv", 2), "amount", "words", 2) == {
+    assert readback.sums(opener(path), described(path.name, "csv", 2), TotalColumns("amount", "words", 2)) == {
         "a": (2, Decimal("2.50"))
     }
 

@@ -8,9 +8,9 @@ import pytest
 from longshore.database.connect import Pool
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CountMismatchError, copy_rows
+from longshore.exports.copy import CountMismatchError, RowSource, RowWriter, copy_rows
+from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
-from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.ranges import Source, plan
 from longshore.exports.snapshot import Readers
@@ -36,7 +36,7 @@ class Forgetful(Csv):
 
 
 async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) -> int:
-    """The real copy with a format of the test's own; gives the rows."""
+    """Copy rows by a format of the test. Return the number of rows."""
     index = catalog.load(str(catalog_file))["wallet-ledger"]
     readers = Readers(pool, 1)
     source = Source(index.rows, (CHAIN,))
@@ -46,10 +46,11 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
 
     async with readers.snapshot() as (connection, _):
         columns = await columns_of(connection, index, choices(None, index))
-        made = form(columns, dialect(CsvOptions()))
+        made = form(FileSpec(columns))
         cut = await plan(connection, index, made.query(source.sql), source)
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
-            copied = await copy_rows(readers, connection, cut, source, made, file, report)
+            rows = RowSource(readers, connection, cut.clauses, source.values)
+            copied = await copy_rows(rows, RowWriter(made, file), report)
             file.publish(SUFFIX, b"{}")
     return copied.rows
 

@@ -1,55 +1,52 @@
-"""Rows out: several connections copy the ranges of one snapshot, one file takes them in order (promises 4 and 6).
+"""Copies rows: several connections read the ranges of one snapshot, one file takes them in order (promises 4 and 6).
 
 The event loop takes PostgreSQL's bytes off the sockets; a thread frames, hashes and writes them block by block, so that
-the cores have work. Ranges that are ahead of their turn wait in memory, as many as there are connections and LOOKAHEAD
-blocks of each at most: then the connections are held up, so memory does not grow with the export.
+both cores have work. Ranges that are ahead of their turn wait in memory, as many as there are connections, and of each
+at most LOOKAHEAD_BLOCKS; then the connections stop reading. So memory does not grow with the export.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import WHOLE, Format, Place
-from longshore.exports.ranges import Plan, Source
+from longshore.exports.formats.compression import Compressor
 from longshore.exports.snapshot import Readers, hold_tables
 from longshore.exports.source_limits import Pace
 from longshore.results.pieces import Writable
 from longshore.telemetry import tracing
 
-BLOCK = 256 << 10  # bytes
-LOOKAHEAD = 16  # blocks of one range
-REPORT_EVERY = 1.0  # seconds
+BLOCK_BYTES = 256 << 10
+LOOKAHEAD_BLOCKS = 16  # of one range
+REPORT_SECONDS = 1.0
 
 COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}
-"""What the span of a COPY says."""
+"""The attributes of a COPY's span."""
 
 Report = Callable[[int, int], Awaitable[None]]
 """Takes rows and bytes written."""
 
 Blocks = asyncio.Queue[list[bytes] | None]
-"""What one range gives, block by block; None is its end."""
+"""The blocks of one range; None is its end."""
 
-UNHURRIED = Pace(0)
-
-
-async def nothing() -> None:
-    """What there is to do first where there is nothing."""
+UNLIMITED = Pace(0)
 
 
 class CountMismatchError(LongshoreError):
-    """The rows in the file are not as many as PostgreSQL sent."""
+    """The file has another number of rows than PostgreSQL sent."""
 
     def __init__(self, sent: int, written: int) -> None:
         super().__init__(f"the source sent {sent} rows and {written} were written")
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """What was copied."""
+    """The size of a finished file, or of a piece, which has no hash."""
 
     sent: int
     rows: int
@@ -57,43 +54,73 @@ class Copied(msgspec.Struct, frozen=True):
     sha256: bytes
 
 
-class _Writer:
-    """Frames, hashes, counts and writes; used by one thread at a time."""
+class RowSource(msgspec.Struct, frozen=True):
+    """The rows to copy."""
 
-    def __init__(self, form: Format, file: Writable, place: Place) -> None:
-        self._form = form
+    readers: Readers
+    connection: Connection
+    """Holds the snapshot."""
+    clauses: Sequence[str]
+    """`from` clauses; together they select each row once."""
+    values: tuple[Any, ...]
+    """The values of their parameters."""
+
+
+class RowWriter:
+    """Frames, compresses, hashes and writes rows. Blocking; used by one thread at a time."""
+
+    def __init__(
+        self,
+        form: Format,
+        file: Writable,
+        compressor: Compressor | None = None,
+        observe: Callable[[bytes], None] | None = None,
+        place: Place = WHOLE,
+    ) -> None:
+        """`observe`: is called with the text of the rows before it is compressed."""
+        self.form = form
+        self.size = 0
         self._file = file
+        self._compressor = compressor
+        self._observe = observe
         self._place = place
         self._begun = False
-        self._hash = hashlib.sha256() if place == WHOLE else None  # of a part, nobody needs it
-        self.size = 0
+        self._hash = hashlib.sha256() if place == WHOLE else None
 
     def begin(self) -> None:
+        """Write the bytes before the first row, if this is the first piece."""
         if self._place.first:
-            self._put(self._form.begin())
-            self._begun = True
+            self._begin()
 
     def write(self, chunks: list[bytes]) -> None:
+        """Write the rows in PostgreSQL's chunks."""
         if block := b"".join(chunks):
-            self._begin_late()
-            self._put(self._form.frame(block))
+            self._begin()
+            framed = self.form.frame(block)
+            if self._observe is not None:
+                self._observe(framed)
+            self._put(framed)
 
-    def end(self) -> None:
+    def end(self) -> bytes:
+        """Write the bytes after the last row. Return the SHA-256 of the file; nothing for a piece."""
         if self._place.last:
-            self._begin_late()
-        if self._begun:  # a shard in the middle that has no rows leaves no byte, not even a compression's header
-            for data in self._form.end():
+            self._begin()
+        if self._begun:  # a piece in the middle without rows has no byte, not even the header of a compression
+            for data in self.form.end():
                 self._put(data)
-
-    def digest(self) -> bytes:
+            if self._compressor is not None:
+                self._put_raw(self._compressor.flush())
         return self._hash.digest() if self._hash else b""
 
-    def _begin_late(self) -> None:
+    def _begin(self) -> None:
         if not self._begun:
-            self._put(self._form.begin())
+            self._put(self.form.begin())
             self._begun = True
 
     def _put(self, data: bytes) -> None:
+        self._put_raw(data if self._compressor is None else self._compressor.compress(data))
+
+    def _put_raw(self, data: bytes) -> None:
         if self._hash:
             self._hash.update(data)
         self._file.write(data)
@@ -101,120 +128,109 @@ class _Writer:
 
 
 async def copy_rows(
-    readers: Readers,
-    connection: Connection,
-    plan: Plan,
-    source: Source,
-    form: Format,
-    file: Writable,
+    rows: RowSource,
+    writer: RowWriter,
     report: Report,
-    first: Callable[[], Awaitable[None]] = nothing,
-    pace: Pace = UNHURRIED,
-    place: Place = WHOLE,
+    first: Callable[[], Awaitable[None]] | None = None,
+    pace: Pace = UNLIMITED,
 ) -> Copied:
-    """Copy the rows of a plan into a file, which is left for the caller to publish.
+    """Copy rows into a file, which the caller publishes.
 
-    `connection`: holds the snapshot. `report` is called about once a second; what it raises ends the copy. `first` is
-    what `connection` has to do before it reads rows, while others read already. Raises what PostgreSQL, the file and
-    `first` raise, and CountMismatchError. `pace`: how fast it may write. `place`: which part of the result it is.
+    `report`: is called about once a second; an error that it raises ends the copy. `first`: runs on `rows.connection`
+    before that reads rows, while other connections read already. Raises what PostgreSQL, the file and `first` raise,
+    and CountMismatchError.
     """
-    writer = _Writer(form, file, place)
     thread = ThreadPoolExecutor(1, "copy")
     try:
-        async with readers.beside(connection, len(plan.clauses) - 1) as connections:
-            copying = asyncio.create_task(_copy(connections, plan, source, form, writer, thread, first, pace))
+        async with rows.readers.beside(rows.connection, len(rows.clauses) - 1) as connections:
+            copy = _Copy(rows, connections, writer, thread)
+            copying = asyncio.create_task(copy.run(first, pace))
             try:
                 while not copying.done():
-                    await report(form.rows, writer.size)
-                    await asyncio.wait({copying}, timeout=REPORT_EVERY)
-                sent = await copying
+                    await report(writer.form.rows, writer.size)
+                    await asyncio.wait({copying}, timeout=REPORT_SECONDS)
+                sha256 = await copying
             finally:
                 copying.cancel()
                 await asyncio.wait({copying})
     finally:
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
-    if sent != form.rows:
-        raise CountMismatchError(sent, form.rows)
-    return Copied(sent, form.rows, writer.size, writer.digest())
+    if copy.sent != writer.form.rows:
+        raise CountMismatchError(copy.sent, writer.form.rows)
+    return Copied(copy.sent, writer.form.rows, writer.size, sha256)
 
 
-async def _copy(
-    connections: list[Connection],
-    plan: Plan,
-    source: Source,
-    form: Format,
-    writer: _Writer,
-    thread: ThreadPoolExecutor,
-    first: Callable[[], Awaitable[None]],
-    pace: Pace,
-) -> int:
-    """Read all ranges and write them in order; give the number of rows that PostgreSQL says it sent."""
-    loop = asyncio.get_running_loop()
-    queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD) for _ in plan.clauses]
-    turns = iter(range(len(plan.clauses)))
-    free = asyncio.Semaphore(len(connections) + 1)  # ranges that may be read but not written
-    sent = 0
+class _Copy:
+    """One copy while it runs: the ranges are read side by side and written in order."""
 
-    async def read(connection: Connection) -> None:
-        nonlocal sent
-        await hold_tables(connection, form.query(plan.clauses[0]))
-        if connection is connections[0]:
+    def __init__(
+        self, rows: RowSource, connections: Sequence[Connection], writer: RowWriter, thread: ThreadPoolExecutor
+    ) -> None:
+        self.sent = 0  # rows, as PostgreSQL counts them
+        self._rows = rows
+        self._connections = connections
+        self._writer = writer
+        self._thread = thread
+        self._queues: list[Blocks] = [asyncio.Queue(LOOKAHEAD_BLOCKS) for _ in rows.clauses]
+        self._turns = iter(range(len(rows.clauses)))
+        self._free = asyncio.Semaphore(len(connections) + 1)  # ranges that may be read and not yet written
+
+    async def run(self, first: Callable[[], Awaitable[None]] | None, pace: Pace) -> bytes:
+        """Read and write all ranges. Return the SHA-256 of the file. The first error ends everything."""
+        writing = asyncio.ensure_future(self._write(pace))
+        reading = [asyncio.ensure_future(self._read(connection, first)) for connection in self._connections]
+        try:
+            await asyncio.gather(writing, *reading)
+        finally:
+            for task in (writing, *reading):
+                task.cancel()
+            await asyncio.gather(writing, *reading, return_exceptions=True)
+        return writing.result()
+
+    async def _read(self, connection: Connection, first: Callable[[], Awaitable[None]] | None) -> None:
+        await hold_tables(connection, self._writer.form.query(self._rows.clauses[0]))
+        if first is not None and connection is self._rows.connection:
             await first()
         while True:
-            await free.acquire()
-            number = next(turns, None)
+            await self._free.acquire()
+            number = next(self._turns, None)
             if number is None:
                 return
-            rows = await _read_range(connection, form, plan.clauses[number], source, queues[number])
-            sent += rows  # not in one line: the sum would be taken before the wait
+            rows = await self._read_range(connection, number)
+            self.sent += rows  # not in one line: Python would read `sent` before the wait
 
-    async def write() -> None:
-        writing: asyncio.Future[None] = loop.run_in_executor(thread, writer.begin)
-        for queue in queues:
+    async def _read_range(self, connection: Connection, number: int) -> int:
+        """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
+        form, blocks = self._writer.form, self._queues[number]
+        chunks: list[bytes] = []
+        collected = size = 0
+
+        async def take(data: bytes) -> None:
+            nonlocal chunks, collected, size
+            chunks.append(data)
+            collected += len(data)
+            size += len(data)
+            if collected >= BLOCK_BYTES:
+                await blocks.put(chunks)
+                chunks, collected = [], 0
+
+        query = form.query(self._rows.clauses[number])
+        with tracing.span("COPY", COPY, kind="client") as span:
+            status = await connection.copy_from_query(query, *self._rows.values, output=take, **form.options())
+            rows = int(str(status).removeprefix("COPY "))
+            span.set_attributes({"longshore.rows": rows, "longshore.bytes": size})
+        await blocks.put(chunks)
+        await blocks.put(None)
+        return rows
+
+    async def _write(self, pace: Pace) -> bytes:
+        loop, writer = asyncio.get_running_loop(), self._writer
+        writing: asyncio.Future[None] = loop.run_in_executor(self._thread, writer.begin)
+        for queue in self._queues:
             while (chunks := await queue.get()) is not None:
                 await writing
                 await pace.keep(writer.size)
-                writing = loop.run_in_executor(thread, writer.write, chunks)
-            free.release()
+                writing = loop.run_in_executor(self._thread, writer.write, chunks)
+            self._free.release()
         await writing
-        await loop.run_in_executor(thread, writer.end)
-
-    await _all(write(), *(read(connection) for connection in connections))
-    return sent
-
-
-async def _read_range(connection: Connection, form: Format, clause: str, source: Source, blocks: Blocks) -> int:
-    chunks: list[bytes] = []
-    collected = size = 0
-
-    async def take(data: bytes) -> None:
-        nonlocal chunks, collected, size
-        chunks.append(data)
-        collected += len(data)
-        size += len(data)
-        if collected >= BLOCK:
-            await blocks.put(chunks)
-            chunks, collected = [], 0
-
-    with tracing.span("COPY", COPY, kind="client") as span:
-        status = await connection.copy_from_query(form.query(clause), *source.values, output=take, **form.options())
-        rows = int(str(status).removeprefix("COPY "))
-        span.set_attributes({"longshore.rows": rows, "longshore.bytes": size})
-    await blocks.put(chunks)
-    await blocks.put(None)
-    return rows
-
-
-async def _all(*coroutines: Awaitable[None]) -> None:
-    """Run them side by side; the first that fails ends the others, and its error is raised as it is."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        await _end(tasks)
-
-
-async def _end(tasks: Iterable[asyncio.Future[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+        return await loop.run_in_executor(self._thread, writer.end)

@@ -1,7 +1,7 @@
-"""The manifest of a result: what a file must be, so that anybody can check it without the service.
+"""The manifest of a result: the description by which a file can be checked without the service.
 
-It lies beside the file as `NAME.manifest.json`. Each names the hash of the manifest of its task's run before, so that
-in a series of increments a gap, a changed file or a wrong order shows.
+It lies beside the file as `NAME.manifest.json`. Each has the hash of the manifest of its task's run before, so that
+`longshore verify` finds a gap, a changed file or a wrong order in a series of increments.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class ManifestField(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a result file is. Times are UTC; hashes are SHA-256 in hexadecimal."""
+    """The description of a result file. Times are UTC; hashes are SHA-256 in hexadecimal."""
 
     version: int = VERSION
     file: str
@@ -41,20 +41,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     fields: Sequence[ManifestField]
     schema: str
     segment: Any
-    """The rules as they were resolved: relative ones as the times they meant."""
+    """The rules as they were resolved: relative ones with their times."""
     snapshot: datetime
     previous: str | None
     """Hash of the manifest of the last run before that was DONE."""
     csv: CsvOptions = CsvOptions()
-    """How a CSV file is written, as it was asked for."""
+    """The CSV options of the request."""
     totals: Totals | None = None
     """Control totals, where the catalog declares them and both columns were chosen."""
 
     def encoded(self) -> bytes:
-        """The manifest as it is written; the same manifest is the same bytes."""
+        """Return the text of the manifest; equal manifests have the same bytes."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
 def hash_of(manifest: bytes) -> str:
-    """What the next manifest of a series calls this one."""
+    """Return the hash by which the next manifest of a series names this one."""
     return hashlib.sha256(manifest).hexdigest()

@@ -1,4 +1,4 @@
-"""Odd values inside nested fields: counted, or the end of the run, as the catalog says."""
+"""Odd values inside nested fields, which the catalog's `on_odd` has counted or refused."""
 
 from collections.abc import Sequence
 
@@ -16,18 +16,18 @@ class OddValueError(LongshoreError):
 
 
 async def count(connection: Connection, source: Source, columns: Sequence[Column], key: RowKey | None) -> int:
-    """The odd values of the rows in the connection's snapshot that the file has as NULL.
+    """Return the number of odd values of the rows in the connection's snapshot, which are NULL in the file.
 
     Raises OddValueError for the first one in a column whose `on_odd` is `error`.
     """
-    found = 0
+    number = 0
     for column in columns:
         if column.field.type is not FieldType.NESTED:
             continue
         nested = Nested(column)
         rows = f"{source.sql} and ({nested.has_odd()})"
         if column.field.on_odd == "null":
-            found += await connection.fetchval(
+            number += await connection.fetchval(
                 f"select coalesce(sum((select count(*) from {nested.odd()} odd)), 0)::bigint {rows}",  # noqa: S608  # the catalog's
                 *source.values,
             )
@@ -36,7 +36,7 @@ async def count(connection: Connection, source: Source, columns: Sequence[Column
         query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"  # noqa: S608  # the catalog's
         if (row := await connection.fetchrow(query, *source.values)) is not None:
             raise OddValueError(_message(column, key, *row))
-    return found
+    return number
 
 
 def _message(column: Column, key: RowKey | None, row_key: str | None, odd: Sequence[str]) -> str:

@@ -16,8 +16,8 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports import row_security
 from longshore.exports.catalog import Index
 from longshore.exports.columns import Column, columns_of
+from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
-from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.formats.json import object_of
 from longshore.exports.ranges import Source, explain, nodes, source_of
 from longshore.exports.segments.date_spans import moving
@@ -119,7 +119,7 @@ async def _sample(connection: Connection, columns: list[Column], source: Source)
 
 async def _pace(connection: Connection, columns: list[Column], source: Source, limit: int) -> Pace:
     """Copy the first rows as an export would, and throw them away."""
-    form = Csv(columns, dialect(CsvOptions()))
+    form = Csv(FileSpec(columns))
     header = len(form.begin())
     size = 0
 

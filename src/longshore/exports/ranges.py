@@ -1,10 +1,10 @@
-"""How an export is cut into ranges, and how many rows it will have: both from the planner's own figures.
+"""The plan of an export: the ranges that it is cut into, and the number of its rows, both by the planner's figures.
 
-Where PostgreSQL would read the whole table, a range is of its blocks; where it would use an index, of the index's time
-column. The cut depends on the data alone and not on how many connections read it, so nor does the file.
+Where PostgreSQL would read the whole table, a range is one of blocks; where it would use an index, one of the index's
+time column. The cut, and so the file, depends on the data alone and not on how many connections read it.
 
-Several statements, on several connections, give the rows of one snapshot only where each of them sees the same rows.
-Where a query reads a foreign table, asks for the time, or takes some rows of many, it stays one statement: `_is_one`.
+Several statements, on several connections, read the rows of one snapshot only if each of them sees the same rows. A
+query that reads a foreign table, asks for the time, or takes some rows of many stays one statement: `is_one_statement`.
 """
 
 import json
@@ -22,15 +22,15 @@ from longshore.exports.columns import columns_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.sql import Condition, columns_read, condition
 
-BLOCKS = 512  # of 8 KiB in a range: 4 MiB of table
-ROWS = 50_000  # expected in a range of time
-MOST_RANGES = 512
-ASIDE = ("InitPlan", "SubPlan")  # what is looked up beside the rows, as for row-level security
-MOST_GROUPS = 100  # so that each has a hundred parts of an upload
-SPREAD = 8  # times as many groups of blocks as would do if a chain's rows lay all over the table
-CHEAP = 2_000  # as the planner counts: some ten thousand rows of one scan, a hundredth of a second
+RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
+RANGE_ROWS = 50_000  # expected in a range of time
+MAX_RANGES = 512
+ASIDE = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
+MAX_GROUPS = 100  # so that each has a hundred parts of an upload
+SPREAD = 8  # times as many groups of blocks as needed if a chain's rows lay all over the table
+CHEAP_COST = 2_000  # of the planner: some ten thousand rows of one scan, a hundredth of a second
 
-# A system column such as `ctid` can be read only by who may read the whole table.
+# Reading a system column such as `ctid` needs the right to read the whole table.
 TABLE = """
 select relkind = 'r' and not relhassubclass and has_table_privilege(oid, 'select') as plain,
        pg_catalog.pg_relation_size(oid) / pg_catalog.current_setting('block_size')::int as blocks
@@ -41,8 +41,8 @@ where oid = $1::text::regclass
 TABLE_ROWS = "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = $1::text::regclass"
 
 
-# The cut of a time column that has dates of any year: neither Python's calendar nor an interval of PostgreSQL's reaches
-# from its first to its last one. A `date` reaches further than a `timestamp`, which ends 9.2e12 seconds after 1970.
+# The bounds of ranges of a time column with dates of any year: neither Python's calendar nor an interval of PostgreSQL
+# spans all of them. A `date` reaches further than a `timestamp`, which ends 9.2e12 seconds after 1970.
 CUTS = """
 select to_timestamp(($1::numeric + (least($2::numeric, 9e12) - $1::numeric) * n / $3::int)::float8)::text
 from generate_series(1, $3::int - 1) n
@@ -50,14 +50,14 @@ from generate_series(1, $3::int - 1) n
 
 # A foreign server has a snapshot of its own for each connection; an extension's scan may read anything.
 FOREIGN = frozenset({"Foreign Scan", "Custom Scan"})
-# Nodes that may take other rows each time: some of those that would do, a sample, what a function returns.
+# Nodes that may return other rows each time: some of many, a sample, or those of a function.
 CHOOSING = frozenset({"Limit", "Unique", "WindowAgg", "Sample Scan", "Function Scan", "Table Function Scan"})
 
-# Functions that may give something else in another session of the same snapshot: all that are volatile, those that tell
-# the time, and the source's own that are not immutable, as these may look anything up.
+# Functions that may return other values in another session of the same snapshot: all that are volatile, those of the
+# current time, and the source's own that are not immutable, as these may read anything.
 CALLED = re.compile(r'(?:([\w$]+)|"((?:[^"]|"")+)")\(')
-TELLS_TIME = re.compile(r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b")
-UNSTEADY = """
+CURRENT_TIME = re.compile(r"\b(?:CURRENT_DATE|CURRENT_TIME|CURRENT_TIMESTAMP|LOCALTIME|LOCALTIMESTAMP)\b")
+UNSTABLE_FUNCTION = """
 select exists (
     select from pg_catalog.pg_proc
     where proname = any($1::text[])
@@ -76,33 +76,25 @@ class Source(msgspec.Struct, frozen=True):
     sql: str
     values: tuple[Any, ...]
 
+    def where(self, condition: Condition) -> "Source":
+        """Return the rows that meet a condition too, whose placeholders follow those of the source."""
+        return Source(f"{self.sql} and ({condition.sql})", self.values + condition.values)
+
 
 async def source_of(
-    connection: Connection,
-    index: Index,
-    chain: int,
-    segment: Segment | None,
-    counted_from: datetime,
-    increment: Condition | None = None,
+    connection: Connection, index: Index, chain: int, segment: Segment | None, counted_from: datetime
 ) -> Source:
-    """The rows of a chain that a segment takes, within an increment; relative rules count from `counted_from`.
+    """Return the rows of a chain that a segment takes; relative rules count from `counted_from`.
 
-    The placeholders of `increment` begin with $2, behind the chain's. Raises asyncpg.PostgresError where the source
-    lacks what a rule looks at.
+    Raises asyncpg.PostgresError where the source lacks a column of a rule.
     """
-    # The chain is bound here and nowhere else: whatever a request says, its rows are those of its own chain.
-    sql = index.rows
-    values: tuple[Any, ...] = (chain,)
-    if increment is not None:
-        sql += f" and ({increment.sql})"
-        values += increment.values
-    if segment is not None:
-        read = columns_read(segment)
-        columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
-        made = condition(segment, index, columns, counted_from, first=len(values) + 1)
-        sql += f" and ({made.sql})"
-        values += made.values
-    return Source(sql, values)
+    # The chain is bound here and nowhere else: whatever a request asks for, its rows are those of its own chain.
+    source = Source(index.rows, (chain,))
+    if segment is None:
+        return source
+    read = columns_read(segment)
+    columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
+    return source.where(condition(segment, index, columns, counted_from, first=len(source.values) + 1))
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -115,7 +107,7 @@ class Range(msgspec.Struct, frozen=True):
     """The first one that does not belong to it any more."""
 
     def condition(self, index: Index) -> str:
-        """SQL of the condition that its rows meet."""
+        """Return SQL of the condition that its rows meet."""
         time = quoted_part(index.time)
         if self.of == "no time":
             return f"{time} is null"
@@ -129,17 +121,17 @@ class Plan(msgspec.Struct, frozen=True):
     """An export cut into ranges, in the order in which they are written."""
 
     expected: int | None
-    """Rows that it will have."""
+    """The number of its rows."""
     exact: bool
     """Whether they were counted, rather than estimated by the planner."""
     clauses: list[str]
-    """`from` clauses; together they give each row once."""
+    """`from` clauses; together they select each row once."""
     ranges: list[Range]
-    """What each of them takes; none where there is one `from` clause, which takes everything."""
+    """The range of each clause; none where there is one clause, which selects everything."""
 
 
 async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
-    """Cut an export into ranges. `query`: the whole of it in one statement; `count`: count them if that is cheap."""
+    """Cut an export into ranges. `query`: all of it in one statement. `count`: count the rows if that is cheap."""
     explained = await explain(connection, query, source.values, verbose=True)
     expected = explained.get("Plan Rows")
     leaf = explained
@@ -151,7 +143,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
         pass
     elif leaf["Node Type"] == "Seq Scan" and table and table["plain"]:
         ranges = _block_ranges(table["blocks"])
-    elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * ROWS:
+    elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * RANGE_ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
     counted = await _count(connection, source) if count else None
     found = clauses(index, source, ranges) or [source.sql]
@@ -159,26 +151,27 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
 
 
 def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
-    """The `from` clauses of ranges."""
+    """Return the `from` clauses of ranges."""
     return [f"{source.sql} and {part.condition(index)}" for part in ranges]
 
 
 async def groups(connection: Connection, index: Index, source: Source, plan: Plan, rows: int) -> list[list[Range]]:
-    """The ranges of a plan in runs that have about so many rows each, the first of which is not empty.
+    """Return the ranges of a plan in groups of about `rows` rows each, the first of which is not empty.
 
-    Times are grouped by the planner's histogram. Nothing tells where in a table a chain's rows lie, so blocks are
-    grouped as if all rows of the table were wanted, within SPREAD: where they lie together, several groups have them.
+    Times are grouped by the planner's histogram. PostgreSQL does not know where in a table a chain's rows lie, so
+    blocks are grouped as if all rows of the table were exported, within SPREAD: rows that lie together still fall into
+    several groups.
     """
     ranges, expected = plan.ranges, plan.expected or 0
     if not ranges:
         return []
     if ranges[0].of == "blocks":
         table_rows = await connection.fetchval(TABLE_ROWS, regclass(index.relation))
-        count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MOST_GROUPS)
+        count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MAX_GROUPS)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
         found = [ranges[start:end] for start, end in pairwise(cuts)]
     else:
-        most = max(rows, -(-expected // MOST_GROUPS))
+        most = max(rows, -(-expected // MAX_GROUPS))
         found = [[]]
         collected = 0
         for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
@@ -201,9 +194,9 @@ async def _any_row(connection: Connection, index: Index, source: Source, ranges:
 
 
 async def _count(connection: Connection, source: Source) -> int | None:
-    """The exact number of rows, where counting them is cheap beside the export itself."""
+    """Return the exact number of rows; None if counting them is expensive beside the export itself."""
     query = f"select count(*) {source.sql}"
-    if (await explain(connection, query, source.values))["Total Cost"] > CHEAP:
+    if (await explain(connection, query, source.values))["Total Cost"] > CHEAP_COST:
         return None
     return int(await connection.fetchval(query, *source.values))
 
@@ -211,25 +204,25 @@ async def _count(connection: Connection, source: Source) -> int | None:
 async def explain(
     connection: Connection, query: str, values: tuple[Any, ...], *, verbose: bool = False
 ) -> dict[str, Any]:
-    """The topmost node of the plan that PostgreSQL makes of a query. `verbose`: with the expressions of its output."""
+    """Return the topmost node of PostgreSQL's plan of a query. `verbose`: with the expressions of its output."""
     options = "format json, verbose" if verbose else "format json"
     found: dict[str, Any] = json.loads(await connection.fetchval(f"explain ({options}) {query}", *values))[0]["Plan"]
     return found
 
 
 async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool:
-    """Whether a query must stay one statement to give the rows of one snapshot. `plan`: verbose."""
+    """Return whether a query must stay one statement to read the rows of one snapshot. `plan`: verbose."""
     if any(node["Node Type"] in FOREIGN for node in nodes(plan)):
         return True
     if any(node["Node Type"] in CHOOSING for node in nodes(plan, aside=False)):
         return True
     expressions = "\n".join(_strings(plan))
     called = {plain or inside.replace('""', '"') for plain, inside in CALLED.findall(expressions)}
-    return bool(TELLS_TIME.search(expressions) or await connection.fetchval(UNSTEADY, sorted(called)))
+    return bool(CURRENT_TIME.search(expressions) or await connection.fetchval(UNSTABLE_FUNCTION, sorted(called)))
 
 
 def _strings(value: Any) -> Iterator[str]:
-    """All strings inside a JSON value."""
+    """Yield all strings inside a JSON value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | dict):
@@ -238,7 +231,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def nodes(plan: dict[str, Any], *, aside: bool = True) -> Iterator[dict[str, Any]]:
-    """A node of a plan and all those below it. `aside`: also what is looked up beside the rows."""
+    """Yield a node of a plan and all those below it. `aside`: also the plans beside that of the rows."""
     yield plan
     for below in plan.get("Plans", ()):
         if aside or below["Parent Relationship"] not in ASIDE:
@@ -246,14 +239,14 @@ def nodes(plan: dict[str, Any], *, aside: bool = True) -> Iterator[dict[str, Any
 
 
 def _block_ranges(blocks: int) -> list[Range]:
-    starts = list(range(0, blocks, BLOCKS))
+    starts = list(range(0, blocks, RANGE_BLOCKS))
     if len(starts) < 2:
         return []
     return [Range("blocks", start, end) for start, end in zip(starts, [*starts[1:], None], strict=True)]
 
 
 async def _time_ranges(connection: Connection, index: Index, source: Source, expected: int, cost: float) -> list[Range]:
-    count = min(MOST_RANGES, -(-expected // ROWS))
+    count = min(MAX_RANGES, -(-expected // RANGE_ROWS))
     if not index.time or count < 2:
         return []
     time = quoted_part(index.time)

@@ -1,6 +1,6 @@
-"""Results read: by readers that have no part in writing them, in memory that does not grow with the file.
+"""Results read back: by readers that share no code with the writers, in memory that does not grow with the file.
 
-`control` reads what an export writes, while it is written; `longshore verify` reads a file anywhere.
+`reconcile` adds up text while an export writes it; `longshore verify` reads files anywhere.
 """
 
 import contextlib
@@ -11,27 +11,28 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 import zstandard
 
 from longshore.exports.formats.dialect import Dialect, dialect
+from longshore.exports.formats.records import Records
 from longshore.exports.manifest import Manifest
-from longshore.exports.totals import EXACT, Key, Sums, added
+from longshore.exports.totals import EXACT, Key, Sums, TotalColumns, added
 
-CHUNK = 512 << 10  # bytes
-LONGEST = 256 << 20  # bytes of a row
-DIGITS = 28  # of an amount that Arrow adds up; the sum of a block's has ten more to grow into
-USUAL_SCALE = 10  # digits behind the point, where nothing is known of them
+CHUNK_BYTES = 512 << 10
+PIECE_BYTES = 2 << 20  # of text that is added up at once; with 256 KiB, the calls take as long as the reading
+MAX_ROW_BYTES = 256 << 20
+DIGITS = 28  # of an amount that Arrow adds up; the sum of a piece's amounts has ten more digits to grow into
+USUAL_SCALE = 10  # decimals, where it is not known how many the amounts have
 
-TEXT = ("csv", "json", "jsonl")
-FEW = 32  # different values in one block
+TEXT_FORMATS = ("csv", "json", "jsonl")
+FEW = 32  # different values in one batch
 
 Part = tuple[Key, int, Decimal]
 
-NO_MEMBER = re.compile(r'["\\\x00-\x1f]')  # in the name of a JSON member, msgspec's structs cannot have it
+UNUSUAL_NAME = re.compile(r'["\\\x00-\x1f]')  # a member of JSON that msgspec's structs cannot have
 MEMBERS = msgspec.json.Decoder(dict[str, Any], float_hook=Decimal)
 ARRAY_OF_MEMBERS = msgspec.json.Decoder(list[dict[str, Any]], float_hook=Decimal)
 
@@ -49,141 +50,140 @@ class Layout(msgspec.Struct, frozen=True):
 
     format: str
     names: Sequence[str]
-    asked: Dialect
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> "Layout":
-        """That of a file with this manifest."""
-        return cls(manifest.format, [field.name for field in manifest.fields], dialect(manifest.csv))
+    dialect: Dialect
 
 
-def at(path: Path) -> Opener:
-    """What opens the file of a path."""
-    return lambda: path.open("rb")
+def rows(opener: Opener, manifest: Manifest) -> int:
+    """Return the number of rows of a file, counted by a reader of its format.
 
-
-def rows(opened: Opener, manifest: Manifest) -> int:
-    """The rows of a file, counted by a reader of its format.
-
-    Blocking. `opened`: opens the file. Raises what reading it raises, and ValueError where it cannot be read as what
-    its manifest says.
+    Blocking. Raises what reading the file raises, and ValueError where it is not what its manifest says.
     """
     if manifest.format == "parquet":
         import pyarrow.parquet as pq
 
-        with opened() as file:
+        with opener() as file:
             return int(pq.read_metadata(file).num_rows)
     if manifest.format == "xlsx":
         from longshore.exports.formats import xlsx
 
-        with opened() as file:
+        with opener() as file:
             return xlsx.count_rows(file)
-    with _text(opened, manifest) as file:
+    with _text(opener, manifest) as file:
         if manifest.format == "csv":
-            asked = dialect(manifest.csv)
+            options = dialect(manifest.csv)
             text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
-            csv.field_size_limit(LONGEST)
-            return sum(1 for _ in csv.reader(text, delimiter=asked.delimiter)) - asked.header
+            csv.field_size_limit(MAX_ROW_BYTES)
+            return sum(1 for _ in csv.reader(text, delimiter=options.delimiter)) - options.header
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(opened: Opener, manifest: Manifest, amount: str, per: str, scale: int | None) -> Sums:
-    """What the amounts in a file add up to for each value of the column `per`.
+def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
+    """Return rows and sum of the amounts in a file for each value of the column `per`.
 
-    Blocking. `opened`: as with `rows`. `scale`: digits behind the point of the amounts, as far as is known; the sums
-    are exact without, too, and take longer. Raises as `rows`.
+    Blocking. Raises as `rows`. The sums are exact without a known scale, too, and then take longer.
     """
-    import pyarrow as pa
-
     if manifest.rows == 0:
         return {}
+    names = [field.name for field in manifest.fields]
     if manifest.format == "xlsx":
-        return added(_of_workbook(opened, [field.name for field in manifest.fields], amount, per))
+        return added({}, _of_workbook(opener, names, columns))
     if manifest.format == "parquet":
-        return added(_of_parquet(opened, amount, per))
-    layout = Layout.of(manifest)
-    try:
-        return added(_of_file(opened, manifest, layout, amount, per, _decimal(scale), CHUNK))
-    except pa.ArrowInvalid:  # more digits than Arrow adds up, NaN, or a row that is longer than a block
-        return added(_of_file(opened, manifest, layout, amount, per, pa.string(), LONGEST))
+        return added({}, _of_parquet(opener, columns))
+    layout = Layout(manifest.format, names, dialect(manifest.csv))
+    text = TextSums(layout, columns, header=layout.dialect.header)
+    with _text(opener, manifest) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            text.add(chunk)
+    return text.end()
 
 
-def sums_of(block: bytes, layout: Layout, amount: str, per: str, scale: int | None) -> Sums:
-    """As `sums`, of some rows of a text, without its header. Blocking.
+class TextSums:
+    """Adds up the amounts in the text of a result, whose blocks are cut anywhere. Blocking."""
 
-    Raises ValueError where they are not whole, or are such that `sums` takes longer over them.
-    """
-    if layout.format == "csv":
-        rows_only = msgspec.structs.replace(layout, asked=msgspec.structs.replace(layout.asked, header=False))
-        return added(_of_csv(io.BytesIO(block), rows_only, amount, per, _decimal(scale), len(block) + 1))
-    return added(_of_lines(block, layout.format, amount, per))
+    def __init__(self, layout: Layout, columns: TotalColumns, *, header: bool = False) -> None:
+        """`header`: whether the text begins with the header line of a CSV file."""
+        self._layout = layout
+        self._columns = columns
+        self._header = header
+        self._records = Records(PIECE_BYTES, csv=layout.format == "csv")
+        self._sums: Sums = {}
 
+    def add(self, block: bytes) -> None:
+        """Take the next block of text. Raises ValueError for a row of more than MAX_ROW_BYTES, and one that is odd."""
+        for piece in self._records.add(block):
+            self._take(piece)
+        if len(self._records) > MAX_ROW_BYTES:
+            raise ValueError(f"a row has more than {MAX_ROW_BYTES:,} bytes")
 
-def _of_file(
-    opened: Opener, manifest: Manifest, layout: Layout, amount: str, per: str, kind: Any, block: int
-) -> Iterator[Part]:
-    with _text(opened, manifest) as file:
-        if layout.format == "csv":
-            yield from _of_csv(file, layout, amount, per, kind, block)
+    def end(self) -> Sums:
+        """Return the sums of the whole text. Raises as `add`."""
+        if rest := self._records.rest():
+            self._take(rest)
+        return self._sums
+
+    def _take(self, piece: bytes) -> None:
+        if self._layout.format != "csv":
+            added(self._sums, _of_lines(piece, self._layout.format, self._columns))
             return
-        rest = b""
-        while chunk := file.read(CHUNK):
-            whole, _, rest = (rest + chunk).rpartition(b"\n")
-            yield from _of_lines(whole, layout.format, amount, per)
+        import pyarrow as pa
+
+        scale = self._columns.scale
+        number = pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
+        skipped, self._header = int(self._header), False
+        try:
+            parts = list(_of_csv(piece, self._layout, self._columns, number, skipped))
+        except pa.ArrowInvalid:  # more digits than Arrow adds up, or NaN
+            parts = list(_of_csv(piece, self._layout, self._columns, pa.string(), skipped))
+        added(self._sums, parts)
 
 
-def _decimal(scale: int | None) -> Any:
-    import pyarrow as pa
-
-    return pa.decimal128(DIGITS, USUAL_SCALE if scale is None else min(scale, DIGITS))
-
-
-def _of_csv(file: IO[bytes], layout: Layout, amount: str, per: str, kind: Any, block: int) -> Iterator[Part]:
+def _of_csv(piece: bytes, layout: Layout, columns: TotalColumns, number: Any, skipped: int) -> Iterator[Part]:
+    """Yield the parts of whole records. `number`: Arrow's type of the amounts. `skipped`: records of a header."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    asked = layout.asked
+    options = layout.dialect
     # One thread, measured: several take longer over the few columns that are converted.
     batches = pa_csv.open_csv(
-        file,
+        io.BytesIO(piece),
         pa_csv.ReadOptions(  # the header may spell a name otherwise than the manifest, see `escape_formulas`
             column_names=list(layout.names),
-            skip_rows_after_names=int(asked.header),
-            block_size=block,
+            skip_rows_after_names=skipped,
+            block_size=len(piece) + 1,
             use_threads=False,
         ),
-        pa_csv.ParseOptions(delimiter=asked.delimiter, newlines_in_values=True, ignore_empty_lines=False),
+        pa_csv.ParseOptions(delimiter=options.delimiter, newlines_in_values=True, ignore_empty_lines=False),
         pa_csv.ConvertOptions(
-            include_columns=[per, amount],
-            column_types={per: pa.string(), amount: kind},
-            null_values=[asked.null],
+            include_columns=[columns.per, columns.amount],
+            column_types={columns.per: pa.string(), columns.amount: number},
+            null_values=[options.null],
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
-            decimal_point="," if asked.decimal_comma else ".",
+            decimal_point="," if options.decimal_comma else ".",
         ),
     )
     for batch in batches:
-        for value, count, total in _of_batch(batch.column(0), batch.column(1), asked.decimal_comma):
-            yield value and _undone(value, asked), count, total
+        for value, count, total in _of_batch(batch.column(0), batch.column(1), options.decimal_comma):
+            yield value and _unescaped(value, options), count, total
 
 
-def _of_parquet(opened: Opener, amount: str, per: str) -> Iterator[Part]:
+def _of_parquet(opener: Opener, columns: TotalColumns) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with opened() as raw, pq.ParquetFile(raw) as file:
-        for batch in file.iter_batches(columns=[per, amount]):
-            amounts = batch.column(amount)
+    with opener() as raw, pq.ParquetFile(raw) as file:
+        for batch in file.iter_batches(columns=[columns.per, columns.amount]):
+            amounts = batch.column(columns.amount)
             if pa.types.is_integer(amounts.type):
                 amounts = amounts.cast(pa.decimal128(DIGITS, 0))
-            yield from _of_batch(batch.column(per).cast("string"), amounts)
+            yield from _of_batch(batch.column(columns.per).cast("string"), amounts)
 
 
-def _of_workbook(opened: Opener, names: Sequence[str], amount: str, per: str) -> Iterator[Part]:
+def _of_workbook(opener: Opener, names: Sequence[str], columns: TotalColumns) -> Iterator[Part]:
     from longshore.exports.formats.xlsx_cells import cells
 
-    with opened() as file:
-        for value, text in cells(file, [names.index(per), names.index(amount)]):
+    with opener() as file:
+        for value, text in cells(file, [names.index(columns.per), names.index(columns.amount)]):
             yield value, 1, Decimal(text or 0)
 
 
@@ -199,29 +199,30 @@ def _of_batch(values: Any, amounts: Any, decimal_comma: bool = False) -> Iterato
             yield value, 1, Decimal(0 if text is None else text)
         return
     for value in different:
-        those = pc.filter(amounts, pc.equal(values, value) if value.is_valid else pc.is_null(values))
-        yield value.as_py(), len(those), pc.sum(those).as_py() or Decimal(0)
+        matching = pc.filter(amounts, pc.equal(values, value) if value.is_valid else pc.is_null(values))
+        yield value.as_py(), len(matching), pc.sum(matching).as_py() or Decimal(0)
 
 
-def _of_lines(lines: bytes, form: str, amount: str, per: str) -> Iterator[Part]:
+def _of_lines(lines: bytes, format: str, columns: TotalColumns) -> Iterator[Part]:
     amounts: dict[Any, list[Decimal | None]] = {}
-    for found in _objects(lines, form, amount, per):
-        amounts.setdefault(found.value, []).append(found.amount)
+    for row in _objects(lines, format, columns):
+        amounts.setdefault(row.value, []).append(row.amount)
     for value, some in amounts.items():
         with localcontext(EXACT):
             total = sum(filter(None, some), start=Decimal(0))
         yield None if value is None else str(value), len(some), total
 
 
-def _objects(lines: bytes, form: str, amount: str, per: str) -> Iterable[Any]:
-    """The rows as structs with `value` and `amount`."""
+def _objects(lines: bytes, format: str, columns: TotalColumns) -> Iterable[Any]:
+    """Return the rows as structs with `value` and `amount`."""
     # Each object begins and ends with a brace.
     array_text = b"[" + lines.strip(b"[],\n") + b"]"
-    if NO_MEMBER.search(amount + per):
-        rows_found = MEMBERS.decode_lines(lines) if form == "jsonl" else ARRAY_OF_MEMBERS.decode(array_text)
-        return [_Row(row[per], row[amount] if row[amount] is None else Decimal(row[amount])) for row in rows_found]
+    per, amount = columns.per, columns.amount
+    if UNUSUAL_NAME.search(amount + per):
+        rows = MEMBERS.decode_lines(lines) if format == "jsonl" else ARRAY_OF_MEMBERS.decode(array_text)
+        return [_Row(row[per], row[amount] if row[amount] is None else Decimal(row[amount])) for row in rows]
     one, array = _decoders(amount, per)
-    return one.decode_lines(lines) if form == "jsonl" else array.decode(array_text)
+    return one.decode_lines(lines) if format == "jsonl" else array.decode(array_text)
 
 
 @lru_cache(maxsize=64)
@@ -233,17 +234,17 @@ def _decoders(amount: str, per: str) -> tuple[msgspec.json.Decoder[Any], msgspec
     return msgspec.json.Decoder(one), msgspec.json.Decoder(list[one])
 
 
-def _undone(word: str, asked: Dialect) -> str:
-    """A word as it was before the dialect kept a spreadsheet from running it."""
-    if asked.words_as_formulas and word.startswith('="'):
-        return word[2:-1]
-    return word.removeprefix("'") if asked.escape_formulas else word
+def _unescaped(text: str, options: Dialect) -> str:
+    """Return a value without what the dialect put before or around it for spreadsheets."""
+    if options.words_as_formulas and text.startswith('="'):
+        return text[2:-1]
+    return text.removeprefix("'") if options.escape_formulas else text
 
 
 @contextlib.contextmanager
-def _text(opened: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
-    """The text of a file, whose compression may have several members or frames, as many workers leave them."""
-    with opened() as file:
+def _text(opener: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
+    """Open the text of a file, whose compression may have several members or frames, as many workers write them."""
+    with opener() as file:
         if manifest.file.endswith(".gz"):
             yield io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
         elif manifest.file.endswith(".zst"):

@@ -1,4 +1,4 @@
-"""What an error means for the work that it ended: whether another try may do better, and what the log says."""
+"""Errors that end an attempt: whether it is retried, and the sentence for the task's log."""
 
 import errno
 
@@ -11,17 +11,17 @@ from longshore.results.local import StoreUnavailableError
 
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 CONFLICT = "conflict with recovery"
-# What asyncpg says of a connection that the server has ended while it was idle; the server's own reason is lost.
+# asyncpg's message for a connection that the server closed while it was idle; the server's own reason is lost.
 RELEASED = "connection has been released back to the pool"
 
 
 def is_retryable(error: BaseException) -> bool:
-    """Whether another attempt may do better."""
+    """Return whether another attempt may succeed."""
     return is_transient(error) or isinstance(error, OSError | TransientError | StoreUnavailableError)
 
 
 def explain(error: BaseException) -> str:
-    """What went wrong, in words for the task's log."""
+    """Return a sentence about the error for the task's log."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return "the disk for results is full"
     if isinstance(error, LongshoreError):

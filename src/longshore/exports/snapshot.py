@@ -5,35 +5,37 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 
 import asyncpg
+import msgspec
 
 from longshore.database.connect import Connection, Pool, is_transient
 from longshore.errors import TransientError
+from longshore.exports.catalog import Index
 from longshore.exports.row_security import hold_alike
-from longshore.exports.source_limits import IDLE
+from longshore.exports.source_limits import IDLE_SECONDS
 
 CLOSE_TIMEOUT = 2.0  # seconds
 
-# The same rows come in the same order each time: no scan begins where another one is, none is split over workers.
-# A compiled query pays off after minutes, and an export's is too simple for it. Who waits for the store takes nothing
-# from the source meanwhile, which it must not take for silence.
+# The same rows come in the same order each time: no scan begins where another one is, none is split over parallel
+# workers. Compiling a query (jit) pays off after minutes, and an export's query is too simple for it. While the results
+# store blocks, an export reads nothing from the source; without `tcp_user_timeout` the source does not disconnect it.
 SESSION = {
     "synchronize_seqscans": "off",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
     "tcp_user_timeout": "0",
-    "idle_in_transaction_session_timeout": f"{IDLE}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
 }
 
 
-# Whoever joins a snapshot finds its tables free to read, unless somebody who wants one for himself waits for the
-# snapshot to end. Behind him, both would wait for ever, and all other readers of the table with them.
+# A transaction that joins a snapshot can lock its tables to read at once, unless another session waits for an exclusive
+# lock, and so for the snapshot to end. Behind that session it would wait for ever, with all other readers of the table.
 JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
 JOINED = "set local lock_timeout to default"
 
 
-# PostgreSQL reads rows as the snapshot sees them, and names and files of tables as they are now: of a table that was
-# emptied, rewritten or replaced since the snapshot was taken, the snapshot shows no row. An export that waited for the
-# lock of such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
+# PostgreSQL reads rows by the snapshot, but names and files of tables as they are now: of a table that was emptied,
+# rewritten or replaced after the snapshot was taken, the snapshot shows no row. An export that waited for the lock of
+# such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
 OUTDATED = """
 select coalesce(c.oid::pg_catalog.regclass::text, 'a table that the export reads')
 from pg_catalog.pg_locks l
@@ -54,13 +56,13 @@ class SnapshotOutdatedError(TransientError):
 
 
 class SnapshotGoneError(TransientError):
-    """A snapshot that another connection exported cannot be had."""
+    """A snapshot that another connection exported does not exist any more."""
 
 
 class Readers:
     """Connections to the source. However many exports run, no more than the pool holds are open.
 
-    Each export has one connection of its own; the others go to whoever begins while they are free.
+    Each export has one connection of its own; the extra ones go to the exports that begin while they are free.
     """
 
     def __init__(self, pool: Pool, extra: int) -> None:
@@ -69,7 +71,7 @@ class Readers:
 
     @contextlib.asynccontextmanager
     async def watching(self) -> AsyncIterator[Connection]:
-        """A connection in no transaction: each statement sees what is there by then."""
+        """A connection in no transaction, so that each statement has a snapshot of its own."""
         async with self._pool.acquire() as connection:
             yield connection
 
@@ -119,9 +121,9 @@ class Readers:
                 await transaction.start()
                 yield connection
             except BaseException:
-                # In the middle of a COPY a connection takes no statement, a ROLLBACK no more than another: its own
-                # error would stand in for the one that matters. One that the source has ended left the pool by itself.
-                # Closing asks the source to cancel what runs, and gives up on a source that does not answer.
+                # In the middle of a COPY a connection takes no statement, not even ROLLBACK, whose error would replace
+                # the one that matters. A connection that the source has closed has left the pool by itself. `close`
+                # asks the source to cancel the statement, and gives up on a source that does not answer.
                 try:
                     await connection.close(timeout=CLOSE_TIMEOUT)
                 except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError):
@@ -131,26 +133,38 @@ class Readers:
             try:
                 await transaction.commit()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                # All has been read, so that there is nothing that it could have kept: only the connection is of no use.
+                # All rows have been read, so only the connection is lost.
                 if not is_transient(error):
                     raise
                 with contextlib.suppress(asyncpg.InterfaceError):
                     connection.terminate()
 
 
-async def refuse_outdated(connection: Connection) -> None:
-    """Raise SnapshotOutdatedError where a table that the transaction reads shows nothing of itself in its snapshot.
+class Sources(msgspec.Struct, frozen=True):
+    """The databases that exports read."""
 
-    To be called once all queries were planned: from then on the transaction's locks keep the tables as they are.
+    readers: Readers
+    own: Readers | None = None
+    """Of the service's own database, where the source is another one."""
+
+    def of(self, index: Index) -> Readers:
+        """Return the readers of the database that an index lies in."""
+        return self.own if index.own and self.own is not None else self.readers
+
+
+async def refuse_outdated(connection: Connection) -> None:
+    """Raise SnapshotOutdatedError where a table that the transaction reads is newer than its snapshot.
+
+    To be called after all queries were planned: from then on the transaction's locks keep the tables unchanged.
     """
     if (name := await connection.fetchval(OUTDATED)) is not None:
         raise SnapshotOutdatedError(f"{name} was emptied, rewritten or replaced while the export began")
 
 
 async def hold_tables(connection: Connection, query: str) -> None:
-    """Take part in the tables of a query, as reading does, for the rest of the transaction.
+    """Lock the tables of a query, as reading does, for the rest of the transaction.
 
-    Raises asyncpg.LockNotAvailableError where somebody waits for one of them who waits for the snapshot.
+    Raises asyncpg.LockNotAvailableError where another session waits for an exclusive lock on one of them.
     """
     await connection.prepare(query)
     await connection.execute(JOINED)

@@ -1,4 +1,4 @@
-"""Errors of the source, in words that may be shown to whoever asked for its rows."""
+"""Messages of the source's errors, as every credential of the chain may see them."""
 
 import re
 

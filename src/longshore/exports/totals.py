@@ -1,11 +1,11 @@
-"""Control totals: what the source says a result must add up to, and whether its bytes do.
+"""Control totals: the sums that the source reports for a result, and their comparison with the sums of the file.
 
 The catalog declares them: the sum of an amount for each value of another field, such as a ledger's currency. PostgreSQL
-adds up in the snapshot that the rows came from, a reader that has no part in writing adds up what stands in the file.
-Sums are exact decimals. Both sides take NaN and infinities as PostgreSQL does, so that they compare.
+adds up in the snapshot that the rows come from; `readback`, which shares no code with the writers, adds up the file.
+Sums are exact decimals. Both sides treat NaN and infinities as PostgreSQL does, so that they compare.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Context, Decimal
 from typing import Any
 
@@ -20,12 +20,12 @@ from longshore.exports.ranges import Source
 EXACT = Context(prec=150_000, traps=[])  # more digits than a numeric of PostgreSQL can have
 
 EXACT_TYPES = INTEGERS | {"numeric"}
-NO_KEYS = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # not written alike in all formats
+UNSUITED_KEY_TYPES = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # the formats spell them differently
 
 Key = str | None
 Sums = dict[Key, tuple[int, Decimal]]
-"""Rows and sum for each value; None stands for the rows that have none."""
-NOTHING = (0, Decimal(0))
+"""Rows and sum for each value; None stands for the rows without a value."""
+ZERO = (0, Decimal(0))
 
 
 class TotalsMismatchError(LongshoreError):
@@ -33,12 +33,12 @@ class TotalsMismatchError(LongshoreError):
 
 
 class Sum(msgspec.Struct, frozen=True):
-    """What the rows of one value add up to."""
+    """The sum of the amounts in the rows of one value."""
 
     value: str | None
     rows: int
     sum: str
-    """A decimal, exact; the amounts that are NULL left out."""
+    """An exact decimal; amounts that are NULL count as 0."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -47,85 +47,88 @@ class Totals(msgspec.Struct, frozen=True):
     amount: str
     """The column that is added up."""
     per: str
-    """The column for each of whose values it is."""
+    """The column that the sums are grouped by."""
     sums: Sequence[Sum]
 
     @property
     def rows(self) -> int:
-        """The rows of the result."""
+        """The number of rows of the result."""
         return sum(one.rows for one in self.sums)
 
-    def by_value(self) -> Sums:
-        """The sums as figures."""
-        return {one.value: (one.rows, Decimal(one.sum)) for one in self.sums}
+
+class TotalColumns(msgspec.Struct, frozen=True):
+    """The two columns of a file that its totals are made of."""
+
+    amount: str
+    per: str
+    scale: int | None
+    """Decimals of the amounts, as far as it is known."""
 
 
-class Counted(msgspec.Struct, frozen=True):
-    """The two columns of an export that its totals are made of."""
+class SourceTotalColumns(TotalColumns, frozen=True):
+    """The same columns in the source."""
 
-    amount: Column
-    per: Column
-
-    @property
-    def scale(self) -> int | None:
-        """Digits behind the point of the amount, where that is known."""
-        if self.amount.pg_type in INTEGERS:
-            return 0
-        return self.amount.field.decimals if self.amount.scale is None else self.amount.scale
+    amount_sql: str
+    per_sql: str
 
 
-def counted(index: Index, columns: Sequence[Column]) -> Counted | None:
-    """What is added up of an export; None where the catalog declares nothing, or one of the columns was not chosen."""
+def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns | None:
+    """Return the columns of an export's totals; None if the catalog declares none, or one of them is not exported."""
     if index.totals is None:
         return None
     amount, per = (
         next((column for column in columns if column.field is index.fields[name]), None)
         for name in (index.totals.amount, index.totals.per)
     )
-    # The sum of binary fractions depends on the order in which they are added, so it shows nothing.
-    if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in NO_KEYS:
+    # The sum of binary fractions depends on the order in which they are added, so it would prove nothing.
+    if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in UNSUITED_KEY_TYPES:
         return None
-    return Counted(amount, per)
+    scale = 0 if amount.pg_type in INTEGERS else amount.field.decimals if amount.scale is None else amount.scale
+    return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.shown)
 
 
-async def in_source(connection: Connection, source: Source, what: Counted) -> Totals:
-    """The totals of the rows in the snapshot that the connection holds."""
-    value, amount = what.per.shown, f"({what.amount.expression})::numeric"
-    query = f"select {value}, count(*), coalesce(sum({amount}), 0) {source.sql} group by 1"
-    found = added(tuple(row) for row in await connection.fetch(query, *source.values))
-    sums = [Sum(key, found[key][0], format(found[key][1], "f")) for key in sorted(found, key=_order)]
-    return Totals(what.amount.name, what.per.name, sums)
+async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:
+    """Return the totals of the rows in the snapshot that the connection holds."""
+    query = f"select {columns.per_sql}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
+    sums = added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
+    return Totals(columns.amount, columns.per, as_list(sums))
 
 
-def added(parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
-    """Parts of sums put together. Blanks at a value's end are left out: not all formats keep those of a `char(3)`."""
-    sums: Sums = {}
+def added(sums: Sums, parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:
+    """Return `sums` after each part, of value, rows and sum, was added to it.
+
+    Blanks at the end of a value do not count: not all formats keep those of a `char(3)`.
+    """
     for value, rows, part in parts:
         key = value and value.rstrip(" ")
-        rows_before, before = sums.get(key, NOTHING)
+        rows_before, before = sums.get(key, ZERO)
         sums[key] = rows_before + rows, EXACT.add(before, part)
     return sums
 
 
-def compare(expected: Totals, found: Sums) -> None:
-    """Raises TotalsMismatchError where the sums differ."""
-    if (what := difference(expected, found)) is not None:
-        raise TotalsMismatchError(what)
+def as_list(sums: Sums) -> list[Sum]:
+    """Return sums as a manifest has them, in the order of their values."""
+    return [Sum(value, sums[value][0], format(sums[value][1], "f")) for value in sorted(sums, key=_order)]
 
 
-def difference(expected: Totals, found: Sums) -> str | None:
-    """The first of the sums that differ, in words; None where none does."""
-    wanted = expected.by_value()
-    for value in sorted(wanted | found, key=_order):
-        rows, total = wanted.get(value, NOTHING)
-        found_rows, found_total = found.get(value, NOTHING)
-        if rows != found_rows or not _same(total, found_total):
+def as_parts(sums: Iterable[Sum]) -> Iterator[tuple[Key, int, Decimal]]:
+    """Yield value, rows and sum of each."""
+    return ((one.value, one.rows, Decimal(one.sum)) for one in sums)
+
+
+def compare(expected: Totals, actual: Sums) -> None:
+    """Raise TotalsMismatchError for the first of the sums that differ."""
+    sums: Sums = {value: (rows, total) for value, rows, total in as_parts(expected.sums)}
+    for value in sorted(sums | actual, key=_order):
+        rows, total = sums.get(value, ZERO)
+        actual_rows, actual_total = actual.get(value, ZERO)
+        if rows != actual_rows or not _same(total, actual_total):
             shown = "no value" if value is None else repr(value)
-            return (
+            raise TotalsMismatchError(
                 f"the control totals differ: of {expected.per} {shown} there must be {rows} rows, "
-                f"whose {expected.amount} adds up to {total:f}, and the file has {found_rows} rows with {found_total:f}"
+                f"whose {expected.amount} adds up to {total:f}, "
+                f"and the file has {actual_rows} rows with {actual_total:f}"
             )
-    return None
 
 
 def _order(value: Key) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Checking result files against their manifests, without any server."""
+"""Verification of result files by their manifests, without any server."""
 
 import hashlib
 import itertools
@@ -14,21 +14,21 @@ from longshore.exports import readback, totals
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import check_options
 from longshore.exports.manifest import SUFFIX, VERSION, Manifest, hash_of
-from longshore.exports.totals import Totals
+from longshore.exports.totals import TotalColumns, Totals
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 MAX_REASON_CHARACTERS = 200
-SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # as a numeric of PostgreSQL adds up
+SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # a numeric of PostgreSQL
 
 
 class VerifyError(LongshoreError):
-    """A file is not what its manifest says, or a series is not whole."""
+    """A file does not fit its manifest, or a series has a gap."""
 
 
 def verify(paths: Iterable[Path]) -> list[Manifest]:
-    """Check files against the manifests beside them; of several runs of one task, also that none is missing between.
+    """Check files by the manifests beside them, and that no run is missing between those of the same task.
 
-    Gives the manifests in the order of their runs. Raises VerifyError at the first thing that is wrong.
+    Return the manifests in the order of their runs. Raises VerifyError for the first violation.
     """
     read = sorted((_verify_file(path) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
     for (before, hash_before), (after, _) in itertools.pairwise(read):
@@ -55,7 +55,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
+            while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
         raise VerifyError(f"{path} cannot be read: {error.strerror}") from None
@@ -65,7 +65,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
     if digest.hexdigest() != manifest.sha256:
         raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
     try:
-        rows = readback.rows(readback.at(path), manifest)
+        rows = readback.rows(lambda: path.open("rb"), manifest)
         if rows != manifest.rows:
             raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
         if manifest.totals is not None:
@@ -81,7 +81,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
 
 
 def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
-    """Raise VerifyError for a manifest that no export writes."""
+    """Raise VerifyError for a manifest that no export can have written."""
     sums = [one.sum for one in manifest.totals.sums] if manifest.totals else []
     wrong = None
     if manifest.version != VERSION:
@@ -103,8 +103,9 @@ def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
 def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
     digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
     scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
-    found = readback.sums(readback.at(path), manifest, expected.amount, expected.per, scale)
+    columns = TotalColumns(expected.amount, expected.per, scale)
+    actual = readback.sums(lambda: path.open("rb"), manifest, columns)
     try:
-        totals.compare(expected, found)
+        totals.compare(expected, actual)
     except totals.TotalsMismatchError as error:
         raise VerifyError(f"{path}: {error}") from None

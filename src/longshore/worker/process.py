@@ -21,9 +21,9 @@ from longshore.database.listener import Listener
 from longshore.database.requirements import UnusableServerError, require_sessions
 from longshore.database.retry import retry_until_available, when_served
 from longshore.exports import catalog
-from longshore.exports.exporter import Exporter, ShardPolicy
+from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
-from longshore.exports.snapshot import Readers
+from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.results.open import open_store
@@ -47,7 +47,7 @@ NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
 LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
 
 
-def _care(settings: Settings) -> SourceLimits:
+def _source_limits(settings: Settings) -> SourceLimits:
     rate = settings.export_megabytes_per_second * 1e6
     return SourceLimits(settings.source_snapshot_seconds, settings.source_lag_seconds, rate)
 
@@ -87,8 +87,9 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             owned = open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN, name="longshore export", **session)
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        cutting = ShardPolicy(settings.shard_rows, LONGEST_SILENCE * settings.heartbeat_timeout)
-        exporter = Exporter(pool, readers, catalog.load(settings.catalog), store, own, _care(settings), cutting)
+        silence_seconds = LONGEST_SILENCE * settings.heartbeat_timeout
+        policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
+        exporter = Exporter(pool, Sources(readers, own), catalog.load(settings.catalog), store, policy)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await retry_until_available(ensure, pool)
         allowed = quotas.allowed_by(settings)

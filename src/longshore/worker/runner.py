@@ -20,7 +20,7 @@ from longshore.database.connect import Pool
 from longshore.database.retry import retry_until_available
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain, is_retryable
-from longshore.exports.shards.coordinator import RetryLaterError
+from longshore.exports.shards.worker import RetryLaterError
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message, read_shard

@@ -1,19 +1,16 @@
-"""The formats: how rows become bytes. A new one is a file here and a line in FORMATS."""
+"""The file formats. A new one is a module here and a line in FORMATS."""
 
-import functools
 import importlib
-from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
-from longshore.exports.columns import Column
-from longshore.exports.formats.compression import CODECS, Compressed, Compression
-from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import WHOLE, Format, Place, RowKey
+from longshore.exports.formats.compression import CODECS, Compression, Compressor
+from longshore.exports.formats.format import WHOLE, FileSpec, Format, Place, RowKey
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """What is known of a format before its file is imported; Arrow alone would take every process 60 MB."""
+    """The properties of a format that are known before its module is imported; Arrow alone takes 60 MB of memory."""
 
     module: str
     name: str
@@ -21,52 +18,48 @@ class Kind(msgspec.Struct, frozen=True):
     compression: str = "around"
     """Whether a compression goes `around` the file, `inside`, or is `refused` as the format has its own."""
     joins: bool = False
-    """Whether parts of a file that are written apart make the file when they are put together."""
-    holds_all: bool = True
-    """Whether it holds every value, as text does; else it names the row of a value that it cannot hold."""
+    """Whether pieces of a file that are written apart make the file when they are put together."""
 
 
 FORMATS = {
     "csv": Kind("csv", "Csv", "csv", joins=True),
     "json": Kind("json", "Json", "json", joins=True),
     "jsonl": Kind("json", "JsonLines", "jsonl", joins=True),
-    "parquet": Kind("parquet", "Parquet", "parquet", "inside", holds_all=False),
-    "xlsx": Kind("xlsx", "Xlsx", "xlsx", "refused", holds_all=False),
+    "parquet": Kind("parquet", "Parquet", "parquet", "inside"),
+    "xlsx": Kind("xlsx", "Xlsx", "xlsx", "refused"),
 }
 
 
-def make(
-    name: str,
-    columns: Sequence[Column],
-    dialect: Dialect,
-    compression: Compression | None,
-    read: Callable[[Format], Format] = lambda form: form,
-    place: Place = WHOLE,
-    key: RowKey | None = None,
-) -> Format:
-    """A format by its name, compressed if that was asked for. `read` is put around what is not compressed yet.
-
-    `key`: the column that names a row in errors. `place`: for a format that `joins`, which part of the file it writes.
-    Members of gzip and frames of Zstandard join as well: RFC 1952, 2.2, and RFC 8878, 3.1.
-    """
+def make(name: str, spec: FileSpec) -> Format:
+    """Return the format of this name for a file."""
     kind = FORMATS[name]
-    build: Callable[..., Format] = getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)
-    if kind.joins:
-        build = functools.partial(build, place=place)
-    if not kind.holds_all:
-        build = functools.partial(build, key=key)
-    if compression is None:
-        return read(build(columns, dialect))
-    if kind.compression == "inside":
-        return build(columns, dialect, compression)
-    return Compressed(read(build(columns, dialect)), compression)
+    return cast(Format, getattr(importlib.import_module(f"{__name__}.{kind.module}"), kind.name)(spec))
+
+
+def compressor(name: str, compression: Compression | None) -> Compressor | None:
+    """Return the compressor around a file of this format; None where there is none.
+
+    Members of gzip and frames of Zstandard join, as pieces of a file do: RFC 1952, 2.2, and RFC 8878, 3.1.
+    """
+    return CODECS[compression].start() if compression and FORMATS[name].compression == "around" else None
 
 
 def extension(name: str, compression: Compression | None) -> str:
-    """How the names of such files end."""
+    """Return the extension of such files, such as `csv.gz`."""
     kind = FORMATS[name]
     around = compression is not None and kind.compression == "around"
     return f"{kind.extension}.{CODECS[compression].extension}" if compression and around else kind.extension
 
 
-__all__ = ["FORMATS", "WHOLE", "Compression", "Format", "Place", "RowKey", "extension", "make"]
+__all__ = [
+    "FORMATS",
+    "WHOLE",
+    "Compression",
+    "FileSpec",
+    "Format",
+    "Place",
+    "RowKey",
+    "compressor",
+    "extension",
+    "make",
+]

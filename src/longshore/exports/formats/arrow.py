@@ -23,6 +23,7 @@ UNLIMITED = (38, 10)  # digits, and decimals, of a numeric that its column does 
 MAX_DIGITS = 76  # of an Arrow decimal
 MAX_READ_DIGITS = 38  # of a decimal that Arrow reads from CSV
 EXACT = Context(prec=150_000, traps=[InvalidOperation])  # more digits than a numeric of PostgreSQL can have
+ADVICE = "round the column or cast it to text by `sql` in the catalog, or export to csv or json"
 
 UTC_TIME = pa.timestamp("us", "UTC")
 LOCAL_TIME = pa.timestamp("us")
@@ -46,11 +47,11 @@ ITEMS = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class UnholdableError(Exception):
-    """A value that a type cannot hold, and why."""
+    """A value that a type cannot hold; the message is the reason."""
 
 
 def arrow_type(column: Column) -> pa.DataType:
-    """The Arrow type of a column."""
+    """Return the Arrow type of a column."""
     if column.field.type is FieldType.NESTED:
         return pa.list_(pa.struct([pa.field(name, _inner_type(inner)) for name, inner in column.field.fields.items()]))
     if column.pg_type == "numeric":
@@ -87,7 +88,7 @@ class TableReader:
         self._columns = columns
         self._key = key
         self._rows = 0
-        # Numbers for names: those of the columns may be any, the key's among them.
+        # Numbers as names: the columns may have any names, that of the key too.
         self._names = [str(number) for number in range(len(columns) + (key is not None))]
         self._as_text = {
             number
@@ -96,7 +97,7 @@ class TableReader:
         }
 
     def table(self, records: bytes) -> pa.Table:
-        """The table of whole records. Raises CellError for the first value that its column's type cannot hold."""
+        """Return the table of whole records. Raises CellError for the first value that its column cannot hold."""
         table = self._read(records, range(len(self.schema)))
         if table is None:
             for number in range(len(self.schema)):
@@ -112,7 +113,7 @@ class TableReader:
         return pa.table(arrays, self.schema)
 
     def _read(self, records: bytes, wanted: Sequence[int]) -> pa.Table | None:
-        """Some columns of the records; None where Arrow cannot read one as its type."""
+        """Return some columns of the records; None where Arrow cannot read one as its type."""
         types = {self._names[number]: self._csv_type(number) for number in wanted}
         try:
             table = self._parsed(records, types)
@@ -126,8 +127,8 @@ class TableReader:
     def _parsed(self, records: bytes, types: dict[str, pa.DataType]) -> pa.Table:
         return pa_csv.read_csv(
             pa.BufferReader(records),
-            # One block has all the records, so no block ends inside one: `newlines_in_values`, which costs a second
-            # pass over the text, is about where blocks end.
+            # One block has all records, so `newlines_in_values` is not needed: it costs a second pass over the text,
+            # to find where blocks may end.
             pa_csv.ReadOptions(column_names=self._names, block_size=len(records) + 1),
             pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
             pa_csv.ConvertOptions(
@@ -174,7 +175,7 @@ def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _overflows(values: pa.ChunkedArray, column: Column) -> bool:
-    """Whether a decimal has more digits than its type: 128 bits have room for some of 39, and Arrow lets them pass."""
+    """Return whether a decimal has more digits than its type: Arrow accepts those of 39 digits that fit 128 bits."""
     if not pa.types.is_decimal128(values.type) or column.precision is not None:
         return False
     most = Decimal(10) ** (values.type.precision - values.type.scale)
@@ -215,9 +216,6 @@ def _decimal(text: str, kind: pa.DataType) -> Decimal:
     return value
 
 
-ADVICE = "round the column or cast it to text by `sql` in the catalog, or export to csv or json"
-
-
 def _days(text: str) -> int:
     return _moment(text, "date32")[0]
 
@@ -231,7 +229,7 @@ def _microseconds(text: str) -> int:
 
 
 def _moment(text: str, kind: str) -> tuple[int, int]:
-    """Days since 1970-01-01, and microseconds of the day, of a date or a time in UTC as PostgreSQL writes it."""
+    """Return days since 1970-01-01, and microseconds of the day, of a date or time in UTC as PostgreSQL writes it."""
     found = MOMENT.fullmatch(text)
     if found is None:
         raise UnholdableError(f"which Parquet's {kind} cannot hold; {ADVICE}")
@@ -242,7 +240,7 @@ def _moment(text: str, kind: str) -> tuple[int, int]:
 
 
 def _civil_days(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 in the proleptic Gregorian calendar: https://howardhinnant.github.io/date_algorithms.html"""
+    """Return days since 1970-01-01, proleptic Gregorian: https://howardhinnant.github.io/date_algorithms.html"""
     if month <= 2:
         year -= 1
     era, of_era = divmod(year, 400)

@@ -1,19 +1,17 @@
 """Compression of a whole file: gzip (RFC 1952) and Zstandard (RFC 8878)."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from typing import Literal, Protocol
 
 import msgspec
 import zstandard
 from isal import isal_zlib
 
-from longshore.exports.formats.format import Format
-
 Compression = Literal["gzip", "zstd"]
 
 
 class Compressor(Protocol):
-    """Takes bytes and gives fewer."""
+    """A compressor of a stream."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -24,7 +22,7 @@ GZIP = 31  # as zlib counts: 15 bits of window, and 16 for gzip's header
 
 
 class Codec(msgspec.Struct, frozen=True):
-    """A way to compress."""
+    """A compression: the extension of its files, and the constructor of its compressor."""
 
     extension: str
     start: Callable[[], Compressor]
@@ -36,33 +34,3 @@ CODECS = {
     "gzip": Codec("gz", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
     "zstd": Codec("zst", lambda: zstandard.ZstdCompressor(level=1).compressobj()),
 }
-
-
-class Compressed:
-    """A format whose file is compressed."""
-
-    def __init__(self, inner: Format, compression: Compression) -> None:
-        self._inner = inner
-        self._codec = CODECS[compression].start()
-
-    @property
-    def rows(self) -> int:
-        """Rows that went through."""
-        return self._inner.rows
-
-    def query(self, source: str) -> str:
-        return self._inner.query(source)
-
-    def options(self) -> dict[str, Any]:
-        return self._inner.options()
-
-    def begin(self) -> bytes:
-        return self._codec.compress(self._inner.begin())
-
-    def frame(self, block: bytes) -> bytes:
-        return self._codec.compress(self._inner.frame(block))
-
-    def end(self) -> Iterator[bytes]:
-        for data in self._inner.end():
-            yield self._codec.compress(data)
-        yield self._codec.flush()

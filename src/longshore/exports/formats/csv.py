@@ -1,35 +1,36 @@
 """CSV after RFC 4180: a header line, CRLF between records, UTF-8; NULL is empty and the empty string is "".
 
-PostgreSQL quotes and escapes; what is left to do is to end records as the dialect wants, and to count them.
+PostgreSQL quotes and escapes; this module ends the records as the dialect wants, and counts them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column, is_words, named
-from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import WHOLE, Place
+from longshore.exports.formats.format import FileSpec
 from longshore.exports.formats.nested import projected
 
-# All bytes but the quote and the line feed: without them a block shows its structure and nothing else.
+# All bytes but the quote and the line feed: without them, only the structure of a block is left.
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'"\n')
 
-# What a spreadsheet takes for a formula (and the apostrophe, so that one that was put there can be told).
-RUNNABLE = r"^[=+\-@\t\r'']"
-# What it may take for a number, a date, an amount of money, a boolean or an error. That depends on its language (MAR1,
-# DEZ1, 5 kr), but needs a digit, `#`, TRUE or FALSE. No such value has a quote; a formula's text has 255 characters.
-FIGURE = r'(?i)^(?=.*[0-9]|#| *(true|false) *$)[^"]{1,255}$'
+# Text that a spreadsheet runs as a formula. The apostrophe is among it, so that a reader can remove the one that was
+# put before a value, and no other.
+FORMULA = r"^[=+\-@\t\r'']"
+# Text that a spreadsheet may convert to a number, date, amount of money, boolean or error. Which text that is depends
+# on its language (MAR1, DEZ1, 5 kr), but all of it has a digit or `#`, or is TRUE or FALSE; boolean words of other
+# languages (WAHR, VRAI) are not matched. No such text has a quote; the text of a formula has 255 characters at most.
+CONVERTIBLE = r'(?i)^(?=.*[0-9]|#| *(true|false) *$)[^"]{1,255}$'
 
 
 class Csv:
     """Comma-separated values, in any dialect."""
 
-    def __init__(self, columns: Sequence[Column], dialect: Dialect, place: Place = WHOLE) -> None:
+    def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
-        self._place = place
-        self._columns = columns
-        self._dialect = dialect
+        self._place = spec.place
+        self._columns = spec.columns
+        self._dialect = spec.dialect
         self._inside = False  # a block may end inside a quoted field
 
     def query(self, source: str) -> str:
@@ -50,7 +51,7 @@ class Csv:
 
     def frame(self, block: bytes) -> bytes:
         # Line feeds inside quotes belong to a value: after every other quote they are not counted and not changed.
-        # An escaped quote is two quotes, so the count of quotes says at each point whether it is inside.
+        # An escaped quote is two quotes, so a point is inside quotes if the number of quotes before it is odd.
         structure = block.translate(None, NOT_STRUCTURE)
         pieces = structure.split(b'"')
         ends = sum(map(len, pieces[self._inside :: 2]))
@@ -79,11 +80,11 @@ class Csv:
         if not is_words(column):
             return text
         cases, shown = "", column.shown
-        bytewise = f'({shown} collate pg_catalog."C")'  # patterns are refused under a nondeterministic collation
+        bytewise = f'({shown} collate pg_catalog."C")'  # PostgreSQL refuses patterns under nondeterministic collations
         if dialect.escape_formulas:
-            cases += f" when {bytewise} ~ '{RUNNABLE}' then '''' || {shown}"
+            cases += f" when {bytewise} ~ '{FORMULA}' then '''' || {shown}"
         if dialect.words_as_formulas and column.field.type is FieldType.KEYWORD:
-            cases += f" when {bytewise} ~ '{FIGURE}' then '=\"' || {shown} || '\"'"
+            cases += f" when {bytewise} ~ '{CONVERTIBLE}' then '=\"' || {shown} || '\"'"
         return f"case{cases} else {shown} end" if cases else text
 
     def _escaped(self, name: str) -> str:
@@ -98,7 +99,7 @@ class Csv:
 
 
 def _records(block: bytes, pieces: list[bytes], inside: bool) -> list[bytes]:
-    """A block cut at those line feeds that end records. `pieces`: its line feeds, cut at its quotes."""
+    """Return a block, cut at those line feeds that end records. `pieces`: its line feeds, cut at its quotes."""
     lines = block.split(b"\n")
     seen = sum(map(len, pieces))
     for number in range(len(pieces) - 1, -1, -1):

@@ -1,6 +1,6 @@
-"""CSV dialects: what `target.csv` may ask for, and the profiles that set it together.
+"""CSV dialects: the options of `target.csv`, and the profiles that set them together.
 
-Every profile can be read back: what it changes in a value says so in the value.
+Every profile can be read back: a changed value shows how it was changed.
 """
 
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ Profile = Literal["rfc4180", "excel", "excel-eu", "postgres", "bigquery", "snowf
 
 
 class CsvOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a request may ask of a CSV file; what it leaves out is the profile's."""
+    """The options of a CSV file in a request; those that it leaves out are the profile's."""
 
     profile: Profile = "rfc4180"
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
@@ -26,19 +26,19 @@ class CsvOptions(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How a CSV file is written."""
+    """The way in which a CSV file is written."""
 
     delimiter: str = ","
     header: bool = True
     bom: bool = False
-    """Begin with a byte order mark, by which Excel knows UTF-8."""
+    """Begin with a byte order mark, by which Excel recognizes UTF-8."""
     null: str = ""
     quote_all: bool = False
     escape_formulas: bool = False
-    """Put an apostrophe before words that a spreadsheet would run, or that begin with one."""
+    """Put an apostrophe before text that a spreadsheet would run as a formula, or that begins with an apostrophe."""
     line_end: bytes = b"\r\n"
     words_as_formulas: bool = False
-    """Write keywords that look like figures as ="0042", which a spreadsheet shows as they are."""
+    """Write keywords that a spreadsheet would convert as ="0042", which it shows unchanged."""
     decimal_comma: bool = False
 
 
@@ -55,13 +55,13 @@ SETTABLE = ("delimiter", "header", "bom", "null", "quote_all", "escape_formulas"
 
 
 def dialect(options: CsvOptions) -> Dialect:
-    """The dialect that options ask for."""
+    """Return the dialect that options ask for."""
     chosen = {name: value for name in SETTABLE if (value := getattr(options, name)) is not None}
     return msgspec.structs.replace(PROFILES[options.profile], **chosen)
 
 
 def check_options(options: CsvOptions, at: str) -> list[Violation]:
-    """What PostgreSQL could not write, with the JSON pointer `at`."""
+    """Return the violations of options that PostgreSQL cannot write; `at` is their JSON pointer."""
     violations = []
     asked = dialect(options)
     if not asked.delimiter.isascii() or asked.delimiter in '"\r\n\\.\x00' or asked.delimiter.isalnum():

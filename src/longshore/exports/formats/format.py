@@ -1,17 +1,20 @@
-"""What a format is to the copy: a query, COPY options, and a way to frame the bytes that PostgreSQL makes of rows."""
+"""The interface of a format: a query, COPY options, and the framing of the bytes that PostgreSQL makes of rows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from longshore.errors import LongshoreError
+from longshore.exports.columns import Column
+from longshore.exports.formats.compression import Compression
+from longshore.exports.formats.dialect import Dialect
 
 MAX_SHOWN_CHARACTERS = 100  # of a value in an error message
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Which part of a file is written, where it is put together from several."""
+    """The position of a piece in a file that is put together from several."""
 
     first: bool = True
     last: bool = True
@@ -26,6 +29,19 @@ class RowKey(msgspec.Struct, frozen=True):
     name: str
     expression: str
     """SQL of its value."""
+
+
+class FileSpec(msgspec.Struct, frozen=True):
+    """The content of a file, or of a piece of one."""
+
+    columns: Sequence[Column]
+    dialect: Dialect = Dialect()
+    """Used by CSV alone."""
+    compression: Compression | None = None
+    place: Place = WHOLE
+    """Always the whole file for a format that does not join."""
+    key: RowKey | None = None
+    """Used by the formats that cannot hold every value."""
 
 
 class CellError(LongshoreError):
@@ -44,16 +60,16 @@ class Format(Protocol):
         """Rows so far; after `end`, the rows counted in the finished file."""
 
     def query(self, source: str) -> str:
-        """The query whose rows are copied; `source` begins with `from`."""
+        """Return the query whose rows are copied; `source` begins with `from`."""
 
     def options(self) -> dict[str, Any]:
-        """How PostgreSQL writes the rows, as asyncpg's copy_from_query takes it. Rows only: no header."""
+        """Return the COPY options, as asyncpg's copy_from_query takes them. Rows only: no header."""
 
     def begin(self) -> bytes:
-        """What stands before the first row."""
+        """Return the bytes before the first row."""
 
     def frame(self, block: bytes) -> bytes:
-        """A block of PostgreSQL's output, cut anywhere, as it goes into the file."""
+        """Return the bytes of the file for a block of PostgreSQL's output, which is cut anywhere."""
 
     def end(self) -> Iterator[bytes]:
-        """What stands after the last row."""
+        """Yield the bytes after the last row."""

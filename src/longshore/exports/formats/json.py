@@ -3,9 +3,9 @@
 PostgreSQL makes each object, from pieces of text: that takes two thirds of the time of `row_to_json`, which looks up
 the type of each value in each row, and gives the same bytes.
 
-They are copied out as CSV whose quote and delimiter are control characters, which JSON text never holds unescaped: so
+They are copied as CSV whose quote and delimiter are control characters, which JSON text never holds unescaped: so
 nothing is escaped twice, and a line feed ends a row. Only a stored document that was indented (a column of type `json`)
-has line breaks of its own; PostgreSQL puts its row into quotes, which the frame takes off.
+has line breaks of its own; PostgreSQL puts its row into quotes, which `frame` removes.
 """
 
 import json
@@ -14,8 +14,7 @@ from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import WHOLE, Place
+from longshore.exports.formats.format import FileSpec
 from longshore.exports.formats.nested import projected, sql_text
 
 QUOTE = b"\x01"
@@ -23,7 +22,7 @@ BREAKS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
 
 
 def object_of(columns: Sequence[Column]) -> str:
-    """SQL of a row as a JSON object: the bytes that `row_to_json` gives, with times in ISO 8601."""
+    """Return SQL of a row as a JSON object: the bytes that `row_to_json` gives, with times in ISO 8601."""
     keys = (json.dumps(column.name, ensure_ascii=False) for column in columns)
     starts = (f"{'{' if number == 0 else ','}{key}:" for number, key in enumerate(keys))
     members = (f"{sql_text(start)}||{_value(column)}" for start, column in zip(starts, columns, strict=True))
@@ -39,7 +38,7 @@ def _value(column: Column) -> str:
             text = f"{sql}::text"
         case "bool":
             text = column.as_text
-        case "numeric" if not column.field.sql:  # an expression of the catalog's is better not worked out four times
+        case "numeric" if not column.field.sql:  # PostgreSQL would evaluate an expression of the catalog four times
             # JSON has no number for the others: https://www.rfc-editor.org/rfc/rfc8259#section-6
             finite = f"{sql} > '-Infinity' and {sql} < 'Infinity'"
             text = f"case when {finite} then {sql}::text else '\"'||{sql}::text||'\"' end"
@@ -53,10 +52,10 @@ def _value(column: Column) -> str:
 class JsonLines:
     """An object on each line."""
 
-    def __init__(self, columns: Sequence[Column], _dialect: Dialect, place: Place = WHOLE) -> None:
+    def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
-        self._place = place
-        self._columns = columns
+        self._place = spec.place
+        self._columns = spec.columns
         self._inside = False  # a block may end inside a row in quotes
 
     def query(self, source: str) -> str:
@@ -71,7 +70,7 @@ class JsonLines:
     def frame(self, block: bytes) -> bytes:
         if self._inside or QUOTE in block:
             parts = block.split(QUOTE)
-            # Between the tokens of JSON a space is as good as a line break; inside its strings there is none.
+            # Between the tokens of JSON a space means the same as a line break; inside its strings there is none.
             parts[not self._inside :: 2] = [part.translate(BREAKS_TO_SPACES) for part in parts[not self._inside :: 2]]
             self._inside ^= len(parts) % 2 == 0
             block = b"".join(parts)
@@ -85,19 +84,19 @@ class JsonLines:
 class Json(JsonLines):
     """An array of objects."""
 
-    def __init__(self, columns: Sequence[Column], dialect: Dialect, place: Place = WHOLE) -> None:
-        super().__init__(columns, dialect, place)
-        # Of several parts, the first has rows: see `plan.groups`.
-        self._held = b"[\n" if place.first else b",\n"
+    def __init__(self, spec: FileSpec) -> None:
+        super().__init__(spec)
+        # The first of several pieces has rows: see `ranges.groups`.
+        self._pending = b"[\n" if spec.place.first else b",\n"
 
     def frame(self, block: bytes) -> bytes:
         if not block:
             return b""
-        # A comma follows a row only once there is a next one, so the end of each block is held back.
-        framed = self._held + super().frame(block).replace(b"\n", b",\n")
-        self._held = b""
+        # A comma follows a row only once there is a next one, so the end of each block waits for the next block.
+        framed = self._pending + super().frame(block).replace(b"\n", b",\n")
+        self._pending = b""
         if framed.endswith(b",\n"):
-            framed, self._held = framed[:-2], b",\n"
+            framed, self._pending = framed[:-2], b",\n"
         return framed
 
     def end(self) -> Iterator[bytes]:

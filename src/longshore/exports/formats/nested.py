@@ -1,20 +1,21 @@
 # ruff: noqa: S608  # all SQL here is made of the catalog
 """Nested fields as JSON text: the fields that the catalog declares, and no others.
 
-The same SQL serves every format. A value is odd where it is not of its field's type, an element where it is no object.
-Both are NULL in the file, and rules see no fields in such an element. As for rules on nested fields, a number or a
-boolean may stand in a string, and a word may be a number or a boolean.
+Every format uses the same SQL. A value is odd if it is not of its field's type, an element if it is no object. Both
+are NULL in the file, and rules see no fields in such an element. As for rules on nested fields, a string may hold a
+number or a boolean, and a keyword or text may be a number or a boolean.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from longshore.exports.catalog import Field, FieldType, quoted_part
-from longshore.exports.columns import Column
+from longshore.exports.columns import Column, named
+from longshore.exports.formats.format import FileSpec
 
-NUMBER_IN_STRING = r'^"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"$'  # the numbers that rules see: `conditions`
+NUMBER_IN_STRING = r'^"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?"$'  # the numbers that rules match: segments.sql
 MAX_IDENTIFIER_BYTES = 63
 
 
@@ -22,11 +23,11 @@ class Elements(msgspec.Struct, frozen=True):
     """One way to read the elements of an array, as SQL."""
 
     source: str
-    """Of a `from` clause."""
+    """The item of a `from` clause."""
     are_objects: str
     """The condition that an element is an object."""
     inner: Callable[[str], str]
-    """Gives the SQL of a field of an element by its name."""
+    """Returns the SQL of a field of an element by its name."""
 
 
 class Nested:
@@ -42,7 +43,7 @@ class Nested:
         self._as_record = self._kind == "jsonb" and fits
 
     def projected(self) -> str:
-        """JSON text of the array: of each object the declared fields, each NULL where it is missing or odd.
+        """Return SQL of the array as JSON text: the declared fields of each object, NULL where missing or odd.
 
         An element that is no object is `null`.
         """
@@ -60,7 +61,7 @@ class Nested:
         return f"case {self._type(self._value)} when 'array' then '['||array_to_string({objects},',')||']' end"
 
     def has_odd(self) -> str:
-        """The condition that a row has an odd value."""
+        """Return the condition that a row has an odd value."""
 
         def any_misfit(elements: Elements) -> str:
             misfits = (f"not ({self._fits(field, elements.inner(name))})" for name, field in self._fields.items())
@@ -71,7 +72,7 @@ class Nested:
         return f"case {self._type(self._value)} when 'array' then {inside} else {self._type(self._value)} <> 'null' end"
 
     def odd(self) -> str:
-        """A subquery that gives the `path` and `value` of each odd value of a row."""
+        """Return a subquery with the `path` and `value` of each odd value of a row."""
         array = f"case {self._type(self._value)} when 'array' then {self._value} end"
         element = f"{self._kind}_array_elements({array}) with ordinality element(item, place)"
         checks = [f"('', item, {self._type('item')} in ('object', 'null'))"]
@@ -85,8 +86,8 @@ class Nested:
             f" lateral (values {', '.join(checks)}) checked(field, part, fits) where not fits)"
         )
 
-    def _of_elements(self, sql: Callable[["Elements"], str]) -> str:
-        """SQL over the elements of the array, made by `sql` for each of the ways in which they are read."""
+    def _of_elements(self, sql: Callable[[Elements], str]) -> str:
+        """Return SQL over the elements of the array, made by `sql` for each of the ways in which they are read."""
         one_by_one = sql(
             Elements(
                 source=f"{self._kind}_array_elements({self._value}) as elements(item)",
@@ -107,7 +108,7 @@ class Nested:
         return f"case when {self._others(repr('object'))} then {one_by_one} else {at_once} end"
 
     def _others(self, types: str) -> str:
-        """The condition that the array has elements of other types than these."""
+        """Return the condition that the array has elements of other types than these."""
         kind, value = self._kind, self._value
         if kind == "jsonb":
             path = " && ".join(f"@.type() != {name.strip()}" for name in types.replace("'", '"').split(","))
@@ -118,7 +119,7 @@ class Nested:
         return f"{self._kind}_typeof({value})"
 
     def _text(self, field: Field, inner: str) -> str:
-        """SQL of the JSON text of a field, whose value is the SQL `inner`; NULL where it is missing or odd."""
+        """Return SQL of the JSON text of a field, whose value is the SQL `inner`; NULL where missing or odd."""
         text = f"{inner}::text"
         match field.type:
             case FieldType.NUMBER:
@@ -138,12 +139,17 @@ class Nested:
 
 
 def projected(column: Column) -> str:
-    """SQL of a column's value; of a nested one, the JSON text of its declared fields."""
+    """Return SQL of a column's value; of a nested one, the JSON text of its declared fields."""
     return Nested(column).projected() if column.field.type is FieldType.NESTED else column.expression
 
 
+def select(spec: FileSpec, expressions: Sequence[str], source: str) -> str:
+    """Return the query of a file's columns, followed by the row key if there is one."""
+    return f"select {named(spec.columns, expressions)}{f', {spec.key.expression}' if spec.key else ''} {source}"
+
+
 def sql_text(text: str) -> str:
-    """A string constant of SQL."""
-    # Of a dollar sign, asyncpg's copy_from_query would take a parameter's number to follow; see catalog.quoted_part.
+    """Return a string constant of SQL."""
+    # asyncpg's copy_from_query would read a dollar sign as the start of a parameter; see catalog.quoted_part.
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("$", "\\x24")
     return f"E'{escaped}'"

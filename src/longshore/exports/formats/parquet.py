@@ -1,23 +1,21 @@
 """Parquet: decimals as decimals, times as UTC timestamps, nested fields as lists of structs.
 
-The rows come as CSV, which tells NULL from "" by the quotes, and Arrow reads them. One thread parses the records while
+The rows come as CSV, whose quotes distinguish "" from NULL, and Arrow reads them. One thread parses the records while
 another encodes and compresses the row group before, so that both of two cores have work.
 """
 
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longshore.exports.columns import Column, named
 from longshore.exports.formats.arrow import TableReader
-from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import RowKey
-from longshore.exports.formats.nested import projected
+from longshore.exports.formats.format import FileSpec
+from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.records import Records
 
 PIECE_BYTES = 4 << 20  # of CSV that are parsed at once
@@ -28,18 +26,16 @@ GROUP_BYTES = 64 << 20  # of CSV; a row group with long values has fewer rows
 class Parquet:
     """Apache Parquet, in row groups of about GROUP_ROWS rows."""
 
-    def __init__(
-        self, columns: Sequence[Column], _dialect: Dialect, codec: str = "snappy", key: RowKey | None = None
-    ) -> None:
+    def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
-        self._columns = columns
-        self._key = key
-        self._reader = TableReader(columns, key)
+        self._spec = spec
+        self._reader = TableReader(spec.columns, spec.key)
         self._records = Records(PIECE_BYTES)
         self._file = _Drain()
         schema = self._reader.schema
         # A dictionary makes repeated words small, and costs time for numbers without making them much smaller.
         words = [field.name for field in schema if pa.types.is_string(field.type)]
+        codec = spec.compression or "snappy"
         self._writer = pq.ParquetWriter(self._file, schema, compression=codec, use_dictionary=words)
         self._tables: list[pa.Table] = []
         self._group_rows = self._group_bytes = 0
@@ -47,8 +43,7 @@ class Parquet:
         self._writing: Future[None] | None = None
 
     def query(self, source: str) -> str:
-        expressions = named(self._columns, [projected(column) for column in self._columns])
-        return f"select {expressions}{f', {self._key.expression}' if self._key else ''} {source}"
+        return select(self._spec, [projected(column) for column in self._spec.columns], source)
 
     def options(self) -> dict[str, Any]:
         return {"format": "csv", "encoding": "utf-8"}
@@ -95,7 +90,7 @@ class Parquet:
 
 
 class _Drain(io.RawIOBase):
-    """A file that one thread writes and another empties."""
+    """A file that one thread writes and another one empties."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,5 +110,5 @@ class _Drain(io.RawIOBase):
         return len(chunk)
 
     def drain(self) -> bytes:
-        """The bytes written since the last call."""
+        """Return the bytes written since the last call."""
         return b"".join(self._chunks.popleft() for _ in range(len(self._chunks)))

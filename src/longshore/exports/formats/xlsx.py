@@ -1,4 +1,4 @@
-r"""Excel workbooks, up to the row limit of a sheet. Words are strings and never formulas; identifiers stay words.
+r"""Excel workbooks, up to the row limit of a sheet. Text is written as strings, never as formulas or numbers.
 
 The rows come in COPY's text format, in which a record is a line and NULL is `\N`; see
 https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
@@ -6,7 +6,6 @@ https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.2
 
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -18,19 +17,18 @@ from xlsxwriter.worksheet import Worksheet
 
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
-from longshore.exports.columns import FLOATS, INTEGERS, Column, named
-from longshore.exports.formats.dialect import Dialect
-from longshore.exports.formats.format import CellError, RowKey
-from longshore.exports.formats.nested import projected
-from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, ROW, SHEET
+from longshore.exports.columns import FLOATS, INTEGERS, Column
+from longshore.exports.formats.format import CellError, FileSpec
+from longshore.exports.formats.nested import projected, select
+from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, ROW, opened_sheet
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575  # and a header
 MAX_COLUMNS = 16_384
 MAX_UNITS = 32_767  # UTF-16 code units of a cell
-EXACT_DIGITS = 15  # Excel keeps no more of a number
-LARGEST_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXACT_DIGITS, and Excel takes
-EARLIEST = datetime(1900, 3, 1)  # before, Excel's calendar has a day that never was
+EXACT_DIGITS = 15  # Excel keeps no more digits of a number
+MAX_EXPONENT = 307  # of ten, for numbers that a binary double holds to EXACT_DIGITS, and Excel takes
+EARLIEST = datetime(1900, 3, 1)  # before it, Excel's calendar has a day that never was
 TIME_FORMAT = "yyyy-mm-dd hh:mm:ss.000"
 DAY_FORMAT = "yyyy-mm-dd"
 
@@ -46,29 +44,29 @@ class XlsxLimitError(LongshoreError):
 class Xlsx:
     """A workbook of one sheet, written to a temporary file row by row."""
 
-    def __init__(self, columns: Sequence[Column], _dialect: Dialect, key: RowKey | None = None) -> None:
-        if len(columns) > MAX_COLUMNS:
+    def __init__(self, spec: FileSpec) -> None:
+        if len(spec.columns) > MAX_COLUMNS:
             raise XlsxLimitError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
         self.rows = 0
-        self._columns = columns
-        self._key = key
+        self._spec = spec
         self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
         self._path = Path(self._folder.name) / "export.xlsx"
         self._book = xlsxwriter.Workbook(str(self._path), {"constant_memory": True, "tmpdir": self._folder.name})
-        # A workbook says when it was made; the same rows shall make the same bytes.
+        # A workbook holds its time of creation, which is fixed so that the same rows give the same bytes.
         self._book.set_properties({"created": datetime(2000, 1, 1)})
         self._time = self._book.add_format({"num_format": TIME_FORMAT})
         self._day = self._book.add_format({"num_format": DAY_FORMAT})
         self._sheet: Worksheet = self._book.add_worksheet("Export")
         self._pieces: list[bytes] = []  # of a record whose end has not come yet
-        for position, column in enumerate(columns):
+        for position, column in enumerate(spec.columns):
             self._write_text(position, column.name)
 
     def query(self, source: str) -> str:
         expressions = [
-            projected(column) if column.field.type is FieldType.NESTED else column.as_text for column in self._columns
+            projected(column) if column.field.type is FieldType.NESTED else column.as_text
+            for column in self._spec.columns
         ]
-        return f"select {named(self._columns, expressions)}{f', {self._key.expression}' if self._key else ''} {source}"
+        return select(self._spec, expressions, source)
 
     def options(self) -> dict[str, Any]:
         return {"format": "text", "encoding": "utf-8"}
@@ -98,10 +96,11 @@ class Xlsx:
         self.rows += 1
         if self.rows > MAX_ROWS:
             raise XlsxLimitError(f"a worksheet ends after {MAX_ROWS:,} rows; choose another format, or a segment")
-        if all(value == rb"\N" for value in values[: len(self._columns)]):
-            # A row without a cell would not be in the file, and a blank cell is only written with a format.
+        columns = self._spec.columns
+        if all(value == rb"\N" for value in values[: len(columns)]):
+            # XlsxWriter leaves out a row without cells, and writes a blank cell only with a format.
             self._sheet.write_blank(self.rows, 0, None, self._time)
-        for position, (column, value) in enumerate(zip(self._columns, values, strict=False)):
+        for position, (column, value) in enumerate(zip(columns, values, strict=False)):
             if value == rb"\N":
                 continue
             try:
@@ -117,7 +116,7 @@ class Xlsx:
                 raise self._error(column, values, text, reason)
 
     def _write_cell(self, position: int, column: Column, text: str) -> bool:
-        """Write a value; False where the cell cannot hold it."""
+        """Write a value. Return False if the cell cannot hold it."""
         if column.pg_type == "bool":
             self._sheet.write_boolean(self.rows, position, text == "true")
         elif column.pg_type in NUMBERS and (number := _exact_number(text)) is not None:
@@ -131,29 +130,26 @@ class Xlsx:
 
     def _write_text(self, position: int, text: str) -> bool:
         if text.startswith("<r>") and text.endswith("</r>"):
-            # XlsxWriter takes such a string for the markup of rich text, so it is written as rich text without formats.
-            parts = (text[:1], text[1:2], text[2:])  # fewer than three are refused
+            # XlsxWriter reads such a string as the markup of rich text, so it is written as rich text without formats.
+            parts = (text[:1], text[1:2], text[2:])  # XlsxWriter refuses fewer than three
             return bool(self._sheet.write_rich_string(self.rows, position, *parts) == 0)
         return bool(self._sheet.write_string(self.rows, position, text) == 0)
 
     def _error(self, column: Column, values: Sequence[bytes], value: str, reason: str) -> CellError:
         row = f"number {self.rows}"
-        if self._key is not None:
-            row = f"{self._key.name} {_unescaped(values[-1]).decode(errors='replace')}"
+        if self._spec.key is not None:
+            row = f"{self._spec.key.name} {_unescaped(values[-1]).decode(errors='replace')}"
         return CellError(column.name, row, value, reason)
 
 
 def count_rows(file: IO[bytes]) -> int:
-    """The rows of a workbook's sheet without its header, counted in its XML. Raises ValueError where it has none."""
+    """Return the number of rows of a workbook's sheet without its header. Raises ValueError if it is no workbook."""
     rows, rest = 0, b""
-    try:
-        with zipfile.ZipFile(file) as archive, archive.open(SHEET) as sheet:
-            while chunk := sheet.read(CHUNK_BYTES):
-                text = rest + chunk
-                rows += text.count(ROW)  # in a value, "<" is escaped
-                rest = text[-(len(ROW) - 1) :]
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
-        raise ValueError(f"it is no workbook: {error}") from None
+    with opened_sheet(file) as sheet:
+        while chunk := sheet.read(CHUNK_BYTES):
+            text = rest + chunk
+            rows += text.count(ROW)  # in a value, "<" is escaped
+            rest = text[-(len(ROW) - 1) :]
     return rows - 1
 
 
@@ -162,19 +158,19 @@ def _unescaped(value: bytes) -> bytes:
 
 
 def _exact_number(text: str) -> float | None:
-    """A number that Excel shows digit by digit as it is; None for others, which are written as words."""
+    """Return a number whose digits Excel shows unchanged; None for others, which are written as text."""
     value = Decimal(text)
     if not value.is_finite():
         return None
     if not value:
         return None if value.is_signed() else 0.0
     digits = "".join(map(str, value.as_tuple().digits)).strip("0")
-    fits = len(digits) <= EXACT_DIGITS and abs(value.adjusted()) < LARGEST_EXPONENT
+    fits = len(digits) <= EXACT_DIGITS and abs(value.adjusted()) < MAX_EXPONENT
     return float(value) if fits else None
 
 
 def _excel_time(text: str) -> datetime | None:
-    """A time that Excel holds; None for one before March 1900, after the year 9999 or finer than a millisecond."""
+    """Return a time that Excel holds; None for one before March 1900, after the year 9999 or finer than a ms."""
     try:
         moment = datetime.fromisoformat(text).replace(tzinfo=None)
     except ValueError:

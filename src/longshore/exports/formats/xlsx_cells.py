@@ -1,8 +1,9 @@
-"""Cells of a finished workbook as the text of their values, read from the XML of its sheet row by row.
+"""The cells of a finished workbook as the text of their values, read from the XML of its sheet row by row.
 
 See ECMA-376 Part 1, 18.3.1.4 (cells), 18.18.11 (their types) and 22.9.2.19 (escaped characters).
 """
 
+import contextlib
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from xlsxwriter.utility import xl_col_to_name
 CHUNK_BYTES = 1 << 20
 SHEET = "xl/worksheets/sheet1.xml"
 ROW = b"<row "
-SHOWN = Context(prec=15)  # digits of a number that Excel keeps, and that the writer puts in as a number
+SHOWN = Context(prec=15)  # the digits of a number that Excel keeps; `xlsx` writes numbers of more digits as text
 FIRST_DAY = date(1899, 12, 30)
 TEXT = re.compile(r"<t(?: [^>]*)?>(.*?)</t>", re.DOTALL)
 ESCAPED = re.compile(r"_x([0-9A-F]{4})_")
@@ -36,18 +37,25 @@ def cells(file: IO[bytes], columns: Sequence[int]) -> Iterator[list[str | None]]
         yield [cell and _value(cell[1].decode(), cell[2].decode()) for cell in found]
 
 
-def _rows(file: IO[bytes]) -> Iterator[bytes]:
+@contextlib.contextmanager
+def opened_sheet(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    """Open the XML of a workbook's sheet. Raises ValueError, here and in reading, for a file that is no workbook."""
     try:
         with zipfile.ZipFile(file) as archive, archive.open(SHEET) as sheet:
-            rest, header = b"", 2  # what stands before the first row, and that row
-            while chunk := sheet.read(CHUNK_BYTES):
-                *rows, rest = (rest + chunk).split(ROW)  # in a value, "<" is escaped
-                yield from rows[header:]
-                header = max(0, header - len(rows))
-            if not header:
-                yield rest
+            yield sheet
     except (zipfile.BadZipFile, KeyError, NotImplementedError, EOFError) as error:
         raise ValueError(f"it is no workbook: {error}") from None
+
+
+def _rows(file: IO[bytes]) -> Iterator[bytes]:
+    rest, skipped = b"", 2  # the text before the first row, and that row, which is the header
+    with opened_sheet(file) as sheet:
+        while chunk := sheet.read(CHUNK_BYTES):
+            *rows, rest = (rest + chunk).split(ROW)  # in a value, "<" is escaped
+            yield from rows[skipped:]
+            skipped = max(0, skipped - len(rows))
+    if not skipped:
+        yield rest
 
 
 def _value(attributes: str, content: str) -> str:

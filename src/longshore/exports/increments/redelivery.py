@@ -1,7 +1,7 @@
-"""An increment that nobody acknowledged is given again: the same file, byte for byte.
+"""Redelivery: a run after an increment that was not acknowledged delivers the same file again, byte for byte.
 
-Not by the same query: the rows may have changed since. Only where no copy of the file is left is the increment read
-again, between the same marks.
+The query is not repeated, as the rows may have changed since. Only where no copy of the file is left, the increment is
+read again, between the same watermarks.
 """
 
 import hashlib
@@ -15,16 +15,16 @@ from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
 
 
-def give_again(
-    store: Store, standing: IncrementState, begun: Attempt, location: str, previous: str | None
+def redeliver(
+    store: Store, increments: IncrementState, attempt: Attempt, location: str, previous: str | None
 ) -> RunResult | None:
-    """Copy the file of an increment that waits to a place of this attempt's own; None when none is left unchanged.
+    """Copy the file of the pending increment to this attempt's location. Return None if no unchanged copy is left.
 
     Blocking. `previous`: hash of the manifest before. Raises OSError, StoreUnavailableError and StoreError.
     """
-    for pending in standing.pending:
+    for pending in increments.pending:
         written = msgspec.json.decode(pending.manifest, type=Manifest)
-        manifest = msgspec.structs.replace(written, run=begun.run, previous=previous).encoded()
+        manifest = msgspec.structs.replace(written, run=attempt.run, previous=previous).encoded()
         if _copy(store, pending, location, manifest):
             return RunResult(
                 result=written.file,
@@ -35,14 +35,14 @@ def give_again(
                 sha256=pending.sha256,
                 snapshot_at=pending.snapshot_at,
                 manifest=manifest.decode(),
-                increment=Increment(standing.mark, pending.end, on_ack=True),
-                note=f"the increment of run {_first(standing.pending)} again, as it is not acknowledged",
+                increment=Increment(increments.mark, pending.end, on_ack=True),
+                note=f"the increment of run {_first(increments.pending)} again, as it is not acknowledged",
             )
     return None
 
 
-def read_again(pending: Sequence[Pending]) -> str:
-    """What the log says of an increment that waits and whose file is gone."""
+def reread_note(pending: Sequence[Pending]) -> str:
+    """Return the log entry of a pending increment that was read again, because its file is gone."""
     return (
         f"the increment of run {_first(pending)} read again, as its file is gone: "
         "what was changed since is left to the next one"

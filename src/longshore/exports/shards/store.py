@@ -1,6 +1,6 @@
-"""The shards of an export that is too large for one worker: who does which, and what each left.
+"""The shards of an export that many workers write: their states, as SQL statements on `longshore.shards`.
 
-As with tasks, the row is the truth and a message is only "begin shard S": a shard that somebody has, or whose export
+As with tasks, the row is the truth and a message is only "begin shard S": a shard that a worker has, or whose export
 has a newer attempt, is not begun again. Each time it is begun is a trial with a number of its own, and only the newest
 may write (promise 2, within an attempt).
 """
@@ -28,8 +28,8 @@ from task, unnest($3::text[]) with ordinality as work(text, number)
 returning number
 """
 
-# A message that comes again for a shard that runs says that the worker which had it is lost, unless it is the same
-# statement that comes again ($5).
+# A message that comes again for a shard that runs means that the worker which had it is lost, unless the same
+# statement comes again ($5).
 BEGIN = """
 with one as (
     select s.task_id, s.attempt, s.number, s.state = 'RUNNING' as lost
@@ -54,44 +54,45 @@ select trial, work, state, false from longshore.shards
 where task_id = $1 and attempt = $2 and number = $3 and holder = $5 and state = 'RUNNING'
 """
 
-MINE = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
+NEWEST_TRIAL = "task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state = 'RUNNING'"
 
 REPORT = f"""
 update longshore.shards set rows = $5, bytes = $6, seen_at = now()
-where {MINE}
+where {NEWEST_TRIAL}
 returning (
     select count(*) from longshore.shards s where s.task_id = $1 and s.attempt = $2 and s.state = 'RUNNING'
 ) as running
 """  # noqa: S608  # a constant
 
 FINISH = f"""
-update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 where {MINE} returning number
+update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 where {NEWEST_TRIAL} returning number
 """  # noqa: S608  # a constant
 
-GIVE_BACK = f"""
+RELEASE = f"""
 update longshore.shards
 set state = case when passing.is and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
     failures = failures + $5::int, reason = $6, passing = passing.is, seen_at = now()
 from (select $7::boolean as is) passing
-where {MINE}
+where {NEWEST_TRIAL}
 returning state
 """  # noqa: S608  # a constant
 
-# $3: those before are gathered already. A shard with a message, queued or being worked on, is looked after by PgQueuer;
-# one that has none, and of which nothing is heard for $4, is left behind.
-STANDING = """
-select number, trial, state, rows, bytes, reason, passing, case when number >= $3 then outcome end as outcome,
+# $3: the shards before are gathered already. PgQueuer delivers the message of a shard again when its worker is lost; a
+# shard without a message, and without a report for $4, is abandoned.
+CURRENT = """
+select number, trial, state, rows, bytes, reason, passing as transient,
+       case when number >= $3 then outcome end as outcome,
        state in ('WAITING', 'RUNNING') and seen_at < now() - $4::interval and not exists (
            select from longshore.pgqueuer q
            where q.dedupe_key = s.task_id || ':' || s.attempt || ':' || s.number
              and q.status in ('queued', 'picked')
-       ) as left_behind
+       ) as abandoned
 from longshore.shards s
 where task_id = $1 and attempt = $2
 order by number
 """
 
-LEFT_BEHIND = """
+OFFER_AGAIN = """
 update longshore.shards
 set state = case when failures + 1 < $5 then 'WAITING' else 'FAILED' end, failures = failures + 1,
     reason = 'its worker was lost', passing = true, seen_at = now()
@@ -103,7 +104,7 @@ FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
 
 FORGET_EARLIER = "delete from longshore.shards where task_id = $1 and attempt < $2"
 
-# Of attempts that have ended in whatever way, and whose task has no next one to remove them.
+# Of attempts that have ended in any way, and whose task has no next one to remove them.
 FORGET_ENDED = """
 delete from longshore.shards s
 using longshore.tasks t
@@ -112,52 +113,52 @@ where t.id = s.task_id and (t.attempt <> s.attempt or t.state <> 'INPROGRESS')
 
 
 class ShardResult(msgspec.Struct, frozen=True):
-    """What a shard that went well leaves."""
+    """The result of a shard."""
 
     piece: Piece
     sent: int
     rows: int
-    sums: Sequence[Sum] | None
-    """What was written adds up to, where that was read on its way."""
+    sums: Sequence[Sum]
+    """For the control totals; empty where there are none."""
 
 
 class ShardAttempt(msgspec.Struct, frozen=True):
-    """A shard that has been begun."""
+    """A trial of a shard. `message`: of the attempt that it is a part of."""
 
-    of: Message
+    message: Message
     number: int
     trial: int
     work: str = ""
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """How a shard stands."""
+    """The state of a shard."""
 
     number: int
     trial: int
     state: str
     rows: int
     bytes: int
-    left_behind: bool
-    """Whether nothing is heard of whoever has it, and nobody else will have it."""
+    abandoned: bool
+    """Whether its worker reports nothing, and no other worker will get a message."""
     reason: str | None
-    passing: bool
+    transient: bool
     outcome: str | None
 
 
-async def send(pool: Pool, of: Message, works: Sequence[str]) -> None:
-    """Cut an attempt into shards, and tell all workers of them. Raises StaleAttemptError."""
+async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
+    """Cut an attempt into shards, and send their messages. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
-        rows = await connection.fetch(SEND, of.task, of.attempt, works)
+        rows = await connection.fetch(SEND, message.task, message.attempt, works)
         if not rows:
-            raise StaleAttemptError(of)
-        await send_shards(connection, [ShardMessage(of.task, of.attempt, row["number"]) for row in rows])
+            raise StaleAttemptError(message)
+        await send_shards(connection, [ShardMessage(message.task, message.attempt, row["number"]) for row in rows])
 
 
 async def begin(pool: Pool, message: ShardMessage, holder: UUID) -> ShardAttempt | None:
-    """Begin a shard; None where its message is outdated, or it was lost too often.
+    """Begin a trial of a shard. Return None where its message is outdated, or its worker was lost too often.
 
-    `holder`: a name of this trial's own. With the same one it may be begun twice, which is once.
+    `holder`: a unique name of this trial. A second call with the same one begins no second trial.
     """
     row = await pool.fetchrow(BEGIN, message.task, message.attempt, message.number, MAX_FAILURES, holder)
     if row is None:
@@ -168,61 +169,61 @@ async def begin(pool: Pool, message: ShardMessage, holder: UUID) -> ShardAttempt
 
 
 async def report(pool: Pool, trial: ShardAttempt, rows: int, size: int) -> int:
-    """Write how far a trial is, as a sign of life; gives how many shards of the export run.
+    """Record the progress of a trial, which also shows that its worker lives. Return how many shards of the export run.
 
     Raises StaleAttemptError.
     """
     running = await pool.fetchval(REPORT, *_key(trial), rows, size)
     if running is None:
-        raise StaleAttemptError(trial.of)
+        raise StaleAttemptError(trial.message)
     return int(running)
 
 
-async def finish(pool: Pool, trial: ShardAttempt, left: ShardResult) -> None:
-    """End a trial well. Raises StaleAttemptError."""
-    outcome = msgspec.json.encode(left).decode()
-    if await pool.fetchval(FINISH, *_key(trial), left.rows, left.piece.size, outcome) is None:
-        raise StaleAttemptError(trial.of)
+async def finish(pool: Pool, trial: ShardAttempt, result: ShardResult) -> None:
+    """End a trial with its result. Raises StaleAttemptError."""
+    outcome = msgspec.json.encode(result).decode()
+    if await pool.fetchval(FINISH, *_key(trial), result.rows, result.piece.size, outcome) is None:
+        raise StaleAttemptError(trial.message)
 
 
-async def give_back(pool: Pool, trial: ShardAttempt, why: str, *, failed: bool, passing: bool) -> None:
-    """End a trial that came to nothing; its message is to come again. Raises StaleAttemptError.
+async def release(pool: Pool, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
+    """End a trial without a result; the shard's message comes again. Raises StaleAttemptError.
 
-    `failed`: whether it counts. `passing`: whether another one may do better; else the export has failed.
+    `failed`: whether it counts as a failure. `transient`: whether to retry; else the export has failed.
     """
-    if await pool.fetchval(GIVE_BACK, *_key(trial), failed, storable(why), passing, MAX_FAILURES) is None:
-        raise StaleAttemptError(trial.of)
+    if await pool.fetchval(RELEASE, *_key(trial), failed, storable(reason), transient, MAX_FAILURES) is None:
+        raise StaleAttemptError(trial.message)
 
 
-async def offer_again(pool: Pool, of: Message, shard: Shard) -> None:
-    """End the trial of a shard that was left behind, if it had begun, and tell all workers of it anew."""
+async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
+    """End the trial of an abandoned shard, if it had begun, and send its message again."""
     async with pool.acquire() as connection, connection.transaction():
-        key = (of.task, of.attempt, shard.number)
-        state = await connection.fetchval(LEFT_BEHIND, *key, shard.trial, MAX_FAILURES)
+        key = (message.task, message.attempt, shard.number)
+        state = await connection.fetchval(OFFER_AGAIN, *key, shard.trial, MAX_FAILURES)
         if state == "WAITING":
             await send_shards(connection, [ShardMessage(*key)])
 
 
-async def standing(pool: Pool, of: Message, gathered: int, silence: timedelta) -> list[Shard]:
-    """How all shards of an attempt stand; without the outcomes of the first `gathered`."""
-    rows = await pool.fetch(STANDING, of.task, of.attempt, gathered, silence)
+async def current(pool: Pool, message: Message, gathered: int, silence: timedelta) -> list[Shard]:
+    """Return all shards of an attempt, without the outcomes of the first `gathered`."""
+    rows = await pool.fetch(CURRENT, message.task, message.attempt, gathered, silence)
     return [msgspec.convert(dict(row), Shard) for row in rows]
 
 
-async def forget_earlier(pool: Pool, of: Message) -> None:
-    """Remove what earlier attempts have left that could not remove it themselves."""
-    await pool.execute(FORGET_EARLIER, of.task, of.attempt)
+async def forget_earlier(pool: Pool, message: Message) -> None:
+    """Remove the shards of earlier attempts that could not remove them themselves."""
+    await pool.execute(FORGET_EARLIER, message.task, message.attempt)
 
 
-async def forget(pool: Pool, of: Message) -> None:
-    """Remove the shards of an attempt that has ended; messages about them say nothing any more."""
-    await pool.execute(FORGET, of.task, of.attempt)
+async def forget(pool: Pool, message: Message) -> None:
+    """Remove the shards of an attempt that has ended; messages about them do nothing from then on."""
+    await pool.execute(FORGET, message.task, message.attempt)
 
 
 def outcome(shard: Shard) -> ShardResult:
-    """What a shard that is DONE left."""
+    """Return the result of a shard that is DONE."""
     return msgspec.json.decode(shard.outcome or "", type=ShardResult)
 
 
 def _key(trial: ShardAttempt) -> tuple[int, int, int, int]:
-    return trial.of.task, trial.of.attempt, trial.number, trial.trial
+    return trial.message.task, trial.message.attempt, trial.number, trial.trial

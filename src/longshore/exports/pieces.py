@@ -1,0 +1,74 @@
+"""An export is written as N >= 1 pieces: here as one piece by this worker, in `shards` as many by any worker."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from datetime import datetime
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports import formats
+from longshore.exports.copy import Copied, Report, RowSource, RowWriter, copy_rows
+from longshore.exports.formats import WHOLE, Format, Place
+from longshore.exports.query import ExportQuery
+from longshore.exports.ranges import Plan
+from longshore.exports.reconcile import Reconciler
+from longshore.exports.snapshot import Readers
+from longshore.exports.source_limits import Pace
+from longshore.results.open import File, Store, written_aside
+from longshore.results.pieces import Gathering, Writable
+from longshore.tasks.queue import Message
+
+
+class ExportJob(msgspec.Struct, frozen=True):
+    """An export whose snapshot is open."""
+
+    message: Message
+    location: str
+    """Of the result, in the store."""
+    query: ExportQuery
+    form: Format
+    plan: Plan
+    readers: Readers
+    connection: Connection
+    """Holds the snapshot."""
+    snapshot_at: datetime
+    reconciler: Reconciler
+    report: Report
+
+
+class WrittenResult(msgspec.Struct, frozen=True):
+    """A result whose rows are all written, and which is not published yet."""
+
+    file: File | Gathering
+    thread: ThreadPoolExecutor
+    """The thread in which the file is used."""
+    finish: Callable[[], Awaitable[Copied]]
+    """Completes the file, however long the store takes; the snapshot is not needed any more."""
+
+
+def row_writer(
+    query: ExportQuery, form: Format, reconciler: Reconciler, file: Writable, place: Place = WHOLE
+) -> RowWriter:
+    """Return the writer of a piece, whose text the reconciler adds up."""
+    target = query.request.target
+    compressor = formats.compressor(target.export_format, target.compression)
+    return RowWriter(form, file, compressor, reconciler.add, place)
+
+
+async def write_alone(stack: AsyncExitStack, job: ExportJob, store: Store, pace: Pace) -> WrittenResult:
+    """Write an export as one piece. `stack`: removes the result on leaving, unless it was published."""
+    file, thread = await stack.enter_async_context(written_aside(store, job.location))
+    rows = RowSource(job.readers, job.connection, job.plan.clauses, job.query.source.values)
+    writer = row_writer(job.query, job.form, job.reconciler, file)
+    ask = functools.partial(job.reconciler.ask, job.connection)
+    copied = await copy_rows(rows, writer, job.report, ask, pace)
+
+    async def finish() -> Copied:
+        await asyncio.get_running_loop().run_in_executor(thread, file.finish)
+        return copied
+
+    return WrittenResult(file, thread, finish)

@@ -1,0 +1,165 @@
+"""A worker's part in an export that another worker coordinates: it writes shards, each a piece of the result.
+
+Workers write shards beside their tasks, so that coordinators never wait for each other. The shard of a lost worker is
+begun again by the worker that gets its message next.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from decimal import Decimal
+from uuid import uuid4
+
+import msgspec
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import ignore_outage, retry_until_available
+from longshore.errors import TransientError
+from longshore.exports.catalog import Catalog
+from longshore.exports.copy import RowSource, copy_rows
+from longshore.exports.formats import Place
+from longshore.exports.pieces import row_writer
+from longshore.exports.query import ExportQuery, Request, prepare
+from longshore.exports.ranges import Range, clauses
+from longshore.exports.reconcile import Reconciler
+from longshore.exports.run_errors import explain, is_retryable
+from longshore.exports.shards import store as shards
+from longshore.exports.shards.store import ShardAttempt, ShardResult
+from longshore.exports.snapshot import Readers, SnapshotGoneError, Sources
+from longshore.exports.source_limits import Pace
+from longshore.results.open import Store, piece
+from longshore.tasks.attempts import StaleAttemptError
+from longshore.tasks.queue import ShardMessage
+from longshore.telemetry import tracing
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 0.3  # until a released shard is offered again, the first time
+MAX_RETRY_SECONDS = 5.0
+MAX_TRIALS = 100  # after these, a shard that no worker is able to write has failed too: seven minutes
+
+
+class UnableError(TransientError):
+    """The worker cannot write a shard and others may: versions are being replaced, or it has another catalog."""
+
+
+class RetryLaterError(Exception):
+    """The shard's message has to come again, after `delay` seconds."""
+
+    def __init__(self, delay: float) -> None:
+        super().__init__(f"the shard is offered again in {delay:g} s")
+        self.delay = delay
+
+
+class Work(msgspec.Struct, frozen=True):
+    """A shard, as any worker can write it."""
+
+    request: Request
+    snapshot: str
+    fingerprint: str
+    """Of the query and its values, as the coordinator makes them."""
+    location: str
+    upload: str
+    number: int
+    count: int
+    ranges: list[Range]
+    traceparent: str | None
+    """The coordinator's span, where there is one."""
+
+
+WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
+
+
+class ShardWorker:
+    """Writes shards of exports that other workers coordinate."""
+
+    def __init__(self, pool: Pool, sources: Sources, catalog: Catalog, store: Store, bytes_per_second: float) -> None:
+        """`pool`: of the service's database. `bytes_per_second`: of a whole export; 0 is no limit."""
+        self._pool = pool
+        self._sources = sources
+        self._catalog = catalog
+        self._store = store
+        self._bytes_per_second = bytes_per_second
+
+    async def run(self, message: ShardMessage) -> None:
+        """Write the shard of a message.
+
+        Raises StaleAttemptError; and RetryLaterError, or CancelledError, once the shard was released.
+        """
+        trial = await retry_until_available(shards.begin, self._pool, message, uuid4())
+        if trial is None:
+            return
+        log.info("shard begins", trial=trial.trial)
+        try:
+            result = await self._write(trial)
+            await retry_until_available(shards.finish, self._pool, trial, result)
+        except StaleAttemptError:
+            raise
+        except asyncio.CancelledError:
+            await self._release(trial, "its worker was stopped", failed=False, transient=True)
+            raise
+        except (UnableError, SnapshotGoneError) as error:
+            failed = trial.trial >= MAX_TRIALS
+            await self._release(trial, str(error), failed=failed, transient=True)
+            raise RetryLaterError(min(trial.trial * RETRY_SECONDS, MAX_RETRY_SECONDS)) from error
+        except Exception as error:
+            await self._release(trial, explain(error), failed=True, transient=is_retryable(error))
+            raise RetryLaterError(RETRY_SECONDS) from error
+        log.info("shard done", rows=result.rows, bytes=result.piece.size)
+
+    async def _release(self, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
+        log.warning("shard released", reason=reason, failed=failed, exc_info=failed)
+        await retry_until_available(shards.release, self._pool, trial, reason, failed=failed, transient=transient)
+
+    async def _write(self, trial: ShardAttempt) -> ShardResult:
+        with _unable("is of another version"):
+            work = WORK.decode(trial.work)
+            index = self._catalog[work.request.target.export_index]
+        bind_contextvars(chain=work.request.chain)
+        attributes = {
+            "longshore.task": trial.message.task, "longshore.shard": trial.number, "longshore.trial": trial.trial
+        }  # fmt: skip
+        readers = self._sources.of(index)
+        with tracing.span("shard", attributes, of=work.traceparent, kind="consumer"):
+            async with readers.joining(work.snapshot) as connection:
+                with _unable("has another catalog"):
+                    query = await prepare(connection, index, work.request)
+                if query.fingerprint(query.format()) != work.fingerprint:
+                    raise UnableError("a worker would write other bytes than the one that coordinates")
+                return await self._write_piece(trial, work, query, readers, connection)
+
+    async def _write_piece(
+        self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
+    ) -> ShardResult:
+        reconciler, pace = Reconciler(query), Pace(self._bytes_per_second)
+        place = Place(first=work.number == 0, last=work.number == work.count - 1)
+
+        async def report(rows: int, size: int) -> None:
+            with ignore_outage("shard not reported"):
+                pace.share(await shards.report(self._pool, trial, rows, size))
+
+        file = await asyncio.to_thread(
+            piece, self._store, work.location, work.upload, work.number, work.count, trial.trial
+        )
+        try:
+            ranges = clauses(query.index, query.source, work.ranges)
+            rows = RowSource(readers, connection, ranges, query.source.values)
+            writer = row_writer(query, query.format(place), reconciler, file, place)
+            copied = await copy_rows(rows, writer, report, pace=pace)
+            sums = await asyncio.to_thread(reconciler.piece_sums)
+            return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, sums)
+        finally:
+            await asyncio.to_thread(file.close)
+
+
+@contextlib.contextmanager
+def _unable(why: str) -> Iterator[None]:
+    """Raise UnableError for an error that other workers may not meet; transient errors are raised unchanged."""
+    try:
+        yield
+    except Exception as error:
+        if is_retryable(error):
+            raise
+        raise UnableError(f"a worker {why}: {error!r}") from error
