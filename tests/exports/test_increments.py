@@ -210,7 +210,7 @@ def test_a_partitioned_table_has_increments(client: httpx2.Client, session: Sess
 def test_a_view_is_refused(client: httpx2.Client, index: str, kind: str) -> None:
     series = Series(client, index=index)
     assert series.execute() == "ERROR"
-    said = f"failed: shop.{index} is {kind}, and only tables know which of their rows are new"
+    said = f"failed: shop.{index} is {kind}; incremental exports need a table"
     assert said in series.messages()
 
 

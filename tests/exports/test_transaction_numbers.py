@@ -67,9 +67,9 @@ def test_a_long_time_between_two_runs_is_no_gap(shop: Longshore) -> None:
     [
         ({"system": 12}, "another database"),
         ({"database": 12}, "another database"),
-        ({"timeline": 2}, "restored or promoted since the mark"),
+        ({"timeline": 2}, "restored or promoted since the watermark"),
         ({"relation": 12}, "another table"),
-        ({"xid": 2**40}, "has gone back behind the mark"),
+        ({"xid": 2**40}, "is older than the watermark"),
         ({"xid": -(2**40)}, "transactions old"),
     ],
 )

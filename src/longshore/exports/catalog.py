@@ -1,6 +1,6 @@
-"""The catalog: what can be exported is declared in TOML, not coded.
+"""The catalog: the declaration, in TOML, of the export indexes and their fields.
 
-It is the only place that SQL identifiers and expressions come from; nothing that a client sends becomes one.
+SQL identifiers and expressions come from the catalog alone; nothing that a client sends becomes one.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from longshore.exports import sql_fragment
 from longshore.validation import Violation, check
 
 PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
-"""How a result file's name begins."""
+"""The start of a result file's name."""
 
 MAX_FIELD_NAME_CHARACTERS = 63
-"""PostgreSQL cuts longer names of columns."""
+"""PostgreSQL truncates longer names of columns."""
 MAX_DECIMALS = 38
-"""Decimals of a number; Parquet's decimals of 128 bits have no more digits."""
+"""Parquet's decimals of 128 bits have no more digits."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class FieldType(StrEnum):
-    """What a field holds, and so which rules can be made of it."""
+    """The kind of a field's values, which decides the rules that it can have."""
 
     DATE = "date"
     KEYWORD = "keyword"
@@ -38,7 +38,7 @@ class FieldType(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     NESTED = "nested"
-    """A JSON array of objects; rules are made of the fields inside."""
+    """A JSON array of objects; rules are about the fields inside."""
 
 
 class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +52,7 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_odd: Literal["error", "null"] = "error"
     """For a nested field: whether a value that is not of its field's type ends the run, or is NULL and counted."""
     decimals: int | None = None
-    """Decimals of a number whose own column does not say; for formats that must know."""
+    """The decimals of a number whose column does not limit them; for formats with a fixed scale."""
 
 
 class TotalFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,7 +71,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: str
     fields: dict[str, Field]
     time: str = ""
-    """The column that says when a row came to be or changed; large exports are cut by it. Empty: it has none."""
+    """The column with the time at which a row was created or changed; large exports are cut by it. Empty: none."""
     key: str = ""
     """A column that is unique within a chain."""
     filter: str = "true"
@@ -79,26 +79,26 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search_path: list[str] = []
     """Schemas in which unqualified names of `filter`, `sql` and the functions of views are looked up."""
     level: Literal["read", "write", "admin"] = "read"
-    """What a credential must have to see rows of it."""
+    """The level that a credential needs to see its rows."""
     own: bool = False
-    """Whether it lies in the service's own database, wherever the data to export lives."""
+    """Whether it lies in the service's own database, even if the source is another one."""
     totals: TotalFields | None = None
-    """What a result is checked by: its sums against the source's."""
+    """The control totals of a result."""
 
     def expression(self, name: str) -> str:
-        """The SQL of a field as PostgreSQL stores it."""
+        """Return the SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
         return f"({field.sql})" if field.sql else quoted_part(field.column or name)
 
     @property
     def schemas(self) -> str:
-        """The search path as PostgreSQL's setting takes it."""
+        """The value of PostgreSQL's setting `search_path`."""
         return ", ".join('"' + schema.replace('"', '""') + '"' for schema in self.search_path)
 
     @property
     def rows(self) -> str:
-        """The `from` clause that gives one chain's rows; the chain is its parameter `$1`."""
-        # The cast lets a chain be asked for that the column's own type cannot hold; an index serves it all the same.
+        """The `from` clause of one chain's rows; the chain is its parameter `$1`."""
+        # The cast allows a chain that the column's own type cannot hold; an index serves the condition all the same.
         return f"from {quoted(self.relation)} where {quoted_part(self.chain)} = $1::bigint and ({self.filter})"
 
 
@@ -109,124 +109,119 @@ class CatalogError(LongshoreError):
 Catalog = dict[str, Index]
 
 Shape = list[tuple[str, str]]
-"""Names of fields with their types, in order; a nested one's names those inside."""
+"""Names of fields with their types, in order; the type of a nested one has the fields inside."""
 
 
 def load(path: str = "") -> Catalog:
-    """Read a catalog: the one at `path`, or the one that ships. Raises CatalogError."""
-    shown = path or "that ships"
+    """Return the catalog at `path`, or the one that Longshore ships. Raises CatalogError."""
+    file = Path(path) if path else resources.files("longshore.exports") / "catalog.toml"
     try:
-        if path:
-            text = Path(path).read_text(encoding="utf-8")
-        else:
-            text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(file.read_text(encoding="utf-8"))
+        catalog = {name: _index(name, table) for name, table in tables.items()}
+        for name, index in catalog.items():
+            _check(name, index)
     except OSError as error:
         raise CatalogError(f"the catalog {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogError(f"the catalog {shown} is not usable: {error}") from None
-    catalog = {name: _index(name, table, shown) for name, table in tables.items()}
-    for name, index in catalog.items():
-        _check(name, index, shown)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, CatalogError) as error:
+        raise CatalogError(f"the catalog {path or 'that ships'} is not usable: {error}") from None
     return catalog
 
 
-def _index(name: str, table: Any, shown: str) -> Index:
-    """Read the table of an index. Raises CatalogError for the first key that has another shape, by its name."""
-    fields: Any = table.get("fields", {}) if isinstance(table, dict) else {}
-    if not isinstance(fields, dict):
-        raise CatalogError(f"the catalog {shown} is not usable: {name}.fields: expected a table of fields")
-    found = {field: _field(f"{name}.{field}", about, shown) for field, about in fields.items()}
-    index = _read(Index, {**table, "fields": {}} if found else table, name, shown)
-    return msgspec.structs.replace(index, fields=found)
+def _index(name: str, table: Any) -> Index:
+    """Return the index of a table. Raises CatalogError for the first key of another type, by its name."""
+    fields = {key: _field(f"{name}.{key}", inner) for key, inner in _fields(name, table).items()}
+    index = _convert(Index, {**table, "fields": {}} if fields else table, name)
+    return msgspec.structs.replace(index, fields=fields)
 
 
-def _field(where: str, table: Any, shown: str) -> Field:
-    inside: Any = table.get("fields", {}) if isinstance(table, dict) else {}
-    if not isinstance(inside, dict):
-        raise CatalogError(f"the catalog {shown} is not usable: {where}.fields: expected a table of fields")
-    fields = {name: _field(f"{where}.{name}", about, shown) for name, about in inside.items()}
-    for name, about in inside.items():
-        if key := next((key for key in ("column", "sql", "on_odd") if key in about), None):
-            what = f"{where}.{name}: `{key}` is for the fields of an index, not for those inside a nested one"
-            raise CatalogError(f"the catalog {shown} is not usable: {what}")
-    field = _read(Field, {**table, "fields": {}} if fields else table, where, shown)
+def _field(where: str, table: Any) -> Field:
+    tables = _fields(where, table)
+    fields = {name: _field(f"{where}.{name}", inner) for name, inner in tables.items()}
+    for name, inner in tables.items():
+        if key := next((key for key in ("column", "sql", "on_odd") if key in inner), None):
+            raise CatalogError(
+                f"{where}.{name}: `{key}` is for the fields of an index, not for those inside a nested one"
+            )
+    field = _convert(Field, {**table, "fields": {}} if fields else table, where)
     if "on_odd" in table and field.type is not FieldType.NESTED:
-        raise CatalogError(f"the catalog {shown} is not usable: {where}: `on_odd` is for nested fields alone")
+        raise CatalogError(f"{where}: `on_odd` is for nested fields alone")
     return msgspec.structs.replace(field, fields=fields)
 
 
-def _read(kind: type[T], table: Any, where: str, shown: str) -> T:
+def _fields(where: str, table: Any) -> dict[str, Any]:
+    fields: Any = table.get("fields", {}) if isinstance(table, dict) else {}
+    if not isinstance(fields, dict):
+        raise CatalogError(f"{where}.fields: expected a table of fields")
+    return fields
+
+
+def _convert(kind: type[T], table: Any, where: str) -> T:
     violations: list[Violation] = []
-    if (found := check(kind, table, "", violations)) is not None:
-        return found
-    violation = violations[0]
-    key = (violation.pointer or "").replace("/", ".")
-    raise CatalogError(f"the catalog {shown} is not usable: {where}{key}: {violation.detail}")
+    if (struct := check(kind, table, "", violations)) is not None:
+        return struct
+    key = (violations[0].pointer or "").replace("/", ".")
+    raise CatalogError(f"{where}{key}: {violations[0].detail}")
 
 
-def _check(name: str, index: Index, shown: str) -> None:
+def _check(name: str, index: Index) -> None:
+    """Raise CatalogError for the first key of an index that contradicts another one, or has a value out of range."""
     if not index.fields:
-        raise CatalogError(f"the catalog {shown} is not usable: {name} has no fields")
+        raise CatalogError(f"{name} has no fields")
     for field_name, field in index.fields.items():
-        nested = field.type is FieldType.NESTED
-        if (wrong_field := _wrong(field_name, field)) is not None:
-            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name}: {wrong_field}")
-        _check_sql(f"{name}.{field_name}: `sql`", field.sql, shown)
-        if nested is not bool(field.fields):
-            wrong = "has no fields" if nested else "has fields, but is not nested"
-            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} {wrong}")
-        if any(inner.type is FieldType.NESTED for inner in field.fields.values()):
-            raise CatalogError(f"the catalog {shown} is not usable: {name}.{field_name} has a nested field inside")
-    _check_sql(f"{name}: `filter`", index.filter, shown)
+        _check_field(f"{name}.{field_name}", field_name, field)
+    _check_sql(f"{name}: `filter`", index.filter)
     if not PREFIX.fullmatch(index.prefix):
-        wrong = f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}"
-        raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
+        raise CatalogError(f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}")
     for schema in index.search_path:
         if not schema or schema.startswith(("pg_", "$")):
-            wrong = f"{name}: `search_path` may only name schemas of the source, not {schema!r}"
-            raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
+            raise CatalogError(f"{name}: `search_path` may only name schemas of the source, not {schema!r}")
     if index.totals is not None:
         for key, types in (("amount", ("number",)), ("per", ("keyword", "text", "number"))):
             field_name = getattr(index.totals, key)
             if field_name not in index.fields or index.fields[field_name].type not in types:
-                expected = f"`totals`: `{key}` must be a field of type {' or '.join(types)}"
-                raise CatalogError(f"the catalog {shown} is not usable: {name}: {expected}")
+                raise CatalogError(f"{name}: `totals`: `{key}` must be a field of type {' or '.join(types)}")
 
 
-def _wrong(name: str, field: Field) -> str | None:
-    """What is wrong with the keys of a field taken together."""
+def _check_field(where: str, name: str, field: Field) -> None:
     if not 0 < len(name) <= MAX_FIELD_NAME_CHARACTERS:
-        return f"the name of a field has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, not {len(name)}"
+        raise CatalogError(
+            f"{where}: the name of a field has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, not {len(name)}"
+        )
     if field.column and field.sql:
-        return "has `column` and `sql`; keep one, as `sql` stands in place of a column"
-    for one, about in ((name, field), *field.fields.items()):
-        if about.decimals is None:
-            continue
-        of = "" if about is field else f" of {one}"
-        if about.type is not FieldType.NUMBER:
-            return f"`decimals`{of} is for fields of type number alone"
-        if not 0 <= about.decimals <= MAX_DECIMALS:
-            return f"`decimals`{of} must be 0 to {MAX_DECIMALS}, not {about.decimals}"
-    return None
+        raise CatalogError(f"{where}: has `column` and `sql`; keep one, as `sql` stands in place of a column")
+    _check_decimals(where, "", field)
+    for inner_name, inner in field.fields.items():
+        _check_decimals(where, f" of {inner_name}", inner)
+    _check_sql(f"{where}: `sql`", field.sql)
+    nested = field.type is FieldType.NESTED
+    if nested is not bool(field.fields):
+        raise CatalogError(f"{where} {'has no fields' if nested else 'has fields, but is not nested'}")
+    if any(inner.type is FieldType.NESTED for inner in field.fields.values()):
+        raise CatalogError(f"{where} has a nested field inside")
 
 
-def _check_sql(where: str, sql: str, shown: str) -> None:
-    """Refuse what could end its own parentheses, and what asyncpg's copy_from_query would take for a parameter."""
+def _check_decimals(where: str, of: str, field: Field) -> None:
+    if field.decimals is not None and field.type is not FieldType.NUMBER:
+        raise CatalogError(f"{where}: `decimals`{of} is for fields of type number alone")
+    if field.decimals is not None and not 0 <= field.decimals <= MAX_DECIMALS:
+        raise CatalogError(f"{where}: `decimals`{of} must be 0 to {MAX_DECIMALS}, not {field.decimals}")
+
+
+def _check_sql(where: str, sql: str) -> None:
+    """Raise CatalogError for SQL that could end its own parentheses, or in which asyncpg would find a parameter."""
     if found := re.search(r"\$\d+", sql):
-        wrong = f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)"
-        raise CatalogError(f"the catalog {shown} is not usable: {wrong}")
+        raise CatalogError(f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)")
     if (violation := sql_fragment.fault_of(sql)) is not None:
-        raise CatalogError(f"the catalog {shown} is not usable: {where} {violation}")
+        raise CatalogError(f"{where} {violation}")
 
 
 def shape(fields: Iterable[tuple[str, Field]]) -> Shape:
-    """What matters of a choice of fields to those who read them: names, order and types."""
+    """Return the names, order and types of fields."""
     return [(name, _shape(field)) for name, field in fields]
 
 
 def fingerprint(shape: Shape) -> str:
-    """What identifies a choice of fields, as 16 hexadecimal digits."""
+    """Return a hash of names, order and types of fields, as 16 hexadecimal digits."""
     text = "\n".join(f"{name} {kind}" for name, kind in shape)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -252,10 +247,10 @@ def _parts(relation: str) -> list[str]:
 
 
 def quoted_part(part: str) -> str:
-    """One identifier, whatever characters it has, quoted for SQL.
+    """Return an identifier of any characters, quoted for SQL.
 
     asyncpg's copy_from_query puts the parameters' values where the query's text has $1, $2 and so on, even inside a
-    quoted identifier; so no dollar sign is left in one. See
+    quoted identifier; so dollar signs are escaped. See
     https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS for U&"…".
     """
     doubled = part.replace('"', '""')

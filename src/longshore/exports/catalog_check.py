@@ -1,6 +1,6 @@
-"""The catalog against the live source: every relation, column and type, and an index for each chain filter.
+"""The check of the catalog by the live source: every relation, column and type, and an index for each chain filter.
 
-What is found here would otherwise be found by the first export that fails, or by the one that takes an hour.
+Without it, the first export would fail, or take an hour.
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ join pg_catalog.pg_type t on t.oid = a.atttypid
 where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped
 """
 
-# Settings of which only a superuser can say what they are, so that a session of the service cannot pin them.
+# Settings that only a superuser can change, so that a session of the service cannot pin them.
 SUPERUSER_SETTINGS = """
 select name, setting from pg_catalog.pg_settings
 where (name, setting) in (('zero_damaged_pages', 'on'), ('ignore_checksum_failure', 'on'))
@@ -43,10 +43,10 @@ TYPES = {
     FieldType.BOOLEAN: frozenset({"bool"}),
     FieldType.NESTED: frozenset({"json", "jsonb"}),
 }
-NO_WORDS = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
+NO_TEXT = frozenset({"json", "jsonb", "bytea", "xml", "tsvector", "record"})
 
 
-# What the role that exports read as may read of a relation; null where exports read as the service's own role.
+# The columns of a relation that the role of exports may read; no row if exports read as the service's own role.
 EXPORT_ROLE = """
 select has_table_privilege(oid, $1::text::regclass, 'select') as whole,
        array(
@@ -59,7 +59,7 @@ where rolname = 'longshore_export' and pg_has_role(oid, 'member')
   and has_any_column_privilege(oid, $1::text::regclass, 'select')
 """
 
-# Policies that hold for the role of the session, and not for the one that exports read as.
+# Policies that hold for the role of the session, and not for that of exports.
 LOST_POLICIES = """
 select string_agg(quote_ident(p.polname), ', ' order by p.polname)
 from pg_catalog.pg_policy p
@@ -80,17 +80,17 @@ order by t.created_at, t.id
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Something that is wrong, or not as good as it could be."""
+    """A violation, or something that could be better."""
 
     where: str
     """`index` or `index.field`."""
     what: str
     warning: bool = False
-    """Exports work, and are slow or less well checked."""
+    """Exports work, but are slow or less well checked."""
 
 
 async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
-    """Everything that is wrong with a catalog for this source. Only reads."""
+    """Return the findings of a catalog for this source. Only reads."""
     findings = []
     async with connection.transaction(readonly=True):
         for setting in await connection.fetch(SUPERUSER_SETTINGS):
@@ -109,7 +109,10 @@ async def check(connection: Connection, catalog: Catalog) -> list[Finding]:
 
 
 async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding]:
-    """Each token that hides a column which the catalog lacks. `connection`: to the service's database. Only reads."""
+    """Return a finding for each index and column that a token names and the catalog lacks. Only reads.
+
+    `connection`: to the service's database.
+    """
     if await connection.fetchval("select to_regclass('longshore.access_tokens')") is None:
         return []
     findings = []
@@ -128,10 +131,10 @@ async def check_tokens(connection: Connection, catalog: Catalog) -> list[Finding
 
 async def _check_index(connection: Connection, name: str, index: Index) -> list[Finding]:
     try:
-        async with connection.transaction():  # so that what is refused here leaves the other indexes to be checked
+        async with connection.transaction():  # so that an error here does not end the check of other indexes
             relation = await connection.fetchrow(RELATION, regclass(index.relation))
     except asyncpg.PostgresError as error:
-        return [Finding(name, f"{index.relation} cannot be looked up: {_said(error)}")]
+        return [Finding(name, f"{index.relation} cannot be looked up: {_message(error)}")]
     if relation is None:
         return [Finding(name, f"there is no table or view {index.relation}")]
     if not relation["readable"]:
@@ -184,7 +187,7 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
 
 
 async def _check_export_role(connection: Connection, name: str, index: Index) -> list[Finding]:
-    """Whether the role of row-level security may read all that exports of this index may need."""
+    """Return findings if the role of row-level security may not read everything that exports of this index need."""
     role = await connection.fetchrow(EXPORT_ROLE, regclass(index.relation))
     if role is None:
         return []
@@ -206,17 +209,17 @@ async def _check_export_role(connection: Connection, name: str, index: Index) ->
 
 
 async def _check_rows(connection: Connection, name: str, index: Index, is_table: bool) -> list[Finding]:
-    """The filter, and whether an index finds the rows of a chain."""
+    """Return findings of the filter, and whether an index finds the rows of a chain."""
     try:
         async with connection.transaction():
             await connection.execute("set local enable_seqscan = off")
             plan = list(nodes(await explain(connection, f"select 1 {index.rows}", (0,))))
             await connection.execute("set local enable_seqscan = on")
     except asyncpg.PostgresError as error:
-        return [Finding(name, f"`filter` does not work: {_said(error)}{await search_path.hint(connection, index)}")]
+        return [Finding(name, f"`filter` does not work: {_message(error)}{await search_path.hint(connection, index)}")]
     if any("Index Cond" in node for node in plan) or not any("Relation Name" in node for node in plan):
         return []
-    if any(node["Node Type"] == "Foreign Scan" for node in plan):  # what is indexed there cannot be seen from here
+    if any(node["Node Type"] == "Foreign Scan" for node in plan):  # indexes of the foreign server are not visible
         return []
     keys = ", ".join(quoted_part(column) for column in dict.fromkeys((index.chain, index.time)) if column)
     create = f"CREATE INDEX CONCURRENTLY ON {quoted(index.relation)} ({keys});"
@@ -234,23 +237,23 @@ async def _check_field(
         async with connection.transaction():
             await connection.prepare(one_row_each(index, [name]))
             attribute = (await connection.prepare(query)).get_attributes()[0]
-            await explain(connection, query, ())  # which asks for rights, as preparing does not
+            await explain(connection, query, ())  # checks privileges, which preparing does not
     except asyncpg.InsufficientPrivilegeError as error:
-        return f"may not be read by this user: {_said(error)}; GRANT SELECT on the column"
+        return f"may not be read by this user: {_message(error)}; GRANT SELECT on the column"
     except asyncpg.PostgresError as error:
-        return f"`sql` does not work: {_said(error)}{await search_path.hint(connection, index)}"
-    found, kind = attribute.type.name, attribute.type.kind
+        return f"`sql` does not work: {_message(error)}{await search_path.hint(connection, index)}"
+    pg_type, kind = attribute.type.name, attribute.type.kind
     if field.type in TYPES:
-        fits = found in TYPES[field.type]
+        fits = pg_type in TYPES[field.type]
         expected = _listed(TYPES[field.type])
     else:
-        fits = kind not in ("array", "composite") and found not in NO_WORDS
+        fits = kind not in ("array", "composite") and pg_type not in NO_TEXT
         expected = "a type that reads as words; for an array, `sql` with array_to_string makes one"
-    return None if fits else f"is {found} in the source, which is no {field.type.value}; expected {expected}"
+    return None if fits else f"is {pg_type} in the source, which is no {field.type.value}; expected {expected}"
 
 
-def _said(error: asyncpg.PostgresError) -> str:
-    """The message of an error without its details and hints: a finding is one line."""
+def _message(error: asyncpg.PostgresError) -> str:
+    """Return the message of an error without its details and hints: a finding is one line."""
     return str(error.args[0]).splitlines()[0]
 
 

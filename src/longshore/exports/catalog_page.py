@@ -1,4 +1,4 @@
-"""The page that lists what can be exported, written from the catalog so that it cannot tell anything else."""
+"""The page of the documentation that lists the export indexes and their fields, written from the catalog."""
 
 from collections.abc import Iterable, Iterator
 
@@ -14,14 +14,14 @@ nested one, such as `items.sku`, are for rules with `nested`. See [exports.md](e
 
 
 def page(catalog: Catalog) -> str:
-    """The page in Markdown."""
+    """Return the page in Markdown."""
     return HEAD + "".join(_section(name, index) for name, index in catalog.items())
 
 
 def _section(name: str, index: Index) -> str:
     rows = "".join(
         f"| `{shown}` | {field.type.value} | {_cell(field.description)} |\n"
-        for shown, field in _walked(index.fields.items())
+        for shown, field in _with_inner(index.fields.items())
     )
     time = f"the time field is `{index.time}`" if index.time else "there is no time field"
     return (
@@ -32,10 +32,10 @@ def _section(name: str, index: Index) -> str:
     )
 
 
-def _walked(fields: Iterable[tuple[str, Field]], outer: str = "") -> Iterator[tuple[str, Field]]:
+def _with_inner(fields: Iterable[tuple[str, Field]], outer: str = "") -> Iterator[tuple[str, Field]]:
     for name, field in fields:
         yield outer + name, field
-        yield from _walked(field.fields.items(), f"{outer}{name}.")
+        yield from _with_inner(field.fields.items(), f"{outer}{name}.")
 
 
 def _cell(text: str) -> str:

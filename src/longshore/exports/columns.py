@@ -1,6 +1,6 @@
-"""Columns: the fields that an export was asked for, with the types that PostgreSQL gives them.
+"""The columns of an export: its fields, with the types that they have in PostgreSQL.
 
-They are fixed before the first row, from the catalog and the source's own description, so no row can move one.
+They are fixed before the first row, from the catalog and the source's own description, so no row can change one.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ left join pg_catalog.pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0
 """
 
-# Types whose cast to text gives what a result shows of them. Casts of others may leave something out (the blanks at the
-# end of a `char`) or add something (the mask of an `inet`).
+# Types whose cast to text is the text in a result. Casts of others may leave something out (the blanks at the end of a
+# `char`) or add something (the mask of an `inet`).
 CAST_AS_SHOWN = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
 
 
@@ -42,15 +42,15 @@ class Column(msgspec.Struct, frozen=True):
     pg_type: str
     """PostgreSQL's name of its type, such as `timestamptz`."""
     precision: int | None = None
-    """All digits of a numeric, where it is limited."""
+    """The digits of a numeric, if they are limited."""
     scale: int | None = None
-    """Digits behind the point of a numeric, where it is limited."""
+    """The decimals of a numeric, if they are limited."""
     exact: bool = False
-    """Whether its own collation is known to hold only the same bytes for equal."""
+    """Whether its collation is known to be deterministic: only the same bytes are equal."""
 
     @property
     def shown(self) -> str:
-        """SQL of the value as a string, in the spelling that a text format shows."""
+        """SQL of the value as a string, spelled as in a text format."""
         if self.pg_type in CAST_AS_SHOWN:
             return f"({self.expression})::text"
         if self.pg_type in ("timestamptz", "timestamp", "bool", "json", "jsonb"):
@@ -59,7 +59,7 @@ class Column(msgspec.Struct, frozen=True):
 
     @property
     def as_text(self) -> str:
-        """SQL of the value for a text format: times in ISO 8601 with a Z, booleans as words, all else as it is."""
+        """SQL of the value for a text format: times in ISO 8601 with a Z, booleans as words, all else unchanged."""
         match self.pg_type:
             case "timestamptz":
                 return self._iso(f"({self.expression} at time zone 'UTC')")
@@ -70,32 +70,32 @@ class Column(msgspec.Struct, frozen=True):
         return self.expression
 
     def _iso(self, in_utc: str) -> str:
-        """SQL of a time in ISO 8601 with six decimals. `in_utc`: SQL of it as a timestamp without a zone."""
+        """Return SQL of a time in ISO 8601 with six decimals. `in_utc`: SQL of it as a timestamp without a zone."""
         expression = self.expression
-        if self.field.sql:  # better worked out three times than six
+        if self.field.sql:  # PostgreSQL evaluates the expression three times rather than six
             iso = f'to_char({in_utc}, \'YYYY-MM-DD"T"HH24:MI:SS.US"Z"\')'
         else:
-            # PostgreSQL leaves out the zeros at the end of the decimals. Its own spelling with them added takes half of
-            # the time of `to_char`; rounding to five decimals tells most cheaply whether there are any to add.
+            # PostgreSQL leaves out the zeros at the end of the decimals. To add them to its own spelling takes half of
+            # the time of `to_char`; rounding to five decimals is the cheapest test for such zeros.
             text = f"replace({in_utc}::text, ' ', 'T')"
             iso = (
                 f"case when {in_utc}::timestamp(5) <> {in_utc} then {text} || 'Z'"
                 f" when {in_utc}::timestamp(0) = {in_utc} then {text} || '.000000Z'"
                 f" else rpad({text}, 26, '0') || 'Z' end"
             )
-        # ISO 8601 has years 1 to 9999; what lies beyond (infinity too) keeps PostgreSQL's own spelling.
+        # ISO 8601 has years 1 to 9999; other times, and infinity, keep PostgreSQL's own spelling.
         within = f"{expression} >= '0001-01-01' and {expression} < '10000-01-01'"
         return f"case when {within} then {iso} else ({expression})::text end"
 
 
 def named(columns: Sequence[Column], expressions: Sequence[str]) -> str:
-    """The columns of a select: each expression under its column's name."""
+    """Return the columns of a select: each expression under its column's name."""
     pairs = zip(columns, expressions, strict=True)
     return ", ".join(f"{expression} as {quoted_part(column.name)}" for column, expression in pairs)
 
 
 def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tuple[str, str]]:
-    """The fields that a request chose, by name and by the name they get; all of them where it chose none."""
+    """Return the fields of a request, each by its name and its name in the file; all fields if it names none."""
     if fields is None:
         return [(name, name) for name in index.fields]
     return [
@@ -105,7 +105,7 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
 
 
 def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Violation]:
-    """What is wrong with a choice of fields; `at` is its JSON pointer."""
+    """Return the violations of a choice of fields; `at` is its JSON pointer."""
     violations: list[Violation] = []
     if not chosen:
         violations.append(Violation("expected at least one field", at))
@@ -135,9 +135,9 @@ def one_row_each(index: Index, names: Sequence[str]) -> str:
 
 
 async def columns_of(connection: Connection, index: Index, chosen: Sequence[tuple[str, str]]) -> list[Column]:
-    """The columns of an export, with the types that the source gives them.
+    """Return the columns of an export, with their types in the source.
 
-    Raises asyncpg.PostgresError when the source has no such relation or column.
+    Raises asyncpg.PostgresError if the source has no such relation or column.
     """
     expressions = [index.expression(name) for name, _ in chosen]
     numbered = ", ".join(f"{expression} as c{number}" for number, expression in enumerate(expressions))
@@ -145,13 +145,13 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
         await connection.prepare(one_row_each(index, [name for name, _ in chosen]))
     statement = await connection.prepare(f"select {numbered} from {quoted(index.relation)}")  # noqa: S608  # the catalog's
     details = {row["attname"]: row for row in await connection.fetch(DETAILS, regclass(index.relation))}
-    found = []
+    columns = []
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]
         detail = None if field.sql else details.get(field.column or name)
         typmod = -1 if detail is None else detail["atttypmod"]
         limited = attribute.type.name == "numeric" and typmod >= 4
-        found.append(
+        columns.append(
             Column(
                 name=shown,
                 field=field,
@@ -163,7 +163,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 exact=detail is not None and detail["deterministic"],
             )
         )
-    return found
+    return columns
 
 
 INTEGERS = frozenset({"int2", "int4", "int8"})
@@ -171,5 +171,5 @@ FLOATS = frozenset({"float4", "float8"})
 
 
 def is_words(column: Column) -> bool:
-    """Whether a column holds words rather than figures, times or structure."""
+    """Return whether a column holds text rather than numbers, times or JSON."""
     return column.field.type in (FieldType.KEYWORD, FieldType.TEXT)

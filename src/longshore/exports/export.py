@@ -1,4 +1,4 @@
-"""The action `export`: what a request may ask for. How a run of it goes is in `exporter`."""
+"""The action `export`: its target and trigger, as requests have them, and their validation. `exporter` runs it."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -16,29 +16,29 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.recorded_reads import Read
 from longshore.validation import Violation, check, pointer, suggestion
 
-MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
+MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
 
 
 class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What to export, and as what."""
+    """The data to export, and the form of the result."""
 
     action: Literal["export"]
     export_index: str
     export_format: str
     fields: list[str | FieldChoice] | None = None
-    """The columns, in the order wanted; without it, all of them."""
+    """The columns, in this order; without it, all of them."""
     schema: str | None = None
     """The fingerprint of the fields that the client expects."""
     compression: Compression | None = None
     csv: CsvOptions | None = None
     incremental: bool | Literal["on_ack"] = False
-    """Whether each run takes only what became visible since the last one, or since the last one acknowledged."""
-    timeout_seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS)] | None = None
-    """How long an attempt may take; then the run is an error."""
-    result_days: Annotated[float, Meta(gt=0, le=MOST_DAYS)] | None = None
-    """How long a result is kept, where that is shorter than what the service allows."""
+    """Whether each run takes only the rows that became visible since the last one, or the last acknowledged one."""
+    timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_SECONDS)] | None = None
+    """The time that an attempt may take; then the run ends in `ERROR`."""
+    result_days: Annotated[float, Meta(gt=0, le=MAX_RESULT_DAYS)] | None = None
+    """The time for which a result is kept, if that is shorter than the service's setting."""
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    """Of a chain's tasks, the one with the highest gets the next free slot."""
+    """The task of a chain with the highest priority gets the next free slot."""
 
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -47,16 +47,16 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
     segment: Segment | None = None
     segment_id: str | None = None
     timezone: str | None = None
-    """The zone of date rules that name none."""
+    """The time zone of date rules that name none."""
 
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
 def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape | None) -> list[Violation]:
-    """What is wrong with a target beyond its shape; `at` is its JSON pointer.
+    """Return the violations of a target; `at` is its JSON pointer.
 
-    `before`: what the `schema` that it pins stood for, where that is known.
+    `before`: the shape that the pinned `schema` was made of, where that is known.
     """
     violations = []
     for key, known in (("export_index", catalog), ("export_format", FORMATS)):
@@ -90,18 +90,18 @@ def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | N
 
 
 def pinned(target: str, catalog: Catalog) -> Shape | None:
-    """What the `schema` of a target that was checked stands for; None where it pins nothing."""
+    """Return the shape of a valid target's fields if it pins their `schema`, else None."""
     if msgspec.json.decode(target)["action"] != "export":
         return None
-    found = msgspec.json.decode(target, type=ExportTarget)
-    if found.schema is None:
+    export = msgspec.json.decode(target, type=ExportTarget)
+    if export.schema is None:
         return None
-    index = catalog[found.export_index]
-    return shape((shown, index.fields[name]) for name, shown in choices(found.fields, index))
+    index = catalog[export.export_index]
+    return shape((shown, index.fields[name]) for name, shown in choices(export.fields, index))
 
 
 def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Violation]:
-    """What is wrong with a segment for this export index and chain; `at` is its JSON pointer."""
+    """Return the violations of a segment for this export index and chain; `at` is its JSON pointer."""
     violations = []
     if segment.chain_id != chain:
         violations.append(Violation(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
@@ -113,9 +113,9 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
 
 
 def read_by(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:
-    """What an export of this target and segment reads: the columns it writes and those that its rules look at.
+    """Return the columns that an export reads: those that it writes and those of its rules.
 
-    Control totals are of columns that are written too, and increments go by PostgreSQL's own numbers of transactions.
+    Control totals are made of columns that are written too, and increments of PostgreSQL's own transaction numbers.
     """
     index = catalog.get(target.export_index)
     if target.fields is not None:
@@ -125,10 +125,10 @@ def read_by(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> 
     else:
         return Read(target.export_index)
     rules = segment.rules if segment else ()
-    level = index.level if index else "read"  # without an index there is nothing to read
+    level = index.level if index else "read"  # without an index no row is read
     return Read(target.export_index, level, frozenset([*chosen, *map(segments.column_of, rules)]))
 
 
 def result_name(target: ExportTarget, index: Index, task: int) -> str:
-    """The name of a result file, such as `Wallet_Export-12345.csv`."""
+    """Return the name of a result file, such as `Wallet_Export-12345.csv`."""
     return f"{index.prefix}_Export-{task}.{formats.extension(target.export_format, target.compression)}"

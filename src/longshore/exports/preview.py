@@ -1,7 +1,7 @@
-"""Previews: what a segment takes, before an export is made of it.
+"""Previews: the rows that a segment takes, their number and size, before an export of it.
 
-Every statement is under a timeout and only reads, so that a preview costs the source seconds at most, however wide the
-segment. What cannot be known in that time is estimated, and the answer says so.
+Every statement has a timeout and only reads, so that a preview costs the source seconds at most, however many rows the
+segment takes. Figures that take longer are estimated, and the preview says so.
 """
 
 import time
@@ -24,21 +24,21 @@ from longshore.exports.segments.date_spans import moving
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
 
-TIMEOUT = 3.0  # seconds, for each statement
-SHOWN = 10  # rows
-PACED = 10_000  # rows that are copied at most, to see how large and how fast they are
-PACING = 1.5  # seconds that this should take
+STATEMENT_TIMEOUT_SECONDS = 3.0
+SAMPLE_ROWS = 10
+MAX_TRIAL_ROWS = 10_000  # copied to measure their size and speed
+TRIAL_SECONDS = 1.5  # that this should take
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Something about a segment that whoever wrote it may not have meant."""
+    """A warning about a segment that is probably not as intended."""
 
     code: Literal["nothing-matches", "summer-time", "no-index", "slow"]
     detail: str
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What an export of a segment would be, if it ran now."""
+    """The forecast of an export of a segment, if it ran now."""
 
     rows: int
     rows_are: Literal["exact", "estimate"]
@@ -46,32 +46,32 @@ class Preview(msgspec.Struct, frozen=True):
     sample: list[Any]
     """The first ten rows, as the format `json` writes them."""
     bytes: int | None
-    """Forecast of the size as CSV, not compressed; null where the source was too slow to tell."""
+    """Forecast of the size as CSV, not compressed; null if the source was too slow for one."""
     seconds: float | None
     """Forecast of the time that the export takes."""
     warnings: list[Notice]
 
 
-class Pace(msgspec.Struct, frozen=True):
-    """How the copy of the first rows went."""
+class TrialCopy(msgspec.Struct, frozen=True):
+    """The size and speed of a copy of the first rows."""
 
     rows: int
     size: int
     header: int
     seconds: float
-    whole: bool
+    complete: bool
     """Whether these were all rows."""
 
 
 async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segment: Segment, chain: int) -> Preview:
-    """Try a segment out.
+    """Return the preview of a segment.
 
-    Raises asyncpg.QueryCanceledError when the source is too busy even to plan it, other asyncpg.PostgresErrors when it
-    refuses the query, and SnapshotOutdatedError.
+    Raises asyncpg.QueryCanceledError if the source is too busy even to plan the query, other asyncpg.PostgresErrors if
+    it refuses the query, and SnapshotOutdatedError.
     """
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         began_at = await connection.fetchval("select now()")
-        await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
+        await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
         await row_security.hold(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
         source = await source_of(connection, index, chain, segment, began_at)
@@ -80,26 +80,27 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         rows = await _count(connection, source)
         asked_at = time.monotonic()
         sample = await _sample(connection, columns, source)
-        # As many as the first ones promise to take no longer: of a copy that is cut off, the last rows are not seen.
-        limit = int(SHOWN * PACING / (time.monotonic() - asked_at))
-        pace = None
+        # As many rows as fit TRIAL_SECONDS at the speed of the sample: a copy that times out loses its last rows.
+        limit = int(SAMPLE_ROWS * TRIAL_SECONDS / (time.monotonic() - asked_at))
+        trial = None
         if sample is not None:
-            pace = await _pace(connection, columns, source, min(max(limit, SHOWN), PACED))
-        expected = max(plan["Plan Rows"], pace.rows if pace else 0) if rows is None else rows
+            trial = await _trial_copy(connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_TRIAL_ROWS))
+        expected = max(plan["Plan Rows"], trial.rows if trial else 0) if rows is None else rows
         served = await _is_served(connection, index, source, expected)
-    notices = _of_summer_time(segment, began_at)
+    notices = _clock_changes(segment, began_at)
     if rows == 0:
         notices.append(Notice("nothing-matches", "no row of this chain matches just now"))
     if not served:
         notices.append(Notice("no-index", "no index serves these rules: every row of the chain is read to find these"))
     if sample is None:
-        notices.append(Notice("slow", f"the first rows could not be found within {TIMEOUT:.0f} seconds"))
-    size, seconds = _forecast(pace, expected)
+        detail = f"the first rows could not be found within {STATEMENT_TIMEOUT_SECONDS:.0f} seconds"
+        notices.append(Notice("slow", detail))
+    size, seconds = _forecast(trial, expected)
     return Preview(expected, "estimate" if rows is None else "exact", sample or [], size, seconds, notices)
 
 
 async def _count(connection: Connection, source: Source) -> int | None:
-    """The number of rows, or None if counting takes too long."""
+    """Return the number of rows; None if counting takes too long."""
     try:
         async with connection.transaction():
             return int(await connection.fetchval(f"select count(*) {source.sql}", *source.values))
@@ -108,8 +109,8 @@ async def _count(connection: Connection, source: Source) -> int | None:
 
 
 async def _sample(connection: Connection, columns: list[Column], source: Source) -> list[Any] | None:
-    """The first rows as JSON objects, or None if finding them takes too long."""
-    query = f"select {object_of(columns)} {source.sql} limit {SHOWN}"
+    """Return the first rows as JSON objects; None if finding them takes too long."""
+    query = f"select {object_of(columns)} {source.sql} limit {SAMPLE_ROWS}"
     try:
         async with connection.transaction():
             return [msgspec.Raw(row[0].encode()) for row in await connection.fetch(query, *source.values)]
@@ -117,8 +118,8 @@ async def _sample(connection: Connection, columns: list[Column], source: Source)
         return None
 
 
-async def _pace(connection: Connection, columns: list[Column], source: Source, limit: int) -> Pace:
-    """Copy the first rows as an export would, and throw them away."""
+async def _trial_copy(connection: Connection, columns: list[Column], source: Source, limit: int) -> TrialCopy:
+    """Copy the first rows as an export would, and drop them."""
     form = Csv(FileSpec(columns))
     header = len(form.begin())
     size = 0
@@ -128,46 +129,46 @@ async def _pace(connection: Connection, columns: list[Column], source: Source, l
         size += len(form.frame(data))
 
     began = time.monotonic()
-    whole = False
+    complete = False
     try:
         async with connection.transaction():
             query = form.query(f"{source.sql} limit {limit}")
             await connection.copy_from_query(query, *source.values, output=take, **form.options())
-            whole = form.rows < limit
+            complete = form.rows < limit
     except asyncpg.QueryCanceledError:
         pass
-    return Pace(form.rows, size, header, time.monotonic() - began, whole)
+    return TrialCopy(form.rows, size, header, time.monotonic() - began, complete)
 
 
-def _forecast(pace: Pace | None, expected: int) -> tuple[int | None, float | None]:
-    if pace is None or not (pace.whole or pace.rows):
+def _forecast(trial: TrialCopy | None, expected: int) -> tuple[int | None, float | None]:
+    """Return bytes and seconds of the export."""
+    if trial is None or not (trial.complete or trial.rows):
         return None, None
-    if pace.whole:
-        return pace.header + pace.size, round(pace.seconds, 2)
-    return pace.header + pace.size * expected // pace.rows, round(pace.seconds * expected / pace.rows, 2)
+    if trial.complete:
+        return trial.header + trial.size, round(trial.seconds, 2)
+    return trial.header + trial.size * expected // trial.rows, round(trial.seconds * expected / trial.rows, 2)
 
 
 async def _is_served(connection: Connection, index: Index, source: Source, expected: int) -> bool:
-    """Whether an index finds the rows of a segment, or most rows of the chain are wanted anyway.
+    """Return whether an index finds the rows of a segment, or the segment takes most rows of the chain anyway.
 
-    Asked of the planner with sequential scans out of favour: what it then looks up in an index for the segment, beyond
-    what it looks up for the chain alone, is what an index can do for the rules.
+    The planner is asked without sequential scans: the index conditions of the segment, without those of the chain
+    alone, show whether an index serves the rules.
     """
     chain_alone = Source(index.rows, source.values[:1])
     await connection.execute("set local enable_seqscan = off")
     of_chain = await explain(connection, f"select 1 {chain_alone.sql}", chain_alone.values)
     of_segment = await explain(connection, f"select 1 {source.sql}", source.values)
     await connection.execute("set local enable_seqscan = on")
-    wanted_anyway = expected * 2 > of_chain["Plan Rows"] or len(source.values) == 1
-    return bool(_looked_up(of_segment) - (set() if wanted_anyway else _looked_up(of_chain)))
+    takes_most = expected * 2 > of_chain["Plan Rows"] or len(source.values) == 1
+    return bool(_index_conditions(of_segment) - (set() if takes_most else _index_conditions(of_chain)))
 
 
-def _looked_up(plan: dict[str, Any]) -> set[str]:
-    """The conditions that a plan looks up in indexes."""
+def _index_conditions(plan: dict[str, Any]) -> set[str]:
     return {node["Index Cond"] for node in nodes(plan) if "Index Cond" in node}
 
 
-def _of_summer_time(segment: Segment, began_at: datetime) -> list[Notice]:
+def _clock_changes(segment: Segment, began_at: datetime) -> list[Notice]:
     notices = []
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":

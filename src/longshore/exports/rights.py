@@ -1,8 +1,8 @@
-"""Rights: whether a credential may see what a run reads, and whether a run keeps within the limits of its makers.
+"""Rights: whether a credential may see the data of a run, and whether a run keeps within the limits of its makers.
 
-Both are judged on index, level and source columns as `tasks.reads` records them, never on what a task says today. What
-cannot be judged (a column that the catalog has renamed, a run whose columns are not known) is closed to tokens with
-limits.
+Both are judged by the index, level and source columns that `tasks.recorded_reads` has of a run, never by the task as it
+is today. A run that cannot be judged (a column that the catalog has renamed, columns that were not recorded) is closed
+to tokens with limits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from longshore.exports.catalog import Catalog, Index
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.recorded_reads import Read
 
-# $1: a task. Whoever defined it, and whoever asked for its next run, as far as it was a token or a user.
+# $1: a task. The tokens and users that defined it, and that asked for its next run.
 MAKERS = """
 select m.who, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
        case when m.token is null then u.disabled_at is null and l.level is not null
@@ -39,7 +39,7 @@ where k.id = $1 and (m.token is not null or m.person is not null)
 
 
 class BeyondRightsError(LongshoreError):
-    """A run would read what the credential that made its task, or asked for it, may not see."""
+    """A run would read data that the credential that defined its task, or asked for the run, may not see."""
 
 
 class Maker(msgspec.Struct, frozen=True):
@@ -49,27 +49,27 @@ class Maker(msgspec.Struct, frozen=True):
     asked: bool
     """Whether it asked for this run, rather than defined the task."""
     active: bool
-    """Whether it is good for the chain: neither revoked nor expired nor disabled."""
+    """Whether it is valid in the chain: neither revoked nor expired nor disabled."""
     level: Level
     limits: Limits | None
 
 
 def level_for(read: Read, catalog: Catalog) -> Level:
-    """The level that something of an index needs: the higher of what was recorded and what the catalog says now."""
+    """Return the level that a read needs: the higher of the recorded one and the catalog's."""
     index = catalog.get(read.index)
     known = [name for name in (read.level, index and index.level) if name]
     return max((Level[name.upper()] for name in known), default=Level.ADMIN)
 
 
 def sees(caller: Caller, reads: Iterable[Read], catalog: Catalog) -> bool:
-    """Whether a credential may see all that was read."""
+    """Return whether a credential may see the data of all reads."""
     if caller.level is Level.ADMIN and caller.limits is None:
         return True
     return all(caller.level >= level_for(read, catalog) and within(caller.limits, read, catalog) for read in reads)
 
 
 def within(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
-    """Whether what was read of an index is within a token's limits."""
+    """Return whether a read is within a token's limits."""
     if limits is None:
         return True
     if not usable(limits, read.index, catalog):
@@ -77,13 +77,13 @@ def within(limits: Limits | None, read: Read, catalog: Catalog) -> bool:
     hidden = hidden_columns(limits, read.index)
     if not hidden:
         return True
-    # A column that the catalog has no more may be one that is hidden under its new name.
+    # A column that the catalog no longer has may be hidden under its new name.
     known = catalog[read.index].fields if read.index in catalog else {}
     return read.columns is not None and not read.columns & hidden and read.columns <= known.keys()
 
 
 def usable(limits: Limits, name: str, catalog: Catalog) -> bool:
-    """Whether limits allow an index at all: it is in the scope, and the catalog still has every column they hide."""
+    """Return whether limits allow an index at all: it is in scope, and the catalog has every column that they hide."""
     if limits.indexes is not None:
         return name in limits.indexes and not missing_columns(limits, name, catalog)
     gone = not all(any(column.startswith(f"{index}.") for index in catalog) for column in limits.hidden)
@@ -91,19 +91,19 @@ def usable(limits: Limits, name: str, catalog: Catalog) -> bool:
 
 
 def hidden_columns(limits: Limits | None, name: str) -> frozenset[str]:
-    """The columns of an index that limits hide."""
+    """Return the columns of an index that limits hide."""
     prefix = f"{name}."
     found = limits.hidden if limits else ()
     return frozenset(column.removeprefix(prefix) for column in found if column.startswith(prefix))
 
 
 def missing_columns(limits: Limits, name: str, catalog: Catalog) -> frozenset[str]:
-    """The columns of an index that limits hide and that the catalog has no more, so that nobody knows what they are."""
+    """Return the columns of an index that limits hide and that the catalog no longer has."""
     return hidden_columns(limits, name) - (catalog[name].fields.keys() if name in catalog else set())
 
 
 def visible(limits: Limits | None, catalog: Catalog) -> Catalog:
-    """The catalog as a credential sees it: what its limits close or hide is not there."""
+    """Return the catalog without the indexes and columns that limits close or hide."""
     if limits is None:
         return catalog
     return {name: _visible(limits, name, index) for name, index in catalog.items() if usable(limits, name, catalog)}
@@ -115,18 +115,18 @@ def _visible(limits: Limits, name: str, index: Index) -> Index:
     return msgspec.structs.replace(index, fields=fields)
 
 
-async def refuse_beyond(pool: Pool, begun: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
-    """Raise BeyondRightsError where a run would read more than who defined its task, or asked for it, may see."""
-    for row in await pool.fetch(MAKERS, begun.message.task):
+async def refuse_beyond(pool: Pool, attempt: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
+    """Raise BeyondRightsError where a run would read more than the makers of its task, or of the run, may see."""
+    for row in await pool.fetch(MAKERS, attempt.message.task):
         if (why := beyond(_maker(row), reads, catalog)) is not None:
             raise BeyondRightsError(why)
 
 
 def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
-    """Why a run may not read what it is about to, in words that name nothing hidden; None where it may.
+    """Return why a run may not read its data, in a sentence that names nothing hidden; None if it may.
 
-    A credential that has ended asks for nothing any more. The schedules that it defined go on until they are stopped,
-    within its limits.
+    A credential that is no longer valid cannot ask for runs. The schedules that it defined run on until they are
+    stopped, within its limits.
     """
     did = "asked for this run" if maker.asked else "defined the task"
     needed = max((level_for(read, catalog) for read in reads), default=Level.READ)

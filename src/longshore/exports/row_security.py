@@ -1,9 +1,9 @@
-"""Row-level security: what keeps foreign rows out of an export even if its query forgot the filter (promise 5).
+"""Row-level security: it keeps other chains' rows out of an export even if its query had no filter (promise 5).
 
-The transaction that reads says which chain it is for, and policies of PostgreSQL's own compare. They do not hold for
-superusers and owners of tables, so it reads as the role `longshore_export` where the source has one that may read the
+The transaction that reads sets its chain, and PostgreSQL's policies compare it. They do not hold for superusers and
+owners of tables, so the transaction reads as the role `longshore_export` if the source has one that may read the
 relation or any column of it: an export that needs more ends in an error rather than without the policies. The schema
-`loyalty` of the demo comes with it, and an operator's own tables may (docs/access.md).
+`loyalty` of the demo has policies, and an operator's own tables may have them (docs/access.md).
 https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 """
 
@@ -32,9 +32,9 @@ SAME = (
 
 
 async def hold(connection: Connection, index: Index, chain: int) -> None:
-    """Let the connection's transaction see rows of one chain alone, as far as the source has policies.
+    """Restrict the connection's transaction to the rows of one chain, as far as the source has policies.
 
-    It looks unqualified names up as the index says.
+    Set its search path to that of the index.
     """
     if index.search_path:
         await connection.fetchval(SEARCH_PATH, index.schemas)
@@ -42,7 +42,7 @@ async def hold(connection: Connection, index: Index, chain: int) -> None:
 
 
 async def hold_alike(connection: Connection, first: Connection) -> None:
-    """Let a transaction see what that of another connection sees."""
+    """Give a transaction the chain, role and search path of another connection's transaction."""
     held = await first.fetchrow(HELD)
     assert held is not None
     await connection.fetchrow(SAME, held["chain"] or "", held["role"], held["search_path"])

@@ -1,4 +1,4 @@
-"""Schemas that clients pin: what a fingerprint stood for, and how the fields differ from it now."""
+"""Schemas that clients pin: the fields that a fingerprint was made of, and their difference from the fields now."""
 
 import re
 
@@ -18,18 +18,18 @@ FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
 async def remember(connection: Connection, chain: ChainId, shape: Shape) -> None:
-    """Keep what a pinned fingerprint stands for, in the connection's transaction."""
+    """Store the shape of a pinned fingerprint, in the connection's transaction."""
     await connection.execute(REMEMBER, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
 
 
 async def remembered(pool: Pool | Connection, chain: ChainId, pinned: str) -> Shape | None:
-    """What a fingerprint stood for when this chain pinned it; None where it never did."""
+    """Return the shape of a fingerprint when this chain pinned it; None if it never did."""
     text = await pool.fetchval(REMEMBERED, chain, pinned) if FINGERPRINT.fullmatch(pinned) else None
     return None if text is None else msgspec.json.decode(text, type=Shape)
 
 
 def difference(pinned: str, before: Shape | None, now: Shape) -> str:
-    """What has changed, in words: fields added, removed, of another type, in another order."""
+    """Return a sentence about the change: fields added, removed, of another type, in another order."""
     head = f"the fields have changed: their fingerprint is {fingerprint(now)!r}, expected {pinned!r}"
     if before is None:
         return f"{head}, which this chain has not pinned before, so what differs is not known"

@@ -1,7 +1,7 @@
-"""Whether the SQL of the catalog means what its author saw in psql.
+"""The check that the SQL of the catalog means the same as in psql.
 
 A session of the service has a search path of its own, so an operator or a function may be another one than under the
-path of the role: `citext = text` is exact where the operator of citext is not found.
+path of the role: `citext = text` is exact where PostgreSQL does not find the operator of citext.
 """
 
 import json
@@ -14,8 +14,8 @@ from longshore.exports.catalog import Index
 from longshore.exports.ranges import explain, nodes
 from longshore.exports.row_security import SEARCH_PATH
 
-# The search path of whoever signs in as this role, which psql shows: a setting of the role or the database, else the
-# server's own. A session of the service has pinned its own, so that it cannot be asked.
+# The search path of this role's sessions, which psql shows: a setting of the role or the database, else the server's.
+# A session of the service cannot be asked for it, because it pins its own.
 USUAL_PATH = """
 select coalesce(
     (
@@ -45,18 +45,17 @@ EXPRESSIONS = (
 
 async def differences(connection: Connection, index: Index) -> list[str]:
     """Return a warning where the SQL of an index means something else under the role's own search path."""
-    found, usual = await _plan_under(connection, index, index.schemas), await _usual_path(connection)
-    if usual is None or found == await _plan_under(connection, index, usual):
+    plan, usual = await _plan_under(connection, index, index.schemas), await _usual_path(connection)
+    if usual is None or plan == await _plan_under(connection, index, usual):
         return []
-    what = (
+    return [
         f"`filter` or `sql` means something else under this role's search path, {usual}, as psql has it; write"
         " operators and functions with their schema, or search_path = [...] in the catalog"
-    )
-    return [what]
+    ]
 
 
 async def hint(connection: Connection, index: Index) -> str:
-    """How to mend an index whose names are found under the role's own search path alone; else nothing."""
+    """Return the correction of an index whose names are found under the role's own search path alone; else ""."""
     usual = await _usual_path(connection)
     if usual is None or await _plan_under(connection, index, usual) is None:
         return ""
@@ -83,5 +82,5 @@ async def _plan_under(connection: Connection, index: Index, path: str) -> str | 
     finally:
         await connection.fetchval(SEARCH_PATH, before)
     names = "|".join(re.escape(row[0]) for row in sorted(schemas, key=lambda row: -len(row[0])))
-    told = [(key, value) for node in nodes(plan) for key, value in sorted(node.items()) if key in EXPRESSIONS]
-    return re.sub(r"\bOPERATOR\(([^)]*)\)", r"\1", re.sub(rf"\b(?:{names})\.", "", json.dumps(told)))
+    sql = [(key, value) for node in nodes(plan) for key, value in sorted(node.items()) if key in EXPRESSIONS]
+    return re.sub(r"\bOPERATOR\(([^)]*)\)", r"\1", re.sub(rf"\b(?:{names})\.", "", json.dumps(sql)))

@@ -1,4 +1,4 @@
-"""SQL fragments of the catalog: an expression or a condition that is put into parentheses of a larger statement."""
+"""SQL fragments of the catalog: expressions and conditions that are put into parentheses of a larger statement."""
 
 import re
 

@@ -1,1 +1,1 @@
-"""Incremental exports: which transactions an increment takes."""
+"""Incremental exports: the transactions of an increment, and redelivery."""

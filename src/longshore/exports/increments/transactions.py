@@ -1,11 +1,11 @@
-"""Increments: which rows became visible since the mark, by the numbers of the transactions that wrote them.
+"""Increments: the rows that became visible after a watermark, by the numbers of the transactions that wrote them.
 
-PostgreSQL keeps with each row the number of the transaction that wrote it (`xmin`). Numbers are given in order, but
-transactions commit out of order; so an increment ends at the oldest number that is still open: below it everything has
-ended, and nothing can appear there any more. What lies above waits for the next increment. A snapshot's list of open
-transactions would allow to wait for less, but it leaves out savepoints, which have numbers of their own.
+PostgreSQL keeps with each row the number of the transaction that wrote it (`xmin`). Numbers are assigned in order, but
+transactions commit out of order; so an increment ends at the oldest number that is still open: every transaction below
+it has ended, and no row can appear there any more. Rows of later transactions are left to the next increment. A
+snapshot's list of open transactions would leave fewer rows, but it lacks savepoints, which have numbers of their own.
 
-`xmin` shows 32 bits of a number that has 64. The difference to a mark, taken modulo 2^32, is exact for every row
+`xmin` has 32 bits of a number of 64. The difference to a watermark, modulo 2^32, is exact for every row that was
 written less than 2^32 transactions before the end of the increment, whether it is frozen or not.
 """
 
@@ -24,15 +24,15 @@ log = structlog.get_logger()
 
 ROUND = 2**32  # transaction numbers until `xmin` looks the same again
 
-SETTLE = 1.0  # seconds to wait for transactions that are open when a run begins
+SETTLE_SECONDS = 1.0  # to wait for transactions that are open when a run begins
 
 NOW = """
 select pg_snapshot_xmin(now.snapshot)::text::bigint as oldest, pg_snapshot_xmax(now.snapshot)::text::bigint as next
 from (select pg_current_snapshot() as snapshot) now
 """
 
-# Which history of which data this is, and what is open in the snapshot. A server's control file tells its timeline a
-# little late, the name of its log at once; but only a primary can be asked for that.
+# The identity of the server, its history and the relation, and the open transactions of the snapshot. A new timeline is
+# in a server's control file after a delay, in the name of its log at once; but only a primary has the latter.
 HERE = """
 select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        pg_snapshot_xmax(pg_current_snapshot())::text::bigint as next,
@@ -49,7 +49,7 @@ select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as oldest,
        pg_is_in_recovery() as standby
 """
 
-# Only PostgreSQL's own tables keep who wrote a row; every partition must be one.
+# Only PostgreSQL's own tables have `xmin`; every partition must be one.
 UNSUITED = """
 with recursive relation as (
     select $1::text::regclass::oid as id
@@ -76,18 +76,18 @@ ON_DISK = "select pg_current_wal_flush_lsn() >= $1::text::pg_lsn"
 
 ROUNDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_writer_delay'"
 
-LATE = 10  # times as long as it should that the WAL writer of a busy machine may take for its rounds
-LOOKS = 20  # within its rounds
+MAX_DELAY_FACTOR = 10  # of the WAL writer's rounds on a busy machine
+CHECKS_PER_ROUNDS = 20
 
-AGAIN = "create a new task, which begins with all rows"
+ADVICE = "create a new task, which begins with all rows"
 
 
 class IncrementError(LongshoreError):
-    """The source cannot say what is new since the mark; the message says why and what to do."""
+    """The rows since the watermark cannot be determined; the message says why and what to do."""
 
 
 class Watermark(msgspec.Struct, frozen=True):
-    """Up to where increments have come: in which relation of which server, and to which transaction."""
+    """The transaction up to which a relation of a server was exported."""
 
     system: int
     timeline: int
@@ -98,7 +98,7 @@ class Watermark(msgspec.Struct, frozen=True):
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """What an increment takes, and the marks at its ends."""
+    """The condition that the rows of an increment meet, and the watermarks at its ends."""
 
     condition: Condition
     start: str | None
@@ -106,11 +106,11 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 async def settle(connection: Connection) -> None:
-    """Wait until the transactions that are open now have ended, SETTLE seconds at most.
+    """Wait until the transactions that are open now have ended, SETTLE_SECONDS at most.
 
-    Those that last no longer then hold nothing back. `connection` must not be in a transaction.
+    So short transactions keep no rows out of the increment. `connection` must not be in a transaction.
     """
-    deadline = time.monotonic() + SETTLE
+    deadline = time.monotonic() + SETTLE_SECONDS
     goal = None
     while time.monotonic() < deadline:
         now = await connection.fetchrow(NOW)
@@ -122,7 +122,7 @@ async def settle(connection: Connection) -> None:
 
 
 async def bounds(connection: Connection, index: Index, start: str | None, end: str | None, first: int) -> Bounds:
-    """The increment from a mark to the snapshot that the connection holds, or to the mark `end`.
+    """Return the increment from a watermark to the snapshot that the connection holds, or to the watermark `end`.
 
     `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises IncrementError.
     """
@@ -133,8 +133,8 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
             f" GRANT SELECT ON {index.relation}"
         )
     if kind := await connection.fetchval(UNSUITED, relation):
-        what = KINDS.get(kind, "no ordinary table")
-        raise IncrementError(f"{index.relation} is {what}, and only tables know which of their rows are new")
+        relation_kind = KINDS.get(kind, "no ordinary table")
+        raise IncrementError(f"{index.relation} is {relation_kind}; incremental exports need a table")
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
     now = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
@@ -145,7 +145,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
     if ended is not None and ended.xid > now.xid:
         raise IncrementError("the standby that is the source lags behind the increment that waits; run the task later")
     if ended is None:
-        # A standby may lie behind the one that was read before; the mark never goes back.
+        # A standby may lag behind the server that was read before; the watermark never moves back.
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
         if here["next"] > now.xid:
             log.info("increment held back", index=index.relation, transactions=here["next"] - now.xid)
@@ -154,38 +154,38 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
 
 def _refuse_other(mark: Watermark, now: Watermark, following: int, standby: bool, relation: str) -> None:
     if mark.system != now.system or mark.database != now.database:
-        raise IncrementError(f"the source is another database than the one that the mark is of; {AGAIN}")
+        raise IncrementError(f"the source is another database than that of the watermark; {ADVICE}")
     if mark.timeline != now.timeline:
         raise IncrementError(
-            "the source was restored or promoted since the mark, and transactions may have been lost with that "
-            f"(its timeline was {mark.timeline} and is {now.timeline}); {AGAIN}"
+            "the source was restored or promoted since the watermark, which may have lost transactions "
+            f"(its timeline was {mark.timeline} and is {now.timeline}); {ADVICE}"
         )
     if mark.relation != now.relation:
-        raise IncrementError(f"{relation} is another table than the one that the mark is of; {AGAIN}")
+        raise IncrementError(f"{relation} is another table than that of the watermark; {ADVICE}")
     if mark.xid > following and not standby:
-        raise IncrementError(f"the source has gone back behind the mark, as after the restore of a copy; {AGAIN}")
+        raise IncrementError(f"the source is older than the watermark, as after the restore of a copy; {ADVICE}")
     if following - mark.xid >= ROUND:
-        raise IncrementError(f"the mark is more than {ROUND:,} transactions old; {AGAIN}")
+        raise IncrementError(f"the watermark is more than {ROUND:,} transactions old; {ADVICE}")
 
 
 def condition(began: Watermark | None, ended: Watermark, following: int, first: int) -> Condition:
-    """What the rows of an increment meet. `following`: the first transaction after the snapshot."""
+    """Return the condition of an increment's rows. `following`: the first transaction after the snapshot."""
     if began is None and ended.xid >= following:
-        return Condition("true", ())  # nothing is open, so there is nothing to hold back
+        return Condition("true", ())  # no transaction is open
     if began is not None and ended.xid <= began.xid:
-        return Condition("false", ())  # nobody wrote anything, anywhere: no need to look
+        return Condition("false", ())  # no transaction has ended since
     low, high = (ended.xid, following) if began is None else (began.xid, ended.xid)
     inside = f"(xmin::text::bigint - ${first}::bigint) & {ROUND - 1} < ${first + 1}::bigint"
     return Condition(f"not ({inside})" if began is None else inside, (low, high - low))
 
 
 async def make_safe(state: Pool, source: Connection) -> None:
-    """Wait until no crash of the source can take a transaction back that an increment has counted.
+    """Wait until no crash of the source can undo a transaction that an increment includes.
 
-    After a crash PostgreSQL gives the numbers of transactions that it had not written to disk to new ones. Where the
-    source is the service's own server, the transaction that keeps the mark is written after all of them. Elsewhere they
-    are on disk once all is that was written by now. Of a transaction that is still open, the last records may stay off
-    it; what counts is there after three rounds of the WAL writer. A standby knows of nothing that is not on disk:
+    After a crash PostgreSQL assigns the numbers of transactions that were not on disk to new ones. If the source is the
+    service's own server, the transaction that stores the watermark is written after all of them. Otherwise they are on
+    disk once all WAL up to now is. The last records of a transaction that is still open may stay in memory; those that
+    matter are on disk after three rounds of the WAL writer. A standby has only transactions that are on disk:
     https://www.postgresql.org/docs/current/wal-async-commit.html
     """
     if await source.fetchval(SYSTEM) == await state.fetchval(SYSTEM):
@@ -194,7 +194,7 @@ async def make_safe(state: Pool, source: Connection) -> None:
     if written is None:
         return
     rounds = await source.fetchval(ROUNDS)
-    for _ in range(LATE * LOOKS):
+    for _ in range(MAX_DELAY_FACTOR * CHECKS_PER_ROUNDS):
         if await source.fetchval(ON_DISK, written):
             return
-        await asyncio.sleep(rounds / LOOKS)
+        await asyncio.sleep(rounds / CHECKS_PER_ROUNDS)

@@ -1,8 +1,8 @@
-"""Date rules as spans of time: from a first moment up to, and without, a second one.
+"""Date rules as spans of time: half-open, from a first moment until before a second one.
 
-Moments are microseconds since 1970 in UTC and days are days since then, because Python's calendar ends where rules may
-still lead: the day after 9999-12-31, or 0001-01-01 in a zone east of Greenwich. The Gregorian calendar repeats every
-400 years, so what lies outside of Python's years is computed 400 years nearer.
+Moments are microseconds since 1970 in UTC and days are days since then, because rules reach beyond Python's calendar:
+to the day after 9999-12-31, or to 0001-01-01 in a zone east of Greenwich. The Gregorian calendar repeats every 400
+years, so a day outside Python's years is computed 400 years nearer.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -22,7 +22,7 @@ CALENDAR_FACTORS = ("month", "year")
 
 
 class Edge(msgspec.Struct, frozen=True):
-    """Where a span begins or ends."""
+    """The start or the end of a span."""
 
     moment: int
     """In microseconds since 1970 UTC."""
@@ -31,21 +31,21 @@ class Edge(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True):
-    """The times that a date rule takes."""
+    """The times that meet a date rule."""
 
     start: Edge | None
     """The first moment; None: no bound."""
     end: Edge | None
-    """The first moment that does not belong to it any more; None: no bound."""
+    """The first moment after it; None: no bound."""
 
 
 def zone_of(rule: Rule) -> ZoneInfo:
-    """The zone whose clock a date rule follows."""
+    """Return the time zone of a date rule."""
     return ZoneInfo(rule.timezone or "UTC")
 
 
 def span(rule: Rule, counted_from: datetime) -> Span:
-    """The span of a date rule that was checked; relative rules and windows count from `counted_from`."""
+    """Return the span of a valid date rule; relative rules and windows count from `counted_from`."""
     zone = zone_of(rule)
     match rule.operator:
         case "is_date":
@@ -64,10 +64,10 @@ def span(rule: Rule, counted_from: datetime) -> Span:
 
 
 def moving(rule: Rule, counted_from: datetime) -> tuple[datetime | None, datetime]:
-    """The times, in UTC, between which a relative rule or a window takes rows; None is no bound.
+    """Return the times, in UTC, between which a relative rule or a window takes rows; None is no bound.
 
-    A window ends where its zone's own clock says, and months and years are those of that clock. The upper end of
-    `relative_less_than` makes two runs fit together: a row that is newer belongs to the next run.
+    A window ends by the clock of its zone, and months and years are those of that clock. `relative_less_than` has an
+    upper end so that runs follow each other without a gap: a newer row belongs to the next run.
     """
     zone = zone_of(rule)
     if rule.operator == "is_in_window":
@@ -81,9 +81,9 @@ def moving(rule: Rule, counted_from: datetime) -> tuple[datetime | None, datetim
 
 
 def first_moment(day: int, zone: ZoneInfo) -> int:
-    """The moment at which a day begins in a zone.
+    """Return the moment at which a day begins in a zone.
 
-    Where midnight comes twice, it is the first one; where the clock skips it, the moment that the clock is put forward.
+    If midnight comes twice, it is the first one; if the clock skips midnight, the moment of that change.
     """
     near, _ = _near(day)
     local = datetime.combine(date.fromordinal(near), datetime.min.time())
@@ -92,20 +92,20 @@ def first_moment(day: int, zone: ZoneInfo) -> int:
 
 
 def local_day(moment: int, zone: ZoneInfo) -> int:
-    """The day that the calendar shows at a moment in a zone."""
+    """Return the day of a moment in a zone."""
     near, cycles = _near(moment // DAY)
     at = datetime.combine(date.fromordinal(near), datetime.min.time(), UTC) + moment % DAY * MICROSECOND
     return _days(at.astimezone(zone).date()) + cycles * CYCLE_DAYS
 
 
 def first_day(moment: int, zone: ZoneInfo) -> int:
-    """The first day that begins at a moment or later, in a zone."""
+    """Return the first day that begins at a moment or later, in a zone."""
     day = local_day(moment, zone)
     return day if first_moment(day, zone) >= moment else day + 1
 
 
 def day_text(day: int) -> str:
-    """A day as PostgreSQL reads it, such as `2026-05-26` or `0001-12-31 BC`."""
+    """Return a day as PostgreSQL reads it, such as `2026-05-26` or `0001-12-31 BC`."""
     near, cycles = _near(day)
     at = date.fromordinal(near)
     year = at.year + cycles * CYCLE_YEARS
@@ -114,16 +114,16 @@ def day_text(day: int) -> str:
 
 
 def moment_text(moment: int) -> str:
-    """A moment as PostgreSQL reads it, such as `2026-05-26 12:00:00.000001+00`."""
+    """Return a moment as PostgreSQL reads it, such as `2026-05-26 12:00:00.000001+00`."""
     time = (datetime.min + moment % DAY * MICROSECOND).time()
     day, _, era = day_text(moment // DAY).partition(" ")
     return f"{day} {time.isoformat()}+00 {era}".rstrip()
 
 
 def _near(day: int) -> tuple[int, int]:
-    """Python's ordinal of a day, moved by cycles of 400 years into its calendar, and the cycles to move back."""
+    """Return Python's ordinal of a day, moved by cycles of 400 years into its calendar, and the number of cycles."""
     ordinal = day + EPOCH.toordinal()
-    # A day is left free at both ends, for the offset of a zone.
+    # One day is left free at both ends, for the offset of a zone.
     cycles = (ordinal > date.max.toordinal() - 1) - (ordinal < 2)
     return ordinal - cycles * CYCLE_DAYS, cycles
 

@@ -1,4 +1,4 @@
-"""Segments in words, for people to read."""
+"""Segments as phrases, for people to read."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -35,16 +35,16 @@ READ_RULE = msgspec.json.Decoder(Rule, float_hook=Decimal)
 MAX_RULES = 20
 MAX_VALUES = 20
 MAX_CHARACTERS = 100
-"""Beyond these a page says how many more there are. What the API answers has all of them."""
+"""A page shows as many, and the number of the others. The API's answers have all of them."""
 
 
 def of_segment(segment: Segment) -> list[str]:
-    """The rules of a segment, each a phrase."""
+    """Return the rules of a segment, each as a phrase."""
     return _first([of_rule(rule) for rule in segment.rules[:MAX_RULES]], len(segment.rules))
 
 
 def of_rules(rules: Sequence[msgspec.Raw]) -> list[str]:
-    """The rules of a stored segment, each a phrase; only those that are shown are decoded."""
+    """Return the rules of a stored segment, each as a phrase; only those that are shown are decoded."""
     return _first([of_rule(READ_RULE.decode(rule)) for rule in rules[:MAX_RULES]], len(rules))
 
 
@@ -53,7 +53,7 @@ def _first(phrases: list[str], number: int) -> list[str]:
 
 
 def of_rule(rule: Rule) -> str:
-    """A rule as a phrase, such as `amount is greater than 10`."""
+    """Return a rule as a phrase, such as `amount is greater than 10`."""
     amount = rule.time_amount or 0
     operands = {
         "value": _shown(rule.value),
@@ -84,7 +84,7 @@ def _shown(value: Any) -> str:
 
 
 def of_resolved(segment: dict[str, Any]) -> list[str]:
-    """The rules of a run's record (`conditions.resolved`): those that depend on the moment by the times they meant."""
+    """Return the rules of a manifest (`segments.sql.resolved`), relative ones and windows by their times."""
     rules = segment["rules"]
     return _first([_of_resolved(dict(rule)) for rule in rules[:MAX_RULES]], len(rules))
 

@@ -1,6 +1,6 @@
-"""Segments: the rules that say which rows an export takes, as requests write them, and what can be wrong with them.
+"""Segments: the rules that select the rows of an export, as requests have them, and their validation.
 
-What a segment that passed here becomes in SQL is for `conditions` to say.
+`segments.sql` turns a valid segment into SQL.
 """
 
 import functools
@@ -15,15 +15,15 @@ import msgspec
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.validation import Violation, pointer, suggestion
 
-MOST_RULES = 100
-MOST_CHARACTERS = 1000
-MOST_VALUES = 1000
+MAX_RULES = 100
+MAX_CHARACTERS = 1000
+MAX_VALUES = 1000
 MAX_SEGMENT_VALUES = 2000  # of all rules together; a preview sends them to the source six times
 
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
-# How many of each unit make a thousand years; PostgreSQL's calendar does not reach much further back.
+# The number of each unit in a thousand years; PostgreSQL's calendar does not reach much further back.
 FACTORS = {
     "minute": 525_600_000,
     "hour": 8_760_000,
@@ -33,7 +33,7 @@ FACTORS = {
     "year": 1_000,
 }
 
-# Calendar windows: the unit whose beginning counts, and how many units before the present one.
+# Calendar windows: the unit, and the number of units before the current one.
 WINDOWS = {
     "today": ("day", 0),
     "yesterday": ("day", 1),
@@ -63,7 +63,7 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     max: Any = None
     window: str | None = None
     timezone: str | None = None
-    """The IANA name of the zone whose clock a date rule follows; without it, the trigger's."""
+    """The IANA name of the time zone of a date rule; without it, the trigger's."""
     nested: bool | None = None
     nesting_path: str | None = None
 
@@ -124,12 +124,12 @@ OPTIONAL = dict.fromkeys(DATE_OPERATORS, ("timezone",))
 
 
 def column_of(rule: Rule) -> str:
-    """The field of the index that a rule looks at: for one inside a nested field, that nested field."""
+    """Return the field of the index that a rule reads: for one inside a nested field, that nested field."""
     return (rule.nesting_path if rule.nested else None) or rule.field_name
 
 
 def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
-    """The name and field that a rule speaks of; inside the nested field that it names, if it names one."""
+    """Return the name and the field of a rule, which may be inside a nested field; None if there is no such field."""
     if not rule.nested:
         field = index.fields.get(rule.field_name)
         return None if field is None else (rule.field_name, field)
@@ -141,7 +141,7 @@ def field_of(rule: Rule, index: Index) -> tuple[str, Field] | None:
 
 
 def check(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
-    """What is wrong with a segment by itself, whatever task will use it; `at` is its JSON pointer."""
+    """Return the violations of a segment that hold for any task; `at` is its JSON pointer."""
     if segment.index in catalog:
         return check_rules(segment, catalog[segment.index], at)
     hint = suggestion(segment.index, catalog) or f"; expected one of {', '.join(catalog)}"
@@ -149,11 +149,11 @@ def check(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
 
 
 def check_rules(segment: Segment, index: Index, at: str) -> list[Violation]:
-    """What is wrong with the rules of a segment for this index; `at` is the segment's JSON pointer."""
+    """Return the violations of a segment's rules for this index; `at` is the segment's JSON pointer."""
     violations: list[Violation] = []
     rules_at = pointer(at, "rules")
-    if len(segment.rules) > MOST_RULES:
-        return [Violation(f"expected at most {MOST_RULES} rules", rules_at)]  # and none of them is looked at
+    if len(segment.rules) > MAX_RULES:
+        return [Violation(f"expected at most {MAX_RULES} rules", rules_at)]
     if sum(len(rule.value) for rule in segment.rules if isinstance(rule.value, list)) > MAX_SEGMENT_VALUES:
         return [Violation(f"expected at most {MAX_SEGMENT_VALUES} values in all rules together", rules_at)]
     if not segment.rules and segment.join == "any":
@@ -180,10 +180,10 @@ def _check_rule(rule: Rule, index: Index, at: str, violations: list[Violation]) 
         violations.append(Violation(f"cannot be used on a {field.type.value} field; {hint}", pointer(at, "operator")))
         return
     for name in OPERANDS:
-        given = getattr(rule, name) is not None
-        if given and name not in needed and name not in OPTIONAL.get(rule.operator, ()):
+        is_set = getattr(rule, name) is not None
+        if is_set and name not in needed and name not in OPTIONAL.get(rule.operator, ()):
             violations.append(Violation(f"is not used by {rule.operator!r}", pointer(at, name)))
-        elif not given and name in needed:
+        elif not is_set and name in needed:
             violations.append(Violation(f"is required by {rule.operator!r}", pointer(at, name)))
     if field is not None and len(violations) == before:
         _check_operands(rule, field.type, at, violations)
@@ -241,33 +241,33 @@ def _check_operands(rule: Rule, kind: FieldType, at: str, violations: list[Viola
 
 
 def _is_backwards(rule: Rule) -> bool:
-    """Whether a rule ends before it begins, in whatever zone it may be read."""
+    """Return whether a rule ends before it begins, in every time zone."""
     start, end = str(rule.start_date), str(rule.end_date)
-    # A day is compared with a time as if it ended when it has ended everywhere.
+    # A day is compared with a time as if it ended when it has ended in every time zone.
     slack = timedelta(0) if (day_of(start) is None) is (day_of(end) is None) else timedelta(days=2)
     return read_time(start) - EARLIEST > read_time(end) - EARLIEST + slack
 
 
 @functools.cache
 def _zones() -> frozenset[str]:
-    # Listing them walks a folder tree. "localtime" is whatever the machine is set to, "Factory" is no place.
+    # To list them reads a tree of folders. "localtime" is the setting of the machine, "Factory" is no place.
     return frozenset(zoneinfo.available_timezones() - {"localtime", "Factory"})
 
 
 def is_zone(name: str) -> bool:
-    """Whether this is a time zone of the IANA database, by its canonical spelling."""
+    """Return whether this is the exact name of a time zone of the IANA database."""
     return name in _zones()
 
 
 def read_list(operand: Any, kind: FieldType) -> list[Any]:
-    """An operand that lists values. Raises ValueError saying what was expected."""
-    if not isinstance(operand, list) or not 1 <= len(operand) <= MOST_VALUES:
-        raise ValueError(f"expected an array of 1 to {MOST_VALUES} values")
+    """Return the values of a list operand. Raises ValueError that says what was expected."""
+    if not isinstance(operand, list) or not 1 <= len(operand) <= MAX_VALUES:
+        raise ValueError(f"expected an array of 1 to {MAX_VALUES} values")
     return [read(value, kind) for value in operand]
 
 
 def read(operand: Any, kind: FieldType) -> Any:
-    """An operand as the value that PostgreSQL is given. Raises ValueError saying what was expected."""
+    """Return an operand as the value of a parameter. Raises ValueError that says what was expected."""
     match kind:
         case FieldType.DATE:
             return read_time(operand)
@@ -277,13 +277,13 @@ def read(operand: Any, kind: FieldType) -> Any:
             return operand
         case FieldType.NUMBER:
             return _read_number(operand)
-    return _read_words(operand)
+    return _read_text(operand)
 
 
 def _read_number(operand: Any) -> Decimal:
     if isinstance(operand, bool) or not isinstance(operand, int | float | Decimal):
         raise ValueError("expected a number")
-    if isinstance(operand, int) and -(10**18) < operand < 10**18:  # most are, and the checks below take their time
+    if isinstance(operand, int) and -(10**18) < operand < 10**18:  # most are, and the checks below are slow
         return Decimal(operand)
     number = Decimal(str(operand))
     if not number.is_finite() or abs(number.adjusted()) > 100 or len(number.as_tuple().digits) > 100:
@@ -291,23 +291,23 @@ def _read_number(operand: Any) -> Decimal:
     return number
 
 
-def _read_words(operand: Any) -> str:
+def _read_text(operand: Any) -> str:
     if not isinstance(operand, str):
         raise ValueError("expected a string")
     if "\x00" in operand:
         raise ValueError("expected a string without U+0000")
-    if len(operand) > MOST_CHARACTERS:
-        raise ValueError(f"expected at most {MOST_CHARACTERS} characters")
+    if len(operand) > MAX_CHARACTERS:
+        raise ValueError(f"expected at most {MAX_CHARACTERS} characters")
     return operand
 
 
 def day_of(operand: str) -> date | None:
-    """The day that an operand names without a time; None for a time."""
+    """Return the day of a date without a time; None for a time."""
     return date.fromisoformat(operand) if DAY.fullmatch(operand) else None
 
 
 def read_time(operand: Any) -> datetime:
-    """An ISO 8601 time with its offset, or a date for its first moment in UTC, as a time in UTC. Raises ValueError."""
+    """Return the UTC time of an ISO 8601 time with offset, or of the first moment of a date. Raises ValueError."""
     expected = "expected a date (2026-05-26) or a time with its offset (2026-05-26T12:00:00Z)"
     if not isinstance(operand, str):
         raise ValueError(expected)
@@ -323,7 +323,7 @@ def read_time(operand: Any) -> datetime:
 
 
 def in_zone(segment: Segment, timezone: str | None) -> Segment:
-    """A segment whose date rules name the zone that they follow: their own, else `timezone`; None is UTC."""
+    """Return a segment whose date rules all name a time zone: their own, else `timezone`; None is UTC."""
     if timezone is None:
         return segment
     rules = [
@@ -336,7 +336,7 @@ def in_zone(segment: Segment, timezone: str | None) -> Segment:
 
 
 def normalised(segment: Segment) -> Segment:
-    """A segment that was checked, with all its times in UTC."""
+    """Return a valid segment with all its times in UTC."""
     return msgspec.structs.replace(segment, rules=[_normalised(rule) for rule in segment.rules])
 
 

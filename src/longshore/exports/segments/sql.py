@@ -1,10 +1,10 @@
-"""Segments as SQL: a rule takes the rows whose value, as a result shows it, is what the rule says.
+"""Segments as SQL: a rule takes the rows whose value, as a result shows it, meets the rule.
 
-Values never become SQL text: they travel beside it as parameters, and dates as literals that are made of whole numbers.
-Names come from the catalog. A row whose field is NULL matches no rule on that field but `is_empty`, negations included.
+Values never become SQL text: they are parameters, and dates are literals that are made of whole numbers. Names come
+from the catalog. A row whose field is NULL matches no rule on that field but `is_empty`, negations included.
 
 Text is compared under the database's own collation, keywords byte by byte, whatever collation a column has: under
-another one `lower` means something else, and a nondeterministic one holds different strings for equal.
+another one `lower` has other results, and a nondeterministic one compares different strings as equal.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ from longshore.exports.segments.rules import (
 
 CASTS = {KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
 
-# Operators that mean other times at another moment.
+# Operators whose times depend on the moment of the run.
 MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window"})
 
 
@@ -45,14 +45,14 @@ class Condition(msgspec.Struct, frozen=True):
 
 
 Bind = Callable[[Any, str], str]
-"""Takes a value and its SQL type and returns the placeholder that stands for it."""
+"""Takes a value and its SQL type and returns its placeholder."""
 
 Columns = Mapping[str, Column]
-"""The columns that rules look at, by the name of their field."""
+"""The columns of rules, by the name of their field."""
 
 
 def condition(segment: Segment, index: Index, columns: Columns, counted_from: datetime, first: int) -> Condition:
-    """A segment that was checked, as SQL.
+    """Return the SQL of a valid segment.
 
     `columns`: those of `columns_read`; `counted_from`: the moment that relative rules and windows count from; `first`:
     the number of the first placeholder.
@@ -69,7 +69,7 @@ def condition(segment: Segment, index: Index, columns: Columns, counted_from: da
 
 
 def columns_read(segment: Segment) -> list[str]:
-    """The fields that the rules of a segment look at, without those inside of nested ones."""
+    """Return the fields of a segment's rules, without those inside nested ones."""
     return list(dict.fromkeys(rule.field_name for rule in segment.rules if not rule.nested))
 
 
@@ -79,7 +79,7 @@ def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bi
     name, field = found
     if not rule.nested:
         return _of_column(rule, columns[name], counted_from, bind)
-    # A nested rule is met by a row that has at least one object that meets it. What is no array has no objects.
+    # A row meets a nested rule if at least one of its objects does. A value that is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
     objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
     key = bind(name, "text")
@@ -89,22 +89,22 @@ def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bi
 
 
 def _of_column(rule: Rule, column: Column, counted_from: datetime, bind: Bind) -> str:
-    """SQL of a rule on a column of the relation."""
+    """Return SQL of a rule on a column of the relation."""
     kind = column.field.type
     if kind in WORDS:
-        return _words(rule, column.shown, kind, bind, exact=column.exact)
+        return _of_text(rule, column.shown, kind, bind, exact=column.exact)
     if (empty := _empty(rule, column.expression)) is not None:
         return empty
     if kind is DATE:
         return _within(span(rule, counted_from), column.expression, column.pg_type)
-    # A float is shown as the shortest decimal that stands for it, and is not the number that its bits stand for.
+    # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
     return _exact(rule, number, kind, bind, bind)
 
 
-# How the text of a JSON value reads where it is of the type; what is not counts as missing, as JSON has no columns
-# whose type PostgreSQL would have seen to, and one odd value must not end an export.
-# Of ASCII digits alone: to some collations `\d` is any script's, which PostgreSQL reads as no number.
+# The text of a JSON value of each type. PostgreSQL does not check the types inside JSON, and one odd value must not end
+# an export, so a value of another type counts as missing. ASCII digits: under some collations `\d` matches the digits
+# of any script, of which PostgreSQL makes no number.
 NUMBER_TEXT = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?$"
 DAY_TEXT = r"^(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 TIME_TEXT = (
@@ -114,14 +114,14 @@ TIME_TEXT = (
 
 
 def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind: Bind) -> str:
-    """SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
+    """Return SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
     match kind:
         case FieldType.NUMBER:
             value = f"(case when {text} ~ '{NUMBER_TEXT}' then {text}::numeric end)"
         case FieldType.BOOLEAN:
             value = f"(case {text} when 'true' then true when 'false' then false end)"
         case FieldType.DATE:
-            # The patterns let a 30 February pass; read as JSON, it is no date rather than an error.
+            # The patterns match a 30 February; `datetime` of JSON finds that it is no date, without an error.
             valid = f"""jsonb_path_exists(to_jsonb(left({text}, 10)), '$.datetime("YYYY-MM-DD")', '{{}}', true)"""
             day = f"(case when {text} ~ '{DAY_TEXT}' and {valid} then {text}::date end)"
             time = f"(case when {text} ~ '{TIME_TEXT}' and {valid} then {text}::timestamptz end)"
@@ -130,7 +130,7 @@ def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind
             within = span(rule, counted_from)
             return f"{_within(within, day, 'date')} or {_within(within, time, 'timestamptz')}"
         case _:
-            return _words(rule, text, kind, bind, exact=True)
+            return _of_text(rule, text, kind, bind, exact=True)
     return _empty(rule, value) or _exact(rule, value, kind, bind, bind)
 
 
@@ -143,16 +143,16 @@ def _empty(rule: Rule, value: str) -> str | None:
     return None
 
 
-def _words(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool) -> str:
-    """SQL of a rule on words; `exact`: whether the collation of `text` holds only the same bytes for equal."""
-    # Under its own collation, where that is exact, as an index serves a column under that one alone.
+def _of_text(rule: Rule, text: str, kind: FieldType, bind: Bind, *, exact: bool) -> str:
+    """Return SQL of a rule on text; `exact`: whether the collation of `text` compares only the same bytes as equal."""
+    # Under its own collation, if that is exact, because an index serves a column under its own collation alone.
     same = text if exact else f'({text} collate pg_catalog."C")'
     match rule.operator:
         case "is_empty":
             return f"{text} is null or {same} = ''"
         case "is_not_empty":
             return f"{same} <> ''"
-    if kind is TEXT:  # is compared without regard to case
+    if kind is TEXT:  # compared without regard to case
 
         def folded(value: Any, cast: str) -> str:
             return f'lower({bind(value, cast)} collate pg_catalog."default")'
@@ -189,10 +189,10 @@ def _exact(rule: Rule, column: str, kind: FieldType, bind: Bind, bind_list: Bind
 
 
 def _within(within: Span, column: str, pg_type: str) -> str:
-    """SQL of the rows of a span. A column without a time zone is of UTC."""
+    """Return SQL of the rows of a span. A column without a time zone is in UTC."""
 
     def literal(edge: Edge) -> str:
-        # Not parameters, which PostgreSQL would take from text for each row; asyncpg turns the first and the last
+        # No parameters: PostgreSQL would convert their text for each row, and asyncpg turns the first and the last
         # moment of its calendar into infinities.
         shown = day_text(edge.day) if pg_type == "date" else moment_text(edge.moment)
         return f"{pg_type} '{shown}'"
@@ -203,9 +203,9 @@ def _within(within: Span, column: str, pg_type: str) -> str:
 
 
 def resolved(segment: Segment, counted_from: datetime) -> dict[str, Any]:
-    """A segment for the record: rules that depend on the moment with the times they meant, `from` until before `to`."""
-    found: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
-    for rule, shown in zip(segment.rules, found["rules"], strict=True):
+    """Return a segment for the manifest: relative rules and windows have their times, `from` until before `to`."""
+    record: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
+    for rule, shown in zip(segment.rules, record["rules"], strict=True):
         if rule.operator in MOVING:
             shown["from"], shown["to"] = moving(rule, counted_from)
-    return found
+    return record

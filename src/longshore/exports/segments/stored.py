@@ -1,6 +1,6 @@
-"""Stored segments: create, read, replace, delete, and what a run makes of one.
+"""Stored segments: create, read, replace, delete, and resolve for a run.
 
-Promise 5 is kept here: the chain is part of every `where`, so another chain's segment and a missing one are the same.
+Promise 5 is kept here: the chain is part of every `where`, so another chain's segment is the same as a missing one.
 """
 
 from datetime import datetime
@@ -52,7 +52,7 @@ INDEX_OF = """
 select index from longshore.segments where id = $1 and chain_id = $2
 """
 
-# The first attempt that comes here settles it for the run; no row means that a newer attempt exists.
+# The first attempt stores the segment for the whole run; no row means that a newer attempt exists.
 SETTLE = """
 update longshore.runs r
 set segment = coalesce(r.segment, (select s.segment from longshore.segments s where s.id = $4 and s.chain_id = $5))
@@ -65,11 +65,11 @@ READ = msgspec.json.Decoder(Segment, float_hook=Decimal)
 
 
 class SegmentNotFoundError(Exception):
-    """There is no such segment in this chain, which is also what another chain's segment looks like."""
+    """The chain has no such segment, which is also the answer for another chain's segment."""
 
 
 class OtherIndexError(Exception):
-    """A stored segment cannot change its index; carries the one that it is for."""
+    """A stored segment cannot change its index. `index`: the one that it has."""
 
     def __init__(self, index: str) -> None:
         super().__init__(index)
@@ -81,30 +81,30 @@ class SegmentGoneError(LongshoreError):
 
 
 class StoredSegment(msgspec.Struct, frozen=True):
-    """A segment that tasks can name by its id. Times are UTC, whole seconds."""
+    """A segment that tasks can use by its id. Times are UTC, in whole seconds."""
 
     id: UUID
     chain: int
     name: str
     segment: Any
-    """Null where the credential that asks may not see its rules."""
+    """Null if the credential may not see its rules."""
     created: datetime
     modified: datetime
     created_by: str | None
-    """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
+    """Kind and id of the credential that created it, such as `user 7`; null if it was not recorded."""
 
 
 async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Segment, by: str) -> StoredSegment:
-    """Store a segment that was checked. `by`: kind and id of the credential that asks, such as `user 7`."""
+    """Store a valid segment. `by`: kind and id of the credential, such as `user 7`."""
     row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
     assert row is not None
     return _stored(row)
 
 
 async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredSegment:
-    """One stored segment. Raises SegmentNotFoundError.
+    """Return a stored segment. Raises SegmentNotFoundError.
 
-    `lock`: whether nothing else may change it until the connection's transaction ends.
+    `lock`: whether to lock it until the end of the connection's transaction.
     """
     row = await pool.fetchrow(f"{GET} for update" if lock else GET, id, chain)
     if row is None:
@@ -113,13 +113,13 @@ async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool =
 
 
 async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[StoredSegment], bool]:
-    """A page of a chain's stored segments, newest first, and whether more follow."""
+    """Return a page of a chain's stored segments, newest first, and whether more follow."""
     rows = await pool.fetch(LIST, chain, limit + 1, offset)
     return [_stored(row) for row in rows[:limit]], len(rows) > limit
 
 
 async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
-    """Replace a stored segment by one that was checked. Raises SegmentNotFoundError and OtherIndexError."""
+    """Replace a stored segment by a valid one. Raises SegmentNotFoundError and OtherIndexError."""
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
         return _stored(row)
@@ -136,18 +136,18 @@ async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
 
 
 async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:
-    """The export index of a stored segment; None where the chain has no such segment, or this is no id at all."""
-    found = as_id(id)
-    return None if found is None else await pool.fetchval(INDEX_OF, found, chain)
+    """Return the export index of a stored segment; None if the chain has no such segment, or this is no id."""
+    uuid = as_id(id)
+    return None if uuid is None else await pool.fetchval(INDEX_OF, uuid, chain)
 
 
-async def settled(pool: Pool, begun: Attempt, id: str) -> Segment:
-    """The stored segment as it is for this run: as it was when the run began, in every attempt.
+async def settled(pool: Pool, attempt: Attempt, id: str) -> Segment:
+    """Return the stored segment as it was when the run began, in every attempt of it.
 
-    Raises SegmentGoneError, and StaleAttemptError where a newer attempt exists.
+    Raises SegmentGoneError, and StaleAttemptError if a newer attempt exists.
     """
-    message = begun.message
-    row = await pool.fetchrow(SETTLE, message.task, begun.run, message.attempt, as_id(id), begun.chain)
+    message = attempt.message
+    row = await pool.fetchrow(SETTLE, message.task, attempt.run, message.attempt, as_id(id), attempt.chain)
     if row is None:
         raise StaleAttemptError(message)
     if row["segment"] is None:
@@ -156,12 +156,12 @@ async def settled(pool: Pool, begun: Attempt, id: str) -> Segment:
 
 
 def as_id(text: str) -> UUID | None:
-    """A string as the id of a stored segment, if it can be one."""
+    """Return the id of a stored segment that a string is in canonical form, else None."""
     try:
-        found = UUID(text)
+        uuid = UUID(text)
     except ValueError:
         return None
-    return found if str(found) == text.lower() else None
+    return uuid if str(uuid) == text.lower() else None
 
 
 def _stored(row: asyncpg.Record) -> StoredSegment:

@@ -1,1 +1,1 @@
-"""One export on several workers."""
+"""Exports that many workers write."""
