@@ -77,10 +77,6 @@ class SchemaChangedError(LongshoreError):
     """The fields are not those that the client pinned."""
 
 
-class SegmentUnfitError(LongshoreError):
-    """The segment was valid when the task was created, and the catalog has changed since."""
-
-
 class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
@@ -288,7 +284,7 @@ def _manifest(naming: ResultName, job: ExportJob, copied: Copied) -> Manifest:
 def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
     violations = [] if segment is None else check_segment(segment, target.export_index, chain, catalog, "")
     if violations:
-        raise SegmentUnfitError(
+        raise LongshoreError(
             f"the segment does not fit index {target.export_index} of the catalog any more: "
             f"{violations[0].pointer} {violations[0].detail}"
         )

@@ -38,10 +38,6 @@ where k.id = $1 and (m.token is not null or m.person is not null)
 """
 
 
-class BeyondRightsError(LongshoreError):
-    """A run would read data that the credential that defined its task, or asked for the run, may not see."""
-
-
 class Maker(msgspec.Struct, frozen=True):
     """A credential that defined a task or asked for a run, with the rights that it has now."""
 
@@ -116,10 +112,10 @@ def _visible(limits: Limits, name: str, index: Index) -> Index:
 
 
 async def refuse_beyond(pool: Pool, attempt: Attempt, reads: Sequence[Read], catalog: Catalog) -> None:
-    """Raise BeyondRightsError where a run would read more than the makers of its task, or of the run, may see."""
+    """Raise LongshoreError where a run would read more than the makers of its task, or of the run, may see."""
     for row in await pool.fetch(MAKERS, attempt.message.task):
         if (why := beyond(_maker(row), reads, catalog)) is not None:
-            raise BeyondRightsError(why)
+            raise LongshoreError(why)
 
 
 def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:

@@ -26,10 +26,6 @@ BURST_SECONDS = 1.0  # an export that was slower may catch up with so many secon
 IDLE_SECONDS = 3600
 
 
-class SnapshotTooOldError(LongshoreError):
-    """An export held its snapshot for longer than it may."""
-
-
 class LaggingError(TransientError):
     """The source is a replica that is too far behind."""
 
@@ -46,14 +42,14 @@ class SourceLimits(msgspec.Struct, frozen=True):
 
     @contextlib.asynccontextmanager
     async def of_snapshot(self) -> AsyncIterator[None]:
-        """Raise SnapshotTooOldError if the block takes longer than a snapshot may be held."""
+        """Raise LongshoreError if the block takes longer than a snapshot may be held."""
         try:
             async with asyncio.timeout(self.snapshot_seconds or None) as timeout:
                 yield
         except TimeoutError:
             if not timeout.expired():
                 raise
-            raise SnapshotTooOldError(
+            raise LongshoreError(
                 f"the export held its snapshot of the source for {self.snapshot_seconds:g} s, the most that is allowed"
             ) from None
 

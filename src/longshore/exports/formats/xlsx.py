@@ -37,16 +37,12 @@ ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 
 
-class XlsxLimitError(LongshoreError):
-    """The rows or columns do not fit a worksheet."""
-
-
 class Xlsx:
     """A workbook of one sheet, written to a temporary file row by row."""
 
     def __init__(self, spec: FileSpec) -> None:
         if len(spec.columns) > MAX_COLUMNS:
-            raise XlsxLimitError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
+            raise LongshoreError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
         self.rows = 0
         self._spec = spec
         self._folder = tempfile.TemporaryDirectory(prefix="longshore-")
@@ -95,7 +91,7 @@ class Xlsx:
     def _write(self, values: Sequence[bytes]) -> None:
         self.rows += 1
         if self.rows > MAX_ROWS:
-            raise XlsxLimitError(f"a worksheet ends after {MAX_ROWS:,} rows; choose another format, or a segment")
+            raise LongshoreError(f"a worksheet ends after {MAX_ROWS:,} rows; choose another format, or a segment")
         columns = self._spec.columns
         if all(value == rb"\N" for value in values[: len(columns)]):
             # XlsxWriter leaves out a row without cells, and writes a blank cell only with a format.

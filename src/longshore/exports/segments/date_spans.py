@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 from dateutil.relativedelta import relativedelta
 
-from longshore.exports.segments.rules import WINDOWS, Rule, day_of, read_time
+from longshore.exports.segments.operands import day_of, read_time
+from longshore.exports.segments.rules import WINDOWS, Rule
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)

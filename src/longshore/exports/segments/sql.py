@@ -17,6 +17,7 @@ import msgspec
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FLOATS, Column
 from longshore.exports.segments.date_spans import Edge, Span, day_text, moment_text, moving, span
+from longshore.exports.segments.operands import read, read_list
 from longshore.exports.segments.rules import (
     BOOLEAN,
     DATE,
@@ -27,8 +28,6 @@ from longshore.exports.segments.rules import (
     Rule,
     Segment,
     field_of,
-    read,
-    read_list,
 )
 
 CASTS = {KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}

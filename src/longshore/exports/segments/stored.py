@@ -17,32 +17,31 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.model import ChainId
 
-CREATE = """
+COLUMNS = """
+id, chain_id as chain, name, segment, date_trunc('second', created_at) as created,
+date_trunc('second', modified_at) as modified, created_by
+"""
+
+CREATE = f"""
 insert into longshore.segments (chain_id, name, index, segment, created_by)
 values ($1, $2, $3, $4, $5)
-returning id, chain_id, name, segment, created_at, modified_at, created_by
-"""
+returning {COLUMNS}
+"""  # noqa: S608  # a constant
 
-GET = """
-select id, chain_id, name, segment, created_at, modified_at, created_by
-from longshore.segments
-where id = $1 and chain_id = $2
-"""
+GET = f"""
+select {COLUMNS} from longshore.segments where id = $1 and chain_id = $2
+"""  # noqa: S608  # a constant
 
-LIST = """
-select id, chain_id, name, segment, created_at, modified_at, created_by
-from longshore.segments
-where chain_id = $1
-order by created_at desc, id
-limit $2 offset $3
-"""
+LIST = f"""
+select {COLUMNS} from longshore.segments where chain_id = $1 order by created_at desc, id limit $2 offset $3
+"""  # noqa: S608  # a constant
 
-REPLACE = """
+REPLACE = f"""
 update longshore.segments
 set name = $3, segment = $5, modified_at = greatest(modified_at, now())
 where id = $1 and chain_id = $2 and index = $4
-returning id, chain_id, name, segment, created_at, modified_at, created_by
-"""
+returning {COLUMNS}
+"""  # noqa: S608  # a constant
 
 DELETE = """
 delete from longshore.segments where id = $1 and chain_id = $2 returning id
@@ -74,10 +73,6 @@ class OtherIndexError(Exception):
     def __init__(self, index: str) -> None:
         super().__init__(index)
         self.index = index
-
-
-class SegmentGoneError(LongshoreError):
-    """The stored segment that a task names was deleted."""
 
 
 class StoredSegment(msgspec.Struct, frozen=True):
@@ -144,14 +139,14 @@ async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | No
 async def settled(pool: Pool, attempt: Attempt, id: str) -> Segment:
     """Return the stored segment as it was when the run began, in every attempt of it.
 
-    Raises SegmentGoneError, and StaleAttemptError if a newer attempt exists.
+    Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.
     """
     message = attempt.message
     row = await pool.fetchrow(SETTLE, message.task, attempt.run, message.attempt, as_id(id), attempt.chain)
     if row is None:
         raise StaleAttemptError(message)
     if row["segment"] is None:
-        raise SegmentGoneError(f"the stored segment {id} does not exist any more")
+        raise LongshoreError(f"the stored segment {id} does not exist any more")
     return READ.decode(row["segment"])
 
 
@@ -165,12 +160,4 @@ def as_id(text: str) -> UUID | None:
 
 
 def _stored(row: asyncpg.Record) -> StoredSegment:
-    return StoredSegment(
-        id=row["id"],
-        chain=row["chain_id"],
-        name=row["name"],
-        segment=msgspec.Raw(row["segment"].encode()),
-        created=row["created_at"].replace(microsecond=0),
-        modified=row["modified_at"].replace(microsecond=0),
-        created_by=row["created_by"],
-    )
+    return StoredSegment(**{**row, "segment": msgspec.Raw(row["segment"].encode())})

@@ -37,14 +37,6 @@ REPORT_SECONDS = 1.0  # between two reports, and two statements on the source, w
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-class ShardError(LongshoreError):
-    """A shard failed with a permanent error, and with it the export."""
-
-
-class ShardLostError(TransientError):
-    """A shard failed several times with transient errors."""
-
-
 class Coordinator:
     """Has exports written as shards."""
 
@@ -57,8 +49,8 @@ class Coordinator:
     async def write(self, stack: AsyncExitStack, job: ExportJob, ranges: Sequence[list[Range]]) -> WrittenResult:
         """Have the ranges of each shard written, and gather the pieces.
 
-        `stack`: removes the result on leaving, unless it was published. Raises ShardError, ShardLostError,
-        StaleAttemptError, and UnfitPieceError, after which the connection still holds the snapshot.
+        `stack`: removes the result on leaving, unless it was published. Raises LongshoreError or TransientError for a
+        shard that failed, StaleAttemptError, and UnfitPieceError, after which the connection still holds the snapshot.
         """
         gathering, thread = await stack.enter_async_context(gathered_aside(self._store, job.location))
         works = await _works(job, ranges, gathering.upload)
@@ -120,8 +112,7 @@ class _Gatherer:
                 if asking.done():
                     await asking
                 await self._report(current, idle=asking.done())
-                if current and current[len(results)].state == "DONE":
-                    result = shards.outcome(current[len(results)])
+                if current and (result := current[len(results)].result) is not None:
                     await asyncio.get_running_loop().run_in_executor(self._thread, self._gathering.add, result.piece)
                     results.append(result)
                 else:
@@ -161,5 +152,5 @@ class _Gatherer:
 def _refuse_failed(current: Sequence[Shard]) -> None:
     for number, shard in enumerate(current, 1):
         if shard.state == "FAILED":
-            kind = ShardLostError if shard.transient else ShardError
+            kind = TransientError if shard.transient else LongshoreError
             raise kind(f"shard {number} of {len(current)}: {shard.reason}")

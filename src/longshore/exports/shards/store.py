@@ -81,7 +81,7 @@ returning state
 # shard without a message, and without a report for $4, is abandoned.
 CURRENT = """
 select number, trial, state, rows, bytes, reason, passing as transient,
-       case when number >= $3 then outcome end as outcome,
+       case when number >= $3 then outcome end as result,
        state in ('WAITING', 'RUNNING') and seen_at < now() - $4::interval and not exists (
            select from longshore.pgqueuer q
            where q.dedupe_key = s.task_id || ':' || s.attempt || ':' || s.number
@@ -122,6 +122,9 @@ class ShardResult(msgspec.Struct, frozen=True):
     """For the control totals; empty where there are none."""
 
 
+RESULT = msgspec.json.Decoder(ShardResult)
+
+
 class ShardAttempt(msgspec.Struct, frozen=True):
     """A trial of a shard. `message`: of the attempt that it is a part of."""
 
@@ -143,7 +146,8 @@ class Shard(msgspec.Struct, frozen=True):
     """Whether its worker reports nothing, and no other worker will get a message."""
     reason: str | None
     transient: bool
-    outcome: str | None
+    result: ShardResult | None
+    """None while it is not DONE, and if it is gathered already."""
 
 
 async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
@@ -205,9 +209,9 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
 
 
 async def current(pool: Pool, message: Message, gathered: int, silence: timedelta) -> list[Shard]:
-    """Return all shards of an attempt, without the outcomes of the first `gathered`."""
+    """Return all shards of an attempt, without the results of the first `gathered`."""
     rows = await pool.fetch(CURRENT, message.task, message.attempt, gathered, silence)
-    return [msgspec.convert(dict(row), Shard) for row in rows]
+    return [Shard(**{**row, "result": row["result"] and RESULT.decode(row["result"])}) for row in rows]
 
 
 async def forget_earlier(pool: Pool, message: Message) -> None:
@@ -218,11 +222,6 @@ async def forget_earlier(pool: Pool, message: Message) -> None:
 async def forget(pool: Pool, message: Message) -> None:
     """Remove the shards of an attempt that has ended; messages about them do nothing from then on."""
     await pool.execute(FORGET, message.task, message.attempt)
-
-
-def outcome(shard: Shard) -> ShardResult:
-    """Return the result of a shard that is DONE."""
-    return msgspec.json.decode(shard.outcome or "", type=ShardResult)
 
 
 def _key(trial: ShardAttempt) -> tuple[int, int, int, int]:
