@@ -1,6 +1,7 @@
 """Requests to addresses that users gave: only public ones, the checked address itself, and no further."""
 
 import asyncio
+import contextlib
 import ipaddress
 import shutil
 import socket
@@ -12,14 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from longshore.outbound import Answer, OutboundError, RefusedError, is_allowed, networks, send
+from longshore.outbound import Answer, OutboundError, RefusedError, Request, is_allowed, networks, send
 from tests.receiver import receiving
 
 
 def call(address: str, allow: str = "127.0.0.0/8, ::1", seconds: float = 20) -> Answer:
-    return asyncio.run(
-        send("POST", address, headers={"X-A": "b"}, content=b"c", allow=networks(allow), timeout=seconds)
-    )
+    return asyncio.run(send(Request("POST", address, {"X-A": "b"}, b"c", seconds), networks(allow)))
 
 
 def test_a_name_is_resolved_and_every_address_is_checked() -> None:
@@ -120,3 +119,23 @@ def test_tls_is_for_the_name_though_the_connection_is_to_an_address(tmp_path: Pa
             call(f"https://localhost:{server.getsockname()[1]}/")
         thread.join(20)
     assert asked == ["localhost"]
+
+
+@pytest.mark.parametrize("pause", [0.2, 0.0])
+def test_answer_whose_body_never_ends_is_an_answer_where_the_body_is_not_wanted(pause: float) -> None:
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n")
+            while True:
+                connection.sendall(b"x" * (1 if pause else 65536))
+                time.sleep(pause)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, b"", 3, read_body=False)
+        assert asyncio.run(send(request, networks("127.0.0.1"))) == Answer(200, b"", {"content-type": "text/plain"})
+        thread.join(20)
+        assert not thread.is_alive()

@@ -1,10 +1,10 @@
-"""Requests that the service itself makes to addresses which users gave: never into its own network, unless allowed.
+"""Requests of the service to addresses that users gave: to public addresses, and to networks that the operator allows.
 
-A host's name is resolved once, every address it has is checked, and the connection goes to an address that was checked,
-so a name that changes its mind between check and use gains nothing. Redirects are answers like others. Proxies of the
-environment are not used: they would resolve the name themselves.
+The name of a host is resolved once, every address of it is checked, and the connection goes to a checked address, so a
+name that resolves differently after the check changes nothing. Redirects are answers like others. Proxies of the
+environment are not used, as they would resolve the name themselves.
 
-Relied upon by webhooks, and by actions that call out.
+Used by webhooks and by actions that send requests.
 """
 
 import asyncio
@@ -73,8 +73,20 @@ class RefusedError(OutboundError):
     """The address is not one that the service may call; the message says why."""
 
 
+class Request(msgspec.Struct, frozen=True):
+    """A request to an address that a user gave."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    content: bytes
+    timeout: float
+    """Seconds for the whole exchange; without `read_body` until the header section of the answer."""
+    read_body: bool = True
+
+
 class Answer(msgspec.Struct, frozen=True):
-    """What came back: the status, the first MOST_ANSWER bytes of the body, and headers by lower-case name."""
+    """An answer: status, the first MOST_ANSWER bytes of the body, and header fields by lower-case name."""
 
     status: int
     body: bytes
@@ -107,62 +119,55 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
     return None if is_allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
 
 
-async def send(
-    method: str,
-    address: str,
-    *,
-    headers: Mapping[str, str],
-    content: bytes,
-    allow: tuple[Network, ...],
-    timeout: float,  # noqa: ASYNC109  # of the whole exchange, which is what callers mean by it
-) -> Answer:
-    """Make one request and give its answer, whatever its status; redirects are not followed.
+async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
+    """Send one request and return its answer, whatever its status; redirects are not followed.
 
-    `allow`: networks that may be called though they are not public. `timeout`: seconds for all of it.
-    Raises RefusedError and OutboundError.
+    `allow`: networks that may be called though they are not public. Raises RefusedError and OutboundError.
     """
-    url = httpx2.URL(address)
+    url = httpx2.URL(request.url)
     try:
-        async with asyncio.timeout(timeout):
-            return await _send(method, url, dict(headers), content, await _checked(url, allow))
+        async with asyncio.timeout(request.timeout):
+            return await _send(request, url, await _checked(url, allow))
     except TimeoutError:
-        raise OutboundError(f"no answer within {timeout:.0f} seconds") from None
+        raise OutboundError(f"no answer within {request.timeout:.0f} seconds") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
         raise OutboundError(str(error) or type(error).__name__) from None
 
 
-async def _send(
-    method: str, url: httpx2.URL, headers: dict[str, str], content: bytes, addresses: list[Address]
-) -> Answer:
-    headers["Host"] = url.netloc.decode("ascii")
+async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> Answer:
     # No connection is kept: the next one to the same address may be for another name.
     limits = httpx2.Limits(max_keepalive_connections=0)
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
     async with httpx2.AsyncClient(verify=_tls(), limits=limits, timeout=timeout, trust_env=False) as client:
         for number, checked in enumerate(addresses, 1):
-            request = client.build_request(
-                method,
+            sent = client.build_request(
+                request.method,
                 url.copy_with(host=str(checked)),
-                headers=headers,
-                content=content,
+                headers={**request.headers, "Host": url.netloc.decode("ascii")},
+                content=request.content,
                 extensions={"sni_hostname": url.raw_host.decode("ascii")},
             )
             try:
-                answer = await client.send(request, stream=True, follow_redirects=False)
+                answer = await client.send(sent, stream=True, follow_redirects=False)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 if number == len(addresses):
                     raise
                 continue
             try:
-                body = b""
-                async for part in answer.aiter_raw():
-                    body += part
-                    if len(body) >= MOST_ANSWER:
-                        break
+                body = await _start_of_body(answer) if request.read_body else b""
             finally:
                 await answer.aclose()
-            return Answer(answer.status_code, body[:MOST_ANSWER], dict(answer.headers))
+            return Answer(answer.status_code, body, dict(answer.headers))
     raise AssertionError("a name has one address at least")
+
+
+async def _start_of_body(answer: httpx2.Response) -> bytes:
+    body = b""
+    async for part in answer.aiter_raw():
+        body += part
+        if len(body) >= MOST_ANSWER:
+            break
+    return body[:MOST_ANSWER]
 
 
 async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]:

@@ -354,6 +354,31 @@ def test_revoking_a_token_lists_what_it_made_that_goes_on_and_can_stop_it(client
     assert clients.admin.delete(f"{path}?stop=true").json() == nothing
 
 
+def test_token_is_revoked_and_the_rest_stopped_where_one_of_its_tasks_cannot_be_cancelled(
+    clients: Clients, service: Longshore
+) -> None:
+    with service.client(Level.WRITE, CHAIN) as client:
+        stuck, other = (made(client, body(users(["id"]), FUTURE)) for _ in range(2))
+        token = maker(client).removeprefix("token ")
+        service.sql(
+            "create function longshore.refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'stuck'; end $$"
+        )
+        service.sql(
+            f"create trigger refuse before update on longshore.tasks for each row when (old.id = {stuck})"
+            " execute function longshore.refuse()"
+        )
+        try:
+            answer = clients.admin.delete(f"/access_tokens/{token}?stop=true").json()
+        finally:
+            service.sql("drop function longshore.refuse() cascade")
+        assert ([task["id"] for task in answer["tasks"]], answer["stopped"]) == ([stuck], False)
+        assert clients.admin.get(f"/access_tokens/{token}").json()["revoked"]
+        assert clients.wide.get(f"/tasks/{other}").json()["state"]["code"] == "ERROR"
+    answer = clients.admin.delete(f"/access_tokens/{token}?stop=true").json()
+    assert ([task["id"] for task in answer["tasks"]], answer["stopped"]) == ([stuck], True)
+
+
 def test_what_a_token_made_is_listed_in_the_chain_that_asks_alone(service: Longshore) -> None:
     with (
         service.client(Level.WRITE, CHAIN, Scope(more_chains=[9])) as shared,

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import httpx2
 import msgspec
 
-from longshore.webhooks.dispatcher import AT_ONCE_OF_CHAIN
+from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN
 from tests.service import export_body
 from tests.worst_requests import SEGMENT_SHAPES
 
@@ -80,7 +80,7 @@ class Load:
     def count(self, answer: str) -> None:
         """Count an answer. The load is on once the service has refused something, or holds back deliveries."""
         self.answers[answer] += 1
-        if answer in REFUSALS or self.answers[DELIVERY] >= AT_ONCE_OF_CHAIN:
+        if answer in REFUSALS or self.answers[DELIVERY] >= MAX_DELIVERIES_OF_CHAIN:
             self.at_work.set()
 
     async def task(self, http: httpx2.AsyncClient, **more: Any) -> httpx2.Response:

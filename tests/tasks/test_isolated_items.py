@@ -17,7 +17,7 @@ from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import PolledTask
 from longshore.tasks.slots import admit_all
-from longshore.webhooks.dispatcher import run_dispatcher
+from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup
 from tests.receiver import receiving
 from tests.service import Longshore, export_body
@@ -64,6 +64,10 @@ def poisoned(idle: Longshore, table: str, on: str, when: str) -> Iterator[None]:
         idle.sql("drop function longshore.poison() cascade")
 
 
+async def may_see_reason(*_: object) -> bool:
+    return True
+
+
 def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_delivered(idle: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
         with receiving() as receiver:
@@ -75,17 +79,18 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
             with poisoned(idle, "deliveries", "update", f"old.id = '{stuck}'"):
-                courier = asyncio.create_task(run_dispatcher(pool, idle.url, (ip_network("127.0.0.1"),)))
+                dispatcher = Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_reason)
+                dispatching = asyncio.create_task(dispatcher.run(idle.url))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
                     count = "select count(*) from longshore.deliveries where id = any($1) and fault is not null"
                     async with asyncio.timeout(30):
                         while await pool.fetchval(count, strange) < len(strange):  # noqa: ASYNC110  # another's
                             await asyncio.sleep(0.05)
-                    assert not courier.done()
+                    assert not dispatching.done()
                 finally:
-                    courier.cancel()
-                    await asyncio.wait({courier})
+                    dispatching.cancel()
+                    await asyncio.wait({dispatching})
             states = await pool.fetch("select state, attempts from longshore.deliveries where id = $1", stuck)
             assert [tuple(row) for row in states] == [("pending", 0)]
             state = "select state from longshore.deliveries where id = $1"

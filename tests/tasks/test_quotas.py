@@ -1,14 +1,17 @@
 """Quotas of a chain: tasks, bytes of their texts, bytes of results; counted exactly, by whatever way they change."""
 
+import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import asyncpg
 import pytest
 
 from longshore.access.tokens import Level
 from tests.answers import problem
 from tests.played import play
-from tests.service import CHAIN, Longshore, ended, export_body
+from tests.service import CHAIN, Longshore, ended, export_body, in_own_loop
 
 ALLOWED = 8
 BYTES = 1_000_000
@@ -88,6 +91,63 @@ def test_results_are_counted_while_they_are_kept(bounded: Longshore) -> None:
         assert usage(bounded, 54)[2] == 30
         assert client.delete(f"/tasks/{second}").status_code == 204
         assert usage(bounded, 54)[2] == 0
+
+
+def test_statement_that_deletes_many_tasks_of_many_chains_keeps_the_counts_and_costs_a_linear_time(
+    bounded: Longshore,
+) -> None:
+    insert = """
+    with made as (
+        insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)
+        select $1 + number % 2, 'x', 'none', '{}', '{}', '', 'infinity' from generate_series(1, $2::int) number
+        returning id
+    )
+    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, bytes,
+                                expires_at)
+    select id, run, 1, 1, now(), now(), now(), 7, 'infinity' from made, generate_series(1, 2) run
+    """
+
+    def seconds(count: int) -> float:
+        bounded.sql(insert, 55, count)
+        bounded.sql("update longshore.chain_usage set result_bytes = tasks * 14 where chain_id in (55, 56)")
+        bounded.sql("delete from longshore.tasks where id in (select max(id) from longshore.tasks where chain_id = 55)")
+        assert usage(bounded, 55)[2] == (count // 2 - 1) * 14
+        assert usage(bounded, 56)[2] == count // 2 * 14
+        began = time.monotonic()
+        bounded.sql("delete from longshore.tasks where chain_id in (55, 56)")
+        took = time.monotonic() - began
+        assert usage(bounded, 55) == usage(bounded, 56) == (0, 0, 0)
+        return took
+
+    few, many = seconds(1000), seconds(10_000)
+    assert many < 40 * few, "ten times the tasks"
+
+
+def test_statement_that_deletes_many_tasks_does_not_deadlock_with_a_run_that_ends(bounded: Longshore) -> None:
+    """The run holds its task and comes to its chain's usage; the deletion has other tasks and comes to that task."""
+    with bounded.client(chain=57) as client:
+        tasks = [client.post("/tasks", json=export_body(chain=57)).json()["id"] for _ in range(3)]
+    play(bounded, tasks[1], "begin")
+
+    async def both() -> None:
+        run, deletion = await asyncpg.connect(bounded.url), await asyncpg.connect(bounded.url)
+        try:
+            transaction = run.transaction()
+            await transaction.start()
+            await run.execute("select from longshore.tasks where id = $1 for update", tasks[1])
+            deleting = asyncio.create_task(deletion.execute("delete from longshore.tasks where chain_id = 57"))
+            waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like 'delete%57'"
+            while not await run.fetchval(waiting):  # noqa: ASYNC110  # of another connection
+                await asyncio.sleep(0.02)
+            await run.execute("update longshore.runs set expires_at = 'infinity' where task_id = $1", tasks[1])
+            await transaction.commit()
+            await deleting
+        finally:
+            await run.close()
+            await deletion.close()
+
+    in_own_loop(both())
+    assert usage(bounded, 57) == (0, 0, 0)
 
 
 def test_a_run_of_a_chain_whose_results_use_up_the_quota_ends_in_error_with_the_reason(new_service: Any) -> None:

@@ -1,10 +1,15 @@
-"""What goes on that a credential made: tasks with a run to come, and webhooks. It does not end with the credential."""
+"""Work that outlives the credential that made it: tasks with a run to come, and webhooks.
 
-from collections.abc import Sequence
+Revoking a credential lists this work, and stops it on request.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 import msgspec
+import structlog
 
 from longshore.access import audit
 from longshore.access.audit import Actor
@@ -13,10 +18,15 @@ from longshore.tasks import run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.run_ends import NothingToCancelError
 from longshore.webhooks import registry
+from longshore.webhooks.registry import WebhookNotFoundError
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 MAX_LISTED = 1000
 
-# $1: kinds and ids, such as 'token 0b9f…'. $2: a chain, or null for all.
+# $1: credentials, such as 'token 0b9f…'. $2: a chain, or null for all.
 TASKS = """
 select id, chain_id, description, action, state, due_at
 from longshore.tasks
@@ -46,7 +56,7 @@ class OngoingTask(msgspec.Struct, frozen=True):
     action: str
     state: str
     next: datetime | None
-    """When it runs next; null where it runs or waits for a worker."""
+    """When the next run begins; null while a run waits for a worker or is running."""
 
 
 class OngoingWebhook(msgspec.Struct, frozen=True):
@@ -58,22 +68,22 @@ class OngoingWebhook(msgspec.Struct, frozen=True):
 
 
 class Ongoing(msgspec.Struct, frozen=True):
-    """What a credential made that goes on without it."""
+    """Tasks and webhooks that a credential made: those that go on or, once all are stopped, those that were stopped."""
 
     tasks: list[OngoingTask]
     """1,000 at most, oldest first."""
     webhooks: list[OngoingWebhook]
     stopped: bool
-    """Whether they were stopped: tasks cancelled, webhooks deleted. Else they go on."""
+    """True: all of them were stopped (tasks cancelled, webhooks deleted). False: they go on."""
 
 
 async def tokens_of(connection: Connection, client: int) -> list[str]:
-    """The tokens of a service client, as `created_by` names them."""
+    """Return the tokens of a service client, in the form of `created_by`."""
     return [row[0] for row in await connection.fetch(TOKENS_OF, client)]
 
 
 async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
-    """What goes on in a chain that credentials made. `makers`: kinds and ids; `chain`: None for all chains."""
+    """Return the work of credentials that goes on in a chain; in all chains if `chain` is None."""
     tasks = [
         OngoingTask(row["id"], row["chain_id"], row["description"], row["action"], row["state"], row["due_at"])
         for row in await connection.fetch(TASKS, makers, chain, MAX_LISTED)
@@ -83,15 +93,41 @@ async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId 
 
 
 async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
-    """Cancel the tasks and delete the webhooks that `made_by` gives, in the connection's transaction."""
-    found = await made_by(connection, makers, chain)
-    for task in found.tasks:
+    """Cancel the tasks and delete the webhooks of credentials, each in a transaction of its own.
+
+    Return them all if all were stopped, else those that could not be stopped; the service's log has the reasons.
+    """
+    work = await made_by(connection, makers, chain)
+
+    async def cancel(task: OngoingTask) -> None:
         try:
             await run_ends.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
         except NothingToCancelError:  # it has ended meanwhile
-            continue
+            return
         await audit.record(connection, actor, task.chain, "task.cancel", f"task {task.id}")
-    for webhook in found.webhooks:
-        await registry.delete(connection, ChainId(webhook.chain), webhook.id)
+
+    async def delete(webhook: OngoingWebhook) -> None:
+        try:
+            await registry.delete(connection, ChainId(webhook.chain), webhook.id)
+        except WebhookNotFoundError:  # it was deleted meanwhile
+            return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
-    return msgspec.structs.replace(found, stopped=True)
+
+    tasks = [task for task in work.tasks if not await _in_transaction(connection, cancel, task)]
+    webhooks = [webhook for webhook in work.webhooks if not await _in_transaction(connection, delete, webhook)]
+    if tasks or webhooks:
+        return Ongoing(tasks, webhooks, stopped=False)
+    return msgspec.structs.replace(work, stopped=True)
+
+
+async def _in_transaction(connection: Connection, step: Callable[[T], Awaitable[None]], item: T) -> bool:
+    """Run a step in a transaction of its own and return whether it succeeded."""
+    try:
+        async with connection.transaction():
+            await step(item)
+    except Exception as error:
+        if connection.is_closed():
+            raise
+        log.error("work of a revoked credential not stopped", item=str(item), exc_info=error)
+        return False
+    return True

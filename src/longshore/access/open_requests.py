@@ -23,7 +23,7 @@ log = structlog.get_logger()
 RECHECK_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 30  # a long poll or a stream of somebody ends within a minute, usually sooner
 
-# One row for each credential; `level_of` is in migration 0020.
+# One row for each credential; `level_of` is in the initial migration.
 LEVELS = """
 select longshore.level_of(kind, id, session, chain, $5, $6) as level
 from unnest($1::text[], $2::text[], $3::uuid[], $4::bigint[]) with ordinality as c (kind, id, session, chain, number)

@@ -23,9 +23,9 @@ select t.chain_id, t.more_chains, t.level, t.indexes, t.hidden_columns,
        extract(epoch from t.expires_at - now())::float8 as left,
        coalesce(t.used_at < now() - interval '1 minute', true) as stale
 from longshore.access_tokens t
-left join longshore.service_clients c on c.id = t.client_id
+join longshore.service_clients c on c.id = t.client_id
 where t.id = $1 and t.secret_sha256 = $2 and t.revoked_at is null
-  and (t.expires_at is null or t.expires_at > now()) and coalesce(c.enabled, true)
+  and (t.expires_at is null or t.expires_at > now()) and c.enabled
 """
 
 # Several processes see it used at once; one of them writes.

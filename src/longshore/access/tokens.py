@@ -32,11 +32,11 @@ returning id
 """
 
 SHOWN = """
-select t.id, t.client_id, coalesce(c.name, t.name) as client, t.chain_id, t.more_chains, t.level, t.indexes,
+select t.id, t.client_id, c.name as client, t.chain_id, t.more_chains, t.level, t.indexes,
        t.hidden_columns, t.created_at, t.expires_at, t.used_at, t.revoked_at,
-       t.revoked_at is null and coalesce(t.expires_at > now(), true) and coalesce(c.enabled, true) as active
+       t.revoked_at is null and coalesce(t.expires_at > now(), true) and c.enabled as active
 from longshore.access_tokens t
-left join longshore.service_clients c on c.id = t.client_id
+join longshore.service_clients c on c.id = t.client_id
 """
 
 ALL = SHOWN + "order by t.created_at, t.id"

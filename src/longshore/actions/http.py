@@ -54,9 +54,8 @@ def http(settings: Settings) -> Action:
         # The same in each attempt of a run, so that a receiver can tell a second delivery from a second run.
         headers = {**target.headers, "Idempotency-Key": f'"{context.task}-{context.run}"'}
         try:
-            answer = await outbound.send(
-                target.method, target.url, headers=headers, content=content, allow=allow, timeout=TIMEOUT
-            )
+            request = outbound.Request(target.method, target.url, headers, content, TIMEOUT)
+            answer = await outbound.send(request, allow)
         except RefusedError:
             raise
         except OutboundError as error:

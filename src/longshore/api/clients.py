@@ -134,7 +134,8 @@ async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: St
         )
         details = {"enabled": new.enabled}
         await audit.record(connection, actor(request), caller.chain, "client.change", f"client {id}", details)
-        if new.enabled is False:
+    if new.enabled is False:
+        async with service.pool.acquire() as connection:
             left = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
     return ChangedClient(**msgspec.structs.asdict(changed), ongoing=left)
 
@@ -185,7 +186,8 @@ async def get_token(request: AnyRequest, id: str) -> Token:
 async def revoke_token(request: AnyRequest, id: str, stop: Stop = False) -> Ongoing:
     """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
 
-    The answer lists what it made in the chain that goes on; with `stop=true` that is stopped.
+    The answer lists what it made in the chain that goes on. With `stop=true` that is stopped, once the token is
+    revoked: `stopped` is true, or the answer lists what could not be stopped.
     A token of another chain's client is revoked for this chain alone.
     """
     service, caller = admitted(request)
@@ -195,6 +197,7 @@ async def revoke_token(request: AnyRequest, id: str, stop: Stop = False) -> Ongo
             await audit.record(connection, actor(request), caller.chain, "token.revoke", f"token {token}")
         else:  # it is over already, or not there
             await tokens.one_of_chain(connection, caller.chain, token)
+    async with service.pool.acquire() as connection:
         return await _ongoing(request, connection, [f"token {token}"], stop)
 
 

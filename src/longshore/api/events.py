@@ -18,10 +18,11 @@ from litestar.response import Stream
 from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, admitted
-from longshore.api.scopes import sees_task, shown_entry
+from longshore.api.scopes import shown_entry
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.waiting import stay_open
+from longshore.exports.visibility import sees_task
 from longshore.tasks import progress, reads
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.reads import TaskNotFoundError

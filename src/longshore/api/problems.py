@@ -192,6 +192,16 @@ KINDS = {
         "The webhook has another secret now",
         "A repeated request shows the first secret alone. `POST /webhooks/{id}/secret` makes a new one.",
     ),
+    "too-many-webhook-secrets": ProblemKind(
+        409,
+        "Too many secrets of a webhook",
+        "The three previous secrets still sign. Replace the secret again after their `previous_until`.",
+    ),
+    "webhook-disabled": ProblemKind(
+        409,
+        "The webhook is disabled",
+        "Nothing is sent to a disabled webhook. `POST /webhooks/{id}/enable` ends that.",
+    ),
     "internal-error": ProblemKind(
         500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
     ),

@@ -15,14 +15,14 @@ from longshore.access.tokens import Caller, ForbiddenError, Level
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
-from longshore.exports import export
 from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import FieldChoice
-from longshore.exports.export import ExportTarget, ExportTrigger, read_by
+from longshore.exports.export import ExportTarget, ExportTrigger
 from longshore.exports.rights import hidden_columns, level_for, missing_columns, sees, usable, visible
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import Segment, column_of
 from longshore.exports.segments.stored import StoredSegment
+from longshore.exports.visibility import sees_task, stored_export
 from longshore.tasks import requests
 from longshore.tasks.model import LogEntry, Task, TaskId
 from longshore.tasks.recorded_reads import Read
@@ -42,20 +42,12 @@ class HiddenError(Exception):
         self.violations = violations
 
 
-class _Named(msgspec.Struct, frozen=True):
-    """What of a target says which index it reads."""
-
-    action: str
-    export_index: str = ""
-
-
 class _OfIndex(msgspec.Struct, frozen=True):
     """What of a segment says which index it is for."""
 
     index: str
 
 
-NAMED = msgspec.json.Decoder(_Named)
 OF_INDEX = msgspec.json.Decoder(_OfIndex)
 
 
@@ -223,40 +215,13 @@ def shown_entry(entry: LogEntry) -> LogEntry:
     return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)
 
 
-def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]) -> bool:
-    """Whether a caller may see all of a task: what its runs have read, and what it asks for itself."""
-    if caller.level is Level.ADMIN and caller.limits is None:
-        return True
-    if caller.limits is None:  # who sees all columns is asked for the level alone, as polls are many
-        name = _index_of(target)
-        asked = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
-        return sees(caller, [*reads, *asked], catalog)
-    try:
-        definition = _export(caller, target, trigger)
-    except HiddenError:
-        return False
-    asked = [] if definition is None else [read_by(definition[0], definition[1].segment, catalog)]
-    return sees(caller, [*reads, *asked], catalog)
-
-
-def _index_of(target: str | bytes) -> str | None:
-    """The index that a stored target names, if it is an export's that this version understands."""
-    try:
-        named = NAMED.decode(target)
-    except msgspec.MsgspecError:
-        return None
-    return named.export_index if named.action == "export" else None
-
-
 def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
     """What a stored task exports; None for another action.
 
     Raises HiddenError where this version does not understand what is stored and the caller's token has limits.
     """
     try:
-        if NAMED.decode(target).action != "export":
-            return None
-        return msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+        return stored_export(target, trigger)
     except msgspec.MsgspecError:
         if caller.limits is None:
             return None

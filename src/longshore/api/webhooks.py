@@ -15,7 +15,7 @@ from longshore.api.documentation import problems, taking
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.problems import ProblemError
+from longshore.api.problems import KINDS, ProblemError
 from longshore.api.service import Service
 from longshore.database.connect import Connection
 from longshore.tasks import idempotency
@@ -30,7 +30,9 @@ from longshore.webhooks.registry import (
     NewWebhook,
     SecretReplacedError,
     TooManyError,
+    TooManySecretsError,
     Webhook,
+    WebhookDisabledError,
     WebhookNotFoundError,
 )
 
@@ -70,7 +72,7 @@ async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key 
     try:
         kept, again = await idempotency.once(service.pool, claim, make)
     except TooManyError:
-        raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MOST} already.") from None
+        raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MAX_WEBHOOKS} already.") from None
     return await _created(service, caller, kept, REPLAYED if again else {})
 
 
@@ -106,13 +108,16 @@ async def delete_webhook(request: AnyRequest, id: str) -> None:
         await audit.record(connection, actor(request), caller.chain, "webhook.delete", f"webhook {webhook}")
 
 
-@post("/webhooks/{id:str}/secret", status_code=200, responses=problems(400, 404))
+@post("/webhooks/{id:str}/secret", status_code=200, responses=problems(400, 404, 409))
 async def rotate_secret(request: AnyRequest, id: str) -> NewSecret:
-    """Give a webhook a new secret. For a day each message has the signatures of both, so that none is refused."""
+    """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
     service, caller = admitted(request)
     webhook = _id(id, WebhookNotFoundError)
     async with service.pool.acquire() as connection, connection.transaction():
-        made = await registry.rotate(connection, caller.chain, webhook)
+        try:
+            made = await registry.rotate(connection, caller.chain, webhook)
+        except TooManySecretsError:
+            raise ProblemError("too-many-webhook-secrets", KINDS["too-many-webhook-secrets"].about) from None
         await audit.record(connection, actor(request), caller.chain, "webhook.rotate", f"webhook {webhook}")
         return made
 
@@ -146,14 +151,17 @@ async def list_deliveries(
 @post(
     "/webhooks/{id:str}/deliveries/{delivery:str}/redeliver",
     status_code=202,
-    responses=problems(400, 404),
+    responses=problems(400, 404, 409),
 )
 async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
-    """Send a delivery again, under its old id, whatever became of it."""
+    """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
     service, caller = admitted(request)
     webhook, wanted = _id(id, WebhookNotFoundError), _id(delivery, DeliveryNotFoundError)
     async with service.pool.acquire() as connection, connection.transaction():
-        again = await registry.redeliver(connection, caller.chain, webhook, wanted)
+        try:
+            again = await registry.redeliver(connection, caller.chain, webhook, wanted)
+        except WebhookDisabledError:
+            raise ProblemError("webhook-disabled", KINDS["webhook-disabled"].about) from None
         details = {"delivery": str(wanted)}
         await audit.record(connection, actor(request), caller.chain, "webhook.redeliver", f"webhook {webhook}", details)
         return again

@@ -83,16 +83,13 @@ def client_disable(id: ClientId, stop: StopOption = False) -> None:
     """Turn all tokens of a client off; that holds everywhere within two seconds. Lists what they made that goes on."""
     from longshore.access import ongoing
 
-    async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
+    async def disable(connection: "Connection", actor: "Actor") -> list[str]:
         await _enable(connection, actor, id, False)
-        makers = await ongoing.tokens_of(connection, id)
-        if stop:
-            return await ongoing.stop(connection, actor, makers, None)
-        return await ongoing.made_by(connection, makers, None)
+        return await ongoing.tokens_of(connection, id)
 
-    left = with_connection(run)
+    makers = with_connection(disable)
     typer.echo(f"client {id} is disabled")
-    _show(left)
+    _show_ongoing(makers, stop)
 
 
 @client_app.command("enable", epilog="Example: longshore client enable 3")
@@ -114,12 +111,23 @@ async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bo
     await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
 
 
-def _show(left: "Ongoing") -> None:
-    did = "stopped" if left.stopped else "goes on"
-    for task in left.tasks:
+def _show_ongoing(makers: list[str], stop: bool) -> None:
+    """Print the work of credentials that goes on, or that was stopped."""
+    from longshore.access import ongoing
+
+    async def run(connection: "Connection", actor: "Actor") -> "Ongoing":
+        if stop:
+            return await ongoing.stop(connection, actor, makers, None)
+        return await ongoing.made_by(connection, makers, None)
+
+    work = with_connection(run)
+    did = "stopped" if work.stopped else "goes on"
+    for task in work.tasks:
         typer.echo(f"{did}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
-    for webhook in left.webhooks:
+    for webhook in work.webhooks:
         typer.echo(f"{did}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
+    if stop and not work.stopped:
+        raise TokenError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
@@ -185,20 +193,15 @@ def _state(token: "Token") -> str:
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], stop: StopOption = False) -> None:
     """End a token and its download addresses, everywhere within two seconds, and list what it made that goes on."""
-    from longshore.access import audit, ongoing, tokens
+    from longshore.access import audit, tokens
 
-    async def run(connection: "Connection", actor: "Actor") -> "Ongoing | None":
+    async def revoke(connection: "Connection", actor: "Actor") -> bool:
         chain = await tokens.revoke(connection, id)
-        if chain is None:
-            return None
-        await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
-        makers = [f"token {id}"]
-        if stop:
-            return await ongoing.stop(connection, actor, makers, None)
-        return await ongoing.made_by(connection, makers, None)
+        if chain is not None:
+            await audit.record(connection, actor, chain, "token.revoke", f"token {id}")
+        return chain is not None
 
-    left = with_connection(run)
-    if left is None:
+    if not with_connection(revoke):
         raise TokenError(f"there is no good token {id}")
     typer.echo(f"revoked {id}")
-    _show(left)
+    _show_ongoing([f"token {id}"], stop)

@@ -1,8 +1,8 @@
-"""Migrations: numbered SQL files, forward only, each in its own transaction, one runner at a time.
+"""Migrations: numbered SQL files, forward only, each in a transaction of its own, one process at a time.
 
-They run while the version before serves: none waits long for a lock, as whoever comes after would wait behind it, and
-tests/database refuses what takes something from under that version. PgQueuer's tables live in the same schema and are
-brought up to date by PgQueuer itself, in the same step.
+They run while the version before serves. No statement waits long for a lock, as the service's statements would wait
+behind it, and tests/database refuses a migration that breaks the version before. PgQueuer's tables are in the same
+schema; PgQueuer upgrades them itself, as the last step.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from longshore.database.queue_schema import queries_on
 from longshore.database.requirements import require_sessions, require_usable
 from longshore.errors import LongshoreError
 
-NAME = "longshore command"  # in pg_stat_activity
+APPLICATION_NAME = "longshore command"  # in pg_stat_activity
 
-LOCK = 0x106510AE  # any number that nothing else in this database locks
+ADVISORY_LOCK = 0x106510AE  # any number that nothing else in this database locks
 
-LOCK_WAIT = 1.0  # seconds that a statement waits for a table, with the service's own statements waiting behind it
-PAUSE = 1.0  # seconds between two tries, which are theirs
-PATIENCE = 120.0  # seconds after which a table is given up that others hold
+LOCK_TIMEOUT_SECONDS = 1.0  # of a statement; the service's statements on the table wait as long
+PAUSE_SECONDS = 1.0  # between two tries, in which they run
+MAX_LOCK_WAIT_SECONDS = 120.0  # after which the migration ends
 
-# A role that may not make schemas can be given this one.
+# A role that may not create schemas may find this one created for it.
 SCHEMA = """
 do $$ begin
     if pg_catalog.to_regnamespace('longshore') is null then create schema longshore; end if;
 end $$
 """
 
-LEDGER = """
+MIGRATIONS = """
 create table if not exists longshore.migrations (
     number integer primary key,
     name text not null,
@@ -47,49 +47,49 @@ create table if not exists longshore.migrations (
 
 
 class SchemaError(LongshoreError):
-    """The database's schema is not the one this version works with; the message says which command helps."""
+    """The database has the schema of another version; the message names the command that helps."""
 
 
 class BlockedError(LongshoreError):
-    """Others hold a table for too long."""
+    """A table was locked for longer than MAX_LOCK_WAIT_SECONDS."""
 
 
 def known() -> dict[int, tuple[str, str]]:
-    """The migrations of this version: number to name and SQL text, in order."""
-    found = {}
+    """Return the migrations of this version: number to name and SQL text, in order."""
+    migrations = {}
     for file in (resources.files("longshore.database") / "migrations").iterdir():
         if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
-            found[int(match[1])] = (match[2], file.read_text(encoding="utf-8"))
-    return dict(sorted(found.items()))
+            migrations[int(match[1])] = (match[2], file.read_text(encoding="utf-8"))
+    return dict(sorted(migrations.items()))
 
 
 async def migrate(connection: Connection) -> list[str]:
-    """Bring the schema up to this version and give the names of the migrations that ran.
+    """Bring the schema to this version and return the names of the migrations that ran.
 
-    Two at once wait for each other. Raises SchemaError when the database is newer than this version, BlockedError when
-    others hold a table for too long (what ran before stays), and UnusableServerError.
+    A second process waits for the first. Raises SchemaError if the database is newer than this version, BlockedError
+    if a table stays locked (the migrations before it stay applied), and UnusableServerError.
     """
     await require_usable(connection)
-    await connection.execute("select pg_advisory_lock($1)", LOCK)
+    await connection.execute("select pg_advisory_lock($1)", ADVISORY_LOCK)
     try:
-        await connection.execute(f"set lock_timeout = {LOCK_WAIT * 1000:.0f}")
+        await connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_SECONDS * 1000:.0f}")
         await connection.execute(SCHEMA)
-        await connection.execute(LEDGER)
+        await connection.execute(MIGRATIONS)
         applied = await _applied(connection)
         _refuse_newer(applied)
-        ran = []
+        names = []
         for number, (name, sql) in known().items():
             if number not in applied:
-                await _patiently(_apply, connection, number, name, sql)
-                ran.append(f"{number:04} {name}")
-        if queue := await _queue_lacks(connection):
-            await _patiently(_converge, connection)
-            ran.append(queue)
+                await _retry_locked(_apply, connection, number, name, sql)
+                names.append(f"{number:04} {name}")
+        if step := await _queue_step(connection):
+            await _retry_locked(_upgrade_queue, connection)
+            names.append(step)
         await connection.execute(GRANTS)
-        return ran
+        return names
     finally:
         await connection.execute("reset lock_timeout")
-        await connection.execute("select pg_advisory_unlock($1)", LOCK)
+        await connection.execute("select pg_advisory_unlock($1)", ADVISORY_LOCK)
 
 
 async def _apply(connection: Connection, number: int, name: str, sql: str) -> None:
@@ -98,7 +98,7 @@ async def _apply(connection: Connection, number: int, name: str, sql: str) -> No
         await connection.execute("insert into longshore.migrations (number, name) values ($1, $2)", number, name)
 
 
-async def _converge(connection: Connection) -> None:
+async def _upgrade_queue(connection: Connection) -> None:
     queue = queries_on(connection)
     if await queue.schema_is_installed():
         await queue.apply_upgrade()
@@ -106,29 +106,31 @@ async def _converge(connection: Connection) -> None:
         await queue.install(create_schema=False)
 
 
-async def _queue_lacks(connection: Connection) -> str | None:
+async def _queue_step(connection: Connection) -> str | None:
+    """Return the name of the step that the job queue's tables need; None if they are up to date."""
     queue = queries_on(connection)
     if not await queue.schema_is_installed():
         return "the job queue"
     return "the job queue's upgrade" if (await queue.plan_upgrade()).statements else None
 
 
-async def _patiently(step: Callable[..., Awaitable[None]], *args: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
+async def _retry_locked(step: Callable[..., Awaitable[None]], *args: Any) -> None:
+    """Run a step again while a table is locked. Raises BlockedError after MAX_LOCK_WAIT_SECONDS."""
+    deadline = time.monotonic() + MAX_LOCK_WAIT_SECONDS
     while True:
         try:
             return await step(*args)
         except asyncpg.LockNotAvailableError:
             if time.monotonic() > deadline:
                 raise BlockedError(
-                    f"a table has been in use for {PATIENCE:.0f} seconds, so nothing was changed there; end the oldest"
-                    " transaction in pg_stat_activity and run `longshore migrate` again"
+                    f"a table has been in use for {MAX_LOCK_WAIT_SECONDS:.0f} seconds, so nothing was changed there;"
+                    " end the oldest transaction in pg_stat_activity and run `longshore migrate` again"
                 ) from None
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def check(connection: Connection | Pool) -> None:
-    """Raise SchemaError unless the schema is exactly this version's."""
+    """Raise SchemaError if the schema is not exactly this version's."""
     applied = await _applied(connection)
     _refuse_newer(applied)
     queue = await connection.fetchval("select to_regclass('longshore.pgqueuer') is not null")
@@ -137,39 +139,39 @@ async def check(connection: Connection | Pool) -> None:
 
 
 async def pending(connection: Connection) -> list[str]:
-    """The names of the migrations that would run. Raises SchemaError when the database is newer than this version."""
+    """Return the names of the migrations that would run. Raises SchemaError if the database is newer."""
     applied = await _applied(connection)
     _refuse_newer(applied)
-    queue = await _queue_lacks(connection)
+    step = await _queue_step(connection)
     missing = [f"{number:04} {name}" for number, (name, _) in known().items() if number not in applied]
-    return [*missing, queue] if queue else missing
+    return [*missing, step] if step else missing
 
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """One connection to a database that is at this version. Raises SchemaError."""
-    async with connected_as(url, NAME) as connection:
+    """A connection to a database whose schema is this version's. Raises SchemaError."""
+    async with connected_as(url, APPLICATION_NAME) as connection:
         await check(connection)
         yield connection
 
 
 async def check_at(url: str) -> None:
-    """`check` for an address. Raises UnusableServerError too."""
+    """Run `check` on the database at an address. Raises UnusableServerError too."""
     async with connected(url):
         pass
     await require_sessions(url)
 
 
 async def migrate_at(url: str) -> list[str]:
-    """`migrate` for an address."""
+    """Run `migrate` on the database at an address."""
     await require_sessions(url)
-    async with connected_as(url, NAME) as connection:
+    async with connected_as(url, APPLICATION_NAME) as connection:
         return await migrate(connection)
 
 
 async def pending_at(url: str) -> list[str]:
-    """`pending` for an address."""
-    async with connected_as(url, NAME) as connection:
+    """Run `pending` on the database at an address."""
+    async with connected_as(url, APPLICATION_NAME) as connection:
         return await pending(connection)
 
 

@@ -71,9 +71,9 @@ where p.polrelid = $1::text::regclass and row_security_active(p.polrelid)
 """
 
 TOKENS = """
-select t.id, t.indexes, t.hidden_columns, t.chain_id, coalesce(c.name, t.name) as client
+select t.id, t.indexes, t.hidden_columns, t.chain_id, c.name as client
 from longshore.access_tokens t
-left join longshore.service_clients c on c.id = t.client_id
+join longshore.service_clients c on c.id = t.client_id
 where t.revoked_at is null and coalesce(t.expires_at > now(), true)
 order by t.created_at, t.id
 """

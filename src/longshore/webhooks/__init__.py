@@ -1,1 +1,1 @@
-"""Webhooks: who wants to hear of ended tasks, and the courier that tells them."""
+"""Webhooks: addresses that receive a message when a task ends, and the dispatcher that sends the messages."""

@@ -1,7 +1,7 @@
-"""Webhooks of a chain, and what was delivered to them.
+"""Webhooks of a chain and their deliveries.
 
-What is to be delivered is written by a trigger on the tasks (migration 0010), in the transaction that ends the task.
-Promise 5 is kept here: the chain is part of every `where`.
+A trigger on `tasks` writes the deliveries, in the transaction that ends the task. Promise 5: every `where` names the
+chain.
 """
 
 import base64
@@ -16,24 +16,26 @@ from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId
 
 EVENTS = ("task.done", "task.error")
-MOST = 20  # webhooks of a chain
-SECRET_PREFIX = "whsec_"  # noqa: S105  # how a secret begins, after the Standard Webhooks convention
-SECRET_SIZE = 32  # bytes
-OLD_SECRET_HOURS = 24  # in which the secret before signs too
+MAX_WEBHOOKS = 20  # of a chain
+SECRET_PREFIX = "whsec_"  # noqa: S105  # of every secret, by the Standard Webhooks convention
+SECRET_BYTES = 32
+PREVIOUS_SECRET_HOURS = 24
+MAX_PREVIOUS_SECRETS = 3
 
-# The lock lets two requests at once count one after the other.
+# A statement of its own: the count of the next statement then sees the webhook of a request that was first.
+LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.webhooks', $1))"
+
 CREATE = """
-with chain as (select pg_advisory_xact_lock(hashtextextended('longshore.webhooks', $1)))
 insert into longshore.webhooks (chain_id, url, events, secret, created_by)
-select $1, $2, $3, $4, $6 from chain
+select $1, $2, $3, $4, $6
 where (select count(*) from longshore.webhooks where chain_id = $1) < $5
 returning id
 """
 
-# Once replaced, a secret is not shown again, nor is the one that replaced it shown to whoever made the webhook.
+# A repeated request gets the secret that the webhook was made with, never one that replaced it.
 NEW = """
 select id, url, events, created_at, created_by, disabled_at, disabled_reason,
-       case when old_secret_until is null then secret end as secret
+       case when secret_replaced_at is null then secret end as secret
 from longshore.webhooks
 where id = $1 and chain_id = $2
 """
@@ -46,11 +48,26 @@ order by created_at desc, id
 limit $2 offset $3
 """
 
+LOCK = "select id, disabled_at from longshore.webhooks where id = $1 and chain_id = $2 for update"
+
+# $2: the new secret; $3: hours that the current one goes on signing; $4: how many previous secrets may sign.
 ROTATE = """
-update longshore.webhooks
-set secret = $3, old_secret = secret, old_secret_until = now() + make_interval(hours => $4)
-where id = $1 and chain_id = $2
-returning old_secret_until
+with expired as (
+    delete from longshore.previous_webhook_secrets where webhook_id = $1 and signs_until <= now()
+),
+previous as (
+    insert into longshore.previous_webhook_secrets (webhook_id, secret, signs_until)
+    select id, secret, now() + make_interval(hours => $3)
+    from longshore.webhooks
+    where id = $1
+      and (select count(*) from longshore.previous_webhook_secrets where webhook_id = $1 and signs_until > now()) < $4
+    returning signs_until
+)
+update longshore.webhooks w
+set secret = $2, secret_replaced_at = now()
+from previous
+where w.id = $1
+returning previous.signs_until
 """
 
 ENABLE = """
@@ -73,24 +90,30 @@ limit $3 offset $4
 """
 
 REDELIVER = """
-with again as (
-    update longshore.deliveries d
+with redelivery as (
+    update longshore.deliveries
     set state = 'pending', tries = 0, due_at = now()
-    from longshore.webhooks w
-    where d.id = $3 and d.webhook_id = $1 and w.id = $1 and w.chain_id = $2
-    returning d.id, d.event, d.task_id, d.revision, d.state, d.attempts, d.status, d.fault, d.created_at,
-              d.attempted_at, d.due_at
+    where id = $2 and webhook_id = $1
+    returning id, event, task_id, revision, state, attempts, status, fault, created_at, attempted_at, due_at
 )
-select again.*, pg_notify('longshore_deliveries', '') from again
+select redelivery.*, pg_notify('longshore_deliveries', '') from redelivery
 """
 
 
 class WebhookNotFoundError(Exception):
-    """There is no such webhook in this chain, which is also what another chain's looks like."""
+    """The chain has no such webhook."""
 
 
 class SecretReplacedError(Exception):
-    """The secret that a webhook was made with has been replaced, so it cannot be shown any more."""
+    """The secret that a webhook was made with has been replaced, so it is not shown any more."""
+
+
+class TooManySecretsError(Exception):
+    """As many previous secrets of the webhook as allowed still sign."""
+
+
+class WebhookDisabledError(Exception):
+    """The webhook is disabled, so nothing is sent to it."""
 
 
 class DeliveryNotFoundError(Exception):
@@ -98,20 +121,20 @@ class DeliveryNotFoundError(Exception):
 
 
 class TooManyError(Exception):
-    """The chain has as many webhooks as it may have."""
+    """The chain has as many webhooks as allowed."""
 
 
 class Webhook(msgspec.Struct, frozen=True):
-    """An address that hears of ended tasks. Its secret is shown once, see NewWebhook."""
+    """An address that receives a message when a task ends. Only NewWebhook has its secret."""
 
     id: UUID
     url: str
     events: list[str]
     created: datetime
     created_by: str | None
-    """Kind and id of the credential that made it, such as `user 7`; null where that was not recorded."""
+    """Kind and id of the credential that made it, such as `user 7`."""
     disabled: datetime | None
-    """When its receiver answered 410 Gone; null where messages are sent."""
+    """When its receiver answered 410 Gone; null while messages are sent."""
     disabled_reason: str | None
 
 
@@ -124,7 +147,7 @@ class NewWebhook(msgspec.Struct, frozen=True):
     created: datetime
     created_by: str | None
     secret: str
-    """The key of the signatures, `whsec_…`; it cannot be had a second time."""
+    """The key of the signatures, `whsec_…`. It is not shown again."""
 
 
 class NewSecret(msgspec.Struct, frozen=True):
@@ -132,108 +155,118 @@ class NewSecret(msgspec.Struct, frozen=True):
 
     id: UUID
     secret: str
-    """The key of the signatures, `whsec_…`; it cannot be had a second time."""
+    """The key of the signatures, `whsec_…`. It is not shown again."""
     previous_until: datetime
-    """Until when the secret before signs every message too."""
+    """Until when every message also has a signature of the previous secret."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """A message to a webhook, and how it went."""
+    """A message to a webhook, and the result of its last attempt."""
 
     id: UUID
     """The `webhook-id` header is `msg_` and this id, in every attempt."""
     event: str
     task: int
     revision: int
-    """The task's revision that it speaks of."""
+    """The task's revision that the message is about."""
     state: str
     """`pending`, `delivered` or `failed`."""
     attempts: int
     status: int | None
-    """The HTTP status of the last attempt; null where there was no answer."""
-    violation: str | None
+    """HTTP status of the last answer; null if there was none."""
+    fault: str | None
     """Why the last attempt failed."""
     created: datetime
     attempted: datetime | None
-    """When it was last tried."""
+    """When the last attempt began."""
     next: datetime | None
-    """When it is tried next."""
+    """When the next attempt begins."""
 
 
-async def create(connection: Connection | Pool, chain: ChainId, url: str, events: list[str], by: str) -> UUID:
-    """Make a webhook for an address that was checked and return its id. Raises TooManyError.
+async def create(connection: Connection, chain: ChainId, url: str, events: list[str], by: str) -> UUID:
+    """Make a webhook for a checked address, in the connection's transaction, and return its id. Raises TooManyError.
 
     `by`: kind and id of the credential that asks, such as `user 7`.
     """
-    made: UUID | None = await connection.fetchval(
-        CREATE, chain, url, events, secrets.token_bytes(SECRET_SIZE), MOST, by
-    )
-    if made is None:
+    await connection.execute(LOCK_CHAIN, chain)
+    secret = secrets.token_bytes(SECRET_BYTES)
+    webhook: UUID | None = await connection.fetchval(CREATE, chain, url, events, secret, MAX_WEBHOOKS, by)
+    if webhook is None:
         raise TooManyError
-    return made
+    return webhook
 
 
 async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
-    """Return a webhook with the secret that it was made with.
-
-    Raises WebhookNotFoundError, and SecretReplacedError where the secret is another one by now.
-    """
+    """Return a webhook with the secret that it was made with. Raises WebhookNotFoundError and SecretReplacedError."""
     row = await pool.fetchrow(NEW, webhook, chain)
     if row is None:
         raise WebhookNotFoundError
     if row["secret"] is None:
         raise SecretReplacedError
-    made = _webhook(row)
-    return NewWebhook(made.id, made.url, made.events, made.created, made.created_by, _shown(row["secret"]))
+    new = _webhook(row)
+    return NewWebhook(new.id, new.url, new.events, new.created, new.created_by, _encoded(row["secret"]))
 
 
 async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
-    """Give a webhook a new secret; both sign for OLD_SECRET_HOURS. Raises WebhookNotFoundError."""
-    secret = secrets.token_bytes(SECRET_SIZE)
-    until = await connection.fetchval(ROTATE, webhook, chain, secret, OLD_SECRET_HOURS)
-    if until is None:
+    """Give a webhook a new secret, in the connection's transaction; the previous one signs for PREVIOUS_SECRET_HOURS.
+
+    Raises WebhookNotFoundError and TooManySecretsError.
+    """
+    if await connection.fetchval(LOCK, webhook, chain) is None:
         raise WebhookNotFoundError
-    return NewSecret(webhook, _shown(secret), until.replace(microsecond=0))
+    secret = secrets.token_bytes(SECRET_BYTES)
+    until = await connection.fetchval(ROTATE, webhook, secret, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
+    if until is None:
+        raise TooManySecretsError
+    return NewSecret(webhook, _encoded(secret), until.replace(microsecond=0))
 
 
 async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
-    """Send messages to a webhook again that was disabled. Raises WebhookNotFoundError."""
+    """End the disabling of a webhook. Raises WebhookNotFoundError."""
     row = await connection.fetchrow(ENABLE, webhook, chain)
     if row is None:
         raise WebhookNotFoundError
     return _webhook(row)
 
 
-def _shown(secret: bytes) -> str:
-    return SECRET_PREFIX + base64.b64encode(secret).decode()
-
-
 async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[Webhook], bool]:
-    """A page of a chain's webhooks, newest first, and whether more follow."""
+    """Return a page of a chain's webhooks, newest first, and whether more follow."""
     rows = await pool.fetch(LIST, chain, limit + 1, offset)
     return [_webhook(row) for row in rows[:limit]], len(rows) > limit
 
 
-async def delete(pool: Pool | Connection, chain: ChainId, webhook: UUID) -> None:
-    """Delete a webhook and what was to be delivered to it. Raises WebhookNotFoundError."""
-    if await pool.fetchval(DELETE, webhook, chain) is None:
+async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
+    """Delete a webhook with its deliveries. Raises WebhookNotFoundError."""
+    if await connection.fetchval(DELETE, webhook, chain) is None:
         raise WebhookNotFoundError
 
 
 async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offset: int) -> tuple[list[Delivery], bool]:
-    """A page of a webhook's deliveries, newest first, and whether more follow. Raises WebhookNotFoundError."""
+    """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises WebhookNotFoundError."""
     rows = await pool.fetch(DELIVERIES, webhook, chain, limit + 1, offset)
     if not rows and not offset:
         raise WebhookNotFoundError
     return [_delivery(row) for row in rows[:limit] if row["id"] is not None], len(rows) > limit
 
 
-async def redeliver(pool: Pool | Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
-    """Send a delivery again, whatever became of it. Raises DeliveryNotFoundError."""
-    row = await pool.fetchrow(REDELIVER, webhook, chain, delivery)
+async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
+    """Send a delivery again, in the connection's transaction, whatever its state.
+
+    Raises DeliveryNotFoundError and WebhookDisabledError.
+    """
+    found = await connection.fetchrow(LOCK, webhook, chain)
+    if found is None:
+        raise DeliveryNotFoundError
+    if found["disabled_at"] is not None:
+        raise WebhookDisabledError
+    row = await connection.fetchrow(REDELIVER, webhook, delivery)
     if row is None:
         raise DeliveryNotFoundError
     return _delivery(row)
+
+
+def _encoded(secret: bytes) -> str:
+    return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
 def _webhook(row: asyncpg.Record) -> Webhook:
@@ -259,7 +292,7 @@ def _delivery(row: asyncpg.Record) -> Delivery:
         state=row["state"],
         attempts=row["attempts"],
         status=row["status"],
-        violation=row["fault"],
+        fault=row["fault"],
         created=row["created_at"].replace(microsecond=0),
         attempted=attempted and attempted.replace(microsecond=0),
         next=due and due.replace(microsecond=0),

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 import asyncpg
 import structlog
@@ -26,6 +27,7 @@ from longshore.exports.snapshot import SESSION as EXPORT_SESSION
 from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
+from longshore.exports.visibility import webhook_maker_sees
 from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
 from longshore.tasks import quotas
@@ -34,7 +36,7 @@ from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
 from longshore.telemetry import metrics, tracing
-from longshore.webhooks.dispatcher import run_dispatcher
+from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
 from longshore.worker.runner import Action, Handler
@@ -89,7 +91,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         store = open_store(settings)
         silence_seconds = LONGEST_SILENCE * settings.heartbeat_timeout
         policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
-        exporter = Exporter(pool, Sources(readers, own), catalog.load(settings.catalog), store, policy)
+        known = catalog.load(settings.catalog)
+        exporter = Exporter(pool, Sources(readers, own), known, store, policy)
         cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
         await retry_until_available(ensure, pool)
         allowed = quotas.allowed_by(settings)
@@ -119,8 +122,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
 
         clock = asyncio.create_task(run_scheduler(pool))
         clock.add_done_callback(lambda task: None if task.cancelled() else stop())
-        courier = asyncio.create_task(run_dispatcher(pool, url, outbound.networks(settings.outbound_allow)))
-        courier.add_done_callback(lambda task: None if task.cancelled() else stop())
+        allow = outbound.networks(settings.outbound_allow)
+        dispatcher = Dispatcher(pool, allow, partial(webhook_maker_sees, pool, known))
+        dispatching = asyncio.create_task(dispatcher.run(url))
+        dispatching.add_done_callback(lambda task: None if task.cancelled() else stop())
         stack.enter_context(metrics.of_pools(worker=pool, export=source))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
@@ -131,10 +136,10 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         try:
             await asyncio.gather(*taking)
         finally:
-            for task in (clock, courier, *taking):
+            for task in (clock, dispatching, *taking):
                 task.cancel()
-            await asyncio.wait({clock, courier, *taking, *stopping})
-        for task in (clock, courier):
+            await asyncio.wait({clock, dispatching, *taking, *stopping})
+        for task in (clock, dispatching):
             if not task.cancelled() and (error := task.exception()):
                 raise error
         log.info("worker stopped")

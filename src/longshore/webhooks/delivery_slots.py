@@ -1,0 +1,134 @@
+"""Which due deliveries a worker sends next.
+
+A receiver that does not answer holds its slot until the timeout. So each webhook and each chain has a share of the
+slots, and unhealthy webhooks (the last delivery failed or was slow, or one under way is slow) have a part of the slots
+of their chain and of the worker. A webhook that answers keeps its turn beside any number of those that do not.
+"""
+
+import asyncio
+import time
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+MAX_DELIVERIES = 64  # of one worker at a time
+MAX_DELIVERIES_OF_CHAIN = 8
+MAX_DELIVERIES_OF_WEBHOOK = 4
+MAX_UNHEALTHY_DELIVERIES = 32  # of all unhealthy webhooks together
+MAX_UNHEALTHY_DELIVERIES_OF_CHAIN = 4
+SLOW_SECONDS = 5.0
+
+# $1: free slots; $2, $3: slots of a webhook and of a chain; $4, $5: webhook and chain of each delivery under way;
+# $6: unhealthy webhooks; $7: free slots of unhealthy webhooks; $8: chain of each delivery under way to an unhealthy
+# webhook; $9: slots of a chain's unhealthy webhooks.
+# The recursion reads one entry of the index for each webhook, however many deliveries are due. The first delivery of
+# each chain comes before the second of any.
+DUE = """
+with recursive webhook(id) as (
+    (select webhook_id from longshore.deliveries where due_at is not null order by webhook_id limit 1)
+    union all
+    select (
+        select d.webhook_id from longshore.deliveries d
+        where d.due_at is not null and d.webhook_id > webhook.id
+        order by d.webhook_id
+        limit 1
+    )
+    from webhook
+    where webhook.id is not null
+),
+within_webhook as (
+    select d.id, d.due_at, w.chain_id, w.id = any($6::uuid[]) as unhealthy,
+           row_number() over (partition by w.id order by d.due_at, d.id)
+               + cardinality(array_positions($4::uuid[], w.id)) as number
+    from webhook
+    join longshore.webhooks w on w.id = webhook.id
+    cross join lateral (
+        select id, due_at from longshore.deliveries
+        where webhook_id = w.id and due_at <= now()
+        order by due_at
+        limit $2
+    ) d
+    where w.disabled_at is null
+),
+within_health as (
+    select id, due_at, chain_id, unhealthy,
+           row_number() over (partition by chain_id, unhealthy order by due_at, id)
+               + cardinality(array_positions($8::bigint[], chain_id)) as number
+    from within_webhook
+    where number <= $2
+),
+within_chain as (
+    select id, due_at, unhealthy,
+           row_number() over (partition by chain_id order by due_at, id)
+               + cardinality(array_positions($5::bigint[], chain_id)) as number
+    from within_health
+    where not unhealthy or number <= $9
+),
+within_worker as (
+    select id, due_at, unhealthy, number as of_chain,
+           row_number() over (partition by unhealthy order by number, due_at) as number
+    from within_chain
+    where number <= $3
+)
+select id from within_worker where not unhealthy or number <= $7 order by of_chain, due_at limit $1
+"""
+
+
+class LeasedDelivery(msgspec.Struct, frozen=True):
+    """A delivery that this worker is to send."""
+
+    id: UUID
+    attempts: int
+    tries: int
+    event: str
+    task: int
+    payload: str
+    url: str
+    secrets: list[bytes]
+    """The current secret first, then the previous ones that still sign."""
+    webhook: UUID
+    chain: int
+
+
+class DeliverySlots:
+    """The deliveries of this worker that are under way, and the webhooks that are unhealthy."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[asyncio.Task[bool], tuple[LeasedDelivery, float]] = {}
+        self._unhealthy: set[UUID] = set()
+
+    def tasks(self) -> list[asyncio.Task[bool]]:
+        """Return the deliveries that are under way."""
+        return list(self._under_way)
+
+    def due_arguments(self) -> tuple[Any, ...]:
+        """Return the arguments of DUE."""
+        now = time.monotonic()
+        self._unhealthy |= {each.webhook for each, began in self._under_way.values() if now - began > SLOW_SECONDS}
+        under_way = [each for each, _ in self._under_way.values()]
+        unhealthy = [each for each in under_way if each.webhook in self._unhealthy]
+        return (
+            MAX_DELIVERIES - len(under_way),
+            MAX_DELIVERIES_OF_WEBHOOK,
+            MAX_DELIVERIES_OF_CHAIN,
+            [each.webhook for each in under_way],
+            [each.chain for each in under_way],
+            list(self._unhealthy),
+            MAX_UNHEALTHY_DELIVERIES - len(unhealthy),
+            [each.chain for each in unhealthy],
+            MAX_UNHEALTHY_DELIVERIES_OF_CHAIN,
+        )
+
+    def hold(self, delivery: LeasedDelivery, task: asyncio.Task[bool]) -> None:
+        """Count a delivery until its task ends. The task returns whether the receiver accepted the message."""
+        self._under_way[task] = delivery, time.monotonic()
+        task.add_done_callback(self._free)
+
+    def _free(self, task: asyncio.Task[bool]) -> None:
+        delivery, began = self._under_way.pop(task)
+        slow = time.monotonic() - began > SLOW_SECONDS
+        if slow or task.cancelled() or task.exception() is not None or not task.result():
+            self._unhealthy.add(delivery.webhook)
+        else:
+            self._unhealthy.discard(delivery.webhook)

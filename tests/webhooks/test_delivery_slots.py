@@ -1,0 +1,111 @@
+"""Slots: a receiver that does not answer delays its own webhook and no other."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from longshore.database.connect import Pool, open_pool
+from longshore.webhooks import dispatcher
+from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
+from longshore.webhooks.dispatcher import Dispatcher
+from tests.receiver import Receiver, receiving
+from tests.service import Longshore
+
+SILENT_CHAINS = 20  # more than there are slots for all of them
+DELIVERIES = 40  # of each silent webhook
+
+WEBHOOK = """
+insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
+"""
+DUE = """
+insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, due_at)
+select $1, 1, 'task.done', 1, '{}', now() - interval '1 minute' from generate_series(1, $2)
+"""
+LEASED = """
+select w.chain_id, w.id, count(*) as count
+from longshore.deliveries d join longshore.webhooks w on w.id = d.webhook_id
+where d.attempts > 0 group by 1, 2
+"""
+FAILED = "select count(distinct webhook_id) from longshore.deliveries where fault is not null"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a receiver that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+async def may_see_reason(*_: object) -> bool:
+    return True
+
+
+@contextlib.asynccontextmanager
+async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
+    """A dispatcher that runs while the context is open; afterwards the webhooks of chains 4999 to 5999 are gone."""
+    running = asyncio.create_task(Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_reason).run(service.url))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+        await pool.execute("delete from longshore.webhooks where chain_id between 4999 and 5999")
+
+
+async def deliver(pool: Pool, chain: int, receiver: Receiver) -> None:
+    """Make a webhook of a chain at a receiver, with three due messages, and wait until they are there."""
+    await pool.execute(DUE, await pool.fetchval(WEBHOOK, chain, receiver.url), 3)
+    await pool.execute("select pg_notify('longshore_deliveries', '')")
+    for _ in range(3):
+        await asyncio.to_thread(receiver.next)
+
+
+def test_deliveries_to_silent_receivers_of_many_chains_do_not_delay_another_chains(
+    idle: Longshore, silent: str
+) -> None:
+    async def run(receiver: Receiver) -> dict[int, list[int]]:
+        async with open_pool(idle.url, size=8, name="test") as pool:
+            for chain in range(SILENT_CHAINS):
+                for _ in range(2):
+                    await pool.execute(DUE, await pool.fetchval(WEBHOOK, 5000 + chain, silent), DELIVERIES)
+            async with dispatching(idle, pool):
+                async with asyncio.timeout(20):
+                    while not (leased := await pool.fetch(LEASED)):  # noqa: ASYNC110  # of another connection
+                        await asyncio.sleep(0.05)
+                await deliver(pool, 4999, receiver)
+        counts: dict[int, list[int]] = {}
+        for row in leased:
+            counts.setdefault(row["chain_id"], []).append(row["count"])
+        return counts
+
+    with receiving() as receiver:
+        counts = asyncio.run(run(receiver))
+    assert max(max(each) for each in counts.values()) <= MAX_DELIVERIES_OF_WEBHOOK
+    assert max(sum(each) for each in counts.values()) <= MAX_DELIVERIES_OF_CHAIN
+    assert len(counts) == SILENT_CHAINS, "each chain had its turn"
+
+
+def test_silent_webhooks_of_a_chain_do_not_delay_a_healthy_one_of_the_same_chain(
+    idle: Longshore, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "TIMEOUT_SECONDS", 2.0)
+
+    async def run(receiver: Receiver) -> float:
+        async with open_pool(idle.url, size=8, name="test") as pool:
+            for _ in range(2):
+                await pool.execute(DUE, await pool.fetchval(WEBHOOK, 5000, silent), DELIVERIES)
+            async with dispatching(idle, pool):
+                async with asyncio.timeout(30):
+                    while await pool.fetchval(FAILED) < 2:  # noqa: ASYNC110  # of another connection
+                        await asyncio.sleep(0.05)
+                began = time.monotonic()
+                await deliver(pool, 5000, receiver)
+                return time.monotonic() - began
+
+    with receiving() as receiver:
+        assert asyncio.run(run(receiver)) < 3, "more than one timeout of the silent webhooks"
