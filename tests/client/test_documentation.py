@@ -110,10 +110,9 @@ def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path)
     program = f"{Path(sys.executable).parent}/"
     script = "\n".join(
         [
-            f"{create} > made.json",
-            'ID=$(python3 -c \'import json; print(json.load(open("made.json"))["id"])\')',
-            f'until curl -s -H "Authorization: Bearer $TOKEN" {ADDRESS}/tasks/$ID | grep -q DONE; do sleep 0.1; done',
-            fetch.replace("/4", "/$ID"),
+            create,
+            f'until curl -s -H "Authorization: Bearer $TOKEN" {ADDRESS}/tasks/$TASK | grep -q DONE; do sleep 0.1; done',
+            fetch,
             shell,
         ]
     )

@@ -78,7 +78,8 @@ def until_ended(
                 raise TaskFailedError((yield from newest(known, id)))
             return task
         if deadline is not None and time.monotonic() >= deadline:
-            raise WaitTimeoutError(f"task {id} is still {task.state.code} after {timeout:g} s")
+            state = "running again" if task.state.ended else task.state.code
+            raise WaitTimeoutError(f"task {id} has not ended within {timeout:g} s; it is {state}")
         pause = min(LAST_PAUSE, pause * 1.5) if time.monotonic() - began < pause else FIRST_PAUSE
         rest = began + pause - time.monotonic()  # nothing where the service held its answer back
         if rest > 0:

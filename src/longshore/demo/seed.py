@@ -8,10 +8,10 @@ from longshore.errors import LongshoreError
 
 CHAIN = 1764
 SMALLER_CHAINS = (1765, 9)
-MOST_PRODUCTS = 2000
-VERSION = 4  # of what the demo writes; other data is written anew
+MAX_PRODUCTS = 2000
+VERSION = 4  # of the data; data of another version is replaced
 
-# The tables with the column that says when; each gets an index that serves a chain's export of a time.
+# Each table with its time column; an index on chain and time serves exports of a chain's period.
 TABLES = {
     "products": "last_modified_date",
     "product_variants": "last_modified_date",
@@ -23,14 +23,14 @@ TABLES = {
 
 
 class SeedError(LongshoreError):
-    """The data cannot be written here; the message says why."""
+    """The data cannot be written to this database; the message says why."""
 
 
-async def seed(url: str, rows: int, tell: Callable[[str], None]) -> bool:
+async def seed(url: str, rows: int, report: Callable[[str], None]) -> bool:
     """Write `rows` ledger entries for chain 1764, and a tenth of that for each of the chains 1765 and 9.
 
-    `tell` is called with what is being done. Gives False when the data was there already. Raises SeedError when the
-    schema `loyalty` holds somebody's own data.
+    `report` is called with the name of each step. Returns False if the data was written before. Raises SeedError if
+    the schema `loyalty` was not made by the demo.
     """
     async with connected(url, "longshore seed") as connection:
         if await connection.fetchval("select to_regnamespace('loyalty') is not null"):
@@ -40,31 +40,31 @@ async def seed(url: str, rows: int, tell: Callable[[str], None]) -> bool:
             if await connection.fetchval(columns, rows, str(VERSION)):
                 return False
         async with connection.transaction():
-            await _write(connection, rows, tell)
-        tell("collecting statistics")
+            await _write(connection, rows, report)
+        report("collecting statistics")
         for table in TABLES:
             await connection.execute(f"vacuum analyze loyalty.{table}")
     return True
 
 
-async def _write(connection: Connection, rows: int, tell: Callable[[str], None]) -> None:
+async def _write(connection: Connection, rows: int, report: Callable[[str], None]) -> None:
     await connection.execute("drop schema if exists loyalty cascade")
     await connection.execute(_sql("loyalty.sql"))
     await connection.execute("set local work_mem = '256MB'; set local maintenance_work_mem = '256MB'")
     first_id = 1
     for chain, count in ((CHAIN, rows), *((chain, rows // 10) for chain in SMALLER_CHAINS)):
         if count:
-            tell(f"writing {count:,} ledger entries and what belongs to them for chain {chain}")
+            report(f"writing {count:,} ledger entries and what belongs to them for chain {chain}")
             await _write_chain(connection, chain, count, first_id)
-        first_id += 3 * count + 3 * MOST_PRODUCTS
-    tell("building indexes")
+        first_id += 3 * count + 3 * MAX_PRODUCTS
+    report("building indexes")
     for table, column in TABLES.items():
         await connection.execute(f'create index on loyalty.{table} (chain_id, "{column}")', timeout=None)
     await connection.execute("insert into loyalty.demo values ($1, $2)", rows, VERSION)
 
 
 async def _write_chain(connection: Connection, chain: int, count: int, first_id: int) -> None:
-    products = max(1, min(MOST_PRODUCTS, count // 100))
+    products = max(1, min(MAX_PRODUCTS, count // 100))
     counts = {
         "products": (products,),
         "product_variants": (products,),
