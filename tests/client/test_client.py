@@ -89,7 +89,7 @@ def test_progress_and_log_are_told_while_waiting(longshore: Longshore) -> None:
 def test_waiting_ends_when_its_time_is_over(longshore: Longshore) -> None:
     task = longshore.exports.create("wallet-ledger", at=FUTURE)
     began = time.monotonic()
-    with pytest.raises(WaitTimeoutError, match="still READY"):
+    with pytest.raises(WaitTimeoutError, match="it is READY"):
         task.wait(1.5)
     assert time.monotonic() - began >= 1.5
 

@@ -78,8 +78,9 @@ def until_ended(
                 raise TaskFailedError((yield from newest(known, id)))
             return task
         if deadline is not None and time.monotonic() >= deadline:
-            state = "running again" if task.state.ended else task.state.code
-            raise WaitTimeoutError(f"task {id} has not ended within {timeout:g} s; it is {state}")
+            if task.state.ended:
+                raise WaitTimeoutError(f"the requested run of task {id} has not begun within {timeout:g} s")
+            raise WaitTimeoutError(f"task {id} has not ended within {timeout:g} s; it is {task.state.code}")
         pause = min(LAST_PAUSE, pause * 1.5) if time.monotonic() - began < pause else FIRST_PAUSE
         rest = began + pause - time.monotonic()  # nothing where the service held its answer back
         if rest > 0:
