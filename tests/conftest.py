@@ -155,7 +155,7 @@ STARTING_FIXTURES = {
     "shop",
 }  # fmt: skip
 STARTING_PLACES = {
-    "azure", "console", "database", "demo", "faults", "exports/test_care.py", "exports/test_shards.py",
+    "azure", "console", "database", "demo", "faults", "exports/test_source_limits.py", "exports/test_shards.py",
     "results/test_objects.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
     "webhooks/test_refused_addresses.py",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""A service whose tables tests may write to, for exports that run again and again."""
+"""A service whose tables tests may write to, for tasks that export several times."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from tests.service import Longshore, database_in
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
-    """A service with the tables of `tests.exports.incremental`. Tests must not stop it."""
+    """Yield a service with the tables of `tests.exports.incremental`. Tests must not stop it."""
     data = tmp_path_factory.mktemp("shop")
     (data / "catalog.toml").write_text(CATALOG)
     with database_in(data) as url:
@@ -30,7 +30,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
 
 @pytest.fixture(scope="session")
 def debian() -> Iterator[DebianPostgres]:
-    """A PostgreSQL 15 with its extensions. Tests make databases of their own in it."""
+    """Yield a PostgreSQL 15 with its extensions. Tests create databases of their own in it."""
     with debian_postgres(settings={"lc_messages": "C"}) as server:
         yield server
 
@@ -42,7 +42,7 @@ async def _make_tables(url: str) -> None:
 
 @pytest.fixture
 def client(shop: Longshore) -> Iterator[httpx2.Client]:
-    """A client of the shop, whose table of entries is empty."""
+    """Yield a client of the shop, whose table of entries is empty."""
     shop.sql("truncate shop.entries, shop.parted")
     with shop.client() as client:
         yield client
@@ -50,7 +50,7 @@ def client(shop: Longshore) -> Iterator[httpx2.Client]:
 
 @pytest.fixture
 def session(shop: Longshore) -> Iterator[Callable[[], Session]]:
-    """Makes sessions that write to the shop's tables."""
+    """Yield a function that opens sessions that write to the shop's tables."""
     sessions: list[Session] = []
 
     def make() -> Session:

@@ -1,4 +1,4 @@
-"""Tasks that export again and again, and sessions that write while they do."""
+"""Tasks that export several times, and sessions that write meanwhile."""
 
 import asyncio
 import csv
@@ -82,7 +82,7 @@ id = {{ type = "number", description = "Number." }}
 async def taken(
     connection: Connection, index: Index, start: str | None, end: str | None = None
 ) -> tuple[list[int], str]:
-    """The increment of an index from a mark, taken without the service: the rows' numbers, and the mark behind it."""
+    """Return ids and next watermark of an increment from a watermark, read without the service."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         found = await transactions.bounds(connection, index, start, end, first=2)
         sql = f"select id {index.rows} and ({found.condition.sql}) order by id"
@@ -138,34 +138,34 @@ class Series:
         self.id: int = answer.json()["id"]
 
     def execute(self) -> str:
-        """Run once more and give the state that it ends in."""
+        """Run once more and return the state that it ends in."""
         answer = self.client.post(f"/tasks/{self.id}/execute")
         assert answer.status_code == 200, answer.text
         code: str = answer.json()["code"]
         return code
 
     def run(self) -> list[dict[str, str]]:
-        """Run once more and give the rows of the result."""
+        """Run once more and return the rows of the result."""
         assert self.execute() == "DONE", self.messages()
         return list(csv.DictReader(io.StringIO(self.content().decode())))
 
     def ids(self) -> list[int]:
-        """Run once more and give the numbers of the rows, in order."""
+        """Run once more and return the ids of the rows, in order."""
         return sorted(int(row["id"]) for row in self.run())
 
     def content(self) -> bytes:
-        """The bytes of the last result."""
+        """Return the bytes of the last result."""
         return downloaded(self.client, self.id)
 
     def acknowledge(self, run: int) -> httpx2.Response:
         return self.client.post(f"/tasks/{self.id}/runs/{run}/ack")
 
     def runs(self) -> list[dict[str, Any]]:
-        """What the API says of the runs, the first one first."""
+        """Return the runs as the API answers them, the first one first."""
         found: list[dict[str, Any]] = self.client.get(f"/tasks/{self.id}/runs", params={"limit": 100}).json()
         return found[::-1]
 
     def messages(self) -> list[str]:
-        """The task's log."""
+        """Return the task's log."""
         task = self.client.get(f"/tasks/{self.id}", params={"log_limit": 1000}).json()
         return [entry["msg"] for entry in task["logs"]]

@@ -21,7 +21,7 @@ UNITS = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": time
 
 
 def selects(segment: dict[str, Any], row: Row) -> bool:
-    """Whether a segment takes a row."""
+    """Return whether a segment takes a row."""
     joined = all if segment["join"] == "all" else any
     return joined(rule_matches(rule, row) for rule in segment["rules"])
 
@@ -37,7 +37,7 @@ def rule_matches(rule: dict[str, Any], row: Row) -> bool:
 
 
 def value_of(text: str | None, kind: str) -> Any:
-    """A value that a file shows, as the type of its field."""
+    """Return a value of the file as the type of its field."""
     if text is None:
         return None
     match kind:
@@ -49,7 +49,7 @@ def value_of(text: str | None, kind: str) -> Any:
 
 
 def inner_value(value: Any, kind: str) -> Any:
-    """A value in JSON as the type of its field; what is of another type counts as missing."""
+    """Return a value in JSON as the type of its field; a value of another type counts as missing."""
     if value is None:
         return None
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -101,7 +101,7 @@ def value_matches(rule: dict[str, Any], value: Any) -> bool:
 
 
 def rank(number: Decimal) -> tuple[bool, Decimal]:
-    """NaN is more than all other numbers, as in PostgreSQL."""
+    """Return a key that sorts NaN above all other numbers, as PostgreSQL does."""
     return (True, Decimal(0)) if number.is_nan() else (False, number)
 
 
@@ -135,7 +135,7 @@ def date_matches(rule: dict[str, Any], text: str) -> bool:
 
 
 def calendar_place(day: date, unit: str) -> int:
-    """The number of the day, week, month, quarter or year that a day lies in."""
+    """Return the number of the day, week, month, quarter or year that a day lies in."""
     return {
         "day": day.toordinal(),
         "week": (day.toordinal() - 1) // 7,
@@ -166,7 +166,7 @@ DAY = 86_400_000_000  # microseconds
 
 
 def parsed(text: str) -> tuple[date, timedelta | None, int]:
-    """A day in a year whose clocks ran alike, the time since its midnight in UTC, and the 400 years it was moved by."""
+    """Return a day of a year with the same calendar, the time since midnight in UTC, and the years it was moved by."""
     found = re.fullmatch(r"(\d+)-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d(?:\.\d+)?))?([^ ]*))?( BC)?", text)
     assert found is not None, text
     year = 1 - int(found[1]) if found[8] else int(found[1])
@@ -180,14 +180,14 @@ def parsed(text: str) -> tuple[date, timedelta | None, int]:
 
 
 def moment(text: str, zone: ZoneInfo) -> int:
-    """A time in microseconds since 1970; a day begins as soon as the zone's calendar shows it."""
+    """Return a time in microseconds since 1970; a day begins as soon as the zone's calendar shows it."""
     day, time, cycles = parsed(text)
     at = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return micros(begin(day, zone) if time is None else at + time) + cycles * CYCLE * DAY
 
 
 def begin(day: date, zone: ZoneInfo) -> datetime:
-    """The first second at which a zone's calendar shows a day, by halving the time in which it must be."""
+    """Return the first second at which a zone's calendar shows a day, by bisection."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
     low, high = midnight - timedelta(hours=30), midnight + timedelta(hours=30)
     while high - low > timedelta(seconds=1):
@@ -197,7 +197,7 @@ def begin(day: date, zone: ZoneInfo) -> datetime:
 
 
 def last_moment(text: str, zone: ZoneInfo) -> int:
-    """A time, or the last microsecond of a day."""
+    """Return a time, or the last microsecond of a day."""
     day, time, cycles = parsed(text)
     if time is not None:
         return moment(text, zone)
@@ -205,7 +205,7 @@ def last_moment(text: str, zone: ZoneInfo) -> int:
 
 
 def local_days(text: str, zone: ZoneInfo) -> int:
-    """The day that a zone's calendar shows at a time, counted from 1970."""
+    """Return the day that a zone's calendar shows at a time, counted from 1970."""
     day, time, cycles = parsed(text)
     if time is not None:
         day = (datetime(day.year, day.month, day.day, tzinfo=UTC) + time).astimezone(zone).date()

@@ -1,4 +1,4 @@
-"""A small table with everything that is awkward to filter: nulls, cases, alphabets, collations, floats, odd JSON.
+"""A small table of values that are difficult to filter: nulls, cases, alphabets, collations, floats, odd JSON.
 
 Of each column the test reads what an exported CSV file shows; see `plain_reading`.
 """
@@ -27,7 +27,7 @@ create table public.awkward (
 );
 """
 
-# The same values in columns of other types and collations; COPY has no part in making them.
+# The same values in columns of other types and collations, which COPY does not write.
 OTHERS = """
 alter table public.awkward
     add column bytewise text collate "C", add column nocase text collate public.nocase,
@@ -180,7 +180,7 @@ Row = dict[str, Any]
 
 
 def rows() -> list[Row]:
-    """The rows: each list is walked in a step of its own, and every fifth value or so is missing."""
+    """Return the rows: each list is read in steps of its own, and about every fifth value is missing."""
     found = []
     for n in range(80):
         found.append(
@@ -201,6 +201,6 @@ def rows() -> list[Row]:
 
 
 def values(row: Row) -> tuple[Any, ...]:
-    """A row as the parameters of an insert."""
+    """Return a row as the parameters of an insert."""
     items = row["items"]
     return (*list(row.values())[:-1], None if items is None else json.dumps(items))

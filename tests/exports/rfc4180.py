@@ -1,12 +1,12 @@
-"""A strict reader of CSV after RFC 4180, which tells an empty string from a NULL and takes nothing else on trust."""
+"""A strict reader of CSV after RFC 4180, which distinguishes an empty string from NULL."""
 
 
 class NotCsvError(AssertionError):
-    """What was read is not what RFC 4180 describes."""
+    """The text is not what RFC 4180 describes."""
 
 
 def read(data: bytes) -> list[list[str | None]]:
-    """The records of a file, CRLF after each. A field without quotes and without content is None."""
+    """Return the records of a file, CRLF after each. A field without quotes and without content is None."""
     text = data.decode("utf-8")
     records: list[list[str | None]] = []
     at = 0

@@ -1,4 +1,4 @@
-"""With `on_ack` an increment is given, byte for byte, until the client confirms it."""
+"""With `on_ack` an increment is delivered again, byte for byte, until the client acknowledges it."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from tests.service import CHAIN, Longshore
 Sessions = Callable[[], Session]
 
 
-def test_an_increment_is_given_again_until_it_is_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+def test_an_increment_is_delivered_again_until_it_is_acknowledged(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client, "on_ack")
     writer.insert(1, 2, 3)
     assert series.ids() == [1, 2, 3]
@@ -51,7 +51,7 @@ def test_an_increment_is_given_again_until_it_is_acknowledged(client: httpx2.Cli
     assert series.runs()[-1]["increment"]["from"] == runs[0]["increment"]["to"]
 
 
-def test_acknowledging_twice_is_as_once(client: httpx2.Client, session: Sessions) -> None:
+def test_acknowledging_a_run_twice_changes_nothing_more(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client, "on_ack")
     writer.insert(1)
     series.run()
@@ -64,7 +64,7 @@ def test_acknowledging_twice_is_as_once(client: httpx2.Client, session: Sessions
     assert series.messages().count("run 1 is acknowledged") == 1
 
 
-def test_any_run_that_gave_the_increment_may_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+def test_any_run_that_delivered_the_increment_can_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client, "on_ack")
     writer.insert(1)
     series.run()
@@ -85,7 +85,7 @@ def test_an_empty_increment_is_acknowledged_like_any_other(client: httpx2.Client
     assert series.ids() == [1]
 
 
-def test_a_failed_run_has_nothing_to_acknowledge_and_leaves_what_waits(
+def test_a_failed_run_cannot_be_acknowledged_and_keeps_the_pending_increment(
     client: httpx2.Client, session: Sessions
 ) -> None:
     writer, series = session(), Series(client, "on_ack")
@@ -97,7 +97,7 @@ def test_a_failed_run_has_nothing_to_acknowledge_and_leaves_what_waits(
     assert series.ids() == [1]
 
 
-def test_only_runs_that_exist_and_wait_are_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+def test_only_runs_with_a_pending_increment_can_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
     session().insert(1)
     series = Series(client)
     series.run()
@@ -118,7 +118,7 @@ def test_to_acknowledge_needs_the_level_write_in_the_tasks_own_chain(shop: Longs
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_marks(
+def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_watermarks(
     shop: Longshore, client: httpx2.Client, session: Sessions, broken: bool
 ) -> None:
     writer, series = session(), Series(client, "on_ack")
@@ -140,7 +140,7 @@ def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_marks(
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_an_increment_of_a_stored_segment_is_read_again_as_the_segment_was(
+def test_an_increment_that_is_read_again_uses_the_stored_segment_of_its_first_run(
     shop: Longshore, client: httpx2.Client, session: Sessions, gone: bool
 ) -> None:
     def stored(kind: str) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_an_increment_of_a_stored_segment_is_read_again_as_the_segment_was(
         assert series.ids() == [5]
 
 
-def test_manifests_of_a_series_with_repetitions_follow_each_other(
+def test_manifests_of_a_series_with_redeliveries_follow_each_other(
     client: httpx2.Client, session: Sessions, tmp_path: Path
 ) -> None:
     writer, series, paths = session(), Series(client, "on_ack"), []
@@ -188,10 +188,10 @@ def test_manifests_of_a_series_with_repetitions_follow_each_other(
     assert [(found.run, found.rows) for found in verify(paths)] == [(1, 1), (2, 1), (3, 2)]
 
 
-def test_an_acknowledgement_during_a_repetition_counts_for_it_too(
+def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
     new_service: Callable[..., Longshore], tmp_path: Path
 ) -> None:
-    """Without a worker, so that each step comes exactly when the test says so."""
+    """No worker takes part, so that the test decides when each step happens."""
     service = new_service()
     (tmp_path / "catalog.toml").write_text(CATALOG)
     chain = ChainId(CHAIN)

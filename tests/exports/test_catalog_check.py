@@ -1,4 +1,4 @@
-"""The catalog against the live database, as an operator runs it."""
+"""The check of the catalog by the live database, as an operator runs it."""
 
 import os
 import subprocess
@@ -71,7 +71,7 @@ def test_the_catalog_that_ships_fits_the_demo(service: Longshore, tmp_path: Path
     assert "6 indexes, 126 fields: 0 wrong, 0 warnings" in found.stderr
 
 
-def test_types_that_fit_are_taken(odd: Longshore, tmp_path: Path) -> None:
+def test_fields_whose_types_fit_have_no_findings(odd: Longshore, tmp_path: Path) -> None:
     good = {"id": "number", "at": "date", "Mixed": "date", "mood": "keyword", "code": "keyword", "net": "text"}
     toml = HEAD.format(schema="oddity") + fields(**good, id_="keyword", span="text")
     toml = toml.replace('id = { type = "keyword"', 'id2 = { type = "keyword", column = "id"')
@@ -79,7 +79,7 @@ def test_types_that_fit_are_taken(odd: Longshore, tmp_path: Path) -> None:
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_what_does_not_fit_is_named_field_by_field(odd: Longshore, tmp_path: Path) -> None:
+def test_fields_whose_types_do_not_fit_are_named(odd: Longshore, tmp_path: Path) -> None:
     bad = {"amount": "number", "words": "keyword", "raw": "text", "doc": "text", "flag": "boolean", "att": "date"}
     toml = HEAD.format(schema="oddity") + fields(**bad, code="number")
     toml += 'broken = { type = "number", sql = "id +", description = "-" }\n'
@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_named_field_by_field(odd: Longshore, tmp_path: Pat
     assert "9 wrong" in found.stderr
 
 
-def test_relations_keys_and_filters_are_looked_at(odd: Longshore, tmp_path: Path) -> None:
+def test_relations_keys_and_filters_are_checked(odd: Longshore, tmp_path: Path) -> None:
     head = HEAD.format(schema="oddity") + "{more}" + fields(id="number")
     for toml, expected in (
         (head.replace("oddity.odd", "oddity.od").replace("{more}", ""), "odd: there is no table or view oddity.od"),
@@ -133,7 +133,7 @@ def test_a_missing_index_is_a_warning_with_the_statement_that_makes_it(odd: Long
     assert found.stdout == ""
 
 
-def test_the_page_of_the_indexes_is_what_the_catalog_says() -> None:
+def test_the_page_of_the_indexes_is_generated_from_the_catalog() -> None:
     written = (Path(__file__).parents[2] / "docs" / "indexes.md").read_text(encoding="utf-8")
     assert written == page(catalog.load()), "run: longshore catalog docs > docs/indexes.md"
 

@@ -1,4 +1,4 @@
-"""No crash of the source takes back what an increment has counted, or numbers new transactions as it has counted."""
+"""No crash of the source undoes a transaction of an increment, or assigns its number to a new one."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def test_rows_written_after_a_crash_are_in_the_next_increment(shop: Longshore, t
         await writer.execute("create table entries (id bigint, chain_id bigint default 1764, at timestamptz)")
         await writer.execute("set synchronous_commit = off")
         await writer.execute("insert into entries values (1)")
-        for _ in range(20):  # these leave nothing but their numbers
+        for _ in range(20):  # these only use up numbers
             await writer.execute("begin; insert into entries values (0); rollback")
         async with open_pool(shop.url, size=1, name="test") as state:
             source = await asyncpg.connect(url)
@@ -49,7 +49,7 @@ def test_rows_written_after_a_crash_are_in_the_next_increment(shop: Longshore, t
 
 
 def kill(cluster: Path) -> None:
-    """End a server as a crash does: nothing more is written."""
+    """Stop a server as a crash does: it writes nothing more."""
     postmaster = int((cluster / "postmaster.pid").read_text().split()[0])
     os.kill(postmaster, signal.SIGQUIT)
     deadline = time.monotonic() + 10
@@ -58,7 +58,7 @@ def kill(cluster: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_source_on_the_services_own_server_needs_no_waiting(shop: Longshore) -> None:
+def test_a_source_on_the_services_own_server_needs_no_wait_for_the_disk(shop: Longshore) -> None:
     async def steps() -> float:
         async with open_pool(shop.url, size=1, name="test") as state:
             source = await asyncpg.connect(shop.url)

@@ -1,4 +1,4 @@
-"""The pages say what the code does."""
+"""The documentation names every operator, window, type, format and option."""
 
 import json
 import re

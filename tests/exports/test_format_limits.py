@@ -1,4 +1,4 @@
-"""Formats lose no row and no value: what one cannot hold ends the export with column, row and value."""
+"""Formats lose no row and no value: a value that one cannot hold ends the export with column, row and value."""
 
 import asyncio
 import io
@@ -47,7 +47,7 @@ ITEMS = Field(
 
 @pytest.fixture(scope="module")
 def url(service: Longshore) -> Iterator[str]:
-    """The address of a database with the schema `limits`."""
+    """Yield the address of a database with the schema `limits`."""
     asyncio.run(execute(service.url, "create schema limits"))
     yield service.url
     asyncio.run(execute(service.url, "drop schema limits cascade"))
@@ -65,7 +65,7 @@ async def execute(url: str, statement: str, *args: Any) -> None:
 
 
 def over(url: str, kind: str, values: list[str | None], field: FieldType | Field = WORDS) -> Index:
-    """An index of one column `value` of a type, over rows with these values and the ids 0, 1, …"""
+    """Return an index of one column `value` of a type, over rows with these values and the ids 0, 1, …"""
     asyncio.run(execute(url, "drop table if exists limits.rows"))
     asyncio.run(
         execute(
@@ -128,25 +128,25 @@ def test_rows_are_counted_in_the_finished_file(url: str, form: str, monkeypatch:
     "text",
     ["1.00000000000000000000000000000001", "1" * 39, "0." + "0" * 399 + "1", "1" + "0" * 309, "1234567890.123456"],
 )
-def test_numbers_that_excel_would_round_are_words(url: str, text: str) -> None:
+def test_numbers_that_excel_would_round_are_written_as_text(url: str, text: str) -> None:
     assert cells(content(url, over(url, "numeric", [text], NUMBER), "xlsx")) == [text]
 
 
-def test_numbers_that_excel_keeps_are_numbers(url: str) -> None:
+def test_numbers_that_excel_keeps_are_written_as_numbers(url: str) -> None:
     values = ["999999999999999", "-0.1", "123456789012345000", "1e-300"]
     found = cells(content(url, over(url, "numeric", list(values), NUMBER), "xlsx"))
     assert found == [float(value) for value in values]
     assert all(isinstance(value, int | float) for value in found)
 
 
-def test_a_cell_of_more_utf_16_units_than_excel_has_ends_the_export(url: str) -> None:
+def test_a_cell_of_more_utf_16_units_than_excel_holds_ends_the_export(url: str) -> None:
     assert cells(content(url, over(url, "text", ["🚢" * 16_383]), "xlsx")) == ["🚢" * 16_383]
     index = over(url, "text", ["short", "🚢" * 20_000])
     with pytest.raises(CellError, match=r'column "value" of the row with id 1 holds .*40,000 characters'):
         asyncio.run(export(url, index, "xlsx"))
 
 
-def test_markup_of_rich_text_is_a_word_in_a_workbook(url: str) -> None:
+def test_markup_of_rich_text_is_plain_text_in_a_workbook(url: str) -> None:
     value = "<r><t>bold</t></r>"
     data = content(url, over(url, "text", [value]), "xlsx")
     assert cells(data) == [value]
@@ -154,13 +154,13 @@ def test_markup_of_rich_text_is_a_word_in_a_workbook(url: str) -> None:
         assert b"<t>bold</t>" not in archive.read("xl/worksheets/sheet1.xml")
 
 
-def test_a_workbook_has_documents_that_were_indented_as_they_were_stored(url: str) -> None:
+def test_a_workbook_keeps_the_line_breaks_of_json_documents(url: str) -> None:
     document = '{"b": 1,\n  "a": [1.10,\r\n 2]}'
     data = content(url, over(url, "json", [document]), "xlsx")
     assert [cell.replace("_x000D_", "\r") for cell in cells(data)] == [document]
 
 
-def test_a_quotient_with_more_decimals_than_parquet_has_names_the_way_out(url: str) -> None:
+def test_an_error_for_too_many_decimals_in_parquet_names_the_remedy(url: str) -> None:
     index = over(url, "integer", ["3", "1"])
     third = Field(type=NUMBER, description="", sql="value / 3.0")
     with pytest.raises(CellError, match=r'"value" of the row with id 1 holds .0\.33333.*declare `decimals` in the cat'):
@@ -184,7 +184,7 @@ def test_a_value_that_is_refused_late_in_a_large_export_is_named(url: str) -> No
         asyncio.run(export(url, index, "parquet"))
 
 
-def test_row_groups_do_not_depend_on_how_the_rows_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_do_not_depend_on_the_blocks_that_rows_come_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "PIECE_BYTES", 1000)
     monkeypatch.setattr(parquet, "GROUP_ROWS", 100)
     field = Field(type=WORDS, description="")

@@ -1,4 +1,4 @@
-"""Whatever a table holds comes back from every format, read by a reader that is not ours."""
+"""Any content of a table round-trips through every format, read by a reader that shares no code with the writer."""
 
 import asyncio
 import csv
@@ -116,7 +116,7 @@ quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCh
 
 @pytest.fixture(scope="module")
 def things(service: Longshore) -> Iterator[str]:
-    """The database's address, with an empty table `things.things`."""
+    """Yield the address of a database with an empty table `things.things`."""
     asyncio.run(execute(service.url, TABLE))
     yield service.url
     asyncio.run(execute(service.url, "drop schema things cascade"))
@@ -149,7 +149,7 @@ def _stored(row: Row) -> list[Any]:
 
 
 def run(url: str, rows: list[Row], name: str, **options: Any) -> bytes:
-    """The file of these rows."""
+    """Return the file of these rows."""
     asyncio.run(fill(url, rows))
     content, copied, _ = asyncio.run(export(url, INDEX, name, **options))
     assert copied.rows == copied.sent == len(rows)
@@ -157,7 +157,7 @@ def run(url: str, rows: list[Row], name: str, **options: Any) -> bytes:
 
 
 def csv_records(content: bytes, delimiter: str = ",", line_end: str = "\r\n", null: str = "") -> list[list[str | None]]:
-    """A strict reader of RFC 4180 for which a field is NULL that is `null` without quotes."""
+    """Return the records of a file; a field that is `null` without quotes is NULL."""
     text, position = content.decode(), 0
     records: list[list[str | None]] = []
     record: list[str | None] = []
@@ -193,7 +193,7 @@ def csv_records(content: bytes, delimiter: str = ",", line_end: str = "\r\n", nu
 
 
 def from_text(record: list[str | None]) -> Row:
-    """A record of a text format as values."""
+    """Return a record of a text format as values."""
     words, code, amount, count, yes, day, moment, items = record[1:]
     return {
         "words": words,
@@ -216,7 +216,7 @@ def from_json(row: Row) -> Row:
 
 @quick
 @given(rows=ROWS)
-def test_csv_gives_every_value_back(things: str, rows: list[Row]) -> None:
+def test_csv_round_trips_every_value(things: str, rows: list[Row]) -> None:
     content = run(things, rows, "csv")
     header, *records = csv_records(content)
     assert header == list(INDEX.fields)
@@ -226,7 +226,7 @@ def test_csv_gives_every_value_back(things: str, rows: list[Row]) -> None:
 
 @quick
 @given(rows=ROWS)
-def test_json_and_json_lines_give_every_value_back(things: str, rows: list[Row]) -> None:
+def test_json_and_json_lines_round_trip_every_value(things: str, rows: list[Row]) -> None:
     array = json.loads(run(things, rows, "json"), parse_float=Decimal)
     assert [from_json(row) for row in array] == rows
     lines = run(things, rows, "jsonl").split(b"\n")
@@ -236,7 +236,7 @@ def test_json_and_json_lines_give_every_value_back(things: str, rows: list[Row])
 
 @quick
 @given(rows=ROWS)
-def test_parquet_gives_every_value_back_with_its_type(things: str, rows: list[Row]) -> None:
+def test_parquet_round_trips_every_value_with_its_type(things: str, rows: list[Row]) -> None:
     table = pq.read_table(io.BytesIO(run(things, rows, "parquet")))
     assert str(table.schema.field("amount").type) == "decimal128(14, 4)"
     assert str(table.schema.field("moment").type) == "timestamp[us, tz=UTC]"
@@ -274,9 +274,7 @@ def test_duckdb_reads_the_same_from_csv_and_from_parquet(things: str, tmp_path: 
 
 @quick
 @given(rows=ROWS, profile=st.sampled_from(sorted(PROFILES)))
-def test_every_csv_profile_gives_the_original_words_and_figures_back(
-    things: str, rows: list[Row], profile: Any
-) -> None:
+def test_every_csv_profile_round_trips_text_and_numbers(things: str, rows: list[Row], profile: Any) -> None:
     content = run(things, rows, "csv", csv=CsvOptions(profile=profile))
     asked = PROFILES[profile]
     if asked.bom:
@@ -300,7 +298,7 @@ def _undo(value: str | None, words: bool, formulas: bool) -> str | None:
     return value.removeprefix("'")
 
 
-def test_a_spreadsheet_runs_no_word_and_keeps_figures(things: str) -> None:
+def test_csv_for_excel_escapes_formulas_and_keeps_numbers(things: str) -> None:
     base = {"count": None, "yes": None, "day": None, "moment": None, "items": None}
     rows = [{"words": "=cmd()", "code": "0042", "amount": Decimal("-12.5000"), **base}]
     record = csv_records(run(things, rows, "csv", csv=CsvOptions(profile="excel")).removeprefix(b"\xef\xbb\xbf"))[1]
@@ -319,10 +317,10 @@ def test_keywords_that_a_spreadsheet_would_change_are_formulas_of_their_text(thi
     content = run(things, rows, "csv", csv=CsvOptions(profile=profile)).removeprefix(b"\xef\xbb\xbf")
     records = csv_records(content, PROFILES[profile].delimiter)[1:]
     assert [record[2] for record in records] == [*(f'="{code}"' for code in FIGURES), *PLAIN]
-    assert {record[1] for record in records} == {"5%"}  # running text is left as it is
+    assert {record[1] for record in records} == {"5%"}  # text that is no keyword is unchanged
 
 
-def test_xlsx_keeps_words_words_and_figures_figures(things: str) -> None:
+def test_xlsx_writes_text_as_text_and_numbers_as_numbers(things: str) -> None:
     moment = datetime(2026, 5, 26, 12, 0, 1, tzinfo=UTC)
     row = {
         "words": "=1+1",

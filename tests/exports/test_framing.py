@@ -1,4 +1,4 @@
-"""The framing of PostgreSQL's output: the same bytes wherever it is cut into blocks, and every row counted."""
+"""The framing of PostgreSQL's output: the same bytes wherever it is cut into blocks, and every row is counted."""
 
 import json
 from typing import TypeVar
@@ -23,7 +23,7 @@ CUTS = st.lists(st.integers(0, 10**6), max_size=12)
 
 
 def copied(records: list[list[str | None]]) -> bytes:
-    """What COPY … (format csv, header) makes of them: a quote where one is needed, LF after each record."""
+    """Return the output of COPY … (format csv): quotes where they are needed, LF after each record."""
 
     def field(value: str | None) -> str:
         if value is None:
@@ -35,7 +35,7 @@ def copied(records: list[list[str | None]]) -> bytes:
 
 
 def blocks(data: bytes, cuts: list[int]) -> list[bytes]:
-    """The data cut at these places, some of its blocks empty."""
+    """Return the data cut at these places, some of its blocks empty."""
     places = sorted(cut % (len(data) + 1) for cut in cuts)
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 

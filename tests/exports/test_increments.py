@@ -1,4 +1,4 @@
-"""Each run takes what became visible since the last one: no gap and no row twice, however transactions commit."""
+"""Each run takes the rows that became visible since the last one: no gap, no row twice, whatever the commit order."""
 
 import random
 import threading
@@ -86,7 +86,7 @@ def test_rows_of_a_savepoint_wait_for_their_transaction(client: httpx2.Client, s
     assert (before, series.ids(), series.ids()) == ([], [1, 2, 4, 5], [])
 
 
-def test_a_changed_row_is_given_in_its_new_state_once(client: httpx2.Client, session: Sessions) -> None:
+def test_a_changed_row_is_exported_once_in_its_new_state(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1, 2)
     series.run()
@@ -96,7 +96,7 @@ def test_a_changed_row_is_given_in_its_new_state_once(client: httpx2.Client, ses
     assert series.ids() == []
 
 
-def test_a_change_that_is_rolled_back_and_a_deletion_give_nothing(client: httpx2.Client, session: Sessions) -> None:
+def test_a_rolled_back_change_and_a_deletion_add_no_rows(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1, 2)
     series.run()
@@ -108,7 +108,7 @@ def test_a_change_that_is_rolled_back_and_a_deletion_give_nothing(client: httpx2
     assert series.ids() == []
 
 
-def test_a_row_that_was_only_locked_is_not_given_again(client: httpx2.Client, session: Sessions) -> None:
+def test_a_row_that_was_only_locked_is_not_exported_again(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1)
     series.run()
@@ -116,7 +116,7 @@ def test_a_row_that_was_only_locked_is_not_given_again(client: httpx2.Client, se
     assert series.ids() == []
 
 
-def test_a_transaction_that_only_reads_holds_nothing_back(client: httpx2.Client, session: Sessions) -> None:
+def test_a_transaction_that_only_reads_keeps_no_rows_out(client: httpx2.Client, session: Sessions) -> None:
     reader, writer, series = session(), session(), Series(client)
     reader("begin isolation level repeatable read")
     reader("select from shop.entries")
@@ -124,7 +124,7 @@ def test_a_transaction_that_only_reads_holds_nothing_back(client: httpx2.Client,
     assert series.ids() == [1]
 
 
-def test_freezing_rows_changes_nothing(client: httpx2.Client, session: Sessions) -> None:
+def test_frozen_rows_are_not_exported_again(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1)
     assert series.ids() == [1]
@@ -158,7 +158,7 @@ def test_every_format_has_increments(client: httpx2.Client, session: Sessions, t
         assert series.runs()[-1]["rows"] == rows
 
 
-def test_a_failed_run_moves_nothing(client: httpx2.Client, session: Sessions) -> None:
+def test_a_failed_run_does_not_move_the_watermark(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1)
     assert series.ids() == [1]
@@ -214,7 +214,7 @@ def test_a_view_is_refused(client: httpx2.Client, index: str, kind: str) -> None
     assert said in series.messages()
 
 
-def test_a_target_says_incremental_with_one_of_three_words(client: httpx2.Client) -> None:
+def test_incremental_is_true_false_or_on_ack(client: httpx2.Client) -> None:
     target = {"action": "export", "export_index": "entries", "export_format": "csv", "incremental": "sometimes"}
     body = {"chain": CHAIN, "desc": "", "target": target, "trigger": {"once": "2026-01-01T00:00:00Z"}}
     answer = client.post("/tasks", json=body)
@@ -225,7 +225,7 @@ def test_a_target_says_incremental_with_one_of_three_words(client: httpx2.Client
 SEED = int(time.time())
 
 
-def test_what_random_writers_wrote_is_given_once_each(shop: Longshore, client: httpx2.Client) -> None:
+def test_rows_of_random_writers_are_exported_once_each(shop: Longshore, client: httpx2.Client) -> None:
     """Writers insert, change and delete, in transactions and savepoints, short and long, some rolled back."""
     print(f"seed {SEED}")
     series, stop = Series(client), threading.Event()

@@ -1,4 +1,4 @@
-"""Times in ISO 8601: PostgreSQL's own spelling with the zeros added that it leaves out, against Python's."""
+"""Times in ISO 8601: PostgreSQL's own spelling with the zeros that it leaves out, compared with Python's."""
 
 from datetime import datetime, timedelta
 

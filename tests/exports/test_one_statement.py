@@ -60,13 +60,13 @@ def url(debian: DebianPostgres) -> str:
     debian.sql("create database one")
     debian.sql(SETUP.format(folder=debian.folder, port=debian.port), database="one")
     debian.sql("analyze", database="one")
-    # So that tables which have an index on their time are read by it, though one chain has all their rows.
+    # So that PostgreSQL reads tables by the index on their time, though one chain has all their rows.
     debian.sql("alter database one set enable_seqscan = off")
     return debian.url(database="one")
 
 
 def exported(url: str, relation: str, index: Index | None = None) -> tuple[list[str], int]:
-    """The ids of a relation's rows as an export gives them, sorted, and the statements that it took."""
+    """Return the ids of the rows of an export, sorted, and the number of its statements."""
     content, _, cut = asyncio.run(export(url, index or index_over(relation, id=FieldType.NUMBER), "csv"))
     return sorted(content.decode().splitlines()[1:], key=int), len(cut.clauses)
 
@@ -94,14 +94,14 @@ def test_a_relation_that_takes_some_rows_of_many_is_read_in_one_statement(url: s
 
 
 @pytest.mark.parametrize("sql", ["now()", "current_timestamp", "clock_timestamp()", "age(at)", "shop.looked_up(id)"])
-def test_a_field_that_depends_on_the_session_makes_it_one_statement(url: str, sql: str) -> None:
+def test_a_field_that_depends_on_the_session_is_read_in_one_statement(url: str, sql: str) -> None:
     field = Field(FieldType.TEXT, "", sql=f"({sql})::text")
-    index = index_over("shop.sales", id=FieldType.NUMBER, told=field)
+    index = index_over("shop.sales", id=FieldType.NUMBER, inner=field)
     _, copied, cut = asyncio.run(export(url, index, "csv"))
     assert (copied.rows, len(cut.clauses)) == (ROWS, 1)
 
 
-def test_a_field_of_a_function_that_is_immutable_leaves_it_several_statements(url: str) -> None:
+def test_a_field_of_an_immutable_function_is_read_in_several_statements(url: str) -> None:
     pure = Field(FieldType.TEXT, "", sql="shop.pure(id)::text || to_char(at, 'YYYY')")
     _, copied, cut = asyncio.run(export(url, index_over("shop.sales", pure=pure), "csv"))
     assert (copied.rows, len(cut.clauses)) == (ROWS, 4)
@@ -124,7 +124,7 @@ def test_a_table_without_a_time_column_is_exported(url: str) -> None:
 
 @pytest.mark.parametrize("relation", ["timeless", "sales"])
 @pytest.mark.usefixtures("url")
-def test_who_may_read_some_columns_exports_these(debian: DebianPostgres, relation: str) -> None:
+def test_a_role_that_may_read_some_columns_exports_these(debian: DebianPostgres, relation: str) -> None:
     address = debian.url("reader", "one", options="-c enable_indexscan=off -c enable_bitmapscan=off")
     ids, statements = exported(address, f"shop.{relation}")
     assert (ids, statements) == (EVERYTHING, 1)

@@ -1,4 +1,4 @@
-"""No setting of a role, a database or a server changes a byte of a result, or how the service's own sessions work."""
+"""No setting of a role, a database or a server changes a byte of a result, or the service's own sessions."""
 
 import asyncio
 from urllib.parse import urlsplit
@@ -33,7 +33,7 @@ EXEMPT = {
     "temp_tablespaces": PLACES,
 }
 
-# Values that nobody would choose, for settings of which the kind alone does not tell one. Timeouts leave a session the
+# Unusual values, for settings whose kind alone does not yield one. Timeouts leave a session the
 # time to pin its settings, which it does right after connecting.
 UNUSUAL = {
     "DateStyle": "SQL, DMY",
@@ -129,7 +129,7 @@ def address(url: str, database: str) -> str:
 
 
 class Databases:
-    """Two databases of one server; `changed` are the settings of the one that is called `unusual`."""
+    """Two databases of one server; `changed` are the settings of the database `unusual`."""
 
     def __init__(self, url: str, table: str, types: dict[str, FieldType | Field]) -> None:
         self.types = types

@@ -1,4 +1,4 @@
-"""A table that is emptied, rewritten or replaced while an export begins: the export has what is there afterwards."""
+"""A table that is emptied, rewritten or replaced while an export begins: the export has the rows afterwards."""
 
 import time
 from collections.abc import Callable

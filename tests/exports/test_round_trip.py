@@ -1,4 +1,4 @@
-"""Nasty values come out of a real export as they went in, in every format."""
+"""Unusual values are unchanged in a real export, in every format."""
 
 import asyncio
 import csv
@@ -57,7 +57,7 @@ def json_rows(json_file: bytes) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: int(row["id"]))
 
 
-def test_every_row_is_there(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_the_file_has_every_row(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
     assert [row["id"] for row in csv_rows] == [str(number) for number in range(ROWS)]
     assert [row["id"] for row in json_rows] == list(range(ROWS))
 
@@ -80,7 +80,7 @@ def test_pythons_csv_module_reads_the_same(csv_file: bytes, csv_rows: list[dict[
     assert sorted(rows[1:], key=lambda row: int(row[0])) == expected
 
 
-def test_json_tool_reads_it(json_file: bytes, tmp_path: Path) -> None:
+def test_the_json_command_of_python_reads_the_file(json_file: bytes, tmp_path: Path) -> None:
     file = tmp_path / "export.json"
     file.write_bytes(json_file)
     subprocess.run([sys.executable, "-m", "json.tool", file, tmp_path / "out"], check=True)
@@ -109,7 +109,7 @@ def test_numbers_keep_every_digit(csv_rows: list[dict[str, str | None]], json_ro
                 assert Decimal(in_csv).as_tuple().exponent == Decimal(str(in_json)).as_tuple().exponent
 
 
-def test_times_are_iso_8601_in_utc_and_what_lies_beyond_is_kept(
+def test_times_are_iso_8601_in_utc_and_other_years_keep_their_spelling(
     csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
 ) -> None:
     for number in range(ROWS):
@@ -119,15 +119,13 @@ def test_times_are_iso_8601_in_utc_and_what_lies_beyond_is_kept(
         assert csv_rows[number]["day"] == json_rows[number]["day"] == day
 
 
-def test_yes_and_no(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_booleans_are_unchanged(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
     for number in range(ROWS):
         assert csv_rows[number]["flag"] == (None, "true", "false")[number % 3]
         assert json_rows[number]["flag"] == (None, True, False)[number % 3]
 
 
-def test_a_document_is_the_same_document_again(
-    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
-) -> None:
+def test_json_documents_are_unchanged(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
     for number in range(ROWS):
         given = DOCUMENTS[number % len(DOCUMENTS)]
         assert csv_rows[number]["document"] == given
@@ -200,7 +198,7 @@ def test_odd_values_are_null_and_counted_in_skips_or_end_the_run(
 
 
 @pytest.mark.parametrize(("export_format", "empty"), [("csv", b"id\r\n"), ("json", b"[]\n")])
-def test_no_rows_make_a_file_that_is_whole(
+def test_an_export_without_rows_is_a_complete_file(
     own_catalog: Longshore, own: httpx2.Client, export_format: str, empty: bytes
 ) -> None:
     own_catalog.sql("create table odd.missing (id bigint, chain_id bigint)")

@@ -1,4 +1,4 @@
-"""Row-level security: an export whose query has lost its filter still holds no foreign row."""
+"""Row-level security: an export whose query has no filter still has no row of another chain."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ alter table loyalty.wallet_ledger add column every lost.any_chain
 
 
 def lost_filter(folder: Path) -> Path:
-    """Write a catalog whose index of the ledger takes every chain's rows, for all that its own query says."""
+    """Write a catalog whose query of the ledger takes every chain's rows."""
     text = (resources.files("longshore.exports") / "catalog.toml").read_text(encoding="utf-8")
     head = 'relation = "loyalty.wallet_ledger"\nchain = "chain_id"\n'
     assert text.count(head) == 1
@@ -41,7 +41,7 @@ def lost_filter(folder: Path) -> Path:
 
 @pytest.fixture
 def forgetful(new_service: Callable[..., Longshore], tmp_path: Path) -> Iterator[Longshore]:
-    """A service whose queries of the ledger have lost their filter."""
+    """Yield a service whose queries of the ledger have no filter."""
     service = new_service(rows=ROWS, catalog=str(lost_filter(tmp_path)))
     for statement in LOST_FILTER.split(";"):
         service.sql(statement)
@@ -63,7 +63,7 @@ def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forg
             return counted
 
     assert [rows(CHAIN), rows(1765), previewed(1765)] == [ROWS, TENTH, TENTH]
-    # And it is the policy that did it.
+    # The policy, not another condition, has excluded them.
     forgetful.sql("alter table loyalty.wallet_ledger disable row level security")
     assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
 
@@ -137,7 +137,7 @@ def test_a_role_of_the_services_own_may_still_append_to_the_audit_log(new_servic
             async with connection.transaction():
                 await row_security.hold(connection, catalog.load("")["audit"], 1765)
                 found.append([row[0] for row in await connection.fetch(seen)])
-            async with connection.transaction():  # and without a chain there is nothing to see
+            async with connection.transaction():  # without a chain no row is visible
                 await connection.execute("set local role longshore_export")
                 found.append([row[0] for row in await connection.fetch(seen)])
         return found

@@ -1,4 +1,4 @@
-"""A pinned schema: what has changed since is named, field by field, before anything is written."""
+"""A pinned schema: changes since are named, field by field, before anything is written."""
 
 import asyncio
 import re
@@ -43,7 +43,7 @@ def test_every_kind_of_change_is_named(now: catalog.Shape, said: str) -> None:
 
 
 def changed(tmp_path: Path) -> Catalog:
-    """The catalog that ships, with its ledger's `kind` gone and its `comment` a keyword."""
+    """Return the shipped catalog without the ledger's `kind` and with `comment` as a keyword."""
     text = Path(catalog.__file__).with_name("catalog.toml").read_text()
     ledger = text.index("[wallet-ledger.fields]")
     ends = text.index("[products]")
@@ -65,7 +65,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
 
     async def steps() -> None:
         async with open_pool(idle.url, size=3, name="test", **SESSION) as pool:
-            # A source that nobody asks anything: the idle service has no tables to export.
+            # The source is never queried: the idle service has no tables to export.
             exporter = Exporter(pool, Sources(Readers(pool, 0)), now, LocalStore(tmp_path / "results"))
             async with pool.acquire() as connection, connection.transaction():
                 await attempts.execute(connection, chain, task)
@@ -90,7 +90,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
     assert not (tmp_path / "results").exists()
 
 
-def test_a_fingerprint_that_is_none_is_refused(waiting: httpx2.Client) -> None:
+def test_a_malformed_fingerprint_is_refused(waiting: httpx2.Client) -> None:
     for pinned in ("", "\x00", "x" * 16, "0" * 16):
         body = export_body(once="2199-01-01T00:00:00Z")
         body["target"]["schema"] = pinned

@@ -106,7 +106,7 @@ segments = st.fixed_dictionaries(
 
 
 class Table:
-    """The awkward table in a database of its own name, and one connection to it."""
+    """The table of unusual values in a database of its own, and one connection to it."""
 
     def __init__(self, url: str) -> None:
         self.runner = asyncio.Runner()
@@ -128,12 +128,12 @@ class Table:
         return connection
 
     def expected(self, segment: dict[str, Any]) -> list[int]:
-        """The ids of the rows of the file that a plain reading takes."""
+        """Return the ids of the rows of the file that a plain reading takes."""
         found: list[Row] = [row for row in self.rows if selects(segment, row)]
         return sorted(int(row["id"] or 0) for row in found)
 
     def taken(self, segment: dict[str, Any]) -> tuple[list[int], list[int]]:
-        """The ids that a segment takes, asked for as a query and as the copy of an export asks."""
+        """Return the ids that a segment takes, by a query and by the copy of an export."""
         checked = msgspec.convert(segment, Segment)
         assert check_rules(checked, INDEX, "") == []
         return self.runner.run(self._taken(checked))
@@ -177,7 +177,7 @@ def one(operator: str, name: str, kind: str, **more: Any) -> dict[str, Any]:
 @example(one("is_not_empty", "sent", "date", nested=True, nesting_path="items"))
 @example(one("is_date", "sent", "date", value="2026-04-01", nested=True, nesting_path="items"))
 @example(one("is_not_empty", "price", "number", nested=True, nesting_path="items"))
-def test_a_segment_takes_what_a_plain_reading_of_its_rules_takes(table: Table, segment: dict[str, Any]) -> None:
+def test_a_segment_takes_the_rows_of_a_plain_reading_of_its_rules(table: Table, segment: dict[str, Any]) -> None:
     for rule in segment["rules"]:
         for low, high in (("min", "max"), ("start_date", "end_date")):
             if low in rule and high in rule and backwards(rule[low], rule[high]):
@@ -194,8 +194,8 @@ def backwards(low: Any, high: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in FIELDS if name != "items"])
-def test_every_field_and_operator_takes_what_the_file_shows(table: Table, name: str) -> None:
-    """For each value that the file shows of a field, and of another one, and for each operator that takes a value."""
+def test_every_operator_compares_values_as_the_file_shows_them(table: Table, name: str) -> None:
+    """For each value of a field in the file, and of another field, and for each operator that takes a value."""
     kind = FIELDS[name]["type"]
     shown = sorted({row[name] for row in table.rows if row[name] is not None}, key=str)
     for operator, (kinds, needed) in OPERATORS.items():
@@ -211,7 +211,7 @@ def test_every_field_and_operator_takes_what_the_file_shows(table: Table, name: 
 
 
 def usable(text: str | None, kind: str) -> Any:
-    """What a file shows, as a request can say it; None where it cannot."""
+    """Return a value of the file as an operand of a request; None if it cannot be one."""
     match kind:
         case "number":
             number = Decimal(text or "0")

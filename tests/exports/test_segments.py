@@ -36,7 +36,7 @@ def made(index: str, join: str, *rules: Rule) -> Segment:
 
 
 def selected(url: str, index: Index, chosen: Segment) -> set[int]:
-    """The ids of the rows that a segment selects in the real database."""
+    """Return the ids of the rows that a segment selects in the real database."""
     assert segment.check_rules(chosen, index, "") == []
 
     async def run() -> set[int]:
@@ -53,19 +53,19 @@ def selected(url: str, index: Index, chosen: Segment) -> set[int]:
 
 @pytest.fixture(scope="module")
 def ledger(service: Longshore) -> list[Row]:
-    """The rows of chain 1765."""
+    """Return the rows of chain 1765."""
     return [dict(row) for row in service.sql(f"select * from loyalty.wallet_ledger where chain_id = {CHAIN}")]
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Index:
-    """The index of the nasty values."""
+    """Return the index of the unusual values."""
     path: Path = own_data.write_catalog(tmp_path_factory.mktemp("catalog"))
     return catalog.load(str(path))["odd"]
 
 
 def before(**ago: int) -> datetime:
-    """So long before the run began, months by the calendar."""
+    """Return a time before the run began, months by the calendar."""
     months = ago.pop("months", 0) + 12 * ago.pop("years", 0)
     year, month = divmod(BEGAN.year * 12 + BEGAN.month - 1 - months, 12)
     day = min(BEGAN.day, calendar.monthrange(year, month + 1)[1])

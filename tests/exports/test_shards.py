@@ -1,4 +1,4 @@
-"""One export over several workers: the same file, whoever writes which part of it."""
+"""One export over several workers: the same file, whichever worker writes which piece of it."""
 
 import gzip
 import hashlib
@@ -55,7 +55,7 @@ currency = { type = "keyword", description = "EUR." }
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Longshore, Longshore]]:
-    """A service with two workers that cuts what has more than 4,000 rows, and one of one worker that cuts nothing."""
+    """Yield a service with two workers and shards above 4,000 rows, and one with a single worker and no shards."""
     folder = tmp_path_factory.mktemp("shards")
     catalog = folder / "catalog.toml"
     catalog.write_text(CATALOG, encoding="utf-8")
@@ -86,7 +86,7 @@ def clients(services: tuple[Longshore, Longshore]) -> Iterator[tuple[httpx2.Clie
 
 
 def begun(service: Longshore) -> int:
-    """Messages of shards that workers have seen through."""
+    """Return the number of messages of shards that workers have finished."""
     return int(
         service.sql(
             "select count(*) from longshore.pgqueuer_log where entrypoint = 'longshore.shard' and status = 'successful'"
@@ -132,7 +132,7 @@ def test_an_export_of_many_shards_is_the_file_that_one_worker_writes(
     assert [path for path in services[0].files() if "pieces" in path.parts] == []
 
 
-def test_segments_and_increments_are_the_same_cut_or_whole(
+def test_segments_and_increments_have_the_same_rows_with_and_without_shards(
     services: tuple[Longshore, Longshore], clients: tuple[httpx2.Client, httpx2.Client]
 ) -> None:
     rule = {"field_name": "id", "field_type": "number", "operator": "is_between_number", "min": 3, "max": ROWS - 3}
@@ -153,14 +153,14 @@ def test_segments_and_increments_are_the_same_cut_or_whole(
     until(lambda: begun(services[0]) >= before + 3, "the messages of shards to be ticked off")
 
 
-def test_times_are_grouped_by_how_many_rows_they_have_and_each_row_is_in_one_group(
+def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
     services: tuple[Longshore, Longshore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, most = 120_000, 30_000
     monkeypatch.setattr("longshore.exports.ranges.RANGE_ROWS", 2_000)  # of a range, so that there are more of them
     statements = (
         'create table shards.narrow (id bigint, chain_id bigint, "timestamp" timestamptz)',
-        # Half of the rows in the first tenth of the time, and some that have none.
+        # Half of the rows in the first tenth of the time, and some without a time.
         f"""insert into shards.narrow select n, {CHAIN}, timestamptz '2026-01-01Z'
             + case when n % 2 = 0 then n else n * 10 end * interval '1 second' from generate_series(1, {rows}) n""",
         f"update shards.narrow set timestamp = null where id % {rows // 3} = 0",

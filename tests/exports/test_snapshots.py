@@ -1,4 +1,4 @@
-"""Connections that read one snapshot hold nobody up for ever."""
+"""Connections that read one snapshot cause no deadlock."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from tests.service import Longshore
 BLOCKED = "select 1 from pg_stat_activity where wait_event_type = 'Lock' and query like 'alter table entries%'"
 
 
-def test_who_joins_a_snapshot_does_not_wait_for_one_who_waits_for_the_snapshot_to_end(shop: Longshore) -> None:
+def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot(shop: Longshore) -> None:
     shop.sql("create table entries (id bigint)")
 
     async def steps() -> None:

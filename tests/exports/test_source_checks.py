@@ -34,9 +34,9 @@ insert into shop."a.b" values (1, {CHAIN}, now(), 'dotted');
 create table shop."we""ird $1; --{{x}}" (id bigint, chain_id int);
 create index on shop."we""ird $1; --{{x}}" (chain_id);
 insert into shop."we""ird $1; --{{x}}" values (7, {CHAIN});
-create role somebody login;
-grant usage on schema shop to somebody;
-grant select (id, chain_id, at) on shop.codes to somebody;
+create role limited_reader login;
+grant usage on schema shop to limited_reader;
+grant select (id, chain_id, at) on shop.codes to limited_reader;
 """
 
 
@@ -64,7 +64,7 @@ def ids(url: str, index: Index) -> list[str]:
     return asyncio.run(export(url, index, "csv"))[0].decode().split()[1:]
 
 
-def test_sql_that_means_something_else_in_psql_is_warned_of_and_a_search_path_makes_it_the_same(
+def test_sql_that_means_something_else_in_psql_is_a_warning_that_a_search_path_resolves(
     source: DebianPostgres,
 ) -> None:
     url = source.url(database="checks")
@@ -78,7 +78,7 @@ def test_sql_that_means_something_else_in_psql_is_warned_of_and_a_search_path_ma
     assert findings(url, codes("id > 0 and cit::text = 'ABC'")) == []
 
 
-def test_a_view_over_a_function_that_needs_a_search_path_is_told_of_with_what_to_do(source: DebianPostgres) -> None:
+def test_a_view_over_a_function_that_needs_a_search_path_is_reported_with_the_remedy(source: DebianPostgres) -> None:
     url = source.url(database="checks")
     loud = {"loud": FieldType.TEXT}
     index = index_over("shop.shouted", **loud)
@@ -114,11 +114,11 @@ def test_sql_that_changes_the_number_of_rows_is_refused_by_the_check_and_by_expo
         ids(url, index)
 
 
-def test_a_grant_on_some_columns_is_told_of_and_increments_are_refused(source: DebianPostgres) -> None:
-    url = source.url("somebody", "checks")
-    told = findings(url, codes(secret=Field(FieldType.TEXT, "")))
-    assert any(warning and "only some columns of shop.codes may be read" in what for what, warning in told)
-    assert any(not warning and "codes.secret: may not be read by this user" in what for what, warning in told)
+def test_a_grant_on_some_columns_is_reported_and_increments_are_refused(source: DebianPostgres) -> None:
+    url = source.url("limited_reader", "checks")
+    warnings = findings(url, codes(secret=Field(FieldType.TEXT, "")))
+    assert any(warning and "only some columns of shop.codes may be read" in what for what, warning in warnings)
+    assert any(not warning and "codes.secret: may not be read by this user" in what for what, warning in warnings)
     assert ids(url, codes()) == ["1", "2", "3"]
 
     async def increment() -> None:
@@ -129,13 +129,13 @@ def test_a_grant_on_some_columns_is_told_of_and_increments_are_refused(source: D
         asyncio.run(increment())
 
 
-def test_a_setting_that_only_a_superuser_can_reset_is_told_of(source: DebianPostgres) -> None:
+def test_a_setting_that_only_a_superuser_can_reset_is_reported(source: DebianPostgres) -> None:
     source.sql("alter database checks set zero_damaged_pages = on")
     try:
-        told = findings(source.url(database="checks"), codes())
+        warnings = findings(source.url(database="checks"), codes())
     finally:
         source.sql("alter database checks reset zero_damaged_pages")
-    assert [what for what, warning in told if not warning] == [
+    assert [what for what, warning in warnings if not warning] == [
         "zero_damaged_pages: is on, which changes what is read; a superuser must reset it for this role"
     ]
 
@@ -164,7 +164,7 @@ def test_an_export_of_a_database_without_an_encoding_works_where_text_is_utf_8(d
     assert ids(url, latin) == ["è"]
 
 
-def test_words_of_a_nondeterministic_collation_are_exported_for_spreadsheets(source: DebianPostgres) -> None:
+def test_text_of_a_nondeterministic_collation_is_exported_for_spreadsheets(source: DebianPostgres) -> None:
     source.sql(
         f"""
         create collation shop.folded (provider = icu, locale = 'und-u-ks-level2', deterministic = off);
@@ -178,7 +178,7 @@ def test_words_of_a_nondeterministic_collation_are_exported_for_spreadsheets(sou
     assert found.decode("utf-8-sig").split() == ["word", '"=""MAR1"""', "'=a", "ab"]
 
 
-def test_policies_of_the_role_that_do_not_hold_for_exports_are_told_of(source: DebianPostgres) -> None:
+def test_policies_of_the_role_that_do_not_hold_for_exports_are_reported(source: DebianPostgres) -> None:
     source.sql(
         """
         create role longshore_export;
@@ -206,7 +206,7 @@ def test_policies_of_the_role_that_do_not_hold_for_exports_are_told_of(source: D
 
 @pytest.mark.parametrize("place", ["filter", "sql"])
 @pytest.mark.parametrize("sql", ["'costs $999' <> ''", "true -- of $1", "$x$ $2 $x$ <> ''"])
-def test_sql_with_what_looks_like_a_parameter_is_refused_when_the_catalog_is_loaded(
+def test_sql_that_looks_like_a_parameter_is_refused_when_the_catalog_is_loaded(
     tmp_path: Path, place: str, sql: str
 ) -> None:
     text = '[codes]\ndescription = ""\nrelation = "shop.codes"\nchain = "chain_id"\nprefix = "Code"\n'
@@ -224,7 +224,7 @@ def test_sql_with_what_looks_like_a_parameter_is_refused_when_the_catalog_is_loa
     ["true) or (true", "true)) or ((true", "id in (1", "a[1", "true; select 1", "true -- all", "true /* all */",
      "cit = 'x) or (true", "E'\\\\') or (true"],
 )  # fmt: skip
-def test_sql_that_could_reach_out_of_its_parentheses_is_refused_when_the_catalog_is_loaded(sql: str) -> None:
+def test_sql_that_could_close_its_parentheses_is_refused_when_the_catalog_is_loaded(sql: str) -> None:
     assert sql_fragment.fault_of(sql) is not None
 
 
@@ -233,12 +233,12 @@ def test_sql_that_could_reach_out_of_its_parentheses_is_refused_when_the_catalog
     ["true", "cit = ')'", "cit = E'\\') or (' or true", "cit = $$)$$", "cit = $a$ ' ) $a$", "a[1] = any('{1}')",
      '"we)ird" = 1', "coalesce(cit, ')') || '('", "data->>'a--b' = ';'", "n$$ = 1"],
 )  # fmt: skip
-def test_sql_whose_parentheses_are_in_quotes_or_in_pairs_is_taken(sql: str) -> None:
+def test_sql_whose_parentheses_are_in_quotes_or_in_pairs_is_accepted(sql: str) -> None:
     assert sql_fragment.fault_of(sql) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "../evil", "a b", "a\\r\\nX", "é", "x" * 41])
-def test_a_prefix_is_a_plain_part_of_a_file_name(tmp_path: Path, prefix: str) -> None:
+def test_a_prefix_has_only_characters_of_a_file_name(tmp_path: Path, prefix: str) -> None:
     text = f'[codes]\ndescription = ""\nrelation = "codes"\nchain = "chain_id"\nprefix = "{prefix}"\n'
     (tmp_path / "catalog.toml").write_text(text + '[codes.fields]\nid = { type = "number", description = "" }\n')
     with pytest.raises(CatalogError, match="`prefix` must be 1 to 40 ASCII letters"):

@@ -1,4 +1,4 @@
-"""A physical standby is a source like its primary, until it is promoted and goes its own way."""
+"""A physical standby is a source like its primary, until it is promoted."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ WAIT = 30.0  # seconds
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A primary's address, and the folder of a standby that follows it."""
+    """Yield a primary's address, and the folder of a standby that follows it."""
     with embedded_server(tmp_path) as url:
         primary, standby = tmp_path / "postgres", tmp_path / "standby" / "postgres"
         standby.parent.mkdir()
@@ -40,7 +40,7 @@ def pair(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def run(cluster: Path, program: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's programs as the user whom the cluster belongs to."""
+    """Run one of PostgreSQL's programs as the user that owns the cluster."""
     owner = cluster.stat()
     command = [str(programs() / program), *arguments]
     done = subprocess.run(command, capture_output=True, user=owner.st_uid, group=owner.st_gid, cwd="/")
@@ -48,7 +48,7 @@ def run(cluster: Path, program: str, *arguments: str) -> None:
 
 
 async def replayed(primary: Connection, standby: Connection) -> None:
-    """Wait until the standby has all that the primary has written to disk."""
+    """Wait until the standby has everything that the primary has written to disk."""
     written = await primary.fetchval("select pg_current_wal_flush_lsn()::text")
     deadline = time.monotonic() + WAIT
     while not await standby.fetchval("select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", written):
@@ -56,7 +56,7 @@ async def replayed(primary: Connection, standby: Connection) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_a_standby_gives_increments_until_it_is_promoted(pair: tuple[str, Path]) -> None:
+def test_a_standby_has_increments_until_it_is_promoted(pair: tuple[str, Path]) -> None:
     url, folder = pair
 
     async def steps() -> None:
@@ -68,7 +68,7 @@ def test_a_standby_gives_increments_until_it_is_promoted(pair: tuple[str, Path])
         first, mark = await taken(standby, INDEX, None)
 
         await late.execute("begin")
-        for id in range(100, 200):  # more savepoints than a standby keeps account of
+        for id in range(100, 200):  # more savepoints than a standby keeps track of
             await late.execute(f"savepoint a; insert into entries values ({id})")
         await primary.execute("insert into entries values (2)")
         await replayed(primary, standby)
@@ -84,10 +84,10 @@ def test_a_standby_gives_increments_until_it_is_promoted(pair: tuple[str, Path])
         await primary.execute("insert into entries values (4)")
         ahead += (await taken(primary, INDEX, mark))[0]
         _, newest = await taken(primary, INDEX, mark)
-        assert (await taken(standby, INDEX, newest)) == ([], newest)  # it lags, and the mark does not go back
+        assert (await taken(standby, INDEX, newest)) == ([], newest)  # it lags, and the watermark does not move back
         assert ahead == [3, 4]
         with pytest.raises(IncrementError, match="lags behind"):
-            await taken(standby, INDEX, mark, newest)  # an increment that was given and is read again
+            await taken(standby, INDEX, mark, newest)  # an increment that was delivered and is read again
 
         await standby.execute("select pg_wal_replay_resume()")
         await standby.execute("select pg_promote()")

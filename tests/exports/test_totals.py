@@ -1,4 +1,4 @@
-"""A result is read back and must add up to what the source holds, exactly, or it is not published."""
+"""A result must have exactly the sums of the source, or it is not published."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -80,7 +80,7 @@ def test_any_file_of_any_format_adds_up_to_its_rows(
     assert readback.rows(opener(path), manifest) == len(rows)
 
 
-def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_words(things: str, tmp_path: Path) -> None:
+def test_a_workbook_adds_up_by_days_and_with_amounts_that_are_text(things: str, tmp_path: Path) -> None:
     base = {"words": "", "code": "", "amount": None, "yes": None, "moment": None, "items": None}
     days = [date(2026, 5, 26), date(1900, 2, 28), date(2026, 5, 26), None]
     rows = [
@@ -139,7 +139,7 @@ def test_a_file_that_differs_in_any_figure_is_refused(found: dict[str | None, tu
 
 
 def test_a_run_whose_file_does_not_add_up_is_an_error_and_leaves_no_file(shop: Longshore) -> None:
-    """The catalog's amount is another one each time that it is read, so the file cannot be what the source adds up."""
+    """The catalog's amount is random each time that it is read, so the file cannot have the sums of the source."""
     shop.sql("truncate shop.entries")
     shop.sql("insert into shop.entries (id) select n from generate_series(1, 50) n")
     with shop.client() as client:
@@ -150,7 +150,7 @@ def test_a_run_whose_file_does_not_add_up_is_an_error_and_leaves_no_file(shop: L
         )
         assert series.runs()[0]["result"] is None
         assert not list((shop.data / "results").rglob(f"*-{series.id}.csv*"))
-        # Without the column there is nothing to add up.
+        # Without the column there are no totals.
         assert Series(client, False, "dice", {"fields": ["kind"]}).execute() == "DONE"
 
 
@@ -187,7 +187,7 @@ def test_the_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
 
 
 @pytest.mark.parametrize("declared", ['{ amount = "words", per = "words" }', '{ amount = "id", per = "nothing" }'])
-def test_a_catalog_cannot_declare_totals_of_what_is_no_number_or_no_field(tmp_path: Path, declared: str) -> None:
+def test_a_catalog_cannot_declare_totals_of_other_types_or_missing_fields(tmp_path: Path, declared: str) -> None:
     file = tmp_path / "catalog.toml"
     file.write_text(
         '[odd]\ndescription = "x"\nrelation = "odd.values"\nchain = "chain_id"\ntime = "at"\nprefix = "Odd"\n'

@@ -1,4 +1,4 @@
-"""A mark is good for one history of one table; and 32 bits of a transaction's number are enough to judge a row by."""
+"""A watermark is valid for one history of one table; and 32 bits of a transaction's number suffice."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ def mark(xid: int) -> Watermark:
 
 
 def taken(url: str, began: int | None, ended: int, following: int, xids: list[int]) -> list[int]:
-    """Which of these transactions' rows PostgreSQL takes, by what `xmin` shows of their numbers."""
+    """Return the transactions whose rows PostgreSQL takes, by the 32 bits of `xmin`."""
     found = condition(began if began is None else mark(began), mark(ended), following, first=2)
 
     async def ask() -> list[int]:
@@ -41,7 +41,7 @@ def taken(url: str, began: int | None, ended: int, following: int, xids: list[in
 
 
 @pytest.mark.parametrize("base", [1000, 2**31, ROUND - 5, ROUND, ROUND + 3, 7 * ROUND - 4, 7 * ROUND + 2**31])
-def test_an_increment_takes_the_numbers_from_one_mark_to_the_other(shop: Longshore, base: int) -> None:
+def test_an_increment_takes_the_transactions_from_one_watermark_to_the_other(shop: Longshore, base: int) -> None:
     xids = list(range(base, base + 20))
     assert taken(shop.url, base + 4, base + 12, base + 20, xids) == list(range(base + 4, base + 12))
     assert taken(shop.url, None, base + 12, base + 20, xids) == list(range(base, base + 12))
@@ -49,13 +49,13 @@ def test_an_increment_takes_the_numbers_from_one_mark_to_the_other(shop: Longsho
     assert taken(shop.url, base + 20, base + 20, base + 20, xids) == []
 
 
-def test_rows_as_old_as_a_round_of_numbers_allows_are_judged_exactly(shop: Longshore) -> None:
+def test_rows_almost_2_to_the_32_transactions_old_are_compared_exactly(shop: Longshore) -> None:
     began, ended = 9 * ROUND + 500, 9 * ROUND + 700
     old = [began - 1, began - 2**31, began - 2**31 - 1, began - 3 * 2**30, ended - ROUND, ended - ROUND + 1]
     assert taken(shop.url, began, ended, ended + 9, old) == []
 
 
-def test_a_long_time_between_two_runs_is_no_gap(shop: Longshore) -> None:
+def test_a_long_time_between_two_runs_leaves_no_gap(shop: Longshore) -> None:
     began = 3 * ROUND + 17
     ended = began + ROUND - 10
     xids = [began - 3, began, began + 2**31, ended - 1, ended, ended + 3]
@@ -73,7 +73,7 @@ def test_a_long_time_between_two_runs_is_no_gap(shop: Longshore) -> None:
         ({"xid": -(2**40)}, "transactions old"),
     ],
 )
-def test_a_mark_of_another_history_is_refused(
+def test_a_watermark_of_another_history_is_refused(
     shop: Longshore, client: httpx2.Client, session: Sessions, change: dict[str, Any], said: str
 ) -> None:
     session().insert(1)
@@ -88,7 +88,7 @@ def test_a_mark_of_another_history_is_refused(
     assert series.ids() == []
 
 
-def test_a_table_that_was_put_in_anothers_place_is_refused(client: httpx2.Client, session: Sessions) -> None:
+def test_a_table_that_replaced_another_one_is_refused(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1)
     writer("create table shop.other (like shop.entries including all)")
@@ -106,7 +106,7 @@ def test_a_table_that_was_put_in_anothers_place_is_refused(client: httpx2.Client
     assert series.ids() == []
 
 
-def test_a_table_that_was_rewritten_gives_all_its_rows_anew(client: httpx2.Client, session: Sessions) -> None:
+def test_a_rewritten_table_is_exported_whole_again(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer.insert(1, 2)
     series.run()

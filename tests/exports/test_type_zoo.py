@@ -1,5 +1,5 @@
 # names of the test's own tables
-"""Every PostgreSQL type with its extreme values, through every format and back by readers that are not ours."""
+"""Every PostgreSQL type with its extreme values, through every format and back by third-party readers."""
 
 import asyncio
 import datetime as dt
@@ -37,7 +37,7 @@ MOMENT = re.compile(r"(\d+)-(\d\d)-(\d\d)(?: (\d\d):(\d\d):(\d\d)(\.\d+)?(?:\+00
 
 @pytest.fixture(scope="module", params=["PostgreSQL 18", "PostgreSQL 15"])
 def zoo(request: pytest.FixtureRequest, service: Longshore) -> Iterator[str]:
-    """The address of a database with the tables `zoo.animals`, and `zoo.refused` for the values Parquet lacks."""
+    """Yield the address of a database with `zoo.animals`, and `zoo.refused` for values that Parquet lacks."""
     if request.param == "PostgreSQL 18":
         asyncio.run(fill(service.url))
         yield service.url
@@ -104,7 +104,7 @@ def values_of(kind: Kind) -> list[str | None]:
 
 
 def moment(text: str) -> tuple[int, ...] | None:
-    """Year, month, day, hour, minute, second, microsecond of a value of the zoo; None for infinity."""
+    """Return year, month, day, hour, minute, second, microsecond of a value; None for infinity."""
     found = MOMENT.fullmatch(text)
     if found is None:
         return None
@@ -114,7 +114,7 @@ def moment(text: str) -> tuple[int, ...] | None:
 
 
 def in_text(kind: Kind, value: str) -> str:
-    """The value as CSV has it."""
+    """Return the value as CSV has it."""
     found = moment(value)
     if kind.reads_as != "time" or found is None or not 1 <= found[0] <= 9999:
         return value
@@ -177,7 +177,7 @@ def test_parquet_has_every_value_with_its_type(zoo: str) -> None:
 
 def units_since_1970(value: str, kind: pa.DataType) -> int:
     year, month, day, hour, minute, second, micros = moment(value) or ()
-    # 400 years have 146,097 days, so any year has a twin that Python's calendar knows.
+    # 400 years have 146,097 days, so any year has an equal one within Python's calendar.
     cycles, twin = divmod(year - 1, 400)
     days = (dt.date(twin + 1, month, day) - dt.date(1970, 1, 1)).days + cycles * 146_097
     return (
@@ -187,7 +187,7 @@ def units_since_1970(value: str, kind: pa.DataType) -> int:
     )
 
 
-def test_parquet_has_the_types_that_the_docs_say(zoo: str) -> None:
+def test_parquet_has_the_documented_types(zoo: str) -> None:
     found = pq.read_schema(io.BytesIO(exported(zoo, "parquet")))
     types = {kind.sql: str(field.type) for kind, field in zip(KINDS, found, strict=True)}
     assert types["numeric(38,10)"] == types["numeric"] == "decimal128(38, 10)"
@@ -238,7 +238,7 @@ def test_parquet_names_the_value_that_it_cannot_hold(zoo: str, row: int) -> None
     assert str(caught.value).startswith(f'column "c{number}" of the row with id {row} holds \'{shown[:100]}')
 
 
-def test_a_workbook_has_every_value_as_a_cell_of_its_kind_or_as_a_word(zoo: str) -> None:
+def test_a_workbook_has_every_value_as_a_cell_of_its_type_or_as_text(zoo: str) -> None:
     sheet = openpyxl.load_workbook(io.BytesIO(exported(zoo, "xlsx")))["Export"]
     _, *rows = sheet.iter_rows()
     assert len(rows) == ROWS
@@ -259,7 +259,7 @@ def test_a_workbook_has_every_value_as_a_cell_of_its_kind_or_as_a_word(zoo: str)
 
 
 def unescaped(text: str) -> str:
-    """A string of Office Open XML, in which `_x000D_` is a character: ECMA-376, 22.9.2.19 (ST_Xstring)."""
+    """Return a string of Office Open XML, in which `_x000D_` is a character: ECMA-376, 22.9.2.19 (ST_Xstring)."""
     return re.sub("_x([0-9A-F]{4})_", lambda found: chr(int(found[1], 16)), text)
 
 

@@ -13,7 +13,7 @@ from tests.service import Longshore, downloaded, ended, export_body
 
 
 def three_runs(service: Longshore, folder: Path, **target: Any) -> list[Path]:
-    """The results of three runs of one task, each in a folder of its own, with their manifests."""
+    """Return the results of three runs of one task, each in a folder of its own, with their manifests."""
     paths = []
     with service.client() as client:
         body = export_body()
@@ -51,7 +51,7 @@ def manifest(client: httpx2.Client, task: int, run: int) -> httpx2.Response:
         {"export_format": "xlsx"},
     ],
 )
-def test_untouched_results_of_every_format_are_good(service: Longshore, tmp_path: Path, target: Any) -> None:
+def test_unchanged_results_of_every_format_pass(service: Longshore, tmp_path: Path, target: Any) -> None:
     paths = three_runs(service, tmp_path, **target)
     assert [found.run for found in verify(reversed(paths))] == [1, 2, 3]
     assert {found.rows for found in verify(paths)} == {20_000}
@@ -81,7 +81,7 @@ def test_a_missing_run_and_a_changed_manifest_are_found(service: Longshore, tmp_
         verify([first, second, third])
 
 
-def test_the_manifest_of_another_chains_run_is_not_there(service: Longshore) -> None:
+def test_the_manifest_of_another_chains_run_is_not_found(service: Longshore) -> None:
     with service.client() as client, service.client(chain=9) as other:
         task = client.post("/tasks", json=export_body()).json()["id"]
         ended(client, task)
@@ -90,7 +90,7 @@ def test_the_manifest_of_another_chains_run_is_not_there(service: Longshore) -> 
         assert other.get(f"/tasks/{task}/runs/1/manifest").json()["type"] == "/problems/task-not-found"
 
 
-def test_relative_rules_stand_in_the_manifest_as_the_times_they_meant(service: Longshore) -> None:
+def test_relative_rules_are_in_the_manifest_with_their_times(service: Longshore) -> None:
     rule = {
         "field_name": "timestamp",
         "field_type": "date",

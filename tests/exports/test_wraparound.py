@@ -1,4 +1,4 @@
-"""Transaction numbers have 32 bits on disk: increments go on when they begin anew, with rows frozen or not."""
+"""Transaction numbers have 32 bits on disk: increments go on after a wraparound, with rows frozen or not."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ INDEX = index_over("public.entries", id=Field(type=FieldType.NUMBER, description
 SEGMENT = 1 << 20  # transactions in a file of pg_xact, two bits each
 
 
-def test_increments_go_on_when_the_numbers_begin_anew(tmp_path: Path) -> None:
+def test_increments_go_on_after_a_wraparound_of_transaction_numbers(tmp_path: Path) -> None:
     marks: list[str] = []
 
     async def take(connection: Connection, start: str | None) -> list[int]:
@@ -58,11 +58,11 @@ def test_increments_go_on_when_the_numbers_begin_anew(tmp_path: Path) -> None:
 
 
 async def freeze_only(_: Connection) -> None:
-    """Nothing but what `at` does."""
+    """Run `at` alone."""
 
 
 def at(data: Path, steps: Callable[[Connection], Awaitable[None]]) -> None:
-    """Do something on the server, then freeze every row in it, so that a jump leaves none behind."""
+    """Run `at` on the server, then freeze every row in it, so that a jump of the numbers loses none."""
     with embedded_server(data) as url:
         asyncio.run(_work(url, steps))
 
@@ -79,7 +79,7 @@ async def _work(url: str, steps: Callable[[Connection], Awaitable[None]]) -> Non
 
 
 def jump(data: Path, number: int) -> None:
-    """Let the stopped server's next transaction have this number."""
+    """Set the number of the stopped server's next transaction."""
     cluster = data / "postgres"
     owner = cluster.stat()
     command = [str(programs() / "pg_resetwal"), "-x", str(number), str(cluster)]

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # a table reads best with a line for each type
-"""Every kind of PostgreSQL type with its extreme values, and what each format makes of it.
+"""Every kind of PostgreSQL type with its extreme values, and their text in each format.
 
 `tests.exports.test_type_zoo` exports the values and reads them back; `docs/formats.md` has the table, which
 `python -m tests.exports.type_zoo` prints.
@@ -16,7 +16,7 @@ STRING = "string"
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A type, values of it in PostgreSQL's spelling, and what they become."""
+    """A type, values of it in PostgreSQL's spelling, and their texts in each format."""
 
     name: str
     sql: str
@@ -26,7 +26,7 @@ class Kind(msgspec.Struct, frozen=True):
     parquet: str
     xlsx: str
     reads_as: str = "words"
-    """Which reading of `test_type_zoo` its values have."""
+    """The reader of `test_type_zoo` for its values."""
     field: FieldType = FieldType.KEYWORD
     not_parquet: Sequence[str] = ()
     """Values that Parquet cannot hold, so that the run ends with an error."""
@@ -35,7 +35,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 def words(name: str, sql: str, *values: str, json: str = STRING, reads_as: str = "words") -> Kind:
-    """A type whose text is what every format has."""
+    """Return a type whose text is the same in every format."""
     return Kind(name, sql, values, TEXT, json, STRING, "word" if json == STRING else "word: " + TEXT, reads_as)
 
 
@@ -108,7 +108,7 @@ create type zoo.pair as (number integer, word text);
 
 
 def table() -> str:
-    """The table of `docs/formats.md`."""
+    """Return the table of `docs/formats.md`."""
     lines = ["| PostgreSQL | CSV | JSON | Parquet | workbook |", "| --- | --- | --- | --- | --- |"]
     lines += [f"| {k.name} | {k.csv} | {k.json} | {k.parquet} | {k.xlsx} |" for k in KINDS if k.listed]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Care for the source: what an operator limits is not exceeded, and the task says so."""
+"""Limits that protect the source are not exceeded, and the task's log names them."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ LOCK = "lock table loyalty.wallet_ledger in access exclusive mode"
     ("setting", "said"),
     [("source_snapshot_seconds", "held its snapshot of the source for 1 s"), ("source_statement_seconds", "timeout")],
 )
-def test_an_export_that_holds_the_source_too_long_ends(
+def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(
     new_service: Callable[..., Longshore], setting: str, said: str
 ) -> None:
     service = new_service(rows=1000, **{setting: "1"})
@@ -44,7 +44,7 @@ def test_an_export_that_holds_the_source_too_long_ends(
         assert "DONE" in states
 
 
-def test_an_export_writes_no_faster_than_it_may(new_service: Callable[..., Longshore]) -> None:
+def test_an_export_is_held_to_its_bytes_per_second(new_service: Callable[..., Longshore]) -> None:
     service = new_service(rows=30_000, export_megabytes_per_second="3")
     service.start("worker")
     service.start_api()
@@ -55,7 +55,7 @@ def test_an_export_writes_no_faster_than_it_may(new_service: Callable[..., Longs
     assert run["seconds"] > 0.8 * run["bytes"] / 3e6 > 0.5
 
 
-def test_an_export_that_stood_still_does_not_make_up_for_it_at_once() -> None:
+def test_a_paused_export_catches_up_with_one_second_of_bytes_at_most() -> None:
     async def seconds() -> float:
         pace = Pace(1000)
         await pace.keep(0)
@@ -68,7 +68,7 @@ def test_an_export_that_stood_still_does_not_make_up_for_it_at_once() -> None:
     assert asyncio.run(seconds()) > 0.9
 
 
-def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) -> None:
+def test_a_replica_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> None:
     url, folder = pair
 
     async def steps() -> None:
@@ -79,7 +79,7 @@ def test_a_replica_that_is_too_far_behind_is_not_read(pair: tuple[str, object]) 
         await replayed(primary, standby)
         await asyncio.sleep(1.2)
         await care.refuse_lagging(primary)
-        await care.refuse_lagging(standby)  # quiet is not behind
+        await care.refuse_lagging(standby)  # a quiet primary is no lag
         await standby.execute("select pg_wal_replay_pause()")
         await primary.execute("insert into entries values (1)")
         deadline = time.monotonic() + WAIT

@@ -1,4 +1,4 @@
-"""Any table content comes back through readers that other people wrote: Python's csv, duckdb, pyarrow, openpyxl."""
+"""Any table content comes back through third-party readers: Python's csv, duckdb, pyarrow, openpyxl."""
 
 import csv
 import gzip
@@ -43,7 +43,9 @@ def unpacked(content: bytes, compression: str | None) -> bytes:
 
 @quick
 @given(rows=ROWS, compression=st.sampled_from([None, "gzip", "zstd"]))
-def test_arrow_tells_null_from_the_empty_string_in_csv(things: str, rows: list[Row], compression: str | None) -> None:
+def test_arrow_distinguishes_null_from_empty_strings_in_csv(
+    things: str, rows: list[Row], compression: str | None
+) -> None:
     content = unpacked(run(things, rows, "csv", compression=compression), compression)
     options = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in NAMES},
@@ -60,7 +62,7 @@ def test_arrow_tells_null_from_the_empty_string_in_csv(things: str, rows: list[R
 @quick
 @given(rows=ROWS, profile=st.sampled_from(sorted(PROFILES)), quote_all=st.booleans())
 def test_pythons_csv_module_reads_every_profile(things: str, rows: list[Row], profile: Any, quote_all: bool) -> None:
-    """It does not tell NULL from the empty string, where the profile has no word of its own for NULL."""
+    """Python's reader cannot distinguish NULL from the empty string, unless the profile spells NULL."""
     asked = PROFILES[profile]
     options = CsvOptions(profile=profile, quote_all=quote_all or None, escape_formulas=False)
     content = run(things, rows, "csv", csv=options).decode("utf-8-sig" if asked.bom else "utf-8")
@@ -114,7 +116,7 @@ def test_duckdb_and_arrow_read_the_same_from_parquet(
 
 
 def unescaped(cell: Any) -> str:
-    """What XML cannot hold stands as _xHHHH_ (ECMA-376, ST_Xstring); Excel undoes it, openpyxl leaves it."""
+    """Return a cell with _xHHHH_ replaced (ECMA-376, ST_Xstring), as Excel does and openpyxl does not."""
     return re.sub("_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), cell or "")
 
 
@@ -128,12 +130,12 @@ def test_openpyxl_reads_every_value_from_a_workbook(things: str, rows: list[Row]
     assert len(found) == len(rows)
     for record, row in zip(found, rows, strict=True):
         words, code, amount, count, yes, day, moment, items = record[1:]
-        # A workbook has one kind of nothing.
+        # A workbook does not distinguish NULL from the empty string.
         assert (unescaped(words), unescaped(code)) == (row["words"] or "", row["code"] or "")
         for shown, value in ((amount, row["amount"]), (count, row["count"])):
             assert (None if shown is None else Decimal(str(shown))) == value
         assert yes is row["yes"]
-        # Excel's calendar begins in 1900; earlier times are words.
+        # Excel's calendar begins in 1900; earlier times are text.
         if row["day"] is not None:
             assert str(day).startswith(row["day"].isoformat())
         if row["moment"] is not None:

@@ -1,4 +1,4 @@
-"""A source on a server of its own: what happens to the state meanwhile does not touch a copy that is well."""
+"""A source on a server of its own: an outage of the service's database does not end a copy."""
 
 import asyncio
 import signal
@@ -39,7 +39,7 @@ async def begun(pool: Pool) -> Attempt:
 
 @asynccontextmanager
 async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> AsyncIterator[asyncio.Task[RunResult]]:
-    """An export that has asked the state for all it needs, and waits for its table until this is left."""
+    """Run an export that no longer needs the service's database, and waits for its table until this block ends."""
     lock = await asyncpg.connect(source)
     async with open_pool(source, size=2, name="the source", **SESSION) as readers:
         exporter = Exporter(state, Sources(Readers(readers, 0)), catalog.load(), LocalStore(folder))
@@ -54,7 +54,7 @@ async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> Asyn
         await asyncio.wait({running})
 
 
-def test_a_copy_goes_on_while_the_state_is_away_and_ends_when_it_is_outdated(
+def test_a_copy_goes_on_during_an_outage_of_the_services_database_and_ends_when_it_is_outdated(
     service: Longshore, new_service: Callable[..., Longshore], tmp_path: Path
 ) -> None:
     state = new_service()

@@ -1,4 +1,4 @@
-"""What is wrong with a segment is refused with its JSON pointer; nothing a request says becomes SQL."""
+"""Violations of a segment have a JSON pointer; no text of a request becomes SQL."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
         ),
     ],
 )  # fmt: skip
-def test_a_faulty_segment_is_refused_where_it_is_faulty(
+def test_a_violation_of_a_segment_names_its_place(
     waiting: httpx2.Client, wanted: dict[str, Any], pointer: str | None, hint: str
 ) -> None:
     found = violations(answered(waiting, wanted))
@@ -92,14 +92,14 @@ def test_a_faulty_segment_is_refused_where_it_is_faulty(
     assert hint in found[f"/trigger/segment{pointer}"]
 
 
-def test_faults_in_several_rules_are_named_at_once(waiting: httpx2.Client) -> None:
+def test_violations_of_several_rules_are_reported_together(waiting: httpx2.Client) -> None:
     wanted = segment({**GOOD, "field_name": "kin"}, GOOD, {**AMOUNT, "operator": "is"}, chain_id=9)
     assert set(violations(answered(waiting, wanted))) == {
         "/trigger/segment/chain_id", "/trigger/segment/rules/0/field_name", "/trigger/segment/rules/2/value",
     }  # fmt: skip
 
 
-def test_a_good_segment_comes_back_as_it_was_with_its_times_in_utc(waiting: httpx2.Client) -> None:
+def test_a_valid_segment_is_returned_unchanged_with_its_times_in_utc(waiting: httpx2.Client) -> None:
     rules: list[dict[str, Any]] = [
         GOOD,
         {**DATE, "operator": "is_after_date", "start_date": "2026-05-26T14:00:00+02:00"},

@@ -1,4 +1,4 @@
-"""What a segment's rules mean at the edges: midnights that come twice or not at all."""
+"""Rules at the edges: midnights that come twice or not at all, identifiers of any characters."""
 
 from datetime import UTC, datetime
 
@@ -42,7 +42,7 @@ def test_a_window_begins_and_ends_at_its_zones_midnights(
     assert edges(window, timezone, datetime.fromisoformat(began_at).replace(tzinfo=UTC)) == expected
 
 
-def test_no_dollar_sign_is_left_in_a_quoted_identifier() -> None:
+def test_dollar_signs_of_a_quoted_identifier_are_escaped() -> None:
     # Within U&"…" a backslash is doubled and \0024 is the dollar sign.
     assert quoted('public."$1\\') == '"public".U&"""\\00241\\\\"'
 

@@ -50,7 +50,7 @@ def test_after_a_day_begins_when_it_is_over_and_before_it_ends_when_it_begins(
     ) == rows(service, "true")
 
 
-def test_a_preview_takes_days_of_its_own_zone_and_a_rule_of_its_own_before_that(
+def test_a_preview_reads_days_in_the_zone_of_the_rule_else_in_its_own(
     service: Longshore, client: httpx2.Client
 ) -> None:
     auckland = rows(service, "(timestamp at time zone 'Pacific/Auckland')::date = '2024-05-01'")
@@ -78,7 +78,7 @@ def test_a_column_without_a_time_of_day_counts_from_the_first_moment_of_its_day_
         assert previewed(client, from_noon, index="users", timezone="UTC") == later
 
 
-def test_a_task_that_runs_once_takes_days_of_its_zone_and_its_record_names_the_zone(
+def test_a_task_that_runs_once_reads_days_in_its_zone_and_its_manifest_names_the_zone(
     service: Longshore, client: httpx2.Client
 ) -> None:
     day = rule("timestamp", "is_date", "date", value="2024-05-01")
@@ -90,7 +90,7 @@ def test_a_task_that_runs_once_takes_days_of_its_zone_and_its_record_names_the_z
     assert run["segment"]["rules"][0]["timezone"] == AUCKLAND
 
 
-def test_a_stored_segment_takes_days_of_the_zone_of_the_task_that_names_it(
+def test_a_stored_segment_reads_days_in_the_zone_of_the_task_that_names_it(
     service: Longshore, client: httpx2.Client
 ) -> None:
     body = {"chain": 1764, "name": "a day", "segment": segment_of(between("2024-05-01", "2024-05-01"))}
@@ -101,7 +101,7 @@ def test_a_stored_segment_takes_days_of_the_zone_of_the_task_that_names_it(
 
 
 @pytest.mark.parametrize("when", [{}, {"repeat": "daily"}], ids=["once", "daily"])
-def test_a_window_without_a_zone_is_of_the_zone_of_the_task(client: httpx2.Client, when: dict[str, Any]) -> None:
+def test_a_window_without_a_zone_uses_the_zone_of_the_task(client: httpx2.Client, when: dict[str, Any]) -> None:
     window = rule("timestamp", "is_in_window", "date", window="yesterday")
     task, _ = exported(client, export_body(segment=segment_of(window), timezone="Pacific/Kiritimati", **when))
     assert client.post(f"/tasks/{task['id']}/cancel").status_code == (200 if when else 409)
@@ -109,14 +109,14 @@ def test_a_window_without_a_zone_is_of_the_zone_of_the_task(client: httpx2.Clien
     assert (resolved["from"][11:], resolved["to"][11:]) == ("10:00:00Z", "10:00:00Z")
 
 
-def test_days_and_times_in_one_rule_are_refused_only_where_no_zone_makes_sense_of_them(client: httpx2.Client) -> None:
+def test_days_and_times_in_one_rule_are_refused_only_if_they_are_backwards_in_every_zone(client: httpx2.Client) -> None:
     assert previewed(client, between("2024-05-01T15:00:00Z", "2024-05-01"), timezone=AMSTERDAM) > 0
     late = segment_of(between("2024-05-09T15:00:00Z", "2024-05-01"))
     assert client.post("/segments/preview", json={"segment": late}).status_code == 400
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
-def test_the_first_and_the_last_day_of_the_calendar_are_days(
+def test_the_first_and_the_last_day_of_the_calendar_can_be_in_a_rule(
     service: Longshore, client: httpx2.Client, zone: str
 ) -> None:
     everything = rows(service, "true")
@@ -125,7 +125,7 @@ def test_the_first_and_the_last_day_of_the_calendar_are_days(
         assert previewed(client, rule("timestamp", "is_date", "date", value=extreme), timezone=zone) == 0
 
 
-def test_the_ends_of_the_calendar_in_a_rule_are_themselves_and_no_infinity(
+def test_the_ends_of_the_calendar_in_a_rule_are_not_read_as_infinity(
     own_catalog: Longshore, own: httpx2.Client
 ) -> None:
     def matching(operator: str, **more: str) -> int:

@@ -1,4 +1,4 @@
-"""`longshore verify` refuses made-up manifests and files in one line."""
+"""`longshore verify` refuses forged manifests and files in one line."""
 
 import gzip
 import hashlib
@@ -50,7 +50,7 @@ def with_sum(text: str) -> dict[str, Any]:
     return {"totals": {**TOTALS, "sums": [{"value": "a", "rows": 1, "sum": text}]}}
 
 
-def test_a_file_that_fits_its_manifest_is_good(made: Callable[..., Path]) -> None:
+def test_a_file_that_fits_its_manifest_passes(made: Callable[..., Path]) -> None:
     assert verify([made(CSV, "csv", totals=TOTALS)])[0].rows == 1
 
 
@@ -79,7 +79,7 @@ def test_a_file_that_fits_its_manifest_is_good(made: Callable[..., Path]) -> Non
         (b'[\n{"amount":1}\n]\n', "json", {"totals": TOTALS, "rows": 1}),
     ],
 )
-def test_what_is_made_up_is_one_line_and_exit_code_1(
+def test_a_forged_manifest_is_one_line_and_exit_code_1(
     made: Callable[..., Path], data: bytes, form: str, changes: dict[str, Any]
 ) -> None:
     path = made(data, form, **changes)
@@ -97,7 +97,7 @@ def test_a_folder_is_no_result_file(name: str) -> None:
         verify([Path(name)])
 
 
-def test_a_manifest_that_is_nested_without_end_is_none(made: Callable[..., Path]) -> None:
+def test_a_deeply_nested_manifest_is_refused(made: Callable[..., Path]) -> None:
     path = made(CSV, "csv")
     beside = path.with_name(path.name + SUFFIX)
     beside.write_text(beside.read_text().replace("null", "[" * 100_000 + "]" * 100_000, 1))
