@@ -1,12 +1,12 @@
-"""The root of the errors that a user or an operator can act on; each room derives its own."""
+"""The base classes of errors that a user or an operator can act on; each room derives its own."""
 
 
 class LongshoreError(Exception):
-    """Something that whoever started this can mend; the message is a sentence that says what and how."""
+    """An error that a user or an operator can correct; the message says what is wrong and how to correct it."""
 
 
 class TransientError(LongshoreError):
-    """What kept a run from its end may pass by itself: another attempt may do better."""
+    """A transient error: another attempt may succeed."""
 
 
 class OverloadError(LongshoreError):

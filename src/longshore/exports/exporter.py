@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import msgspec
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage
@@ -99,6 +100,7 @@ class Exporter:
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
         target, trigger = _decoded(attempt)
+        bind_contextvars(index=target.export_index)
         if target.export_index not in self._catalog:
             raise LongshoreError(f"the catalog has no index {target.export_index!r} any more")
         index = self._catalog[target.export_index]

@@ -148,7 +148,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
         # A standby may lag behind the server that was read before; the watermark never moves back.
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
         if here["next"] > now.xid:
-            log.info("increment held back", index=index.relation, transactions=here["next"] - now.xid)
+            log.info("increment ends at an open transaction", transactions=here["next"] - now.xid)
     return Bounds(condition(began, ended, here["next"], first), start, msgspec.json.encode(ended).decode())
 
 

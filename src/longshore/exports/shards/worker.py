@@ -117,7 +117,7 @@ class ShardWorker:
         with _unable("is of another version"):
             work = WORK.decode(trial.work)
             index = self._catalog[work.request.target.export_index]
-        bind_contextvars(chain=work.request.chain)
+        bind_contextvars(chain=work.request.chain, index=work.request.target.export_index)
         attributes = {
             "longshore.task": trial.message.task, "longshore.shard": trial.number, "longshore.trial": trial.trial
         }  # fmt: skip
