@@ -126,7 +126,7 @@ class Longshore:
 
         async def make() -> str:
             async with connected(self.url) as connection:
-                client = await clients.named(connection, chain, "test")
+                client = await clients.get_or_create(connection, chain, "test")
                 id, secret = await create(connection, client.id, level, scope)
                 return f"{id}:{secret}"
 

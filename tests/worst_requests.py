@@ -302,7 +302,7 @@ async def measure(url: str, data: str) -> list[Took]:
     connection = await asyncpg.connect(url)
     try:
         filled = await fill(connection)
-        client = await clients.named(connection, CHAIN, "worst")
+        client = await clients.get_or_create(connection, CHAIN, "worst")
         id, secret = await create(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)
         async with application(url, data, outbound_allow="127.0.0.1") as app:

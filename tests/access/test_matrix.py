@@ -21,6 +21,7 @@ from longshore.api.problems import KINDS
 from longshore.api.routes import NEEDED, RIGHTS, Open, Right
 from longshore.database.migrate import connected
 from longshore.settings import Settings
+from longshore.tasks.model import ChainId
 from tests.access.people import headers_of, new_person
 from tests.service import CHAIN, Longshore, ended, export_body
 
@@ -214,9 +215,9 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
 
     async def ended_tokens() -> dict[str, str]:
         async with connected(service.url) as connection:
-            usual = await clients.named(connection, CHAIN, "test")
-            off = await clients.named(connection, CHAIN, "off")
-            await clients.change(connection, usual.chain, off.id, enabled=False)  # type: ignore[arg-type]  # is a ChainId
+            usual = await clients.get_or_create(connection, CHAIN, "test")
+            off = await clients.get_or_create(connection, CHAIN, "off")
+            await clients.change(connection, ChainId(CHAIN), off.id, clients.ClientChange(enabled=False))
             expired = await tokens.create(connection, usual.id, Level.ADMIN)
             await connection.execute(
                 "update longshore.access_tokens set expires_at = now() - interval '1 s' where id = $1", expired[0]

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from limits import parse
 
-from longshore.access.rate_limits import EXCHANGE_EVERY, Rates, SharedCounts, TooManyRequestsError
+from longshore.access.rate_limits import EXCHANGE_SECONDS, Rates, SharedCounts, TooManyRequestsError
 from longshore.access.tokens import Level
 from tests.answers import problem
 from tests.service import Longshore
@@ -27,7 +27,7 @@ def exchanged(service: Longshore, what: str, hits: int) -> None:
     while not service.sql("select 1 from longshore.rate_counts where key like $1 and hits >= $2", f"%{what}%", hits):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    time.sleep(2 * EXCHANGE_EVERY)
+    time.sleep(2 * EXCHANGE_SECONDS)
 
 
 def test_a_credential_gets_what_it_may_and_hears_what_is_left(perimeter: Longshore) -> None:

@@ -1,1 +1,1 @@
-"""Who may do what: access tokens and the levels they carry."""
+"""Authentication and authorization: access tokens, users, sessions, rate limits and the audit log."""

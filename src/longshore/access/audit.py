@@ -1,8 +1,8 @@
-"""The audit log: who did what to what, from where, in which request. It is only ever appended to.
+"""The audit log: actor, action and object, the address and the request. It is append-only.
 
-An entry is written in the transaction of what it tells of, so that neither is there without the other. PostgreSQL
-refuses every other change (see the migration). An entry belongs to one chain (promise 5); what a user does that belongs
-to no chain, such as signing in, is told to each chain that they have a level for.
+An entry is written in the transaction of its change, so that neither exists without the other. A trigger refuses every
+other statement on the table. An entry belongs to one chain (promise 5); actions of a user outside chains, such as
+signing in, have an entry in each chain that the user has a level for.
 """
 
 from datetime import datetime
@@ -28,7 +28,8 @@ where l.user_id = $1
 """
 
 LIST = """
-select id, at, actor_kind, actor, action, object, address, request_id, details
+select id, date_trunc('second', at) as time, rtrim(actor_kind || ' ' || actor) as actor, action, object, address,
+       request_id, details
 from longshore.audit
 where chain_id = $1
   and ($2::text is null or action = $2)
@@ -42,19 +43,19 @@ limit $7 offset $8
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """Who does something, from where, and in which request."""
+    """The credential or person that acts, with the address and the request."""
 
     kind: Literal["token", "user", "command", "address"]
-    """`command`: the command line; `address`: whoever has a signed address."""
+    """`command`: the command line; `address`: the holder of a signed address."""
     id: str
     address: str = ""
     request_id: str = ""
     session: UUID | None = None
-    """Of a user: the session of the request."""
+    """The session of a user's request."""
 
     @property
     def name(self) -> str:
-        """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
+        """Return kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
         return f"{self.kind} {self.id}"
 
 
@@ -67,14 +68,14 @@ class Entry(msgspec.Struct, frozen=True):
     """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
     action: str
     object: str
-    """What it was done to, kind and id, such as `task 12`."""
+    """Kind and id of the thing that was changed or read, such as `task 12`."""
     address: str
     request_id: str
     details: Any
 
 
 class AuditFilter(msgspec.Struct, frozen=True):
-    """What entries have to be like; None: whatever they are like."""
+    """Conditions on entries; None matches all."""
 
     action: str | None = None
     actor: str | None = None
@@ -83,7 +84,7 @@ class AuditFilter(msgspec.Struct, frozen=True):
     until: datetime | None = None
 
 
-async def record(
+async def record(  # six parameters, as an entry has so many independent columns
     connection: Connection | Pool,
     actor: Actor,
     chain: ChainId | int,
@@ -91,32 +92,34 @@ async def record(
     object: str,
     details: dict[str, Any] | None = None,
 ) -> None:
-    """Write an entry, in the connection's transaction. `details` must hold nothing secret."""
+    """Write an entry in the connection's transaction. `details` must not contain secrets."""
     text = None if details is None else msgspec.json.encode(details).decode()
     await connection.execute(RECORD, chain, actor.kind, actor.id, action, object, actor.address, actor.request_id, text)
 
 
 async def record_of_user(connection: Connection | Pool, actor: Actor, user: int, action: str) -> None:
-    """Write an entry about a user for each chain that they have a level for."""
+    """Write an entry about a user in each chain that the user has a level for."""
     await connection.execute(RECORD_OF_USER, user, actor.kind, actor.id, action, actor.address, actor.request_id)
 
 
-async def entries(pool: Pool, chain: ChainId, sought: AuditFilter, limit: int, offset: int) -> tuple[list[Entry], bool]:
-    """A page of a chain's entries, newest first, and whether more follow."""
+async def entries(
+    pool: Pool, chain: ChainId, conditions: AuditFilter, limit: int, offset: int
+) -> tuple[list[Entry], bool]:
+    """Return a page of a chain's entries, newest first, and whether more follow."""
     rows = await pool.fetch(
-        LIST, chain, sought.action, sought.actor, sought.object, sought.since, sought.until, limit + 1, offset
+        LIST,
+        chain,
+        conditions.action,
+        conditions.actor,
+        conditions.object,
+        conditions.since,
+        conditions.until,
+        limit + 1,
+        offset,
     )
     return [_entry(row) for row in rows[:limit]], len(rows) > limit
 
 
 def _entry(row: asyncpg.Record) -> Entry:
-    return Entry(
-        id=row["id"],
-        time=row["at"].replace(microsecond=0),
-        actor=f"{row['actor_kind']} {row['actor']}".rstrip(),
-        action=row["action"],
-        object=row["object"],
-        address=row["address"],
-        request_id=row["request_id"],
-        details=None if row["details"] is None else msgspec.Raw(row["details"].encode()),
-    )
+    details = row["details"]
+    return Entry(**{**row, "details": None if details is None else msgspec.Raw(details.encode())})

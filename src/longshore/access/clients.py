@@ -1,6 +1,6 @@
-"""Service clients: the other systems that use the API, each of one chain, each with tokens of its own.
+"""Service clients: other systems that use the API, each of one chain, each with access tokens of its own.
 
-Promise 5 is kept here: the chain is part of every `where`, so another chain's client and a missing one are the same.
+Promise 5: every `where` names the chain, so a client of another chain looks like one that does not exist.
 """
 
 from datetime import datetime
@@ -13,42 +13,42 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import LongshoreError
 from longshore.tasks.model import ChainId
 
-CREATE = """
-insert into longshore.service_clients (chain_id, name, contact) values ($1, $2, $3)
-returning id, chain_id, name, contact, enabled, created_at
-"""
+COLUMNS = "id, chain_id as chain, name, contact, enabled, date_trunc('second', created_at) as created"
 
-# The same name twice at once is one client.
-NAMED = """
+CREATE = f"""
+insert into longshore.service_clients (chain_id, name, contact) values ($1, $2, $3)
+returning {COLUMNS}
+"""  # noqa: S608  # constants
+
+# The update makes the row visible to `returning`: two requests with one name get one client.
+GET_OR_CREATE = f"""
 insert into longshore.service_clients (chain_id, name) values ($1, $2)
 on conflict (chain_id, lower(name)) do update set name = service_clients.name
-returning id, chain_id, name, contact, enabled, created_at
-"""
+returning {COLUMNS}
+"""  # noqa: S608  # constants
 
-OF_CHAIN = """
-select id, chain_id, name, contact, enabled, created_at
+OF_CHAIN = f"""
+select {COLUMNS}
 from longshore.service_clients
 where chain_id = $1 and ($2::bigint is null or id = $2)
 order by id
 limit $3 offset $4
-"""
+"""  # noqa: S608  # constants
 
-CHANGE = """
+CHANGE = f"""
 update longshore.service_clients
 set name = coalesce($3, name), contact = coalesce($4, contact), enabled = coalesce($5, enabled)
 where chain_id = $1 and id = $2
-returning id, chain_id, name, contact, enabled, created_at
-"""
+returning {COLUMNS}
+"""  # noqa: S608  # constants
 
-ALL = """
-select id, chain_id, name, contact, enabled, created_at from longshore.service_clients order by id
-"""
+ALL = f"select {COLUMNS} from longshore.service_clients order by id"  # noqa: S608  # constants
 
 CHAIN_OF = "select chain_id from longshore.service_clients where id = $1"
 
 
 class ClientNotFoundError(LongshoreError):
-    """There is no such service client, or none in this chain, which looks the same."""
+    """The chain has no such service client."""
 
 
 class ServiceClient(msgspec.Struct, frozen=True):
@@ -60,81 +60,70 @@ class ServiceClient(msgspec.Struct, frozen=True):
     contact: str
     """Whom to tell when something is wrong with it: an address, a team."""
     enabled: bool
-    """Whether its tokens are good for anything."""
+    """Whether its tokens are accepted."""
     created: datetime
 
 
+class ClientChange(msgspec.Struct, frozen=True):
+    """Fields of a service client to change; None leaves a field as it is."""
+
+    name: str | None = None
+    contact: str | None = None
+    enabled: bool | None = None
+
+
 async def create(connection: Connection, chain: ChainId | int, name: str, contact: str) -> ServiceClient:
-    """Make a client of a chain. Raises NameTakenError."""
+    """Create a client of a chain. Raises NameTakenError."""
     try:
         row = await connection.fetchrow(CREATE, chain, name, contact)
     except asyncpg.UniqueViolationError:
         raise NameTakenError(f"there is a service client {name!r} already") from None
     assert row is not None
-    return _client(row)
+    return ServiceClient(**row)
 
 
-async def named(connection: Connection, chain: ChainId | int, name: str) -> ServiceClient:
-    """The client of this name, made now if the chain has none."""
-    row = await connection.fetchrow(NAMED, chain, name)
+async def get_or_create(connection: Connection, chain: ChainId | int, name: str) -> ServiceClient:
+    """Return the chain's client of this name; it is created if the chain has none."""
+    row = await connection.fetchrow(GET_OR_CREATE, chain, name)
     assert row is not None
-    return _client(row)
+    return ServiceClient(**row)
 
 
 async def of_chain(
     pool: Connection | Pool, chain: ChainId, limit: int, offset: int
 ) -> tuple[list[ServiceClient], bool]:
-    """A page of a chain's clients, oldest first, and whether more follow."""
+    """Return a page of the chain's clients, oldest first, and whether more follow."""
     rows = await pool.fetch(OF_CHAIN, chain, None, limit + 1, offset)
-    return [_client(row) for row in rows[:limit]], len(rows) > limit
+    return [ServiceClient(**row) for row in rows[:limit]], len(rows) > limit
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> ServiceClient:
-    """One of them. Raises ClientNotFoundError."""
+    """Return a client of the chain. Raises ClientNotFoundError."""
     row = await pool.fetchrow(OF_CHAIN, chain, client, 1, 0)
     if row is None:
         raise ClientNotFoundError
-    return _client(row)
+    return ServiceClient(**row)
 
 
-async def change(
-    connection: Connection,
-    chain: ChainId,
-    client: int,
-    *,
-    name: str | None = None,
-    contact: str | None = None,
-    enabled: bool | None = None,
-) -> ServiceClient:
-    """Change what is given. Raises ClientNotFoundError and NameTakenError."""
+async def change(connection: Connection, chain: ChainId, client: int, fields: ClientChange) -> ServiceClient:
+    """Change fields of a client and return the client. Raises ClientNotFoundError and NameTakenError."""
     try:
-        row = await connection.fetchrow(CHANGE, chain, client, name, contact, enabled)
+        row = await connection.fetchrow(CHANGE, chain, client, fields.name, fields.contact, fields.enabled)
     except asyncpg.UniqueViolationError:
-        raise NameTakenError(f"there is a service client {name!r} already") from None
+        raise NameTakenError(f"there is a service client {fields.name!r} already") from None
     if row is None:
         raise ClientNotFoundError(f"there is no service client {client}")
-    return _client(row)
+    return ServiceClient(**row)
 
 
-async def everyone(connection: Connection) -> list[ServiceClient]:
-    """All clients of all chains, oldest first."""
-    return [_client(row) for row in await connection.fetch(ALL)]
+async def all_clients(connection: Connection) -> list[ServiceClient]:
+    """Return the clients of all chains, oldest first."""
+    return [ServiceClient(**row) for row in await connection.fetch(ALL)]
 
 
 async def chain_of(connection: Connection, client: int) -> ChainId:
-    """The chain that a client belongs to. Raises ClientNotFoundError."""
-    found = await connection.fetchval(CHAIN_OF, client)
-    if found is None:
+    """Return the chain of a client. Raises ClientNotFoundError."""
+    chain = await connection.fetchval(CHAIN_OF, client)
+    if chain is None:
         raise ClientNotFoundError(f"there is no service client {client}")
-    return ChainId(found)
-
-
-def _client(row: asyncpg.Record) -> ServiceClient:
-    return ServiceClient(
-        id=row["id"],
-        chain=row["chain_id"],
-        name=row["name"],
-        contact=row["contact"],
-        enabled=row["enabled"],
-        created=row["created_at"].replace(microsecond=0),
-    )
+    return ChainId(chain)

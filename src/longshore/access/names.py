@@ -1,4 +1,4 @@
-"""Names of people and of service clients: what they may be like."""
+"""Names of users and service clients."""
 
 import re
 
@@ -9,9 +9,9 @@ EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or cont
 
 
 class NameTakenError(LongshoreError):
-    """Another one has this name, in whatever case."""
+    """The name is taken; upper and lower case are the same."""
 
 
 def violation(name: str, what: str = "a name") -> str | None:
-    """What was expected instead of this name, if it is not a good one."""
+    """Return what was expected instead of this name; None if the name is valid."""
     return None if NAME.fullmatch(name) else EXPECTED.format(what)

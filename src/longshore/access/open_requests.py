@@ -1,8 +1,8 @@
-"""Requests that stay open (long polls, event streams, `execute`): how many there may be, and their end.
+"""Limits and authorization of requests that stay open: long polls, event streams, `execute`.
 
-A credential is checked when its request begins. Every RECHECK_SECONDS one statement checks the credentials of all
-requests of this process that are still open, so that revocation, expiry, a lower level, a disabled client or a session
-that ended closes them, whichever process or machine ended the credential. A poll costs nothing more.
+A credential is checked when its request begins. Every RECHECK_SECONDS one statement checks the credentials of all open
+requests of this process again and closes those whose credential was revoked, expired, disabled or lowered, or whose
+session ended, on whichever machine that happened. Other requests do not pay for it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from longshore.errors import OverloadError
 log = structlog.get_logger()
 
 RECHECK_SECONDS = 1.0
-RETRY_AFTER_SECONDS = 30  # a long poll or a stream of somebody ends within a minute, usually sooner
+RETRY_AFTER_SECONDS = 30  # a long poll or stream ends within a minute, usually sooner
 
 # One row for each credential; `level_of` is in the initial migration.
 LEVELS = """
@@ -32,7 +32,7 @@ order by number
 
 
 class OpenRequestLimits(msgspec.Struct, frozen=True):
-    """How many requests of one API process may be open at a time."""
+    """The numbers of requests of one API process that may be open at a time."""
 
     credential: int
     """Of one token or user."""
@@ -40,11 +40,11 @@ class OpenRequestLimits(msgspec.Struct, frozen=True):
     address: int
     """From one address; of IPv6 from one /64."""
     whole: int
-    """Altogether. The other connections of the process are for requests that are answered at once."""
+    """Of all together. The other connections of the process are for requests that are answered at once."""
 
 
 class OpenRequest:
-    """A request that stays open. It counts until `close`."""
+    """A request that stays open. It counts until `close` is called."""
 
     def __init__(self, caller: Caller, needed: Level, close: Callable[[], None]) -> None:
         self.caller = caller
@@ -53,11 +53,11 @@ class OpenRequest:
         self._on_end: Callable[[Exception], None] = lambda _: None
 
     def on_end(self, call: Callable[[Exception], None]) -> None:
-        """Call this with UnauthorizedError or ForbiddenError when the credential has ended or its level is too low."""
+        """Register a callback for the end of the credential, with UnauthorizedError or ForbiddenError as argument."""
         self._on_end = call
 
     def judge(self, level: Level | None) -> None:
-        """Take notice of the level that the credential has now; None where it has ended."""
+        """Call the callback if the credential's level, None for a credential that has ended, is too low."""
         if level is None:
             self._on_end(UnauthorizedError())
         elif level < self._needed:
@@ -65,7 +65,7 @@ class OpenRequest:
 
 
 class OpenRequests:
-    """All requests of this process that stay open."""
+    """The open requests of this process."""
 
     def __init__(self, pool: Pool, lives: Lives, limits: OpenRequestLimits) -> None:
         self._pool = pool
@@ -75,9 +75,9 @@ class OpenRequests:
         self._counts: Counter[tuple[str, object]] = Counter()
 
     def open(self, caller: Caller, address: str, needed: Level) -> OpenRequest:
-        """Count a request that is going to stay open. Raises OverloadError where there are too many.
+        """Count a request that stays open. Raises OverloadError if there are too many.
 
-        `address`: where it comes from, as `login.network` has it. `needed`: the level that its endpoint needs.
+        `address`: its origin, as `sign_in.network` returns it. `needed`: the level of its endpoint.
         """
         limits = self._limits
         keys = [("credential", (caller.kind, caller.id)), ("chain", caller.chain), ("address", address), ("whole", "")]
@@ -105,15 +105,15 @@ class OpenRequests:
 
     async def recheck(self) -> None:
         """Close the requests whose credential has ended."""
-        found: dict[tuple[object, ...], list[OpenRequest]] = {}
+        by_credential: dict[tuple[object, ...], list[OpenRequest]] = {}
         for opened in self._open:
             caller = opened.caller
-            found.setdefault((caller.kind, caller.id, caller.session, caller.chain), []).append(opened)
-        if not found:
+            by_credential.setdefault((caller.kind, caller.id, caller.session, caller.chain), []).append(opened)
+        if not by_credential:
             return
-        columns = [list(column) for column in zip(*found, strict=True)]
+        columns = [list(column) for column in zip(*by_credential, strict=True)]
         rows = await self._pool.fetch(LEVELS, *columns, self._lives.idle, self._lives.whole)
-        for row, requests in zip(rows, found.values(), strict=True):
+        for row, requests in zip(rows, by_credential.values(), strict=True):
             level = row["level"] and Level[row["level"].upper()]
             for opened in requests:
                 opened.judge(level)
@@ -121,7 +121,7 @@ class OpenRequests:
 
 @contextlib.asynccontextmanager
 async def open_open_requests(pool: Pool, lives: Lives, limits: OpenRequestLimits) -> AsyncIterator[OpenRequests]:
-    """The open requests of this process, rechecked while the context is open."""
+    """The open requests of this process, whose credentials are rechecked while the context is open."""
     requests = OpenRequests(pool, lives, limits)
     rechecking = asyncio.create_task(_keep_rechecking(requests), name="recheck open requests")
     try:
@@ -136,5 +136,5 @@ async def _keep_rechecking(requests: OpenRequests) -> None:
         await asyncio.sleep(RECHECK_SECONDS)
         try:
             await requests.recheck()
-        except Exception as error:  # without the database nothing is sent on them either
+        except Exception as error:  # without the database, no data is sent on them either
             log.warning("open requests not rechecked", error=str(error))

@@ -1,9 +1,8 @@
-"""Passwords: argon2id, so that whoever has the database still has to guess each one slowly.
+"""Password hashes: argon2id, so that a stolen database still leaves each password to be guessed slowly.
 
-The parameters are those that RFC 9106, section 4, recommends second (64 MiB, 3 passes, 4 lanes), which is above OWASP's
-least (https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html). A hash takes its tenth of a
-second in a thread, so that the event loop answers others meanwhile, and no more than AT_ONCE run, so that a flood of
-logins cannot take all memory.
+The parameters are the second recommendation of RFC 9106, section 4 (64 MiB, 3 passes, 4 lanes), above OWASP's minimum
+(https://cheatsheetseries.owasp.org/cheatsheets/Password_Storage_Cheat_Sheet.html). A hash takes a tenth of a second, in
+a thread, so that the event loop goes on; at most MAX_HASHES run at a time, which bounds the memory of many sign-ins.
 """
 
 import asyncio
@@ -19,16 +18,15 @@ from argon2.profiles import RFC_9106_LOW_MEMORY
 
 from longshore.errors import LongshoreError
 
-SHORTEST = 12  # characters
-LONGEST = 1024
-AT_ONCE = 2  # hashes of one process, 64 MiB each
-NICENESS = 5  # of their threads, which still have a third of the time that others have
+MIN_LENGTH, MAX_LENGTH = 12, 1024  # characters
+MAX_HASHES = 2  # of one process at a time, 64 MiB each
+NICENESS = 5  # of their threads, which still get a third of the processor time of other threads
 
 HASHER = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
 
 def _yield_to_others() -> None:
-    """Lower the priority of this thread and of the lanes that it starts: a hash takes all cores for a while.
+    """Lower the priority of this thread and of the lanes that it starts, as a hash uses all cores.
 
     On Linux a niceness is a thread's own, https://man7.org/linux/man-pages/man2/setpriority.2.html.
     """
@@ -36,48 +34,48 @@ def _yield_to_others() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-THREADS = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="password", initializer=_yield_to_others)
+THREADS = ThreadPoolExecutor(MAX_HASHES, thread_name_prefix="password", initializer=_yield_to_others)
 
-# The hash of nothing that anybody has typed: what an unknown user's password is compared with, at the same cost.
+# The password of an unknown user is compared with this hash, so that the answer takes as long as for a known one.
 DUMMY = "$argon2id$v=19$m=65536,t=3,p=4$co3kjWnp2mfiQRiJUZXXbQ$prRKt3ycaYf9fcEFtddVZ+5xklthVoP9zD88bbXT7uE"
 
 
 class PasswordError(LongshoreError):
-    """A password that nobody should have; the message says why."""
+    """The password is not acceptable; the message says why."""
 
 
 def check_new(password: str) -> None:
-    """Raise PasswordError for a password that is too short or too long."""
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise PasswordError(f"expected a password of {SHORTEST} to {LONGEST} characters")
+    """Raise PasswordError if a password is too short or too long."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise PasswordError(f"expected a password of {MIN_LENGTH} to {MAX_LENGTH} characters")
 
 
 async def hashed(password: str) -> str:
-    """The hash of a password, with its parameters and salt in it."""
+    """Return the hash of a password, a PHC string with parameters and salt."""
     return await asyncio.get_running_loop().run_in_executor(THREADS, HASHER.hash, _bytes(password))
 
 
-async def matches(password: str, kept: str | None) -> bool:
-    """Whether this is the password of a hash; of None it never is, which takes as long to say."""
-    known = await asyncio.get_running_loop().run_in_executor(THREADS, _verify, kept or DUMMY, password)
-    return known and kept is not None
+async def matches(password: str, stored: str | None) -> bool:
+    """Return whether a password has this hash: False for None, after the same time."""
+    matched = await asyncio.get_running_loop().run_in_executor(THREADS, _verify, stored or DUMMY, password)
+    return matched and stored is not None
 
 
-def is_outdated(kept: str) -> bool:
-    """Whether a hash was made with other parameters than those of today."""
-    return HASHER.check_needs_rehash(kept)
+def is_outdated(stored: str) -> bool:
+    """Return whether a hash was made with other parameters than the current ones."""
+    return HASHER.check_needs_rehash(stored)
 
 
-def _verify(kept: str, password: str) -> bool:
-    # Normalizing takes a time that grows with the square of some texts, so it is done here, and not of any length.
-    if len(password) > LONGEST:
+def _verify(stored: str, password: str) -> bool:
+    # Normalizing takes quadratic time for some texts, so it runs in the thread and on bounded texts only.
+    if len(password) > MAX_LENGTH:
         password = ""
     try:
-        return HASHER.verify(kept, _bytes(password))
+        return HASHER.verify(stored, _bytes(password))
     except VerificationError:
         return False
 
 
 def _bytes(password: str) -> bytes:
-    # One keyboard sends é as one character, another as two: https://pages.nist.gov/800-63-4/sp800-63b.html#passwordver
+    # Some keyboards send é as one character, others as two: https://pages.nist.gov/800-63-4/sp800-63b.html#passwordver
     return unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")

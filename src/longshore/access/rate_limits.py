@@ -1,8 +1,8 @@
-"""Rate limits: how many requests one credential, and one address, may make.
+"""Rate limits of credentials and of addresses, in fixed windows.
 
-Windows are fixed, as `limits` names them. Each API process counts for itself and exchanges what it counted with the
-others in the background, in one statement for all counts, EXCHANGE_EVERY seconds. So a request waits for nothing, and
-beyond a limit gets only what the processes let through within one exchange.
+Each API process counts requests in memory. Every EXCHANGE_SECONDS it adds its counts to those of the other processes,
+in one statement in the background. No request waits for a count; the requests beyond a limit are at most those of one
+exchange.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from longshore.database.connect import Pool
 
 log = structlog.get_logger()
 
-EXCHANGE_EVERY = 0.5  # seconds
+EXCHANGE_SECONDS = 0.5
 SWEEP_EVERY = 120  # exchanges
 
-# In the order of the keys, so that two processes never wait for each other. All clocks are PostgreSQL's.
+# In the order of the keys, so that two processes do not deadlock. Only PostgreSQL's clock counts.
 EXCHANGE = """
 insert into longshore.rate_counts as c (key, hits, expires_at)
 select key, hits, now() + seconds * interval '1 second'
@@ -36,66 +36,66 @@ SWEEP = "delete from longshore.rate_counts where expires_at < now()"
 
 
 class Count:
-    """Requests in one window: those that all processes told of, and those that are still to be told."""
+    """Requests in one window: those of all processes at the last exchange, and this process's since then."""
 
-    __slots__ = ("ends", "shared", "untold")
+    __slots__ = ("ends", "pending", "shared")
 
     def __init__(self, ends: float) -> None:
         self.ends = ends
         self.shared = 0
-        self.untold = 0
+        self.pending = 0
 
     @property
     def hits(self) -> int:
-        """How many there are."""
-        return self.shared + self.untold
+        """Return the number of requests."""
+        return self.shared + self.pending
 
     @property
     def left(self) -> float:
-        """Seconds until the window ends."""
+        """Return the seconds until the window ends."""
         return self.ends - time.monotonic()
 
 
 class SharedCounts:
-    """Counts of fixed windows that several processes share."""
+    """Counts in fixed windows that several processes share."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._counts: dict[str, Count] = {}
 
     def add(self, key: str, window: int) -> Count:
-        """Count a request in the key's window, which is so many seconds long."""
+        """Count a request in the key's window of `window` seconds and return the count."""
         now = time.monotonic()
         count = self._counts.get(key)
         if count is None or count.ends <= now:
             count = self._counts[key] = Count(now + window)
-        count.untold += 1
+        count.pending += 1
         return count
 
     async def exchange(self) -> None:
-        """Tell what was counted since the last time, and hear what the others did."""
+        """Add the counts since the last exchange to the database and read the counts of all processes."""
         now = time.monotonic()
         for key in [key for key, count in self._counts.items() if count.ends <= now]:
             del self._counts[key]
-        told = {key: count.untold for key, count in self._counts.items() if count.untold}
-        if not told:
+        pending = {key: count.pending for key, count in self._counts.items() if count.pending}
+        if not pending:
             return
-        left = [self._counts[key].ends - now for key in told]
-        rows = await self._pool.fetch(EXCHANGE, list(told), list(told.values()), left)
+        left = [self._counts[key].ends - now for key in pending]
+        rows = await self._pool.fetch(EXCHANGE, list(pending), list(pending.values()), left)
         for row in rows:
             count = self._counts.get(row["key"])
-            if count is not None and count.untold >= told[row["key"]]:  # else a new window began meanwhile
-                count.untold -= told[row["key"]]
+            if count is not None and count.pending >= pending[row["key"]]:  # else a new window began in the meantime
+                count.pending -= pending[row["key"]]
                 count.shared = row["hits"]
                 count.ends = time.monotonic() + row["seconds"]
 
     async def sweep(self) -> None:
-        """Remove what is over from the database."""
+        """Delete windows that have ended from the database."""
         await self._pool.execute(SWEEP)
 
 
 class TooManyRequestsError(Exception):
-    """A limit is reached; carries its name and the seconds until its window ends."""
+    """A limit is reached; `name` is the limit's, `seconds` the time until its window ends."""
 
     def __init__(self, name: str, seconds: int) -> None:
         super().__init__(name)
@@ -104,14 +104,14 @@ class TooManyRequestsError(Exception):
 
 
 class Rates:
-    """The limits by name (`address`, `credential`), as far as there are any."""
+    """Limits by name: `address`, `credential`. A name without a limit is not counted."""
 
     def __init__(self, counts: SharedCounts, limits: dict[str, RateLimitItem]) -> None:
         self._counts = counts
         self._limits = limits
 
-    def count(self, name: str, who: str) -> list[tuple[bytes, bytes]]:
-        """Count a request, and give the header fields that tell what is left. Raises TooManyRequestsError.
+    def count(self, name: str, key: str) -> list[tuple[bytes, bytes]]:
+        """Count a request and return the header fields with the requests left. Raises TooManyRequestsError.
 
         https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
         """
@@ -119,7 +119,7 @@ class Rates:
         if limit is None:
             return []
         window = limit.get_expiry()
-        count = self._counts.add(limit.key_for(name, who), window)
+        count = self._counts.add(limit.key_for(name, key), window)
         seconds = max(1, round(count.left))
         if count.hits > limit.amount:
             raise TooManyRequestsError(name, seconds)
@@ -131,7 +131,7 @@ class Rates:
 
 @contextlib.asynccontextmanager
 async def open_rates(pool: Pool, limits: dict[str, RateLimitItem | None]) -> AsyncIterator[Rates]:
-    """The limits, exchanged with other processes for as long as this is held."""
+    """The rate limits, whose counts are exchanged with other processes while the context is open."""
     counts = SharedCounts(pool)
     exchanging = asyncio.create_task(_keep_exchanging(counts), name="rates")
     try:
@@ -144,11 +144,11 @@ async def open_rates(pool: Pool, limits: dict[str, RateLimitItem | None]) -> Asy
 async def _keep_exchanging(counts: SharedCounts) -> None:
     turn = 0
     while True:
-        await asyncio.sleep(EXCHANGE_EVERY)
+        await asyncio.sleep(EXCHANGE_SECONDS)
         try:
             await counts.exchange()
             if turn % SWEEP_EVERY == 0:
                 await counts.sweep()
             turn += 1
-        except Exception as error:  # each process goes on with its own counts
+        except Exception as error:  # each process continues with its own counts
             log.warning("rates not exchanged", error=str(error))

@@ -1,7 +1,7 @@
-"""Sessions: what a person has after signing in, until they sign out, stay away too long, or their time is over.
+"""Sessions of users: they begin with a sign-in and end with a sign-out, after idle time, or after their lifetime.
 
-The key is 32 random bytes, so its SHA-256 is kept, as with tokens. Nothing is remembered between requests: a session
-that was ended is ended, and people do not poll so often that the one look-up would matter.
+The key is 32 random bytes, of which the SHA-256 is stored, as with tokens. Nothing is cached, so the end of a session
+holds at once; people do not poll so often that the query for each request would matter.
 """
 
 import hashlib
@@ -39,13 +39,13 @@ where s.key_sha256 = $2 and s.user_id = $1 and u.disabled_at is null
   and s.used_at > now() - $4 * interval '1 second' and s.created_at > now() - $5 * interval '1 second'
 """
 
-# Several requests of one session come at once; one of them writes.
+# Of several requests of one session at once, one writes.
 USED = """
 update longshore.sessions set used_at = now() where id = $1 and used_at < now() - interval '1 minute'
 """
 
 LIST = """
-select id, address, created_at, used_at
+select id, address, date_trunc('second', created_at) as created, date_trunc('second', used_at) as used
 from longshore.sessions
 where user_id = $1 and used_at > now() - $2 * interval '1 second' and created_at > now() - $3 * interval '1 second'
 order by created_at desc, id
@@ -55,16 +55,16 @@ END = "delete from longshore.sessions where id = $1 and user_id = $2 returning i
 
 
 class Lives(msgspec.Struct, frozen=True):
-    """How long a session lives, in seconds."""
+    """The time that a session lasts, in seconds."""
 
     idle: float
-    """Without any request."""
+    """Without a request."""
     whole: float
-    """However much it is used."""
+    """Altogether."""
 
 
 class NewSession(msgspec.Struct, frozen=True):
-    """A new session; its key cannot be had a second time."""
+    """A new session. Its key is not shown again."""
 
     user_id: int
     session_id: UUID
@@ -73,7 +73,7 @@ class NewSession(msgspec.Struct, frozen=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What a request shows of its session."""
+    """The parts of a session that a request carries."""
 
     user: str
     key: str
@@ -81,7 +81,7 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 class SignedIn(msgspec.Struct, frozen=True):
-    """A person whose session is good, whatever their levels are."""
+    """A user whose session is valid, whatever their levels are."""
 
     user: int
     session: UUID
@@ -92,16 +92,16 @@ class Session(msgspec.Struct, frozen=True):
 
     id: UUID
     current: bool
-    """Whether this request came with it."""
+    """Whether it is the session of this request."""
     address: str
-    """Where it was opened from."""
+    """The address that it was opened from."""
     created: datetime
     used: datetime
     """To the minute."""
 
 
 class Sessions:
-    """Opens, knows and lists sessions."""
+    """Opens, checks and lists sessions."""
 
     def __init__(self, pool: Pool, lives: Lives) -> None:
         self._pool = pool
@@ -114,37 +114,29 @@ class Sessions:
         assert row is not None
         return NewSession(user, row["id"], key, row["expires"].replace(microsecond=0))
 
-    async def signed_in(self, shown: Credential) -> SignedIn:
-        """Whose session this is. Raises UnauthorizedError."""
-        found, _ = await self._find(shown, None)
-        return found
+    async def signed_in(self, credential: Credential) -> SignedIn:
+        """Return the user of a session. Raises UnauthorizedError."""
+        user, _ = await self._find(credential, None)
+        return user
 
-    async def caller(self, shown: Credential, needed: Level) -> Caller:
-        """Who asks for the chain that they name, if their level suffices. Raises UnauthorizedError, ForbiddenError."""
-        chain = _number(shown.chain or "")
-        found, level = await self._find(shown, chain)
+    async def caller(self, credential: Credential, needed: Level) -> Caller:
+        """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
+        chain = _number(credential.chain or "")
+        user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
             raise ForbiddenError(needed)
-        return Caller(ChainId(chain), Level[level.upper()], "user", str(found.user), session=found.session)
+        return Caller(ChainId(chain), Level[level.upper()], "user", str(user.user), session=user.session)
 
-    async def list(self, person: SignedIn) -> list[Session]:
-        """The sessions of a person that are good, newest first."""
-        return [
-            Session(
-                id=row["id"],
-                current=row["id"] == person.session,
-                address=row["address"],
-                created=row["created_at"].replace(microsecond=0),
-                used=row["used_at"].replace(microsecond=0),
-            )
-            for row in await self._pool.fetch(LIST, person.user, self.lives.idle, self.lives.whole)
-        ]
+    async def list(self, signed_in: SignedIn) -> list[Session]:
+        """Return the valid sessions of a user, newest first."""
+        rows = await self._pool.fetch(LIST, signed_in.user, self.lives.idle, self.lives.whole)
+        return [Session(current=row["id"] == signed_in.session, **row) for row in rows]
 
-    async def _find(self, shown: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
-        user = _number(shown.user)
-        if not KEY.fullmatch(shown.key):
+    async def _find(self, credential: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
+        user = _number(credential.user)
+        if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
-        row = await self._pool.fetchrow(FIND, user, _digest(shown.key), chain, self.lives.idle, self.lives.whole)
+        row = await self._pool.fetchrow(FIND, user, _digest(credential.key), chain, self.lives.idle, self.lives.whole)
         if row is None:
             raise UnauthorizedError
         if row["stale"]:
@@ -153,7 +145,7 @@ class Sessions:
 
 
 async def end(connection: Connection, user: int, session: UUID) -> bool:
-    """End a session of a user; False when they have no such session."""
+    """End a session of a user and return whether there was one."""
     return await connection.fetchval(END, session, user) is not None
 
 

@@ -1,8 +1,8 @@
-"""Signing in: user name and password, then a passcode where the user has one.
+"""Signing in: user name and password, then a one-time code if the user has them.
 
-Whoever guesses is slowed, by account and by address: each try counts as failed before it is looked at, so that many at
-once gain nothing, and is taken back when it turns out well. An unknown user, a disabled one and a wrong password cost
-the same statements and the same hash, and have the same answer.
+Guessing is slowed by account and by address. Each try counts as failed before it is checked, so that many tries at once
+gain nothing; a successful one is subtracted. An unknown user, a disabled user and a wrong password run the same
+statements and the same hash, and get the same answer.
 """
 
 import hashlib
@@ -19,17 +19,17 @@ from longshore.access.totp import SecretBox
 from longshore.database.connect import Connection, Pool
 from longshore.fair_queue import FairQueue, QueueLimits
 
-FREE_OF_ACCOUNT = 5  # failures before a wait begins; then 1 s, 2 s, 4 s, …
-FREE_OF_ADDRESS = 20
-LONGEST_WAIT = 300  # seconds; more would let a stranger lock an account for good
-MOST_PASSCODES = 5  # wrong ones that end an attempt
-PASSCODE_LIFE = 300  # seconds
-KNOWN_DAYS = 30  # that an account counts as one that signed in lately, from the network that it came from
+FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
+FREE_ADDRESS_FAILURES = 20
+MAX_WAIT_SECONDS = 300  # a longer wait would let a stranger lock an account out
+MAX_CODES = 5  # wrong codes that end an attempt
+CODE_SECONDS = 300  # in which the code has to follow the password
+KNOWN_DAYS = 30  # that an account counts as known in a network after a sign-in from it
 
-# A check takes some tenths of a second, so whoever waits gets an answer within seconds, be it that there are too many.
+# A check takes tenths of a second, so a waiting request is answered within seconds, if only by a refusal.
 SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of_key=4, seconds=15.0)
 
-# A day without a failure wipes the slate. No row comes back while a wait lasts.
+# A day without a failure resets the count. No row is returned while a wait lasts.
 TRY = """
 insert into longshore.login_failures as f (key, failures, until) values ($1, 1, now())
 on conflict (key) do update
@@ -51,7 +51,7 @@ from longshore.users
 where lower(name) = lower($1) and disabled_at is null
 """
 
-# A password that is being changed meanwhile is waited for, and then is not this one any more.
+# The lock waits for a change of the password that is under way; the condition then refuses the old password.
 STILL = """
 select id from longshore.users where id = $1 and password = $2 and disabled_at is null for share
 """
@@ -75,7 +75,7 @@ insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do upda
 
 OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
 
-# Whether there is such a user or not, something is written: a commit that writes takes longer than one that does not.
+# Written for unknown users, too, as a commit that writes takes longer than one that does not.
 TOUCH = "update longshore.login_failures set at = now() where key = $1"
 
 ATTEMPT = """
@@ -85,9 +85,9 @@ insert into longshore.login_attempts (user_id) values ($1) returning id
 
 PASSCODE = """
 update longshore.login_attempts a
-set passcodes = passcodes + 1
+set codes = codes + 1
 from longshore.users u
-where a.id = $1 and u.id = a.user_id and a.passcodes < $2 and a.created_at > now() - $3 * interval '1 second'
+where a.id = $1 and u.id = a.user_id and a.codes < $2 and a.created_at > now() - $3 * interval '1 second'
 returning u.id, u.name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 
@@ -101,11 +101,11 @@ returning id
 
 
 class LoginError(Exception):
-    """Name, password or passcode is wrong; which of them is not said."""
+    """Name, password or one-time code is wrong."""
 
 
 class TooFastError(Exception):
-    """Too many failed logins; carries the seconds to wait."""
+    """Too many failed sign-ins; `seconds` is the time to wait."""
 
     def __init__(self, seconds: int) -> None:
         super().__init__(seconds)
@@ -113,34 +113,34 @@ class TooFastError(Exception):
 
 
 class PasscodeChallenge(msgspec.Struct, frozen=True):
-    """The password was right; a passcode has to follow within five minutes."""
+    """The password was right; a one-time code has to follow within five minutes."""
 
     attempt_id: UUID
 
 
 class SignIn:
-    """Lets people in."""
+    """Checks passwords and one-time codes and opens sessions."""
 
-    def __init__(self, pool: Pool, sessions: Sessions, vault: SecretBox) -> None:
+    def __init__(self, pool: Pool, sessions: Sessions, secrets: SecretBox) -> None:
         self._pool = pool
         self._sessions = sessions
-        self._vault = vault
-        # Each has one of the two threads that check passwords (passwords.AT_ONCE).
+        self._secrets = secrets
+        # Each queue has one of the two threads that check passwords (passwords.MAX_HASHES).
         self._known = FairQueue("sign-ins", SIGN_IN_LIMITS)
         self._others = FairQueue("sign-ins", SIGN_IN_LIMITS)
 
     async def login(self, name: str, password: str, at: Actor) -> NewSession | PasscodeChallenge:
-        """Check name and password. Raises LoginError, TooFastError, OverloadError.
+        """Check name and password; return a session, or a challenge if the user has one-time codes.
 
-        `at`: where it comes from; who it is turns out here.
+        `at`: address and id of the request. Raises LoginError, TooFastError and OverloadError.
         """
         account, address = _account(name), _address(at.address)
         known = await self._pool.fetchrow(KNOWN, _known(name, at), KNOWN_DAYS) is not None
         queue = self._known if known else self._others
         async with queue.turn(address):
-            # The address first: one that has to wait leaves no row for the names that it makes up.
-            await self._count_try(address, FREE_OF_ADDRESS)
-            await self._count_try(account, FREE_OF_ACCOUNT)
+            # The address first: while it has to wait, the names that it invents leave no rows.
+            await self._count_try(address, FREE_ADDRESS_FAILURES)
+            await self._count_try(account, FREE_ACCOUNT_FAILURES)
             row = await self._pool.fetchrow(FIND, name)
             matched = await passwords.matches(password, row["password"] if row else None)
         if not matched:
@@ -150,30 +150,30 @@ class SignIn:
                 await audit.record_of_user(connection, _named(at, user), user, "login.failure")
             raise LoginError
         assert row is not None
-        kept: str = row["password"]
-        if passwords.is_outdated(kept):
+        stored: str = row["password"]
+        if passwords.is_outdated(stored):
             new = await passwords.hashed(password)
-            await self._pool.execute(REHASH, row["id"], kept, new)
-            kept = new
+            await self._pool.execute(REHASH, row["id"], stored, new)
+            stored = new
         async with self._pool.acquire() as connection, connection.transaction():
-            if await connection.fetchval(STILL, row["id"], kept) is None:
+            if await connection.fetchval(STILL, row["id"], stored) is None:
                 raise LoginError
             await connection.execute(TAKE_BACK, address)
-            if row["passcode"]:  # the account's try is taken back once the passcode is right as well
-                return PasscodeChallenge(await connection.fetchval(ATTEMPT, row["id"], PASSCODE_LIFE))
+            if row["passcode"]:  # the account's try is subtracted once the code is right, too
+                return PasscodeChallenge(await connection.fetchval(ATTEMPT, row["id"], CODE_SECONDS))
             return await self._open(connection, row["id"], name, at)
 
-    async def passcode(self, attempt: UUID, passcode: str, at: Actor) -> NewSession:
-        """Check the passcode of an attempt. Raises LoginError."""
-        row = await self._pool.fetchrow(PASSCODE, attempt, MOST_PASSCODES, PASSCODE_LIFE)
+    async def passcode(self, attempt: UUID, code: str, at: Actor) -> NewSession:
+        """Check the one-time code of an attempt and return a session. Raises LoginError."""
+        row = await self._pool.fetchrow(PASSCODE, attempt, MAX_CODES, CODE_SECONDS)
         if row is None:
             raise LoginError
         step = None
         if row["totp_secret"] is not None:
-            secret = self._vault.open(row["id"], bytes(row["totp_secret"]))
-            step = totp.step_of(secret, passcode, row["now"])
+            secret = self._secrets.open(row["id"], bytes(row["totp_secret"]))
+            step = totp.step_of(secret, code, row["now"])
         async with self._pool.acquire() as connection, connection.transaction():
-            # Of two requests with one passcode one takes its step, of two for one attempt one ends it.
+            # Of two requests with one code, one takes its step; of two for one attempt, one ends it.
             if (
                 step is not None
                 and await connection.fetchval(USE_STEP, row["id"], step) is not None
@@ -186,11 +186,11 @@ class SignIn:
         raise LoginError
 
     async def confirm(self, user: int, password: str, at: Actor) -> None:
-        """Check the password of a user who has signed in already. Raises LoginError and TooFastError."""
+        """Check the password of a signed-in user. Raises LoginError and TooFastError."""
         row = await self._pool.fetchrow(OF_USER, user)
         if row is None:
             raise LoginError
-        await self._count_try(_account(row["name"]), FREE_OF_ACCOUNT)
+        await self._count_try(_account(row["name"]), FREE_ACCOUNT_FAILURES)
         if not await passwords.matches(password, row["password"]):
             await audit.record_of_user(self._pool, _named(at, user), user, "login.failure")
             raise LoginError
@@ -204,27 +204,27 @@ class SignIn:
         return opened
 
     async def _count_try(self, key: bytes, free: int) -> None:
-        if await self._pool.fetchval(TRY, key, free, LONGEST_WAIT) is None:
+        if await self._pool.fetchval(TRY, key, free, MAX_WAIT_SECONDS) is None:
             raise TooFastError(await self._pool.fetchval(WAIT, key) or 1)
 
 
 async def forget_failures(connection: Connection, name: str) -> None:
-    """Let a user try at once again."""
+    """Reset the failures of a user, so that no wait is left."""
     await connection.execute(FORGET, _account(name))
 
 
 @lru_cache(maxsize=10_000)
 def network(address: str) -> str:
-    """Whoever may choose addresses of one network counts as one: all of an IPv6 /64."""
+    """Return the network that an address counts as: itself, or its /64 of IPv6, as one host has all of that."""
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped:
-            return str(found.ipv4_mapped)
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
 
 
 def _named(at: Actor, user: int) -> Actor:

@@ -1,10 +1,10 @@
 """Access tokens: a UUID and a secret that service clients send as `Authorization: Bearer ID:SECRET`.
 
-Promise 5 begins here: a request is for exactly one chain. That of a token is its client's chain, or one of the others
-in its scope where the request names it.
+Promise 5: a request is for exactly one chain. The chain of a token's request is that of the client, or another one of
+the token's scope if the request names it.
 
-The secret is 32 random bytes, so its SHA-256 is as hard to undo as the secret is to guess; a slow hash would protect
-nothing here and cost every poll its milliseconds. (Passwords, which people choose, need a slow one.)
+The secret is 32 random bytes, so its SHA-256 is as hard to invert as the secret is to guess. A slow hash would add
+milliseconds to each poll and no protection; passwords, which people choose, need one.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from longshore.access.clients import ClientNotFoundError
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId
 
-SECRET_PREFIX = "longshore_"  # noqa: S105  # no secret, but how one begins, so that scanners for leaked secrets know one when they see it
+SECRET_PREFIX = "longshore_"  # noqa: S105  # by which scanners recognize leaked secrets
 
 CREATE = """
 insert into longshore.access_tokens
@@ -57,7 +57,7 @@ where id = $1 and revoked_at is null and ($2::bigint is null or chain_id = $2)
 returning chain_id
 """
 
-# A chain that a token of another chain's client may see takes itself out of the token's scope, and leaves the rest.
+# A chain removes itself from the scope of a token of another chain's client.
 LEAVE = """
 update longshore.access_tokens set more_chains = array_remove(more_chains, $2)
 where id = $1 and more_chains @> array[$2::bigint]
@@ -74,7 +74,7 @@ where $1 = 'token' and id::text = $2 and level = 'admin'
 
 
 class Level(IntEnum):
-    """What a credential may do; each level includes those below it."""
+    """The level of a credential; each level includes those below it."""
 
     READ = 1
     WRITE = 2
@@ -82,40 +82,40 @@ class Level(IntEnum):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What a token may not see of what its level lets it see."""
+    """Restrictions of a token below its level."""
 
     indexes: frozenset[str] | None
-    """The export indexes that it may use; None for all."""
+    """The export indexes that the token may use; None: all."""
     hidden: frozenset[str]
-    """Columns that it may never see, such as `users.phone_number`."""
+    """Columns that the token may never see, such as `users.phone_number`."""
 
 
 def limits_of(indexes: Sequence[str] | None, hidden: Sequence[str] | None) -> Limits | None:
-    """The limits of a token that has these indexes and hidden columns; None where it has none."""
+    """Return the limits of a token with these indexes and hidden columns; None if it has no limits."""
     if indexes is None and not hidden:
         return None
     return Limits(None if indexes is None else frozenset(indexes), frozenset(hidden or ()))
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Who asks: the chain that the request is for, and the level of the credential there."""
+    """The credential of a request, with the chain that the request is for and the level for that chain."""
 
     chain: ChainId
     level: Level
     kind: Literal["token", "user"]
     id: str
-    """Of the token or of the user."""
+    """Id of the token or the user."""
     limits: Limits | None = None
     session: UUID | None = None
-    """Of a user: the session that the request came with."""
+    """The session of a user's request."""
 
 
 class UnauthorizedError(Exception):
-    """No credential, or none that is good."""
+    """The request has no valid credential."""
 
 
 class ForbiddenError(Exception):
-    """A good credential whose level is too low; carries the level that was needed."""
+    """The credential's level is too low; `needed` is the level that suffices."""
 
     def __init__(self, needed: Level) -> None:
         super().__init__(needed.name.lower())
@@ -123,81 +123,79 @@ class ForbiddenError(Exception):
 
 
 class TokenNotFoundError(Exception):
-    """There is no such token, or none for this chain, which looks the same."""
+    """The chain has no such token."""
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """What a token is good for, beside its level in its client's chain."""
+    """The chains and limits of a token."""
 
     more_chains: Sequence[int] = ()
     indexes: Sequence[str] | None = None
-    """Export indexes; None for all."""
+    """Export indexes; None: all."""
     hidden_columns: Sequence[str] = ()
     expires: datetime | None = None
 
 
 class Token(msgspec.Struct, frozen=True):
-    """What is kept of an access token; never its secret."""
+    """An access token without its secret."""
 
     id: UUID
     client_id: int | None
+    """Null for a token of another chain's client."""
     client: str
-    """The client's name."""
+    """The client's name; empty for a token of another chain's client."""
     chain: int
     chains: list[int]
-    """All that it is good for; of a token of another chain's client, just the chain that asks."""
+    """All chains of its scope; of a token of another chain's client only the chain that asks."""
     level: str
     indexes: list[str] | None
-    """The export indexes that it may use; null for all."""
+    """The export indexes that it may use; null: all."""
     hidden_columns: list[str]
-    """What it may never see, such as `users.phone_number`."""
+    """Columns that it may never see, such as `users.phone_number`."""
     created: datetime
     expires: datetime | None
     used: datetime | None
-    """When it was last used, to the minute."""
+    """Time of the last use, to the minute."""
     revoked: datetime | None
     active: bool
-    """Whether it is good now: neither revoked nor expired, of a client that is enabled."""
+    """Whether it is accepted now: neither revoked nor expired, of an enabled client."""
 
 
 async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
-    """Make a token of a client; give its id and its secret, which cannot be had a second time.
-
-    Raises ClientNotFoundError.
-    """
+    """Create a token of a client and return its id and its secret, which is not stored. Raises ClientNotFoundError."""
     scope = scope or Scope()
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).digest()
-    kept = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
-    token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *kept)
+    limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
+    token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits)
     if token is None:
         raise ClientNotFoundError(f"there is no service client {client}")
     return token, secret
 
 
 async def administered(pool: Connection | Pool, caller: Caller) -> set[int]:
-    """The chains that a caller is an admin of."""
+    """Return the chains that a caller is an admin of."""
     return {row["chain_id"] for row in await pool.fetch(ADMINISTERED, caller.kind, caller.id)}
 
 
 async def all_tokens(connection: Connection) -> list[Token]:
-    """All tokens of all chains, oldest first."""
+    """Return the tokens of all chains, oldest first."""
     return [_token(row, None) for row in await connection.fetch(ALL)]
 
 
 async def of_chain(
     pool: Connection | Pool, chain: ChainId, client: int | None, limit: int, offset: int
 ) -> tuple[list[Token], bool]:
-    """A page of the tokens that are good for a chain, or were, newest first, and whether more follow.
+    """Return a page of the tokens with a chain in their scope, newest first, and whether more follow.
 
-    `client`: only those of this client; None for all.
+    `client`: only tokens of this client; None: of all.
     """
     rows = await pool.fetch(OF_CHAIN, chain, None, client, limit + 1, offset)
     return [_token(row, chain) for row in rows[:limit]], len(rows) > limit
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> Token:
-    """One of them. Raises TokenNotFoundError."""
+    """Return a token with a chain in its scope. Raises TokenNotFoundError."""
     row = await pool.fetchrow(OF_CHAIN, chain, token, None, 1, 0)
     if row is None:
         raise TokenNotFoundError
@@ -205,9 +203,9 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
 
 
 async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> ChainId | None:
-    """End a token, and give the chain of its client; None when there is none that is still good.
+    """Revoke a token and return the chain of its client; None if there is no valid token of this id.
 
-    `chain`: who asks. Where the token is of another chain's client, it ends for this chain alone.
+    `chain`: the chain that asks. A token of another chain's client is revoked for this chain only.
     """
     ended: ChainId | None = await connection.fetchval(REVOKE, token, chain)
     if ended is None and chain is not None and await connection.fetchval(LEAVE, token, chain) is not None:
@@ -216,7 +214,7 @@ async def revoke(connection: Connection, token: UUID, chain: ChainId | None = No
 
 
 def _token(row: asyncpg.Record, asking: ChainId | None) -> Token:
-    """A token as a chain sees it, or as the command line does."""
+    """Return a token as a chain sees it; as the command line does if `asking` is None."""
     ours = asking is None or asking == row["chain_id"]
     return Token(
         id=row["id"],

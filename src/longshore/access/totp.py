@@ -1,7 +1,7 @@
-"""Passcodes of six digits that change every 30 seconds (TOTP, RFC 6238), each good once.
+"""One-time codes of six digits that change every 30 seconds (TOTP, RFC 6238).
 
-The secret behind them has to be readable, so it is encrypted (AES-256-GCM) with a key that is not in the database:
-LONGSHORE_SECRET, or where that is empty a file in the data folder. A copy of the database gives nobody a passcode.
+Codes are computed from a secret, so the secret is encrypted (AES-256-GCM) instead of hashed. The key is not in the
+database: it is LONGSHORE_SECRET or, if that is empty, a file in the data folder.
 """
 
 import base64
@@ -19,21 +19,21 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from longshore.errors import LongshoreError
 
-STEP = 30  # seconds
-DRIFT = 1  # steps that a clock may be off, either way
+STEP_SECONDS = 30
+MAX_DRIFT_STEPS = 1  # of a clock, either way
 ISSUER = "Longshore"
 KEY_FILE = "secret.key"
-NONCE = 12  # bytes
+NONCE_BYTES = 12
 
 
 class SecretError(LongshoreError):
-    """What was encrypted cannot be read with the key that is set."""
+    """The secret was encrypted with another key than the one that is set."""
 
 
 class SecretBox:
-    """Encrypts what has to be readable, for one user each.
+    """Encrypts secrets of users.
 
-    `secret`: what the key is made of; where it is empty, a file in the folder `data`, made when it is first needed.
+    `secret`: the key is derived from it; if it is empty, from a file in the folder `data`, created on first use.
     """
 
     def __init__(self, secret: str, data: Path) -> None:
@@ -42,53 +42,55 @@ class SecretBox:
 
     @cached_property
     def _cipher(self) -> AESGCM:
-        secret = self._secret.encode() or _read_or_make(self._file)
+        secret = self._secret.encode() or _read_or_create(self._file)
         return AESGCM(hashlib.sha256(b"longshore totp\n" + secret).digest())
 
     def seal(self, user: int, text: str) -> bytes:
-        """Encrypt; what is sealed for one user is no good for another."""
-        nonce = secrets.token_bytes(NONCE)
+        """Encrypt a text so that only `open` for the same user decrypts it."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
         return nonce + self._cipher.encrypt(nonce, text.encode(), str(user).encode())
 
     def open(self, user: int, sealed: bytes) -> str:
-        """Decrypt. Raises SecretError."""
+        """Decrypt a sealed text. Raises SecretError."""
         try:
-            return self._cipher.decrypt(sealed[:NONCE], sealed[NONCE:], str(user).encode()).decode()
+            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], str(user).encode()).decode()
         except InvalidTag:
             raise SecretError("the key has changed: set LONGSHORE_SECRET to what it was on every machine") from None
 
 
-def _read_or_make(file: Path) -> bytes:
+def _read_or_create(file: Path) -> bytes:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Whole at once under its name, as another process may be here as well; whoever is second takes the first's.
-        made = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
-        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as key:
+        # The link gives the complete file its name, and fails in the second of two processes, which reads the first's.
+        new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as key:
             key.write(base64.b64encode(secrets.token_bytes(32)))
         try:
             with contextlib.suppress(FileExistsError):
-                os.link(made, file)
+                os.link(new, file)
         finally:
-            made.unlink()
+            new.unlink()
     return file.read_bytes()
 
 
 def new_secret() -> str:
-    """A new secret of 160 bits, as authenticators take it (base32)."""
+    """Return a new secret of 160 bits in base32, as authenticator apps expect it."""
     return pyotp.random_base32(32)
 
 
 def address(secret: str, name: str) -> str:
-    """The `otpauth:` address that authenticators read."""
-    return pyotp.TOTP(secret, interval=STEP).provisioning_uri(name=name, issuer_name=ISSUER)
+    """Return the `otpauth:` address that authenticator apps read."""
+    return pyotp.TOTP(secret, interval=STEP_SECONDS).provisioning_uri(name=name, issuer_name=ISSUER)
 
 
-def step_of(secret: str, passcode: str, now: float) -> int | None:
-    """The time step that a passcode is of, near `now` (seconds since 1970); None when it is wrong."""
-    made = pyotp.TOTP(secret, interval=STEP)
-    current = int(now) // STEP
-    found = None
-    for step in range(current - DRIFT, current + DRIFT + 1):  # all of them, so that no time tells which one it was
-        if hmac.compare_digest(made.generate_otp(step).encode(), passcode.encode()):
-            found = step
-    return found
+def step_of(secret: str, code: str, now: float) -> int | None:
+    """Return the time step of a code, near `now` (seconds since 1970); None if the code is wrong."""
+    codes = pyotp.TOTP(secret, interval=STEP_SECONDS)
+    current = int(now) // STEP_SECONDS
+    match = None
+    for step in range(
+        current - MAX_DRIFT_STEPS, current + MAX_DRIFT_STEPS + 1
+    ):  # all, so that the time does not tell which
+        if hmac.compare_digest(codes.generate_otp(step).encode(), code.encode()):
+            match = step
+    return match

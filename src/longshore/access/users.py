@@ -1,7 +1,7 @@
-"""People: users with a password, and a level for each chain that they may see.
+"""Users: a name, a password, and a level for each of their chains.
 
-Promise 5: whoever looks at users looks at those of one chain, and sees of them only what belongs to that chain. What a
-user is beside that (password, passcodes, whether they may sign in at all) is for themselves and the command line.
+Promise 5: an admin sees the users of one chain, and of them only what belongs to that chain. Password, one-time codes
+and whether a user may sign in at all are for the user and for the command line.
 """
 
 from datetime import datetime
@@ -25,7 +25,8 @@ on conflict (user_id, chain_id) do update set level = excluded.level, enabled = 
 TAKE = "delete from longshore.user_levels where user_id = $1 and chain_id = $2 returning level"
 
 OF_CHAIN = """
-select u.id, u.name, l.level, l.enabled, u.totp_secret is not null as passcode, u.created_at
+select u.id, u.name, l.level, l.enabled, u.totp_secret is not null as passcode,
+       date_trunc('second', u.created_at) as created
 from longshore.user_levels l
 join longshore.users u on u.id = l.user_id
 where l.chain_id = $1 and ($2::bigint is null or u.id = $2)
@@ -68,86 +69,87 @@ END_ATTEMPTS = "delete from longshore.login_attempts where user_id = $1"
 
 
 class UserNameError(LongshoreError):
-    """A name that no user can have."""
+    """The name is not acceptable; the message says why."""
 
 
 class UserNotFoundError(LongshoreError):
-    """There is no such user, or none in this chain, which looks the same."""
+    """The chain has no such user."""
 
 
 class ChainUser(msgspec.Struct, frozen=True):
-    """A user as one chain sees them."""
+    """A user as an admin of one chain sees it."""
 
     id: int
     name: str
     level: str
     enabled: bool
-    """Whether they may use the level that they have for this chain."""
+    """Whether the level for this chain can be used."""
     passcode: bool
-    """Whether they are asked for a passcode when they sign in."""
+    """Whether signing in asks for a one-time code."""
     created: datetime
 
 
 class AnyUser(msgspec.Struct, frozen=True):
-    """A user as the command line sees them."""
+    """A user as the command line sees it."""
 
     id: int
     name: str
     enabled: bool
     passcode: bool
     levels: list[tuple[int, str, bool]]
+    """Chain, level, and whether the level is enabled."""
 
 
 def check_name(name: str) -> None:
-    """Raise UserNameError for what is empty, too long, or has spaces around it or control characters in it."""
+    """Raise UserNameError for a name that is empty, too long, padded with spaces or has control characters."""
     if (expected := names.violation(name)) is not None:
         raise UserNameError(expected)
 
 
 async def create(connection: Connection, name: str, password: str) -> int:
-    """Make a user, who may do nothing yet. Raises UserNameError, PasswordError and NameTakenError."""
+    """Create a user without any level and return its id. Raises UserNameError, PasswordError and NameTakenError."""
     check_name(name)
     passwords.check_new(password)
-    kept = await passwords.hashed(password)
+    hashed = await passwords.hashed(password)
     try:
-        return int(await connection.fetchval(CREATE, name, kept))
+        return int(await connection.fetchval(CREATE, name, hashed))
     except asyncpg.UniqueViolationError:
         raise NameTakenError(f"there is a user {name!r} already") from None
 
 
 async def grant(connection: Connection, user: int, chain: int, level: Level) -> None:
-    """Give a user a level for a chain, whatever they had."""
+    """Set a user's level for a chain."""
     await connection.execute(GRANT, user, chain, level.name.lower())
 
 
 async def take(connection: Connection, user: int, chain: int) -> None:
-    """Take a user's level for a chain away. Raises UserNotFoundError where they have none."""
+    """Remove a user's level for a chain. Raises UserNotFoundError if the user has none."""
     if await connection.fetchval(TAKE, user, chain) is None:
         raise UserNotFoundError("the user has no level for this chain")
 
 
 async def change(connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None) -> None:
-    """Change what is given of a user's level for a chain. Raises UserNotFoundError."""
+    """Change a user's level for a chain; None leaves a field as it is. Raises UserNotFoundError."""
     if await connection.fetchval(CHANGE, user, chain, level and level.name.lower(), enabled) is None:
         raise UserNotFoundError
 
 
 async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset: int) -> tuple[list[ChainUser], bool]:
-    """A page of the users who have a level for a chain, oldest first, and whether more follow."""
+    """Return a page of the users who have a level for a chain, oldest first, and whether more follow."""
     rows = await connection.fetch(OF_CHAIN, chain, None, limit + 1, offset)
-    return [_chain_user(row) for row in rows[:limit]], len(rows) > limit
+    return [ChainUser(**row) for row in rows[:limit]], len(rows) > limit
 
 
 async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> ChainUser:
-    """One of them. Raises UserNotFoundError."""
+    """Return a user who has a level for a chain. Raises UserNotFoundError."""
     row = await connection.fetchrow(OF_CHAIN, chain, user, 1, 0)
     if row is None:
         raise UserNotFoundError
-    return _chain_user(row)
+    return ChainUser(**row)
 
 
-async def everybody(connection: Connection) -> list[AnyUser]:
-    """All users, oldest first."""
+async def all_users(connection: Connection) -> list[AnyUser]:
+    """Return all users, oldest first."""
     return [
         AnyUser(row["id"], row["name"], row["disabled_at"] is None, row["passcode"], msgspec.json.decode(row["levels"]))
         for row in await connection.fetch(ALL)
@@ -155,7 +157,7 @@ async def everybody(connection: Connection) -> list[AnyUser]:
 
 
 async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
-    """A user's name, and the level that they may use for each chain. Raises UserNotFoundError."""
+    """Return a user's name and enabled levels by chain. Raises UserNotFoundError."""
     rows = await pool.fetch(NAME_AND_LEVELS, user)
     if not rows:
         raise UserNotFoundError
@@ -164,44 +166,33 @@ async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict
 
 
 async def find(connection: Connection, name: str) -> int:
-    """The id of the user of a name. Raises UserNotFoundError."""
-    found = await connection.fetchval(FIND, name)
-    if found is None:
+    """Return the id of the user with a name. Raises UserNotFoundError."""
+    user = await connection.fetchval(FIND, name)
+    if user is None:
         raise UserNotFoundError(f"there is no user {name!r}")
-    return int(found)
+    return int(user)
 
 
 async def set_password(connection: Connection, user: int, password: str) -> None:
-    """Change a password, which ends all sessions of the user. Raises PasswordError."""
+    """Change a password and end all sessions of the user. Raises PasswordError."""
     passwords.check_new(password)
     await connection.execute(SET_PASSWORD, user, await passwords.hashed(password))
     await end_all(connection, user)
 
 
 async def set_totp(connection: Connection, user: int, sealed: bytes | None) -> None:
-    """Ask a user for passcodes of this secret from now on, or for none any more."""
+    """Set the encrypted secret of a user's one-time codes; None turns them off. Ends all sessions."""
     await connection.execute(SET_TOTP, user, sealed)
     await end_all(connection, user)
 
 
 async def set_enabled(connection: Connection, user: int, enabled: bool) -> None:
-    """Let a user sign in, or no longer; what is open is ended."""
+    """Allow or forbid a user to sign in. Ends all sessions."""
     await connection.execute(DISABLE, user, not enabled)
     await end_all(connection, user)
 
 
 async def end_all(connection: Connection, user: int) -> None:
-    """End all sessions of a user, and logins that wait for a passcode."""
+    """End all sessions of a user, and sign-ins that wait for a one-time code."""
     await connection.execute(END_SESSIONS, user)
     await connection.execute(END_ATTEMPTS, user)
-
-
-def _chain_user(row: asyncpg.Record) -> ChainUser:
-    return ChainUser(
-        id=row["id"],
-        name=row["name"],
-        level=row["level"],
-        enabled=row["enabled"],
-        passcode=row["passcode"],
-        created=row["created_at"].replace(microsecond=0),
-    )

@@ -9,7 +9,7 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
 
 from longshore.access import audit, clients, names, ongoing, tokens
-from longshore.access.clients import ClientNotFoundError, ServiceClient
+from longshore.access.clients import ClientChange, ClientNotFoundError, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token, TokenNotFoundError
 from longshore.api.bodies import read_json
@@ -129,9 +129,8 @@ async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: St
         raise ValidationError(violations)
     left = None
     async with service.pool.acquire() as connection, connection.transaction():
-        changed = await clients.change(
-            connection, caller.chain, _client_id(id), name=new.name, contact=new.contact, enabled=new.enabled
-        )
+        fields = ClientChange(new.name, new.contact, new.enabled)
+        changed = await clients.change(connection, caller.chain, _client_id(id), fields)
         details = {"enabled": new.enabled}
         await audit.record(connection, actor(request), caller.chain, "client.change", f"client {id}", details)
     if new.enabled is False:

@@ -71,7 +71,7 @@ def client_list() -> None:
     from longshore.access import clients
 
     async def run(connection: "Connection", _: "Actor") -> "list[ServiceClient]":
-        return await clients.everyone(connection)
+        return await clients.all_clients(connection)
 
     for client in with_connection(run):
         state = "enabled" if client.enabled else "disabled"
@@ -107,7 +107,7 @@ async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bo
     from longshore.access import audit, clients
 
     chain = await clients.chain_of(connection, id)
-    await clients.change(connection, chain, id, enabled=enabled)
+    await clients.change(connection, chain, id, clients.ClientChange(enabled=enabled))
     await audit.record(connection, actor, chain, "client.change", f"client {id}", {"enabled": enabled})
 
 
@@ -155,7 +155,7 @@ def token_create(
     scope = tokens.Scope(list(dict.fromkeys(set(more_chain or ()) - {chain})), index or None, hide or [], expires)
 
     async def run(connection: "Connection", actor: "Actor") -> str:
-        owner = await clients.named(connection, chain, client)
+        owner = await clients.get_or_create(connection, chain, client)
         id, secret = await tokens.create(connection, owner.id, tokens.Level[level.name], scope)
         for each in (chain, *scope.more_chains):
             await audit.record(connection, actor, each, "token.create", f"token {id}", {"level": level.value})

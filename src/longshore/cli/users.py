@@ -59,7 +59,7 @@ def user_list() -> None:
     from longshore.access import users
 
     async def run(connection: "Connection", _: "Actor") -> list[users.AnyUser]:
-        return await users.everybody(connection)
+        return await users.all_users(connection)
 
     for user in with_connection(run):
         levels = ", ".join(f"{chain}: {level}{'' if on else ' (off)'}" for chain, level, on in user.levels)

@@ -81,7 +81,7 @@ async def _prepare(settings: Settings, url: str, rows: int, out: Console) -> str
     origin = f"written in {seconds:.1f} s" if was_written else "written before"
     out.print(f"Data: {rows:,} ledger entries for chain {CHAIN}, and two smaller chains; {origin}")
     async with connected(url) as connection:
-        owner = await clients.named(connection, CHAIN, "demo")
+        owner = await clients.get_or_create(connection, CHAIN, "demo")
         id, secret = await create(connection, owner.id, Level.WRITE)
         return f"{id}:{secret}"
 

@@ -518,7 +518,8 @@ create table longshore.login_attempts (
     id uuid primary key default gen_random_uuid(),
     user_id bigint not null references longshore.users on delete cascade,
     created_at timestamptz not null default now(),
-    passcodes integer not null default 0
+    -- Codes that were checked.
+    codes integer not null default 0
 );
 
 -- Failed sign-ins, by account and by address; both are hashed, as people type passwords into the wrong field.
