@@ -93,6 +93,8 @@ def test_stored_segment_is_replaced_and_deleted_only_as_its_tag_says(waiting: ht
 def test_what_has_no_tag_fits_no_tag(waiting: httpx2.Client) -> None:
     body = {"chain": 1764, "url": "https://a.example/"}
     problem(waiting.post("/webhooks", json=body, headers={"If-Match": '"x"'}), "changed-meanwhile")
+    malformed = waiting.post("/webhooks", json=body, headers={b"If-None-Match": b"\xc2\x84"})
+    assert list(violations(malformed)) == ["If-None-Match"]
     assert waiting.get("/webhooks").json() == []
 
 

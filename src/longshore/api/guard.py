@@ -69,9 +69,8 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         raise ForbiddenError(Level.ADMIN)
     refuse_repeated(connection)
     if scope["method"] not in SAFE:
-        if connection.route_handler.opt.get("conditional"):
-            refuse_malformed(connection)
-        else:
+        refuse_malformed(connection)
+        if not connection.route_handler.opt.get("conditional"):
             require(connection, None)
     if scope["method"] == "POST" and "body" not in connection.route_handler.parsed_fn_signature.parameters:
         await _refuse_body(connection)
