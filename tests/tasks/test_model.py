@@ -45,6 +45,8 @@ class Known(msgspec.Struct):
     state: str = "READY"
     waits: bool = True
     """Whether a run of it is still to begin."""
+    queued: bool = True
+    """Whether that run begins as soon as there is room for it."""
     planned: bool = False
     """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
     begun: Attempt | None = None
@@ -93,7 +95,7 @@ class Life(RuleBasedStateMachine):
     def create(self, later: bool) -> Known:
         answer = self.client.post("/tasks", json=export_body(once=FAR if later else "2026-05-26T12:00:00Z"))
         assert answer.status_code == 201
-        task = Known(id=answer.json()["id"], planned=later)
+        task = Known(id=answer.json()["id"], planned=later, queued=not later)
         self.known.append(task)
         return task
 
@@ -102,7 +104,8 @@ class Life(RuleBasedStateMachine):
         answer = self.client.post(f"/tasks/{task.id}/execute", headers={"Prefer": "respond-async"})
         assert answer.status_code == (409 if task.state == "INPROGRESS" else 202), answer.text
         if task.state != "INPROGRESS":
-            task.waits = True
+            task.waits = task.queued = True
+            self._must_differ(task)
 
     @rule(task=tasks)
     def begin(self, task: Known) -> None:
@@ -113,7 +116,7 @@ class Life(RuleBasedStateMachine):
         if task.state != "INPROGRESS":
             task.becomes("INPROGRESS")
             task.failures = 0
-        task.waits, task.begun, task.result = False, begun, None
+        task.waits, task.queued, task.begun, task.result = False, False, begun, None
 
     @rule(task=tasks)
     def finish(self, task: Known) -> None:
@@ -147,7 +150,7 @@ class Life(RuleBasedStateMachine):
         if given_up:
             task.becomes("ERROR")
         self._ended(task)
-        task.waits = task.planned or not given_up
+        task.waits, task.queued = task.planned or not given_up, not given_up
 
     @rule(data=st.data())
     def stale(self, data: st.DataObject) -> None:
@@ -175,12 +178,24 @@ class Life(RuleBasedStateMachine):
             task.becomes("ERROR")
         if task.begun is not None:
             self._ended(task)
-        task.waits = task.planned = False
+        task.waits = task.queued = task.planned = False
 
     @rule(task=tasks)
     def change(self, task: Known) -> None:
         answer = self.client.patch(f"/tasks/{task.id}", json={"desc": "another"})
         assert answer.status_code == (409 if task.state == "INPROGRESS" else 200), answer.text
+
+    @rule(task=tasks, later=st.booleans(), minute=st.integers(0, 59))
+    def plan(self, task: Known, later: bool, minute: int) -> None:
+        """Change the trigger to a time that it may name already, which then plans nothing."""
+        trigger = {"once": FAR if later else f"2026-05-26T12:{minute:02}:00Z"}
+        before = self.client.get(f"/tasks/{task.id}").json()["trigger"]
+        (cancelled,) = self.service.sql("select schedule_ended from longshore.tasks where id = $1", task.id)
+        answer = self.client.patch(f"/tasks/{task.id}", json={"trigger": trigger})
+        assert answer.status_code == (409 if task.state == "INPROGRESS" else 200), answer.text
+        if task.state != "INPROGRESS" and (before != trigger or cancelled["schedule_ended"]):
+            task.waits, task.queued, task.planned = True, not later, later
+            self._must_differ(task)
 
     @rule(task=tasks)
     def expire(self, task: Known) -> None:
@@ -217,6 +232,7 @@ class Life(RuleBasedStateMachine):
             assert revision >= task.revision
             task.modified, task.revision = modified, revision
             assert bool(found["result"]) == (task.state == "DONE")
+            assert ("retry-after" in answer.headers) == (task.queued or task.state in ("READY", "INPROGRESS"))
             if task.result is not None:
                 assert self.client.get(f"/tasks/{task.id}/download_url").status_code == 200
 
@@ -224,10 +240,15 @@ class Life(RuleBasedStateMachine):
         ((attempt,),) = self.service.sql("select attempt from longshore.tasks where id = $1", task.id)
         return Message(TaskId(task.id), attempt)
 
+    def _must_differ(self, task: Known) -> None:
+        """Check that a client that knows the task as it was sees a change."""
+        known = {"If-None-Match": f'"{task.id}-{task.revision}"'}
+        assert self.client.get(f"/tasks/{task.id}", headers=known).status_code == 200
+
     def _ended(self, task: Known) -> None:
         assert task.begun is not None
         self.old.append(task.begun.message)
-        task.begun, task.waits = None, task.planned
+        task.begun, task.waits, task.queued = None, task.planned, False
 
 
 def outcome(location: str) -> RunResult:

@@ -56,6 +56,47 @@ def test_the_hour_that_comes_twice_is_taken_once() -> None:
         assert shown(schedule, "2026-10-24T12:00Z", 2) == ["2026-10-25 02:30+0200", "2026-10-26 02:30+0100"]
 
 
+@pytest.mark.parametrize(
+    ("cron", "skipped", "repeated"),
+    [
+        (
+            "*/15 2 * * *", [],
+            [f"02:{minute:02}+{offset}" for offset in ("0200", "0100") for minute in (0, 15, 30, 45)],
+        ),
+        ("30 */2 * * *", [], ["02:30+0200", "02:30+0100"]),
+        ("0 * * * *", ["01:00+0100", "03:00+0200"], ["01:00+0200", "02:00+0200", "02:00+0100", "03:00+0100"]),
+        ("30 2 * * *", ["03:00+0200"], ["02:30+0200"]),
+        ("0,30 2 * * *", ["03:00+0200"], ["02:00+0200", "02:30+0200"]),
+        ("30 1-3 * * *", ["01:30+0100", "03:00+0200", "03:30+0200"], ["01:30+0200", "02:30+0200", "03:30+0100"]),
+    ],
+)  # fmt: skip
+def test_cron_follows_the_wall_clock_only_where_minute_or_hour_begins_with_a_star(
+    cron: str, skipped: list[str], repeated: list[str]
+) -> None:
+    schedule = Schedule(cron=cron, timezone=AMSTERDAM)
+    for day, expected in (("2026-03-29", skipped), ("2026-10-25", repeated)):
+        found = [text for text in shown(schedule, f"{day}T00:00+02:00", 12) if f"{day} 01" <= text < f"{day} 04"]
+        assert [text[11:] for text in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("cron", "days"),
+    [
+        ("0 6 13 * FRI", ["02", "09", "13", "16", "23", "30"]),
+        ("0 6 */2 * MON", ["05", "19"]),
+        ("0 6 * * MON", ["05", "12", "19", "26"]),
+        ("0 6 L * *", ["31"]),
+        ("0 6 LW * *", ["30"]),
+        ("0 6 * * 5L", ["30"]),
+        ("0 6 * * 1#2", ["12"]),
+        ("0 6 * * 7", ["04", "11", "18", "25"]),
+    ],
+)
+def test_cron_joins_the_two_days_by_or_and_by_and_where_one_begins_with_a_star(cron: str, days: list[str]) -> None:
+    found = shown(Schedule(cron=cron), "2026-01-01T00:00Z", 10)
+    assert [text[8:10] for text in found if text.startswith("2026-01")] == days
+
+
 def test_the_31st_becomes_the_last_day_of_shorter_months_and_comes_back() -> None:
     monthly = Schedule(once=at("2026-01-31T06:00Z"), repeat="monthly")
     assert [text[:10] for text in shown(monthly, "2026-01-01T00:00Z", 5)] == [

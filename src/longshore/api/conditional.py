@@ -172,7 +172,7 @@ def headers(id: int, reading: PolledTask) -> dict[str, str]:
         "Cache-Control": "private, no-cache",
         "X-Log-Length": str(reading.log_length),
     }
-    if reading.code in (Code.READY, Code.INPROGRESS):
+    if reading.queued or reading.code in (Code.READY, Code.INPROGRESS):
         found["Retry-After"] = str(next_poll(reading.seconds_left))
     return found
 

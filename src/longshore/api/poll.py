@@ -62,8 +62,9 @@ async def get_task(
         str, Parameter(header="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so.")
     ] = "",
 ) -> Response[Task]:
-    """One task, with a page of its log. Poll this until `state.code` is `DONE` or `ERROR`.
+    """One task, with a page of its log. Poll this until `state.code` is `DONE` or `ERROR` and no `Retry-After` is sent.
 
+    An ended task with another run in the queue has `Retry-After`, as every task that has not ended.
     With `wait` it answers once the task differs from the `ETag` in `If-None-Match`, or without one, from now.
     `X-Log-Length` tells how many entries the log has, `Link` where its next and its last page are.
     """

@@ -28,7 +28,6 @@ class TaskOperations(Operates[K]):
     def __init__(self, transport: Any, known: ServiceState, data: TaskData) -> None:
         self._transport = transport
         self._known = known
-        self._after_run = 0
         self.data = data
         """The task object as the service last gave it."""
 
@@ -75,7 +74,7 @@ class TaskOperations(Operates[K]):
         `on_progress`: called about once a second with how far the run is. `on_log`: called with each entry of the log.
         Raises TaskFailedError when the task ended otherwise, WaitTimeoutError when it has not ended in time.
         """
-        return self._seen((yield from until_ended(self._known, self.id, self._after_run, timeout, on_progress, on_log)))
+        return self._seen((yield from until_ended(self._known, self.id, timeout, on_progress, on_log)))
 
     @operation
     def logs(self) -> Steps[list[LogEntry]]:
@@ -101,10 +100,8 @@ class TaskOperations(Operates[K]):
     @operation
     def execute(self) -> Steps[K]:
         """Run the task now, whatever its trigger says; `wait` then waits for this run. Raises ConflictError."""
-        progress = expect((yield from send(self._ask("GET", "/progress"), self._known.patience())), Progress)
         request = Request(method="POST", url=f"/tasks/{self.id}/execute", headers={"Prefer": "respond-async"})
         expect((yield from send(request, self._known.patience())), State)
-        self._after_run = progress.run
         return self._seen(expect((yield from send(self._ask("GET"), self._known.patience())), TaskData))
 
     @operation

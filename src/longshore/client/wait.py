@@ -35,17 +35,15 @@ class ServiceState:
 def until_ended(
     known: ServiceState,
     id: int,
-    after_run: int,
     timeout: float | None,
     on_progress: OnProgress | None,
     on_log: OnLog | None,
 ) -> Steps[TaskData]:
-    """The task once it is DONE, in a run after `after_run`. Raises TaskFailedError and WaitTimeoutError."""
+    """The task once it is DONE and no other run is queued. Raises TaskFailedError and WaitTimeoutError."""
     deadline = None if timeout is None else time.monotonic() + timeout
     pause, entries, etag = FIRST_PAUSE, 0, None
     hold = SHORT_HOLD if on_progress or on_log else HOLD
     task: TaskData | None = None
-    begun = after_run == 0
     while True:
         began = time.monotonic()
         left = None if deadline is None else deadline - began
@@ -55,14 +53,10 @@ def until_ended(
             task = expect(answer, TaskData)
             etag = answer.headers.get("etag")
         assert task is not None
-        # Of a task that was run again the end of an earlier run may still be seen. Its end counts once it was looked at
-        # after the run asked for had begun.
-        ended, waits = task.state.ended and begun, not begun
-        if on_progress or (task.state.ended and waits):
-            progress = expect((yield from send(_get(f"/tasks/{id}/progress"), known.patience())), Progress)
-            begun = begun or progress.run > after_run
-            if on_progress:
-                on_progress(progress)
+        # An ended task with another run in the queue keeps its state until that run begins; Retry-After announces it.
+        ended = task.state.ended and "retry-after" not in answer.headers
+        if on_progress:
+            on_progress(expect((yield from send(_get(f"/tasks/{id}/progress"), known.patience())), Progress))
         if on_log and answer.status != 304:
             for entry in task.logs:
                 on_log(entry)
@@ -70,9 +64,6 @@ def until_ended(
             if len(task.logs) == MOST_ENTRIES:
                 task, etag = None, None  # there may be more already: look at once
                 continue
-        if waits and begun:
-            task, etag = None, None  # look again at once
-            continue
         if ended:
             if task.state.code != "DONE":
                 raise TaskFailedError((yield from newest(known, id)))

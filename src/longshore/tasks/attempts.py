@@ -24,13 +24,22 @@ values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 en
 returning id, parked
 """
 
-# The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated.
+# The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
+# until the run begins, so the new revision and the log entry are how clients see that a run is to come.
 EXECUTE = """
-update longshore.tasks
-set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
-    traceparent = $3, asked_by = $4
-where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
-returning run
+with task as (
+    update longshore.tasks
+    set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
+        traceparent = $3, asked_by = $4,
+        modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
+    returning id, run, log_length, modified_at
+),
+entry as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select id, log_length - 1, modified_at, 'run requested by ' || coalesce($4, 'the service') from task
+)
+select run from task
 """
 
 BEGIN = """

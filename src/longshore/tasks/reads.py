@@ -28,6 +28,9 @@ from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
 # Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
 SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
 
+# A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
+QUEUED = "t.attempt_began_at is null and t.due_at is null"
+
 # Reckoned from rows a second; a case reads the run only of a task that runs.
 SECONDS_LEFT = """case t.state
            when 'READY' then extract(epoch from t.due_at - now())
@@ -58,7 +61,7 @@ PROGRESS = f"""coalesce(case t.state
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
        t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
-       {SETTLED} as settled, {PROGRESS} as progress,
+       {SETTLED} as settled, {QUEUED} as queued, {PROGRESS} as progress,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
            from longshore.task_logs l
@@ -74,7 +77,7 @@ where t.id = $1 and t.chain_id = $2
 
 # $1, $2: tasks, and for each the chain that asks for it.
 STANDING = f"""
-select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled,
+select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled, {QUEUED} as queued,
        {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
 from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
 join longshore.tasks t on t.id = asked.task and t.chain_id = asked.chain
@@ -114,7 +117,7 @@ limit $5 offset $6
 
 STATE = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
-       t.attempt_began_at is null and t.due_at is null as queued
+       {QUEUED} as queued
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
@@ -209,6 +212,8 @@ class PolledTask(msgspec.Struct, frozen=True):
     log_length: int
     settled: bool
     """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
+    queued: bool
+    """Whether a run is to begin as soon as its chain and a worker have room for it."""
     seconds_left: float | None
     """Until it begins (READY) or ends (INPROGRESS), as far as can be told."""
     reads: list[Read] = []
@@ -257,6 +262,7 @@ def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
         version=Version(row["revision"], row["progress"]),
         log_length=row["log_length"],
         settled=row["settled"],
+        queued=row["queued"],
         seconds_left=row["seconds_left"],
     )
 
