@@ -33,7 +33,9 @@ def test_a_waiting_task_that_is_cancelled_will_not_run_and_can_be_executed(small
     again = small.post(f"/tasks/{task}/cancel")
     assert (again.status_code, again.json()["type"]) == (409, "/problems/nothing-to-cancel")
     assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
-    assert messages(small.get(f"/tasks/{task}").json())[2] == "ERROR -> INPROGRESS"
+    requested, begins = messages(small.get(f"/tasks/{task}").json())[2:4]
+    assert requested.startswith("run requested by token ")
+    assert begins == "ERROR -> INPROGRESS"
 
 
 def test_a_change_is_logged_and_replaces_what_it_names(small: httpx2.Client) -> None:

@@ -60,14 +60,18 @@ def test_a_running_task_is_not_run_a_second_time(small: httpx2.Client, service: 
         address = problem(small.get(f"/tasks/{task}/download_url"), "task-not-done")
         assert "INPROGRESS" in address["detail"]
     assert ended(small, task)["state"]["code"] == "DONE"
-    assert messages(small, task) == ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+    requested, *changes = messages(small, task)
+    assert requested.startswith("run requested by token ")
+    assert changes == ["READY -> INPROGRESS", "success", "INPROGRESS -> DONE"]
 
 
 def test_a_done_task_can_be_run_again(small: httpx2.Client, task: int) -> None:
     for _ in range(2):
         assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    (requested,) = {text for text in messages(small, task) if text.startswith("run requested by token ")}
     assert messages(small, task) == [
-        "READY -> INPROGRESS", "success", "INPROGRESS -> DONE", "DONE -> INPROGRESS", "success", "INPROGRESS -> DONE",
+        requested, "READY -> INPROGRESS", "success", "INPROGRESS -> DONE",
+        requested, "DONE -> INPROGRESS", "success", "INPROGRESS -> DONE",
     ]  # fmt: skip
     runs = small.get(f"/tasks/{task}/runs").json()
     assert [(run["run"], run["state"], run["rows"]) for run in runs] == [(2, "DONE", 2000), (1, "DONE", 2000)]
@@ -81,8 +85,10 @@ def test_a_run_that_fails_is_answered_too_and_can_be_run_again(own: httpx2.Clien
     answer = own.post(f"/tasks/{task}/execute")
     assert (answer.status_code, answer.json()["code"]) == (200, "ERROR")
     failed = own.get(f"/tasks/{task}").json()
-    assert [entry["msg"] for entry in failed["logs"]][::2] == ["READY -> INPROGRESS", "INPROGRESS -> ERROR"]
-    assert 'relation "odd.missing" does not exist' in failed["logs"][1]["msg"]
+    requested, begins, why, ends = messages(own, task)
+    assert requested.startswith("run requested by token ")
+    assert (begins, ends) == ("READY -> INPROGRESS", "INPROGRESS -> ERROR")
+    assert 'relation "odd.missing" does not exist' in why
     assert failed["result"] == ""
     problem(own.get(f"/tasks/{task}/download_url"), "task-not-done")
     own_catalog.sql("create table odd.missing (id bigint, chain_id bigint)")
@@ -90,4 +96,4 @@ def test_a_run_that_fails_is_answered_too_and_can_be_run_again(own: httpx2.Clien
         assert own.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
     finally:
         own_catalog.sql("drop table odd.missing")
-    assert messages(own, task)[3:] == ["ERROR -> INPROGRESS", "success", "INPROGRESS -> DONE"]
+    assert messages(own, task)[4:] == [requested, "ERROR -> INPROGRESS", "success", "INPROGRESS -> DONE"]
