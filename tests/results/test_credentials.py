@@ -10,7 +10,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.results.bucket import BucketStore
-from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.results.store import StoreError, StoreUnavailableError
 from longshore.worker.cleanup import Cleanup
 from tests.results.bucket import BUCKET, Relay, keys
 from tests.results.refusing import Server

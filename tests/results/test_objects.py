@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from longshore.access.tokens import Level, Scope
 from longshore.results import bucket as objects
 from longshore.results.bucket import BucketStore
-from longshore.results.local import Abandonable, StoreUnavailableError
+from longshore.results.store import AttemptFiles, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.access.people import new_person
 from tests.answers import violations
@@ -106,7 +106,7 @@ def test_a_server_that_hangs_is_given_up_and_called_away(
     bucket: Any, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objects, "TIMEOUT", timedelta(seconds=1))
-    monkeypatch.setattr(objects, "RETRIES", 1)
+    monkeypatch.setattr(objects, "MAX_RETRIES", 1)
     hung = store()
     relay.hang = True
     with pytest.raises(StoreUnavailableError, match="out of reach"), hung.create(NAME) as file:
@@ -224,7 +224,7 @@ def test_places_that_nothing_names_are_found_by_their_age_and_removed(bucket: An
     places = {(place.chain, place.task, place.attempt) for place in store().attempts(time.time() + 60)}
     assert places == {(1, 2, 1), (1, 2, 2), (1, 3, 1)}
     assert store().attempts(time.time() - 60) == []
-    store().remove_attempt(Abandonable(ChainId(1), TaskId(2), 1))
+    store().remove_attempt(AttemptFiles(ChainId(1), TaskId(2), 1))
     store().remove("1/3/1/a.csv")
     assert keys(bucket) == [f"some/prefix/{key}" for key in ("1/2/2/a.csv", "notes.txt")]
     store().remove_task(ChainId(1), TaskId(2))

@@ -12,12 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.results import multipart
+from longshore.results import bucket_client, multipart
 from longshore.results.bucket import BucketStore
-from longshore.results.local import LocalStore, StoreUnavailableError
-from longshore.results.multipart import LEAST_PART, PART, Bucket, ObjectGathering, UnfitPieceError, UploadedPiece
-from longshore.results.open import Store, gathers, piece
-from longshore.results.pieces import LocalGathering, Piece
+from longshore.results.bucket_client import BucketClient
+from longshore.results.local import LocalAssembly, LocalStore
+from longshore.results.multipart import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
+from longshore.results.store import Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.exports.test_shards import CATALOG, ROWS, SHARD_ROWS, SOURCE
 from tests.faults.held import until
@@ -28,7 +28,7 @@ NAME = f"{CHAIN}/1/2/Wallet_Export-1.csv"
 KEY = f"some/prefix/{NAME}"
 
 
-def bucket_of(store: BucketStore) -> Bucket:
+def bucket_of(store: BucketStore) -> BucketClient:
     assert store.bucket is not None
     return store.bucket
 
@@ -40,7 +40,7 @@ def store(bucket: Any) -> BucketStore:
 
 
 def written(store: Store, upload: str, number: int, content: bytes, trial: int = 1, count: int = 3) -> Piece:
-    file = piece(store, NAME, upload, number, count, trial)
+    file = store.piece(NAME, upload, PieceNumber(number, count, trial))
     try:
         for start in range(0, len(content), 1 << 20):
             file.write(content[start : start + (1 << 20)])
@@ -49,23 +49,23 @@ def written(store: Store, upload: str, number: int, content: bytes, trial: int =
         file.close()
 
 
-def gathering_of(store: BucketStore) -> ObjectGathering:
-    return ObjectGathering(bucket_of(store), NAME, partial(store.open, NAME))
+def assembly_of(store: BucketStore) -> ObjectAssembly:
+    return ObjectAssembly(bucket_of(store), NAME, partial(store.open, NAME))
 
 
-CONTENTS = [os.urandom(2 * PART + 12345), os.urandom(LEAST_PART + 1), os.urandom(99)]
+CONTENTS = [os.urandom(2 * PART_BYTES + 12345), os.urandom(MIN_PART_BYTES + 1), os.urandom(99)]
 WHOLE = b"".join(CONTENTS)
 
 
 def test_pieces_written_apart_make_one_object_with_its_manifest_and_headers(bucket: Any, store: BucketStore) -> None:
-    gathering = gathering_of(store)
-    pieces = {number: written(store, gathering.upload, number, CONTENTS[number]) for number in (2, 0, 1)}
+    assembly = assembly_of(store)
+    pieces = {number: written(store, assembly.upload, number, CONTENTS[number]) for number in (2, 0, 1)}
     for number in range(3):
-        gathering.add(pieces[number])
+        assembly.add(pieces[number])
     assert keys(bucket) == []
-    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
-    gathering.publish(".manifest.json", b"{}")
-    gathering.close()
+    assert assembly.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+    assembly.publish(".manifest.json", b"{}")
+    assembly.close()
     assert keys(bucket) == [KEY, f"{KEY}.manifest.json"]
     found = bucket.get_object(Bucket=BUCKET, Key=KEY)
     assert found["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
@@ -76,13 +76,13 @@ def test_pieces_written_apart_make_one_object_with_its_manifest_and_headers(buck
 
 def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    gathering = LocalGathering(store.path(NAME))
+    assembly = LocalAssembly(store.path(NAME))
     pieces = [written(store, "", number, content) for number, content in enumerate(CONTENTS)]
     for found in pieces:
-        gathering.add(found)
-    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
-    gathering.publish(".json", b"{}")
-    gathering.close()
+        assembly.add(found)
+    assert assembly.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+    assembly.publish(".json", b"{}")
+    assembly.close()
     assert (tmp_path / NAME).read_bytes() == WHOLE
     assert sorted(path.name for path in (tmp_path / NAME).parent.iterdir()) == [
         "Wallet_Export-1.csv",
@@ -93,12 +93,12 @@ def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
 
 
 def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: BucketStore, tmp_path: Path) -> None:
-    gathering = gathering_of(store)
-    gathering.add(written(store, gathering.upload, 0, CONTENTS[0]))
-    gathering.close()
+    assembly = assembly_of(store)
+    assembly.add(written(store, assembly.upload, 0, CONTENTS[0]))
+    assembly.close()
     assert (keys(bucket), unfinished(bucket)) == ([], [])
     local = LocalStore(tmp_path)
-    other = LocalGathering(local.path(NAME))
+    other = LocalAssembly(local.path(NAME))
     other.add(written(local, "", 0, CONTENTS[0]))
     written(local, "", 1, CONTENTS[1])
     other.close()
@@ -106,58 +106,58 @@ def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: B
 
 
 def test_parts_of_a_worker_that_was_lost_and_comes_back_spoil_nothing(store: BucketStore) -> None:
-    gathering = gathering_of(store)
-    upload = gathering.upload
+    assembly = assembly_of(store)
+    upload = assembly.upload
     found = written(store, upload, 0, CONTENTS[0], trial=2)
     written(store, upload, 0, os.urandom(len(CONTENTS[0])), trial=1)  # what it wrote in vain, after the other
-    gathering.add(found)
-    assert gathering.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
-    gathering.close()
+    assembly.add(found)
+    assert assembly.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
+    assembly.close()
 
 
 def test_a_small_piece_in_the_middle_is_refused_and_an_empty_one_is_not(store: BucketStore) -> None:
-    gathering = gathering_of(store)
-    gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
-    gathering.add(written(store, gathering.upload, 1, b""))
-    gathering.add(written(store, gathering.upload, 2, CONTENTS[2]))
+    assembly = assembly_of(store)
+    assembly.add(written(store, assembly.upload, 0, CONTENTS[1]))
+    assembly.add(written(store, assembly.upload, 1, b""))
+    assembly.add(written(store, assembly.upload, 2, CONTENTS[2]))
     with pytest.raises(UnfitPieceError):
-        gathering.add(Piece(1, parts=[(1, "")]))
-    assert gathering.finish()[0] == len(CONTENTS[1]) + len(CONTENTS[2])
-    gathering.close()
+        assembly.add(Piece(1, parts=[(1, "")]))
+    assert assembly.finish()[0] == len(CONTENTS[1]) + len(CONTENTS[2])
+    assembly.close()
 
 
 def test_a_piece_of_more_parts_than_it_has_numbers_for_is_refused(
     store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multipart, "MOST_PARTS", 12)
-    gathering = gathering_of(store)
-    piece = written(store, gathering.upload, 0, bytes(60 << 20), count=2)
+    monkeypatch.setattr(multipart, "MAX_PARTS", 12)
+    assembly = assembly_of(store)
+    piece = written(store, assembly.upload, 0, bytes(60 << 20), count=2)
     assert piece == Piece(60 << 20)
     with pytest.raises(UnfitPieceError, match="more than its share"):
-        gathering.add(piece)
-    gathering.close()
+        assembly.add(piece)
+    assembly.close()
 
 
 def test_a_piece_on_the_disk_that_has_lost_bytes_is_not_taken(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    gathering = LocalGathering(store.path(NAME))
+    assembly = LocalAssembly(store.path(NAME))
     piece = written(store, "", 0, CONTENTS[0])
     (found,) = (path for path in tmp_path.rglob("*") if path.name == piece.name)
     os.truncate(found, piece.size - 1)
     with pytest.raises(StoreUnavailableError, match=f"has {piece.size - 1} bytes of {piece.size}"):
-        gathering.add(piece)
-    gathering.close()
+        assembly.add(piece)
+    assembly.close()
 
 
 def test_a_server_that_is_away_for_seconds_costs_a_pause(store: BucketStore, relay: Relay) -> None:
-    gathering = gathering_of(store)
+    assembly = assembly_of(store)
     relay.fail = 1
     back = threading.Timer(5, setattr, (relay, "fail", 0))
     back.start()
-    gathering.add(written(store, gathering.upload, 0, CONTENTS[0]))
+    assembly.add(written(store, assembly.upload, 0, CONTENTS[0]))
     assert relay.dropped > 2
-    assert gathering.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
-    gathering.close()
+    assert assembly.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
+    assembly.close()
     back.join()
 
 
@@ -165,41 +165,41 @@ def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
     bucket: Any, store: BucketStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
-    gathering = gathering_of(store)
-    gathering.add(written(store, gathering.upload, 0, b"x", count=1))
-    gathering.finish()
-    gathering.publish(".manifest.json", b"{}")
-    gathering.close()
+    assembly = assembly_of(store)
+    assembly.add(written(store, assembly.upload, 0, b"x", count=1))
+    assembly.finish()
+    assembly.publish(".manifest.json", b"{}")
+    assembly.close()
     for key in keys(bucket):
         assert bucket.head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
 
 
 def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketStore, relay: Relay) -> None:
-    gathering = gathering_of(store)
+    assembly = assembly_of(store)
     relay.fail = 5
     for number, content in enumerate(CONTENTS):
-        gathering.add(written(store, gathering.upload, number, content))
-    assert gathering.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
+        assembly.add(written(store, assembly.upload, number, content))
+    assert assembly.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
     assert relay.dropped
-    gathering.close()
+    assembly.close()
 
 
 def test_a_piece_that_is_given_up_does_not_wait_for_a_server_that_is_away(store: BucketStore, relay: Relay) -> None:
-    gathering = gathering_of(store)
-    file = piece(store, NAME, gathering.upload, 0, 1, 1)
+    assembly = assembly_of(store)
+    file = store.piece(NAME, assembly.upload, PieceNumber(0, 1, 1))
     relay.fail = 1
     file.write(CONTENTS[0])
     until(lambda: relay.dropped > 2, "the server to be asked again")
     began = time.monotonic()
     file.close()
-    assert time.monotonic() - began < multipart.PATIENCE / 2
+    assert time.monotonic() - began < bucket_client.RETRY_SECONDS / 2
     relay.fail = 0
-    gathering.close()
+    assembly.close()
 
 
 def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: Any, store: BucketStore) -> None:
     for key in ("1/2/1/a.csv", "1/2/2/a.csv", "1/3/1/a.csv"):
-        UploadedPiece(bucket_of(store), key, bucket_of(store).begin(key), 0, 1, 1).close()
+        UploadedPiece(bucket_of(store), key, bucket_of(store).begin(key), PieceNumber(0, 1, 1)).close()
     store.remove_abandoned(ChainId(1), TaskId(2), 2, [])
     assert sorted(upload["Key"] for upload in unfinished(bucket)) == [
         f"some/prefix/{key}" for key in ("1/2/2/a.csv", "1/3/1/a.csv")
@@ -212,18 +212,18 @@ def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: A
 
 
 def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store: BucketStore) -> None:
-    gathering = gathering_of(store)
-    gathering.add(written(store, gathering.upload, 0, CONTENTS[1]))
+    assembly = assembly_of(store)
+    assembly.add(written(store, assembly.upload, 0, CONTENTS[1]))
     bucket_of(store).abort(bucket_of(store).unfinished())
     with pytest.raises(StoreUnavailableError, match="out of reach"):
-        gathering.finish()
-    gathering.close()
+        assembly.finish()
+    assembly.close()
 
 
 def test_only_stores_that_know_uploads_of_many_take_results_of_many(tmp_path: Path, store: BucketStore) -> None:
-    assert gathers(LocalStore(tmp_path))
-    assert gathers(store)
-    assert not gathers(BucketStore("gs://some/where"))
+    assert LocalStore(tmp_path).is_shared
+    assert store.is_shared
+    assert not BucketStore("gs://some/where").is_shared
 
 
 def prepared(new_service: Callable[..., Longshore], **settings: str) -> Longshore:

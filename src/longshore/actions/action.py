@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
-from longshore.results.open import File, Store
+from longshore.results.store import Store, Writable
 from longshore.tasks import attempts
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.validation import Violation
@@ -40,7 +40,7 @@ T = TypeVar("T", bound=Target)
 class ResultWriter:
     """The result of a run being written."""
 
-    def __init__(self, file: File) -> None:
+    def __init__(self, file: Writable) -> None:
         self._file = file
         self._hash = hashlib.sha256()
         self.size = 0

@@ -18,7 +18,7 @@ from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
-from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.results.store import StoreError, StoreUnavailableError
 from longshore.tasks import quotas, reads, requests, run_ends
 from longshore.tasks.attempts import NeverDueError, NewTask
 from longshore.tasks.model import Task, TaskId

@@ -28,8 +28,8 @@ from longshore.database.connect import is_transient
 from longshore.errors import OverloadError
 from longshore.exports.segments.stored import SegmentNotFoundError
 from longshore.results.links import LinkNotFoundError
-from longshore.results.local import StoreError, StoreUnavailableError
 from longshore.results.signing import BadSignatureError
+from longshore.results.store import StoreError, StoreUnavailableError
 from longshore.tasks.attempts import AlreadyRunningError, NeverDueError
 from longshore.tasks.idempotency import OtherBodyError
 from longshore.tasks.quotas import QuotaError

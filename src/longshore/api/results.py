@@ -26,9 +26,7 @@ from longshore.api.service import Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.exports.rights import level_for
 from longshore.results import links
-from longshore.results.bucket import BucketStore
 from longshore.results.links import LIFE, Link, Terms
-from longshore.results.local import LocalStore
 from longshore.results.media_types import media_type
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
@@ -167,8 +165,8 @@ async def _address(
     gone = ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
     if row["location"] is None:
         raise gone
-    if isinstance(service.store, BucketStore):
-        address = await _presigned(request, service.store, what, row["location"], life, uses)
+    if service.store.presigns:
+        address = await _presigned(request, what, row["location"], life, uses)
         if address is None:
             raise gone
         return DownloadUrl(address)
@@ -189,16 +187,14 @@ def _level_of(service: Service, row: asyncpg.Record) -> str:
     return max(levels, default=Level.READ).name.lower()
 
 
-async def _presigned(
-    request: AnyRequest, store: BucketStore, what: str, location: str, life: int, uses: int | None
-) -> str | None:
+async def _presigned(request: AnyRequest, what: str, location: str, life: int, uses: int | None) -> str | None:
     """An address that the store itself answers, which can neither count uses nor take it back."""
     if uses is not None:
         raise ValidationError([Violation("cannot be kept by the bucket that results lie in", parameter="max_uses")])
     service, caller = admitted(request)
     # The store does not ask the service, so the address may not outlive the credential.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
-    address = await asyncio.to_thread(store.address, location, max(1, min(life, left)))
+    address = await asyncio.to_thread(service.store.address, location, max(1, min(life, left)))
     if address is not None:
         await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
     return address
@@ -241,7 +237,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
         raise BadSignatureError
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
     row = await service.pool.fetchrow(AT_LOCATION, location)
-    path = service.store.open_path(location) if isinstance(service.store, LocalStore) else None
+    path = service.store.open_path(location)
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
     tag = f'"{row["sha256"].hex()}"'

@@ -25,8 +25,9 @@ from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
-from longshore.results.open import Store, open_store
+from longshore.results.open import open_store
 from longshore.results.signing import Signer, signing_key
+from longshore.results.store import Store
 from longshore.settings import Settings, rate
 from longshore.tasks import quotas
 from longshore.tasks.batched_reads import Polls

@@ -9,7 +9,8 @@ import httpx2
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.errors import LongshoreError
 from longshore.results.bucket import BucketStore
-from longshore.results.open import Store, open_store
+from longshore.results.open import open_store
+from longshore.results.store import Store
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId, TaskId
 

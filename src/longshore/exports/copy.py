@@ -19,7 +19,7 @@ from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.formats.compression import Compressor
 from longshore.exports.snapshot import Readers, hold_tables
 from longshore.exports.source_limits import Pace
-from longshore.results.pieces import Writable
+from longshore.results.store import Writable
 from longshore.telemetry import tracing
 
 BLOCK_BYTES = 256 << 10

@@ -35,7 +35,7 @@ from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
-from longshore.results.open import Store, gathers
+from longshore.results.store import Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message, ShardMessage
@@ -209,7 +209,7 @@ class Exporter:
     async def _shard_ranges(self, connection: Connection, query: ExportQuery, cut: Plan) -> list[list[Range]]:
         """Return the ranges of each shard; one or none where the export is written as one piece."""
         joins = FORMATS[query.request.target.export_format].joins
-        if not joins or not gathers(self._store) or (cut.expected or 0) <= self._policy.shard_rows:
+        if not joins or not self._store.is_shared or (cut.expected or 0) <= self._policy.shard_rows:
             return []
         return await groups(connection, query.index, query.source, cut, self._policy.shard_rows)
 

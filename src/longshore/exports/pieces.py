@@ -18,8 +18,8 @@ from longshore.exports.ranges import Plan
 from longshore.exports.reconcile import Reconciler
 from longshore.exports.snapshot import Readers
 from longshore.exports.source_limits import Pace
-from longshore.results.open import File, Store, written_aside
-from longshore.results.pieces import Gathering, Writable
+from longshore.results.open import open_result
+from longshore.results.store import Assembly, ResultWriter, Store, Writable
 from longshore.tasks.queue import Message
 
 
@@ -43,7 +43,7 @@ class ExportJob(msgspec.Struct, frozen=True):
 class WrittenResult(msgspec.Struct, frozen=True):
     """A result whose rows are all written, and which is not published yet."""
 
-    file: File | Gathering
+    file: ResultWriter | Assembly
     thread: ThreadPoolExecutor
     """The thread in which the file is used."""
     finish: Callable[[], Awaitable[Copied]]
@@ -61,7 +61,7 @@ def row_writer(
 
 async def write_alone(stack: AsyncExitStack, job: ExportJob, store: Store, pace: Pace) -> WrittenResult:
     """Write an export as one piece. `stack`: removes the result on leaving, unless it was published."""
-    file, thread = await stack.enter_async_context(written_aside(store, job.location))
+    file, thread = await stack.enter_async_context(open_result(store.create, job.location))
     rows = RowSource(job.readers, job.connection, job.plan.clauses, job.query.source.values)
     writer = row_writer(job.query, job.form, job.reconciler, file)
     ask = functools.partial(job.reconciler.ask, job.connection)

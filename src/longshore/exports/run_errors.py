@@ -7,7 +7,7 @@ import asyncpg
 from longshore.database.connect import is_transient
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.source_errors import reason
-from longshore.results.local import StoreUnavailableError
+from longshore.results.store import StoreUnavailableError
 
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 CONFLICT = "conflict with recovery"

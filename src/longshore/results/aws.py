@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
-from longshore.results.local import StoreError, StoreUnavailableError
+from longshore.results.store import StoreError, StoreUnavailableError
 
 CREDENTIAL_SECONDS = 60  # after which obstore asks for credentials again; botocore refreshes those that end
 DEFAULT_REGION = "us-east-1"

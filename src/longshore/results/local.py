@@ -1,10 +1,11 @@
-"""The local store: result files in a folder, written aside and seen whole or not at all (promise 3).
+"""The local store: results in a folder. A result is written under another name and renamed when complete (promise 3).
 
-Each attempt has a folder of its own, `CHAIN/TASK/ATTEMPT/NAME`, so that two attempts never meet in one file. Which of
-them counts is for the task row to say; what no row names is removed by the task's next attempt.
+Each attempt has a folder of its own, `CHAIN/TASK/ATTEMPT/NAME`, so that two attempts never write one file. The task row
+says which attempt counts; the task's next attempt removes files that no row names.
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import shutil
@@ -13,58 +14,46 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-import msgspec
-
-from longshore.errors import LongshoreError
+from longshore.results.store import AttemptFiles, Piece, PieceNumber, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
-FLUSH = 16 << 20  # bytes
-CHUNK = 1 << 20  # bytes
-NUMBER = re.compile(r"[0-9]{1,18}")  # of a chain, a task or an attempt; what else lies there is not ours
+PIECES = "pieces"  # folder of the pieces of a result
+FLUSH_BYTES = 16 << 20
+CHUNK_BYTES = 1 << 20
+NUMBER = re.compile(r"[0-9]{1,18}")  # of a chain, a task or an attempt; other names are not the service's
 LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
-class StoreError(LongshoreError):
-    """The results store cannot be used as it is set up; trying again does not help."""
-
-
-class StoreUnavailableError(LongshoreError):
-    """The results store did not do what it was asked to, and may when it is asked again."""
-
-
 class PartFile:
-    """A new file that is written from one end to the other. Blocking."""
+    """A new file that is written sequentially."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.fdopen(_create(path), "wb", buffering=0)
         self._dirty = 0
 
     def write(self, data: bytes) -> None:
-        """Append. Raises OSError, for example when the disk is full."""
+        """Append. Raises OSError, for example if the disk is full."""
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
         self._dirty += len(data)
-        if self._dirty >= FLUSH and hasattr(os, "posix_fadvise"):
-            # Linux begins to write what it is asked to forget and does not wait: so little is left for the fsync.
+        if self._dirty >= FLUSH_BYTES and hasattr(os, "posix_fadvise"):
+            # On this advice Linux begins to write the pages and does not wait, so little is left for the fsync.
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._dirty = 0
 
-    def make_safe(self) -> None:
-        """Wait until it is on the disk."""
+    def sync(self) -> None:
+        """Wait until the file is on disk."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """End, however often."""
+        """Close the file. May be called again."""
         self._file.close()
 
 
-class ResultFile:
-    """A result being written. Leaving the `with` block without `publish` removes it.
-
-    Blocking: to be used from a thread.
-    """
+class LocalFile:
+    """A result that one worker writes, under another name until it is published."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -75,18 +64,15 @@ class ResultFile:
         self._published = False
 
     def finish(self) -> None:
-        """End the writing. What was written can be read, and nobody sees it yet."""
+        """Do nothing: an open file can be read."""
 
     def open(self) -> IO[bytes]:
-        """Open what was written, to be read, before it is published."""
+        """Open the unpublished file for reading."""
         return self._part.open("rb")
 
     def publish(self, suffix: str = "", beside: bytes = b"") -> None:
-        """Make the file safe on disk and give it its final name.
-
-        `beside`: what to put next to it, in a file of that suffix; nothing without a suffix.
-        """
-        self._file.make_safe()
+        """Sync the file and the file beside it, give the file its final name, and sync the folders."""
+        self._file.sync()
         self._file.close()
         if suffix:
             with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
@@ -95,10 +81,10 @@ class ResultFile:
                 os.fsync(file.fileno())
         self._part.rename(self._path)
         for folder in self._path.parents[:LEVELS]:
-            _make_safe(folder)
+            _sync(folder)
         self._published = True
 
-    def __enter__(self) -> "ResultFile":
+    def __enter__(self) -> "LocalFile":
         return self
 
     def __exit__(
@@ -107,14 +93,76 @@ class ResultFile:
         self.close()
 
     def close(self) -> None:
-        """End; what was not published is removed."""
+        """Remove the file unless it was published."""
         self._file.close()
         if not self._published:
             shutil.rmtree(self._path.parent, ignore_errors=True)
 
 
-def _make_safe(folder: Path) -> None:
-    # A name is safe on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
+class LocalPiece:
+    """A piece in a file of its own, in a folder beside the result."""
+
+    def __init__(self, result: Path, name: str) -> None:
+        self._name = name
+        self._path = result.parent / PIECES / name
+        self._file = PartFile(self._path)
+        self._size = 0
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._size += len(data)
+
+    def end(self) -> Piece:
+        self._file.close()  # after which other machines see it on NFS; the result is synced, not its pieces
+        self._ended = True
+        return Piece(self._size, name=self._name)
+
+    def close(self) -> None:
+        self._file.close()
+        if not self._ended:
+            self._path.unlink(missing_ok=True)
+
+
+class LocalAssembly:
+    """A result that each piece is appended to; the piece is removed."""
+
+    upload = ""
+
+    def __init__(self, result: Path) -> None:
+        self._folder = result.parent / PIECES
+        self._file = LocalFile(result)
+        self._folder.mkdir(mode=0o700)  # here only, so that a late worker does not create it again
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def add(self, piece: Piece) -> None:
+        path, before = self._folder / piece.name, self._size
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self._hash.update(chunk)
+                self._file.write(chunk)
+                self._size += len(chunk)
+        if (read := self._size - before) != piece.size:  # a shared folder may lose what was not flushed
+            raise StoreUnavailableError(f"a part of the result has {read} bytes of {piece.size}")
+        path.unlink()
+
+    def finish(self) -> tuple[int, bytes]:
+        return self._size, self._hash.digest()
+
+    def open(self) -> IO[bytes]:
+        return self._file.open()
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # pieces of lost workers
+        self._file.publish(suffix, beside)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _sync(folder: Path) -> None:
+    # A name is on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -126,22 +174,9 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
-class Abandonable(msgspec.Struct, frozen=True):
-    """The place of what an attempt wrote."""
-
-    chain: ChainId
-    task: TaskId
-    attempt: int
-
-    @property
-    def prefix(self) -> str:
-        """What the locations of its files begin with."""
-        return f"{self.chain}/{self.task}/{self.attempt}/"
-
-
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             yield chunk
 
 
@@ -150,35 +185,38 @@ class OutsideError(ValueError):
 
 
 class LocalStore:
-    """Result files below one folder."""
+    """The store for results below one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
 
+    is_shared = True
+    presigns = False
+
     def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
-        """Where an attempt's result belongs, relative to the store."""
         return f"{chain}/{task}/{attempt}/{name}"
 
-    def create(self, location: str) -> ResultFile:
-        """Begin a result."""
-        return ResultFile(self.path(location))
+    def create(self, location: str) -> LocalFile:
+        return LocalFile(self.path(location))
+
+    def assemble(self, location: str) -> LocalAssembly:
+        return LocalAssembly(self.path(location))
+
+    def piece(self, location: str, upload: str, number: PieceNumber) -> LocalPiece:  # noqa: ARG002  # of the protocol
+        return LocalPiece(self.path(location), f"{number.number}-{number.trial}")
 
     def remove(self, location: str) -> None:
-        """Remove a result with all that lies beside it."""
         shutil.rmtree(self.path(location).parent, ignore_errors=True)
 
     def remove_task(self, chain: ChainId, task: TaskId) -> None:
-        """Remove all that a task has left."""
         shutil.rmtree(self._folder / str(chain) / str(task), ignore_errors=True)
 
-    def remove_attempt(self, place: Abandonable) -> None:
-        """Remove all that an attempt has left."""
-        shutil.rmtree(self._folder / place.prefix, ignore_errors=True)
+    def remove_attempt(self, files: AttemptFiles) -> None:
+        shutil.rmtree(self._folder / files.prefix, ignore_errors=True)
 
-    def attempts(self, before: float) -> list[Abandonable]:
-        """The places of all attempts that were last written in before that time (seconds since 1970)."""
-        found = []
-        for folder, folders, _ in os.walk(self._folder):  # which takes no notice of what vanishes meanwhile
+    def attempts(self, before: float) -> list[AttemptFiles]:
+        attempts = []
+        for folder, folders, _ in os.walk(self._folder):  # skips folders that vanish
             names = Path(folder).relative_to(self._folder).parts
             if len(names) < LEVELS - 1:
                 continue
@@ -186,11 +224,10 @@ class LocalStore:
             with contextlib.suppress(FileNotFoundError):
                 if all(NUMBER.fullmatch(name) for name in names) and Path(folder).stat().st_mtime < before:
                     chain, task, attempt = map(int, names)
-                    found.append(Abandonable(ChainId(chain), TaskId(task), attempt))
-        return found
+                    attempts.append(AttemptFiles(ChainId(chain), TaskId(task), attempt))
+        return attempts
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
-        """Remove what attempts before `attempt` left behind, except the results that are `kept`."""
         keep = {self.path(location).parent for location in kept}
         folder = self._folder / str(chain) / str(task)
         if not folder.is_dir():
@@ -200,20 +237,22 @@ class LocalStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def read(self, location: str) -> Iterator[bytes] | None:
-        """The bytes of a result, or None when it is gone. Blocking."""
         path = self.open_path(location)
         return None if path is None else _chunks(path)
 
     def open_path(self, location: str) -> Path | None:
-        """The file of a result, or None when it is gone, or when a link there leads out of the folder."""
+        """Return the file of a result; None if it is gone, or if a link leads out of the folder."""
         try:
             path = self.path(location)
         except OutsideError:
             return None
         return path if path.is_file() else None
 
+    def address(self, location: str, seconds: int) -> str | None:  # noqa: ARG002  # of the protocol
+        return None
+
     def path(self, location: str) -> Path:
-        """Where a result lies, whether it is there or not. Raises OutsideError."""
+        """Return the path of a result, whether it exists or not. Raises OutsideError."""
         path = (self._folder / location).resolve()
         if self._folder not in path.parents:
             raise OutsideError(f"{location!r} lies outside the store")

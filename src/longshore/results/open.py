@@ -1,87 +1,40 @@
-"""Which store the settings ask for, and what is asked of either."""
+"""Opening the store that the settings name, and results in it."""
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol, TypeAlias, TypeVar
+from typing import TypeVar
 
-from longshore.results.bucket import BucketStore, ObjectFile
-from longshore.results.local import LocalStore, ResultFile
-from longshore.results.multipart import ObjectGathering, UploadedPiece
-from longshore.results.pieces import Gathering, LocalGathering, LocalPiece, PieceWriter
+from longshore.results.bucket import BucketStore
+from longshore.results.local import LocalStore
+from longshore.results.store import Result, Store
 from longshore.settings import Settings
 
-Store: TypeAlias = LocalStore | BucketStore
-File: TypeAlias = ResultFile | ObjectFile
-
-
-class Closable(Protocol):
-    """Can be closed. Blocking."""
-
-    def close(self) -> None: ...
-
-
-T = TypeVar("T", bound=Closable)
+T = TypeVar("T", bound=Result)
 
 
 def open_store(settings: Settings) -> Store:
-    """The store for results. Raises StoreError when the environment does not fit `results_url`."""
+    """Return the store for results. Raises StoreError if the environment does not fit `results_url`."""
     return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.results_folder)
 
 
-Aside = contextlib.AbstractAsyncContextManager[tuple[T, ThreadPoolExecutor]]
-"""A result and the thread in which all is asked of it; what is not published on leaving is removed.
-
-What takes a store minutes must not hold up others, and what is given up in the middle has ended before it is removed.
-"""
-
-
-def written_aside(store: Store, location: str) -> Aside[File]:
-    """A result that one worker writes."""
-    return _aside(functools.partial(store.create, location))
-
-
-def gathers(store: Store) -> bool:
-    """Whether several workers can write one result there."""
-    return isinstance(store, LocalStore) or store.bucket is not None
-
-
-def gathered_aside(store: Store, location: str) -> Aside[Gathering]:
-    """A result that several workers write."""
-    return _aside(functools.partial(_gathering, store, location))
-
-
 @contextlib.asynccontextmanager
-async def _aside(make: Callable[[], T]) -> AsyncIterator[tuple[T, ThreadPoolExecutor]]:
+async def open_result(begin: Callable[[str], T], location: str) -> AsyncIterator[tuple[T, ThreadPoolExecutor]]:
+    """A result and the only thread that uses it; on leaving, the result is removed unless it was published.
+
+    `begin`: `Store.create` or `Store.assemble`. A thread of its own, so that a store that takes minutes delays nothing
+    else; one thread, so that a call that was given up has ended before the result is removed.
+    """
     thread = ThreadPoolExecutor(1, "result")
-    making = thread.submit(make)
+    beginning = thread.submit(begin, location)
     try:
-        yield await asyncio.wrap_future(making), thread
+        yield await asyncio.wrap_future(beginning), thread
     finally:
-        await asyncio.get_running_loop().run_in_executor(thread, _close, making)
+        await asyncio.get_running_loop().run_in_executor(thread, _close, beginning)
         thread.shutdown(wait=False)
 
 
-def _close(making: Future[T]) -> None:
-    if not making.cancelled() and making.exception() is None:
-        making.result().close()
-
-
-def _gathering(store: Store, location: str) -> Gathering:
-    if isinstance(store, LocalStore):
-        return LocalGathering(store.path(location))
-    assert store.bucket is not None
-    return ObjectGathering(store.bucket, location, functools.partial(store.open, location))
-
-
-def piece(store: Store, location: str, upload: str, number: int, count: int, trial: int) -> PieceWriter:
-    """Begin a piece of a result. Blocking.
-
-    `upload`: the gathering's; `number`: of the piece, from 0, of `count`; `trial`: how often it was begun.
-    """
-    if isinstance(store, LocalStore):
-        return LocalPiece(store.path(location), f"{number}-{trial}")
-    assert store.bucket is not None
-    return UploadedPiece(store.bucket, location, upload, number, count, trial)
+def _close(beginning: Future[T]) -> None:
+    if not beginning.cancelled() and beginning.exception() is None:
+        beginning.result().close()

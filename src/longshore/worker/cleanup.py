@@ -19,8 +19,7 @@ from longshore.database.connect import Pool, is_transient
 from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.exports.shards import store as shards
 from longshore.results import links
-from longshore.results.local import Abandonable, StoreUnavailableError
-from longshore.results.open import Store
+from longshore.results.store import AttemptFiles, Store, StoreUnavailableError
 from longshore.tasks import attempts
 from longshore.tasks.attempts import Attempt, NewTask, RunResult
 from longshore.tasks.model import ChainId, TaskId
@@ -166,7 +165,7 @@ class Cleanup:
                     removed += bool(await self._isolated(self._remove_place, place))
         return removed
 
-    async def _remove_place(self, place: Abandonable) -> bool:
+    async def _remove_place(self, place: AttemptFiles) -> bool:
         await asyncio.to_thread(self._store.remove_attempt, place)
         return True
 
@@ -185,7 +184,7 @@ class Cleanup:
             return None
 
 
-def _is_used(place: Abandonable, row: asyncpg.Record | None) -> bool:
+def _is_used(place: AttemptFiles, row: asyncpg.Record | None) -> bool:
     if row is None:
         return False
     return place.attempt == row["writing"] or any(location.startswith(place.prefix) for location in row["locations"])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.exports.manifest import SUFFIX, Manifest
-from longshore.results.open import Store
+from longshore.results.store import Store
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
 

@@ -26,8 +26,8 @@ from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import Shard, ShardResult
 from longshore.exports.shards.worker import Work
 from longshore.results.multipart import UnfitPieceError
-from longshore.results.open import Store, gathered_aside
-from longshore.results.pieces import Gathering
+from longshore.results.open import open_result
+from longshore.results.store import Assembly, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.telemetry import tracing
 
@@ -52,7 +52,7 @@ class Coordinator:
         `stack`: removes the result on leaving, unless it was published. Raises LongshoreError or TransientError for a
         shard that failed, StaleAttemptError, and UnfitPieceError, after which the connection still holds the snapshot.
         """
-        gathering, thread = await stack.enter_async_context(gathered_aside(self._store, job.location))
+        gathering, thread = await stack.enter_async_context(open_result(self._store.assemble, job.location))
         works = await _works(job, ranges, gathering.upload)
         try:
             await shards.send(self._pool, job.message, [ENCODER.encode(work).decode() for work in works])
@@ -77,7 +77,7 @@ async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> 
 
 
 async def _finish(
-    job: ExportJob, gathering: Gathering, thread: ThreadPoolExecutor, results: Sequence[ShardResult]
+    job: ExportJob, gathering: Assembly, thread: ThreadPoolExecutor, results: Sequence[ShardResult]
 ) -> Copied:
     """Put the gathered pieces together, and report meanwhile."""
     rows, size = sum(result.rows for result in results), sum(result.piece.size for result in results)
@@ -92,7 +92,7 @@ class _Gatherer:
     """Gathers the pieces of an export in their order, while its source is asked for the control totals."""
 
     def __init__(
-        self, pool: Pool, job: ExportJob, gathering: Gathering, thread: ThreadPoolExecutor, silence: timedelta
+        self, pool: Pool, job: ExportJob, gathering: Assembly, thread: ThreadPoolExecutor, silence: timedelta
     ) -> None:
         self._pool = pool
         self._job = job

@@ -13,7 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.exports.totals import Sum
-from longshore.results.pieces import Piece
+from longshore.results.store import Piece
 from longshore.tasks.attempts import MAX_FAILURES, StaleAttemptError, storable
 from longshore.tasks.queue import Message, ShardMessage, send_shards
 from longshore.telemetry import metrics

@@ -29,7 +29,7 @@ from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
 from longshore.exports.snapshot import Readers, SnapshotGoneError, Sources
 from longshore.exports.source_limits import Pace
-from longshore.results.open import Store, piece
+from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.queue import ShardMessage
 from longshore.telemetry import tracing
@@ -140,9 +140,8 @@ class ShardWorker:
             with ignore_outage("shard not reported"):
                 pace.share(await shards.report(self._pool, trial, rows, size))
 
-        file = await asyncio.to_thread(
-            piece, self._store, work.location, work.upload, work.number, work.count, trial.trial
-        )
+        number = PieceNumber(work.number, work.count, trial.trial)
+        file = await asyncio.to_thread(self._store.piece, work.location, work.upload, number)
         try:
             ranges = clauses(query.index, query.source, work.ranges)
             rows = RowSource(readers, connection, ranges, query.source.values)

@@ -1,0 +1,177 @@
+"""Results as objects, through obstore: written as one streaming upload, and read as a file."""
+
+import contextlib
+import io
+import queue
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import IO, Any
+
+import obstore
+import structlog
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import ObjectStore
+
+from longshore.results.aws import error_of
+from longshore.results.bucket_client import headers_of
+from longshore.results.store import StoreError, StoreUnavailableError
+
+log = structlog.get_logger()
+
+PART_BYTES = 8 << 20  # S3 accepts 10,000 parts of an upload: 80 GB
+MAX_UPLOADS = 2  # parts that are under way at a time
+MAX_WAITING_BLOCKS = 8  # until a part is full
+READ_BYTES = 4 << 20  # that are fetched at a time when an object is read as a file
+
+# In the texts of obstore's errors: https://github.com/apache/arrow-rs-object-store/blob/main/src/client/retry.rs
+STATUS = re.compile(r"status code: ([0-9]{3})")
+CODE = re.compile(r"<Code>([\w.]+)</Code>|\(code: ([\w.]+)\)")
+OWN_ERROR = re.compile(r"credential provider: (Store\w*Error): (.*)")
+REDIRECTED = "redirect without LOCATION"
+
+
+class _AbandonedError(Exception):
+    """Aborts the upload of a result that was not published."""
+
+
+class ObjectFile:
+    """A result that one worker uploads. The parts under way and the waiting blocks bound the memory."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._blocks: queue.Queue[bytes | _AbandonedError | None] = queue.Queue(MAX_WAITING_BLOCKS)
+        self._thread = ThreadPoolExecutor(1, "upload")
+        self._beside: str | None = None
+        self._published = False
+        self._upload = self._thread.submit(self._put)
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises StoreUnavailableError and StoreError."""
+        if data:
+            self._put_block(bytes(data))
+
+    def finish(self) -> None:
+        """Complete the upload. The object exists, and no answer names it yet. May be called again."""
+        self._put_block(None)
+        with translated_errors():
+            self._upload.result()
+
+    def open(self) -> IO[bytes]:
+        """Open the finished object for reading."""
+        return open_object(self._store, self._key)
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        """Complete the upload, put the object beside it, and keep both."""
+        self.finish()
+        if suffix:
+            self._beside = self._key + suffix
+            with translated_errors():
+                obstore.put(self._store, self._beside, beside, attributes={"Content-Type": "application/json"})
+        self._published = True
+
+    def close(self) -> None:
+        """Remove the object unless it was published."""
+        if not self._published:
+            with contextlib.suppress(StoreUnavailableError, StoreError):
+                self._put_block(_AbandonedError())
+            if self._upload.exception() is None:  # it was complete
+                with contextlib.suppress(BaseError, OSError):
+                    obstore.delete(self._store, [key for key in (self._beside, self._key) if key])
+        self._thread.shutdown()
+
+    def __enter__(self) -> "ObjectFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _put_block(self, block: bytes | _AbandonedError | None) -> None:
+        while True:
+            if self._upload.done():
+                with translated_errors():
+                    self._upload.result()
+                return
+            with contextlib.suppress(queue.Full):
+                self._blocks.put(block, timeout=0.2)
+                return
+
+    def _put(self) -> None:
+        obstore.put(
+            self._store,
+            self._key,
+            self._blocks_until_end(),
+            attributes=headers_of(self._key),
+            use_multipart=True,
+            chunk_size=PART_BYTES,
+            max_concurrency=MAX_UPLOADS,
+        )
+
+    def _blocks_until_end(self) -> Iterator[bytes]:
+        while (block := self._blocks.get()) is not None:
+            if isinstance(block, _AbandonedError):
+                raise block
+            yield block
+
+
+class _Reader(io.RawIOBase):
+    """An obstore reader as a Python file, which has more methods."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        with translated_errors():
+            self._reader = obstore.open_reader(store, key, buffer_size=READ_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._reader.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._reader.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        with translated_errors():
+            read = self._reader.read(len(buffer))
+        buffer[: len(read)] = read
+        return len(read)
+
+
+def open_object(store: ObjectStore, key: str) -> IO[bytes]:
+    """Return an object as a file that is fetched as it is read. Raises StoreUnavailableError and StoreError."""
+    return io.BufferedReader(_Reader(store, key), READ_BYTES)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text."""
+    return str(error).partition("\n")[0]
+
+
+@contextlib.contextmanager
+def translated_errors() -> Iterator[None]:
+    """Raise StoreUnavailableError or StoreError for errors of obstore. Only the log names the bucket."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        log.warning("results store failed", error=first_line(error))
+        raise _error(error) from error
+
+
+def _error(error: Exception) -> StoreError | StoreUnavailableError:
+    """Return the error for an error of obstore, which has the store's answer only in its text."""
+    text = str(error).partition("\n\n")[0]
+    if own := OWN_ERROR.search(text):  # raised by `Access.credentials`
+        return (StoreUnavailableError if own[1] == "StoreUnavailableError" else StoreError)(own[2])
+    if REDIRECTED in text:
+        return error_of(301, "")
+    status, code = STATUS.search(text), CODE.search(text)
+    if status is None and code is None and isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
+        return error_of(403, "")
+    return error_of(int(status[1]) if status else None, (code[1] or code[2]) if code else "")

@@ -1,0 +1,161 @@
+"""The Store protocol: where results are kept. `local` implements it for a folder, `bucket` for object stores.
+
+All methods block and are used from threads. They raise StoreUnavailableError and StoreError.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol
+
+import msgspec
+
+from longshore.errors import LongshoreError
+from longshore.tasks.model import ChainId, TaskId
+
+
+class StoreError(LongshoreError):
+    """The results store cannot be used as it is configured; a retry does not help."""
+
+
+class StoreUnavailableError(LongshoreError):
+    """The results store failed or is out of reach; a retry may help."""
+
+
+class AttemptFiles(msgspec.Struct, frozen=True):
+    """The place of all files of one attempt."""
+
+    chain: ChainId
+    task: TaskId
+    attempt: int
+
+    @property
+    def prefix(self) -> str:
+        """Return the common prefix of the locations of its files."""
+        return f"{self.chain}/{self.task}/{self.attempt}/"
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """A part of a result that one worker has written, as the worker that assembles the result needs it."""
+
+    size: int
+    """Bytes."""
+    name: str = ""
+    """Name of its file, in a folder."""
+    parts: Sequence[tuple[int, str]] = ()
+    """Numbers and entity tags of its parts of an upload, in a bucket."""
+
+
+class PieceNumber(msgspec.Struct, frozen=True):
+    """Which piece of a result is written."""
+
+    number: int
+    """From 0."""
+    count: int
+    """Of all pieces of the result."""
+    trial: int
+    """How often the piece was begun."""
+
+
+class Writable(Protocol):
+    """A file that bytes are appended to."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class PieceWriter(Writable, Protocol):
+    """A piece that is being written. `close` removes it unless `end` was called."""
+
+    def end(self) -> Piece: ...
+
+    def close(self) -> None: ...
+
+
+class Result(Protocol):
+    """A result that is not published yet. `close` removes it unless it was published."""
+
+    def open(self) -> IO[bytes]:
+        """Open the finished result for reading."""
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        """Make the result visible.
+
+        `suffix`, `beside`: suffix and content of a file beside it, such as the manifest; none if `suffix` is empty.
+        """
+
+    def close(self) -> None: ...
+
+
+class ResultWriter(Writable, Result, Protocol):
+    """A result that one worker writes."""
+
+    def finish(self) -> None:
+        """End writing. The result can be read, and is not visible yet. May be called again."""
+
+    def __enter__(self) -> "ResultWriter": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Assembly(Result, Protocol):
+    """A result that is assembled from pieces."""
+
+    @property
+    def upload(self) -> str:
+        """The id of the upload, which the writers of pieces need."""
+
+    def add(self, piece: Piece) -> None:
+        """Append the next piece. Raises UnfitPieceError and StoreUnavailableError."""
+
+    def finish(self) -> tuple[int, bytes]:
+        """Complete the result and return its size and its SHA-256."""
+
+
+class Store(Protocol):
+    """Keeps results."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several workers can write one result."""
+
+    @property
+    def presigns(self) -> bool:
+        """Whether the store itself serves downloads, at presigned addresses."""
+
+    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
+        """Return where an attempt's result belongs, relative to the store."""
+
+    def create(self, location: str) -> ResultWriter:
+        """Begin a result."""
+
+    def assemble(self, location: str) -> Assembly:
+        """Begin a result that is assembled from pieces."""
+
+    def piece(self, location: str, upload: str, number: PieceNumber) -> PieceWriter:
+        """Begin a piece of a result. `upload`: the assembly's."""
+
+    def read(self, location: str) -> Iterator[bytes] | None:
+        """Return the bytes of a result; None if it is gone."""
+
+    def open_path(self, location: str) -> Path | None:
+        """Return the file of a result; None if it is gone or not in a folder."""
+
+    def address(self, location: str, seconds: int) -> str | None:
+        """Return a presigned address of a result; None if it is gone or the store presigns none."""
+
+    def remove(self, location: str) -> None:
+        """Remove a result with the files beside it."""
+
+    def remove_task(self, chain: ChainId, task: TaskId) -> None:
+        """Remove all files of a task."""
+
+    def remove_attempt(self, files: AttemptFiles) -> None:
+        """Remove all files of an attempt."""
+
+    def attempts(self, before: float) -> list[AttemptFiles]:
+        """Return the attempts whose files were last written before a time in seconds since 1970."""
+
+    def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
+        """Remove the files of earlier attempts than `attempt`, except the results at the locations `kept`."""
