@@ -78,6 +78,11 @@ def test_chain_that_the_token_is_not_for_is_refused_when_reading(
                 client.tasks.get(1)
 
 
+def test_client_of_chain_0_sees_the_tasks_of_the_service(service: services.Longshore) -> None:
+    with Longshore(service.address, service.token(Level.READ, 0), chain=0) as client:
+        assert {task.data.chain for task in client.tasks.list()} <= {0}
+
+
 def test_command_line_uses_the_chain_of_its_profile(
     service: services.Longshore,
     shared: str,

@@ -1,4 +1,4 @@
-"""What passes is tried again where that is safe, and a service that dies meanwhile costs time alone."""
+"""Transient errors are retried where that is safe; a service that dies costs time alone."""
 
 import hashlib
 import re
@@ -13,7 +13,8 @@ import pytest
 from longshore import Longshore
 from longshore.access.tokens import Level
 from longshore.client import DownloadError, NoAnswerError, ProblemError
-from longshore.client.steps import LostError, retry_after
+from longshore.client.retry import retry_after
+from longshore.client.steps import LostError
 from tests import service as services
 from tests.client.gateway import Gateway
 

@@ -1,4 +1,4 @@
-"""The two clients: Longshore blocks, AsyncLongshore is awaited. What they can do is written once."""
+"""The two clients: Longshore blocks, AsyncLongshore is awaited. They share their operations."""
 
 import builtins
 import secrets
@@ -10,18 +10,19 @@ from urllib.parse import quote
 from longshore.client.errors import ClientError
 from longshore.client.model import Index, Preview, StoredSegment, TaskData
 from longshore.client.profiles import read_profile
+from longshore.client.retry import TRANSIENT_STATUSES, expect, send
 from longshore.client.segment import Rules
-from longshore.client.steps import PASSING, Answer, LostError, Request, Steps, expect, send
+from longshore.client.steps import Answer, LostError, Request, Steps
 from longshore.client.task import AsyncTask, Task, TaskOperations
 from longshore.client.transport import AsyncTransport, BlockingTransport, Operates, operation
 from longshore.client.wait import ServiceState
 
 K = TypeVar("K", bound=TaskOperations[Any])
 
-PASSED = datetime(2000, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)  # as `once`, it means now, and it is the same in every request
 
 Where = Rules | Mapping[str, Any] | str
-"""Rules made by F, a segment as the API takes it, or the id of a stored segment."""
+"""Rules built with F, a segment in the API's form, or the id of a stored segment."""
 
 
 class Part(Operates[K]):
@@ -36,8 +37,7 @@ class Part(Operates[K]):
         return self._kind(self._transport, self._known, data)
 
     def _get(self, url: str, **params: Any) -> Steps[Answer]:
-        given = {name: value for name, value in params.items() if value is not None}
-        return (yield from send(Request(method="GET", url=url, params=given), self._known.patience()))
+        return (yield from send(Request(method="GET", url=url, params=_present(params)), self._known.budget()))
 
     def _segment(self, index: str, where: Rules | Mapping[str, Any]) -> Steps[dict[str, Any]]:
         if not isinstance(where, Rules):
@@ -49,10 +49,10 @@ class Part(Operates[K]):
 
 
 class Exports(Part[K]):
-    """`client.exports`: creates exports."""
+    """The operations of `client.exports`."""
 
     @operation
-    def create(
+    def create(  # many parameters: the options of the API, by keyword
         self,
         index: str,
         *,
@@ -69,128 +69,131 @@ class Exports(Part[K]):
         debug: str = "",
         idempotency_key: str | None = None,
     ) -> Steps[K]:
-        """Create an export of an index such as `wallet-ledger`.
+        """Create a task that exports an index such as `wallet-ledger`, and return it.
 
-        `format`: `csv`, `json`, `jsonl`, `parquet` or `xlsx`. `where`: which rows; all of them without it.
-        `at`: when, with a time zone; now without it. `repeat`: how it recurs, as `trigger.repeat` of the API has it.
-        `fields`: the columns in their order, `{"name": …, "as": …}` for one under another name.
+        `format`: `csv`, `json`, `jsonl`, `parquet` or `xlsx`. `where`: which rows; all by default.
+        `at`: when, with a time zone; now by default. `repeat`: as `trigger.repeat` of the API.
+        `fields`: the columns in their order; `{"name": …, "as": …}` renames one.
         `schema`: the fingerprint that the fields must have. `compression`: `gzip` or `zstd`. `csv`: the dialect.
-        `incremental`: each run takes what became visible since the last one, or the last one acknowledged.
-        `idempotency_key`: creating twice with the same one is as once; by default a new one for each call.
+        `incremental`: each run exports the rows that became visible since the last run, or since the last acknowledged
+        one (`"on_ack"`).
+        `idempotency_key`: two calls with the same key create one task; by default each call has a new key.
         Raises SegmentError, BadRequestError, ForbiddenError.
         """
-        if at is not None and at.tzinfo is None:
-            raise ClientError("`at` has no time zone; give it one, such as datetime.UTC")
         if idempotency_key and repeat is not None and at is None:
             raise ClientError(
                 "`repeat` with an `idempotency_key` needs `at`, as the same key stands for the same times"
             )
-        # What is created twice must be the same twice; a time that has passed means now.
-        now = PASSED if idempotency_key else datetime.now(UTC)
-        trigger: dict[str, Any] = {"once": (at or now).isoformat()}
+        # With a key of the caller's, every call must send the same time.
+        trigger: dict[str, Any] = {"once": _once(at, LONG_AGO if idempotency_key else datetime.now(UTC))}
         if isinstance(where, str):
             trigger["segment_id"] = where
         elif where is not None:
             trigger["segment"] = yield from self._segment(index, where)
-        if repeat is not None:
-            trigger["repeat"] = repeat
-        target: dict[str, Any] = {"action": "export", "export_index": index, "export_format": format}
-        chosen = {"fields": fields, "schema": schema, "compression": compression, "csv": csv}
-        target |= {name: value for name, value in chosen.items() if value is not None}
-        if incremental:
-            target["incremental"] = incremental
-        body = {"chain": self._known.chain, "desc": desc or f"Export of {index}", "target": target, "trigger": trigger}
-        if debug:
-            body["debug"] = debug
-        key = idempotency_key or secrets.token_urlsafe(24)
+        options = {"fields": fields, "schema": schema, "compression": compression, "csv": csv}
+        body = {
+            "chain": self._known.chain,
+            "desc": desc or f"Export of {index}",
+            "target": {
+                "action": "export",
+                "export_index": index,
+                "export_format": format,
+                **_present({**options, "incremental": incremental or None}),
+            },
+            "trigger": trigger | _present({"repeat": repeat}),
+            **_present({"debug": debug or None}),
+        }
+        return (yield from self._create(body, idempotency_key or secrets.token_urlsafe(24)))
+
+    def _create(self, body: dict[str, Any], key: str) -> Steps[K]:
         request = Request(method="POST", url="/tasks", headers={"Idempotency-Key": key}, body=body)
         lost: Exception | None = None
         try:
-            answer = yield from send(request, self._known.patience())
+            answer = yield from send(request, self._known.budget())
         except LostError as error:
             lost = error
         else:
-            if answer.status in PASSING:
+            if answer.status in TRANSIENT_STATUSES:
                 lost = answer.error()
         if lost is not None:
-            # It may have been created. A second try is safe only where the service knows the key again.
-            if not (yield from self._repeats_creation()):
+            # The task may exist. A second request is safe only if the service recognizes the key.
+            if not (yield from self._has_idempotency_keys()):
                 raise lost
-            answer = yield from send(request, self._known.patience(), repeatable=True)
+            answer = yield from send(request, self._known.budget(), is_idempotent=True)
         return self._task(expect(answer, TaskData))
 
-    def _repeats_creation(self) -> Steps[bool]:
-        if self._known.repeats_creation is None:
+    def _has_idempotency_keys(self) -> Steps[bool]:
+        if self._known.has_idempotency_keys is None:
             document = expect((yield from self._get("/openapi.json")), dict[str, Any])
             parameters = document["paths"]["/tasks"]["post"].get("parameters", [])
-            named = {str(parameter.get("name", "")).lower() for parameter in parameters}
-            self._known.repeats_creation = "idempotency-key" in named
-        return self._known.repeats_creation
+            names = {str(parameter.get("name", "")).lower() for parameter in parameters}
+            self._known.has_idempotency_keys = "idempotency-key" in names
+        return self._known.has_idempotency_keys
 
 
 class Tasks(Part[K]):
-    """`client.tasks`: finds tasks."""
+    """The operations of `client.tasks`."""
 
     @operation
     def get(self, id: int) -> Steps[K]:
-        """One task. Raises NotFoundError."""
+        """Return one task. Raises NotFoundError."""
         return self._task(expect((yield from self._get(f"/tasks/{int(id)}")), TaskData))
 
     @operation
     def list(
         self, status: str | None = None, action: str | None = None, limit: int = 25, offset: int = 0
     ) -> Steps[builtins.list[K]]:
-        """The chain's tasks, newest first. `status`: only those in this state. `limit`: 1 to 100."""
+        """Return the chain's tasks, newest first. `status`: only those in this state. `limit`: 1 to 100."""
         answer = yield from self._get("/tasks", status=status, action=action, limit=limit, offset=offset)
         return [self._task(data) for data in expect(answer, list[TaskData])]
 
 
 class Indexes(Part[K]):
-    """`client.indexes`: what can be exported."""
+    """The operations of `client.indexes`."""
 
     @operation
     def get(self, name: str) -> Steps[Index]:
-        """One export index with its fields. Raises NotFoundError."""
+        """Return one export index with its fields. Raises NotFoundError."""
         return expect((yield from self._get(f"/indexes/{_in_path(name)}")), Index)
 
     @operation
     def list(self) -> Steps[builtins.list[Index]]:
-        """All export indexes."""
+        """Return all export indexes."""
         return expect((yield from self._get("/indexes")), list[Index])
 
 
 class Segments(Part[K]):
-    """`client.segments`: stored segments, and trying one out."""
+    """The operations of `client.segments`."""
 
     @operation
     def create(self, name: str, index: str, where: Rules | Mapping[str, Any]) -> Steps[StoredSegment]:
-        """Store a segment, for `where` of exports to name by its id."""
+        """Store a segment; `where` of an export takes its id."""
         body = {"chain": self._known.chain, "name": name, "segment": (yield from self._segment(index, where))}
         request = Request(method="POST", url="/segments", body=body)
-        return expect((yield from send(request, self._known.patience())), StoredSegment)
+        return expect((yield from send(request, self._known.budget())), StoredSegment)
 
     @operation
     def replace(self, id: str, name: str, index: str, where: Rules | Mapping[str, Any]) -> Steps[StoredSegment]:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""
         body = {"chain": self._known.chain, "name": name, "segment": (yield from self._segment(index, where))}
         request = Request(method="PUT", url=f"/segments/{_in_path(id)}", body=body)
-        return expect((yield from send(request, self._known.patience())), StoredSegment)
+        return expect((yield from send(request, self._known.budget())), StoredSegment)
 
     @operation
     def get(self, id: str) -> Steps[StoredSegment]:
-        """One stored segment. Raises NotFoundError."""
+        """Return one stored segment. Raises NotFoundError."""
         return expect((yield from self._get(f"/segments/{_in_path(id)}")), StoredSegment)
 
     @operation
     def list(self, limit: int = 25, offset: int = 0) -> Steps[builtins.list[StoredSegment]]:
-        """The chain's stored segments, newest first. `limit`: 1 to 100."""
+        """Return the chain's stored segments, newest first. `limit`: 1 to 100."""
         return expect((yield from self._get("/segments", limit=limit, offset=offset)), list[StoredSegment])
 
     @operation
     def delete(self, id: str) -> Steps[None]:
         """Delete a stored segment. Raises NotFoundError."""
         request = Request(method="DELETE", url=f"/segments/{_in_path(id)}")
-        answer = yield from send(request, self._known.patience())
+        answer = yield from send(request, self._known.budget())
         if answer.status >= 300:
             raise answer.error()
 
@@ -198,16 +201,27 @@ class Segments(Part[K]):
     def preview(
         self, index: str, where: Rules | Mapping[str, Any], fields: Sequence[str] | None = None
     ) -> Steps[Preview]:
-        """What an export would be if it ran now: rows, the first ten of them, size and time."""
+        """Return what an export would give now: the number of rows, the first ten of them, size and time."""
         body: dict[str, Any] = {"segment": (yield from self._segment(index, where))}
         if fields is not None:
             body["fields"] = fields
         request = Request(method="POST", url="/segments/preview", body=body)
-        return expect((yield from send(request, self._known.patience(), repeatable=True)), Preview)
+        return expect((yield from send(request, self._known.budget(), is_idempotent=True)), Preview)
 
 
 def _in_path(name: str) -> str:
     return quote(name, safe="")
+
+
+def _present(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that are None."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _once(at: datetime | None, default: datetime) -> str:
+    if at is not None and at.tzinfo is None:
+        raise ClientError("`at` has no time zone; give it one, such as datetime.UTC")
+    return (at or default).isoformat()
 
 
 class _Client(Operates[K]):
@@ -237,12 +251,12 @@ class Longshore(_Client[Task]):
 
     @classmethod
     def from_profile(cls, name: str = "default") -> Self:
-        """A client with what `longshore login` stored. Raises ProfileError."""
+        """Return a client for a profile that `longshore login` has stored. Raises ProfileError."""
         profile = read_profile(name)
         return cls(profile.address, profile.token, chain=profile.chain)
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._transport.http.close()
 
     def __enter__(self) -> Self:
@@ -253,19 +267,19 @@ class Longshore(_Client[Task]):
 
 
 class AsyncLongshore(_Client[AsyncTask]):
-    """A client whose methods are awaited, on asyncio. It takes what Longshore takes."""
+    """A client whose methods are awaited, on asyncio. Its arguments are those of Longshore."""
 
     def __init__(self, address: str, token: str, *, chain: int, timeout: float = 30.0, retry_for: float = 60.0) -> None:
         super().__init__(AsyncTransport(address, token, chain, timeout), chain, AsyncTask, retry_for)
 
     @classmethod
     def from_profile(cls, name: str = "default") -> Self:
-        """A client with what `longshore login` stored. Raises ProfileError."""
+        """Return a client for a profile that `longshore login` has stored. Raises ProfileError."""
         profile = read_profile(name)
         return cls(profile.address, profile.token, chain=profile.chain)
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         await self._transport.http.aclose()
 
     async def __aenter__(self) -> Self:

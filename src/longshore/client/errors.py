@@ -1,12 +1,12 @@
-"""What can go wrong for a client. Every error derives from ClientError::
+"""The errors of the client. Every error derives from ClientError::
 
     ClientError
-    ├── NoAnswerError          the service could not be reached, or did not answer as itself
-    ├── WaitTimeoutError       the task has not ended in the time given
-    ├── TaskFailedError        the task ended, and not in DONE
-    ├── DownloadError          what arrived is not what the run recorded
+    ├── NoAnswerError          the service cannot be reached, or something else answered
+    ├── WaitTimeoutError       the task has not ended in time
+    ├── TaskFailedError        the task ended in another state than DONE
+    ├── DownloadError          the download is not the result that the run recorded
     ├── SegmentError           rules that the service would refuse
-    ├── ProfileError           no such profile, or one that cannot be read
+    ├── ProfileError           the profile does not exist or cannot be read
     └── ProblemError           the service answered with a problem (RFC 9457)
         ├── BadRequestError    400, 413, 415, 422
         ├── UnauthorizedError  401
@@ -15,7 +15,7 @@
         ├── ConflictError      409
         └── GoneError          410
 
-Their messages are sentences for people.
+Each message is a sentence that says what is wrong.
 """
 
 from collections.abc import Sequence
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """The root of all errors of the client; the message is a sentence that says what is wrong."""
+    """The root of all errors of the client."""
 
 
 class NoAnswerError(ClientError):
-    """The service could not be reached, however often it was tried, or what answered is no Longshore."""
+    """The service could not be reached within `retry_for`, or something else than Longshore answered."""
 
 
 class WaitTimeoutError(ClientError):
-    """A task has not ended in the time given. It runs on; wait again or cancel it."""
+    """A task has not ended in time. It continues; wait again or cancel it."""
 
 
 class DownloadError(ClientError):
-    """What arrived is not what the run recorded."""
+    """There is no file to download, or the downloaded file is not the one that the run recorded."""
 
 
 class SegmentError(ClientError, ValueError):
@@ -48,20 +48,20 @@ class SegmentError(ClientError, ValueError):
 
 
 class ProfileError(ClientError):
-    """There is no such profile, or it cannot be read."""
+    """The profile does not exist or cannot be fields."""
 
 
 class TaskFailedError(ClientError):
-    """A task ended, and not in DONE. `task` is the task as it ended, its newest log entries included."""
+    """A task ended in another state than DONE. `task` is the task at its end, with its newest log entries."""
 
     def __init__(self, task: "TaskData") -> None:
-        said = [entry.msg for entry in task.logs if " -> " not in entry.msg]
-        super().__init__(f"task {task.id} is {task.state.code}" + (f": {said[-1]}" if said else ""))
+        reasons = [entry.msg for entry in task.logs if " -> " not in entry.msg]
+        super().__init__(f"task {task.id} is {task.state.code}" + (f": {reasons[-1]}" if reasons else ""))
         self.task = task
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One fault of a request: a JSON pointer into its body, or a parameter's name, and what was expected."""
+    """One violation of a request: a JSON pointer into its body or the name of a parameter, and what was expected."""
 
     detail: str
     pointer: str | None = None
@@ -69,9 +69,9 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 class ProblemError(ClientError):
-    """The service answered with a problem. `request_id` finds the request in the service's log."""
+    """The service answered with a problem. `request_id` identifies the request in the service's log."""
 
-    def __init__(
+    def __init__(  # many parameters: the keys of a problem
         self, *, type: str, title: str, status: int, detail: str, request_id: str, errors: Sequence[Violation] = ()
     ) -> None:
         violations = "; ".join(
@@ -87,7 +87,7 @@ class ProblemError(ClientError):
 
 
 class BadRequestError(ProblemError):
-    """The request cannot be used; `errors` names every fault."""
+    """The service refused the request; `errors` has all violations."""
 
 
 class UnauthorizedError(ProblemError):
@@ -95,7 +95,7 @@ class UnauthorizedError(ProblemError):
 
 
 class ForbiddenError(ProblemError):
-    """The token is good, but its level is too low, or its chain is another."""
+    """The token is valid, but its level is too low, or it is not for the chain."""
 
 
 class NotFoundError(ProblemError):
@@ -103,7 +103,7 @@ class NotFoundError(ProblemError):
 
 
 class ConflictError(ProblemError):
-    """The task is not in a state in which this can be done."""
+    """The state of the task does not allow this."""
 
 
 class GoneError(ProblemError):
@@ -133,16 +133,16 @@ class _Body(msgspec.Struct):
 
 
 def problem(status: int, body: bytes, request_id: str) -> ClientError:
-    """The error of an answer that is none of those hoped for. A body that is no problem did not come from Longshore."""
+    """Return the error for an unsuccessful answer. A body that is not a problem did not come from Longshore."""
     try:
-        read = msgspec.json.decode(body, type=_Body)
+        fields = msgspec.json.decode(body, type=_Body)
     except msgspec.DecodeError:
         return NoAnswerError(f"something other than Longshore answered with status {status}: {body[:200]!r}")
     return BY_STATUS.get(status, ProblemError)(
-        type=read.type,
-        title=read.title,
+        type=fields.type,
+        title=fields.title,
         status=status,
-        detail=read.detail,
-        request_id=read.request_id or request_id,
-        errors=read.errors or (),
+        detail=fields.detail,
+        request_id=fields.request_id or request_id,
+        errors=fields.errors or (),
     )

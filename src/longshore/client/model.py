@@ -1,4 +1,4 @@
-"""What the service answers, as structs. Keys that a newer service adds are passed over."""
+"""The service's answers as structs. Keys that a newer service adds are ignored."""
 
 from datetime import datetime
 from typing import Any
@@ -7,22 +7,22 @@ import msgspec
 
 
 class State(msgspec.Struct, frozen=True):
-    """Where a task stands."""
+    """The state of a task."""
 
     code: str
-    """`READY`, `INPROGRESS`, `DONE`, `ERROR`, or what a newer service adds."""
+    """`READY`, `INPROGRESS`, `DONE`, `ERROR`, or one that a newer service adds."""
     last_run_date: datetime | None
     last_modified: datetime
     created_date: datetime
 
     @property
     def ended(self) -> bool:
-        """Whether the task neither runs nor waits for its time."""
+        """True if the task neither runs nor waits for a run."""
         return self.code not in ("READY", "INPROGRESS")
 
 
 class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of a task's log; the counts (of rows) only in the entry that sums a run up."""
+    """One entry of a task's log; only the summary of a run has counts, in rows."""
 
     errors: int | None = None
     msg: str = ""
@@ -48,7 +48,7 @@ class TaskData(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the newest run of a task is."""
+    """The progress of the newest run of a task."""
 
     run: int
     attempt: int
@@ -62,7 +62,7 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One execution of a task, and what it left behind."""
+    """One execution of a task, with its result."""
 
     run: int
     state: str
@@ -84,47 +84,47 @@ class Field(msgspec.Struct, frozen=True):
     type: str
     description: str = ""
     fields: list["Field"] = []
-    """Of a nested field: the fields of the objects inside."""
+    """Fields of the objects in a nested field."""
 
 
 class Index(msgspec.Struct, frozen=True):
-    """A data set that can be exported."""
+    """An export index: a named data set that can be exported."""
 
     name: str
     description: str
     time: str | None
-    """The field that tells when a row came to be or changed."""
+    """The field with the time at which a row was created or changed."""
     schema: str
     fields: list[Field]
 
 
 class StoredSegment(msgspec.Struct, frozen=True):
-    """A segment that tasks name by its id."""
+    """A segment that tasks refer to by its id."""
 
     id: str
     chain: int
     name: str
     segment: dict[str, Any] | None
-    """None where the credential may not see its rules."""
+    """None if the credential may not see the rules."""
     created: datetime
     modified: datetime
     created_by: str | None = None
-    """Kind and id of the credential that made it, such as `user 7`."""
+    """Kind and id of the credential that created it, such as `user 7`."""
 
 
-class Warned(msgspec.Struct, frozen=True):
-    """What a preview warns of."""
+class PreviewWarning(msgspec.Struct, frozen=True):
+    """A warning of a preview."""
 
     code: str
     detail: str
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What an export of a segment would be if it ran now."""
+    """The result that an export of a segment would have now."""
 
     rows: int | None
     rows_are: str | None
     sample: list[dict[str, Any]]
     bytes: int | None = None
     seconds: float | None = None
-    warnings: list[Warned] = []
+    warnings: list[PreviewWarning] = []

@@ -1,4 +1,4 @@
-"""Profiles: addresses with their tokens, which `longshore login` stores in the platform's configuration folder."""
+"""Profiles: the logins that `longshore login` stores in the platform's configuration folder."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from longshore.client.errors import ProfileError
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """A service, and who one is there."""
+    """A login: the address of a service, a token, and a chain."""
 
     address: str
     token: str
@@ -18,21 +18,21 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 def profiles_file() -> Path:
-    """Where the profiles are: `~/.config/longshore/profiles.json` on Linux, unless XDG_CONFIG_HOME says otherwise."""
+    """Return the file of the profiles; on Linux `longshore/profiles.json` in `$XDG_CONFIG_HOME` or `~/.config`."""
     return platformdirs.user_config_path("longshore") / "profiles.json"
 
 
 def read_profile(name: str) -> Profile:
-    """A profile by its name. Raises ProfileError."""
-    found = _read()
-    if name not in found:
-        known = f"; there are {', '.join(sorted(found))}" if found else ""
+    """Return the profile of a name. Raises ProfileError."""
+    profiles = _read()
+    if name not in profiles:
+        known = f"; there are {', '.join(sorted(profiles))}" if profiles else ""
         raise ProfileError(f"there is no profile {name!r}{known}; `longshore login` makes one")
-    return found[name]
+    return profiles[name]
 
 
 def write_profile(name: str, profile: Profile) -> Path:
-    """Store a profile, readable by its owner alone, and give the file. Raises ProfileError."""
+    """Store a profile in a file that only its owner can read, and return the file. Raises ProfileError."""
     file = profiles_file()
     text = msgspec.json.format(msgspec.json.encode({**_read(), name: profile}))
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

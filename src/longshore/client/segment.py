@@ -2,8 +2,9 @@
 
     F("timestamp").within(days=1) & (F("amount") >= 10)
 
-`&` joins by `all`, `|` by `any`; a segment has one of them. What the service would refuse is refused here:
-unknown fields, operators that do not fit a field's type, values of another kind. What rules mean is in docs/exports.md.
+`&` joins rules by `all`, `|` by `any`; a segment has one join. Rules that the service would refuse raise SegmentError:
+unknown fields, operators that do not fit the type of a field, values of another type. docs/exports.md has the meaning
+of each rule.
 """
 
 import re
@@ -27,13 +28,13 @@ ALL = EXACT | {"date"}
 DATE = frozenset({"date"})
 NUMBER = frozenset({"number"})
 
-MOST_RULES = 100
-MOST_VALUES = 1000
-MOST_CHARACTERS = 1000
-LARGEST = 1e100
-"""The API has no `>=` for numbers but a range; this is its other end."""
+MAX_RULES = 100
+MAX_VALUES = 1000
+MAX_CHARACTERS = 1000
+MAX_NUMBER = 1e100
+"""Other end of the range that `>=` becomes, as the API has ranges only."""
 
-FACTORS = {
+MAX_AMOUNTS = {
     "minutes": 525_600_000,
     "hours": 8_760_000,
     "days": 365_000,
@@ -47,7 +48,7 @@ WINDOWS = frozenset(
 
 
 class Rules:
-    """Rules that are joined by `all` or `any`. Made by F, `&` and `|`."""
+    """Rules joined by `all` or `any`, built with F, `&` and `|`."""
 
     def __init__(self, rules: Sequence["Rule"], join: Literal["all", "any"] | None) -> None:
         self.rules = tuple(rules)
@@ -67,12 +68,12 @@ class Rules:
         return Rules(self.rules + other.rules, join)
 
     def __bool__(self) -> NoReturn:
-        raise SegmentError("join rules by & and |; `and`, `or`, `not` and chained comparisons see truth, not rules")
+        raise SegmentError("join rules with & and |; `and`, `or`, `not` and chained comparisons cannot join them")
 
     def segment(self, index: Index, chain: int) -> dict[str, Any]:
-        """The segment as the API takes it. Raises SegmentError."""
-        if len(self.rules) > MOST_RULES:
-            raise SegmentError(f"expected at most {MOST_RULES} rules, got {len(self.rules)}")
+        """Return the segment in the API's form. Raises SegmentError."""
+        if len(self.rules) > MAX_RULES:
+            raise SegmentError(f"expected at most {MAX_RULES} rules, got {len(self.rules)}")
         return {
             "entity": "people",
             "index": index.name,
@@ -96,31 +97,33 @@ class Rule(Rules):
         return f"<{self._field.name} {self._operator} {self._operands}>"
 
     def resolved(self, index: Index) -> dict[str, Any]:
-        """The rule as the API takes it, with the field's type. Raises SegmentError."""
+        """Return the rule in the API's form, with the type of its field. Raises SegmentError."""
         kind, nesting = self._field.kind_in(index)
         if kind not in self._kinds:
             raise SegmentError(f"{self._field.name} is a {kind} field, which {self._operator} cannot be used on")
         rule: dict[str, Any] = {"field_name": self._field.name, "field_type": kind, "operator": self._operator}
         for name, value in self._operands.items():
             if name in ("value", "start_date", "end_date", "min", "max"):
-                rule[name] = [_read(v, kind) for v in value] if self._operator == "is_one_of" else _read(value, kind)
+                rule[name] = (
+                    [_operand(v, kind) for v in value] if self._operator == "is_one_of" else _operand(value, kind)
+                )
             elif value is not None:
                 rule[name] = value
         low, high = ("min", "max") if kind == "number" else ("start_date", "end_date")
         both = low in rule and high in rule
-        # Whether a time lies in a day depends on the zone, so the service compares these.
-        alike = both and (
+        # A date and a time cannot be compared without the time zone, which the service knows.
+        is_comparable = both and (
             kind == "number" or len(rule[low]) == len(rule[high]) or ("T" in rule[low] and "T" in rule[high])
         )
-        if alike and _comparable(rule[low], kind) > _comparable(rule[high], kind):
-            raise SegmentError(f"{self._field.name}: {rule[high]} lies before {rule[low]}")
+        if is_comparable and _comparable(rule[low], kind) > _comparable(rule[high], kind):
+            raise SegmentError(f"{self._field.name}: {rule[high]} is less than {rule[low]}")
         return {**rule, "nested": True, "nesting_path": nesting} if nesting else rule
 
 
 class F:
-    """A field of an export index, to make rules of. `items.sku` is the field `sku` of the objects in `items`.
+    """A field of an export index, from which rules are built. `items.sku` is the field `sku` of the objects in `items`.
 
-    `type`: `date`, `keyword`, `text`, `number` or `boolean`; left out, it is the one that the index has.
+    `type`: `date`, `keyword`, `text`, `number` or `boolean`; by default the one that the index declares.
     """
 
     __hash__ = None  # type: ignore[assignment]  # == makes a rule
@@ -130,17 +133,17 @@ class F:
         self.type = type
 
     def kind_in(self, index: Index) -> tuple[str, str | None]:
-        """The field's type, and the path that it is nested in. Raises SegmentError."""
+        """Return the type of the field and the path of the nested field around it. Raises SegmentError."""
         fields: dict[str, tuple[Field, str | None]] = {}
         for field in index.fields:
             fields[field.name] = (field, None)
             fields.update({f"{field.name}.{inner.name}": (inner, field.name) for inner in field.fields})
         if self.name not in fields:
             raise SegmentError(f"{index.name} has no field {self.name!r}; it has {', '.join(fields)}")
-        found, nesting = fields[self.name]
-        if self.type not in (None, found.type):
-            raise SegmentError(f"{self.name} is a {found.type} field, not {self.type}")
-        return found.type, nesting
+        field, nesting = fields[self.name]
+        if self.type not in (None, field.type):
+            raise SegmentError(f"{self.name} is a {field.type} field, not {self.type}")
+        return field.type, nesting
 
     def __eq__(self, value: object) -> Rule:  # type: ignore[override]  # a rule instead of a truth
         return Rule(self, EXACT, "is", value=value)
@@ -155,78 +158,78 @@ class F:
         return self.before(value) if _is_moment(value) else Rule(self, NUMBER, "is_less_than", value=value)
 
     def __ge__(self, value: Number | Moment) -> Rule:
-        return self.between(value, "9999-12-31T23:59:59.999999Z" if _is_moment(value) else LARGEST)
+        return self.between(value, "9999-12-31T23:59:59.999999Z" if _is_moment(value) else MAX_NUMBER)
 
     def __le__(self, value: Number | Moment) -> Rule:
-        return self.between("0001-01-01" if _is_moment(value) else -LARGEST, value)
+        return self.between("0001-01-01" if _is_moment(value) else -MAX_NUMBER, value)
 
     def is_one_of(self, values: Iterable[Any]) -> Rule:
         """The field equals one of 1 to 1,000 values."""
-        found = list(values)
-        if not 1 <= len(found) <= MOST_VALUES:
-            raise SegmentError(f"expected 1 to {MOST_VALUES} values, got {len(found)}")
-        return Rule(self, EXACT, "is_one_of", value=found)
+        operands = list(values)
+        if not 1 <= len(operands) <= MAX_VALUES:
+            raise SegmentError(f"expected 1 to {MAX_VALUES} values, got {len(operands)}")
+        return Rule(self, EXACT, "is_one_of", value=operands)
 
     def is_empty(self) -> Rule:
-        """The field has no value, or is the empty string."""
+        """The field is null or the empty string."""
         return Rule(self, ALL, "is_empty")
 
     def is_not_empty(self) -> Rule:
-        """The field has a value, and one that is not the empty string."""
+        """The field is neither null nor the empty string."""
         return Rule(self, ALL, "is_not_empty")
 
     def contains(self, text: str) -> Rule:
-        """The field has the text somewhere in it."""
+        """The field contains the text."""
         return Rule(self, WORDS, "contains", value=text)
 
     def does_not_contain(self, text: str) -> Rule:
-        """The field has a value in which the text is nowhere."""
+        """The field is not null and does not contain the text."""
         return Rule(self, WORDS, "does_not_contain", value=text)
 
     def starts_with(self, text: str) -> Rule:
-        """The field begins with the text."""
+        """The field starts with the text."""
         return Rule(self, WORDS, "starts_with", value=text)
 
     def on(self, day: Moment) -> Rule:
-        """The field lies on this day, by the clock of the task's `timezone`, by default UTC."""
+        """The field is on this day, in the `timezone` of the task, by default UTC."""
         return Rule(self, DATE, "is_date", value=day)
 
     def after(self, moment: Any) -> Rule:
-        """The field is later than this: a time, or a day that is over."""
+        """The field is later than this time, or than the end of this day."""
         return Rule(self, DATE, "is_after_date", start_date=moment)
 
     def before(self, moment: Any) -> Rule:
-        """The field is earlier than this: a time, or the beginning of a day."""
+        """The field is earlier than this time, or than the beginning of this day."""
         return Rule(self, DATE, "is_before_date", end_date=moment)
 
     def between(self, low: Any, high: Any) -> Rule:
-        """The field is neither below `low` nor above `high`: two numbers, or two moments of which days count whole."""
+        """The field is from `low` to `high`, both included: two numbers, times or whole days."""
         if _is_moment(low):
             return Rule(self, DATE, "is_between_date", start_date=low, end_date=high)
         return Rule(self, NUMBER, "is_between_number", min=low, max=high)
 
     def in_window(self, window: str, timezone: str | None = None) -> Rule:
-        """The field lies in a calendar window such as `yesterday` of a time zone, by default UTC."""
+        """The field is in a calendar window such as `yesterday`, in a time zone, by default UTC."""
         if window not in WINDOWS:
-            raise SegmentError(f"{window!r} is no window; expected one of {', '.join(sorted(WINDOWS))}")
+            raise SegmentError(f"{window!r} is not a window; expected one of {', '.join(sorted(WINDOWS))}")
         if timezone is not None and timezone not in zoneinfo.available_timezones() - {"localtime", "Factory"}:
-            raise SegmentError(f"{timezone!r} is no IANA time zone, such as Europe/Amsterdam")
+            raise SegmentError(f"{timezone!r} is not an IANA time zone such as Europe/Amsterdam")
         return Rule(self, DATE, "is_in_window", window=window, timezone=timezone)
 
     def within(self, **ago: int) -> Rule:
-        """The field lies less than so long before the beginning of the run: one of `minutes` … `years`."""
+        """The field is less than this time before the start of the run: one of `minutes` … `years`."""
         return self._relative("relative_less_than", ago)
 
     def older_than(self, **ago: int) -> Rule:
-        """The field lies more than so long before the beginning of the run: one of `minutes` … `years`."""
+        """The field is more than this time before the start of the run: one of `minutes` … `years`."""
         return self._relative("relative_more_than", ago)
 
     def _relative(self, operator: str, ago: dict[str, int]) -> Rule:
-        if len(ago) != 1 or not ago.keys() <= FACTORS.keys():
-            raise SegmentError(f"expected one of {', '.join(FACTORS)}, got {', '.join(ago) or 'nothing'}")
+        if len(ago) != 1 or not ago.keys() <= MAX_AMOUNTS.keys():
+            raise SegmentError(f"expected one of {', '.join(MAX_AMOUNTS)}, got {', '.join(ago) or 'nothing'}")
         [(unit, amount)] = ago.items()
-        if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= FACTORS[unit]:
-            raise SegmentError(f"{unit}: expected a whole number from 1 to {FACTORS[unit]}, got {amount!r}")
+        if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MAX_AMOUNTS[unit]:
+            raise SegmentError(f"{unit}: expected a whole number from 1 to {MAX_AMOUNTS[unit]}, got {amount!r}")
         return Rule(self, DATE, operator, time_factor=unit.removesuffix("s"), time_amount=amount)
 
 
@@ -234,8 +237,8 @@ def _is_moment(value: object) -> bool:
     return isinstance(value, str | date)
 
 
-def _read(value: Any, kind: str) -> Any:
-    """An operand as it stands in JSON. Raises SegmentError."""
+def _operand(value: Any, kind: str) -> Any:
+    """Return an operand in its JSON form. Raises SegmentError."""
     match kind:
         case "date":
             return _moment(value)
@@ -254,8 +257,8 @@ def _read(value: Any, kind: str) -> Any:
         case _:
             if not isinstance(value, str):
                 raise SegmentError(f"expected a string, got {value!r}")
-            if "\x00" in value or len(value) > MOST_CHARACTERS:
-                raise SegmentError(f"expected at most {MOST_CHARACTERS} characters without U+0000")
+            if "\x00" in value or len(value) > MAX_CHARACTERS:
+                raise SegmentError(f"expected at most {MAX_CHARACTERS} characters without U+0000")
     return value
 
 

@@ -1,4 +1,4 @@
-"""A task as a client holds it."""
+"""A task of the service, and the operations on it."""
 
 import contextlib
 import tempfile
@@ -11,9 +11,10 @@ from longshore.client import download as downloads
 from longshore.client.download import OnBytes
 from longshore.client.errors import ClientError
 from longshore.client.model import LogEntry, Progress, Run, State, TaskData
-from longshore.client.steps import Call, Request, Steps, expect, send
+from longshore.client.retry import expect, send
+from longshore.client.steps import Call, Request, Steps
 from longshore.client.transport import Awaiting, Blocking, Operates, operation
-from longshore.client.wait import MOST_ENTRIES, OnLog, OnProgress, ServiceState, until_ended
+from longshore.client.wait import MAX_LOG_ENTRIES, OnLog, OnProgress, ServiceState, WaitOptions, until_ended
 
 if TYPE_CHECKING:
     import pandas
@@ -23,13 +24,13 @@ K = TypeVar("K")
 
 
 class TaskOperations(Operates[K]):
-    """What can be done with a task. Of a `Task` the methods block, of an `AsyncTask` they are awaited."""
+    """The operations on a task. The methods of a `Task` block, those of an `AsyncTask` are awaited."""
 
     def __init__(self, transport: Any, known: ServiceState, data: TaskData) -> None:
         self._transport = transport
         self._known = known
         self.data = data
-        """The task object as the service last gave it."""
+        """The task object of the service's last answer."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state.code}>"
@@ -41,7 +42,7 @@ class TaskOperations(Operates[K]):
 
     @property
     def state(self) -> State:
-        """Where it stood when it was last looked at."""
+        """State of the task in the service's last answer."""
         return self.data.state
 
     @property
@@ -49,17 +50,17 @@ class TaskOperations(Operates[K]):
         """Name of the result file; empty while there is none."""
         return self.data.result
 
-    def _seen(self, data: TaskData) -> K:
+    def _refreshed(self, data: TaskData) -> K:
         self.data = data
         return self  # type: ignore[return-value]  # K is the class itself
 
-    def _ask(self, method: str, below: str = "", **params: Any) -> Request:
+    def _request(self, method: str, below: str = "", **params: Any) -> Request:
         return Request(method=method, url=f"/tasks/{self.id}{below}", params=params)
 
     @operation
     def refresh(self) -> Steps[K]:
-        """Look at the task anew."""
-        return self._seen(expect((yield from send(self._ask("GET"), self._known.patience())), TaskData))
+        """Read the task again."""
+        return self._refreshed(expect((yield from send(self._request("GET"), self._known.budget())), TaskData))
 
     @operation
     def wait(
@@ -70,76 +71,78 @@ class TaskOperations(Operates[K]):
     ) -> Steps[K]:
         """Wait until the task is DONE.
 
-        `timeout`: seconds; None waits for ever. A service that is away for a while is waited for as well.
-        `on_progress`: called about once a second with how far the run is. `on_log`: called with each entry of the log.
-        Raises TaskFailedError when the task ended otherwise, WaitTimeoutError when it has not ended in time.
+        `timeout`: seconds; None waits for ever. Transient errors of the service are retried as in all requests.
+        `on_progress`: called about once a second with the progress of the run. `on_log`: called with each log entry.
+        Raises TaskFailedError if the task ended in another state, WaitTimeoutError if it has not ended in time.
         """
-        return self._seen((yield from until_ended(self._known, self.id, timeout, on_progress, on_log)))
+        options = WaitOptions(timeout, on_progress, on_log)
+        return self._refreshed((yield from until_ended(self._known, self.id, options)))
 
     @operation
     def logs(self) -> Steps[list[LogEntry]]:
-        """The whole log, oldest entry first."""
-        found: list[LogEntry] = []
+        """Return the whole log, oldest entry first."""
+        entries: list[LogEntry] = []
         while True:
-            request = self._ask("GET", log_limit=MOST_ENTRIES, offset=len(found))
-            page = expect((yield from send(request, self._known.patience())), TaskData).logs
-            found += page
-            if len(page) < MOST_ENTRIES:
-                return found
+            request = self._request("GET", log_limit=MAX_LOG_ENTRIES, offset=len(entries))
+            page = expect((yield from send(request, self._known.budget())), TaskData).logs
+            entries += page
+            if len(page) < MAX_LOG_ENTRIES:
+                return entries
 
     @operation
     def progress(self) -> Steps[Progress]:
-        """How far the newest run is."""
-        return expect((yield from send(self._ask("GET", "/progress"), self._known.patience())), Progress)
+        """Return the progress of the newest run."""
+        return expect((yield from send(self._request("GET", "/progress"), self._known.budget())), Progress)
 
     @operation
     def runs(self, limit: int = 25) -> Steps[list[Run]]:
-        """The runs, newest first, with what each left behind. `limit`: 1 to 100."""
-        return expect((yield from send(self._ask("GET", "/runs", limit=limit), self._known.patience())), list[Run])
+        """Return the runs with their results, newest first. `limit`: 1 to 100."""
+        return expect((yield from send(self._request("GET", "/runs", limit=limit), self._known.budget())), list[Run])
 
     @operation
     def execute(self) -> Steps[K]:
-        """Run the task now, whatever its trigger says; `wait` then waits for this run. Raises ConflictError."""
+        """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError."""
         request = Request(method="POST", url=f"/tasks/{self.id}/execute", headers={"Prefer": "respond-async"})
-        expect((yield from send(request, self._known.patience())), State)
-        return self._seen(expect((yield from send(self._ask("GET"), self._known.patience())), TaskData))
+        expect((yield from send(request, self._known.budget())), State)
+        return self._refreshed(expect((yield from send(self._request("GET"), self._known.budget())), TaskData))
 
     @operation
     def cancel(self) -> Steps[K]:
-        """Stop the task: its run, or its waiting for its time. Raises ConflictError."""
-        answer = yield from send(self._ask("POST", "/cancel"), self._known.patience())
+        """Cancel the task: its run, or its schedule. Raises ConflictError."""
+        answer = yield from send(self._request("POST", "/cancel"), self._known.budget())
         if answer.status >= 300:
             raise answer.error()
-        return self._seen(expect((yield from send(self._ask("GET"), self._known.patience())), TaskData))
+        return self._refreshed(expect((yield from send(self._request("GET"), self._known.budget())), TaskData))
 
     @operation
     def acknowledge(self, run: int) -> Steps[Run]:
-        """Confirm that the increment of a run has arrived, where the export is `incremental="on_ack"`."""
-        # Doing it twice is as once, says the API.
-        request = self._ask("POST", f"/runs/{run}/ack")
-        return expect((yield from send(request, self._known.patience(), repeatable=True)), Run)
+        """Confirm that the increment of a run of an export with `incremental="on_ack"` has arrived."""
+        request = self._request("POST", f"/runs/{run}/ack")
+        return expect((yield from send(request, self._known.budget(), is_idempotent=True)), Run)
 
     @operation
     def download(self, path: str | Path = ".", on_bytes: OnBytes | None = None) -> Steps[Path]:
-        """Fetch the result to a path, or into a folder under its own name, and give where it is.
+        """Download the result to a file, or into a folder under its own name, and return the path.
 
-        A download that was cut off goes on where it stopped, also in a later call. The file is checked against the
-        SHA-256 that the run recorded, and is there whole or not at all. The folder must exist; a path that ends with
-        "/" is one.
-        `on_bytes`: called with the bytes that are there and those there will be.
-        Raises ConflictError (not DONE, or no export), GoneError, DownloadError.
+        An interrupted download is resumed, also by a later call. The file appears once it is complete and has the
+        SHA-256 that the run recorded. The folder must exist; a path that ends with "/" is a folder.
+        `on_bytes`: called with the number of bytes so far and the number in total.
+        Raises ConflictError (not DONE, or not an export), GoneError, DownloadError.
         """
         to: Path = yield Call(partial(downloads.destination, path))
         return (yield from downloads.download(self._known, self.id, to, on_bytes))
 
     @operation
     def to_arrow(self) -> Steps["pyarrow.Table"]:
-        """The result as an Arrow table, for exports as `parquet`: the format that keeps every type. Needs pyarrow."""
+        """Return the result of a `parquet` export as an Arrow table. Needs pyarrow."""
         return (yield from self._table())
 
     @operation
     def to_pandas(self) -> Steps["pandas.DataFrame"]:
-        """The result as a DataFrame with Arrow's types, so that decimals stay exact. Needs pandas and pyarrow."""
+        """Return the result of a `parquet` export as a DataFrame with Arrow's types, so that decimals stay exact.
+
+        Needs pandas and pyarrow.
+        """
         pandas = _imported("pandas")
         table = yield from self._table()
         return (yield Call(partial(table.to_pandas, types_mapper=pandas.ArrowDtype)))

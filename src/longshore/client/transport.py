@@ -1,7 +1,7 @@
-"""Performs the steps of operations, blocking (httpx2.Client) or awaiting (httpx2.AsyncClient).
+"""Transports: perform the steps of operations, blocking (httpx2.Client) or on asyncio (httpx2.AsyncClient).
 
-`operation` makes a method of a generator of steps. Of a blocking object it gives the result, of an awaiting one a
-coroutine of it, and the type checker knows which.
+`operation` turns a generator of steps into a method. The method returns the result on a blocking object and a coroutine
+of the result on an awaiting one; the type checker knows which.
 """
 
 import asyncio
@@ -19,30 +19,30 @@ from longshore.client.steps import Answer, Call, Close, LostError, NotSentError,
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BODY = msgspec.json.Encoder(decimal_format="number")
-CHUNK = 1 << 20  # bytes of a download that are read at once
-NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+CHUNK_BYTES = 1 << 20  # of a download that are read at once
+NOT_SENT_ERRORS = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 
 
 class Blocking:
-    """Marks what belongs to a client that blocks."""
+    """Marker of the classes of a blocking client."""
 
 
 class Awaiting:
-    """Marks what belongs to a client that is awaited."""
+    """Marker of the classes of an awaited client."""
 
 
 M_co = TypeVar("M_co", covariant=True)
 
 
 class Operates(Generic[M_co]):
-    """An object with operations. `M_co`: Blocking or Awaiting, or something that is one of them."""
+    """An object with operations. `M_co`: Blocking, Awaiting, or a subclass of one of them."""
 
     _transport: Any
 
 
 class operation(Generic[P, T]):  # noqa: N801  # a decorator, used as `property` is
-    """A method of both kinds of client, written once as a generator of steps."""
+    """A method of both clients, written once as a generator of steps."""
 
     def __init__(self, steps: Callable[Concatenate[Any, P], Steps[T]]) -> None:
         self.steps = steps
@@ -55,7 +55,7 @@ class operation(Generic[P, T]):  # noqa: N801  # a decorator, used as `property`
     @overload
     def __get__(self, owner: Operates[Awaiting], kind: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
     def __get__(self, owner: Any, kind: type) -> Callable[..., Any]:
-        """The method of an object; of a class the generator itself, for `yield from`."""
+        """Return the method on an object; on a class the generator function, for `yield from`."""
         if owner is None:
             return self.steps
         bound = functools.partial(self.steps, owner)
@@ -87,7 +87,7 @@ class Transport:
             headers |= self._credentials
         if request.body is not None:
             headers["Content-Type"] = "application/json"
-            content = BODY.encode(request.body)
+            content = ENCODER.encode(request.body)
         return {
             "method": request.method,
             "url": self.address + request.url if own else request.url,
@@ -99,8 +99,10 @@ class Transport:
 
 
 def _failed(error: Exception) -> NoAnswerError:
-    what = str(error) or type(error).__name__
-    return NotSentError(f"cannot connect: {what}") if isinstance(error, NOT_SENT) else LostError(f"cut off: {what}")
+    reason = str(error) or type(error).__name__
+    if isinstance(error, NOT_SENT_ERRORS):
+        return NotSentError(f"cannot connect: {reason}")
+    return LostError(f"the connection was lost: {reason}")
 
 
 def _answer(response: httpx2.Response, body: bytes) -> Answer:
@@ -108,14 +110,14 @@ def _answer(response: httpx2.Response, body: bytes) -> Answer:
 
 
 class BlockingTransport(Transport):
-    """A connection that blocks."""
+    """A transport that blocks."""
 
     def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
         super().__init__(address, token, chain, timeout)
         self.http = httpx2.Client()
 
     def perform(self, steps: Steps[T]) -> T:
-        """Perform an operation and give its result."""
+        """Perform an operation and return its result."""
         streams = _BlockingStreams(self)
         try:
             outcome: Any = None
@@ -149,7 +151,7 @@ class BlockingTransport(Transport):
 
 
 class _BlockingStreams:
-    """The answer of one operation whose body is being read."""
+    """The streamed answer of one operation."""
 
     def __init__(self, transport: BlockingTransport) -> None:
         self._transport = transport
@@ -162,7 +164,7 @@ class _BlockingStreams:
             built = self._transport.http.build_request(**self._transport.arguments(request))
             response = self._transport.http.send(built, stream=True)
             if request.stream and response.status_code < 300:
-                self._response, self._chunks = response, response.iter_raw(CHUNK)
+                self._response, self._chunks = response, response.iter_raw(CHUNK_BYTES)
                 return _answer(response, b"")
             try:
                 return _answer(response, response.read())
@@ -186,14 +188,14 @@ class _BlockingStreams:
 
 
 class AsyncTransport(Transport):
-    """A connection that awaits, on asyncio."""
+    """A transport on asyncio."""
 
     def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
         super().__init__(address, token, chain, timeout)
         self.http = httpx2.AsyncClient()
 
     async def perform(self, steps: Steps[T]) -> T:
-        """Perform an operation and give its result."""
+        """Perform an operation and return its result."""
         streams = _AwaitingStreams(self)
         try:
             outcome: Any = None
@@ -223,11 +225,11 @@ class AsyncTransport(Transport):
             case Pause():
                 return await asyncio.sleep(step.seconds)
             case Call():
-                return await asyncio.to_thread(step.function)  # it blocks, and the loop must not
+                return await asyncio.to_thread(step.function)  # a blocking call must not hold the event loop
 
 
 class _AwaitingStreams:
-    """The answer of one operation whose body is being read."""
+    """The streamed answer of one operation."""
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
@@ -240,7 +242,7 @@ class _AwaitingStreams:
             built = self._transport.http.build_request(**self._transport.arguments(request))
             response = await self._transport.http.send(built, stream=True)
             if request.stream and response.status_code < 300:
-                self._response, self._chunks = response, response.aiter_raw(CHUNK)
+                self._response, self._chunks = response, response.aiter_raw(CHUNK_BYTES)
                 return _answer(response, b"")
             try:
                 return _answer(response, await response.aread())
