@@ -34,7 +34,7 @@ async def export(
             readers = Readers(pool, connections - 1)
             source = Source(index.rows, (CHAIN,))
             async with readers.snapshot() as (connection, _):
-                await row_security.hold(connection, index, CHAIN)
+                await row_security.restrict(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
                 key = index.key or index.time
                 row_key = RowKey(key, quoted_part(key)) if key else None

@@ -11,7 +11,7 @@ import asyncpg
 from longshore.database.connect import open_pool
 from longshore.database.embedded import embedded_server
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.increments.transactions import make_safe
+from longshore.exports.increments.transactions import wait_until_durable
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 from tests.service import Longshore
@@ -31,7 +31,7 @@ def test_rows_written_after_a_crash_are_in_the_next_increment(shop: Longshore, t
             source = await asyncpg.connect(url)
             ids, mark = await taken(source, INDEX, None)
             assert ids == [1]
-            await make_safe(state, source)
+            await wait_until_durable(state, source)
         kill(tmp_path / "postgres")
         return mark
 
@@ -63,7 +63,7 @@ def test_a_source_on_the_services_own_server_needs_no_wait_for_the_disk(shop: Lo
         async with open_pool(shop.url, size=1, name="test") as state:
             source = await asyncpg.connect(shop.url)
             began = time.monotonic()
-            await make_safe(state, source)
+            await wait_until_durable(state, source)
             await source.close()
             return time.monotonic() - began
 

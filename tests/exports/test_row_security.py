@@ -90,8 +90,8 @@ def test_every_connection_of_an_export_is_held_to_its_chain(new_service: Callabl
         async with open_pool(service.url, size=3, name="test") as pool:
             readers = Readers(pool, extra=2)
             async with readers.snapshot() as (first, _):
-                await row_security.hold(first, index, 1765)
-                async with readers.beside(first, 2) as connections:
+                await row_security.restrict(first, index, 1765)
+                async with readers.connections(first, 2) as connections:
                     query = "select distinct chain_id from loyalty.wallet_ledger"
                     return [[row[0] for row in await each.fetch(query)] for each in connections]
 
@@ -135,7 +135,7 @@ def test_a_role_of_the_services_own_may_still_append_to_the_audit_log(new_servic
                 await connection.execute(insert)
                 found.append([row[0] for row in await connection.fetch(seen)])
             async with connection.transaction():
-                await row_security.hold(connection, catalog.load("")["audit"], 1765)
+                await row_security.restrict(connection, catalog.load("")["audit"], 1765)
                 found.append([row[0] for row in await connection.fetch(seen)])
             async with connection.transaction():  # without a chain no row is visible
                 await connection.execute("set local role longshore_export")

@@ -81,7 +81,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
 
             for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
                 with pytest.raises(ValidationError) as caught:
-                    await read_new_task(body, now, {}, index_of, partial(schemas.remembered, pool, asker))
+                    await read_new_task(body, now, {}, index_of, partial(schemas.load, pool, asker))
                 [violation] = caught.value.violations
                 assert violation.pointer == "/target/schema"
                 assert re.search(expected, violation.detail), violation.detail

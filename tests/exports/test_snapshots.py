@@ -8,7 +8,7 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.exports.run_errors import is_retryable
-from longshore.exports.snapshot import SESSION, Readers, hold_tables
+from longshore.exports.snapshot import SESSION, Readers, lock_tables
 from tests.faults.held import until
 from tests.service import Longshore
 
@@ -27,8 +27,8 @@ def test_joining_a_snapshot_does_not_wait_for_a_lock_that_waits_for_the_snapshot
                 await asyncio.to_thread(until, lambda: shop.sql(BLOCKED), "the alteration to wait")
                 began = time.monotonic()
                 with pytest.raises(asyncpg.LockNotAvailableError) as refused:
-                    async with readers.beside(first, 1) as (_, second):
-                        await hold_tables(second, "select count(*) from public.entries")
+                    async with readers.connections(first, 1) as (_, second):
+                        await lock_tables(second, "select count(*) from public.entries")
                 assert is_retryable(refused.value)
                 assert time.monotonic() - began > 4
             await alter

@@ -103,8 +103,8 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         value = merge_patch(value, given) if merges else value | given
         new = await read_task(caller, service, connection, value)
         await may_have(caller, service, connection, new.target, new.trigger)
-        if (shape := export.pinned(new.target, service.catalog)) is not None:
-            await schemas.remember(connection, chain, shape)
+        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
+            await schemas.save(connection, chain, shape)
         # A schedule that was cancelled begins anew with any trigger, also with the same one.
         planned_anew = (old.schedule_ended and "trigger" in given) or not same_times(new.trigger, old.trigger)
         who = actor(request)

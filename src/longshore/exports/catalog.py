@@ -209,8 +209,8 @@ def _check_decimals(where: str, of: str, field: Field) -> None:
 
 def _check_sql(where: str, sql: str) -> None:
     """Raise CatalogError for SQL that could end its own parentheses, or in which asyncpg would find a parameter."""
-    if found := re.search(r"\$\d+", sql):
-        raise CatalogError(f"{where} has {found[0]}, which stands for a parameter; write the dollar sign as chr(36)")
+    if match := re.search(r"\$\d+", sql):
+        raise CatalogError(f"{where} has {match[0]}, which stands for a parameter; write the dollar sign as chr(36)")
     if (violation := sql_fragment.fault_of(sql)) is not None:
         raise CatalogError(f"{where} {violation}")
 

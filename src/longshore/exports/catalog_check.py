@@ -147,7 +147,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
             f" incremental exports are refused; GRANT SELECT ON {quoted(index.relation)} lifts both"
         )
         findings.append(Finding(name, what, True))
-    if index.chain in columns and not any(not found.warning for found in findings):
+    if index.chain in columns and all(finding.warning for finding in findings):
         findings += await _check_rows(connection, name, index, relation["relkind"] in (b"r", b"p", b"m"))
     findings += await _check_export_role(connection, name, index)
     wrong_fields = []
@@ -155,7 +155,7 @@ async def _check_index(connection: Connection, name: str, index: Index) -> list[
         wrong = await _check_field(connection, index, field_name, field, columns)
         wrong_fields += [Finding(f"{name}.{field_name}", wrong)] if wrong else []
     findings += wrong_fields
-    if not any(not found.warning for found in findings):
+    if all(finding.warning for finding in findings):
         query = f"select {', '.join(map(index.expression, index.fields))} {index.rows}"
         if await is_one_statement(connection, await explain(connection, query, (0,), verbose=True)):
             what = (

@@ -17,7 +17,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.formats.compression import Compressor
-from longshore.exports.snapshot import Readers, hold_tables
+from longshore.exports.snapshot import Readers, lock_tables
 from longshore.exports.source_limits import Pace
 from longshore.results.store import Writable
 from longshore.telemetry import tracing
@@ -142,7 +142,7 @@ async def copy_rows(
     """
     thread = ThreadPoolExecutor(1, "copy")
     try:
-        async with rows.readers.beside(rows.connection, len(rows.clauses) - 1) as connections:
+        async with rows.readers.connections(rows.connection, len(rows.clauses) - 1) as connections:
             copy = _Copy(rows, connections, writer, thread)
             copying = asyncio.create_task(copy.run(first, pace))
             try:
@@ -188,7 +188,7 @@ class _Copy:
         return writing.result()
 
     async def _read(self, connection: Connection, first: Callable[[], Awaitable[None]] | None) -> None:
-        await hold_tables(connection, self._writer.form.query(self._rows.clauses[0]))
+        await lock_tables(connection, self._writer.form.query(self._rows.clauses[0]))
         if first is not None and connection is self._rows.connection:
             await first()
         while True:

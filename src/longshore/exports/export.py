@@ -89,7 +89,7 @@ def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | N
     return violations
 
 
-def pinned(target: str, catalog: Catalog) -> Shape | None:
+def pinned_shape(target: str, catalog: Catalog) -> Shape | None:
     """Return the shape of a valid target's fields if it pins their `schema`, else None."""
     if msgspec.json.decode(target)["action"] != "export":
         return None
@@ -112,7 +112,7 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
     return violations
 
 
-def read_by(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:
+def read_of(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:
     """Return the columns that an export reads: those that it writes and those of its rules.
 
     Control totals are made of columns that are written too, and increments of PostgreSQL's own transaction numbers.

@@ -17,7 +17,7 @@ from longshore.exports import rights, schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint, shape
 from longshore.exports.columns import choices
 from longshore.exports.copy import Copied
-from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, read_by, result_name
+from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, read_of, result_name
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import transactions
@@ -119,10 +119,10 @@ class Exporter:
                 return again
         segment = await self._segment(attempt, trigger, increments)
         _refuse_unfit(segment, target, attempt.chain, self._catalog)
-        await self._permit(attempt, [read_by(target, segment, self._catalog)])
+        await self._permit(attempt, [read_of(target, segment, self._catalog)])
         if increments:
-            async with self._sources.of(index).watching() as connection:
-                await transactions.settle(connection)
+            async with self._sources.of(index).autocommit() as connection:
+                await transactions.wait_for_open_transactions(connection)
         request = Request(
             attempt.chain,
             target,
@@ -139,7 +139,7 @@ class Exporter:
         chosen = choices(target.fields, index)
         now = shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
         if target.schema is not None and fingerprint(now) != target.schema:
-            before = await schemas.remembered(self._pool, attempt.chain, target.schema)
+            before = await schemas.load(self._pool, attempt.chain, target.schema)
             raise SchemaChangedError(schemas.difference(target.schema, before, now))
         missing = [name for name, _ in chosen if name not in index.fields]
         if missing:
@@ -173,7 +173,7 @@ class Exporter:
             if first is not None:
                 segment = stored.READ.decode(first)
             else:
-                segment = await stored.settled(self._pool, attempt, trigger.segment_id)
+                segment = await stored.resolve(self._pool, attempt, trigger.segment_id)
         return None if segment is None else in_zone(segment, trigger.timezone)
 
     async def _exported(self, index: Index, request: Request, naming: ResultName) -> RunResult:
@@ -203,7 +203,7 @@ class Exporter:
                 )
                 result = await self._written(stack, job, shard_ranges)
                 if query.bounds is not None:
-                    await transactions.make_safe(self._pool, connection)
+                    await transactions.wait_until_durable(self._pool, connection)
             return await self._published(naming, job, result)
 
     async def _shard_ranges(self, connection: Connection, query: ExportQuery, cut: Plan) -> list[list[Range]]:

@@ -72,7 +72,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         began_at = await connection.fetchval("select now()")
         await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
-        await row_security.hold(connection, index, chain)
+        await row_security.restrict(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
         source = await source_of(connection, index, chain, segment, began_at)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)

@@ -67,7 +67,7 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Exp
 
     Raises IncrementError and asyncpg.PostgresError.
     """
-    await row_security.hold(connection, index, request.chain)
+    await row_security.restrict(connection, index, request.chain)
     target = request.target
     source = await source_of(connection, index, request.chain, request.segment, request.counted_from)
     bounds = None

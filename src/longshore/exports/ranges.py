@@ -146,8 +146,8 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
     elif "Scan" in leaf["Node Type"] and leaf["Node Type"] != "Seq Scan" and expected and expected > 2 * RANGE_ROWS:
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
     counted = await _count(connection, source) if count else None
-    found = clauses(index, source, ranges) or [source.sql]
-    return Plan(expected if counted is None else counted, counted is not None, found, ranges)
+    parts = clauses(index, source, ranges) or [source.sql]
+    return Plan(expected if counted is None else counted, counted is not None, parts, ranges)
 
 
 def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:
@@ -169,20 +169,20 @@ async def groups(connection: Connection, index: Index, source: Source, plan: Pla
         table_rows = await connection.fetchval(TABLE_ROWS, regclass(index.relation))
         count = min(-(-max(table_rows, expected) // rows), SPREAD * -(-expected // rows), len(ranges), MAX_GROUPS)
         cuts = [len(ranges) * number // count for number in range(count + 1)]
-        found = [ranges[start:end] for start, end in pairwise(cuts)]
+        grouped = [ranges[start:end] for start, end in pairwise(cuts)]
     else:
         most = max(rows, -(-expected // MAX_GROUPS))
-        found = [[]]
+        grouped = [[]]
         collected = 0
         for part, clause in zip(ranges, clauses(index, source, ranges), strict=True):
             if collected >= most:
-                found.append([])
+                grouped.append([])
                 collected = 0
-            found[-1].append(part)
+            grouped[-1].append(part)
             collected += (await explain(connection, f"select 1 {clause}", source.values))["Plan Rows"]
-    while found and not await _any_row(connection, index, source, found[0]):
-        del found[0]
-    return found
+    while grouped and not await _any_row(connection, index, source, grouped[0]):
+        del grouped[0]
+    return grouped
 
 
 async def _any_row(connection: Connection, index: Index, source: Source, ranges: Sequence[Range]) -> bool:
@@ -206,8 +206,8 @@ async def explain(
 ) -> dict[str, Any]:
     """Return the topmost node of PostgreSQL's plan of a query. `verbose`: with the expressions of its output."""
     options = "format json, verbose" if verbose else "format json"
-    found: dict[str, Any] = json.loads(await connection.fetchval(f"explain ({options}) {query}", *values))[0]["Plan"]
-    return found
+    plan: dict[str, Any] = json.loads(await connection.fetchval(f"explain ({options}) {query}", *values))[0]["Plan"]
+    return plan
 
 
 async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool:

@@ -89,8 +89,8 @@ def usable(limits: Limits, name: str, catalog: Catalog) -> bool:
 def hidden_columns(limits: Limits | None, name: str) -> frozenset[str]:
     """Return the columns of an index that limits hide."""
     prefix = f"{name}."
-    found = limits.hidden if limits else ()
-    return frozenset(column.removeprefix(prefix) for column in found if column.startswith(prefix))
+    hidden = limits.hidden if limits else ()
+    return frozenset(column.removeprefix(prefix) for column in hidden if column.startswith(prefix))
 
 
 def missing_columns(limits: Limits, name: str, catalog: Catalog) -> frozenset[str]:

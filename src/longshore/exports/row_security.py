@@ -10,7 +10,7 @@ https://www.postgresql.org/docs/current/ddl-rowsecurity.html
 from longshore.database.connect import Connection
 from longshore.exports.catalog import Index, regclass
 
-HOLD = """
+RESTRICT = """
 select set_config('longshore.chain', $1::bigint::text, true),
        (
            select set_config('role', rolname, true)
@@ -22,27 +22,27 @@ select set_config('longshore.chain', $1::bigint::text, true),
 
 SEARCH_PATH = "select set_config('search_path', $1, true)"
 
-HELD = """
+SETTINGS = """
 select current_setting('longshore.chain', true) as chain, current_setting('role') as role,
        current_setting('search_path') as search_path
 """
-SAME = (
+SET_ALL = (
     "select set_config('longshore.chain', $1, true), set_config('role', $2, true), set_config('search_path', $3, true)"
 )
 
 
-async def hold(connection: Connection, index: Index, chain: int) -> None:
+async def restrict(connection: Connection, index: Index, chain: int) -> None:
     """Restrict the connection's transaction to the rows of one chain, as far as the source has policies.
 
     Set its search path to that of the index.
     """
     if index.search_path:
         await connection.fetchval(SEARCH_PATH, index.schemas)
-    await connection.fetchrow(HOLD, chain, regclass(index.relation))
+    await connection.fetchrow(RESTRICT, chain, regclass(index.relation))
 
 
-async def hold_alike(connection: Connection, first: Connection) -> None:
+async def restrict_like(connection: Connection, first: Connection) -> None:
     """Give a transaction the chain, role and search path of another connection's transaction."""
-    held = await first.fetchrow(HELD)
-    assert held is not None
-    await connection.fetchrow(SAME, held["chain"] or "", held["role"], held["search_path"])
+    settings = await first.fetchrow(SETTINGS)
+    assert settings is not None
+    await connection.fetchrow(SET_ALL, settings["chain"] or "", settings["role"], settings["search_path"])

@@ -8,23 +8,23 @@ from longshore.database.connect import Connection, Pool
 from longshore.exports.catalog import Shape, fingerprint
 from longshore.tasks.model import ChainId
 
-REMEMBER = """
+SAVE = """
 insert into longshore.schemas (chain_id, fingerprint, fields) values ($1, $2, $3) on conflict do nothing
 """
 
-REMEMBERED = "select fields from longshore.schemas where chain_id = $1 and fingerprint = $2"
+LOAD = "select fields from longshore.schemas where chain_id = $1 and fingerprint = $2"
 
 FINGERPRINT = re.compile("[0-9a-f]{16}")
 
 
-async def remember(connection: Connection, chain: ChainId, shape: Shape) -> None:
+async def save(connection: Connection, chain: ChainId, shape: Shape) -> None:
     """Store the shape of a pinned fingerprint, in the connection's transaction."""
-    await connection.execute(REMEMBER, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
+    await connection.execute(SAVE, chain, fingerprint(shape), msgspec.json.encode(shape).decode())
 
 
-async def remembered(pool: Pool | Connection, chain: ChainId, pinned: str) -> Shape | None:
+async def load(pool: Pool | Connection, chain: ChainId, pinned: str) -> Shape | None:
     """Return the shape of a fingerprint when this chain pinned it; None if it never did."""
-    text = await pool.fetchval(REMEMBERED, chain, pinned) if FINGERPRINT.fullmatch(pinned) else None
+    text = await pool.fetchval(LOAD, chain, pinned) if FINGERPRINT.fullmatch(pinned) else None
     return None if text is None else msgspec.json.decode(text, type=Shape)
 
 

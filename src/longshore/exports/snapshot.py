@@ -10,7 +10,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool, is_transient
 from longshore.errors import TransientError
 from longshore.exports.catalog import Index
-from longshore.exports.row_security import hold_alike
+from longshore.exports.row_security import restrict_like
 from longshore.exports.source_limits import IDLE_SECONDS
 
 CLOSE_TIMEOUT = 2.0  # seconds
@@ -34,7 +34,7 @@ JOINED = "set local lock_timeout to default"
 
 
 # PostgreSQL reads rows by the snapshot, but names and files of tables as they are now: of a table that was emptied,
-# rewritten or replaced after the snapshot was taken, the snapshot shows no row. An export that waited for the lock of
+# rewritten or replaced after the snapshot was extra, the snapshot shows no row. An export that waited for the lock of
 # such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
 OUTDATED = """
 select coalesce(c.oid::pg_catalog.regclass::text, 'a table that the export reads')
@@ -52,7 +52,7 @@ limit 1
 
 
 class SnapshotOutdatedError(TransientError):
-    """A table was rewritten or replaced after the snapshot was taken, so that the snapshot shows none of its rows."""
+    """A table was rewritten or replaced after the snapshot was extra, so that the snapshot shows none of its rows."""
 
 
 class SnapshotGoneError(TransientError):
@@ -70,7 +70,7 @@ class Readers:
         self._extra = extra
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncIterator[Connection]:
+    async def autocommit(self) -> AsyncIterator[Connection]:
         """A connection in no transaction, so that each statement has a snapshot of its own."""
         async with self._pool.acquire() as connection:
             yield connection
@@ -82,7 +82,7 @@ class Readers:
             yield connection, await connection.fetchval("select statement_timestamp()")
 
     @contextlib.asynccontextmanager
-    async def joining(self, snapshot: str) -> AsyncIterator[Connection]:
+    async def join(self, snapshot: str) -> AsyncIterator[Connection]:
         """A connection in a transaction that only reads, in a snapshot that was exported. Raises SnapshotGoneError."""
         async with self._reading() as connection:
             try:
@@ -94,23 +94,23 @@ class Readers:
             yield connection
 
     @contextlib.asynccontextmanager
-    async def beside(self, first: Connection, most: int) -> AsyncIterator[list[Connection]]:
-        """The first connection and at most `most` more that see the same snapshot, as far as they are free."""
+    async def connections(self, first: Connection, limit: int) -> AsyncIterator[list[Connection]]:
+        """The first connection and at most `limit` more that read the same snapshot, as far as they are free."""
         async with contextlib.AsyncExitStack() as stack:
-            taken = min(most, self._extra)
-            self._extra -= taken
-            stack.callback(self._give_back, taken)
+            extra = min(limit, self._extra)
+            self._extra -= extra
+            stack.callback(self._release, extra)
             connections = [first]
-            if taken:
+            if extra:
                 snapshot = await first.fetchval("select pg_catalog.pg_export_snapshot()")
-                for _ in range(taken):
+                for _ in range(extra):
                     connection = await stack.enter_async_context(self._reading())
                     await connection.execute(JOIN.format(snapshot))
-                    await hold_alike(connection, first)
+                    await restrict_like(connection, first)
                     connections.append(connection)
             yield connections
 
-    def _give_back(self, count: int) -> None:
+    def _release(self, count: int) -> None:
         self._extra += count
 
     @contextlib.asynccontextmanager
@@ -161,7 +161,7 @@ async def refuse_outdated(connection: Connection) -> None:
         raise SnapshotOutdatedError(f"{name} was emptied, rewritten or replaced while the export began")
 
 
-async def hold_tables(connection: Connection, query: str) -> None:
+async def lock_tables(connection: Connection, query: str) -> None:
     """Lock the tables of a query, as reading does, for the rest of the transaction.
 
     Raises asyncpg.LockNotAvailableError where another session waits for an exclusive lock on one of them.

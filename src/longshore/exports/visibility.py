@@ -1,4 +1,4 @@
-"""Whether a credential may see all of a task: all that its runs have read, and all that it asks for now."""
+"""The rights of a credential to a whole task: to the data that its runs have read, and to that of its definition."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from longshore.access.tokens import Caller, Level, limits_of
 from longshore.database.connect import Pool
 from longshore.exports import export
 from longshore.exports.catalog import Catalog
-from longshore.exports.export import ExportTarget, ExportTrigger, read_by
+from longshore.exports.export import ExportTarget, ExportTrigger, read_of
 from longshore.exports.rights import sees
 from longshore.tasks.model import ChainId
 from longshore.tasks.recorded_reads import Read, decoded
@@ -40,19 +40,19 @@ DEFINITION = msgspec.json.Decoder(Definition)
 
 
 def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: str | bytes, reads: list[Read]) -> bool:
-    """Return whether a caller may see all of a task: what its runs have read, and what it asks for itself."""
+    """Return whether a caller may see all of a task: the reads of its runs, and those of its definition."""
     if caller.level is Level.ADMIN and caller.limits is None:
         return True
     try:
         if caller.limits is None:  # all columns are visible, so the index suffices; polls are many
             name = _index_of(target)
-            asked = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
+            current = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
         else:
             definition = stored_export(target, trigger)
-            asked = [] if definition is None else [read_by(definition[0], definition[1].segment, catalog)]
+            current = [] if definition is None else [read_of(definition[0], definition[1].segment, catalog)]
     except msgspec.MsgspecError:
         return caller.limits is None and sees(caller, reads, catalog)
-    return sees(caller, [*reads, *asked], catalog)
+    return sees(caller, [*reads, *current], catalog)
 
 
 def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
@@ -78,5 +78,5 @@ async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: 
 
 
 def _index_of(target: str | bytes) -> str | None:
-    named = DEFINITION.decode(target)
-    return named.export_index if named.action == "export" else None
+    definition = DEFINITION.decode(target)
+    return definition.export_index if definition.action == "export" else None

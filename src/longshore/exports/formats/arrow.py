@@ -112,14 +112,14 @@ class TableReader:
         self._rows += table.num_rows
         return pa.table(arrays, self.schema)
 
-    def _read(self, records: bytes, wanted: Sequence[int]) -> pa.Table | None:
+    def _read(self, records: bytes, numbers: Sequence[int]) -> pa.Table | None:
         """Return some columns of the records; None where Arrow cannot read one as its type."""
-        types = {self._names[number]: self._csv_type(number) for number in wanted}
+        types = {self._names[number]: self._csv_type(number) for number in numbers}
         try:
             table = self._parsed(records, types)
         except pa.ArrowInvalid:
             return None
-        for number, values in zip(wanted, table.columns, strict=True):
+        for number, values in zip(numbers, table.columns, strict=True):
             if number not in self._as_text and _overflows(values, self._columns[number]):
                 return None
         return table
@@ -153,15 +153,15 @@ class TableReader:
             with contextlib.suppress(pa.ArrowInvalid):
                 return values.cast(pa.string()).cast(kind)
         convert = _converter(kind)
-        found: list[Any] = []
+        converted: list[Any] = []
         for row, value in enumerate(values.to_pylist()):
             try:
-                found.append(None if value is None else convert(_text(value)))
+                converted.append(None if value is None else convert(_text(value)))
             except UnholdableError as reason:
                 shown = value.decode(errors="replace")
                 raise CellError(column.name, self._row(records, row), shown, str(reason)) from None
         stored = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
-        return pa.chunked_array([pa.array(found, stored).cast(kind)])
+        return pa.chunked_array([pa.array(converted, stored).cast(kind)])
 
     def _row(self, records: bytes, row: int) -> str:
         if self._key is None:
@@ -222,21 +222,21 @@ def _days(text: str) -> int:
 
 def _microseconds(text: str) -> int:
     days, within = _moment(text, "timestamp in microseconds")
-    found = days * DAY_MICROSECONDS + within
-    if not -(2**63) <= found < 2**63:
+    moment = days * DAY_MICROSECONDS + within
+    if not -(2**63) <= moment < 2**63:
         raise UnholdableError(f"which Parquet's timestamp in microseconds cannot hold; {ADVICE}")
-    return found
+    return moment
 
 
 def _moment(text: str, kind: str) -> tuple[int, int]:
     """Return days since 1970-01-01, and microseconds of the day, of a date or time in UTC as PostgreSQL writes it."""
-    found = MOMENT.fullmatch(text)
-    if found is None:
+    match = MOMENT.fullmatch(text)
+    if match is None:
         raise UnholdableError(f"which Parquet's {kind} cannot hold; {ADVICE}")
-    year, month, day, hour, minute, second = (int(found[number] or 0) for number in range(1, 7))
-    micros = int((found[7] or "").ljust(6, "0"))
+    year, month, day, hour, minute, second = (int(match[number] or 0) for number in range(1, 7))
+    micros = int((match[7] or "").ljust(6, "0"))
     seconds = (hour * 60 + minute) * 60 + second
-    return _civil_days(1 - year if found[8] else year, month, day), seconds * 1_000_000 + micros
+    return _civil_days(1 - year if match[8] else year, month, day), seconds * 1_000_000 + micros
 
 
 def _civil_days(year: int, month: int, day: int) -> int:

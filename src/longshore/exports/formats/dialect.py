@@ -63,10 +63,10 @@ def dialect(options: CsvOptions) -> Dialect:
 def check_options(options: CsvOptions, at: str) -> list[Violation]:
     """Return the violations of options that PostgreSQL cannot write; `at` is their JSON pointer."""
     violations = []
-    asked = dialect(options)
-    if not asked.delimiter.isascii() or asked.delimiter in '"\r\n\\.\x00' or asked.delimiter.isalnum():
+    chosen = dialect(options)
+    if not chosen.delimiter.isascii() or chosen.delimiter in '"\r\n\\.\x00' or chosen.delimiter.isalnum():
         expected = "expected one ASCII character that is no letter, digit, quote, point, backslash, line end or U+0000"
         violations.append(Violation(expected, pointer(at, "delimiter")))
-    if any(char in asked.null for char in ('"', "\r", "\n", "\x00", asked.delimiter)):
+    if any(char in chosen.null for char in ('"', "\r", "\n", "\x00", chosen.delimiter)):
         violations.append(Violation("expected a string without quote, line end or delimiter", pointer(at, "null")))
     return violations

@@ -150,7 +150,7 @@ def count_rows(file: IO[bytes]) -> int:
 
 
 def _unescaped(value: bytes) -> bytes:
-    return ESCAPED.sub(lambda found: ESCAPES.get(found[1], found[1]), value) if b"\\" in value else value
+    return ESCAPED.sub(lambda match: ESCAPES.get(match[1], match[1]), value) if b"\\" in value else value
 
 
 def _exact_number(text: str) -> float | None:

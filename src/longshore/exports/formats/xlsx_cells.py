@@ -33,8 +33,8 @@ def cells(file: IO[bytes], columns: Sequence[int]) -> Iterator[list[str | None]]
         for column in columns
     ]
     for row in _rows(file):
-        found = (pattern.search(row) for pattern in patterns)
-        yield [cell and _value(cell[1].decode(), cell[2].decode()) for cell in found]
+        matches = (pattern.search(row) for pattern in patterns)
+        yield [cell and _value(cell[1].decode(), cell[2].decode()) for cell in matches]
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def _rows(file: IO[bytes]) -> Iterator[bytes]:
 def _value(attributes: str, content: str) -> str:
     if 't="inlineStr"' in attributes:
         text = unescape("".join(TEXT.findall(content)))
-        return ESCAPED.sub(lambda found: chr(int(found[1], 16)), text)
+        return ESCAPED.sub(lambda match: chr(int(match[1], 16)), text)
     number: Decimal = SHOWN.create_decimal(content.removeprefix("<v>").removesuffix("</v>"))
     if ' s="' in attributes:  # the format of a day
         return (FIRST_DAY + timedelta(days=int(number))).isoformat()

@@ -105,7 +105,7 @@ class Bounds(msgspec.Struct, frozen=True):
     end: str
 
 
-async def settle(connection: Connection) -> None:
+async def wait_for_open_transactions(connection: Connection) -> None:
     """Wait until the transactions that are open now have ended, SETTLE_SECONDS at most.
 
     So short transactions keep no rows out of the increment. `connection` must not be in a transaction.
@@ -179,7 +179,7 @@ def condition(began: Watermark | None, ended: Watermark, following: int, first: 
     return Condition(f"not ({inside})" if began is None else inside, (low, high - low))
 
 
-async def make_safe(state: Pool, source: Connection) -> None:
+async def wait_until_durable(state: Pool, source: Connection) -> None:
     """Wait until no crash of the source can undo a transaction that an increment includes.
 
     After a crash PostgreSQL assigns the numbers of transactions that were not on disk to new ones. If the source is the

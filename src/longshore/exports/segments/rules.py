@@ -194,13 +194,13 @@ def _check_field(rule: Rule, index: Index, at: str, violations: list[Violation])
     if not rule.nested and rule.nesting_path is not None:
         violations.append(Violation("is for rules with `nested: true`", pointer(at, "nesting_path")))
         return None
-    found = field_of(rule, index)
-    if found is None:
+    named_field = field_of(rule, index)
+    if named_field is None:
         names = index.fields[rule.nesting_path or ""].fields if rule.nested else index.fields
         hint = suggestion(rule.field_name, names, violations)
         violations.append(Violation(f"no field of this index{hint}", pointer(at, "field_name")))
         return None
-    field = found[1]
+    field = named_field[1]
     if field.type != rule.field_type:
         violations.append(
             Violation(f"expected {field.type.value!r}, the type of this field", pointer(at, "field_type"))

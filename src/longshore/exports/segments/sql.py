@@ -73,9 +73,9 @@ def columns_read(segment: Segment) -> list[str]:
 
 
 def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bind: Bind) -> str:
-    found = field_of(rule, index)
-    assert found is not None
-    name, field = found
+    named_field = field_of(rule, index)
+    assert named_field is not None
+    name, field = named_field
     if not rule.nested:
         return _of_column(rule, columns[name], counted_from, bind)
     # A row meets a nested rule if at least one of its objects does. A value that is no array has no objects.

@@ -136,7 +136,7 @@ async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | No
     return None if uuid is None else await pool.fetchval(INDEX_OF, uuid, chain)
 
 
-async def settled(pool: Pool, attempt: Attempt, id: str) -> Segment:
+async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:
     """Return the stored segment as it was when the run began, in every attempt of it.
 
     Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.

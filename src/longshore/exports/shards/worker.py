@@ -123,7 +123,7 @@ class ShardWorker:
         }  # fmt: skip
         readers = self._sources.of(index)
         with tracing.span("shard", attributes, of=work.traceparent, kind="consumer"):
-            async with readers.joining(work.snapshot) as connection:
+            async with readers.join(work.snapshot) as connection:
                 with _unable("has another catalog"):
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
