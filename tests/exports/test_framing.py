@@ -1,17 +1,23 @@
 """The framing of PostgreSQL's output: the same bytes wherever it is cut into blocks, and every row is counted."""
 
 import json
+from decimal import Decimal
 from typing import TypeVar
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from longshore.exports import readback
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
+from longshore.exports.formats.dialect import Dialect
 from longshore.exports.formats.format import Format
 from longshore.exports.formats.json import Json
+from longshore.exports.readback import Layout, TextSums
+from longshore.exports.totals import TotalColumns
 from tests.exports import rfc4180
 
 VALUES = st.none() | st.text(st.sampled_from('a,"\r\n\\.é🚢 \x01'), max_size=6) | st.text(max_size=4)
@@ -67,6 +73,21 @@ def test_csv_is_the_same_byte_by_byte(records: list[list[str | None]]) -> None:
     form = make(Csv)
     assert framed(form, [data[at : at + 1] for at in range(len(data))]) == framed(make(Csv), [data])
     assert form.rows == len(records)
+
+
+@given(st.lists(st.tuples(VALUES, st.integers(-(10**6), 10**6)), max_size=6), CUTS)
+def test_amounts_add_up_wherever_the_text_is_cut(records: list[tuple[str | None, int]], cuts: list[int]) -> None:
+    form, expected = make(Csv), dict[str | None, tuple[int, Decimal]]()
+    for word, amount in records:
+        key = word and word.encode("utf-8", "replace").decode().rstrip(" ")
+        rows, total = expected.get(key, (0, Decimal(0)))
+        expected[key] = rows + 1, total + amount
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readback, "PIECE_BYTES", 1)  # so that each block with whole rows is added up by itself
+        text = TextSums(Layout("csv", NAMES, Dialect()), TotalColumns(amount=NAMES[1], per=NAMES[0], scale=0))
+        for block in blocks(copied([[word, str(amount)] for word, amount in records]), cuts):
+            text.add(form.frame(block), complete=form.complete)
+        assert text.end() == expected
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), VALUES | st.integers() | st.booleans(), max_size=3)), CUTS)

@@ -74,10 +74,10 @@ class RowWriter:
         form: Format,
         file: Writable,
         compressor: Compressor | None = None,
-        observe: Callable[[bytes], None] | None = None,
+        observe: Callable[[bytes, bool], None] | None = None,
         place: Place = WHOLE,
     ) -> None:
-        """`observe`: is called with the text of the rows before it is compressed."""
+        """`observe`: is called with the text of rows before it is compressed, and whether it ends with a whole row."""
         self.form = form
         self.size = 0
         self._file = file
@@ -98,7 +98,7 @@ class RowWriter:
             self._begin()
             framed = self.form.frame(block)
             if self._observe is not None:
-                self._observe(framed)
+                self._observe(framed, self.form.complete)
             self._put(framed)
 
     def end(self) -> bytes:

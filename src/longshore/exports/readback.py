@@ -91,37 +91,50 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
         return added({}, _of_parquet(opener, columns))
     layout = Layout(manifest.format, names, dialect(manifest.csv))
     text = TextSums(layout, columns, header=layout.dialect.header)
+    records = Records(PIECE_BYTES, csv=manifest.format == "csv")
     with _text(opener, manifest) as file:
         while chunk := file.read(CHUNK_BYTES):
-            text.add(chunk)
+            for piece in records.add(chunk):
+                text.add(piece)
+            if len(records) > MAX_ROW_BYTES:
+                raise ValueError(f"a row has more than {MAX_ROW_BYTES:,} bytes")
+    text.add(records.rest())
     return text.end()
 
 
 class TextSums:
-    """Adds up the amounts in the text of a result, whose blocks are cut anywhere. Blocking."""
+    """Adds up the amounts in the text of a result, block by block. Blocking."""
 
     def __init__(self, layout: Layout, columns: TotalColumns, *, header: bool = False) -> None:
         """`header`: whether the text begins with the header line of a CSV file."""
         self._layout = layout
         self._columns = columns
         self._header = header
-        self._records = Records(PIECE_BYTES, csv=layout.format == "csv")
+        self._blocks: list[bytes] = []  # that are not added up yet
+        self._bytes = 0
         self._sums: Sums = {}
 
-    def add(self, block: bytes) -> None:
-        """Take the next block of text. Raises ValueError for a row of more than MAX_ROW_BYTES, and one that is odd."""
-        for piece in self._records.add(block):
-            self._take(piece)
-        if len(self._records) > MAX_ROW_BYTES:
-            raise ValueError(f"a row has more than {MAX_ROW_BYTES:,} bytes")
+    def add(self, block: bytes, *, complete: bool = True) -> None:
+        """Take the next block of text. `complete`: whether it ends with a whole row.
+
+        Raises ValueError for a row that is not as the layout says.
+        """
+        self._blocks.append(block)
+        self._bytes += len(block)
+        if complete and self._bytes >= PIECE_BYTES:
+            self._take()
 
     def end(self) -> Sums:
         """Return the sums of the whole text. Raises as `add`."""
-        if rest := self._records.rest():
-            self._take(rest)
+        self._take()
         return self._sums
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self) -> None:
+        piece = b"".join(self._blocks)
+        self._blocks.clear()
+        self._bytes = 0
+        if not piece:
+            return
         if self._layout.format != "csv":
             added(self._sums, _of_lines(piece, self._layout.format, self._columns))
             return

@@ -48,10 +48,10 @@ class Reconciler:
         if self._columns is not None:
             self._expected = await totals.in_source(connection, query.source, self._columns)
 
-    def add(self, text: bytes) -> None:
-        """Add up a block of the result's text, cut anywhere, before it is compressed. Blocking."""
+    def add(self, text: bytes, complete: bool) -> None:
+        """Add up a block of the result's text. `complete`: whether it ends with a whole row. Blocking."""
         if self._text is not None:
-            self._text.add(text)
+            self._text.add(text, complete=complete)
 
     def piece_sums(self) -> list[Sum]:
         """Return the sums of a piece; empty where there is nothing to add up. Blocking."""

@@ -28,6 +28,7 @@ class Csv:
 
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
+        self.complete = True
         self._place = spec.place
         self._columns = spec.columns
         self._dialect = spec.dialect
@@ -65,6 +66,7 @@ class Csv:
         else:
             framed = line_end.join(_records(block, pieces, self._inside))
         self._inside ^= len(pieces) % 2 == 0
+        self.complete = not self._inside and block.endswith(b"\n")
         return framed
 
     def end(self) -> Iterator[bytes]:

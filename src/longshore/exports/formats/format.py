@@ -55,6 +55,9 @@ class CellError(LongshoreError):
 class Format(Protocol):
     """Frames one file."""
 
+    complete: bool
+    """Whether the last block ended with a row, for the formats that are text."""
+
     @property
     def rows(self) -> int:
         """Rows so far; after `end`, the rows counted in the finished file."""

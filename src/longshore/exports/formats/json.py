@@ -54,6 +54,7 @@ class JsonLines:
 
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
+        self.complete = True
         self._place = spec.place
         self._columns = spec.columns
         self._inside = False  # a block may end inside a row in quotes
@@ -75,6 +76,7 @@ class JsonLines:
             self._inside ^= len(parts) % 2 == 0
             block = b"".join(parts)
         self.rows += block.count(b"\n")
+        self.complete = not self._inside and block.endswith(b"\n")
         return block
 
     def end(self) -> Iterator[bytes]:

@@ -26,6 +26,8 @@ GROUP_BYTES = 64 << 20  # of CSV; a row group with long values has fewer rows
 class Parquet:
     """Apache Parquet, in row groups of about GROUP_ROWS rows."""
 
+    complete = True
+
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
         self._spec = spec

@@ -40,6 +40,8 @@ ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v"
 class Xlsx:
     """A workbook of one sheet, written to a temporary file row by row."""
 
+    complete = True
+
     def __init__(self, spec: FileSpec) -> None:
         if len(spec.columns) > MAX_COLUMNS:
             raise LongshoreError(f"a worksheet ends after {MAX_COLUMNS:,} columns; choose another format, or fields")
