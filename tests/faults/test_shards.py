@@ -150,7 +150,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_shards_back(
     _coordinator, other = split(hands)
     other.process.send_signal(signal.SIGTERM)
     assert other.process.wait(20) == 0
-    assert "shard given back" in other.log.read_text()
+    assert "shard released" in other.log.read_text()
     assert not any(row["failures"] for row in service.sql(STANDING))
     release(holds)
     found = ended(client, task)
@@ -209,7 +209,7 @@ def test_a_worker_with_another_catalog_leaves_shards_to_the_others(
                 until(lambda hand=hand: "worker ready" in hand.log.read_text(), "the workers")  # type: ignore[misc]
             with Hold.row(service, 100), Hold.row(service, ROWS // 2):  # which has the usual one's hands full
                 hold.release()
-                until(lambda: [hand for hand in strange if "shard given back" in hand.log.read_text()], "the others")
+                until(lambda: [hand for hand in strange if "shard released" in hand.log.read_text()], "the others")
         found = ended(client, task)
         assert messages(found) == UNDISTURBED
         assert_whole(service, client, found)
