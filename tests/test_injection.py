@@ -12,7 +12,7 @@ import httpx2
 import msgspec
 import pytest
 
-from longshore.database.connect import SESSION
+from longshore.database.session_settings import SESSION
 from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.ranges import source_of

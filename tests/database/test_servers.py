@@ -9,9 +9,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from longshore.database.connect import SESSION, connected, open_pool
+from longshore.database.connect import connected, open_pool
 from longshore.database.migrate import migrate_at
 from longshore.database.requirements import UnusableServerError, require_sessions
+from longshore.database.session_settings import SESSION
 from tests.command import failed, run
 from tests.debian_postgres import DebianPostgres, debian_postgres, pgbouncer, standby_of
 from tests.service import Longshore, export_body, exported, in_own_loop

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from longshore.database.connect import SESSION
+from longshore.database.session_settings import SESSION
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
 from tests.service import Longshore, in_own_loop

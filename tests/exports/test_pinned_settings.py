@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from longshore.database.connect import SESSION, open_pool
+from longshore.database.connect import open_pool
+from longshore.database.session_settings import SESSION
 from longshore.exports.catalog import Field, FieldType
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export, index_over

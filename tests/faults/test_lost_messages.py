@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import httpx2
 
-from longshore.database.connect import SESSION
+from longshore.database.session_settings import SESSION
 from longshore.tasks import attempts
 from tests.faults.attempts import new_task
 from tests.faults.conftest import Create

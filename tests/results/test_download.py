@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import httpx2
 import pytest
 
-from longshore.results.links import LIFE
+from longshore.results.links import MAX_SECONDS
 from longshore.results.signing import Signer
 from tests.answers import problem
 from tests.service import Longshore, ended, export_body
@@ -80,7 +80,7 @@ def test_head_says_the_same_without_the_file(url: str) -> None:
 
 def test_the_address_is_good_for_about_an_hour(url: str) -> None:
     expires = int(parse_qs(urlsplit(url).query)["expires"][0])
-    assert 3500 <= expires - time.time() <= LIFE == 3600
+    assert 3500 <= expires - time.time() <= MAX_SECONDS == 3600
 
 
 @pytest.mark.parametrize(

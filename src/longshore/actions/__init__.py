@@ -1,9 +1,9 @@
-"""Actions that plug in: what a task can do besides exporting. Packages add them by an entry point, see docs/actions.md.
+"""Actions: kinds of work of a task besides exporting. Packages add them by an entry point, see docs/actions.md.
 
     [project.entry-points."longshore.actions"]
     greet = "my_package:greet"
 
-The entry point is called with the settings when a process starts and gives an `Action`; its name is the action's.
+The entry point is called with the settings when a process starts and returns an `Action`; its name is the action's.
 """
 
 from longshore.actions.action import Action, Context, Target

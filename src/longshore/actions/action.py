@@ -1,4 +1,4 @@
-"""What an action is made of: the target it takes, the coroutine that is a run of it, and what that is given."""
+"""The parts of an action: its target, the coroutine that runs it, and the context of a run."""
 
 import asyncio
 import contextlib
@@ -19,26 +19,26 @@ from longshore.tasks.attempts import Attempt, RunResult
 from longshore.validation import Violation
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-MOST_SECONDS, MOST_DAYS = 7 * 24 * 3600, 3650
+MAX_SECONDS, MAX_DAYS = 7 * 24 * 3600, 3650
 
 
 class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
-    """What every target may say. An action derives its own from it, with the fields that it needs."""
+    """The fields of every target. The target of an action derives from it and adds its own fields."""
 
     action: str
-    timeout_seconds: Annotated[int, Meta(ge=1, le=MOST_SECONDS)] | None = None
-    """How long an attempt may take; then the run is an error."""
-    result_days: Annotated[float, Meta(gt=0, le=MOST_DAYS)] | None = None
-    """How long a result is kept, where that is shorter than what the service allows."""
+    timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)] | None = None
+    """The time that an attempt may take; then the run ends in `ERROR`."""
+    result_days: Annotated[float, Meta(gt=0, le=MAX_DAYS)] | None = None
+    """How long a result is kept, if that is shorter than the service's own limit."""
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
-    """Of a chain's tasks, the one with the highest gets the next free slot."""
+    """The waiting task of a chain with the highest priority gets the next free slot."""
 
 
 T = TypeVar("T", bound=Target)
 
 
 class ResultWriter:
-    """The result of a run being written."""
+    """The result of a run while it is written."""
 
     def __init__(self, file: Writable) -> None:
         self._file = file
@@ -52,15 +52,15 @@ class ResultWriter:
         self.size += len(data)
 
     def digest(self) -> bytes:
-        """The SHA-256 of what was written."""
+        """Return the SHA-256 of the written bytes."""
         return self._hash.digest()
 
 
 class Context(Generic[T]):
-    """One attempt of a run: what is to be done, and how to tell of it.
+    """One attempt of a run: its target, and methods for log, progress and result.
 
-    An attempt that counts no more is cancelled: `asyncio.CancelledError` is raised where the coroutine waits. What
-    works in a thread of its own has to look at `cancelled`.
+    When an attempt is cancelled or replaced, `asyncio.CancelledError` is raised where the coroutine waits. Code in a
+    thread has to check `cancelled`.
     """
 
     def __init__(self, begun: Attempt, target: T, pool: Pool, store: Store) -> None:
@@ -69,7 +69,7 @@ class Context(Generic[T]):
         self.run = begun.run
         """Number of the run, from 1."""
         self.attempt = begun.number
-        """Which attempt of the run it is, from 1."""
+        """Number of the attempt within the run, from 1."""
         self.target = target
         self.outcome = RunResult("", None, 0, 0, 0, None, None, None)
         self._begun = begun
@@ -79,7 +79,7 @@ class Context(Generic[T]):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt has been cancelled. May be asked from any thread."""
+        """Return whether the attempt was cancelled. For any thread."""
         return self._cancelled.is_set()
 
     async def log(self, message: str) -> None:
@@ -87,7 +87,7 @@ class Context(Generic[T]):
         await attempts.note(self._pool, self._begun.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
-        """Tell how many things are done, and how many there will be; at most once a second is sensible."""
+        """Report how many items are done, and how many are expected. Call it once a second at most."""
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
         await attempts.report(
             self._pool, self._begun.message, done, self.outcome.size, expected, exact=expected is not None
@@ -95,7 +95,7 @@ class Context(Generic[T]):
 
     @contextlib.contextmanager
     def result(self, name: str) -> Iterator[ResultWriter]:
-        """The file that the run leaves, one at most; it is seen once the run is DONE.
+        """The result file of the run, one at most; it is visible once the run is DONE.
 
         Blocking. `name`: letters, digits, points, hyphens and underscores. Raises ValueError and OSError.
         """
@@ -111,25 +111,25 @@ class Context(Generic[T]):
         )
 
     def cancel(self) -> None:
-        """Take notice that the attempt has been cancelled."""
+        """Set `cancelled`."""
         self._cancelled.set()
 
 
-def nothing_wrong(_target: Any) -> list[Violation]:
-    """The check of an action whose targets are right if their fields are."""
+def no_violations(_target: Any) -> list[Violation]:
+    """Return no violations: the check of an action that needs none beyond the types of its fields."""
     return []
 
 
 class Action(msgspec.Struct, frozen=True):
-    """An action."""
+    """An action: the work of a task."""
 
     target: type[Target]
-    """What its tasks say in `target`."""
+    """The type of `target` of its tasks."""
     run: Callable[[Context[Any]], Awaitable[None]]
-    """A run. It is tried again after OSError, a lost connection to the database and TransientError; what else it raises
-    ends the run, with the error's words in the task's log."""
-    check: Callable[[Any], list[Violation]] = nothing_wrong
-    """What is wrong with a target beyond its shape; each fault's pointer is a JSON pointer within the target."""
+    """Runs one attempt. After OSError, a lost connection to the database and TransientError the run is retried; any
+    other error ends the run, with the error's message in the task's log."""
+    check: Callable[[Any], list[Violation]] = no_violations
+    """Returns the violations of a target beyond its types; each pointer is a JSON pointer within the target."""
 
 
 class Plugged:
@@ -141,7 +141,7 @@ class Plugged:
         self._store = store
 
     async def run(self, begun: Attempt) -> RunResult:
-        """Run one attempt. Raises what the action raises."""
+        """Run one attempt. Raises the errors of the action."""
         try:
             target = msgspec.json.decode(begun.target, type=self._action.target)
         except msgspec.MsgspecError as error:

@@ -1,6 +1,6 @@
-"""The action `http`: call an address at the time of the task, by the same rules as webhooks.
+"""The action `http`: send a request to an address at the time of the task, by the rules of webhooks.
 
-It is registered by an entry point like anybody's, so that what others can plug in is proven by what we do.
+It is registered by an entry point, as the actions of other packages are, so the extension point is in use and tested.
 """
 
 from typing import Annotated, Literal
@@ -15,8 +15,8 @@ from longshore.outbound import OutboundError, RefusedError
 from longshore.settings import Settings
 from longshore.validation import Violation
 
-TIMEOUT = 30.0  # seconds for the whole exchange
-OURS = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
+TIMEOUT_SECONDS = 30.0  # for the whole exchange
+SET_BY_SERVICE = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
 FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # RFC 9110, section 5.6.2
 
 Name = Annotated[str, Meta(pattern=FIELD_NAME, max_length=100)]
@@ -24,7 +24,7 @@ Value = Annotated[str, Meta(pattern=r"^[\x20-\x7e]*$", max_length=1000)]
 
 
 class HttpTarget(Target, frozen=True, kw_only=True):
-    """The request to make. All of it is shown to whoever may read the task, so it is no place for secrets."""
+    """The request to send. Every credential that may read the task sees all of it, so it must not contain secrets."""
 
     action: Literal["http"]
     url: str
@@ -34,37 +34,39 @@ class HttpTarget(Target, frozen=True, kw_only=True):
 
 
 class UnexpectedAnswerError(LongshoreError):
-    """The answer was no success, and another attempt would get the same."""
+    """The answer was no success, and a retry would get the same answer."""
 
 
 def http(settings: Settings) -> Action:
-    """The action, which may call what the setting `outbound_allow` says besides public addresses."""
+    """Return the action. It may send to public addresses, and to networks of the setting `outbound_allow`."""
     allow = outbound.networks(settings.outbound_allow)
 
     def check(target: HttpTarget) -> list[Violation]:
         violation = outbound.check_url(target.url, allow)
         violations = [] if violation is None else [Violation(violation, "/url")]
         return violations + [
-            Violation("is set by the service", f"/headers/{name}") for name in target.headers if name.lower() in OURS
+            Violation("is set by the service", f"/headers/{name}")
+            for name in target.headers
+            if name.lower() in SET_BY_SERVICE
         ]
 
     async def run(context: Context[HttpTarget]) -> None:
         target = context.target
         content = (target.body or "").encode()
-        # The same in each attempt of a run, so that a receiver can tell a second delivery from a second run.
+        # The same in each attempt of a run, so that a receiver recognizes a repeated request.
         headers = {**target.headers, "Idempotency-Key": f'"{context.task}-{context.run}"'}
         try:
-            request = outbound.Request(target.method, target.url, headers, content, TIMEOUT)
+            request = outbound.Request(target.method, target.url, headers, content, TIMEOUT_SECONDS)
             answer = await outbound.send(request, allow)
         except RefusedError:
             raise
         except OutboundError as error:
             raise TransientError(f"{target.method} {target.url}: {error}") from error
-        said = f"{target.method} {target.url}: {answer.status}"
+        outcome = f"{target.method} {target.url}: {answer.status}"
         if answer.status >= 500 or answer.status in (408, 425, 429):
-            raise TransientError(said)
+            raise TransientError(outcome)
         if not 200 <= answer.status < 300:
-            raise UnexpectedAnswerError(said)
-        await context.log(said)
+            raise UnexpectedAnswerError(outcome)
+        await context.log(outcome)
 
     return Action(HttpTarget, run, check)

@@ -26,7 +26,7 @@ from longshore.api.service import Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.exports.rights import level_for
 from longshore.results import links
-from longshore.results.links import LIFE, Link, Terms
+from longshore.results.links import MAX_SECONDS, Link, Terms
 from longshore.results.media_types import media_type
 from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
@@ -56,7 +56,7 @@ where r.location = $1
 """
 
 ASKED = ("expires_in", "max_uses")
-ExpiresIn = Annotated[int, Parameter(ge=1, le=LIFE, description="Seconds that the address is to be good for.")]
+ExpiresIn = Annotated[int, Parameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")]
 MaxUses = Annotated[
     int | None, Parameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew.")
 ]
@@ -126,7 +126,7 @@ class DownloadUrl(msgspec.Struct, frozen=True):
 
 @get("/tasks/{id:str}/download_url", opt={"parameters": ASKED}, responses=problems(400, 404, 409, 410))
 async def get_download_url(
-    request: AnyRequest, id: Id, expires_in: ExpiresIn = LIFE, max_uses: MaxUses = None
+    request: AnyRequest, id: Id, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
     """A signed address of a DONE export's result, good for about one hour."""
     service, caller = admitted(request)
@@ -139,7 +139,7 @@ async def get_download_url_of_run(
     request: AnyRequest,
     id: Id,
     run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")],
-    expires_in: ExpiresIn = LIFE,
+    expires_in: ExpiresIn = MAX_SECONDS,
     max_uses: MaxUses = None,
 ) -> DownloadUrl:
     """A signed address of the result that one run of an export left, good for about one hour."""

@@ -1,1 +1,1 @@
-"""The ground: PostgreSQL, how to reach it, its schema, and the embedded server for those who have none."""
+"""PostgreSQL: addresses, connections, migrations, and the embedded server."""

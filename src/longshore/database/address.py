@@ -29,13 +29,12 @@ VALUES = {
     "ssl_max_protocol_version": ("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"),
     "gsslib": ("gssapi", "sspi"),
 }
-UNDERSTOOD = {
+SUPPORTED = {
     *("host", "hostaddr", "port", "dbname", "user", "password", "passfile", "service", "options", "connect_timeout"),
     *("sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "krbsrvname"),
     *VALUES,
 }
-# The service names its connections itself, notices a vanished server itself, and speaks UTF-8. The rest are options of
-# libpq alone.
+# The service itself names its connections, detects vanished servers and uses UTF-8. The rest are options of libpq.
 IGNORED = {
     *("application_name", "fallback_application_name", "client_encoding", "tcp_user_timeout"),
     *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
@@ -53,11 +52,11 @@ ENCODE = (
 
 
 class AddressError(LongshoreError):
-    """The address of a database cannot be used; the message says why and never shows a part of a password."""
+    """The address of a database cannot be used; the message says why, without any part of a password."""
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a server is and how to sign in. What is None or empty comes from libpq's variables, such as PGPASSWORD."""
+    """Hosts and credentials of a server. None or empty fields come from libpq's variables, such as PGPASSWORD."""
 
     hosts: list[str]
     ports: list[int]
@@ -65,25 +64,25 @@ class Address(msgspec.Struct, frozen=True):
     password: str | None
     database: str | None
     parameters: dict[str, str]
-    """The understood parameters beside those above."""
+    """All supported parameters."""
     ignored: list[str]
     """The names of the parameters that have no effect."""
     uri: str
-    """The address as a connection URI that libpq takes."""
+    """The address as a connection URI for libpq."""
 
     @property
     def is_local(self) -> bool:
-        """Whether all hosts are folders of Unix sockets."""
+        """Return whether all hosts are folders of Unix sockets."""
         return bool(self.hosts) and all(host.startswith("/") for host in self.hosts)
 
     @property
     def connect_seconds(self) -> float | None:
-        """Seconds that connecting may take, all hosts together; None where the address does not say."""
+        """Return the seconds that connecting to all hosts may take; None if the address has no `connect_timeout`."""
         seconds = int(self.parameters.get("connect_timeout", "0"))
         return float(max(seconds, 2) * max(1, len(self.hosts))) if seconds > 0 else None
 
     def parameter(self, name: str) -> str | None:
-        """A parameter's value, or else that of its environment variable."""
+        """Return the value of a parameter, or else of its environment variable."""
         variable = {"ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
                     "ssl_max_protocol_version": "PGSSLMAXPROTOCOLVERSION"}  # fmt: skip
         return self.parameters.get(name) or os.environ.get(variable.get(name, f"PG{name.upper()}")) or None
@@ -101,27 +100,27 @@ def parse(url: str) -> Address:
         raise AddressError(f"it has a % that no two hexadecimal digits follow; {ENCODE}")
     authority = re.split("[/?]", rest, maxsplit=1)[0]
     before, at, hosts = authority.rpartition("@")
-    # An @ further on means that a / or ? before it belongs to the user or the password.
+    # With an @ after it, a / or ? belongs to the user or the password.
     if "@" in before or (authority and not at and "@" in rest):
         raise AddressError(f"it cannot be taken apart; {ENCODE}")
-    user, _, password = before.partition(":")  # a further ":" is the password's, as libpq has it
+    user, _, password = before.partition(":")  # further ":" belong to the password, as in libpq
     path, _, query = rest[len(authority) :].partition("?")
-    given = dict(_pairs(query))
-    given = {**_service(given), **given}
-    _check(given)
-    found: dict[str, Any] = {name: _decoded(value) for name, value in (("user", user), ("password", password)) if value}
+    parameters = dict(_pairs(query))
+    parameters = {**_service(parameters), **parameters}
+    _check(parameters)
+    parts: dict[str, Any] = {name: _decoded(value) for name, value in (("user", user), ("password", password)) if value}
     if path.removeprefix("/"):
-        found["dbname"] = _decoded(path.removeprefix("/"))
-    found = {**found, **given}
-    names, ports = _hosts(hosts, found)
+        parts["dbname"] = _decoded(path.removeprefix("/"))
+    parts = {**parts, **parameters}
+    names, ports = _hosts(hosts, parts)
     address = Address(
         hosts=names,
         ports=ports,
-        user=found.get("user"),
-        password=found.get("password"),
-        database=found.get("dbname"),
-        parameters={name: value for name, value in given.items() if name in UNDERSTOOD},
-        ignored=sorted(name for name in given if name in IGNORED | FOREIGN),
+        user=parts.get("user"),
+        password=parts.get("password"),
+        database=parts.get("dbname"),
+        parameters={name: value for name, value in parameters.items() if name in SUPPORTED},
+        ignored=sorted(name for name in parameters if name in IGNORED | FOREIGN),
         uri="",
     )
     kept = "&".join(pair for pair in query.split("&") if unquote(pair.partition("=")[0]) not in FOREIGN)
@@ -130,12 +129,12 @@ def parse(url: str) -> Address:
 
 
 def socket_uri(folder: str, port: int = 5432) -> str:
-    """The connection URI of the superuser `postgres` through the Unix socket in a folder."""
+    """Return the connection URI of the superuser `postgres` through the Unix socket in a folder."""
     return f"postgresql://postgres@/postgres?host={quote(folder)}&port={port}"
 
 
 def _decoded(text: str) -> str:
-    """Return percent-encoded text as it was. Raises AddressError for bytes that are not UTF-8, and for U+0000."""
+    """Decode percent-encoded text. Raises AddressError for bytes that are not UTF-8, and for U+0000."""
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -153,9 +152,9 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
         yield "dbname" if name == "database" else _decoded(name), _decoded(value)
 
 
-def _check(given: dict[str, str]) -> None:
-    known = UNDERSTOOD | IGNORED | FOREIGN
-    for name, value in given.items():
+def _check(parameters: dict[str, str]) -> None:
+    known = SUPPORTED | IGNORED | FOREIGN
+    for name, value in parameters.items():
         if name not in known:
             near = difflib.get_close_matches(name, sorted(known), 1, 0.5)
             hint = (
@@ -164,17 +163,17 @@ def _check(given: dict[str, str]) -> None:
             raise AddressError(f"{name} is not a parameter of a connection{hint}")
         if name in VALUES and value not in VALUES[name]:
             raise AddressError(f"{name} must be one of {', '.join(VALUES[name])}")
-    if not re.fullmatch(r"-?[0-9]{1,9}", given.get("connect_timeout", "0")):
+    if not re.fullmatch(r"-?[0-9]{1,9}", parameters.get("connect_timeout", "0")):
         raise AddressError("connect_timeout must be a number of seconds")
-    system, mode = given.get("sslrootcert") == "system", given.get("sslmode", "verify-full")
+    system, mode = parameters.get("sslrootcert") == "system", parameters.get("sslmode", "verify-full")
     if system and mode != "verify-full":
         raise AddressError("sslrootcert=system needs sslmode=verify-full")
-    if given.get("channel_binding") == "require" and mode in ("disable", "allow", "prefer"):
+    if parameters.get("channel_binding") == "require" and mode in ("disable", "allow", "prefer"):
         raise AddressError("channel_binding=require needs sslmode=require or stronger")
 
 
-def _hosts(authority: str, found: dict[str, str]) -> tuple[list[str], list[int]]:
-    """The hosts and the port of each, from `host:port,[address]:port` and the parameters host, hostaddr and port."""
+def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]:
+    """Return the hosts and their ports, from `host:port,[address]:port` and the parameters host, hostaddr, port."""
     names, ports = [], []
     for part in authority.split(",") if authority else ():
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
@@ -182,10 +181,10 @@ def _hosts(authority: str, found: dict[str, str]) -> tuple[list[str], list[int]]
             raise AddressError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
         names.append(_decoded(match[1].strip("[]")))
         ports.append(match[2] or "")
-    if listed := found.get("host") or (not names and found.get("hostaddr")):
+    if listed := parts.get("host") or (not names and parts.get("hostaddr")):
         names = str(listed).split(",")
-    if "port" in found:
-        ports = found["port"].split(",")
+    if "port" in parts:
+        ports = parts["port"].split(",")
     default = os.environ.get("PGPORT", "5432").split(",")
     chosen = [port or default[min(index, len(default) - 1)] for index, port in enumerate(ports or default)]
     if not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in chosen):
@@ -198,9 +197,9 @@ def _hosts(authority: str, found: dict[str, str]) -> tuple[list[str], list[int]]
     return names, numbers
 
 
-def _service(given: dict[str, str]) -> dict[str, str]:
-    """The parameters of a section of the connection service file."""
-    name = given.get("service") or os.environ.get("PGSERVICE")
+def _service(parameters: dict[str, str]) -> dict[str, str]:
+    """Return the parameters of a section of the connection service file."""
+    name = parameters.get("service") or os.environ.get("PGSERVICE")
     if not name:
         return {}
     path = Path(os.environ.get("PGSERVICEFILE") or Path.home() / ".pg_service.conf")

@@ -1,6 +1,6 @@
 """Connections and pools of connections to PostgreSQL, with the settings that every session pins.
 
-Promise 7 leans on `is_transient` (a transient error is retried) and on pools that drop connections which cannot write.
+Promise 7 depends on `is_transient` (transient errors are retried) and on pools that drop read-only connections.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import asyncpg
 import structlog
 
 from longshore.database.address import Address, parse
+from longshore.database.session_settings import SESSION
 from longshore.database.shares import SharedPool
 from longshore.database.tls import ssl_context, ssl_mode
 from longshore.fair_queue import QueueLimits
@@ -31,83 +32,48 @@ else:
 
 log = structlog.get_logger()
 
-# Every setting that a role, a database or a server's configuration may hold and that changes what is read or written,
-# as pg_dump does it: tests/exports/test_pinned_settings.py walks pg_settings and fails for one that is missing here.
-# https://www.postgresql.org/docs/current/runtime-config-client.html
-OUTPUT = {
-    "quote_all_identifiers": "off",  # first, as it changes how the server writes down some of those below
-    "timezone": "UTC", "timezone_abbreviations": "Default", "datestyle": "ISO, MDY", "intervalstyle": "iso_8601",
-    "extra_float_digits": "1", "bytea_output": "hex", "xmlbinary": "base64", "xmloption": "content",
-    "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "default_text_search_config": "pg_catalog.simple",
-    # Names come from the catalog, so no search path is trusted; an index may name its own (exports/row_security.py).
-    "search_path": "",
-    # How SQL is read.
-    "standard_conforming_strings": "on", "escape_string_warning": "on", "backslash_quote": "safe_encoding",
-    "array_nulls": "on", "transform_null_equals": "off",
-    # Which rows are seen, and in which order: of a search in a GIN index no part is left out, and no scan begins where
-    # another one is.
-    "row_security": "on", "gin_fuzzy_search_limit": "0", "synchronize_seqscans": "off",
-    "default_transaction_isolation": "read committed", "default_transaction_deferrable": "off",
-}  # fmt: skip
-
-# What would end a statement or a session of the service, or lose what it has acknowledged, whoever set it.
-LIMITS = {
-    "statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0", "transaction_timeout": "0", "exit_on_error": "off",
-    "client_min_messages": "warning", "synchronous_commit": "on",
-}  # fmt: skip
-
-# The server gives up a peer that vanished as the service does below: a host that is gone in the middle of a transaction
-# holds locks until then, on a task, or on all tasks of a chain; Linux alone would take a quarter of an hour, or two.
-KEEPALIVE = {
-    "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3", "tcp_user_timeout": "20s",
-}  # fmt: skip
-
-# Each is set only where the server knows it: older servers lack some.
-SESSION = {**OUTPUT, **LIMITS, **KEEPALIVE}
-
-# Classes and codes that say "not now" rather than "no"; see
+# Classes and codes of transient errors; see
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-PASSING_CLASSES = ("08", "53", "57", "58")
+TRANSIENT_CLASSES = ("08", "53", "57", "58")
 # A database is read-only (25006) while it fails over, is maintained, or has a full disk.
-PASSING_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
-# 57014 is what a statement gets that somebody cancelled; a recovery conflict on a replica comes as 40001.
-FINAL_CODES = ("57014",)
+TRANSIENT_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
+# A cancelled statement (57014); a recovery conflict on a replica has the code 40001.
+PERMANENT_CODES = ("57014",)
 
-# What the kernel says of a host that is cut off, or of its own cable; Python has no class for them.
-AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+# Errors of the kernel for an unreachable host or network; Python has no classes for them.
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
-# A peer that vanished without a word (a host that lost power, a cut cable) would keep whoever only listens waiting for
-# ever: the kernel asks it after SILENCE seconds, and gives up after three more questions. Linux's own two hours are too
-# long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
-SILENCE = 10
-UNANSWERED = {"TCP_KEEPIDLE": SILENCE, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+# A connection that only listens never notices a peer that vanished (a host without power, a cut cable). With these
+# options the kernel probes after KEEPALIVE_SECONDS of silence and closes the connection after three failed probes; the
+# two hours of Linux's default are too long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
+KEEPALIVE_SECONDS = 10
+SOCKET_OPTIONS = {"TCP_KEEPIDLE": KEEPALIVE_SECONDS, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
-PIN_ATTEMPTS = 10
+MAX_PIN_ATTEMPTS = 10
 
-READ_ONLY_SECONDS = 1.0  # that a pool keeps a connection which cannot write
+MAX_READ_ONLY_SECONDS = 1.0  # that a pool keeps a read-only connection
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error of the database may pass by itself: connection lost, deadlock, restart, no room for more."""
-    # A statement was prepared before somebody changed the type of a column; asyncpg has forgotten it by now.
+    """Return whether an error of the database is transient: lost connection, deadlock, restart, no room."""
+    # A prepared statement of a column whose type has changed; asyncpg has dropped it, so the next try prepares anew.
     if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
         return True
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
-        return code not in FINAL_CODES and (code in PASSING_CODES or code.startswith(PASSING_CLASSES))
-    # Values and arguments that are our own fault are InterfaceErrors too.
+        return code not in PERMANENT_CODES and (code in TRANSIENT_CODES or code.startswith(TRANSIENT_CLASSES))
+    # Wrong values and arguments are InterfaceErrors, too.
     if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
         return False
-    if isinstance(error, OSError) and error.errno in AWAY:
+    if isinstance(error, OSError) and error.errno in UNREACHABLE:
         return True
-    # asyncpg speaks of a connection that was closed under it as an InterfaceError.
+    # asyncpg raises InterfaceError on a connection that was closed.
     kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
     return isinstance(error, kinds)
 
 
 class WatchedConnection(asyncpg.Connection):
-    """A connection that is lost, rather than silent, when its peer is gone."""
+    """A connection that is closed when its peer vanishes."""
 
     def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
         super().__init__(protocol, transport, *args)
@@ -115,18 +81,18 @@ class WatchedConnection(asyncpg.Connection):
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family in (socket.AF_INET, socket.AF_INET6):
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in UNANSWERED.items():
-                if hasattr(socket, name):  # some are Linux's alone
+            for name, value in SOCKET_OPTIONS.items():
+                if hasattr(socket, name):  # some exist on Linux only
                     peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 async def connect(
     url: str, name: str, session: Mapping[str, str] | None = None, *, seconds: float = 10.0
 ) -> DirectConnection:
-    """Open one connection that calls itself `name` in pg_stat_activity, with the settings of SESSION and of `session`.
+    """Open a connection with the settings of SESSION and of `session`.
 
-    `url`: a connection URI; its `connect_timeout` stands in for `seconds`. Raises AddressError for an address that
-    cannot be used, and what asyncpg raises for a server that is away or refuses.
+    `url`: a connection URI; its `connect_timeout` replaces `seconds`. `name`: in pg_stat_activity. Raises AddressError
+    for an unusable address, and asyncpg's errors for a server that is unavailable or refuses.
     """
     address = parse(url)
     _warn_of_ignored(url)
@@ -160,10 +126,10 @@ async def _open(address: Address, name: str) -> DirectConnection:
 
 
 async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool) -> DirectConnection:
-    # These two alone go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
+    # Only these two go into the startup packet: PgBouncer refuses all others there, and other poolers drop them.
     options = address.parameters.get("options")
     startup = {"application_name": name, **({"options": options} if options else {})}
-    # Where the address says nothing, asyncpg looks into libpq's environment variables.
+    # For what the address lacks, asyncpg reads libpq's environment variables.
     where: dict[str, Any] = {
         "host": address.hosts or None,
         "port": address.ports,
@@ -183,21 +149,21 @@ async def _open_with(address: Address, name: str, context: ssl.SSLContext | bool
 
 
 async def _pin(connection: DirectConnection, settings: dict[str, str]) -> None:
-    """Set these settings, as far as the server knows them, for the rest of a session.
+    """Set the settings that the server knows for the rest of a session.
 
-    Under a role's `statement_timeout` of a millisecond the first statement, which lifts it, may be cancelled itself.
+    Retried, as a role's `statement_timeout` of a millisecond may cancel the statement that lifts it.
     """
-    for attempt in range(1, PIN_ATTEMPTS + 1):
+    for attempt in range(1, MAX_PIN_ATTEMPTS + 1):
         try:
             await connection.execute(_pin_script(settings))
             return
         except asyncpg.QueryCanceledError:
-            if attempt == PIN_ATTEMPTS:
+            if attempt == MAX_PIN_ATTEMPTS:
                 raise
 
 
 def _pin_script(settings: dict[str, str]) -> str:
-    """One script for `_pin`.
+    """Return the script of `_pin`.
 
     The transaction states its isolation level because a role's default of `serializable` fails on a hot standby.
     """
@@ -208,7 +174,7 @@ def _pin_script(settings: dict[str, str]) -> str:
         begin isolation level read committed;
         select pg_catalog.set_config(name, value, false) from (values {values}) s (name, value) where {known};
         commit
-    """  # noqa: S608  # names and values of our own
+    """  # noqa: S608  # constant names and values
 
 
 @lru_cache
@@ -219,14 +185,14 @@ def _warn_of_ignored(url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
-    """Open a pool of at most `size` connections that call themselves `name` in pg_stat_activity; closed on leaving."""
+    """A pool of at most `size` connections, named `name` in pg_stat_activity."""
     async with _pool(url, asyncpg.create_pool, min(size, 1), size, name, session) as pool:
         yield pool
 
 
 @contextlib.asynccontextmanager
 async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
-    """As `open_pool`, but connects when it is asked to, so that the database may be away when this begins."""
+    """A pool like that of `open_pool` that connects on first use, so the database may be unavailable before."""
     async with _pool(url, asyncpg.create_pool, 0, size, name, session) as pool:
         yield pool
 
@@ -235,7 +201,7 @@ async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> A
 async def open_shared_pool(
     url: str, limits: QueueLimits, *, size: int, name: str, **session: str
 ) -> AsyncIterator[Pool]:
-    """As `open_lazy_pool`, and each chain has a share of the connections, see `shares`."""
+    """A pool like that of `open_lazy_pool` in which each chain has a share of the connections, see `shares`."""
     async with _pool(url, partial(SharedPool, limits), 0, size, name, session) as pool:
         yield pool
 
@@ -253,7 +219,7 @@ async def _pool(
         max_size=most,
         connect=open_one,
         connection_class=WatchedConnection,
-        reset=_drop_if_read_only if writes else _leave_as_it_is,
+        reset=_drop_if_read_only if writes else _keep,
     )
     try:
         yield pool
@@ -266,7 +232,7 @@ async def _pool(
 
 @contextlib.asynccontextmanager
 async def connected(url: str, name: str, **session: str) -> AsyncIterator[DirectConnection]:
-    """Hold one connection of `connect`."""
+    """A connection of `connect`."""
     connection = await connect(url, name, session)
     try:
         yield connection
@@ -276,36 +242,38 @@ async def connected(url: str, name: str, **session: str) -> AsyncIterator[Direct
 
 @contextlib.asynccontextmanager
 async def connected_to_read(url: str, name: str) -> AsyncIterator[Connection]:
-    """One connection that can only read and calls itself `name` in pg_stat_activity."""
+    """A read-only connection, named `name` in pg_stat_activity."""
     async with connected(url, name, default_transaction_read_only="on") as connection:
         yield connection
 
 
 def is_read_only(connection: Connection) -> bool:
-    """Whether the server says that sessions like this one cannot write.
+    """Return whether the server reports that this session cannot write.
 
-    PostgreSQL reports both settings by itself, at the start and whenever they change; a pooler may keep that back.
+    PostgreSQL reports both settings at the start and when they change; a pooler may not pass that on.
     https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC
     """
-    told = connection.get_settings()
-    return "on" in (getattr(told, "default_transaction_read_only", "off"), getattr(told, "in_hot_standby", "off"))
+    reported = connection.get_settings()
+    return "on" in (
+        getattr(reported, "default_transaction_read_only", "off"),
+        getattr(reported, "in_hot_standby", "off"),
+    )
 
 
-async def _leave_as_it_is(_connection: DirectConnection) -> None:
-    """Do nothing to a connection that comes back to its pool.
+async def _keep(_connection: DirectConnection) -> None:
+    """Keep a connection that returns to its pool as it is, which saves a round trip for each request.
 
-    All that is set while it is used is set for one transaction, so that there is no session to reset, and every request
-    is spared a round trip. asyncpg rolls back what was left open.
+    Settings are only ever changed for a transaction, so there is no session to reset; asyncpg rolls back an open
+    transaction.
     """
 
 
 async def _drop_if_read_only(connection: DirectConnection) -> None:
-    """Close a connection that comes back to its pool and cannot write, a second after it was opened.
+    """Close a read-only connection that returns to its pool, unless it was opened within MAX_READ_ONLY_SECONDS.
 
-    A session keeps its defaults for as long as it lives: one that was opened while the database was read-only could
-    never write again, and one to a primary that became a standby neither. The second bounds how often a database that
-    stays read-only is connected to.
+    A session keeps its defaults: one that was opened while the database was read-only could never write, nor could one
+    to a primary that became a standby. The time bounds the reconnections to a database that stays read-only.
     """
     opened = connection.opened_at if isinstance(connection, WatchedConnection) else 0.0
-    if is_read_only(connection) and time.monotonic() - opened > READ_ONLY_SECONDS:
+    if is_read_only(connection) and time.monotonic() - opened > MAX_READ_ONLY_SECONDS:
         connection.terminate()

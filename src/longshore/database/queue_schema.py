@@ -1,7 +1,4 @@
-"""Where PgQueuer keeps its tables: in the service's own schema, under its own names.
-
-Both the migration and the queue of the running service come here for it, so that they cannot differ.
-"""
+"""The place of PgQueuer's tables: the service's schema. Migrations and the running queue both take it from here."""
 
 from typing import Any
 
@@ -15,7 +12,7 @@ QUEUE_SETTINGS = DBSettings(db_schema="longshore")
 
 
 def queries_over(driver: Driver) -> Queries:
-    """PgQueuer's statements over a driver, aimed at the service's schema."""
+    """Return PgQueuer's statements for a driver, on the service's schema."""
     return Queries(
         driver,
         qbe=QueryBuilderEnvironment(QUEUE_SETTINGS),
@@ -25,5 +22,5 @@ def queries_over(driver: Driver) -> Queries:
 
 
 def queries_on(connection: Any) -> Queries:
-    """PgQueuer's statements on one asyncpg connection, inside whatever transaction it is in."""
+    """Return PgQueuer's statements for an asyncpg connection, within its transaction."""
     return queries_over(AsyncpgDriver(connection))

@@ -1,4 +1,4 @@
-"""What a PostgreSQL server must be to carry the service."""
+"""Requirements on the PostgreSQL server of the service."""
 
 import asyncpg
 
@@ -8,8 +8,8 @@ from longshore.errors import LongshoreError
 OLDEST_VERSION = 15
 NAME = "longshore start"
 
-# In Turkish and its relatives, the small letter of I has no dot, and PgQueuer's triggers use small letters. The locale
-# of a database whose provider is ICU or builtin is in `datlocale`, until PostgreSQL 16 in `daticulocale`.
+# In Turkish locales the lower case of I has no dot, and PgQueuer's triggers use lower case. The locale of a database
+# with the provider ICU or builtin is in `datlocale`, until PostgreSQL 16 in `daticulocale`.
 LOCALE = """
 select pg_catalog.pg_encoding_to_char(encoding) as encoding,
        case datlocprovider when 'i' then 'ICU locale ' else 'locale ' end
@@ -21,7 +21,7 @@ CREATE = "`create database longshore encoding 'UTF8' locale 'C.UTF-8' template t
 
 
 class UnusableServerError(LongshoreError):
-    """The server cannot carry the service; the message says why and what to do."""
+    """The server does not meet the requirements; the message says why and what to do."""
 
 
 async def require_usable(connection: Connection) -> None:
@@ -31,23 +31,23 @@ async def require_usable(connection: Connection) -> None:
         raise UnusableServerError(
             f"the database is PostgreSQL {version.major}.{version.minor}; Longshore needs {OLDEST_VERSION} or later"
         )
-    found = await connection.fetchrow(LOCALE)
-    assert found is not None
-    if found["encoding"] != "UTF8":
+    row = await connection.fetchrow(LOCALE)
+    assert row is not None
+    if row["encoding"] != "UTF8":
         raise UnusableServerError(
-            f"the database has the encoding {found['encoding']}, which cannot hold every text; make one with {CREATE}"
+            f"the database has the encoding {row['encoding']}, which cannot hold every text; make one with {CREATE}"
         )
-    if not found["plain"]:
+    if not row["plain"]:
         raise UnusableServerError(
-            f"the database has the {found['locale']}, in which the small letter of I is not i; make one with {CREATE}"
+            f"the database has the {row['locale']}, in which the lower case of I is not i; make one with {CREATE}"
         )
 
 
 async def require_sessions(url: str) -> None:
-    """Raise UnusableServerError where a pooler gives one server session to several clients in turn.
+    """Raise UnusableServerError if a pooler shares server sessions between clients.
 
-    Settings, snapshots, LISTEN and advisory locks belong to a session. A pooler in transaction mode is told by two
-    clients that are connected at once and run in one server process.
+    Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, two clients
+    that are connected at once run in one server process.
     """
     async with connected(url, NAME) as first, connected(url, NAME) as second:
         try:

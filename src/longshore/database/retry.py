@@ -1,4 +1,4 @@
-"""What is done while the service's database is away: wait for it, or go on without it."""
+"""Behavior during an outage of the service's database: wait for it, or continue without it."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from longshore.database.connect import Pool, is_transient
 
 log = structlog.get_logger()
 
-MOST_PAUSE = 5.0  # seconds
+MAX_PAUSE_SECONDS = 5.0
 START_PAUSE_SECONDS = 1.0
 REPEAT_SECONDS = 60.0
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 async def retry_until_available(step: Callable[..., Awaitable[Any]], pool: Pool, *args: Any, **options: Any) -> Any:
-    """Take a step in the database; while that is away, again and again. Raises what will not pass."""
+    """Run a step in the database and retry it after transient errors. Raises permanent errors."""
     pause = 0.1
     while True:
         try:
@@ -31,31 +31,31 @@ async def retry_until_available(step: Callable[..., Awaitable[Any]], pool: Pool,
                 raise
             log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
         await asyncio.sleep(pause)
-        pause = min(pause * 2, MOST_PAUSE)
+        pause = min(pause * 2, MAX_PAUSE_SECONDS)
 
 
 async def when_served(step: Callable[..., Awaitable[T]], *args: Any) -> T:
-    """Take a step at the start of a process and return its result, once the server answers anything but "not now".
+    """Run a step at the start of a process; while the server refuses temporarily, retry it.
 
-    That is too many connections, starting up, shutting down, or read-only. The log says why, again once a minute.
-    Raises all other errors at once, also those of a server that does not answer: its address may be wrong.
+    Such refusals are: too many connections, starting up, shutting down, read-only. They are logged once a minute. All
+    other errors are raised at once, also those of a server that does not answer, as its address may be wrong.
     """
-    told, said = "", 0.0
+    reason, logged_at = "", 0.0
     while True:
         try:
             return await step(*args)
         except asyncpg.PostgresError as error:
             if not is_transient(error):
                 raise
-            if str(error) != told or time.monotonic() - said > REPEAT_SECONDS:
-                told, said = str(error), time.monotonic()
-                log.warning("waiting for the database", reason=told)
+            if str(error) != reason or time.monotonic() - logged_at > REPEAT_SECONDS:
+                reason, logged_at = str(error), time.monotonic()
+                log.warning("waiting for the database", reason=reason)
         await asyncio.sleep(START_PAUSE_SECONDS)
 
 
 @contextlib.contextmanager
 def ignore_outage(event: str, **facts: object) -> Iterator[None]:
-    """Go on where the database is away, and log `event`; for what is written again later. Raises what will not pass."""
+    """Log `event` and continue after a transient error, for data that is written again later. Raises other errors."""
     try:
         yield
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The user that the embedded server runs as: this process's own, or another one for root, which PostgreSQL refuses."""
+"""The user that the embedded server runs as: that of this process or, as PostgreSQL refuses root, another one."""
 
 import os
 import pwd
@@ -14,37 +14,37 @@ import msgspec
 from longshore.errors import LongshoreError
 
 NAME = "pgserver"  # the user that root starts the server as where the data folder is root's own
-TRIES = 20
+MAX_TRIES = 20
 SEARCH = stat.S_IXGRP | stat.S_IXOTH  # to enter a folder, not to list it
 
 
 class ServerUserError(LongshoreError):
-    """There is no user to run the server as; the message says what to do."""
+    """No user can run the server; the message says what to do."""
 
 
 class ServerUser(msgspec.Struct, frozen=True):
-    """A user of the operating system. `other`: it is not the one that this process runs as."""
+    """A user of the operating system. `other`: it is not the user of this process."""
 
     id: int
     group: int
     other: bool
 
     def give(self, path: Path) -> None:
-        """Make a file or folder the user's own."""
+        """Make the user the owner of a file or folder."""
         if self.other:
             os.chown(path, self.id, self.group)
 
     def prepare(self, data: Path, programs: Path) -> None:
-        """Let the user reach the data folder and run the programs, where root alone could."""
+        """Allow the user to enter the data folder and run the programs, if only root could."""
         if not self.other:
             return
         for folder in (*data.parents, data, *programs.parents, programs, programs.parent / "lib"):
-            found = folder.stat()
-            if found.st_uid != self.id and found.st_mode & SEARCH != SEARCH:
-                folder.chmod(stat.S_IMODE(found.st_mode) | SEARCH)
+            status = folder.stat()
+            if status.st_uid != self.id and status.st_mode & SEARCH != SEARCH:
+                folder.chmod(stat.S_IMODE(status.st_mode) | SEARCH)
 
     def run(self, command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:
-        """Run a program to its end as the user."""
+        """Run a program as the user and wait for its end."""
         return subprocess.run(  # noqa: S603  # a program of the wheel, without a shell
             command,
             check=False,
@@ -74,16 +74,16 @@ class ServerUser(msgspec.Struct, frozen=True):
 
 
 def server_user(data: Path) -> ServerUser:
-    """The user for the server of a data folder. Raises ServerUserError.
+    """Return the user for the server of a data folder. Raises ServerUserError.
 
-    For root it is the owner of the cluster, or of the data folder, or else a user of its own.
+    If this process runs as root: the owner of the cluster, or of the data folder, or else a user of its own.
     """
     if os.geteuid() != 0:
         return ServerUser(os.geteuid(), os.getegid(), other=False)
     for folder in (data / "postgres", data):
-        if folder.exists() and (found := folder.stat()).st_uid != 0:
-            return ServerUser(found.st_uid, _group(found.st_uid), other=True)
-    entry = _make_user()
+        if folder.exists() and (owner := folder.stat().st_uid) != 0:
+            return ServerUser(owner, _group(owner), other=True)
+    entry = _create_user()
     return ServerUser(entry.pw_uid, entry.pw_gid, other=True)
 
 
@@ -94,24 +94,24 @@ def _group(user: int) -> int:
         return user
 
 
-def _make_user() -> pwd.struct_passwd:
-    for _ in range(TRIES):
+def _create_user() -> pwd.struct_passwd:
+    for _ in range(MAX_TRIES):
         try:
             return pwd.getpwnam(NAME)
         except KeyError:
             pass
         try:
             command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/bin/false", NAME]
-            subprocess.run(command, check=False, capture_output=True)  # noqa: S603  # another start may do so just now
+            subprocess.run(command, check=False, capture_output=True)  # noqa: S603  # may fail if another process is creating it
         except OSError:
             break
         time.sleep(0.1)
     raise ServerUserError(
-        f"PostgreSQL does not run as root, and the user {NAME} cannot be made; make it, or use another"
+        f"PostgreSQL does not run as root, and the user {NAME} cannot be created; create it, or use another user"
     )
 
 
 def _environment() -> dict[str, str]:
     """Return this process's variables without those that change what PostgreSQL's programs do."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LONGSHORE_"))}
-    return kept | {"LC_ALL": "C"}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LONGSHORE_"))}
+    return variables | {"LC_ALL": "C"}

@@ -1,8 +1,8 @@
-"""Shares of a pool's connections: however long its statements wait for each other, no chain has all connections.
+"""Shares of a pool's connections, so that no chain holds all of them.
 
-Statements of one chain wait for each other: for the row that counts what it has stored, for its slots. Each of them
-holds a connection meanwhile, so without shares the requests of one chain hold all of them, and those of other chains
-wait behind locks that are not theirs.
+Statements of one chain wait for each other's locks: on its row of `chain_usage`, on its slots. Each waiting statement
+holds a connection. Without shares the requests of one chain could hold all connections, and other chains would wait for
+locks that are not theirs.
 """
 
 import contextlib
@@ -14,20 +14,20 @@ import asyncpg
 
 from longshore.fair_queue import FairQueue, QueueLimits
 
-_chain: ContextVar[int | None] = ContextVar("chain whose share is used", default=None)
-_has_turn: ContextVar[bool] = ContextVar("whether a connection is held", default=False)
+_chain: ContextVar[int | None] = ContextVar("chain whose share of connections is used", default=None)
+_has_turn: ContextVar[bool] = ContextVar("whether this request holds a connection", default=False)
 
 
 def use_share_of(chain: int | None) -> None:
-    """Let the current request use the chain's share of connections from here on; None: no chain's."""
+    """Take the connections of the current request from a chain's share from now on; None: from no share."""
     _chain.set(chain)
 
 
 class SharedPool(asyncpg.Pool):
-    """A pool that gives a chain's requests their connections in turn with those of other chains."""
+    """A pool that gives connections to the chains in turn."""
 
     def __init__(self, limits: QueueLimits, **options: Any) -> None:
-        """`limits`: how many connections all chains and one chain may have, and how many requests may wait for one.
+        """`limits`: connections of all chains and of one chain, and requests that may wait for one.
 
         `options`: see asyncpg.create_pool.
         """
@@ -36,9 +36,9 @@ class SharedPool(asyncpg.Pool):
         self._turns = FairQueue("requests of this chain", limits)
 
     def acquire(self, *, timeout: float | None = None) -> Any:
-        """Return a context that holds a connection. Raises OverloadError where too many of the chain wait already."""
+        """Return a context that holds a connection. Raises OverloadError if too many requests of the chain wait."""
         chain = _chain.get()
-        # A request that holds one already does not wait for another turn: its own turn might be what it waits for.
+        # A request that holds a connection takes a second one without a turn, as it could wait for its own turn.
         if chain is None or _has_turn.get():
             return super().acquire(timeout=timeout)
         return self._in_turn(chain, timeout)

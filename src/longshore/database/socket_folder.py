@@ -1,4 +1,4 @@
-"""Where the embedded server's Unix socket lies: in its cluster, or in a private folder of a short, plain name."""
+"""The folder of the embedded server's Unix socket: its cluster, or a private folder with a short, plain name."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from longshore.errors import LongshoreError
 MAX_SOCKET_BYTES = 103
 SOCKET = ".s.PGSQL.5432"
 
-# PostgreSQL splits a list of socket folders at commas, libpq a list of hosts, and an address has signs of its own.
+# PostgreSQL and libpq split lists at commas, and connection URIs have reserved characters.
 PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")
 
 
@@ -23,15 +23,15 @@ class SocketFolderError(LongshoreError):
 
 
 def socket_folder(cluster: Path, user: ServerUser) -> Path:
-    """The folder for the socket of a cluster's server, made where it is not the cluster itself.
+    """Return the folder for the socket of a cluster's server; it is created unless it is the cluster itself.
 
-    Only the server's user may enter it: who puts a socket there could take the server's place.
+    Only the server's user may enter it, as any user who could put a socket there could impersonate the server.
     Raises SocketFolderError.
     """
     if _fits(cluster):
         return cluster
     name = hashlib.sha256(os.fsencode(cluster)).hexdigest()[:16]
-    # Another user could not reach the first two where they are this user's own.
+    # Another user may not be able to reach the first two, which may be private to this user.
     own = () if user.other else (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir())
     for parent in (*own, "/tmp"):  # noqa: S108  # see _is_private
         if parent and os.access(parent, os.W_OK) and _fits(folder := Path(parent) / f"longshore-{user.id}-{name}"):
@@ -49,5 +49,5 @@ def _fits(folder: Path) -> bool:
 
 
 def _is_private(folder: Path, user: ServerUser) -> bool:
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == user.id and not found.st_mode & 0o077
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == user.id and not status.st_mode & 0o077

@@ -1,4 +1,4 @@
-"""TLS to a PostgreSQL server, as libpq does it: which certificates are trusted, and which one is shown.
+"""TLS to a PostgreSQL server as in libpq: trusted certificates, and the client's own.
 
 Source: https://www.postgresql.org/docs/current/libpq-ssl.html
 """
@@ -10,10 +10,10 @@ from longshore.database.address import VERIFYING, Address, AddressError
 
 
 def ssl_mode(address: Address) -> str:
-    """The `sslmode` that holds for an address.
+    """Return the `sslmode` of an address.
 
-    asyncpg has no channel binding. It keeps out whoever is between client and server, and so does a certificate that
-    is verified: `channel_binding=require` therefore verifies where `sslmode` alone would not.
+    asyncpg has no channel binding. Channel binding detects an intermediary between client and server, and so does
+    verification of the certificate: `channel_binding=require` therefore implies `verify-full`.
     """
     mode = address.parameter("sslmode")
     strict = address.parameter("sslrootcert") == "system" or address.parameter("channel_binding") == "require"
@@ -23,7 +23,7 @@ def ssl_mode(address: Address) -> str:
 
 
 def ssl_context(address: Address) -> ssl.SSLContext:
-    """The TLS context for an address. Raises AddressError, which names the file and the parameter."""
+    """Return the TLS context for an address. Raises AddressError, which names the file and the parameter."""
     mode = ssl_mode(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -31,7 +31,7 @@ def ssl_context(address: Address) -> ssl.SSLContext:
     context.set_alpn_protocols(["postgresql"])
     if mode not in ("allow", "prefer"):
         _trust(context, address, mode)
-    _show_certificate(context, address)
+    _load_certificate(context, address)
     versions = ssl.TLSVersion.__members__
     lowest, highest = (address.parameter(f"ssl_{end}_protocol_version") for end in ("min", "max"))
     context.minimum_version = versions[(lowest or "TLSv1.2").replace(".", "_")]
@@ -60,7 +60,7 @@ def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_CHAIN
 
 
-def _show_certificate(context: ssl.SSLContext, address: Address) -> None:
+def _load_certificate(context: ssl.SSLContext, address: Address) -> None:
     certificate = address.parameter("sslcert") or _default("postgresql.crt")
     key = address.parameter("sslkey") or _default("postgresql.key")
     if not certificate:
@@ -83,7 +83,7 @@ def _load(context: ssl.SSLContext, name: str, file: str) -> None:
 
 
 def _check_readable(name: str, file: str) -> None:
-    """Raise AddressError unless the file can be read; the errors of `ssl` do not name it."""
+    """Raise AddressError if the file cannot be read; the errors of `ssl` do not name it."""
     try:
         Path(file).read_bytes()
     except OSError as error:
@@ -91,7 +91,7 @@ def _check_readable(name: str, file: str) -> None:
 
 
 def _default(name: str) -> str | None:
-    """A file in ~/.postgresql, where it is there and can be read."""
+    """Return the path of a file in ~/.postgresql; None if it does not exist or cannot be read."""
     try:
         file = Path.home() / ".postgresql" / name
         with file.open("rb"):

@@ -1,1 +1,1 @@
-"""Result files: where they are kept, and the signed addresses they are fetched from."""
+"""Result files: the stores that keep them, and signed download addresses."""

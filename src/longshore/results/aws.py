@@ -1,7 +1,7 @@
-"""Credentials, region and endpoint of S3, from the standard chain of AWS, and what an answer of S3 means.
+"""Credentials, region and endpoint of S3 from AWS's standard chain, and the errors for answers of S3.
 
-obstore and botocore both speak to the bucket, and obstore alone reads only the environment. So botocore's chain decides
-for both: environment, `AWS_PROFILE` with `~/.aws`, web identity, containers, machine roles.
+obstore and botocore both send requests to the bucket, and obstore by itself reads only the environment. So botocore's
+chain is used for both: environment, `AWS_PROFILE` with `~/.aws`, web identity, containers, machine roles.
 https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html
 """
 
@@ -15,9 +15,9 @@ from longshore.results.store import StoreError, StoreUnavailableError
 CREDENTIAL_SECONDS = 60  # after which obstore asks for credentials again; botocore refreshes those that end
 DEFAULT_REGION = "us-east-1"
 
-TRANSIENT_STATUS = {408, 429}  # beside all from 500 on
+TRANSIENT_STATUS = {408, 429}  # and all from 500 on
 TRANSIENT_CODES = {"RequestTimeout", "PriorRequestNotComplete", "OperationAborted"}  # with other statuses
-# What an attempt wrote is gone, or has arrived damaged: another attempt begins anew.
+# Data of an attempt is missing or damaged; another attempt writes it anew.
 LOST_CODES = {"NoSuchUpload", "NoSuchKey", "BadDigest", "IncompleteBody", "InvalidPart", "XAmzContentSHA256Mismatch"}
 BUCKET_CODES = {"NoSuchBucket", "ContainerNotFound"}
 REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
@@ -27,7 +27,7 @@ AWAY = "the results store is out of reach or failed"
 
 
 class Access:
-    """How the environment lets this process speak to S3. Raises StoreError where its settings are wrong."""
+    """Access of this process to S3, as the environment configures it. Raises StoreError if the settings are wrong."""
 
     def __init__(self) -> None:
         from botocore.exceptions import BotoCoreError
@@ -41,16 +41,16 @@ class Access:
             raise StoreError(f"results_url cannot be used: {error}") from error
         self.region = str(region or DEFAULT_REGION)
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-        found = next(filter(None, map(os.environ.get, names)), None) or profile.get("endpoint_url")
-        self.endpoint: str | None = found
+        endpoint = next(filter(None, map(os.environ.get, names)), None) or profile.get("endpoint_url")
+        self.endpoint: str | None = endpoint
 
     def client(self, config: Any) -> Any:
-        """A client of botocore's for S3. `config`: its `Config`."""
+        """Return a client of botocore for S3. `config`: its `Config`."""
         return self._session.create_client("s3", region_name=self.region, endpoint_url=self.endpoint, config=config)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of obstore's S3Store that make it use the same."""
+        """Return the options of obstore's S3Store for the same access."""
         options: dict[str, Any] = {"region": self.region}
         if self.endpoint:
             options["endpoint"] = self.endpoint
@@ -59,21 +59,23 @@ class Access:
         return options
 
     def credentials(self) -> dict[str, Any]:
-        """Credentials as obstore wants them. Blocking. Raises StoreError and StoreUnavailableError."""
+        """Return credentials in the form of obstore. Blocking. Raises StoreError and StoreUnavailableError."""
         from botocore.exceptions import BotoCoreError, CredentialRetrievalError, MetadataRetrievalError
 
         try:
             if self._credentials is None:
                 raise StoreError(NO_CREDENTIALS)
-            found = self._credentials.get_frozen_credentials()
+            frozen = self._credentials.get_frozen_credentials()
         except (CredentialRetrievalError, MetadataRetrievalError) as error:
-            raise StoreUnavailableError("the credentials for the results store cannot be had just now") from error
+            raise StoreUnavailableError(
+                "the credentials for the results store are not available at the moment"
+            ) from error
         except BotoCoreError as error:
             raise StoreError(f"the credentials for the results store cannot be used: {error}") from error
         return {
-            "access_key_id": found.access_key,
-            "secret_access_key": found.secret_key,
-            "token": found.token,
+            "access_key_id": frozen.access_key,
+            "secret_access_key": frozen.secret_key,
+            "token": frozen.token,
             "expires_at": datetime.now(UTC) + timedelta(seconds=CREDENTIAL_SECONDS),
         }
 
@@ -82,10 +84,10 @@ class Access:
         return self._session.get_credentials()
 
 
-def is_not_now(status: int | None, code: str) -> bool:
-    """Whether the same request may do better in a moment.
+def is_retryable(status: int | None, code: str) -> bool:
+    """Return whether a retry of the same request may succeed.
 
-    `status`: of the answer, None where none came. `code`: of its XML, or empty.
+    `status`: of the answer; None without one. `code`: of its XML, or empty.
     """
     return (
         (status is None and not code) or (status or 0) >= 500 or status in TRANSIENT_STATUS or code in TRANSIENT_CODES
@@ -93,7 +95,7 @@ def is_not_now(status: int | None, code: str) -> bool:
 
 
 def error_of(status: int | None, code: str) -> StoreError | StoreUnavailableError:
-    """The error for an answer of the store. Its message names no bucket and no key, as clients read it."""
+    """Return the error for an answer of the store. Its message names no bucket and no key, as clients read it."""
     shown = code if code and not code.isdigit() else f"status {status}"
     if code in BUCKET_CODES:
         return StoreError("the bucket for results does not exist")
@@ -103,7 +105,7 @@ def error_of(status: int | None, code: str) -> StoreError | StoreUnavailableErro
         return StoreError(f"the clocks of the service and the results store differ too much ({shown})")
     if code in REGION_CODES or status in (301, 307):
         return StoreError(f"the bucket for results is in another region; set AWS_REGION ({shown})")
-    if is_not_now(status, code) or code in LOST_CODES or status == 404:
+    if is_retryable(status, code) or code in LOST_CODES or status == 404:
         return StoreUnavailableError(AWAY)
     if code in CREDENTIAL_CODES or status in (401, 403):
         return StoreError(f"the results store refused the service's credentials ({shown})")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_not_now
+from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_retryable
 from longshore.results.media_types import media_type
 from longshore.results.store import StoreError, StoreUnavailableError
 
@@ -138,7 +138,7 @@ class BucketClient:
 def _is_final(error: StoreUnavailableError) -> bool:
     """Return whether the store answered and would give the same answer again."""
     status, code = _answer(error.__cause__)
-    return status is not None and not is_not_now(status, code)
+    return status is not None and not is_retryable(status, code)
 
 
 def _answer(error: BaseException | None) -> tuple[int | None, str]:

@@ -1,7 +1,7 @@
-"""Download addresses that were given out: who asked for each, how often it was used, and whether it still may be.
+"""Links: signed download addresses that were given out.
 
-An address is good while its signature is (see `signing`) and its row here says so: not past its time or its uses, not
-revoked, and the credential that asked for it still has the level for the chain. A transfer that has begun goes on.
+A download may begin if the signature is valid (see `signing`), the link is not expired, used up or revoked, and the
+credential that asked for it still has the level for the chain. A transfer that has begun goes on.
 """
 
 from datetime import datetime
@@ -16,7 +16,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import TaskNotFoundError
 
-LIFE = 3600  # seconds that an address is good for, at most
+MAX_SECONDS = 3600  # of a link
 
 CREATE = """
 insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, most_uses)
@@ -24,8 +24,8 @@ values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + $8 * interval 
 returning id, extract(epoch from expires_at)::bigint as expires
 """
 
-# $2, $3: seconds that a session lives, see Lives.
-GOOD = """
+# $2, $3: seconds of a session, see Lives.
+ACTIVE = """
 (
     l.revoked_at is null and l.expires_at > now() and (l.most_uses is null or l.uses < l.most_uses)
     and coalesce(
@@ -37,15 +37,15 @@ GOOD = """
 )
 """
 
-LOOK = f"select from longshore.links l where l.id = $1 and {GOOD}"  # a constant
+IS_ACTIVE = f"select from longshore.links l where l.id = $1 and {ACTIVE}"  # a constant
 
 USE = f"""
-update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 and {GOOD} returning l.id
+update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 and {ACTIVE} returning l.id
 """  # noqa: S608  # a constant
 
 LIST = f"""
 select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires_at, l.most_uses, l.uses, l.used_at,
-       l.revoked_at, {GOOD} as active
+       l.revoked_at, {ACTIVE} as active
 from longshore.tasks t
 left join longshore.links l on l.task_id = t.id
 where t.id = $1 and t.chain_id = $4
@@ -61,7 +61,7 @@ select greatest(0, extract(epoch from least(
 ) - now()))::float8
 """
 
-STANDS = "select from longshore.tasks where id = $1 and chain_id = $2"
+TASK_EXISTS = "select from longshore.tasks where id = $1 and chain_id = $2"
 
 REVOKE = """
 update longshore.links l set revoked_at = coalesce(l.revoked_at, now())
@@ -78,87 +78,87 @@ class LinkNotFoundError(Exception):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What an address is good for."""
+    """The limits of a link."""
 
     seconds: int
     uses: int | None
     """None: any number."""
     level: str
-    """The level that whoever asked for it has to have still when it is used."""
+    """The level that the credential behind it must have when it is used."""
 
 
 class NewLink(msgspec.Struct, frozen=True):
-    """A link that was made; `expires` in seconds since 1970."""
+    """A new link; `expires` in seconds since 1970."""
 
     id: UUID
     expires: int
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A download address that was given out; the address itself is not kept."""
+    """A download address that was given out. The address itself is not stored."""
 
     id: UUID
     run: int
-    """The run whose result it gives."""
+    """The run whose result it downloads."""
     created_by: str
     """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
     created: datetime
     expires: datetime
     max_uses: int | None
-    """null: as many as come in time."""
+    """null: unlimited."""
     uses: int
-    """Downloads that began; one that is taken up again counts once more."""
+    """Downloads that began; a resumed one counts again."""
     used: datetime | None
-    """When the last of them began."""
+    """When the last download began."""
     revoked: datetime | None
     active: bool
     """Whether a download may begin now."""
 
 
 async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, terms: Terms) -> NewLink:
-    """Store a link for an address that is about to be given out."""
+    """Create a link for an address that is about to be given out."""
     token = UUID(actor.id) if actor.kind == "token" else None
-    asked_by = (actor.kind, actor.id, token, actor.session)
-    row = await pool.fetchrow(CREATE, task, run, *asked_by, terms.level, terms.seconds, terms.uses)
+    credential = (actor.kind, actor.id, token, actor.session)
+    row = await pool.fetchrow(CREATE, task, run, *credential, terms.level, terms.seconds, terms.uses)
     assert row is not None
     return NewLink(row["id"], row["expires"])
 
 
 async def seconds_left(pool: Pool, actor: Actor, lives: Lives) -> float:
-    """Seconds until a credential ends if it is not revoked before; LIFE at most."""
+    """Return the seconds until a credential expires, MAX_SECONDS at most."""
     token = UUID(actor.id) if actor.kind == "token" else None
-    return float(await pool.fetchval(SECONDS_LEFT, token, actor.session, lives.whole, LIFE))
+    return float(await pool.fetchval(SECONDS_LEFT, token, actor.session, lives.whole, MAX_SECONDS))
 
 
 async def may_use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
-    """Whether a download may begin."""
-    return await pool.fetchrow(LOOK, link, lives.idle, lives.whole) is not None
+    """Return whether a download may begin."""
+    return await pool.fetchrow(IS_ACTIVE, link, lives.idle, lives.whole) is not None
 
 
 async def use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
-    """Count a download that is about to begin; False where it may not."""
+    """Count a download that is about to begin; return False if it may not begin."""
     return await pool.fetchval(USE, link, lives.idle, lives.whole) is not None
 
 
 async def of_task(
     pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: tuple[int, int]
 ) -> tuple[list[Link], bool]:
-    """A page of a task's links, newest first, and whether more follow. `page`: limit and offset.
+    """Return a page of a task's links, newest first, and whether more follow. Raises TaskNotFoundError.
 
-    Raises TaskNotFoundError.
+    `page`: limit and offset.
     """
     limit, offset = page
     rows = await pool.fetch(LIST, task, lives.idle, lives.whole, chain, limit + 1, offset)
-    if not rows and await pool.fetchrow(STANDS, task, chain) is None:
+    if not rows and await pool.fetchrow(TASK_EXISTS, task, chain) is None:
         raise TaskNotFoundError
-    found = [_link(row) for row in rows if row["id"] is not None]
-    return found[:limit], len(found) > limit
+    page_rows = [_link(row) for row in rows if row["id"] is not None]
+    return page_rows[:limit], len(page_rows) > limit
 
 
 async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
-    """Let no further download begin with a link. Raises TaskNotFoundError and LinkNotFoundError."""
+    """Revoke a link: no further download begins with it. Raises TaskNotFoundError and LinkNotFoundError."""
     if await connection.fetchval(REVOKE, link, task, chain) is None:
-        if await connection.fetchrow(STANDS, task, chain) is None:
+        if await connection.fetchrow(TASK_EXISTS, task, chain) is None:
             raise TaskNotFoundError
         raise LinkNotFoundError
 

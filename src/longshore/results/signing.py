@@ -1,7 +1,7 @@
-"""Signed addresses: whoever has one may fetch one file until it expires, as with an object store's presigned ones.
+"""Signed addresses: each allows the download of one file until it expires, like a presigned address of S3.
 
-The signature is HMAC-SHA256 over path, expiry and link. The key is made at the first start and kept in the database, so
-that every process of a service signs alike. What the database says of the link comes on top, see `links`.
+The signature is an HMAC-SHA256 of path, expiry and link. The key is created at the first start and stored in the
+database, so all processes of a service use one key. The link is checked as well, see `links`.
 """
 
 import base64
@@ -25,36 +25,36 @@ select value from made union all select value from longshore.keys where name = '
 
 
 class BadSignatureError(Exception):
-    """The address was changed, or its time is over."""
+    """The address was altered or has expired."""
 
 
 async def signing_key(pool: Pool | Connection) -> bytes:
-    """The service's key, made now if this is its first start."""
+    """Return the service's key; it is created at the first start."""
     key = await pool.fetchval(KEY, secrets.token_bytes(32))
-    if key is None:  # somebody else made it between the two halves of the statement
+    if key is None:  # another process created it after this statement's snapshot
         key = await pool.fetchval("select value from longshore.keys where name = 'signing'")
     return bytes(key)
 
 
 class Signer:
-    """Signs paths and checks what comes back."""
+    """Signs and checks addresses."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def sign(self, location: str, link: NewLink) -> str:
-        """The path and query under which a result may be fetched as long as the link lasts."""
+        """Return path and query of the address of a result, for as long as the link lasts."""
         expires = str(link.expires)
         signature = self._signature(location, expires, str(link.id))
         return f"/results/{quote(location)}?expires={expires}&link={link.id}&signature={signature}"
 
     def check(self, location: str, expires: str, link: str, signature: str) -> UUID:
-        """The link of an address.
+        """Return the link of an address.
 
-        Raises BadSignatureError unless this very location and link were signed with this expiry, still to come.
+        Raises BadSignatureError if the signature is not of this location, link and expiry, or the expiry has passed.
         """
-        good = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
-        if not good or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
+        is_valid = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
+        if not is_valid or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
             raise BadSignatureError
         return UUID(link)
 
