@@ -19,7 +19,7 @@ import yaml
 
 from longshore.api.routes import NEEDED
 from longshore.cli.main import app
-from longshore.processes import STOP_TIMEOUT
+from longshore.processes import STOP_TIMEOUT_SECONDS
 from longshore.settings import NAMES, Settings
 from tests.command import failed, run
 from tests.service import Longshore, ended, export_body, free_port
@@ -135,7 +135,7 @@ def test_nothing_runs_as_root_or_without_a_limit() -> None:
 
 
 def test_whoever_is_told_to_stop_has_the_time_it_takes() -> None:
-    needed = Settings().shutdown_grace + STOP_TIMEOUT
+    needed = Settings().shutdown_grace + STOP_TIMEOUT_SECONDS
     worker = next(document for document in KUBERNETES if document["metadata"]["name"] == "longshore-worker")
     assert worker["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= needed
     assert int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s")) >= needed

@@ -1,4 +1,4 @@
-"""Queues in front of what is scarce (connections for previews, threads for passwords): bounded, each key in turn."""
+"""Bounded queues for scarce resources (connections for previews, threads for passwords) that serve the keys in turn."""
 
 import asyncio
 import contextlib
@@ -14,20 +14,20 @@ class QueueLimits(msgspec.Struct, frozen=True):
     """The bounds of a queue."""
 
     running: int
-    """How many may run at a time."""
+    """Turns at a time."""
     running_of_key: int
     waiting: int
-    """How many may wait."""
+    """Waiting callers."""
     waiting_of_key: int
     seconds: float
-    """How long one may wait."""
+    """The longest wait."""
 
 
 class FairQueue:
-    """Lets so many run at a time. Of those that wait the next one is of the key whose turn was longest ago."""
+    """Limits the turns at a time. The next turn goes to the waiting key whose last turn was longest ago."""
 
     def __init__(self, what: str, limits: QueueLimits) -> None:
-        """`what`: what is waited for, as a plural for messages."""
+        """`what`: name of the resource, in the plural, for messages."""
         self._what = what
         self._limits = limits
         self._running: Counter[Hashable] = Counter()
@@ -82,7 +82,7 @@ class FairQueue:
                 self._forget(next_key, turn)
                 if next_key in self._waiting:
                     self._waiting.move_to_end(next_key)
-                if not turn.done():  # else whoever waited has left, and forgets it soon
+                if not turn.done():  # a cancelled caller removes its turn itself
                     self._running[next_key] += 1
                     turn.set_result(None)
 

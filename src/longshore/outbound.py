@@ -1,10 +1,10 @@
-"""Requests of the service to addresses that users gave: to public addresses, and to networks that the operator allows.
+"""HTTP requests to addresses that users set: to public addresses, and to networks that the operator allows.
 
-The name of a host is resolved once, every address of it is checked, and the connection goes to a checked address, so a
-name that resolves differently after the check changes nothing. Redirects are answers like others. Proxies of the
-environment are not used, as they would resolve the name themselves.
+A host name is resolved once, each of its addresses is checked, and the connection goes to a checked address, so DNS
+rebinding has no effect. Redirects are not followed. Proxies of the environment are not used, because they would resolve
+the name themselves.
 
-Used by webhooks and by actions that send requests.
+Webhooks and actions that send requests use it.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_PORT = 65_535
-MOST_URL = 2000  # characters
-MOST_ANSWER = 64 * 1024  # bytes that are kept of an answer
-CONNECT_TIMEOUT = 5.0  # seconds for each address
+MAX_URL_CHARACTERS = 2000
+MAX_ANSWER_BYTES = 64 * 1024  # of a body; the rest is dropped
+CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is in use for hosts
@@ -74,7 +74,7 @@ class RefusedError(OutboundError):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A request to an address that a user gave."""
+    """A request to an address that a user set."""
 
     method: str
     url: str
@@ -86,7 +86,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer: status, the first MOST_ANSWER bytes of the body, and header fields by lower-case name."""
+    """An answer: status, the first MAX_ANSWER_BYTES bytes of the body, and header fields by lower-case name."""
 
     status: int
     body: bytes
@@ -94,18 +94,18 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """The networks of the setting `outbound_allow`: `10.1.0.0/16, 127.0.0.1`. Raises ValueError."""
+    """Return the networks of the setting `outbound_allow`, such as `10.1.0.0/16, 127.0.0.1`. Raises ValueError."""
     return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
-    """What is wrong with an address, as far as can be told without asking anybody; None where nothing is."""
+    """Return why an address may not be called, without a DNS lookup; None if it may."""
     try:
         url = httpx2.URL(text)
     except (httpx2.InvalidURL, ValueError, UnicodeError):
         return "expected an address such as https://example.com/hook"
-    if len(text) > MOST_URL:
-        return f"expected {MOST_URL} characters at most"
+    if len(text) > MAX_URL_CHARACTERS:
+        return f"expected {MAX_URL_CHARACTERS} characters at most"
     if url.scheme not in ("http", "https") or not url.host:
         return "expected an address that begins with https:// or http:// and names a host"
     if url.port is not None and not 1 <= url.port <= MAX_PORT:
@@ -115,7 +115,7 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
     try:
         found = socket.getaddrinfo(url.host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
-        return None  # a name; it is looked up when it is called
+        return None  # a name, which is resolved when it is called
     return None if is_allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
 
 
@@ -135,9 +135,9 @@ async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
 
 
 async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> Answer:
-    # No connection is kept: the next one to the same address may be for another name.
+    # No keep-alive: the next request to the same address may be for another name.
     limits = httpx2.Limits(max_keepalive_connections=0)
-    timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT)
+    timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
     async with httpx2.AsyncClient(verify=_tls(), limits=limits, timeout=timeout, trust_env=False) as client:
         for number, checked in enumerate(addresses, 1):
             sent = client.build_request(
@@ -158,20 +158,20 @@ async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> 
             finally:
                 await answer.aclose()
             return Answer(answer.status_code, body, dict(answer.headers))
-    raise AssertionError("a name has one address at least")
+    raise AssertionError("getaddrinfo returned no address")
 
 
 async def _start_of_body(answer: httpx2.Response) -> bytes:
     body = b""
     async for part in answer.aiter_raw():
         body += part
-        if len(body) >= MOST_ANSWER:
+        if len(body) >= MAX_ANSWER_BYTES:
             break
-    return body[:MOST_ANSWER]
+    return body[:MAX_ANSWER_BYTES]
 
 
 async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]:
-    """The addresses of a host, every one of which may be called. Raises RefusedError and OutboundError."""
+    """Return the addresses of a host after checking each of them. Raises RefusedError and OutboundError."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)

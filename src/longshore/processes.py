@@ -24,20 +24,20 @@ from longshore.database.embedded import embedded_server, has_database
 from longshore.database.migrate import migrate_at
 from longshore.errors import LongshoreError
 from longshore.settings import Settings
-from longshore.tasks.waiters import LET_GO
+from longshore.tasks.waiters import RELEASE_SIGNAL
 
 log = structlog.get_logger()
 
-START_TIMEOUT = 60.0  # seconds
-SOON_SECONDS = 10.0
-MAX_PAUSE_SECONDS = 30.0
-PORT_TIMEOUT = 10.0  # seconds that the processes of an API that was killed may keep its port, see api.service
-HEADER_TIMEOUT = 10_000  # milliseconds that a client may take for a request's headers
+START_WARNING_SECONDS = 60.0
+EARLY_EXIT_SECONDS = 10.0
+MAX_RESTART_PAUSE_SECONDS = 30.0
+PORT_TIMEOUT_SECONDS = 10.0  # that the processes of an API that was killed may keep its port, see api.service
+HEADER_TIMEOUT_MILLISECONDS = 10_000
 # Bytes of headers; more is answered with 431. It is also what is read of a body that is refused unread: with less than
 # such a body the client finds its connection reset, and not the answer.
-LARGEST_HEADERS = 256 * 1024
-MOST_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
-STOP_TIMEOUT = 15.0  # seconds, beyond the grace that running tasks have
+MAX_HEADER_BYTES = 256 * 1024
+MAX_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
+STOP_TIMEOUT_SECONDS = 15.0  # after the grace time of running tasks
 
 
 class ServeError(LongshoreError):
@@ -46,18 +46,18 @@ class ServeError(LongshoreError):
 
 @contextlib.contextmanager
 def database(settings: Settings) -> Iterator[str]:
-    """The address of the service's database; the embedded one runs, at this version, for as long as this is held."""
+    """Yield the address of the service's database; the embedded one is migrated, and runs while the context is open."""
     with database_as_it_is(settings) as url:
         if not settings.database_url:
-            asyncio.run(migrate_at(url))  # nobody else looks after it
+            asyncio.run(migrate_at(url))  # an embedded database is migrated without a command
         yield url
 
 
 @contextlib.contextmanager
 def database_as_it_is(settings: Settings) -> Iterator[str]:
-    """As `database`, and at whatever version it is.
+    """Yield the address of the service's database without a migration.
 
-    A new embedded database is reported on standard error, as a command in another folder makes one.
+    A new embedded database is reported on standard error, because a command in the wrong folder makes one.
     """
     if settings.database_url:
         yield settings.database_url
@@ -70,7 +70,7 @@ def database_as_it_is(settings: Settings) -> Iterator[str]:
 
 
 class Children:
-    """API and worker as child processes, started again when they die."""
+    """The API and the worker as child processes, which are restarted when they exit."""
 
     def __init__(self, settings: Settings, url: str, log_file: Path | None = None) -> None:
         self._settings = settings
@@ -96,7 +96,7 @@ class Children:
             try:
                 self._stop()
                 break
-            except KeyboardInterrupt as error:  # whoever cannot wait has to, or a child would be left behind
+            except KeyboardInterrupt as error:  # a second Ctrl-C must not leave a child behind
                 interrupted = error
         if interrupted is not None:
             raise interrupted
@@ -105,7 +105,7 @@ class Children:
         for child in self._children.values():
             with contextlib.suppress(ProcessLookupError):
                 child.terminate()
-        deadline = time.monotonic() + self._settings.shutdown_grace + STOP_TIMEOUT
+        deadline = time.monotonic() + self._settings.shutdown_grace + STOP_TIMEOUT_SECONDS
         for name, child in self._children.items():
             try:
                 child.wait(max(0.1, deadline - time.monotonic()))
@@ -118,9 +118,9 @@ class Children:
         output = self._log_file.open("ab") if self._log_file else contextlib.nullcontext()
         self._started[name] = time.monotonic()
         with output as file:
-            # In a group of its own, a child hears of Ctrl-C from us alone; a SIGINT and a SIGTERM at once have kept the
-            # API from stopping.
-            self._children[name] = subprocess.Popen(  # noqa: S603  # ourselves
+            # In a process group of its own, a child gets no SIGINT of the terminal; SIGINT and SIGTERM at once have
+            # kept the API from stopping.
+            self._children[name] = subprocess.Popen(  # noqa: S603  # this program
                 [sys.executable, "-m", "longshore", name],
                 env=self._environment,
                 stdout=file,
@@ -129,9 +129,9 @@ class Children:
             )
 
     def wait_until_ready(self) -> str:
-        """Wait until the API answers that it is ready, and return its address.
+        """Wait until the API is ready, and return its address.
 
-        While both live they may wait for the database, and say so in their log. Raises ServeError when one ends.
+        Both processes may wait for the database, and log that. Raises ServeError when one exits.
         """
         address = browsable(self._settings.host, self._settings.port)
         said = time.monotonic()
@@ -144,12 +144,12 @@ class Children:
                     return address
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)
-            if time.monotonic() - said > START_TIMEOUT:
+            if time.monotonic() - said > START_WARNING_SECONDS:
                 said = time.monotonic()
                 log.warning("the API is not ready yet", address=address)
 
     def watch(self) -> None:
-        """Restart processes that die, until interrupted; one that dies soon after its start, after growing pauses."""
+        """Restart processes that exit, until interrupted; after growing pauses if they exit soon after their start."""
         pauses = dict.fromkeys(self._children, 0.0)
         due = dict.fromkeys(self._children, 0.0)
         while True:
@@ -158,11 +158,11 @@ class Children:
                 if child.poll() is None:
                     continue
                 if not due[name]:
-                    quickly = now - self._started[name] < SOON_SECONDS
-                    pauses[name] = min(MAX_PAUSE_SECONDS, max(1.0, pauses[name] * 2)) if quickly else 0.0
+                    quickly = now - self._started[name] < EARLY_EXIT_SECONDS
+                    pauses[name] = min(MAX_RESTART_PAUSE_SECONDS, max(1.0, pauses[name] * 2)) if quickly else 0.0
                     due[name] = now + pauses[name]
                     log.error(
-                        "process died, starting it again", process=name, code=child.returncode, again_in=pauses[name]
+                        "process exited, restarting it", process=name, code=child.returncode, again_in=pauses[name]
                     )
                 if now >= due[name]:
                     due[name] = 0.0
@@ -174,17 +174,17 @@ class Children:
 
 
 def browsable(host: str, port: int) -> str:
-    """The address that a program on this machine reaches the API at."""
+    """Return the address of the API for a program on this machine."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # compared, not bound
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def refuse_taken_port(host: str, port: int, patience: float = 0.0) -> None:
-    """Raise ServeError when something else listens there already, or the host is none of this machine's.
+def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> None:
+    """Raise ServeError if the port is in use or the host is not an address of this machine.
 
-    `patience`: seconds in which what listens may still end.
+    `timeout`: seconds to wait for the port to become free.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -206,7 +206,7 @@ class TerminatedError(KeyboardInterrupt):
 def interrupt_on_sigterm() -> None:
     """Raise TerminatedError on SIGTERM and SIGHUP, so that a command cleans up as after Ctrl-C.
 
-    None of them is lost: Python drops what is raised while it runs a destructor, so it is then sent once more.
+    Python drops an exception that is raised in a destructor, so the signal is then sent once more.
     """
 
     def interrupt(number: int, _frame: object) -> None:
@@ -222,7 +222,7 @@ def interrupt_on_sigterm() -> None:
 
     sys.unraisablehook = again
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` ignores SIGHUP
             signal.signal(number, interrupt)
 
 
@@ -233,7 +233,7 @@ def run_api(settings: Settings, url: str) -> None:
     from granian.http import HTTP1Settings
 
     os.environ["LONGSHORE_DATABASE_URL"] = url
-    # Each waiter is a connection; a process usually may open 1,024 files, and more if it asks.
+    # Each waiter is a connection; the usual soft limit of 1,024 files is too low.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server = Granian(
@@ -245,30 +245,30 @@ def run_api(settings: Settings, url: str) -> None:
         workers=settings.api_processes,
         loop=Loops.uvloop,
         http=HTTPModes.http1,  # HTTP/2 has no time limit for headers here; a proxy speaks it to clients
-        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT, max_buffer_size=LARGEST_HEADERS),
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MILLISECONDS, max_buffer_size=MAX_HEADER_BYTES),
         websockets=False,
         log_enabled=False,
         respawn_failed_workers=True,
         workers_kill_timeout=10,
-        backlog=MOST_CONNECTIONS,
-        backpressure=MOST_CONNECTIONS,
+        backlog=MAX_CONNECTIONS,
+        backpressure=MAX_CONNECTIONS,
     )
-    server.on_startup(_let_waiters_go)
+    server.on_startup(_release_waiters_on_stop)
     server.serve()
 
 
-def _let_waiters_go() -> None:
-    """On the way out, tell the API's processes first to end long polls and event streams.
+def _release_waiters_on_stop() -> None:
+    """On SIGTERM and SIGINT, let the API's processes end long polls and event streams before Granian stops.
 
-    Granian lets open answers end before it ends the application, so an event stream would hold it until it is killed.
+    Granian waits for open answers before it ends the application, so an event stream would hold it until it is killed.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
-        granians = signal.getsignal(number)
+        granian_handler = signal.getsignal(number)
 
-        def stop(number: int, frame: Any, then: Any = granians) -> None:
+        def stop(number: int, frame: Any, then: Any = granian_handler) -> None:
             for process in multiprocessing.active_children():
                 if process.pid:
-                    os.kill(process.pid, LET_GO)
+                    os.kill(process.pid, RELEASE_SIGNAL)
             then(number, frame)
 
         signal.signal(number, stop)

@@ -1,7 +1,7 @@
-"""The settings: one frozen struct, read once at the edge from the environment and a TOML file.
+"""The settings: one frozen struct, read once at the start from the environment and a TOML file.
 
-The environment wins over the file, the file over the defaults. A name that means nothing is an error that suggests the
-right one, so that a misspelt setting is never silently a default.
+The environment overrides the file, the file the defaults. An unknown name is an error that suggests the right one, so
+that a misspelt setting is never silently ignored.
 """
 
 import difflib
@@ -29,11 +29,11 @@ ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 
 
 class SettingsError(LongshoreError):
-    """A setting that cannot be used; the message names it and says what would do."""
+    """An invalid setting; the message names it and says which values are valid."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an operator can set. `LONGSHORE_HOST` in the environment is `host` in the TOML file."""
+    """The settings. `LONGSHORE_HOST` in the environment is `host` in the TOML file."""
 
     data: Annotated[Path, Meta(description="folder of the embedded database and of the result files")] = Path("data")
     host: Annotated[str, Meta(description="address that the API listens on")] = "127.0.0.1"
@@ -94,7 +94,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=65535, description="port on `host` that a worker tells Prometheus at; 0: none")
     ] = 0
     heartbeat_timeout: Annotated[
-        float, Meta(ge=1, le=3600, description="seconds without a sign of life after which a worker counts as lost")
+        float, Meta(ge=1, le=3600, description="seconds without a heartbeat after which a worker counts as lost")
     ] = 15.0
     shutdown_grace: Annotated[
         float, Meta(ge=0, le=3600, description="seconds that a worker which is told to stop lets its tasks run on")
@@ -141,18 +141,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def results_folder(self) -> Path:
-        """Where the local store keeps result files."""
+        """The folder of result files in the local store."""
         return self.data / "results"
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
 URLS = ("database_url", "source_url")
 SECRETS = frozenset({*URLS, "secret"})
-SHORTEST_SECRET = 32  # characters
+MIN_SECRET_CHARACTERS = 32
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):
-    """The settings with the place that each came from, for `longshore settings`."""
+    """The settings, with the source of each, for `longshore settings`."""
 
     settings: Settings
     origin: dict[str, str]
@@ -210,7 +210,7 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]
 def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
     if name in names:
         return
-    # The prefix that all have in common would make any two of them look alike.
+    # The common prefix would make any two names similar.
     bare = {known.removeprefix(PREFIX): known for known in names}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.6)
     hint = f"did you mean {bare[near[0]]}?" if near else "`longshore settings` lists what there is"
@@ -224,8 +224,8 @@ def _check(settings: Settings) -> None:
                 address.parse(url)
             except AddressError as error:
                 raise SettingsError(f"{name} cannot be used: {error}") from None
-    if settings.secret and len(settings.secret) < SHORTEST_SECRET:
-        raise SettingsError(f"secret must have at least {SHORTEST_SECRET} characters")
+    if settings.secret and len(settings.secret) < MIN_SECRET_CHARACTERS:
+        raise SettingsError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
     for name in ("credential_rate", "address_rate"):
         try:
             rate(getattr(settings, name))
@@ -258,12 +258,12 @@ def _check(settings: Settings) -> None:
 
 
 def parts(text: str) -> list[str]:
-    """The parts of a setting that has commas between them."""
+    """Return the parts of a setting that is a list with commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def days_of_chains(text: str) -> dict[int, timedelta]:
-    """The setting `chain_result_days` by chain. Raises ValueError."""
+    """Return the time that results are kept, by chain, from the setting `chain_result_days`. Raises ValueError."""
     found = {}
     for part in parts(text):
         chain, _, days = part.partition("=")
@@ -274,12 +274,12 @@ def days_of_chains(text: str) -> dict[int, timedelta]:
 
 
 def rate(text: str) -> RateLimitItem | None:
-    """A rate such as `6000/minute`; None for none. Raises ValueError."""
+    """Return a rate such as `6000/minute`; None for no limit. Raises ValueError."""
     return parse(text) if text else None
 
 
 def description(name: str) -> str:
-    """What a setting is for, in a few words."""
+    """Return the description of a setting."""
     field = next(field for field in msgspec.structs.fields(Settings) if field.name == name)
     meta = next(part for part in get_args(field.type) if isinstance(part, Meta))
     return meta.description or ""

@@ -10,7 +10,7 @@ import pytest
 from longshore.database.connect import Pool
 from longshore.tasks import attempts
 from longshore.tasks.queue import ShardMessage, send_shards
-from longshore.worker.runner import Handler
+from longshore.worker.runner import Runner
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, Hold, files_of, messages, until
@@ -55,7 +55,7 @@ def test_what_begins_while_a_worker_looks_for_what_was_cancelled_is_left_alone(b
             begun.set()
             await goes_on.wait()
 
-        worker = Handler(pool, {}, 0, timedelta(days=1), {}, work)
+        worker = Runner(pool, {}, 0, timedelta(days=1), {}, work)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(pool.get_max_size()):
                 await stack.enter_async_context(pool.acquire())

@@ -16,7 +16,7 @@ from longshore.tasks import attempts, run_ends, scheduler
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
-from longshore.worker.runner import Action, Handler
+from longshore.worker.runner import Action, Runner
 from tests.faults.attempts import taken
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, OTHER, created, new, ran
@@ -260,7 +260,7 @@ async def _never(_begun: Attempt) -> RunResult:
     [
         (_exit, "{}", "failed: SystemExit: 3"),
         (_cancel, "{}", "failed: the action cancelled itself"),
-        (_leave_what_cannot_be_stored, "{}", "failed: what the run left cannot be stored: "),
+        (_leave_what_cannot_be_stored, "{}", "failed: the result of the run cannot be stored: "),
         (_speak_of_what_cannot_be_stored, "{}", "failed: ValueError: \ufffd?x x"),
         (_never, "[]", "failed: this version cannot read the target: "),
         (_never, '{"timeout_seconds":"soon"}', "failed: this version cannot read the target: "),
@@ -275,7 +275,7 @@ def test_attempt_that_breaks_in_any_way_ends_in_error_at_once(
 
         task = await created(pool, new())
         await pool.execute("update longshore.tasks set target = $2 where id = $1", task, target)
-        worker = Handler(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
+        worker = Runner(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
         await worker.handle(await taken(pool, Message(task, 1)))
         [_, failed, last] = await log_of(pool, task)
         assert (failed[: len(reason)], last) == (reason, "INPROGRESS -> ERROR")

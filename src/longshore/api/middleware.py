@@ -154,7 +154,7 @@ def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
     Without the query, which may hold the signature of an address.
     """
     if not tracing.on() or scope["path"] in UNTRACED:
-        return tracing.NOTHING
+        return tracing.NO_SPAN
     attributes: dict[str, str | int] = {
         "http.request.method": method if method in METHODS else "_OTHER",
         "url.path": scope["path"],

@@ -41,7 +41,7 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What `POST /webhooks` takes."""
 
     chain: int
-    url: Annotated[str, Meta(max_length=outbound.MOST_URL, extra_json_schema={"format": "uri"})]
+    url: Annotated[str, Meta(max_length=outbound.MAX_URL_CHARACTERS, extra_json_schema={"format": "uri"})]
     events: list[str] | None = None
     """`task.done`, `task.error`; both without it."""
 
@@ -172,7 +172,9 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
     body = check(WebhookBody, value, "", violations)
     if isinstance(value, dict):
         url, events = value.get("url"), value.get("events")
-        violation = outbound.check_url(url, allow) if isinstance(url, str) and len(url) <= outbound.MOST_URL else None
+        violation = (
+            outbound.check_url(url, allow) if isinstance(url, str) and len(url) <= outbound.MAX_URL_CHARACTERS else None
+        )
         if violation:
             violations.append(Violation(violation, "/url"))
         if isinstance(events, list):

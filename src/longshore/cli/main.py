@@ -106,10 +106,10 @@ def api() -> None:
     from longshore.database.migrate import check_at
     from longshore.database.retry import when_served
     from longshore.exports import catalog
-    from longshore.processes import PORT_TIMEOUT, database, refuse_taken_port, run_api
+    from longshore.processes import PORT_TIMEOUT_SECONDS, database, refuse_taken_port, run_api
 
     settings = _load()
-    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT)
+    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
     catalog.load(settings.catalog)
     with database(settings) as url:
         asyncio.run(when_served(check_at, url))

@@ -1,7 +1,7 @@
-"""The life of a task up to its end: create, execute, begin, report, retry. See `ending` for the end.
+"""State changes of a task up to the end of a run: create, execute, begin, report, retry. `run_ends` has the end.
 
-Nothing but these two changes a state. Each change is one SQL statement with its log entries, and one of a run names the
-attempt that it speaks for: a statement of an attempt that is no longer the newest changes nothing (promise 2).
+Only these two modules and `requests` change a state. Each change is one SQL statement with its log entries. A statement
+of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
 """
 
 from datetime import datetime
@@ -158,10 +158,10 @@ MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is 
 
 
 class StaleAttemptError(Exception):
-    """A newer attempt of the task exists, or it has ended: this one has nothing to say any more."""
+    """A newer attempt of the task exists, or the task has ended, so the attempt may write nothing."""
 
     def __init__(self, message: Message) -> None:
-        super().__init__(f"attempt {message.attempt} of task {message.task} is not the newest any more")
+        super().__init__(f"attempt {message.attempt} of task {message.task} is no longer the newest")
 
 
 class NeverDueError(Exception):
@@ -173,7 +173,7 @@ class AlreadyRunningError(Exception):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """An attempt that has begun: all that the work needs to know."""
+    """An attempt that has begun, with everything that its action needs."""
 
     message: Message
     chain: ChainId
@@ -182,24 +182,24 @@ class Attempt(msgspec.Struct, frozen=True):
     target: str
     run: int
     number: int
-    """Which attempt of this run it is, from 1."""
+    """Number of the attempt within its run, from 1."""
     failures: int
-    """How many attempts of this run failed or were lost before."""
+    """Earlier attempts of this run that failed or were lost."""
     run_began_at: datetime
-    """When the run began; relative rules count back from here, in every attempt of the run alike."""
+    """Start of the run; relative rules count back from it in every attempt of the run."""
     waited: float = 0.0
-    """Seconds from when the attempt was due until it began."""
+    """Seconds between the due time of the attempt and its start."""
     traceparent: str | None = None
-    """The trace that the run belongs to, where there is one already."""
+    """`traceparent` of the trace that the run belongs to; None if it has none yet."""
     follows: str | None = None
-    """The trace of the request that planned it, where the run has one of its own."""
+    """`traceparent` of the request that planned the run, if the run has a trace of its own."""
 
 
 class RunResult(msgspec.Struct, frozen=True):
-    """What a run that went well leaves behind."""
+    """The result of a successful run."""
 
     result: str
-    """Name of the result file; empty where there is none."""
+    """Name of the result file; empty if there is none."""
     location: str | None
     total: int
     """Rows that matched."""
@@ -210,17 +210,17 @@ class RunResult(msgspec.Struct, frozen=True):
     sha256: bytes | None
     snapshot_at: datetime | None
     manifest: str | None
-    """What the result is, as it stands beside the file."""
+    """The manifest, as JSON text."""
     increment: Increment | None = None
-    """Where the result is a part of the data."""
+    """Set for an incremental run."""
     note: str | None = None
-    """What else the task's log should say."""
+    """An additional entry for the task's log."""
     skips: int = 0
     """Values that are NULL in the file because they are not of the type that the catalog declares."""
 
 
 class NewTask(msgspec.Struct, frozen=True):
-    """A task that has been checked and may be created. `trigger` and `target` are JSON text as it will be shown."""
+    """A validated task, ready to be stored. `trigger` and `target` are JSON text as clients see it."""
 
     chain: ChainId
     desc: str
@@ -233,10 +233,10 @@ class NewTask(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
-    """Create a task in the connection's transaction. Raises NeverDueError.
+    """Create a task in the connection's transaction and return its id. Raises NeverDueError.
 
-    `by`: kind and id of the credential that asks, such as `user 7`; None for the service itself. If its time has come,
-    its message is sent as soon as its chain has a free slot.
+    `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
+    due, its message is sent as soon as its chain has a free slot.
     """
     due = new.schedule.once
     if new.schedule.repeats:
@@ -264,10 +264,10 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
 
 
 async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str | None = None) -> int:
-    """Let a task run as soon as its chain has a free slot, and give the number that its run will have.
+    """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
 
-    In the connection's transaction. `by`: as for `create`. That the task exists in the chain is for the caller to have
-    seen. Raises AlreadyRunningError.
+    Runs in the connection's transaction, in which the caller has checked that the task exists in the chain. `by`: as
+    for `create`. Raises AlreadyRunningError.
     """
     row = await connection.fetchrow(EXECUTE, task, chain, tracing.current(), by)
     if row is None:
@@ -277,9 +277,9 @@ async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str 
 
 
 async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Attempt | None:
-    """Begin an attempt; None when the message is outdated or the attempt has begun before.
+    """Claim the attempt that a message names; None if the message is outdated or the attempt is claimed already.
 
-    `holder`: a name of this beginning's own. With the same one it may be begun twice, which is once.
+    `holder`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
     """
     row = await pool.fetchrow(BEGIN, message.task, message.attempt, holder)
     if row is None:
@@ -301,14 +301,14 @@ async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Att
 
 
 async def trace(pool: Pool, message: Message, traceparent: str) -> None:
-    """Keep the trace that a run has begun for itself, for its later attempts and all else that works on it."""
+    """Store the trace of a run, so that its later attempts and shards continue it."""
     await pool.execute(TRACE, message.task, message.attempt, traceparent)
 
 
 async def report(pool: Pool, message: Message, rows: int, size: int, expected: int | None, *, exact: bool) -> None:
-    """Write how far an attempt is: rows, bytes, and rows expected. Raises StaleAttemptError.
+    """Record the progress of an attempt: rows, bytes, and rows expected. Raises StaleAttemptError.
 
-    `exact`: whether the rows expected were counted, rather than estimated.
+    `exact`: whether `expected` was counted rather than estimated.
     """
     before = await pool.fetchrow(REPORT, message.task, message.attempt, rows, size, expected, exact)
     if before is None:
@@ -317,27 +317,27 @@ async def report(pool: Pool, message: Message, rows: int, size: int, expected: i
 
 
 def storable(text: str) -> str:
-    """Return a text as PostgreSQL takes it into a log: without U+0000 and lone surrogates, and not too long."""
+    """Return a text that PostgreSQL can store: without U+0000 and lone surrogates, cut to MAX_LOG_CHARACTERS."""
     if len(text) > MAX_LOG_CHARACTERS:
         text = f"{text[:MAX_LOG_CHARACTERS]}…"
     return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
 async def note(pool: Pool, message: Message, text: str) -> None:
-    """Add an entry to the log of a task, in the words of an attempt. Raises StaleAttemptError."""
+    """Add an entry of an attempt to the log of its task. Raises StaleAttemptError."""
     if await pool.fetchval(NOTE, message.task, message.attempt, storable(text)) is None:
         raise StaleAttemptError(message)
 
 
 async def locations(pool: Pool, task: TaskId) -> list[str]:
-    """Where the results of a task's runs are, which its next attempts have to leave alone."""
+    """Return the locations of the results of a task's runs, which no later attempt may remove."""
     return [row["location"] for row in await pool.fetch(LOCATIONS, task)]
 
 
 async def retry(pool: Pool, message: Message, why: str, delay: float, *, failed: bool) -> None:
-    """Give an attempt up and send the next one's message, `delay` seconds from now. Raises StaleAttemptError.
+    """End an attempt and send the message of the next one, `delay` seconds from now. Raises StaleAttemptError.
 
-    `why`: what the task's log will say. `failed`: whether it counts towards MAX_FAILURES.
+    `why`: the entry of the task's log. `failed`: whether the attempt counts towards MAX_FAILURES.
     """
     async with pool.acquire() as connection, connection.transaction():
         attempt = await connection.fetchval(RETRY, message.task, message.attempt, storable(why), failed, delay)

@@ -1,9 +1,9 @@
-"""Polls: how a task stands, read by one statement for all who ask at the same time.
+"""Batched reads: one statement reads the status of the tasks of all polls that arrive at the same time.
 
-While a statement is on its way, those who ask meanwhile gather for the next one. So an answer is as true as if it had
-been read for its asker alone: the statement began after they had asked. But a busy process pays for few round trips.
+Polls that arrive while a statement runs are collected for the next one. Each answer is as fresh as that of a statement
+of its own, because its statement begins after the poll has arrived; a busy process needs few round trips.
 
-What is read has the same small size for every task, so nobody waits for another's long log.
+A row has the same small size for every task, so no poll waits for the long log of another.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import STANDING, PolledTask, TaskNotFoundError, standing_in
 
-PATIENCE = 0.05  # seconds; for a statement that takes longer, the next one waits no more
+MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 
 Gathered = defaultdict[tuple[ChainId, TaskId], list[asyncio.Future[PolledTask]]]
 
 
 class Polls:
-    """Reads how tasks stand. To be made once in a process."""
+    """Reads the status of tasks in batches. Create one for each process."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -30,11 +30,11 @@ class Polls:
         self._reading: set[asyncio.Task[None]] = set()
 
     async def standing(self, chain: ChainId, task: TaskId) -> PolledTask:
-        """How a task stands now; the task itself is left out. Raises TaskNotFoundError."""
+        """Return the status of a task, without the task object. Raises TaskNotFoundError."""
         answer: asyncio.Future[PolledTask] = asyncio.get_running_loop().create_future()
         self._gathered[chain, task].append(answer)
         if self._sending is None:
-            # In a context of its own, as it is not of the first asker's chain.
+            # An empty context: the statement serves more chains than that of the first poll.
             self._sending = asyncio.create_task(self._send(), name="polls", context=Context())
         return await answer
 
@@ -45,14 +45,14 @@ class Polls:
                 reading = asyncio.create_task(self._read(gathered))
                 self._reading.add(reading)
                 reading.add_done_callback(self._reading.discard)
-                await asyncio.wait({reading}, timeout=PATIENCE)
+                await asyncio.wait({reading}, timeout=MAX_WAIT_SECONDS)
         finally:
             self._sending = None
 
     async def _read(self, gathered: Gathered) -> None:
         try:
             rows = await self._pool.fetch(STANDING, [task for _, task in gathered], [chain for chain, _ in gathered])
-        except Exception as error:  # is theirs who asked
+        except Exception as error:  # each poll of the batch raises it
             for answer in _still_wanted(gathered.values()):
                 answer.set_exception(error)
             return
@@ -64,10 +64,10 @@ class Polls:
                     continue
                 try:
                     answer.set_result(standing_in(found[key]))
-                except Exception as error:  # a row that this version cannot read is for its own askers alone
+                except Exception as error:  # an unreadable row fails the polls of its own task alone
                     answer.set_exception(error)
 
 
 def _still_wanted(answers: Iterable[list[asyncio.Future[PolledTask]]]) -> Iterator[asyncio.Future[PolledTask]]:
-    """Those whose asker has not gone meanwhile."""
+    """Yield the futures whose poll has not been cancelled."""
     return (answer for each in answers for answer in each if not answer.done())

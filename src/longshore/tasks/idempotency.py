@@ -1,7 +1,7 @@
-"""Requests that may be sent again: what one made is kept under a key, and stands for the same request again.
+"""Idempotency keys: the result of a request is stored under its key and answers the same request when it is repeated.
 
-The key is claimed in the transaction that makes the task, so of two requests at once one waits for the other and then
-finds its answer; a transaction that fails gives the key free again.
+The key is claimed in the transaction that does what the request asks for. So of two requests at once the second waits
+and then finds the answer of the first, and a transaction that fails releases the key.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ select body_sha256, answer, task_id from longshore.idempotency_keys
 where chain_id = $1 and key = $2 and created_at > now() - interval '24 hours'
 """
 
-# Those that are too old are swept by the way; a key that is claimed again is overwritten.
+# Each claim deletes some expired keys; an expired key that is claimed is overwritten.
 CLAIM = """
 with old as (
     select chain_id, key from longshore.idempotency_keys
@@ -52,27 +52,27 @@ class OtherBodyError(Exception):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A key that a request names. `digest`: SHA-256 of its method, path and body."""
+    """The idempotency key of a request. `digest`: SHA-256 of its method, path and body."""
 
     chain: ChainId
     key: str
-    """With the credential in front, see `claim_of`."""
+    """Prefixed with the credential, see `claim_of`."""
     digest: bytes
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What a request made: the task that it was about, where it was about one, and what its answer needs."""
+    """The stored result of a request: its task, if it concerned one, and the data of its answer."""
 
     task: TaskId | None
     answer: bytes
 
 
 Make = Callable[[Connection], Awaitable[Kept]]
-"""Does what a request asks for, in the connection's transaction."""
+"""Carries out a request in the connection's transaction."""
 
 
 async def find(pool: Pool, claim: Claim | None) -> Kept | None:
-    """Return what a key stands for already; None without a claim, or where it stands for nothing yet.
+    """Return the result that is stored under a key; None without a claim or if nothing is stored.
 
     Raises OtherBodyError.
     """
@@ -84,9 +84,9 @@ async def find(pool: Pool, claim: Claim | None) -> Kept | None:
 
 
 async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
-    """Do what a request asks for, unless its key stands for that already.
+    """Carry out a request, unless its key has a result already; always if there is no claim.
 
-    Returns what was made, and whether that was before. Without a claim it is always made. Raises OtherBodyError.
+    Return the result, and whether it is that of an earlier request. Raises OtherBodyError.
     """
     async with pool.acquire() as connection, connection.transaction():
         if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:
@@ -97,7 +97,7 @@ async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]
 
 
 async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> Kept | None:
-    """Make anew what a key stands for, a task that failed; None where another request has done so meanwhile."""
+    """Replace the failed task of a key by a new one; return None if another request has done so already."""
     async with pool.acquire() as connection, connection.transaction():
         if await connection.fetchval(RENEW, claim.chain, claim.key, failed) is None:
             return None

@@ -1,4 +1,4 @@
-"""The task object and its parts, exactly as clients see them."""
+"""The task object and its parts, as the API shows them."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -26,7 +26,7 @@ ENDED = frozenset({Code.DONE, Code.ERROR})
 
 
 class State(msgspec.Struct, frozen=True):
-    """Where a task stands. Times are UTC, whole seconds."""
+    """The `state` object of a task. Times are UTC, whole seconds."""
 
     code: Code
     last_run_date: datetime | None
@@ -35,7 +35,7 @@ class State(msgspec.Struct, frozen=True):
 
 
 class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of a task's log; the counts (of rows) only in the entry that sums a run up."""
+    """An entry of a task's log. Only the entry that sums up a run has the row counts."""
 
     errors: int | UnsetType = UNSET
     msg: str = msgspec.field(default_factory=str)
@@ -61,48 +61,47 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """A version of a task's representation: its revision, and how many steps its run's progress has made since."""
+    """The version of a task's representation: its revision, and the progress steps of its run since that revision."""
 
     revision: int
     progress: int = 0
 
 
 class Next(msgspec.Struct, frozen=True):
-    """What the service will do next of itself."""
+    """The next step that the service takes without a request."""
 
     step: str
     """`start`, `retry` or `give up`."""
     at: datetime | None
-    """When; null: as soon as a worker is free."""
+    """Time of the step; null: as soon as a worker is free."""
     if_silent: bool
-    """Whether only if the worker gives no sign of life until then. If it does, it simply goes on."""
+    """Whether the step is taken only if the worker sends no heartbeat until then."""
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the newest run of a task is."""
+    """The progress of the newest run of a task."""
 
     run: int
     """Number of the run, from 1; 0 before the first."""
     attempt: int
-    """Which attempt of this run it is, from 1."""
+    """Number of the attempt within the run, from 1."""
     rows: int
     """Rows written."""
     bytes: int
     """Bytes written."""
     rows_expected: int | None
-    """Rows that the run will have, as far as is known."""
+    """Rows that the run will write; null if unknown."""
     rows_expected_is: str | None
-    """`exact` where they were counted or the run is done, `estimate` where the figure is the query planner's."""
+    """`exact` if they were counted or the run is done, `estimate` if the query planner estimated them."""
     rows_per_second: float | None
     percent: float | None
     seconds_left: float | None
     heartbeat_age: float | None
-    """Seconds since the worker's last sign of life; null where none works on it."""
+    """Seconds since the last heartbeat of the worker; null if no worker runs the attempt."""
     queue_place: int | None
-    """How many due runs, this one included, a free worker takes until it is this one's turn; null where it is not due.
-    10,000 stands for that or more."""
+    """Position in the queue of due runs, from 1; null if the run is not due. 10,000 means 10,000 or more."""
     next: Next | None
-    """Null where nothing comes next of itself."""
+    """Null if the service does nothing without a request."""
 
 
 class RunField(msgspec.Struct, frozen=True):
@@ -113,18 +112,18 @@ class RunField(msgspec.Struct, frozen=True):
 
 
 class RunIncrement(msgspec.Struct, frozen=True):
-    """Which part of the data a run gave. Marks say nothing but whether they are equal."""
+    """The part of the data that an incremental run exported. Watermarks can be compared for equality alone."""
 
     start: str | None = msgspec.field(name="from")
-    """The mark where it begins, which is where another one ended; null for the beginning of all."""
+    """The watermark where it begins, at which the run before it ended; null for the first run."""
     end: str = msgspec.field(name="to")
-    """The mark where it ends."""
+    """The watermark where it ends."""
     acknowledged: bool | None
-    """Whether the client has confirmed it; null where nobody waits for that."""
+    """Whether the client has acknowledged it; null if no acknowledgement is expected."""
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One execution of a task, and what it left behind."""
+    """One execution of a task, with its result."""
 
     run: int
     state: str
@@ -134,15 +133,15 @@ class Run(msgspec.Struct, frozen=True):
     rows: int
     bytes: int
     snapshot: datetime | None
-    """The moment of the source's data that the result shows."""
+    """Time of the snapshot that the result was read from."""
     sha256: str | None
     """SHA-256 of the result file, hexadecimal."""
     result: str | None
     seconds: float | None
-    """From the beginning of its first attempt to its end."""
+    """From the start of the first attempt to the end of the run."""
     fields: list[RunField] | None
     """The columns of the result, in order."""
     segment: Any
-    """The rules as this run took them: relative ones with the times they meant; null where there were none."""
+    """The rules as the run resolved them, relative ones with their times; null without rules."""
     increment: RunIncrement | None
-    """Null where the result is not a part but the whole."""
+    """Null if the run is not incremental."""

@@ -1,6 +1,6 @@
-"""Tasks for people: lists with how far each is, what is planned, and the figures of a chain. Each is one statement.
+"""The console's views of tasks: a list with progress, planned runs, and the figures of a chain. Each is one statement.
 
-Promise 5 is kept here as in `read`: the chain is part of every `where`.
+As in `reads`, the chain is part of every `where` (promise 5).
 """
 
 from datetime import datetime, timedelta
@@ -16,8 +16,8 @@ from longshore.tasks.reads import MEMBER
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, times
 
-MOST_PLANNED = 200
-MAX_TIMES = 1000  # of all tasks together, as each takes time to compute
+MAX_PLANNED = 200
+MAX_TIMES = 1000  # of all tasks together, because each takes time to compute
 
 INDEX = MEMBER.format("export_index")
 
@@ -93,28 +93,28 @@ class Row(msgspec.Struct, frozen=True):
     rows: int
     rows_expected: int | None
     reads: list[Read]
-    """What its runs have read."""
+    """Export indexes and columns that its runs have read."""
 
     @property
     def percent(self) -> float | None:
-        """How far the run is, as far as is known; an estimate may turn out too low, so 99 at most."""
+        """Progress of the run; at most 99 while it runs, because the expected rows may be estimated too low."""
         if self.state == "DONE":
             return 100.0
         return min(99.0, 100 * self.rows / self.rows_expected) if self.rows_expected else None
 
 
 class TaskFilter(msgspec.Struct, frozen=True):
-    """What tasks have to be like; None: whatever they are like."""
+    """A filter for the list of tasks; None matches every value."""
 
     state: str | None = None
     action: str | None = None
     index: str | None = None
     age: timedelta | None = None
-    """Made no longer ago than this."""
+    """Maximum time since the task was created."""
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """A run that is to begin."""
+    """A planned run."""
 
     at: datetime
     task: int
@@ -124,36 +124,36 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """How a chain's tasks stand; sums are of the tasks that ended within 24 hours."""
+    """The figures of a chain; sums are over the tasks that ended within 24 hours."""
 
     running: int
     waiting: int
     oldest: float | None
-    """Seconds that the one has waited that waits longest."""
+    """Seconds that the oldest waiting task has waited."""
     planned: int
     done: int
     failed: int
     rows: int
     bytes: int
     seconds: float
-    """That their runs took."""
+    """Duration of their runs."""
     files: int
-    """Results that are kept."""
+    """Stored results."""
     kept_bytes: int
     workers: int
-    """Of the whole service."""
+    """Workers of the whole service."""
 
 
 async def rows(pool: Pool, chain: ChainId, sought: TaskFilter, limit: int, offset: int) -> tuple[list[Row], bool]:
-    """A page of a chain's tasks, newest first, and whether more follow."""
+    """Return a page of a chain's tasks, newest first, and whether more follow."""
     asked = (sought.state, sought.action, sought.index, sought.age)
     found = await pool.fetch(LIST, chain, *asked, limit + 1, offset)
     return [_row(row) for row in found[:limit]], len(found) > limit
 
 
 async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned]:
-    """The runs of a chain that are to begin within a time from now, soonest first."""
-    rows = await pool.fetch(PLANNED, chain, MOST_PLANNED)
+    """Return the runs of a chain that are planned within a time from now, soonest first."""
+    rows = await pool.fetch(PLANNED, chain, MAX_PLANNED)
     found = []
     for row in rows:
         end = row["now"] + within
@@ -165,7 +165,7 @@ async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned
 def _times(trigger: str, due: datetime, end: datetime, count: int) -> tuple[list[datetime], bool]:
     """Return at most so many times of a stored trigger from `due` to `end`, and whether it repeats.
 
-    Where the trigger cannot be read, `due` is all that is known; the scheduler ends that task in ERROR.
+    A trigger that cannot be decoded gives `due` alone; the scheduler ends that task in ERROR.
     """
     try:
         schedule = msgspec.json.decode(trigger, type=Schedule)
@@ -177,7 +177,7 @@ def _times(trigger: str, due: datetime, end: datetime, count: int) -> tuple[list
 
 
 async def figures(pool: Pool, chain: ChainId) -> Figures:
-    """How a chain's tasks stand."""
+    """Return the figures of a chain."""
     row = await pool.fetchrow(FIGURES, chain)
     assert row is not None
     return msgspec.convert(dict(row), Figures)

@@ -1,6 +1,6 @@
-"""How far a task is: rows, speed, time left, signs of life, its place in the queue, and what comes next.
+"""The progress of a task: rows, speed, time left, heartbeat, position in the queue, and the next step.
 
-Promise 7 made visible: whoever asks is told what the service will do, and when, even if the worker is dead.
+It shows what the service will do and when, even if the worker is dead (promise 7).
 """
 
 import math
@@ -13,8 +13,8 @@ from longshore.tasks.attempts import MAX_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
 from longshore.tasks.reads import TaskNotFoundError
 
-# The job of an attempt that waits or runs tells when it is delivered, and when its worker last beat. A parked task
-# stands behind those of its chain that have a job, and the parked ones before it.
+# The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
+# tasks of its chain that have a job and after the parked tasks before it.
 PROGRESS = """
 select t.state as task_state, t.due_at, t.attempt_began_at is not null as began, t.run,
        coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
@@ -49,9 +49,9 @@ where t.id = $1 and t.chain_id = $2
 
 
 async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> Progress:
-    """How far the newest run of a task is. Raises TaskNotFoundError.
+    """Return the progress of the newest run of a task. Raises TaskNotFoundError.
 
-    `heartbeat_timeout`: seconds without a sign of life after which a worker counts as lost.
+    `heartbeat_timeout`: seconds without a heartbeat after which a worker counts as lost.
     """
     row = await pool.fetchrow(PROGRESS, task, chain)
     if row is None:
@@ -62,7 +62,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
     exact = finished or row["rows_expected_exact"]
     if finished:
         expected = done
-    # An estimate may turn out too low; 99 % says "nearly" until the run itself says "done".
+    # An estimate may be too low, so a run that is not done has 99 % at most.
     percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
     left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
     running = row["task_state"] == Code.INPROGRESS and row["began"]

@@ -1,7 +1,7 @@
-"""The queue: PgQueuer, and what a message in it says.
+"""The queue: PgQueuer's consumer, and the messages.
 
-A message is only "begin attempt K of task N". It is sent in the transaction that makes it true; whether it still is
-true is for the task row to say (see lifecycle.begin). A message is never sent twice while one is on its way.
+A message says "begin attempt K of task N". It is sent in the transaction that creates the attempt; a worker checks it
+against the task's row (`attempts.begin`). No message is sent while the same one is in the queue.
 """
 
 import asyncio
@@ -25,28 +25,28 @@ from longshore.tasks.model import TaskId
 
 log = structlog.get_logger()
 
-POLL = timedelta(seconds=2)  # how often to look at the queue even if no notification comes
+POLL_INTERVAL = timedelta(seconds=2)  # between reads of the queue without a notification
 
-LEAST_TAKEN = 2  # messages that PgQueuer takes at a time at the least
+MIN_CONCURRENCY = 2  # the least that PgQueuer allows
 
 ENTRYPOINT = "longshore.run"
 SHARD_ENTRYPOINT = "longshore.shard"
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Begin this attempt of this task."""
+    """The message "begin this attempt of this task"."""
 
     task: TaskId
     attempt: int
 
     @property
     def key(self) -> str:
-        """What makes a message the same as another one."""
+        """The deduplication key of the message."""
         return f"{self.task}:{self.attempt}"
 
 
 class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
-    """Begin this shard of an attempt of a task."""
+    """The message "begin this shard of an attempt"."""
 
     task: TaskId
     attempt: int
@@ -54,22 +54,22 @@ class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def key(self) -> str:
-        """What makes a message the same as another one."""
+        """The deduplication key of the message."""
         return f"{self.task}:{self.attempt}:{self.number}"
 
     @property
     def of(self) -> Message:
-        """The attempt that it is a part of."""
+        """The attempt that the shard belongs to."""
         return Message(self.task, self.attempt)
 
 
 async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
-    """Send messages within the connection's transaction, to be delivered `delay` seconds from now at the earliest."""
+    """Send messages in the connection's transaction, for delivery in `delay` seconds or later."""
     await _send(connection, ENTRYPOINT, messages, delay)
 
 
 async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) -> None:
-    """Send messages of shards, as `send` does those of tasks."""
+    """Send messages of shards in the connection's transaction."""
     await _send(connection, SHARD_ENTRYPOINT, messages, 0.0)
 
 
@@ -88,20 +88,20 @@ async def _send(
 
 
 def read_message(payload: bytes | None) -> Message:
-    """The message in a job's payload."""
+    """Return the message in a job's payload."""
     return msgspec.json.decode(payload or b"", type=Message)
 
 
 def read_shard(payload: bytes | None) -> ShardMessage:
-    """The message of a shard in a job's payload."""
+    """Return the message of a shard in a job's payload."""
     return msgspec.json.decode(payload or b"", type=ShardMessage)
 
 
-class PatientDriver(Driver):
-    """PgQueuer's way to the database, which outlives the database's absence.
+class RetryingDriver(Driver):
+    """PgQueuer's driver, which survives outages of the database.
 
-    A statement that fails because the server is away is tried again until it is back: all that PgQueuer sends here
-    (take, beat, tick off) may be sent twice. Notifications come over a connection that is opened again when lost.
+    A statement that fails with a transient error is repeated until the server is back: all that PgQueuer sends here
+    (claim, heartbeat, completion) may be sent twice. A lost connection for notifications is opened again.
     """
 
     def __init__(self, pool: Pool, url: str) -> None:
@@ -133,7 +133,7 @@ class PatientDriver(Driver):
             pause = min(pause * 2, 2.0)
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        # What was announced while the connection was lost is found by PgQueuer's own regular look at the queue.
+        # PgQueuer reads the queue every POLL_INTERVAL, so notifications that are lost with a connection are harmless.
         listener = Listener(self._url, channel, callback, lambda: None)
         self._listeners.append(listener)
         await listener.__aenter__()
@@ -147,7 +147,7 @@ class PatientDriver(Driver):
     def tm(self) -> TaskManager:
         return self._manager
 
-    async def __aenter__(self) -> "PatientDriver":
+    async def __aenter__(self) -> "RetryingDriver":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -156,8 +156,8 @@ class PatientDriver(Driver):
         self._listeners.clear()
 
 
-class Taker:
-    """Takes messages of one kind, as many at a time as may be handled, until it is stopped."""
+class Consumer:
+    """Takes messages of one kind and handles a limited number of them at a time."""
 
     def __init__(
         self,
@@ -168,8 +168,8 @@ class Taker:
         most: int,
         heartbeat: timedelta,
     ) -> None:
-        """`heartbeat`: without a sign of life for so long, a worker is lost, and its messages come to others."""
-        self._driver = PatientDriver(pool, url)
+        """`heartbeat`: a worker without a heartbeat for this long is lost, and others receive its messages."""
+        self._driver = RetryingDriver(pool, url)
         self._manager = QueueManager(queries_over(self._driver), QUEUE_SETTINGS.channel)
         self._manager.entrypoint(entrypoint, accepts_context=False)(handle)
         self._most = most
@@ -181,9 +181,9 @@ class Taker:
         self._driver.shutdown.set()
 
     async def run(self) -> None:
-        """Take messages until stopped, and wait until what was taken is handled."""
+        """Take messages until stopped, then wait until all of them are handled."""
         await self._manager.run(
-            dequeue_timeout=POLL,
+            dequeue_timeout=POLL_INTERVAL,
             batch_size=1,
             max_concurrent_tasks=self._most,
             heartbeat_timeout=self._heartbeat,

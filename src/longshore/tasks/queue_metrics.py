@@ -1,4 +1,4 @@
-"""How all tasks of the service stand, for Prometheus. The database tells, so any API process tells of all machines."""
+"""Metrics of all tasks of the service, for Prometheus. They come from the database, so any API process exports them."""
 
 import asyncio
 import time
@@ -13,17 +13,17 @@ from longshore.tasks.queue import ENTRYPOINT
 
 log = structlog.get_logger()
 
-AGE = 10.0  # seconds that figures are told again for, whoever asks and how often
-TIMEOUT = 5.0  # seconds for the database to tell
+MAX_AGE_SECONDS = 10.0  # for which figures are reused, however often they are scraped
+TIMEOUT_SECONDS = 5.0  # of each statement
 
-# Chain 0 is the service's own.
+# Chain 0 holds the tasks of the service itself.
 BY_STATE = """
 select state, case when chain_id = 0 then 'service' else 'retailer' end as chain_class, count(*) as tasks
 from longshore.tasks
 group by 1, 2
 """
 
-# A task's message is sent once its chain lets it begin; how long it has waited since is for the workers to answer for.
+# A task's message is sent once its chain has a free slot; the time that it waits from then on depends on the workers.
 QUEUE = """
 select (select count(*) from longshore.tasks where attempt_began_at is null and due_at is null and not parked) as sent,
        (select count(*) from longshore.tasks where parked) as parked,
@@ -34,7 +34,7 @@ select (select count(*) from longshore.tasks where attempt_began_at is null and 
         where entrypoint = $1 and status = 'queued' and execute_after <= now()) as oldest
 """
 
-# A run that gives no sign of life is taken over after the heartbeat timeout; one that is silent for longer is stuck.
+# A run without a heartbeat is taken over after the heartbeat timeout; one without progress for longer is stuck.
 RUNNING = """
 select coalesce(max(extract(epoch from now() - r.attempt_began_at)), 0)::float8 as longest,
        coalesce(max(extract(epoch from now() - r.progress_at)), 0)::float8 as silent
@@ -52,7 +52,7 @@ DELIVERIES = "select count(*) from longshore.deliveries where due_at is not null
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What the database told."""
+    """The figures that the metrics are made from."""
 
     by_state: list[tuple[str, str, int]]
     waiting: int
@@ -66,39 +66,39 @@ class Figures(msgspec.Struct, frozen=True):
 
 
 async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
-    """The one figure that takes longer the more tasks there are; where it takes too long, it alone is not told."""
+    """Count the tasks by state. This alone takes longer the more tasks there are; after the timeout it is left out."""
     try:
         async with connection.transaction():
             return [(row["state"], row["chain_class"], row["tasks"]) for row in await connection.fetch(BY_STATE)]
     except asyncpg.QueryCanceledError:
-        log.warning("tasks not counted by state", seconds=TIMEOUT)
+        log.warning("tasks not counted by state", seconds=TIMEOUT_SECONDS)
         return []
 
 
 class FiguresCollector:
-    """Gives Prometheus the figures that were asked for last; see `refresh`."""
+    """Exports the figures that `refresh` read last."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._asked_at = -AGE
-        self._asking = asyncio.Lock()
-        self._found: Figures | None = None
+        self._read_at = -MAX_AGE_SECONDS
+        self._reading = asyncio.Lock()
+        self._figures: Figures | None = None
 
     async def refresh(self) -> None:
-        """Ask the database, unless that was done a moment ago. Raises nothing: without figures, none are told."""
-        async with self._asking:
-            if time.monotonic() - self._asked_at < AGE:
+        """Read the figures, unless they are recent. Raises nothing: without figures, no metrics are exported."""
+        async with self._reading:
+            if time.monotonic() - self._read_at < MAX_AGE_SECONDS:
                 return
-            self._asked_at = time.monotonic()
+            self._read_at = time.monotonic()
             try:
-                self._found = await self._ask()
+                self._figures = await self._read()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                self._found = None
-                log.warning("figures not told", error=str(error))
+                self._figures = None
+                log.warning("metrics of tasks not read", error=str(error))
 
-    async def _ask(self) -> Figures:
+    async def _read(self) -> Figures:
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
-            await connection.execute(f"set local statement_timeout = {TIMEOUT * 1000:.0f}")
+            await connection.execute(f"set local statement_timeout = {TIMEOUT_SECONDS * 1000:.0f}")
             queue, running = await connection.fetchrow(QUEUE, ENTRYPOINT), await connection.fetchrow(RUNNING)
             assert queue is not None
             assert running is not None
@@ -115,39 +115,43 @@ class FiguresCollector:
             )
 
     def metrics(self) -> list[Metric]:
-        """The figures as Prometheus takes them; none where the database did not tell."""
-        found = self._found
-        if found is None:
+        """Return the metrics; an empty list if the figures could not be read."""
+        figures = self._figures
+        if figures is None:
             return []
         tasks = GaugeMetricFamily("longshore_tasks", "Tasks by state.", labels=["state", "chain_class"])
-        for state, chain_class, count in found.by_state:
+        for state, chain_class, count in figures.by_state:
             tasks.add_metric([state, chain_class], count)
         return [
             tasks,
-            GaugeMetricFamily("longshore_queue_tasks", "Tasks that are due and have not begun.", value=found.waiting),
+            GaugeMetricFamily("longshore_queue_tasks", "Tasks that are due and have not begun.", value=figures.waiting),
             GaugeMetricFamily(
-                "longshore_queue_parked_tasks", "Those of them whose chain runs as many as it may.", value=found.parked
+                "longshore_queue_parked_tasks",
+                "Those of them whose chain runs as many as it may.",
+                value=figures.parked,
             ),
             GaugeMetricFamily(
                 "longshore_queue_oldest_seconds",
-                "How long the one has waited for a worker that waits longest; those that are parked left out.",
-                value=found.oldest,
+                "Seconds that the oldest message has waited for a worker; parked tasks have none.",
+                value=figures.oldest,
             ),
             GaugeMetricFamily(
                 "longshore_schedule_late_seconds",
-                "How long the task has been due that no worker has seen to, the longest.",
-                value=found.late,
+                "Seconds since the oldest due task whose message has not been sent was due.",
+                value=figures.late,
             ),
             GaugeMetricFamily(
-                "longshore_run_longest_seconds", "How long the attempt has run that runs longest.", value=found.longest
+                "longshore_run_longest_seconds",
+                "How long the attempt has run that runs longest.",
+                value=figures.longest,
             ),
             GaugeMetricFamily(
                 "longshore_run_silent_seconds",
-                "Since a run last made progress, the longest.",
-                value=found.silent,
+                "Seconds without progress, of the running attempt with the most.",
+                value=figures.silent,
             ),
-            GaugeMetricFamily("longshore_workers", "Workers that are connected to the database.", value=found.workers),
+            GaugeMetricFamily("longshore_workers", "Workers connected to the database.", value=figures.workers),
             GaugeMetricFamily(
-                "longshore_webhook_deliveries_pending", "Webhook deliveries still to be made.", value=found.deliveries
+                "longshore_webhook_deliveries_pending", "Webhook deliveries still to be made.", value=figures.deliveries
             ),
         ]

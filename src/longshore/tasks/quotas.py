@@ -16,17 +16,17 @@ USAGE = "select tasks, task_bytes, result_bytes from longshore.chain_usage where
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a chain has stored, or may have stored."""
+    """The stored tasks and bytes of a chain, or their limits."""
 
     tasks: int = 0
     task_bytes: int = 0
-    """Of what clients gave as description, trigger, target and debug of its tasks."""
+    """Bytes of the descriptions, triggers, targets and debug notes of its tasks."""
     result_bytes: int = 0
-    """Of the results that are kept."""
+    """Bytes of its stored results."""
 
 
 def allowed_by(settings: Settings) -> Usage:
-    """Return what each chain may have stored."""
+    """Return the quota of each chain."""
     megabyte, gigabyte = 10**6, 10**9
     return Usage(
         settings.chain_stored_tasks,
@@ -36,24 +36,24 @@ def allowed_by(settings: Settings) -> Usage:
 
 
 class QuotaError(LongshoreError):
-    """A chain would have stored more than it may."""
+    """A chain would exceed its quota."""
 
     def __init__(self, what: str, used: int, allowed: int) -> None:
-        """`what`: what is counted, such as `tasks`; `used` and `allowed`: how many there would be, and may be."""
+        """`what`: the unit, such as `tasks`; `used`: the number that the change would make; `allowed`: the quota."""
         super().__init__(f"The chain's quota of {allowed:,} {what} does not hold {used:,}; delete tasks first.")
         self.what, self.used, self.allowed = what, used, allowed
 
 
 async def usage(connection: Connection | Pool, chain: ChainId) -> Usage:
-    """Return what a chain has stored."""
+    """Return the stored tasks and bytes of a chain."""
     row = await connection.fetchrow(USAGE, chain)
     return Usage(*row) if row else Usage()
 
 
 async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, before: Usage) -> None:
-    """Raise QuotaError where a chain has more tasks or bytes of tasks than it may, and more than before.
+    """Raise QuotaError if a chain exceeds its quota of tasks or their bytes, and has more than before.
 
-    In the transaction that has made or changed a task: its row of `chain_usage` is locked, so the figures are exact.
+    Call it in the transaction that has created or changed a task: the row of `chain_usage` is locked, so it is exact.
     """
     now = await usage(connection, chain)
     if now.tasks > max(allowed.tasks, before.tasks):
@@ -63,7 +63,7 @@ async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, be
 
 
 def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
-    """Return an action that raises QuotaError where the results that a chain has leave no room for another."""
+    """Return the action with a check before it that raises QuotaError if the chain's results fill its quota."""
 
     async def run_with_room(begun: Attempt) -> RunResult:
         now = await usage(pool, begun.chain)

@@ -1,6 +1,6 @@
-"""Reading tasks: by id, as a list, their progress and runs. Each answer is one statement.
+"""Reads of tasks: by id, as a list, with their log and runs. Each is one statement.
 
-Promise 5 is kept here: the chain is part of every `where`, so another chain's task and a missing one are the same.
+The chain is part of every `where`, so another chain's task looks like a missing one (promise 5).
 """
 
 from datetime import datetime, timedelta
@@ -25,13 +25,13 @@ from longshore.tasks.model import (
 )
 from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
 
-# Nothing comes next of itself: the task has ended, is not due again and no attempt is on its way.
+# The task has ended, is not due again and has no queued run.
 SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
 
 # A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
 QUEUED = "t.attempt_began_at is null and t.due_at is null"
 
-# Reckoned from rows a second; a case reads the run only of a task that runs.
+# Computed from the rows per second so far; `case` reads the run of a running task alone.
 SECONDS_LEFT = """case t.state
            when 'READY' then extract(epoch from t.due_at - now())
            when 'INPROGRESS' then (
@@ -42,12 +42,12 @@ SECONDS_LEFT = """case t.state
            )
        end::float8"""
 
-# PostgreSQL reads no member of a JSON text that escapes U+0000 or a lone surrogate, and one such task would end a
-# statement over all of a chain: https://www.postgresql.org/docs/current/datatype-json.html
+# PostgreSQL raises an error for a JSON text that escapes U+0000 or a lone surrogate, and one such task would fail a
+# statement over all tasks of a chain: https://www.postgresql.org/docs/current/datatype-json.html
 MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '{}' end"
-"""SQL text of a member of a task's target; null where PostgreSQL cannot read the target."""
+"""SQL expression for a member of a task's target; null if PostgreSQL cannot decode the target."""
 
-# How many steps of PROGRESS_SECONDS the progress of a run has made since the task last changed.
+# The number of steps of PROGRESS_SECONDS between the last change of the task and the last progress of its run.
 PROGRESS_SECONDS = 10
 PROGRESS = f"""coalesce(case t.state
            when 'INPROGRESS' then (
@@ -57,7 +57,7 @@ PROGRESS = f"""coalesce(case t.state
            )
        end, 0)::int"""  # noqa: S608  # a constant
 
-# `seq` counts from 0 without holes, so a page of the log is a range of its primary key, however far back it lies.
+# `seq` counts from 0 without gaps, so each page of the log is a range of the primary key.
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
        t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
@@ -75,7 +75,7 @@ from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
 
-# $1, $2: tasks, and for each the chain that asks for it.
+# $1, $2: tasks, and the chain of each poll.
 STANDING = f"""
 select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled, {QUEUED} as queued,
        {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
@@ -124,7 +124,7 @@ where t.id = $1 and t.chain_id = $2
 
 LOCK = f"{STATE} for update of t"
 
-# A mark counts the transactions of the whole source, other chains' too: clients see its hash.
+# A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
 RUNS = f"""
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
@@ -146,7 +146,7 @@ left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only a constant is put in
 
-# What the newest run has read; null before the first one, and where it has read nothing yet.
+# Null before the first run, and until the run has recorded its reads.
 NEWEST = f"""
 select {OF_RUN} as reads
 from longshore.tasks t
@@ -156,18 +156,18 @@ where t.id = $1 and t.chain_id = $2
 
 
 class TaskNotFoundError(Exception):
-    """There is no such task in this chain, which is also what another chain's task looks like."""
+    """The chain has no task with this id; another chain may have."""
 
 
 class ManifestSummary(msgspec.Struct, frozen=True):
-    """What a run shows of its result's manifest."""
+    """The parts of a manifest that a run shows."""
 
     fields: list[RunField] | None = None
     segment: Any = None
 
 
 class LogPage(msgspec.Struct, frozen=True):
-    """A page of a task's log: `limit` entries from the `offset`-th on, counted from the oldest or from the newest."""
+    """A page of a task's log: `limit` entries after `offset` entries, counted from the oldest or the newest."""
 
     limit: int = 10
     offset: int = 0
@@ -178,75 +178,75 @@ FIRST_PAGE = LogPage()
 
 
 class TaskStatus(msgspec.Struct, frozen=True):
-    """What a waiter needs to know of a task."""
+    """The status of a task for waiters."""
 
     state: State
     run: int
     revision: int
     log_length: int
     queued: bool
-    """Whether the newest attempt is to begin as soon as its chain and a worker have room for it."""
+    """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
 
 
 class TaskWithReads(msgspec.Struct, frozen=True):
-    """A task, and what its runs have read."""
+    """A task, with the reads of its runs."""
 
     task: Task
     reads: list[Read]
 
 
 class RunWithReads(msgspec.Struct, frozen=True):
-    """A run, and what it has read."""
+    """A run, with its reads."""
 
     run: Run
     reads: list[Read]
 
 
 class PolledTask(msgspec.Struct, frozen=True):
-    """A task as it was read, and how it stands."""
+    """The answer to a poll: the task, its version and what comes next."""
 
     task: Task | None
-    """None where only the rest was read."""
+    """None if only the status was read."""
     code: Code
     version: Version
     log_length: int
     settled: bool
-    """Whether nothing comes next of itself: it has ended, and is neither due nor sent out again."""
+    """Whether the task has ended, is not due again and has no queued run."""
     queued: bool
-    """Whether a run is to begin as soon as its chain and a worker have room for it."""
+    """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
     seconds_left: float | None
-    """Until it begins (READY) or ends (INPROGRESS), as far as can be told."""
+    """Until it begins (READY) or ends (INPROGRESS); None if unknown."""
     reads: list[Read] = []
-    """What its runs have read; empty where the task was left out."""
+    """The reads of its runs; empty if only the status was read."""
     created_by: str | None = None
-    """Kind and id of the credential that made it."""
+    """Kind and id of the credential that created it."""
 
 
 class TaskChanges(msgspec.Struct, frozen=True):
-    """What happened to a task since a reader had seen so many entries of its log."""
+    """The changes of a task after a number of entries of its log."""
 
     state: State
     revision: int
     settled: bool
     logs: list[LogEntry]
-    """The next entries, 1,000 at most."""
+    """The next entries, at most 1,000."""
     more: bool
-    """Whether there are further ones."""
+    """Whether further entries follow."""
     target: str
     trigger: str
     reads: list[Read]
-    """What all its runs have read."""
+    """The reads of all its runs."""
 
 
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
-    """One task with a page of its log. Raises TaskNotFoundError."""
+    """Return a task with a page of its log. Raises TaskNotFoundError."""
     found = (await reading(pool, chain, task, page)).task
     assert found is not None
     return found
 
 
 async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
-    """As `get`, and how it stands. Raises TaskNotFoundError."""
+    """Return a task with a page of its log, its version and what comes next. Raises TaskNotFoundError."""
     row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:
         raise TaskNotFoundError
@@ -255,7 +255,7 @@ async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: L
 
 
 def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
-    """How a task stands, from a row of GET or STANDING."""
+    """Return the answer to a poll from a row of GET or STANDING."""
     return PolledTask(
         task=task,
         code=Code(row["state"]),
@@ -268,7 +268,7 @@ def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
 
 
 async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChanges:
-    """What happened to a task since `seen` entries of its log. Raises TaskNotFoundError."""
+    """Return the changes of a task after `seen` entries of its log. Raises TaskNotFoundError."""
     row = await pool.fetchrow(SINCE, task, chain, seen)
     if row is None:
         raise TaskNotFoundError
@@ -293,12 +293,12 @@ async def list_tasks(
 
 
 async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
-    """State, run number, revision and length of the log of a task. Raises TaskNotFoundError."""
+    """Return state, run number, revision and log length of a task. Raises TaskNotFoundError."""
     return _standing(await pool.fetchrow(STATE, task, chain))
 
 
 async def lock(connection: Connection, chain: ChainId, task: TaskId) -> TaskStatus:
-    """As `standing`, and nothing else changes the task until the transaction ends. Raises TaskNotFoundError."""
+    """Lock a task until the transaction ends and return its status. Raises TaskNotFoundError."""
     return _standing(await connection.fetchrow(LOCK, task, chain))
 
 
@@ -309,7 +309,7 @@ def _standing(row: asyncpg.Record | None) -> TaskStatus:
 
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RunWithReads], bool]:
-    """A page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
+    """Return a page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
     rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
     if not rows and not offset:
         raise TaskNotFoundError
@@ -318,7 +318,7 @@ async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int
 
 
 async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
-    """A run that exists. Raises TaskNotFoundError."""
+    """Return one run of a task. Raises TaskNotFoundError if there is none."""
     row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
     if row is None or row["run"] is None:
         raise TaskNotFoundError
@@ -326,7 +326,7 @@ async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
 
 
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
-    """The manifest of a run, None where it left none, and what the run has read. Raises TaskNotFoundError."""
+    """Return the manifest of a run, None if it has none, and the reads of the run. Raises TaskNotFoundError."""
     row = await pool.fetchrow(MANIFEST, task, chain, run)
     if row is None:
         raise TaskNotFoundError
@@ -334,7 +334,7 @@ async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[
 
 
 async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
-    """What the newest run of a task has read. Raises TaskNotFoundError."""
+    """Return the reads of the newest run of a task. Raises TaskNotFoundError."""
     row = await pool.fetchrow(NEWEST, task, chain)
     if row is None:
         raise TaskNotFoundError

@@ -1,4 +1,4 @@
-"""What the runs of a task read: recorded before the first row, and judged whenever somebody asks for the run."""
+"""The export indexes and columns that a run reads: recorded before its first row, checked at each access to the run."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -7,19 +7,19 @@ import msgspec
 
 LevelName = Literal["read", "write", "admin"]
 
-# A run of a version that recorded nothing is known by its manifest alone, which names no source columns.
+# A run without recorded reads is judged by its manifest, which names no source columns.
 OF_RUN = """coalesce(r.reads, case when r.manifest::json ->> 'index' is not null then
     jsonb_build_array(jsonb_build_object('index', r.manifest::json ->> 'index')) end)"""
 
 
 class Read(msgspec.Struct, frozen=True):
-    """An export index that a run reads, and which columns of it."""
+    """An export index that a run reads, with the columns that it reads."""
 
     index: str
     level: LevelName | None = None
-    """The level that the catalog asked for when the run began; None where that is not known."""
+    """The level that the catalog required when the run began; None if unknown."""
     columns: frozenset[str] | None = None
-    """Names of fields in the catalog: those written, filtered on or summed up. None where they are not known."""
+    """Fields of the catalog that are written, filtered on or summed up; None if unknown."""
 
 
 DECODER = msgspec.json.Decoder(list[Read])
@@ -27,9 +27,9 @@ ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def decoded(text: str | None) -> list[Read]:
-    """The reads that a row of `tasks` or `runs` holds; none where the run has read nothing.
+    """Return the reads in a row of `tasks` or `runs`; an empty list if the run has read nothing.
 
-    What this version cannot read, because another one wrote it, is an index that no catalog has: for admins alone.
+    A value that cannot be decoded becomes an index that no catalog has, which admins alone may see.
     """
     try:
         return [] if text is None else DECODER.decode(text)
@@ -38,7 +38,7 @@ def decoded(text: str | None) -> list[Read]:
 
 
 def merged(reads: Iterable[Read]) -> list[Read]:
-    """The same reads with one entry for each index and level."""
+    """Return the reads with one entry for each index and level."""
     found: dict[tuple[str, LevelName | None], frozenset[str] | None] = {}
     for read in reads:
         key = read.index, read.level
@@ -48,5 +48,5 @@ def merged(reads: Iterable[Read]) -> list[Read]:
 
 
 def encoded(reads: list[Read]) -> str:
-    """Reads as JSON text."""
+    """Return reads as JSON text."""
     return ENCODER.encode(reads).decode()

@@ -1,4 +1,4 @@
-"""Recording what a run reads: with the run, and put together with all runs of its task."""
+"""Record the reads of a run, with the run and merged into those of its task."""
 
 from longshore.database.connect import Pool
 from longshore.tasks.attempts import Attempt, StaleAttemptError
@@ -19,7 +19,7 @@ update longshore.runs set reads = $4 where task_id = $1 and run = $2
 
 
 async def record(pool: Pool, begun: Attempt, reads: list[Read]) -> None:
-    """Keep what an attempt is about to read, with its run and with its task. Raises StaleAttemptError."""
+    """Record the reads of an attempt before its first row. Raises StaleAttemptError."""
     task, attempt = begun.message.task, begun.message.attempt
     async with pool.acquire() as connection, connection.transaction():
         before = await connection.fetchval(LOCK, task, attempt)

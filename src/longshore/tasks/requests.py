@@ -1,4 +1,4 @@
-"""Changing a task between its runs, and deleting it. Each is one statement, with its log entry."""
+"""Changes and deletion of a task between its runs. Each is one statement, with its log entry."""
 
 import msgspec
 
@@ -17,7 +17,7 @@ from longshore.tasks
 where id = $1 and chain_id = $2
 """
 
-# A new time is a new attempt: a message of the old one finds itself outdated. `$9` is null where no time has changed.
+# A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed.
 CHANGE = """
 with before as (
     select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned
@@ -58,11 +58,11 @@ returning id
 
 
 class ChangedMeanwhileError(Exception):
-    """The task is not at the revision that the change was made for."""
+    """The task is no longer at the revision that the change was made for."""
 
 
 class EditableTask(msgspec.Struct, frozen=True):
-    """What of a task can be changed, as it is stored, and the revision at which it is so."""
+    """The editable fields of a task, as stored, and the revision they were read at."""
 
     desc: str
     trigger: str
@@ -73,11 +73,11 @@ class EditableTask(msgspec.Struct, frozen=True):
     defined_by: str | None
     """Kind and id of the credential that set target or trigger last, such as `user 7`."""
     reads: list[Read]
-    """What all its runs have read."""
+    """The reads of all its runs."""
 
 
 async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> EditableTask:
-    """What of a task can be changed. Raises TaskNotFoundError."""
+    """Return the editable fields of a task. Raises TaskNotFoundError."""
     row = await connection.fetchrow(WHOLE, task, chain)
     if row is None:
         raise read.TaskNotFoundError
@@ -94,11 +94,11 @@ async def change(
     planned_anew: bool,
     defined_by: str | None,
 ) -> None:
-    """Replace what can be changed of a task that does not run, in the connection's transaction.
+    """Replace the editable fields of a task that is not running, in the connection's transaction.
 
-    `why`: what its log says. `planned_anew`: whether its schedule counts from now on, as that of a new task does.
-    `defined_by`: kind and id of whoever sets target or trigger, such as `user 7`; None where neither changes. Raises
-    AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
+    `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
+    `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
+    Raises AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
     """
     due = None
     if planned_anew:
@@ -129,9 +129,9 @@ async def change(
 
 
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
-    """Delete a task that does not run, with its log and runs, in the connection's transaction.
+    """Delete a task that is not running, with its log and runs, in the connection's transaction.
 
-    Its files are for the caller to remove after that. Raises AlreadyRunningError and TaskNotFoundError.
+    The caller removes its files afterwards. Raises AlreadyRunningError and TaskNotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
         await read.standing(connection, chain, task)

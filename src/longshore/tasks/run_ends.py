@@ -1,6 +1,6 @@
-"""The end of a run: finish, fail, cancel, lose. Each is one statement with its log entries, as in `lifecycle`.
+"""The end of a run: finish, fail, cancel, lost worker. Each is one statement with its log entries, as in `attempts`.
 
-Whatever ends a run, the same transaction says when the next one is due and gives the chain's slot to the next task.
+The transaction that ends a run also sets when the next one is due, and gives the chain's slot to the next task.
 """
 
 from datetime import timedelta
@@ -89,7 +89,7 @@ entries as (
 select id, chain_id, trigger, planned_at, schedule_ended, action from before
 """
 
-# A waiting task has no run to end; one that has ended and waits for its next run keeps the state of the last.
+# A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.
 CANCEL = """
 with before as (
     select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
@@ -131,7 +131,7 @@ set attempt = attempt + 1, attempt_began_at = null, due_at = $2, asked_by = null
 where id = $1
 """
 
-# $2: what the log says.
+# $2: the log entry.
 END_SCHEDULE = """
 with task as (
     update longshore.tasks
@@ -152,11 +152,11 @@ where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.stat
 """
 
 SCHEDULE = msgspec.json.Decoder(Schedule)
-"""Reads the times of a stored trigger. What is stored may be of another version, or written by hand."""
+"""Decodes the schedule of a stored trigger, which may be invalid if another version or an operator wrote it."""
 
 
 def same_times(one: str, other: str) -> bool:
-    """Return whether two stored triggers plan the same runs; False where one of them cannot be read."""
+    """Return whether two stored triggers have the same schedule; False if one of them cannot be decoded."""
     try:
         return SCHEDULE.decode(one) == SCHEDULE.decode(other)
     except msgspec.MsgspecError:
@@ -164,13 +164,13 @@ def same_times(one: str, other: str) -> bool:
 
 
 class NothingToCancelError(Exception):
-    """The task has ended, and no run of it waits."""
+    """The task has ended and has no run to come."""
 
 
 async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:
-    """End an attempt well: state, result, summary and run record in one step. Raises StaleAttemptError.
+    """End a run as DONE: state, result, log entries and run record in one statement. Raises StaleAttemptError.
 
-    `keep`: how long its result is kept.
+    `keep`: how long the result is stored; None without limit.
     """
     increment = outcome.increment
     async with pool.acquire() as connection, connection.transaction():
@@ -201,7 +201,7 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
 
 
 async def fail(pool: Pool, message: Message, why: str) -> None:
-    """End an attempt and its run with an error; `why` is what the task's log will say. Raises StaleAttemptError."""
+    """End a run as ERROR; `why` is the entry of the task's log. Raises StaleAttemptError."""
     async with pool.acquire() as connection, connection.transaction():
         ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
         if ended is None:
@@ -211,10 +211,9 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
 
 
 async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
-    """End a task that waits or runs, its schedule included, in the connection's transaction.
+    """End the run and the schedule of a task, in the connection's transaction. Raises NothingToCancelError.
 
-    That it exists in the chain is for the caller to have seen. Raises NothingToCancelError. The worker that runs it
-    hears of it by its revision.
+    The caller has checked that the task exists in the chain. The new revision notifies the worker that runs it.
     """
     if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
         raise NothingToCancelError
@@ -222,9 +221,9 @@ async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str)
 
 
 async def lost(pool: Pool, message: Message) -> bool:
-    """See to an attempt that began and whose worker is gone; False when there is nothing to see to.
+    """Retry or fail an attempt whose worker is lost; return False if the attempt is not running.
 
-    Called when its message is delivered a second time or is no longer there at all.
+    Call it when the message of the attempt is delivered a second time or no longer exists.
     """
     run = await pool.fetchrow(UNENDED, message.task, message.attempt)
     if run is None:
@@ -238,16 +237,16 @@ async def lost(pool: Pool, message: Message) -> bool:
 
 
 def uncomputable(error: Exception) -> str:
-    """Return why a stored trigger gives no times, and what to do, for a task's log."""
+    """Return a log entry that says why a stored trigger has no times, and what to do."""
     return f"its times cannot be computed ({type(error).__name__}: {error}); change the trigger to begin a new one"
 
 
 async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
-    """Say when a task whose run has ended is due again, and give its slot to the next one of its chain."""
+    """Set when a task whose run has ended is due again, and admit the next task of its chain."""
     if not ended["schedule_ended"]:
         try:
             due = schedule.following(SCHEDULE.decode(ended["trigger"]), ended["planned_at"])
-        except Exception as error:  # whatever is stored: the run has ended all the same
+        except Exception as error:  # an invalid trigger ends the schedule; the end of the run stands
             await connection.execute(
                 END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {uncomputable(error)}")
             )

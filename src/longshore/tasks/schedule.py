@@ -1,11 +1,11 @@
-"""The times at which a task runs, by the clock of its time zone. Pure functions; the scheduler acts on them.
+"""The times at which a task runs, by the clock of its time zone. Pure functions, used by the scheduler.
 
-`repeat` counts from `once` on, by the calendar: an hour that summer time leaves out is taken with the offset from
-before (RFC 5545, 3.3.5), one that comes twice is taken the first time, and the 31st becomes the last day of shorter
-months. `cron` follows Debian's cron, see https://github.com/cuu508/cronsim.
+`repeat` counts from `once` on, by the calendar: a time that a change of clocks skips is taken with the offset
+from before (RFC 5545, 3.3.5), one that is repeated is taken the first time, and the 31st becomes the last day of
+shorter months. `cron` follows Debian's cron, see https://github.com/cuu508/cronsim.
 
-The cost of a time does not depend on how far `once` lies back: its number is computed, not counted up to. For `cron`,
-cronsim looks at 50 years at most, by the month, which takes it two milliseconds.
+The cost of a time does not depend on how long ago `once` was: the number of the repetition is computed. For `cron`,
+cronsim searches at most 50 years, by the month, in two milliseconds.
 """
 
 from collections.abc import Iterator
@@ -20,29 +20,29 @@ from dateutil.relativedelta import relativedelta
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)
-"""The bounds of all times that a client plans. Schedules end with them, so no arithmetic leaves Python's calendar."""
+"""The bounds of all times that a client plans, so that no arithmetic leaves Python's calendar."""
 
 MAX_CRON_CHARACTERS = 200
 MISSED_AFTER = timedelta(minutes=1)
-"""A run that has not begun so long after its time was missed."""
+"""A run that has not begun this long after its time is missed."""
 
 SECOND = timedelta(seconds=1)
 
 
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
-    """When a task runs. Times are aware."""
+    """The schedule of a task. Times have an offset."""
 
     once: datetime | None = None
-    """The first time, or for `cron` the earliest moment; in the past it means now."""
+    """The first time; for `cron`, the earliest. A time in the past means now."""
     repeat: Literal["daily", "weekly", "monthly"] | None = None
     cron: str | None = None
     """Minute, hour, day of month, month, day of week."""
     timezone: str = "UTC"
-    """IANA name of the zone whose clock counts."""
+    """IANA name of the time zone that `repeat` and `cron` follow."""
     until: datetime | None = None
-    """No run is due later, nor is one made up for after it."""
+    """No run is due after this time, and no missed run is caught up after it."""
     catch_up: Literal["one", "none", "all"] = "one"
-    """What becomes of runs that the service missed."""
+    """Treatment of missed runs: one run for all of them, no run, or a run for each."""
 
     @property
     def repeats(self) -> bool:
@@ -51,7 +51,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def bounds_violation(moment: datetime) -> str | None:
-    """Return what is wrong with a time that a client plans: without an offset, or out of bounds. None if nothing is."""
+    """Return why a client may not plan a time: no offset, or out of bounds. None if it may."""
     if moment.tzinfo is None:
         return "expected an offset, such as Z or +02:00"
     if not EARLIEST <= moment <= LATEST:
@@ -77,15 +77,15 @@ def times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     for time in candidates:
         if time > end:
             return
-        # A day that a zone skipped gives the same moment as the next one, and cronsim gives the first of an hour that
-        # comes twice also to who asks from within the second.
+        # A day that a zone skipped gives the same moment as the next day. In a repeated hour, cronsim may return a time
+        # of the first hour for a start in the second.
         if time > after and time >= begin:
             after = time
             yield time
 
 
 def first(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return when a new task is due: `once` as it is, be it in the past; None where no time is left."""
+    """Return when a new task is due, which may be a `once` in the past; None if no time is left."""
     if schedule.until is not None and schedule.until < now:
         return None
     if schedule.cron is None:
@@ -94,14 +94,14 @@ def first(schedule: Schedule, now: datetime) -> datetime | None:
 
 
 def following(schedule: Schedule, planned: datetime) -> datetime | None:
-    """Return when the run behind the one that was planned for `planned` is due, be it in the past; None for never."""
+    """Return when the run after the one planned for `planned` is due, even in the past; None if there is none."""
     return next(times(schedule, planned), None)
 
 
 def not_missed(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
-    """Return when to run what was due at `due` and has not begun by `now`.
+    """Return when a run that was due at `due` and has not begun by `now` is to begin.
 
-    `due` itself means now. It is a later time where `catch_up` leaves missed runs out, and None where no time is left.
+    Return `due` for at once, a later time if `catch_up` skips missed runs, and None if no time is left.
     """
     if not schedule.repeats or due > now - MISSED_AFTER:
         return due
@@ -111,7 +111,7 @@ def not_missed(schedule: Schedule, due: datetime, now: datetime) -> datetime | N
 
 
 def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
-    """Return the next times from `now` on, at most so many. A `once` that has passed means now."""
+    """Return the next `count` times from `now` on at most. A `once` that has passed means now."""
     due = first(schedule, now)
     if due is None:
         return []
@@ -120,7 +120,7 @@ def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
 
 
 def cron_violation(expression: str) -> str | None:
-    """Return what is wrong with a cron expression, if anything."""
+    """Return why a cron expression is invalid; None if it is valid."""
     if len(expression) > MAX_CRON_CHARACTERS:
         return f"expected at most {MAX_CRON_CHARACTERS} characters"
     if len(expression.split()) != 5:
@@ -152,7 +152,7 @@ def _repeated_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
             step, passed = relativedelta(weeks=1), days // 7
         case _:
             step, passed = relativedelta(months=1), (local.year - anchor.year) * 12 + local.month - anchor.month
-    # Two steps back, as a zone can repeat a day.
+    # Two steps back, because a zone can repeat a day.
     for number in count(max(0, passed - 2)):
-        # The first is `once` as it is, also in the second of two equal hours.
+        # The first time is `once` itself, even in the second pass of a repeated hour.
         yield schedule.once if number == 0 else (anchor + step * number).replace(tzinfo=zone).astimezone(UTC)

@@ -1,10 +1,9 @@
-"""The clock: sends the messages of tasks whose time has come, and sees to those that nobody works on.
+"""The scheduler: sends the messages of due tasks, and recovers attempts that have no message.
 
-Every worker runs one; they do not get in each other's way. A million waiting tasks are rows with a due time here and
-not jobs in the queue, so that taking a job never has to look past them.
+Every worker runs one; `skip locked` keeps them apart. Waiting tasks are rows with a due time and not jobs of the queue,
+so that taking a job costs the same with a million of them.
 
-Whatever is stored in a task concerns that task alone: each is looked at by itself, and one whose trigger cannot be read
-ends in ERROR.
+An invalid row affects its own task alone: a task whose trigger cannot be decoded ends in ERROR.
 """
 
 import asyncio
@@ -26,8 +25,8 @@ from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
 
-TICK = 1.0  # seconds; the longest that a due task waits for its message
-SWEEP = 10.0  # seconds between two looks for what was left behind
+TICK_SECONDS = 1.0  # the longest that a due task waits for its message
+SWEEP_SECONDS = 10.0  # between two searches for attempts without a message
 BATCH = 500
 
 DUE = """
@@ -41,7 +40,8 @@ for update skip locked
 
 DUE_ALONE = "select id from longshore.tasks where due_at <= now() order by due_at limit $1"
 
-# $2: what each run stands for. What waits for the run before to end is late through no fault of the queue.
+# $2: the planned time of each run. A run that is late because the run before had not ended counts as waiting from that
+# end.
 PARK = """
 update longshore.tasks t
 set due_at = null, parked = true, waits_since = greatest(t.due_at, t.modified_at), planned_at = due.planned
@@ -56,7 +56,7 @@ from unnest($1::bigint[], $2::timestamptz[]) as later (id, at)
 where t.id = later.id
 """
 
-# $2: what the log says. $3: whether that is an error; a task that never ran is one in any case.
+# $2: the log entries. $3: whether the task fails; one that never ran fails in any case.
 END = """
 with before as (
     select t.id, t.state, t.log_length, ended.why, greatest(t.modified_at, now()) as at,
@@ -80,7 +80,7 @@ select id, log_length + 1, at, state || ' -> ERROR' from before where fails
 
 NEXT = "select extract(epoch from min(due_at) - now())::float8 from longshore.tasks where due_at is not null"
 
-# An attempt that has a message, queued or being worked on, is looked after by PgQueuer; these have none.
+# PgQueuer redelivers the message of a lost worker; these attempts have no message.
 LEFT_BEHIND = """
 select t.id, t.attempt, t.attempt_began_at is not null as began
 from longshore.tasks t
@@ -95,60 +95,60 @@ limit $1
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """What becomes of a task that is due: it runs, waits for a later time, or its schedule ends."""
+    """The decision on a due task: it runs, waits for a later time, or its schedule ends."""
 
     task: TaskId
     chain: ChainId
     planned: datetime | None = None
-    """The time that the run stands for."""
+    """The planned time of the run."""
     later: datetime | None = None
-    why: str = ""
-    """Why the schedule ends, for the log."""
+    reason: str = ""
+    """The log entry, if the schedule ends."""
     failed: bool = False
-    """Whether that is an error."""
+    """Whether the end of the schedule is an error."""
 
 
 async def run_scheduler(pool: Pool) -> None:
-    """Tick until cancelled. Raises nothing: what fails is logged and tried again with the next tick."""
+    """Run until cancelled. A step that fails is logged and repeated at the next tick."""
     next_sweep = 0.0
     loop = asyncio.get_running_loop()
     while True:
-        await _survive(send_all_due, pool)
+        await _isolated(send_all_due, pool)
         if loop.time() >= next_sweep:
-            await _survive(sweep, pool)
-            await _survive(admit_all, pool)
-            next_sweep = loop.time() + SWEEP
-        await asyncio.sleep(await _survive(_until_next, pool) or TICK)
+            await _isolated(sweep, pool)
+            await _isolated(admit_all, pool)
+            next_sweep = loop.time() + SWEEP_SECONDS
+        await asyncio.sleep(await _isolated(_until_next, pool) or TICK_SECONDS)
 
 
-async def _survive(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
+async def _isolated(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
     try:
         return await step(pool)
     except Exception as error:
         if is_transient(error):
-            log.warning("clock out of reach of the database", step=step.__name__, error=str(error))
+            log.warning("scheduler cannot reach the database", step=step.__name__, error=str(error))
         else:
-            log.error("clock failed", step=step.__name__, exc_info=error)
+            log.error("scheduler failed", step=step.__name__, exc_info=error)
         return None
 
 
 async def _until_next(pool: Pool) -> float:
-    """Return the seconds until there may be something to do, between none and TICK."""
+    """Return the seconds until the next task is due, at most TICK_SECONDS."""
     until_next = await pool.fetchval(NEXT)
-    return TICK if until_next is None else min(TICK, max(0.01, until_next))
+    return TICK_SECONDS if until_next is None else min(TICK_SECONDS, max(0.01, until_next))
 
 
 async def send_all_due(pool: Pool) -> None:
-    """See to all tasks whose time has come."""
+    """Decide on all due tasks."""
     while await send_due(pool) == BATCH:
         pass
 
 
 async def send_due(pool: Pool) -> int:
-    """See to tasks whose time has come, at most BATCH, and return how many were seen to.
+    """Decide on due tasks, at most BATCH, and return their number.
 
-    Their messages are sent as far as their chains have free slots. A run stands for all that was missed before it,
-    unless `catch_up` wants each of them, or none. Where they cannot be seen to together, each is by itself.
+    Their messages are sent as far as their chains have free slots. With the usual `catch_up` a run covers all runs
+    missed before it. If the transaction fails for all of them together, each task gets a transaction of its own.
     """
     try:
         return await _send_due(pool, None)
@@ -167,11 +167,11 @@ async def send_due(pool: Pool) -> int:
 
 
 async def _send_due(pool: Pool, task: TaskId | None) -> int:
-    """See to the tasks that are due, at most BATCH, or to one of them, in one transaction."""
+    """Decide on due tasks, at most BATCH, or on one of them, in one transaction."""
     async with pool.acquire() as connection, connection.transaction():
         decisions = [decide(row) for row in await connection.fetch(DUE, BATCH, task)]
         await _apply(connection, decisions)
-        # In one order, so that no two clocks wait for each other.
+        # Ordered, so that two schedulers do not deadlock.
         for chain in sorted({each.chain for each in decisions if each.planned is not None}):
             await admit(connection, chain)
     return len(decisions)
@@ -180,27 +180,27 @@ async def _send_due(pool: Pool, task: TaskId | None) -> int:
 async def _apply(connection: Connection, decisions: list[Decision]) -> None:
     runs = [each for each in decisions if each.planned is not None]
     later = [each for each in decisions if each.later is not None]
-    ended = [each for each in decisions if each.why]
+    ended = [each for each in decisions if each.reason]
     if runs:
         await connection.execute(PARK, [each.task for each in runs], [each.planned for each in runs])
     if later:
         await connection.execute(PUT_OFF, [each.task for each in later], [each.later for each in later])
     if ended:
-        whys = [storable(each.why) for each in ended]
-        await connection.execute(END, [each.task for each in ended], whys, [each.failed for each in ended])
+        entries = [storable(each.reason) for each in ended]
+        await connection.execute(END, [each.task for each in ended], entries, [each.failed for each in ended])
 
 
 def decide(row: asyncpg.Record) -> Decision:
-    """Decide on a row of DUE. Raises nothing, whatever its trigger is."""
+    """Return the decision on a row of DUE. An invalid trigger ends the schedule."""
     task, chain, now = TaskId(row["id"]), ChainId(row["chain_id"]), row["now"]
     try:
         schedule = SCHEDULE.decode(row["trigger"])
         at = not_missed(schedule, row["due_at"], now)
     except Exception as error:
         log.error("schedule ended", task=task, chain=chain, error=str(error))
-        return Decision(task, chain, why=f"the run failed: {uncomputable(error)}", failed=True)
+        return Decision(task, chain, reason=f"the run failed: {uncomputable(error)}", failed=True)
     if at is None:
-        return Decision(task, chain, why=f"the run due at {_shown(row['due_at'])} was missed, and no time is left")
+        return Decision(task, chain, reason=f"the run due at {_shown(row['due_at'])} was missed, and no time is left")
     if at != row["due_at"]:
         return Decision(task, chain, later=at)
     return Decision(task, chain, planned=at if schedule.catch_up == "all" else now)
@@ -211,7 +211,7 @@ def _shown(moment: datetime) -> str:
 
 
 async def sweep(pool: Pool) -> None:
-    """See to attempts without a message: begun ones are lost, the others' message is sent again."""
+    """Recover attempts without a message: those that began are lost, the message of the others is sent again."""
     for row in await pool.fetch(LEFT_BEHIND, BATCH):
         message = Message(TaskId(row["id"]), row["attempt"])
         log.warning("attempt without a message", task=message.task, attempt=message.attempt, began=row["began"])
@@ -222,8 +222,8 @@ async def sweep(pool: Pool) -> None:
                 async with pool.acquire() as connection:
                     await send(connection, [message])
         except StaleAttemptError:
-            pass  # somebody saw to it meanwhile
+            pass  # another worker has recovered it
         except Exception as error:
             if is_transient(error):
                 raise
-            log.error("attempt not seen to", task=message.task, attempt=message.attempt, exc_info=error)
+            log.error("attempt not recovered", task=message.task, attempt=message.attempt, exc_info=error)

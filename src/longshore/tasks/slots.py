@@ -1,8 +1,8 @@
-"""Slots: how many tasks of one chain run at a time, so that a chain with a thousand exports does not hold up another.
+"""Slots: the limit of tasks of one chain that run at a time, so that a chain with many exports does not delay others.
 
-A task whose time has come is parked until its chain has a free slot; only then its message goes to the queue. Of equal
-priority the task that has waited longest goes first, so a new task gets its turn however often others are due again.
-The queue holds no more messages than there are slots, and taking one costs the same whatever waits.
+A due task is parked until its chain has a free slot; then its message goes to the queue. Of equal priority the task
+that has waited longest goes first, so a new task gets its turn however often others are due again. The queue holds no
+more messages than there are slots, so taking one costs the same however many tasks wait.
 """
 
 import structlog
@@ -14,8 +14,8 @@ from longshore.tasks.queue import Message, send
 log = structlog.get_logger()
 
 SETTING = "longshore.chain_tasks"
-"""PostgreSQL setting of a session: how many tasks of a chain may run at the same time."""
-USUAL = 2
+"""Session setting in PostgreSQL: the number of slots of each chain."""
+DEFAULT_SLOTS = 2
 
 LOCK = "select pg_advisory_xact_lock(hashtextextended('longshore.slots', $1))"
 
@@ -25,7 +25,7 @@ from (
     select id from longshore.tasks
     where chain_id = $1 and parked
     order by priority desc, waits_since, id
-    limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{USUAL}')::int - (
+    limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{DEFAULT_SLOTS}')::int - (
         select count(*) from longshore.tasks
         where chain_id = $1 and not parked
           and (state = 'INPROGRESS' or (attempt_began_at is null and due_at is null))
@@ -52,7 +52,7 @@ select id from chain where id is not null
 async def admit(connection: Connection, chain: ChainId) -> None:
     """Send the messages of as many parked tasks as their chain has free slots, within the connection's transaction.
 
-    To be called last in a transaction that parks a task or frees a slot: others of the chain wait until it ends.
+    Call it last in a transaction that parks a task or frees a slot: its lock blocks other transactions of the chain.
     """
     await connection.execute(LOCK, chain)
     rows = await connection.fetch(ADMIT, chain)
@@ -60,9 +60,9 @@ async def admit(connection: Connection, chain: ChainId) -> None:
 
 
 async def admit_all(pool: Pool) -> None:
-    """See to every chain with parked tasks, for where a slot became free without a word.
+    """Admit parked tasks of all chains, in case a slot became free without `admit`.
 
-    Raises what the database raises while it is away; what fails for one chain is logged.
+    An error of one chain is logged; a transient error of the database is raised.
     """
     for row in await pool.fetch(CHAINS):
         try:

@@ -1,7 +1,7 @@
-"""Waiting for a task to change without asking again and again: one listening connection wakes all waiters of a process.
+"""Waiters for changes of tasks: one listening connection wakes all waiters of a process.
 
-A waiter costs neither a database connection nor a thread. All that one notification wakes share one reading of the
-database. A lost notification costs at most RECHECK seconds, and one statement for all waiters together.
+A waiter costs neither a database connection nor a thread. All waiters that one notification wakes share one read. A
+lost notification delays a waiter by at most RECHECK_SECONDS, and costs one statement for all waiters.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from longshore.tasks.model import ENDED, ChainId, State, TaskId
 log = structlog.get_logger()
 
 CHANNEL = "longshore_tasks"
-LET_GO = signal.SIGUSR1  # tells a process of the API that it will end
-RECHECK = 5.0  # seconds
+RELEASE_SIGNAL = signal.SIGUSR1  # announces to a process of the API that it will end
+RECHECK_SECONDS = 5.0
 
 WAITERS = Gauge("longshore_waiters", "Requests of this process that wait for a task to change.")
 
@@ -34,39 +34,39 @@ REVISIONS = "select id, revision from longshore.tasks where id = any($1::bigint[
 
 
 class StoppingError(Exception):
-    """The process is about to end before what was waited for has happened."""
+    """The process is about to end, so the wait is over."""
 
 
 class RunWithdrawnError(Exception):
-    """The run was given up before it began, because the task was planned for another time."""
+    """The run will not begin, because the task was planned for another time."""
 
 
 class Waiter:
-    """Somebody who waits for a task. `signal` is the number of what woke them last, 0 before anything did."""
+    """A request that waits for a task. `signal`: number of the last notification that woke it, 0 before the first."""
 
     def __init__(self, watch: "Watch") -> None:
         self._watch = watch
         self._woken = asyncio.Event()
         self.signal = 0
         self.revision = 0
-        """The revision that they have seen."""
+        """The revision that the waiter has seen."""
         self.error: Exception | None = None
-        """Why the wait is over whatever happens to the task; None while it goes on."""
+        """The error that ends the wait, such as a revoked credential; None while it goes on."""
 
     def wake(self, signal: int) -> None:
-        """Let `wait` return, because something happened to the task."""
+        """Let `wait` return because the task has changed."""
         self.signal = signal
         self._woken.set()
 
     def end(self, error: Exception) -> None:
-        """Let `wait` raise this from now on."""
+        """Let `wait` raise this error from now on."""
         self.error = self.error or error
         self._woken.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait until something happened since the last wait; False when so many passed before.
+        """Wait until the task changes; return False after `seconds`, and if the process is about to end.
 
-        Raises what `end` was given.
+        Raises the error that was passed to `end`.
         """
         if self._watch.closing:
             return False
@@ -82,20 +82,20 @@ class Waiter:
 
 
 class Watch:
-    """Wakes those who wait for a task. To be entered once in a process."""
+    """Wakes the waiters of a process. Enter it once."""
 
     def __init__(self, pool: Pool, url: str) -> None:
         self._pool = pool
         self._waiters: defaultdict[int, set[Waiter]] = defaultdict(set)
         self._readings: dict[Hashable, asyncio.Task[Any]] = {}
         self._signals = 0
-        self._listener = Listener(url, CHANNEL, self._told, self._wake_all)
+        self._listener = Listener(url, CHANNEL, self._on_notification, self._wake_all)
         self._rechecking: asyncio.Task[None] | None = None
         self.closing = False
-        """Whether the process is about to end, so that nobody should wait any more."""
+        """Whether the process is about to end, so that no request may wait."""
 
     async def __aenter__(self) -> "Watch":
-        asyncio.get_running_loop().add_signal_handler(LET_GO, self.close)
+        asyncio.get_running_loop().add_signal_handler(RELEASE_SIGNAL, self.close)
         await self._listener.__aenter__()
         self._rechecking = asyncio.create_task(self._recheck(), name="recheck watched tasks")
         return self
@@ -108,13 +108,13 @@ class Watch:
         await self._listener.__aexit__()
 
     def close(self) -> None:
-        """Let everybody go who waits, because the process is about to end."""
+        """End all waits, because the process is about to end."""
         self.closing = True
         self._wake_all()
 
     @contextlib.contextmanager
     def over(self, task: TaskId) -> Iterator[Waiter]:
-        """Watch a task. What changes from here on wakes the waiter, so read the task only once this is entered."""
+        """Return a waiter for a task. Read the task only inside this context, so that no change is missed."""
         waiter = Waiter(self)
         self._waiters[task].add(waiter)
         WAITERS.inc()
@@ -127,9 +127,9 @@ class Watch:
                 del self._waiters[task]
 
     async def shared(self, key: Hashable, waiter: Waiter, reading: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Read once for all waiters that the same signal woke. `key`: what is read.
+        """Return the result of one read for all waiters that the same notification woke. `key` identifies the read.
 
-        The signal is part of the key, so nobody gets what was read before they were woken.
+        The number of the notification is part of the key, so no waiter gets a result from before it was woken.
         """
         if not waiter.signal:
             return await reading()
@@ -144,20 +144,21 @@ class Watch:
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
         """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        `waiter`: one for this task. Raises TaskNotFoundError, StoppingError, RunWithdrawnError, the waiter's end.
+        `waiter`: a waiter for this task. Raises TaskNotFoundError, StoppingError, RunWithdrawnError, the waiter's
+        error.
         """
         while True:
             standing = await reads.standing(self._pool, chain, task)
             waiter.revision = standing.revision
             if standing.state.code in ENDED and (standing.run >= run or not standing.queued):
-                return standing.state  # the latter: it was cancelled before it began
+                return standing.state  # not queued: the run was cancelled before it began
             if standing.run < run and not standing.queued:
                 raise RunWithdrawnError
             if self.closing:
                 raise StoppingError
             await waiter.wait(60)
 
-    def _told(self, payload: str) -> None:
+    def _on_notification(self, payload: str) -> None:
         self._wake(int(payload.split(maxsplit=1)[0]))
 
     def _wake(self, task: int) -> None:
@@ -171,15 +172,15 @@ class Watch:
 
     async def _recheck(self) -> None:
         while True:
-            await asyncio.sleep(RECHECK)
+            await asyncio.sleep(RECHECK_SECONDS)
             try:
                 await self._compare()
             except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
                 if not is_transient(error):
-                    log.error("watched tasks cannot be checked", error=str(error))
+                    log.error("tasks with waiters cannot be checked", error=str(error))
 
     async def _compare(self) -> None:
-        """Wake those who have seen another revision than the task now has: their notification was lost."""
+        """Wake the waiters whose task has another revision than they have seen: their notification was lost."""
         if not self._waiters:
             return
         found = {row["id"]: row["revision"] for row in await self._pool.fetch(REVISIONS, list(self._waiters))}

@@ -1,7 +1,7 @@
-"""Marks: up to where a task's increments reach, and what an acknowledgement does.
+"""Watermarks: up to where an incremental task has exported, and acknowledgements.
 
-A run that counts moves the mark in the statement that makes it DONE (`lifecycle.finish`), or, where the client wants to
-confirm, leaves it to `acknowledge`. Both lock the task's row, so that they never see half of each other.
+The statement that makes a run DONE (`run_ends.finish`) moves the watermark; with `on_ack`, `acknowledge` does. Both
+lock the task's row, so that neither sees half of the other.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from longshore.tasks.queue import Message
 from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
 
-# One statement, so that an acknowledgement that comes meanwhile is seen whole: the mark with the increments behind it.
+# One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 STANDING = f"""
 select t.mark, r.run, r.mark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
        r.manifest, r.segment, {OF_RUN} as reads
@@ -24,7 +24,7 @@ where t.id = $1 and t.attempt = $2
 order by r.run desc
 """  # noqa: S608  # only a constant is put in
 
-# The mark moves from where the run began to where it ended, and only if it still stands there.
+# The watermark moves to the end of the run, and only if it is still at the start of the run.
 ACKNOWLEDGE = """
 with before as (
     select *, greatest(modified_at, now()) as at
@@ -75,21 +75,21 @@ class RunNotFoundError(Exception):
 
 
 class NothingToAcknowledgeError(Exception):
-    """The run left no increment that could be confirmed; the message says why."""
+    """The run has no increment to acknowledge; the message says why."""
 
 
 class Increment(msgspec.Struct, frozen=True):
-    """What part of the data a run gave: what became visible from one mark to the other."""
+    """The part of the data that an incremental run exported: the rows that became visible between two watermarks."""
 
     start: str | None
-    """None: from the beginning."""
+    """None for the first run."""
     end: str
     on_ack: bool
-    """Whether the mark waits for the client."""
+    """Whether the watermark moves only when the client acknowledges the run."""
 
 
 class Pending(msgspec.Struct, frozen=True):
-    """An increment that was given and not acknowledged."""
+    """An increment that is not acknowledged yet."""
 
     run: int
     end: str
@@ -101,21 +101,21 @@ class Pending(msgspec.Struct, frozen=True):
     began_at: datetime
     manifest: str
     segment: str | None
-    """The stored segment as it was for that run, where the task names one."""
+    """The stored segment as that run used it, if the task names one."""
     reads: list[Read]
-    """What that run has read."""
+    """The reads of that run."""
 
 
 class IncrementState(msgspec.Struct, frozen=True):
-    """Where a task's increments stand."""
+    """The watermark of a task and its unacknowledged increments."""
 
     mark: str | None
     pending: list[Pending]
-    """The runs that gave the increment that waits, newest first."""
+    """The runs that exported the unacknowledged increment, newest first."""
 
 
 async def standing(pool: Pool, message: Message) -> IncrementState:
-    """Where the increments stand as an attempt begins its work."""
+    """Return the watermark and the unacknowledged increments when an attempt begins."""
     rows = await pool.fetch(STANDING, message.task, message.attempt)
     pending = [
         Pending(
@@ -134,12 +134,12 @@ async def standing(pool: Pool, message: Message) -> IncrementState:
         for row in rows
         if row["run"] is not None
     ]
-    # An outdated attempt finds no row. What it reads then does not matter: `finish` will refuse it.
+    # A stale attempt gets no row; `finish` will refuse it.
     return IncrementState(rows[0]["mark"] if rows else None, pending)
 
 
 async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:
-    """Move the mark of a task behind the increment that a run gave; doing so twice is the same as once.
+    """Acknowledge the increment of a run, which moves the watermark; doing so twice is the same as once.
 
     Raises TaskNotFoundError, RunNotFoundError and NothingToAcknowledgeError.
     """

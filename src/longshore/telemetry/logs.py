@@ -1,4 +1,4 @@
-"""How the service logs: structured, one line an event, JSON where no person is looking."""
+"""Structured logs: one line for each event, JSON unless standard error is a terminal."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from longshore.settings import Settings
 
 
 def configure(settings: Settings) -> None:
-    """Set logging up for this process; everything goes to standard error."""
+    """Configure logging of this process to standard error."""
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.typing.Processor] = [
@@ -20,7 +20,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     rendering: list[structlog.typing.Processor] = (
-        # The values of variables, which it would show otherwise, are bodies, passwords, keys.
+        # Local variables would show bodies, passwords and keys.
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False))]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
@@ -40,7 +40,7 @@ def configure(settings: Settings) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # The libraries' own chatter is for those who debug them.
+    # Messages of libraries below WARNING help only in debugging them.
     root.setLevel(max(level, logging.WARNING))
 
 

@@ -1,4 +1,4 @@
-"""Figures of one process, for Prometheus. Those of all tasks, which the database has, are in `tasks.figures`."""
+"""Metrics of one process, for Prometheus. `tasks.queue_metrics` has those of all tasks, from the database."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ LOST = Counter("longshore_lost_attempts", "Attempts whose worker was lost, found
 
 
 def begin(actions: Iterable[str]) -> None:
-    """Tell of these actions from the start: what a series begins with is no increase to Prometheus."""
+    """Create the series of these actions with 0, as Prometheus sees no increase in the first value of a series."""
     for action in actions:
         for state in ("DONE", "ERROR"):
             RUNS.labels(action, state)
@@ -34,13 +34,13 @@ def begin(actions: Iterable[str]) -> None:
 
 
 def count_written(action: str, rows: int, size: int) -> None:
-    """Count what was written since it was last counted."""
+    """Count the rows and bytes written since the last call."""
     ROWS.labels(action).inc(max(0, rows))
     BYTES.labels(action).inc(max(0, size))
 
 
 class _Pools(Collector):
-    """How many connections pools have, and how many of them are in use."""
+    """The connections of pools, by state."""
 
     def __init__(self, pools: Mapping[str, Pool]) -> None:
         self._pools = pools
@@ -56,7 +56,7 @@ class _Pools(Collector):
 
 @contextlib.contextmanager
 def of_pools(**pools: Pool) -> Iterator[None]:
-    """Tell of these pools, by name, for as long as this is held."""
+    """Export metrics of the named pools while the context is open."""
     collector = _Pools(pools)
     REGISTRY.register(collector)
     try:

@@ -1,11 +1,12 @@
-"""Traces, as OpenTelemetry has them: one for each task, from the request that asked for it to its last COPY.
+"""OpenTelemetry traces: one for each run, from the request for it to its last COPY.
 
-On where the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and set up by OTEL_* variables alone. Off,
-OpenTelemetry is not even imported. The trace that a task's spans belong to is kept in its row as a `traceparent`
-(https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard", of=traceparent):`.
+Tracing is on if the environment names a collector (OTEL_EXPORTER_OTLP_ENDPOINT), and is configured by OTEL_* variables
+alone. Otherwise OpenTelemetry is not imported. The trace that a task's spans belong to is kept in its row as a
+`traceparent` (https://www.w3.org/TR/trace-context/), so any process can add to it: `with tracing.span("shard",
+of=traceparent):`.
 
-What errors say may quote a row or a parameter, so spans tell an error's type and where it was raised, never its words;
-those are in the log, under the same `trace_id`.
+Error messages may quote a row or a parameter, so spans have the type and the traceback of an error, not its message;
+the log has it, under the same `trace_id`.
 """
 
 import asyncio
@@ -23,34 +24,34 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer
 
 ADDRESSES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-FLUSH_TIMEOUT = 5.0  # seconds for the last spans on the way out
+FLUSH_TIMEOUT_SECONDS = 5.0  # for the last spans when the process ends
 
 Attributes = Mapping[str, str | int | float | bool]
 Kind = Literal["internal", "server", "client", "consumer"]
 
 
-class Nothing:
-    """The span of what is not traced."""
+class NoSpan:
+    """A span that records nothing."""
 
     def set_attributes(self, _attributes: Attributes) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
     def update_name(self, _name: str) -> None:
-        """Take no notice."""
+        """Do nothing."""
 
 
-NOTHING: AbstractContextManager[Any] = contextlib.nullcontext(Nothing())
+NO_SPAN: AbstractContextManager[Any] = contextlib.nullcontext(NoSpan())
 
-_tracer: "Tracer | None" = None  # of this process, as OpenTelemetry's own is
+_tracer: "Tracer | None" = None  # one for each process, as OpenTelemetry's provider
 
 
 def on() -> bool:
-    """Whether this process traces."""
+    """Return whether this process exports traces."""
     return _tracer is not None
 
 
 def wanted(environment: Mapping[str, str]) -> bool:
-    """Whether spans are to be sent anywhere."""
+    """Return whether the environment configures an exporter of spans."""
     disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     exporter = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
     return any(environment.get(name) for name in ADDRESSES) and not disabled and exporter != "none"
@@ -58,11 +59,11 @@ def wanted(environment: Mapping[str, str]) -> bool:
 
 @contextlib.asynccontextmanager
 async def exporting(process: str) -> AsyncIterator[None]:
-    """Trace for as long as this is held, if the environment wants it, and send what is left on leaving.
+    """Export traces while the context is open, if the environment configures that; send the last spans at its end.
 
-    `process`: `api` or `worker`, for the name of the service where the environment has none.
+    `process`: `api` or `worker`, for the name of the service if the environment has none.
     """
-    global _tracer  # noqa: PLW0603  # one for each process: what is traced must not have to be handed it
+    global _tracer  # noqa: PLW0603  # one for each process, so that no function needs it as a parameter
     if not wanted(os.environ):
         yield
         return
@@ -86,10 +87,10 @@ async def exporting(process: str) -> AsyncIterator[None]:
         yield
     finally:
         _tracer = None
-        # A thread of its own, as a collector that hangs must not keep the process: no executor waits for this one.
+        # A daemon thread, so that a collector that hangs does not keep the process alive.
         flushing = threading.Thread(target=provider.shutdown, name="last spans", daemon=True)
         flushing.start()
-        await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT)
+        await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT_SECONDS)
 
 
 def span(
@@ -101,13 +102,13 @@ def span(
     ago: float = 0.0,
     kind: Kind = "internal",
 ) -> AbstractContextManager[Any]:
-    """A span around what is done while this is held; an error that leaves it is the span's.
+    """Return a span as a context; an error that leaves the context marks it as failed.
 
-    `of`: the `traceparent` that it continues; without one it is within the current span, or begins a trace.
-    `after`: one that it only links to. `ago`: seconds since it began. What it gives takes more by `set_attributes`.
+    `of`: the `traceparent` of its parent; without one, the current span is the parent, or it begins a trace. `after`: a
+    `traceparent` that it links to. `ago`: seconds since it began. The context yields the span, for `set_attributes`.
     """
     if _tracer is None:
-        return NOTHING
+        return NO_SPAN
     return _span(_tracer, name, attributes, of, after, ago, kind)
 
 
@@ -150,7 +151,7 @@ def add(attributes: Attributes) -> None:
 
 
 def failed(error: BaseException) -> None:
-    """Record an error in the current span, which it fails."""
+    """Record an error in the current span and mark the span as failed."""
     if _tracer is None:
         return
     from opentelemetry.trace import get_current_span
@@ -162,7 +163,7 @@ def failed(error: BaseException) -> None:
 
 
 def violation(kind: str) -> None:
-    """Mark the current span as failed; `kind`: by what kind of error, one of few."""
+    """Mark the current span as failed; `kind`: the type of the error, from a small set."""
     if _tracer is None:
         return
     from opentelemetry.trace import StatusCode, get_current_span
@@ -173,13 +174,13 @@ def violation(kind: str) -> None:
 
 
 def current() -> str | None:
-    """The `traceparent` of the current span, None where there is none."""
+    """Return the `traceparent` of the current span; None without a span."""
     context = _context()
     return context and f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
 def trace_id() -> str | None:
-    """The id of the current span's trace, None where it is not sent anywhere."""
+    """Return the id of the current trace; None if it is not exported."""
     context = _context()
     return f"{context.trace_id:032x}" if context and context.trace_flags.sampled else None
 
@@ -194,7 +195,7 @@ def _context() -> "SpanContext | None":
 
 
 def _remote(traceparent: str) -> "Span | None":
-    """The span elsewhere that a `traceparent` names; None where it is none."""
+    """Return the remote span that a `traceparent` names; None if it is invalid."""
     from opentelemetry.context import Context
     from opentelemetry.trace import get_current_span
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

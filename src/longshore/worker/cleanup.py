@@ -1,7 +1,7 @@
-"""The action `cleanup`: what the service does about results that expire, files that nothing names, and old tasks.
+"""The action `cleanup`: removes expired results, files without a task, and old tasks.
 
-It is a task of the service itself, in chain 0, which no request can create tasks in: it runs by its schedule, and its
-state, log and runs are seen in the same API by whoever has a token for that chain.
+It is a task of the service itself, in chain 0, in which no request can create tasks. It runs by its schedule; a token
+for that chain shows its state, log and runs in the same API.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ SERVICE = ChainId(0)
 ACTION = "cleanup"
 CRON = "*/15 * * * *"
 BATCH = 500
-SETTLED = 3600.0  # seconds after which a file that nothing names is not just being made
+MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
 
 EXPIRED = """
 select task_id, run, location from longshore.runs
@@ -54,7 +54,7 @@ select id, chain_id from longshore.tasks where {OVER} order by modified_at, id l
 
 DELETE = f"delete from longshore.tasks where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
 
-# The places of a task that are in use: its results, and what its newest attempt is writing.
+# The locations of a task that are in use: its results, and the file that its newest attempt writes.
 USED = """
 select t.id, case when t.state = 'INPROGRESS' then t.attempt end as writing,
        array(select r.location from longshore.runs r where r.task_id = t.id and r.location is not null) as locations
@@ -62,7 +62,7 @@ from longshore.tasks t
 where t.id = any($1::bigint[])
 """
 
-# PgQueuer's own record of what its jobs went through; nobody here reads it.
+# PgQueuer's log of its jobs, which Longshore does not read.
 JOURNALS = tuple(
     f"delete from {QUEUE_SETTINGS.db_schema}.{table} where created < now() - interval '1 day'"  # noqa: S608  # constants
     for table in (QUEUE_SETTINGS.queue_table_log, QUEUE_SETTINGS.statistics_table)
@@ -70,7 +70,7 @@ JOURNALS = tuple(
 
 
 async def ensure(pool: Pool) -> None:
-    """Create the service's task of this action where there is none yet."""
+    """Create the cleanup task if it does not exist."""
     schedule = Schedule(cron=CRON)
     new = NewTask(
         chain=SERVICE,
@@ -87,11 +87,11 @@ async def ensure(pool: Pool) -> None:
         async with pool.acquire() as connection, connection.transaction():
             await attempts.create(connection, new)
     except asyncpg.UniqueViolationError:
-        pass  # another process was faster, or it is there
+        pass  # another process has created it
 
 
 class Cleanup:
-    """Removes what is not needed any more. `task_age`: how long a task is kept after it last changed."""
+    """The action. `task_age`: time that an ended task is kept after its last change."""
 
     def __init__(self, pool: Pool, store: Store, task_age: timedelta) -> None:
         self._pool = pool
@@ -100,11 +100,11 @@ class Cleanup:
         self._refused: Exception | None = None
 
     async def run(self, begun: Attempt) -> RunResult:
-        """Run once. Raises what the database and the store raise.
+        """Run once. An item or step that fails does not stop the others; its error is raised at the end.
 
-        An item or a step that fails keeps no other from being seen to; the first failure is raised at the end.
+        Transient errors of the database and the store are raised at once.
         """
-        del begun  # it says nothing that matters here
+        del begun  # the action is the same for each attempt
         self._refused = None
         steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
         results, tasks, files = [await self._isolated(step) or 0 for step in steps]
@@ -148,14 +148,14 @@ class Cleanup:
                     refused += 1
                     continue
                 removed += 1
-                # What this leaves is found as files that nothing names.
+                # A later cleanup finds files that are left by this one.
                 place = ChainId(row["chain_id"]), TaskId(row["id"])
                 await self._isolated(asyncio.to_thread, self._store.remove_task, *place)
         return removed
 
     async def _remove_unnamed(self) -> int:
         removed = 0
-        before = time.time() - SETTLED
+        before = time.time() - MIN_FILE_AGE_SECONDS
         found = await asyncio.to_thread(self._store.attempts, before)
         for start in range(0, len(found), BATCH):
             some = found[start : start + BATCH]
@@ -170,9 +170,9 @@ class Cleanup:
         return True
 
     async def _isolated(self, step: Callable[..., Awaitable[T]], *item: Any) -> T | None:
-        """Return what a step gives, and None where it failed, which is logged and raised at the end of the run.
+        """Return the result of a step, or None if it failed; the error is logged and raised at the end of the run.
 
-        Raises at once what ends by itself, as all other steps would only wait for it too.
+        Transient errors are raised at once, because every other step would meet them too.
         """
         try:
             return await step(*item)

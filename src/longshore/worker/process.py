@@ -1,4 +1,4 @@
-"""The process of a worker: opens what work needs, takes messages, and stops when it is told to."""
+"""The worker process: opens its connections, takes messages, and stops on SIGTERM or SIGINT."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ from longshore.exports.visibility import webhook_maker_sees
 from longshore.results.open import open_store
 from longshore.settings import Settings, days_of_chains
 from longshore.tasks import quotas
-from longshore.tasks.queue import ENTRYPOINT, LEAST_TAKEN, SHARD_ENTRYPOINT, Taker
+from longshore.tasks.queue import ENTRYPOINT, MIN_CONCURRENCY, SHARD_ENTRYPOINT, Consumer
 from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
@@ -39,14 +39,14 @@ from longshore.telemetry import metrics, tracing
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
-from longshore.worker.runner import Action, Handler
+from longshore.worker.runner import Action, Runner
 
 log = structlog.get_logger()
 
-# What tells pods from each other ends their names.
+# The end of a name distinguishes pods.
 NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
 
-LONGEST_SILENCE = 4  # heartbeat timeouts, until a shard that has lost its message is offered again
+MAX_SHARD_SILENCE = 4  # heartbeat timeouts, until the message of a shard is sent again
 
 
 def _source_limits(settings: Settings) -> SourceLimits:
@@ -55,9 +55,9 @@ def _source_limits(settings: Settings) -> SourceLimits:
 
 
 async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
-    """Work until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once messages are taken.
+    """Run a worker until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once it takes messages.
 
-    Raises SchemaError and CatalogError before it begins.
+    Raises SchemaError and CatalogError before that.
     """
     malloc.limit_arenas()
     # Of Arrow's pools, measured: with the usual one an export of CSV takes a worker to 230 MB, with this one to 130.
@@ -76,20 +76,24 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
         slots = {SLOTS: str(settings.chain_tasks)}
         pool = await stack.enter_async_context(
-            open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN + 5, name=f"longshore worker {NAME}", **slots)
+            open_lazy_pool(
+                url, size=settings.worker_tasks + MIN_CONCURRENCY + 5, name=f"longshore worker {NAME}", **slots
+            )
         )
         source = await stack.enter_async_context(
             open_lazy_pool(
-                source_url, size=settings.worker_tasks + LEAST_TAKEN + extra, name="longshore export", **session
+                source_url, size=settings.worker_tasks + MIN_CONCURRENCY + extra, name="longshore export", **session
             )
         )
         readers = Readers(source, extra)
         own = None
         if settings.source_url:
-            owned = open_lazy_pool(url, size=settings.worker_tasks + LEAST_TAKEN, name="longshore export", **session)
+            owned = open_lazy_pool(
+                url, size=settings.worker_tasks + MIN_CONCURRENCY, name="longshore export", **session
+            )
             own = Readers(await stack.enter_async_context(owned), 0)
         store = open_store(settings)
-        silence_seconds = LONGEST_SILENCE * settings.heartbeat_timeout
+        silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
         policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
         known = catalog.load(settings.catalog)
         exporter = Exporter(pool, Sources(readers, own), known, store, policy)
@@ -101,27 +105,27 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
         metrics.begin(actions)
         keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
-        handler = Handler(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
-        await stack.enter_async_context(Listener(url, CHANNEL, handler.told, handler.check_all))
+        runner = Runner(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+        await stack.enter_async_context(Listener(url, CHANNEL, runner.on_task_change, runner.check_all))
 
         heartbeat = timedelta(seconds=settings.heartbeat_timeout)
-        takers = [
-            Taker(pool, url, ENTRYPOINT, handler.handle, settings.worker_tasks, heartbeat),
-            Taker(pool, url, SHARD_ENTRYPOINT, handler.handle_shard, LEAST_TAKEN, heartbeat),
+        consumers = [
+            Consumer(pool, url, ENTRYPOINT, runner.handle, settings.worker_tasks, heartbeat),
+            Consumer(pool, url, SHARD_ENTRYPOINT, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
         ]
         stopping: set[asyncio.Task[None]] = set()
 
         def stop() -> None:
-            for taker in takers:
-                taker.stop()
-            stopping.add(asyncio.create_task(handler.stop()))
+            for consumer in consumers:
+                consumer.stop()
+            stopping.add(asyncio.create_task(runner.stop()))
 
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
 
-        clock = asyncio.create_task(run_scheduler(pool))
-        clock.add_done_callback(lambda task: None if task.cancelled() else stop())
+        scheduler = asyncio.create_task(run_scheduler(pool))
+        scheduler.add_done_callback(lambda task: None if task.cancelled() else stop())
         allow = outbound.networks(settings.outbound_allow)
         dispatcher = Dispatcher(pool, allow, partial(webhook_maker_sees, pool, known))
         dispatching = asyncio.create_task(dispatcher.run(url))
@@ -132,14 +136,14 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             stack.callback(server.shutdown)
         ready()
         log.info("worker ready", tasks=settings.worker_tasks)
-        taking = [asyncio.create_task(taker.run()) for taker in takers]
+        consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
         try:
-            await asyncio.gather(*taking)
+            await asyncio.gather(*consuming)
         finally:
-            for task in (clock, dispatching, *taking):
+            for task in (scheduler, dispatching, *consuming):
                 task.cancel()
-            await asyncio.wait({clock, dispatching, *taking, *stopping})
-        for task in (clock, dispatching):
+            await asyncio.wait({scheduler, dispatching, *consuming, *stopping})
+        for task in (scheduler, dispatching):
             if not task.cancelled() and (error := task.exception()):
                 raise error
         log.info("worker stopped")

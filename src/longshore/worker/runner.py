@@ -1,6 +1,6 @@
-"""What a worker does with messages: runs the actions that they name, and sees each attempt to an end.
+"""The runner: runs the action that a message names, and ends each attempt.
 
-Promise 7 is kept here: whatever happens to a run, its task is finished, tried again, or failed with a reason.
+Whatever happens to an attempt, its task is finished, retried, or failed with a reason (promise 7).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 Action = Callable[[Attempt], Awaitable[RunResult]]
 
-PAUSES = (1.0, 5.0)  # seconds before the attempt that follows the first failure, and the second
+RETRY_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt, and after the second
 
 
 class RunTimeoutError(LongshoreError):
@@ -43,7 +43,7 @@ class UnknownActionError(LongshoreError):
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What any target may say of its runs."""
+    """The limits that any target may set for its runs."""
 
     timeout_seconds: int | None = None
     result_days: float | None = None
@@ -54,8 +54,8 @@ LIMITS = msgspec.json.Decoder(Limits)
 NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 
 
-class Handler:
-    """Runs the messages of one process."""
+class Runner:
+    """Handles the messages of one worker process."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Handler:
         self._checks: set[asyncio.Task[None]] = set()
 
     async def handle(self, job: Job) -> None:
-        """See one message through. Raises nothing: what went wrong is in the task's log."""
+        """Run the attempt of a message to its end. Errors of the action go to the task's log."""
         message = read_message(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt)
         current = asyncio.current_task()
@@ -91,10 +91,10 @@ class Handler:
         finally:
             self._running.discard(current)
             self._withdrawn.discard(current)
-            malloc.give_back()
+            malloc.release_free_memory()
 
     async def handle_shard(self, job: Job) -> None:
-        """See a part of an export through that some worker coordinates. Raises RetryRequested for another time."""
+        """Run a shard of an export that some worker coordinates. Raises RetryRequested to run it later."""
         message = read_shard(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
         current = asyncio.current_task()
@@ -108,125 +108,125 @@ class Handler:
         except RetryLaterError as error:
             raise RetryRequested(timedelta(seconds=error.delay)) from error
         except asyncio.CancelledError:
-            raise RetryRequested from None  # a message that is outdated ends when it is read
+            raise RetryRequested from None  # a stale message ends when it is delivered again
         finally:
             del self._acting[current]
             self._running.discard(current)
             self._withdrawn.discard(current)
-            malloc.give_back()
+            malloc.release_free_memory()
 
     async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
-        begun = await retry_until_available(attempts.begin, self._pool, message, uuid4())
-        if begun is None:
+        attempt = await retry_until_available(attempts.begin, self._pool, message, uuid4())
+        if attempt is None:
             if await retry_until_available(run_ends.lost, self._pool, message):
                 log.warning("lost attempt found")
             return
-        structlog.contextvars.bind_contextvars(run=begun.run, chain=begun.chain)
-        traceparent = await self._waited(begun)
-        with tracing.span(f"process {ENTRYPOINT}", _about(begun, "process"), of=traceparent, kind="consumer"):
+        structlog.contextvars.bind_contextvars(run=attempt.run, chain=attempt.chain)
+        traceparent = await self._record_wait(attempt)
+        with tracing.span(f"process {ENTRYPOINT}", _attributes(attempt, "process"), of=traceparent, kind="consumer"):
             if (trace_id := tracing.trace_id()) is not None:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            await self._attempt(begun, current)
+            await self._attempt(attempt, current)
 
-    async def _waited(self, begun: Attempt) -> str | None:
-        """Tell of the wait that is over, and give the trace that the attempt belongs to."""
-        metrics.QUEUE_SECONDS.observe(begun.waited)
-        name, about = f"wait {ENTRYPOINT}", _about(begun, "wait")
-        if begun.traceparent is not None:
-            with tracing.span(name, about, of=begun.traceparent, ago=begun.waited, kind="consumer"):
-                return begun.traceparent
-        # No request has asked for this run, or none that was traced: its trace begins with its wait.
-        with tracing.span(name, about, after=begun.follows, ago=begun.waited, kind="consumer"):
+    async def _record_wait(self, attempt: Attempt) -> str | None:
+        """Record the time that the attempt has waited, and return the `traceparent` of its trace."""
+        metrics.QUEUE_SECONDS.observe(attempt.waited)
+        name, attributes = f"wait {ENTRYPOINT}", _attributes(attempt, "wait")
+        if attempt.traceparent is not None:
+            with tracing.span(name, attributes, of=attempt.traceparent, ago=attempt.waited, kind="consumer"):
+                return attempt.traceparent
+        # No traced request has requested this run, so its trace begins with its wait.
+        with tracing.span(name, attributes, after=attempt.follows, ago=attempt.waited, kind="consumer"):
             traceparent = tracing.current()
         if traceparent is not None:
-            await retry_until_available(attempts.trace, self._pool, begun.message, traceparent)
+            await retry_until_available(attempts.trace, self._pool, attempt.message, traceparent)
         return traceparent
 
-    async def _attempt(self, begun: Attempt, current: asyncio.Task[Any]) -> None:
-        message = begun.message
-        log.info("run begins", action=begun.action)
+    async def _attempt(self, attempt: Attempt, current: asyncio.Task[Any]) -> None:
+        message = attempt.message
+        log.info("run begins", action=attempt.action)
         began = time.monotonic()
         try:
-            limits = LIMITS.decode(begun.target)
+            limits = LIMITS.decode(attempt.target)
         except msgspec.MsgspecError as error:
-            await self._failed(begun, LongshoreError(f"this version cannot read the target: {error}"))
+            await self._failed(attempt, LongshoreError(f"this version cannot read the target: {error}"))
             return
         try:
             async with asyncio.timeout(limits.timeout_seconds) as timeout:
-                outcome = await self._act(begun, current)
+                outcome = await self._act(attempt, current)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
             if current in self._withdrawn:
                 raise StaleAttemptError(message) from None
             if not current.cancelling():
-                await self._failed(begun, LongshoreError("the action cancelled itself"))
+                await self._failed(attempt, LongshoreError("the action cancelled itself"))
                 return
-            # Else only `stop` cancels: the worker has to go, and another one takes over at once.
-            why = f"attempt {begun.number} was interrupted: its worker is shutting down"
+            # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
+            why = f"attempt {attempt.number} was interrupted: its worker is shutting down"
             await retry_until_available(attempts.retry, self._pool, message, why, 0, failed=False)
             log.info("run handed back")
         except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
             late = RunTimeoutError(f"the run took longer than {limits.timeout_seconds} s")
-            await self._failed(begun, late if timeout.expired() else error)
+            await self._failed(attempt, late if timeout.expired() else error)
         else:
             try:
-                await self._finish(begun, outcome, limits)
+                await self._finish(attempt, outcome, limits)
             except StaleAttemptError:
                 raise
-            except Exception as error:  # an outcome that PostgreSQL does not take
-                await self._failed(begun, LongshoreError(f"what the run left cannot be stored: {error}"))
+            except Exception as error:  # a result that PostgreSQL cannot store
+                await self._failed(attempt, LongshoreError(f"the result of the run cannot be stored: {error}"))
                 return
-            metrics.RUN_SECONDS.labels(begun.action).observe(time.monotonic() - began)
+            metrics.RUN_SECONDS.labels(attempt.action).observe(time.monotonic() - began)
             log.info("run done", rows=outcome.success, bytes=outcome.size)
 
-    async def _finish(self, begun: Attempt, outcome: RunResult, limits: Limits) -> None:
-        keep = min(self._keep, self._keep_of_chains.get(begun.chain, self._keep))
+    async def _finish(self, attempt: Attempt, outcome: RunResult, limits: Limits) -> None:
+        keep = min(self._keep, self._keep_of_chains.get(attempt.chain, self._keep))
         if limits.result_days is not None:
             keep = min(keep, timedelta(days=limits.result_days))
         with tracing.span("finish"):
-            await retry_until_available(run_ends.finish, self._pool, begun.message, outcome, keep)
+            await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, keep)
 
-    async def _act(self, begun: Attempt, current: asyncio.Task[Any]) -> RunResult:
-        self._acting[current] = begun.message
+    async def _act(self, attempt: Attempt, current: asyncio.Task[Any]) -> RunResult:
+        self._acting[current] = attempt.message
         try:
-            if begun.action not in self._actions:
-                raise UnknownActionError(f"no package on this worker has the action {begun.action!r}")
-            return await self._actions[begun.action](begun)
+            if attempt.action not in self._actions:
+                raise UnknownActionError(f"no package on this worker has the action {attempt.action!r}")
+            return await self._actions[attempt.action](attempt)
         finally:
             del self._acting[current]
 
-    async def _failed(self, begun: Attempt, error: BaseException) -> None:
+    async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error)
         tracing.failed(error)
-        if is_retryable(error) and begun.failures + 1 < attempts.MAX_FAILURES:
-            pause = PAUSES[begun.failures]
+        if is_retryable(error) and attempt.failures + 1 < attempts.MAX_FAILURES:
+            pause = RETRY_PAUSES_SECONDS[attempt.failures]
             log.warning("attempt failed", reason=reason, again_in=pause)
-            why = f"attempt {begun.number} failed: {reason}; the next one begins in {pause:.0f} s"
-            await retry_until_available(attempts.retry, self._pool, begun.message, why, pause, failed=True)
-            metrics.RETRIES.labels(begun.action).inc()
+            why = f"attempt {attempt.number} failed: {reason}; the next one begins in {pause:.0f} s"
+            await retry_until_available(attempts.retry, self._pool, attempt.message, why, pause, failed=True)
+            metrics.RETRIES.labels(attempt.action).inc()
             return
-        await retry_until_available(run_ends.fail, self._pool, begun.message, f"failed: {reason}")
+        await retry_until_available(run_ends.fail, self._pool, attempt.message, f"failed: {reason}")
         log.error("run failed", reason=reason, exc_info=error)
 
-    def told(self, payload: str) -> None:
-        """Take notice that a task has changed, which may mean that it has been cancelled."""
+    def on_task_change(self, payload: str) -> None:
+        """Handle the notification of a changed task, which may have been cancelled."""
         task, _, revision = payload.partition(" ")
         if revision and any(message.task == int(task) for message in self._acting.values()):
             self.check_all()
 
     def check_all(self) -> None:
-        """Begin to look whether what runs here still counts, and to end what does not."""
+        """Start a check of all running attempts that cancels those which are no longer the newest."""
         check = asyncio.create_task(self._check())
         self._checks.add(check)
         check.add_done_callback(self._checks.discard)
 
     async def _check(self) -> None:
-        acting = dict(self._acting)  # not what begins meanwhile, of which the answer says nothing
+        acting = dict(self._acting)  # a copy, because attempts that begin meanwhile are not in the answer
         try:
             rows = await self._pool.fetch(NEWEST, [message.task for message in acting.values()])
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            log.warning("what runs cannot be checked", error=str(error))  # its next report will be refused
+            log.warning("running attempts cannot be checked", error=str(error))  # their next report is refused
             return
         newest = {row["id"]: row["attempt"] for row in rows}
         for running, message in acting.items():
@@ -236,15 +236,15 @@ class Handler:
                 running.cancel()
 
     async def stop(self) -> None:
-        """Let what runs end within the grace time, and hand the rest back to the queue."""
+        """Wait the grace time for running attempts to end, then return the rest to the queue."""
         if self._running:
             await asyncio.wait(self._running, timeout=self._grace)
         for task in tuple(self._running):
             task.cancel()
 
 
-def _about(begun: Attempt, operation: str) -> dict[str, str | int]:
-    """What spans say of an attempt, as far as it fits in OpenTelemetry's words.
+def _attributes(attempt: Attempt, operation: str) -> dict[str, str | int]:
+    """Return the attributes of an attempt for spans, by OpenTelemetry's conventions for messaging.
 
     https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
     """
@@ -252,10 +252,10 @@ def _about(begun: Attempt, operation: str) -> dict[str, str | int]:
         "messaging.system": "pgqueuer",
         "messaging.operation.name": operation,
         "messaging.destination.name": ENTRYPOINT,
-        "messaging.message.id": begun.message.key,
-        "longshore.task": begun.message.task,
-        "longshore.chain": begun.chain,
-        "longshore.run": begun.run,
-        "longshore.attempt": begun.message.attempt,
-        "longshore.action": begun.action,
+        "messaging.message.id": attempt.message.key,
+        "longshore.task": attempt.message.task,
+        "longshore.chain": attempt.chain,
+        "longshore.run": attempt.run,
+        "longshore.attempt": attempt.message.attempt,
+        "longshore.action": attempt.action,
     }
