@@ -122,7 +122,7 @@ def test_tls_is_for_the_name_though_the_connection_is_to_an_address(tmp_path: Pa
 
 
 @pytest.mark.parametrize("pause", [0.2, 0.0])
-def test_answer_whose_body_never_ends_is_an_answer_where_the_body_is_not_wanted(pause: float) -> None:
+def test_answer_counts_although_its_body_never_ends(pause: float) -> None:
     def drip(server: socket.socket) -> None:
         connection, _ = server.accept()
         with connection, contextlib.suppress(OSError):
@@ -135,7 +135,7 @@ def test_answer_whose_body_never_ends_is_an_answer_where_the_body_is_not_wanted(
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=drip, args=(server,))
         thread.start()
-        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, b"", 3, read_body=False)
-        assert asyncio.run(send(request, networks("127.0.0.1"))) == Answer(200, b"", {"content-type": "text/plain"})
+        request = Request("POST", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, b"", 3)
+        assert asyncio.run(send(request, networks("127.0.0.1"))) == Answer(200, {"content-type": "text/plain"})
         thread.join(20)
         assert not thread.is_alive()

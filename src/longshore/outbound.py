@@ -24,7 +24,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_PORT = 65_535
 MAX_URL_CHARACTERS = 2000
-MAX_ANSWER_BYTES = 64 * 1024  # of a body; the rest is dropped
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
@@ -81,15 +80,13 @@ class Request(msgspec.Struct, frozen=True):
     headers: Mapping[str, str]
     content: bytes
     timeout: float
-    """Seconds for the whole exchange; without `read_body` until the header section of the answer."""
-    read_body: bool = True
+    """Seconds until the header section of the answer has arrived."""
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer: status, the first MAX_ANSWER_BYTES bytes of the body, and header fields by lower-case name."""
+    """Status and header fields, by lower-case name, of an answer. Its body is not read."""
 
     status: int
-    body: bytes
     headers: dict[str, str]
 
 
@@ -153,21 +150,9 @@ async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> 
                 if number == len(addresses):
                     raise
                 continue
-            try:
-                body = await _start_of_body(answer) if request.read_body else b""
-            finally:
-                await answer.aclose()
-            return Answer(answer.status_code, body, dict(answer.headers))
+            await answer.aclose()
+            return Answer(answer.status_code, dict(answer.headers))
     raise AssertionError("getaddrinfo returned no address")
-
-
-async def _start_of_body(answer: httpx2.Response) -> bytes:
-    body = b""
-    async for part in answer.aiter_raw():
-        body += part
-        if len(body) >= MAX_ANSWER_BYTES:
-            break
-    return body[:MAX_ANSWER_BYTES]
 
 
 async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]:

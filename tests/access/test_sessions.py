@@ -36,18 +36,24 @@ def test_a_session_does_what_its_level_for_the_chain_allows(idle: Longshore, ann
         problem(client.get("/users", headers=mine), "forbidden")
 
 
-def test_what_is_no_session_is_401(idle: Longshore, anna: Person) -> None:
+def test_request_with_an_invalid_session_is_401_and_one_that_names_no_chain_400(idle: Longshore, anna: Person) -> None:
     good = anna.session()
     for name in good:
         without = {key: value for key, value in good.items() if key != name}
-        assert_unauthorized(httpx2.get(f"{idle.address}/tasks", headers=without))
+        refuse = assert_chain_missing if name == "X-Session-Chain-Id" else assert_unauthorized
+        refuse(httpx2.get(f"{idle.address}/tasks", headers=without))
         for bad in ("", "x", "0", "-1", "9" * 30, "1.5", good["X-Session-Key"] + "x", "x" * 5000):
             answer = httpx2.get(f"{idle.address}/tasks", headers={**good, name: bad})
-            if name == "X-Session-Chain-Id" and bad.isdigit() and bad not in ("0", "9" * 30):
-                continue
-            assert_unauthorized(answer)
+            if name == "X-Session-Chain-Id" and bad == "0":
+                problem(answer, "forbidden")
+            else:
+                refuse(answer)
     other = new_person(idle, _1764=Level.WRITE)
     assert_unauthorized(httpx2.get(f"{idle.address}/tasks", headers={**good, "X-Session-User-Id": str(other.id)}))
+
+
+def assert_chain_missing(answer: httpx2.Response) -> None:
+    assert [error["parameter"] for error in problem(answer, "bad-request")["errors"]] == ["X-Session-Chain-Id"]
 
 
 def assert_unauthorized(answer: httpx2.Response) -> None:

@@ -121,7 +121,9 @@ class Sessions:
 
     async def caller(self, credential: Credential, needed: Level) -> Caller:
         """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
-        chain = _number(credential.chain or "")
+        text = credential.chain or ""
+        # Chain 0, and a number beyond PostgreSQL's range, is a chain that no user has a level for.
+        chain = int(text) if NUMBER.fullmatch(text) and int(text) <= LARGEST else 0
         user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
             raise ForbiddenError(needed)

@@ -15,7 +15,7 @@ from longshore.outbound import OutboundError, RefusedError
 from longshore.settings import Settings
 from longshore.validation import Violation
 
-TIMEOUT_SECONDS = 30.0  # for the whole exchange
+TIMEOUT_SECONDS = 30.0  # until the header section of the answer
 SET_BY_SERVICE = {"host", "content-length", "connection", "transfer-encoding", "idempotency-key"}
 FIELD_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"  # RFC 9110, section 5.6.2
 

@@ -204,7 +204,7 @@ class Dispatcher:
             "Content-Type": "application/json",
             "User-Agent": f"Longshore/{__version__}",
         }
-        request = Request("POST", delivery.url, headers, body, TIMEOUT_SECONDS, read_body=False)
+        request = Request("POST", delivery.url, headers, body, TIMEOUT_SECONDS)
         answer = await send(request, self._allow)
         fault = None if 200 <= answer.status < 300 else f"answered {answer.status}"
         return Attempt(answer.status, fault, retry_after_seconds(answer.headers.get("retry-after"), time.time()))
