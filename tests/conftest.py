@@ -156,7 +156,7 @@ STARTING_FIXTURES = {
 }  # fmt: skip
 STARTING_PLACES = {
     "azure", "console", "database", "demo", "faults", "exports/test_source_limits.py", "exports/test_shards.py",
-    "results/test_objects.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
+    "results/test_bucket.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
     "webhooks/test_refused_addresses.py",
 }  # fmt: skip
 

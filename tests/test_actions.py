@@ -74,7 +74,7 @@ def test_the_action_of_an_installed_package_runs_and_leaves_its_result(client: h
     assert len(set(file.text.split())) == 2500
 
 
-def test_the_targets_of_a_package_are_checked_and_described_like_our_own(client: httpx2.Client) -> None:
+def test_targets_of_a_package_are_validated_and_documented_like_built_in_ones(client: httpx2.Client) -> None:
     assert list(violations(client, {"action": "voucher-codes", "count": 0})) == ["/target/count"]
     assert violations(client, {"action": "voucher-code", "count": 1})["/target/action"].endswith("'voucher-codes'?")
     assert list(violations(client, {"action": "voucher-codes", "count": 1}, segment_id="x")) == ["/trigger/segment_id"]
@@ -94,7 +94,7 @@ def test_a_cancelled_action_stops_and_leaves_nothing(plugged: Longshore, client:
         time.sleep(0.05)
 
 
-def test_an_address_is_called_at_the_time_of_the_task(client: httpx2.Client, receiver: Receiver) -> None:
+def test_http_action_sends_its_request_at_the_time_of_the_task(client: httpx2.Client, receiver: Receiver) -> None:
     target = {"action": "http", "url": f"{receiver.url}/nightly", "headers": {"X-What": "ledger"}, "body": "éa"}
     task = ended(client, created(client, **target))
     came = receiver.next()
@@ -106,7 +106,7 @@ def test_an_address_is_called_at_the_time_of_the_task(client: httpx2.Client, rec
     assert (refused.status_code, refused.json()["type"]) == (409, "/problems/no-export")
 
 
-def test_an_address_that_fails_is_called_again_with_the_same_key(client: httpx2.Client, receiver: Receiver) -> None:
+def test_http_action_retries_with_the_same_idempotency_key(client: httpx2.Client, receiver: Receiver) -> None:
     receiver.answers.put(503)
     task = ended(client, created(client, action="http", url=receiver.url))
     assert task["state"]["code"] == "DONE"
@@ -115,7 +115,9 @@ def test_an_address_that_fails_is_called_again_with_the_same_key(client: httpx2.
 
 
 @pytest.mark.parametrize("status", [301, 404])
-def test_an_answer_that_is_no_success_ends_the_run(client: httpx2.Client, receiver: Receiver, status: int) -> None:
+def test_http_action_ends_in_error_after_an_unsuccessful_answer(
+    client: httpx2.Client, receiver: Receiver, status: int
+) -> None:
     receiver.answers.put(status)
     task = ended(client, created(client, action="http", url=receiver.url))
     receiver.next()
@@ -135,7 +137,7 @@ def test_an_answer_that_is_no_success_ends_the_run(client: httpx2.Client, receiv
         ({}, "/target/url"),
     ],
 )
-def test_an_address_that_may_not_be_called_is_refused(
+def test_http_action_to_a_refused_address_is_refused(
     client: httpx2.Client, target: dict[str, Any], pointer: str
 ) -> None:
     assert list(violations(client, {"action": "http", **target})) == [pointer]

@@ -1,4 +1,4 @@
-"""People for tests: made as the command line makes them, and signed in over HTTP."""
+"""Users for tests: created as by the command line, signed in over HTTP."""
 
 import secrets
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import httpx2
 
-from longshore.access import totp as passcodes
+from longshore.access import totp as one_time_codes
 from longshore.access import users
 from longshore.access.tokens import Level
 from tests.service import CHAIN, Longshore, in_own_loop
@@ -15,7 +15,7 @@ PASSWORD = "correct horse battery staple"
 
 
 class Person:
-    """A user of a service, with the secret of their passcodes where they have any."""
+    """A user of a service, with the secret of their one-time codes; None without them."""
 
     def __init__(self, service: Longshore, id: int, name: str, password: str, totp: str | None) -> None:
         self.service, self.id, self.name, self.password, self.totp = service, id, name, password, totp
@@ -46,7 +46,7 @@ def headers_of(opened: dict[str, Any], chain: int = CHAIN, prefix: str = "X-Sess
 def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWORD, **levels: Level) -> Person:
     """A new user; `levels` by chain, such as `_1764=Level.READ`."""
     name = f"anna-{secrets.token_hex(4)}"
-    secret = passcodes.new_secret() if totp else None
+    secret = one_time_codes.new_secret() if totp else None
 
     async def make() -> int:
         connection = await asyncpg.connect(service.url)
@@ -55,7 +55,7 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
             for chain, level in levels.items():
                 await users.grant(connection, user, int(chain.lstrip("_")), level)
             if secret:
-                await users.set_totp(connection, user, passcodes.SecretBox("", service.data).seal(user, secret))
+                await users.set_totp(connection, user, one_time_codes.SecretBox("", service.data).seal(user, secret))
             return user
         finally:
             await connection.close()

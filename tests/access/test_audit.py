@@ -34,9 +34,7 @@ def admin(service: Longshore) -> httpx2.Client:
     return service.client(Level.ADMIN)
 
 
-def test_each_thing_done_leaves_an_entry_with_who_did_it_and_the_request(
-    service: Longshore, admin: httpx2.Client
-) -> None:
+def test_each_change_has_an_audit_entry_with_its_actor_and_request(service: Longshore, admin: httpx2.Client) -> None:
     with service.client(Level.WRITE) as client:
         token = client.headers["authorization"].split()[1].split(":")[0]
         task = client.post("/tasks", json=export_body(), headers={"X-Request-Id": "made-here"}).json()["id"]
@@ -59,7 +57,7 @@ def test_each_thing_done_leaves_an_entry_with_who_did_it_and_the_request(
     assert [(entry["actor"], entry["details"]["run"]) for entry in download] == [("address", 2)]
 
 
-def test_what_was_refused_leaves_no_entry(service: Longshore, admin: httpx2.Client) -> None:
+def test_refused_request_has_no_audit_entry(service: Longshore, admin: httpx2.Client) -> None:
     newest = entries(admin)[0]["id"]
     with service.client(Level.WRITE) as client:
         problem(client.post("/tasks/999999999/execute"), "task-not-found")
@@ -68,7 +66,7 @@ def test_what_was_refused_leaves_no_entry(service: Longshore, admin: httpx2.Clie
     assert entries(admin)[0]["id"] == newest
 
 
-def test_entries_are_found_by_time_action_and_page_and_are_the_chains_own(
+def test_audit_entries_are_filtered_and_paged_and_belong_to_their_chain(
     service: Longshore, admin: httpx2.Client
 ) -> None:
     person = new_person(service, _1764=Level.READ, _1765=Level.READ)
@@ -92,7 +90,7 @@ def test_entries_are_found_by_time_action_and_page_and_are_the_chains_own(
 
 
 @pytest.mark.parametrize("level", [Level.READ, Level.WRITE])
-def test_the_log_is_for_admins_alone(service: Longshore, admin: httpx2.Client, level: Level) -> None:
+def test_audit_log_is_for_admins_only(service: Longshore, admin: httpx2.Client, level: Level) -> None:
     body = export_body()
     body["target"]["export_index"] = "audit"
     task, _ = exported(admin, body)
@@ -105,7 +103,7 @@ def test_the_log_is_for_admins_alone(service: Longshore, admin: httpx2.Client, l
         problem(client.post("/segments/preview", json={"segment": segment}), "forbidden")
 
 
-def test_the_log_is_exported_as_any_other_index(service: Longshore, admin: httpx2.Client) -> None:
+def test_audit_log_is_exported_like_any_other_index(service: Longshore, admin: httpx2.Client) -> None:
     person = new_person(service, _1764=Level.ADMIN, _1765=Level.ADMIN)
     person.session(1765)
     body = export_body()
@@ -129,7 +127,7 @@ def test_the_log_is_exported_as_any_other_index(service: Longshore, admin: httpx
         "set session_replication_role = replica; delete from longshore.audit",
     ],
 )
-def test_an_entry_is_never_changed_not_even_by_the_superuser(service: Longshore, change: str) -> None:
+def test_audit_entry_cannot_be_changed_even_by_the_superuser(service: Longshore, change: str) -> None:
     async def run() -> None:
         connection = await asyncpg.connect(service.url)
         try:
@@ -144,7 +142,7 @@ def test_an_entry_is_never_changed_not_even_by_the_superuser(service: Longshore,
     assert service.sql("select count(*) from longshore.audit where id < 10") == before
 
 
-def test_a_change_that_is_rolled_back_leaves_no_entry(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_change_that_is_rolled_back_has_no_audit_entry(idle: Longshore, waiting: httpx2.Client) -> None:
     """The entry of a task that could not be created (its log could not be read back) is gone as the task is."""
     count = "select (select count(*) from longshore.audit), (select count(*) from longshore.segments)"
     before = idle.sql(count)

@@ -27,12 +27,12 @@ def tasks(client: httpx2.Client, small: httpx2.Client) -> dict[int, int]:
 def sides(
     request: pytest.FixtureRequest, client: httpx2.Client, small: httpx2.Client, tasks: dict[int, int]
 ) -> tuple[httpx2.Client, int, int]:
-    """Who asks, the task of the other, and the other's chain."""
+    """A client, the task of the other chain, and the other chain."""
     me: int = request.param
     return (client, small)[me], tasks[CHAINS[1 - me]], CHAINS[1 - me]
 
 
-def test_nothing_of_the_others_task_can_be_had(service: Longshore, sides: tuple[httpx2.Client, int, int]) -> None:
+def test_task_of_another_chain_is_not_found(service: Longshore, sides: tuple[httpx2.Client, int, int]) -> None:
     asking, theirs, _ = sides
     before = service.sql("select * from longshore.tasks where id = $1", theirs)
     for method, path in (
@@ -42,7 +42,7 @@ def test_nothing_of_the_others_task_can_be_had(service: Longshore, sides: tuple[
     assert service.sql("select * from longshore.tasks where id = $1", theirs) == before
 
 
-def test_a_list_holds_only_ones_own_tasks(sides: tuple[httpx2.Client, int, int]) -> None:
+def test_list_of_tasks_has_only_tasks_of_the_chain(sides: tuple[httpx2.Client, int, int]) -> None:
     asking, theirs, other = sides
     seen: list[dict[str, Any]] = []
     while page := asking.get("/tasks", params={"limit": 100, "offset": len(seen)}).json():
@@ -52,12 +52,12 @@ def test_a_list_holds_only_ones_own_tasks(sides: tuple[httpx2.Client, int, int])
     assert theirs not in {task["id"] for task in seen}
 
 
-def test_a_task_for_the_other_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
+def test_task_for_another_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
     asking, _, other = sides
     problem(asking.post("/tasks", json=export_body(chain=other)), "forbidden")
 
 
-def test_a_segment_of_the_other_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
+def test_segment_of_another_chain_is_refused(sides: tuple[httpx2.Client, int, int]) -> None:
     asking, _, other = sides
     mine = next(chain for chain in CHAINS if chain != other)
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": other, "rules": []}
@@ -72,7 +72,7 @@ def test_no_header_changes_the_chain_of_a_token(sides: tuple[httpx2.Client, int,
     problem(asking.get(f"/tasks/{theirs}", headers={"X-Chain-Id": str(other)}), "task-not-found")
 
 
-def test_an_export_holds_the_rows_of_its_chain_and_no_others(
+def test_export_has_exactly_the_rows_of_its_chain(
     service: Longshore, small: httpx2.Client, tasks: dict[int, int]
 ) -> None:
     lines = csv.DictReader(io.StringIO(downloaded(small, tasks[1765]).decode(), newline=""))
@@ -82,7 +82,7 @@ def test_an_export_holds_the_rows_of_its_chain_and_no_others(
     assert len(found) == 2000
 
 
-def test_a_join_by_any_opens_no_door_to_the_other_chain(small: httpx2.Client) -> None:
+def test_segment_joined_by_any_reads_no_rows_of_another_chain(small: httpx2.Client) -> None:
     rules = [
         {"field_name": "id", "field_type": "number", "operator": "is_between_number", "min": 0, "max": 10**9},
         {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "' or chain_id = 1764 or '"},

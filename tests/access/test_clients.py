@@ -48,7 +48,7 @@ def refused_within_two_seconds(service: Longshore, token: dict[str, Any]) -> Non
     assert answered == 401
 
 
-def test_a_client_is_made_listed_changed_and_turned_off(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_client_is_created_listed_changed_and_disabled(idle: Longshore, waiting: httpx2.Client) -> None:
     made = new_client(waiting, contact="data-team@example.com")
     assert {**made, "created": ""} == {
         "id": made["id"], "chain": 1764, "name": made["name"], "contact": "data-team@example.com", "enabled": True,
@@ -70,7 +70,7 @@ def test_a_client_is_made_listed_changed_and_turned_off(idle: Longshore, waiting
     assert {**made, "contact": ""} in listed
 
 
-def test_a_secret_is_shown_once_and_known_by_how_it_begins(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_secret_of_a_token_is_shown_once_and_has_a_known_prefix(idle: Longshore, waiting: httpx2.Client) -> None:
     token = new_token(waiting, new_client(waiting)["id"])
     assert token["secret"].startswith(SECRET_PREFIX)
     assert len(token["secret"]) > 40
@@ -81,7 +81,7 @@ def test_a_secret_is_shown_once_and_known_by_how_it_begins(idle: Longshore, wait
     assert token["secret"] not in repr(dict(kept))
 
 
-def test_a_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
+def test_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
     idle: Longshore, waiting: httpx2.Client
 ) -> None:
     owner = new_client(waiting)["id"]
@@ -97,7 +97,7 @@ def test_a_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
     assert shown["revoked"] and not shown["active"]
 
 
-def test_a_token_ends_by_itself_when_its_time_has_come(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_token_expires(idle: Longshore, waiting: httpx2.Client) -> None:
     end = datetime.now(UTC) + timedelta(seconds=5)
     token = new_token(waiting, new_client(waiting)["id"], expires=end.isoformat())
     assert status(idle, token) == 200
@@ -210,7 +210,7 @@ def test_request_with_a_token_of_several_chains_is_for_one_of_them(idle: Longsho
     assert status(idle, token) == 200, "the other chain's own use of it is not for this one to end"
 
 
-def test_a_scope_that_cannot_be_is_refused_with_every_fault(waiting: httpx2.Client) -> None:
+def test_every_violation_of_a_scope_is_named(waiting: httpx2.Client) -> None:
     owner = new_client(waiting)["id"]
     asked = {
         "client_id": owner, "level": "read", "chains": [1765], "indexes": ["userz", "products"],
@@ -265,11 +265,11 @@ def test_every_change_of_clients_and_tokens_is_in_the_audit_log(waiting: httpx2.
     [({"name": ""}, "/name"), ({"name": " x"}, "/name"), ({"name": "a\x00b"}, "/name"), ({"name": "x" * 201}, "/name"),
      ({"name": "x", "contact": "a\nb"}, "/contact"), ({}, "/name"), ({"name": "x", "more": 1}, "/more")],
 )  # fmt: skip
-def test_a_client_that_cannot_be_is_refused(waiting: httpx2.Client, body: dict[str, Any], at: str) -> None:
+def test_violations_of_a_client_body_are_named(waiting: httpx2.Client, body: dict[str, Any], at: str) -> None:
     assert at in violations(waiting.post("/service_clients", json=body))
 
 
-def test_the_command_line_does_the_same(idle: Longshore, tmp_path: Path) -> None:
+def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path) -> None:
     def said(*words: str) -> str:
         done = run(*words, folder=tmp_path, database_url=idle.url)
         assert done.returncode == 0, done.stderr
@@ -297,7 +297,7 @@ def test_the_command_line_does_the_same(idle: Longshore, tmp_path: Path) -> None
     failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle.url), "999999")
 
 
-def test_a_scope_lives_in_the_token(idle: Longshore) -> None:
+def test_scope_belongs_to_the_token(idle: Longshore) -> None:
     with idle.client(Level.READ, scope=Scope(indexes=["users"], hidden_columns=["users.phone_number"])) as limited:
         assert [index["name"] for index in limited.get("/indexes").json()] == ["users"]
         assert "phone_number" not in limited.get("/indexes/users").text

@@ -39,12 +39,12 @@ Read = frozenset[str]
 
 
 def value(column: str, row: int) -> str:
-    """What a column holds in a row, and nothing else does."""
+    """Return the value of a column in a row, which exists nowhere else."""
     return f"~{column}~{row}~"
 
 
 class Known(msgspec.Struct):
-    """What the model knows of a task."""
+    """A task in the model."""
 
     target: dict[str, Any]
     rules: list[dict[str, Any]]
@@ -93,7 +93,7 @@ class World:
         return answer
 
     def read_by(self, known: Known) -> Read:
-        """What a run of a task reads."""
+        """Return the columns that a run of a task reads."""
         index = known.target["export_index"]
         fields = [field["name"] if isinstance(field, dict) else field for field in known.target["fields"]]
         rules = self.rules if known.stored else known.rules

@@ -39,7 +39,7 @@ ITEMS = segment("name", "transactions", field_type="text", nested=True, nesting_
 
 
 def hidden(answer: httpx2.Response) -> dict[str, str]:
-    """What a 403 names: where, and why."""
+    """Return the violations of a 403 by pointer."""
     return {violation["pointer"]: violation["detail"] for violation in problem(answer, "forbidden")["errors"]}
 
 
@@ -50,7 +50,7 @@ def test_a_hidden_column_cannot_be_exported(limited: httpx2.Client) -> None:
     assert limited.post("/tasks", json=body(fields=["id", "username"])).status_code == 201
 
 
-def test_an_export_of_all_columns_has_to_name_those_that_it_may_see(limited: httpx2.Client) -> None:
+def test_export_by_a_limited_token_has_to_name_visible_columns(limited: httpx2.Client) -> None:
     said = hidden(limited.post("/tasks", json=body()))["/target/fields"]
     assert "phone_number" not in said
     fields = [field["name"] for field in limited.get("/indexes/users").json()["fields"]]
@@ -68,7 +68,9 @@ def test_a_hidden_column_cannot_be_filtered_on(limited: httpx2.Client) -> None:
     assert set(found) == {"/trigger/segment/rules/0/nesting_path"}
 
 
-def test_nor_by_a_stored_segment_be_it_somebody_elses(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment_of_another_credential(
+    limited: httpx2.Client, small: httpx2.Client
+) -> None:
     wanted = {"chain": CHAIN, "name": "with a phone", "segment": PHONE}
     assert set(hidden(limited.post("/segments", json=wanted))) == {"/segment/rules/0/field_name"}
     stored = small.post("/segments", json=wanted).json()["id"]
@@ -96,7 +98,9 @@ def test_an_index_beyond_the_scope_cannot_be_used(limited: httpx2.Client) -> Non
     assert set(hidden(limited.post("/segments/preview", json={"segment": products}))) == {"/segment/index"}
 
 
-def test_the_result_of_somebody_elses_export_is_kept_from_it_too(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_result_of_another_credentials_export_with_a_hidden_column_is_refused(
+    limited: httpx2.Client, small: httpx2.Client
+) -> None:
     def done(**asked: Any) -> int:
         task: int = small.post("/tasks", json=body(once="2020-01-01T00:00:00Z", **asked)).json()["id"]
         ended(small, task)
@@ -109,13 +113,13 @@ def test_the_result_of_somebody_elses_export_is_kept_from_it_too(limited: httpx2
     assert limited.get(f"/tasks/{part}/download_url").status_code == 200
 
 
-def test_a_change_of_a_task_is_asked_what_a_new_one_is(limited: httpx2.Client, small: httpx2.Client) -> None:
+def test_change_of_a_task_is_checked_like_a_new_task(limited: httpx2.Client, small: httpx2.Client) -> None:
     mine = limited.post("/tasks", json=body(fields=["id"])).json()["id"]
     target = body(fields=["phone_number"])["target"]
     assert "/target/fields/0" in hidden(limited.patch(f"/tasks/{mine}", json={"target": target}))
     trigger = body(segment=PHONE)["trigger"]
     assert "/trigger/segment/rules/0/field_name" in hidden(limited.patch(f"/tasks/{mine}", json={"trigger": trigger}))
-    # Whoever may take the column out of a task would get at the results of its runs from before.
+    # Removing the column from a task would open the results of its earlier runs.
     theirs = small.post("/tasks", json=body()).json()["id"]
     target = body(fields=["id"])["target"]
     assert "/target/fields" in hidden(limited.patch(f"/tasks/{theirs}", json={"target": target}))
@@ -153,7 +157,7 @@ def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx
 
 
 @pytest.mark.parametrize("gone", ["users.mobile", "people.phone_number"], ids=["a column", "an index"])
-def test_what_a_token_hides_and_the_catalog_has_renamed_closes_the_index_in_every_request(
+def test_renamed_hidden_column_closes_the_index_in_every_request(
     service: Longshore, small: httpx2.Client, gone: str
 ) -> None:
     named = {"chain": CHAIN, "name": "x", "segment": segment("id", field_type="number")}

@@ -132,7 +132,7 @@ CELLS = {
     ("PUT", "/segments/{id}"): Cell(200, 403, segment, stored),
     ("DELETE", "/segments/{id}"): Cell(204, 404, segment),
     ("GET", "/webhooks"): Cell(200, 200),
-    ("POST", "/webhooks"): Cell(400, 400, body=lambda _: {"url": "x", "events": []}),  # nobody is to hear of this
+    ("POST", "/webhooks"): Cell(400, 400, body=lambda _: {"url": "x", "events": []}),  # no webhook is made
     ("DELETE", "/webhooks/{id}"): Cell(204, 404, webhook),
     ("POST", "/webhooks/{id}/secret"): Cell(200, 404, webhook),
     ("POST", "/webhooks/{id}/enable"): Cell(200, 404, webhook),
@@ -264,7 +264,7 @@ def site(service: Longshore) -> Iterator[Site]:
 
 @pytest.fixture(scope="module")
 def shared(site: Site) -> Callable[[Cell], Ids]:
-    """What a path names, made once for all who are refused it."""
+    """The things that paths name, created once for all credentials that are refused."""
     made: dict[int, Ids] = {}
 
     def ids(cell: Cell) -> Ids:
@@ -313,7 +313,7 @@ OPEN = [
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
+def test_table_of_levels_has_exactly_the_routes_of_the_application() -> None:
     built: Litestar = web.build(Settings(database_url="postgresql://nowhere"))
     found = set()
     for route in built.routes:
@@ -323,18 +323,18 @@ def test_every_route_is_in_the_table_and_the_table_has_no_other() -> None:
     assert found == set(NEEDED) | ADDED
 
 
-def test_what_is_not_in_the_table_is_closed(site: Site) -> None:
+def test_route_that_is_not_in_the_table_is_refused(site: Site) -> None:
     for _, path in ADDED:
         assert site.client.get(path.format(path="x")).status_code == 403
 
 
-def test_the_matrix_has_a_cell_for_every_endpoint() -> None:
+def test_matrix_has_a_cell_for_every_endpoint() -> None:
     assert set(CELLS) | set(CONSOLE) == set(NEEDED)
     assert not set(CELLS) & set(CONSOLE)
 
 
 @pytest.mark.parametrize("endpoint", LEVELLED)
-def test_a_credential_of_the_right_level_is_let_in_and_others_are_not(
+def test_credential_of_the_required_level_is_accepted_and_others_are_refused(
     service: Longshore,
     credentials: dict[str, dict[str, str]],
     site: Site,
@@ -366,7 +366,7 @@ def test_a_credential_of_the_right_level_is_let_in_and_others_are_not(
 
 
 @pytest.mark.parametrize("endpoint", PAGES)
-def test_a_page_is_for_people_of_the_right_level_and_others_are_asked_to_sign_in(
+def test_console_page_is_for_users_of_the_required_level_and_asks_others_to_sign_in(
     service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
 ) -> None:
     cell = CONSOLE[endpoint]
@@ -385,7 +385,7 @@ def test_a_page_is_for_people_of_the_right_level_and_others_are_asked_to_sign_in
 
 
 @pytest.mark.parametrize("endpoint", PERSONAL)
-def test_what_is_for_people_takes_any_good_session_and_no_token(
+def test_endpoint_for_users_accepts_any_valid_session_and_no_token(
     service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
 ) -> None:
     cell = CELLS[endpoint]
@@ -399,7 +399,7 @@ def test_what_is_for_people_takes_any_good_session_and_no_token(
 
 
 @pytest.mark.parametrize("endpoint", OPEN)
-def test_what_is_for_everybody_asks_nobody_for_a_credential(
+def test_public_endpoint_needs_no_credential(
     service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
 ) -> None:
     cell = CELLS[endpoint]
@@ -408,7 +408,7 @@ def test_what_is_for_everybody_asks_nobody_for_a_credential(
         assert answered == cell.right, kind
 
 
-def test_an_endpoint_that_needs_a_level_says_which_in_the_document(service: Longshore) -> None:
+def test_openapi_document_names_the_level_of_each_endpoint(service: Longshore) -> None:
     paths = httpx2.get(f"{service.address}/openapi.json").json()["paths"]
     shown = {
         (method.upper(), path): operation["security"]
@@ -422,7 +422,7 @@ def test_an_endpoint_that_needs_a_level_says_which_in_the_document(service: Long
             assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else [])
 
 
-def test_a_scope_changes_no_level(service: Longshore) -> None:
+def test_scope_of_a_token_does_not_change_its_level(service: Longshore) -> None:
     with service.client(Level.READ, scope=Scope(indexes=["users"])) as reader:
         assert reader.get("/tasks").status_code == 200
         assert reader.post("/tasks", json=export_body()).status_code == 403
@@ -465,7 +465,7 @@ def hidden_body(method: str, path: str) -> Any:
     return {"desc": "x"} if method == "PATCH" else None
 
 
-def test_the_table_of_rights_has_every_endpoint_that_needs_a_level() -> None:
+def test_table_of_rights_has_every_endpoint_that_needs_a_level() -> None:
     assert set(RIGHTS) == {endpoint for endpoint, needed in NEEDED.items() if isinstance(needed, Level)}
     for endpoint, right in RIGHTS.items():
         about_tasks = endpoint[1].startswith(("/tasks/{id}", "/segments/{id}", "/console/{chain}/tasks/{id}"))
@@ -473,7 +473,7 @@ def test_the_table_of_rights_has_every_endpoint_that_needs_a_level() -> None:
 
 
 @pytest.mark.parametrize(("endpoint", "right"), RIGHTED)
-def test_an_endpoint_asks_the_right_that_the_table_names(
+def test_endpoint_checks_the_right_that_the_table_names(
     service: Longshore, site: Site, endpoint: tuple[str, str], right: Right
 ) -> None:
     method, path = endpoint

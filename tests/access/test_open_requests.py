@@ -17,7 +17,7 @@ from tests.faults.held import until
 from tests.played import play
 from tests.service import CHAIN, Longshore, export_body
 
-PATIENCE = 20  # seconds; it is two at most on a machine that has time
+TIMEOUT_SECONDS = 20  # two suffice on an idle machine
 OTHER = 9
 
 
@@ -78,7 +78,7 @@ WAYS = (
 
 
 class Opened:
-    """What one credential had open when it ended."""
+    """The requests that one credential had open when it ended."""
 
     def __init__(self, credential: Credential) -> None:
         self.credential = credential
@@ -98,12 +98,12 @@ def opened(idle: Longshore) -> Iterator[dict[str, Opened]]:
         for task, each in zip(ids, found.values(), strict=True):
             ask(idle, pool, each, task)
         for each in found.values():
-            assert each.heard.wait(PATIENCE)
+            assert each.heard.wait(TIMEOUT_SECONDS)
         until(lambda: waiters(idle) >= 3 * len(found), "all to wait")
         for each in found.values():
             idle.sql(each.credential.statement, *each.credential.args)
         yield found
-        for task in ids:  # whoever waits still, waits no more
+        for task in ids:  # which ends the requests that still wait
             idle.sql("delete from longshore.tasks where id = $1", task)
 
 
@@ -142,7 +142,7 @@ def test_the_end_of_a_credential_closes_its_event_stream(opened: dict[str, Opene
     if each.credential.kind == "forbidden":  # a stream needs the level `read`, which is left
         assert not each.listening.done()
         return
-    each.listening.result(PATIENCE)
+    each.listening.result(TIMEOUT_SECONDS)
     assert "event: unauthorized" in each.stream
 
 
@@ -152,13 +152,13 @@ def test_the_end_of_a_credential_answers_its_long_poll(opened: dict[str, Opened]
     if each.credential.kind == "forbidden":
         assert not each.poll.done()
         return
-    problem(each.poll.result(PATIENCE), "unauthorized")
+    problem(each.poll.result(TIMEOUT_SECONDS), "unauthorized")
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_end_of_a_credential_answers_its_execute(opened: dict[str, Opened], way: str) -> None:
     each = opened[way]
-    problem(each.execute.result(PATIENCE), each.credential.kind)
+    problem(each.execute.result(TIMEOUT_SECONDS), each.credential.kind)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -223,14 +223,14 @@ def test_execute_of_a_queued_run_answers_at_once_when_the_run_will_not_begin(
         execute = pool.submit(client.post, f"/tasks/{task}/execute")
         until(lambda: idle.sql("select from longshore.tasks where id = $1 and attempt = 2", task), "the execute")
         assert client.request(method, f"/tasks/{task}{path}", json=body).status_code in (200, 204)
-        answer = execute.result(PATIENCE)
+        answer = execute.result(TIMEOUT_SECONDS)
     if kind is None:
         assert (answer.status_code, answer.json()["code"]) == (200, "ERROR")
     else:
         problem(answer, kind)
 
 
-def test_a_client_that_leaves_its_execute_leaves_nothing_behind(idle: Longshore) -> None:
+def test_execute_request_that_its_client_leaves_is_closed(idle: Longshore) -> None:
     with idle.client(Level.ADMIN) as client:
         task = client.post("/tasks", json=export_body()).json()["id"]
         before = waiters(idle)

@@ -84,7 +84,7 @@ def stored(client: httpx2.Client, rules: Any) -> str:
 OF_RUN = ("/tasks/{0}/download_url", "/tasks/{0}/runs/1/download_url", "/tasks/{0}/runs/1/manifest")
 
 
-def test_a_run_is_judged_by_the_columns_that_it_read_after_a_change_of_its_task(clients: Clients) -> None:
+def test_run_is_judged_by_the_columns_that_it_read_after_a_change_of_its_task(clients: Clients) -> None:
     id = done(clients.wide, body(users()))
     assert clients.wide.patch(f"/tasks/{id}", json={"target": users(["id"])}).status_code == 200
     for path in OF_RUN:
@@ -99,7 +99,7 @@ def test_a_run_is_judged_by_the_columns_that_it_read_after_a_change_of_its_task(
     problem(clients.narrow.get(f"/tasks/{id}/runs/1/download_url"), "forbidden")
 
 
-def test_a_column_under_another_name_is_hidden_all_the_same(clients: Clients) -> None:
+def test_hidden_column_is_hidden_under_another_name(clients: Clients) -> None:
     id = done(clients.wide, body(users([{"name": "phone_number", "as": "id"}])))
     for path in OF_RUN:
         problem(clients.narrow.get(path.format(id)), "forbidden")
@@ -118,7 +118,7 @@ def test_a_run_is_judged_by_the_index_that_it_read_after_a_change_of_its_task(
     assert clients.admin.get(f"/tasks/{id}/runs/1/download_url").status_code == 200
 
 
-def test_a_manifest_with_hidden_totals_is_not_given_out(clients: Clients) -> None:
+def test_manifest_with_hidden_totals_is_refused(clients: Clients) -> None:
     one = segment(rule("currency_id", "number", "is", value=1), index="wallet-ledger")
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}
     id = done(clients.wide, body(target, segment=one))
@@ -138,7 +138,7 @@ CHANGES = (
 )
 
 
-def test_a_task_that_reads_what_is_hidden_is_changed_by_nobody_it_is_hidden_from(clients: Clients) -> None:
+def test_task_that_reads_a_hidden_column_cannot_be_changed_by_the_token_it_is_hidden_from(clients: Clients) -> None:
     theirs = ((clients.admin, AUDIT, clients.wide), (clients.wide, users(), clients.narrow))
     for owner, target, other in theirs:
         id = done(owner, body(target))
@@ -154,7 +154,7 @@ def test_a_task_that_reads_what_is_hidden_is_changed_by_nobody_it_is_hidden_from
         assert [each["active"] for each in found] == [True]
 
 
-def test_an_acknowledgement_by_a_credential_that_may_not_see_the_run_moves_no_mark(clients: Clients) -> None:
+def test_acknowledgement_of_a_hidden_run_moves_no_watermark(clients: Clients) -> None:
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv", "incremental": "on_ack"}
     id = done(clients.wide, body(target))
     problem(clients.narrow.post(f"/tasks/{id}/runs/1/ack"), "forbidden")
@@ -175,7 +175,7 @@ def test_a_run_that_was_filtered_by_a_hidden_column_is_hidden(clients: Clients) 
     problem(clients.narrow.get(f"/tasks/{id}/progress"), "forbidden")
 
 
-def test_a_task_shows_neither_rules_nor_counts_nor_messages_to_whom_they_are_hidden_from(clients: Clients) -> None:
+def test_task_shows_no_hidden_rules_counts_or_messages(clients: Clients) -> None:
     everybody = downloaded(clients.wide, done(clients.wide, body(users(["phone_number"])))).decode().splitlines()
     number = next(line for line in everybody[1:] if line)
     id = done(clients.wide, body(users(["id"]), segment=segment(rule(operator="is", value=number))))
@@ -197,13 +197,13 @@ def test_a_task_shows_neither_rules_nor_counts_nor_messages_to_whom_they_are_hid
     assert number not in waited.text
 
 
-def test_a_stored_segment_that_came_to_read_what_is_hidden_ends_the_run_of_a_limited_token(clients: Clients) -> None:
+def test_stored_segment_changed_to_a_hidden_column_ends_the_run_of_a_limited_token(clients: Clients) -> None:
     named = stored(clients.wide, segment(rule("id", "number")))
     id = done(clients.narrow, body(users(["id"]), segment_id=named))
     replaced = {"chain": CHAIN, "name": "x", "segment": segment(rule())}
     assert clients.wide.put(f"/segments/{named}", json=replaced).status_code == 200
     problem(clients.narrow.post(f"/tasks/{id}/execute"), "forbidden")
-    # Somebody else may ask for the run; it is still that of a task which the limited token made.
+    # Another credential may ask for the run; the task is still that of the limited token.
     state = clients.wide.post(f"/tasks/{id}/execute").json()
     assert state["code"] == "ERROR"
     said = clients.wide.get(f"/tasks/{id}?log_limit=100").json()["logs"][-2]["msg"]
@@ -211,7 +211,7 @@ def test_a_stored_segment_that_came_to_read_what_is_hidden_ends_the_run_of_a_lim
     assert "phone_number" not in said
     # The run has read nothing, so the first one is what the task shows.
     assert [run["run"] for run in clients.narrow.get(f"/tasks/{id}/runs").json()] == [2, 1]
-    # Whoever may see it all makes it their own by changing it.
+    # A credential that may see all of the task becomes its maker by changing it.
     assert clients.wide.patch(f"/tasks/{id}", json={"trigger": {"once": FUTURE, "segment_id": named}}).is_success
     assert clients.wide.post(f"/tasks/{id}/execute").json()["code"] == "DONE"
     problem(clients.narrow.get(f"/tasks/{id}/download_url"), "forbidden")
@@ -229,19 +229,19 @@ def test_an_idempotency_key_belongs_to_a_credential(clients: Clients) -> None:
     assert (again.json()["id"], again.headers["idempotent-replayed"]) == (first.json()["id"], "true")
 
 
-def test_rights_are_asked_before_an_answer_is_given_again(service: Longshore) -> None:
+def test_rights_are_checked_before_an_answer_is_replayed(service: Longshore) -> None:
     with service.client(Level.WRITE, CHAIN) as client:
         token = client.headers["authorization"].removeprefix("Bearer ").split(":")[0]
         key = {"Idempotency-Key": "k"}
         assert client.post("/tasks", json=body(users(), FUTURE), headers=key).status_code == 201
         service.sql("update longshore.access_tokens set hidden_columns = $2 where id = $1", uuid.UUID(token), HIDDEN)
-        deadline = time.monotonic() + 20  # what is known of a token is remembered for a second
+        deadline = time.monotonic() + 20  # the limits of a token are cached for a second
         while (answer := client.post("/tasks", json=body(users(), FUTURE), headers=key)).status_code == 201:
             assert time.monotonic() < deadline
         problem(answer, "forbidden")
 
 
-def test_nothing_hidden_is_suggested(clients: Clients) -> None:
+def test_suggestions_contain_no_hidden_names(clients: Clients) -> None:
     typos = (
         ("/tasks", body(users(["phone_numbr"]), FUTURE)),
         ("/tasks", body(users(["id"]), FUTURE, segment=segment(rule("phone_numbr")))),
@@ -258,7 +258,7 @@ def test_nothing_hidden_is_suggested(clients: Clients) -> None:
             assert "phone_number" in clients.wide.post(path, json=sent).text
 
 
-def test_a_pinned_schema_that_differs_names_nothing_hidden(clients: Clients) -> None:
+def test_message_about_a_changed_schema_names_no_hidden_column(clients: Clients) -> None:
     schema = clients.wide.get("/indexes/users").json()["schema"]
     made(clients.wide, body(users(schema=schema), FUTURE))
     answer = clients.narrow.post("/tasks", json=body(users(["id"], schema=schema), FUTURE))
@@ -280,7 +280,7 @@ def test_a_column_name_that_a_spreadsheet_would_run_is_escaped(clients: Clients)
     assert downloaded(clients.wide, plain).splitlines()[0] == b'id,=1+1,"@""x"""'
 
 
-def test_stored_segments_of_what_a_token_may_not_see_are_neither_made_nor_shown_nor_changed(
+def test_stored_segment_with_a_hidden_column_cannot_be_created_read_or_changed(
     service: Longshore, clients: Clients
 ) -> None:
     wanted = {"chain": CHAIN, "name": "x", "segment": segment(rule("id", "number", "is", value=77), index="products")}
@@ -306,7 +306,7 @@ def maker(client: httpx2.Client) -> str:
     return "token " + client.headers["authorization"].removeprefix("Bearer ").split(":")[0]
 
 
-def test_tasks_webhooks_segments_and_links_say_who_made_them(clients: Clients) -> None:
+def test_tasks_webhooks_segments_and_links_name_their_makers(clients: Clients) -> None:
     id = done(clients.wide, body(users(["id"])))
     assert clients.wide.patch(f"/tasks/{id}", json={"desc": "x"}).status_code == 200
     seen = clients.reader.get(f"/tasks/{id}")
@@ -323,7 +323,9 @@ def test_tasks_webhooks_segments_and_links_say_who_made_them(clients: Clients) -
     assert clients.wide.delete(f"/webhooks/{hook['id']}").status_code == 204
 
 
-def test_revoking_a_token_lists_what_it_made_that_goes_on_and_can_stop_it(clients: Clients, service: Longshore) -> None:
+def test_revoking_a_token_lists_its_ongoing_tasks_and_webhooks_and_can_stop_them(
+    clients: Clients, service: Longshore
+) -> None:
     owner = clients.admin.post("/service_clients", json={"name": f"x {uuid.uuid4()}"}).json()["id"]
     token = clients.admin.post("/access_tokens", json={"client_id": owner, "level": "write"}).json()
     headers = {"Authorization": f"Bearer {token['id']}:{token['secret']}"}
@@ -379,7 +381,7 @@ def test_token_is_revoked_and_the_rest_stopped_where_one_of_its_tasks_cannot_be_
     assert ([task["id"] for task in answer["tasks"]], answer["stopped"]) == ([stuck], True)
 
 
-def test_what_a_token_made_is_listed_in_the_chain_that_asks_alone(service: Longshore) -> None:
+def test_ongoing_tasks_of_a_revoked_token_are_listed_only_for_the_chain_that_asks(service: Longshore) -> None:
     with (
         service.client(Level.WRITE, CHAIN, Scope(more_chains=[9])) as shared,
         service.client(Level.ADMIN, CHAIN) as admin,

@@ -78,7 +78,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     answer = {"attempt_id": attempt, "passcode": pyotp.TOTP(secret).now()}
     made["another session key"] = httpx2.post(f"{service.address}/auth/session", json=answer).json()["session_key"]
 
-    # What goes wrong is logged, so it has to go wrong with secrets in it.
+    # Failures are logged, so they have to occur with secrets in them.
     typed = "a password typed as a name"
     made["a password in the wrong field"] = typed
     httpx2.post(f"{service.address}/auth/login", json={"username": typed, "password": "wrong horse battery"})

@@ -70,7 +70,9 @@ def assert_unauthorized(answer: httpx2.Response) -> None:
         "delete from longshore.sessions where user_id = $1",
     ],
 )
-def test_a_session_ends(idle: Longshore, change: str) -> None:
+def test_session_ends_after_idle_time_after_its_lifetime_and_when_its_user_is_disabled(
+    idle: Longshore, change: str
+) -> None:
     person = new_person(idle, _1764=Level.READ)
     with person.client() as client:
         assert client.get("/tasks").status_code == 200
@@ -123,7 +125,7 @@ def test_a_change_of_password_ends_all_sessions(idle: Longshore) -> None:
     assert person.login(NEW).status_code == 200
 
 
-def test_a_token_is_no_session(waiting: httpx2.Client) -> None:
+def test_token_is_refused_as_a_session(waiting: httpx2.Client) -> None:
     assert_unauthorized(waiting.get("/auth/sessions"))
     assert_unauthorized(waiting.post("/auth/logout"))
 
@@ -155,7 +157,7 @@ def browser(idle: Longshore, anna: Person) -> httpx2.Client:
         ({"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, False),
     ],
 )
-def test_a_cookie_changes_things_for_pages_of_this_service_alone(
+def test_cookie_allows_changes_only_from_pages_of_this_service(
     idle: Longshore, anna: Person, headers: dict[str, str], good: bool
 ) -> None:
     idle.sql("delete from longshore.login_failures")

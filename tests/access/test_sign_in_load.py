@@ -21,16 +21,16 @@ from tests.service import Longshore
 HOME = Actor("address", "", "198.51.100.7")
 
 
-def doorman(service: Longshore, pool: Pool) -> SignIn:
+def sign_in_of(service: Longshore, pool: Pool) -> SignIn:
     return SignIn(pool, Sessions(pool, Lives(3600, 3600)), SecretBox("", service.data))
 
 
-def test_an_account_that_signed_in_lately_is_let_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:
+def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
 
     async def run() -> tuple[float, list[BaseException | object]]:
         async with open_pool(idle.url, size=5, name="test") as pool:
-            door = doorman(idle, pool)
+            door = sign_in_of(idle, pool)
             assert not isinstance(await door.login(person.name, PASSWORD, HOME), PasscodeChallenge)
             guesses = [
                 asyncio.create_task(
@@ -52,10 +52,10 @@ def test_an_account_that_signed_in_lately_is_let_in_while_guesses_from_many_addr
     assert waited < 20
 
 
-def test_an_address_that_has_to_wait_leaves_no_row_for_the_names_that_it_makes_up(idle: Longshore) -> None:
+def test_address_that_has_to_wait_leaves_no_rows_for_the_names_it_invents(idle: Longshore) -> None:
     async def run() -> int:
         async with open_pool(idle.url, size=2, name="test") as pool:
-            door = doorman(idle, pool)
+            door = sign_in_of(idle, pool)
             guess = Actor("address", "", "192.0.2.99")
             await pool.execute("delete from longshore.login_failures")
             with pytest.raises(LoginError):
@@ -81,7 +81,7 @@ def test_a_password_whose_normalization_is_slow_does_not_hold_the_event_loop() -
     assert asyncio.run(run()) < 0.05
 
 
-def test_requests_that_no_route_answers_are_counted_of_their_address(perimeter: Longshore) -> None:
+def test_requests_without_a_route_count_for_their_address(perimeter: Longshore) -> None:
     headers = {"X-Forwarded-For": "203.0.113.201"}
     with httpx2.Client(base_url=perimeter.address, headers=headers, timeout=60) as client:
         statuses = [client.get(f"/nothing/{number}").status_code for number in range(100)]

@@ -26,9 +26,7 @@ def listed(client: httpx2.Client) -> dict[int, dict[str, Any]]:
     return found
 
 
-def test_an_admin_makes_a_user_who_can_sign_in_and_changes_what_they_may_do(
-    idle: Longshore, waiting: httpx2.Client
-) -> None:
+def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(idle: Longshore, waiting: httpx2.Client) -> None:
     wanted = body()
     made = waiting.post("/users", json=wanted)
     assert made.status_code == 201, made.text
@@ -67,7 +65,7 @@ def test_an_admin_sees_and_changes_nothing_of_other_chains(idle: Longshore, wait
     assert httpx2.get(f"{idle.address}/users", headers=both.session(1765)).status_code == 200
 
 
-def test_a_bad_user_is_named_and_a_name_is_had_once_in_whatever_case(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_violations_of_a_user_body_are_named_and_user_names_are_unique(idle: Longshore, waiting: httpx2.Client) -> None:
     count = idle.sql("select count(*) from longshore.users")[0][0]
     bad = waiting.post("/users", json={"username": " x", "password": "short", "level": "read"})
     assert set(violations(bad)) == {"/username", "/password"}
@@ -97,7 +95,7 @@ def typed(password: str, *arguments: str, folder: Path, **settings: str) -> Any:
     )
 
 
-def test_the_first_admin_is_made_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:
+def test_first_admin_is_created_by_the_command_line(idle: Longshore, database: dict[str, str], tmp_path: Path) -> None:
     name, password, new = f"first-{uuid.uuid4()}", "correct horse battery staple", "another horse, another staple"
     options = {"folder": tmp_path, **database}
     failed(typed("short", "user", "create", name, folder=tmp_path, **database), "12 to 1024 characters")

@@ -40,7 +40,7 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("url", ADDRESSES)
-def test_an_address_means_what_libpq_takes_it_for(url: str) -> None:
+def test_address_is_parsed_as_by_libpq(url: str) -> None:
     theirs, ours = psycopg.conninfo.conninfo_to_dict(url), parse(url)
     assert ours.hosts == (str(theirs["host"]).split(",") if "host" in theirs else [])
     ports = [int(port or 5432) for port in str(theirs.get("port", "5432")).split(",")]
@@ -50,7 +50,7 @@ def test_an_address_means_what_libpq_takes_it_for(url: str) -> None:
     assert psycopg.conninfo.conninfo_to_dict(ours.uri) == theirs
 
 
-def test_every_parameter_of_libpq_is_understood_or_ignored() -> None:
+def test_every_parameter_of_libpq_is_supported_or_ignored() -> None:
     names = [default.keyword.decode() for default in psycopg.pq.Conninfo.get_defaults()]
     assert len(names) > 35
     for name in set(names) - set(NOT_OURS):
@@ -116,7 +116,7 @@ def test_bytes_that_no_part_of_an_address_can_hold_are_refused_without_a_part_of
     assert "percent-encode" in str(caught.value)
 
 
-def test_a_password_that_is_not_percent_encoded_is_told_in_one_line(tmp_path: Path) -> None:
+def test_unencoded_password_is_reported_in_one_line(tmp_path: Path) -> None:
     done = run("migrate", folder=tmp_path, database_url="postgresql://me:hunt/geheim@db/x")
     failed(done, "percent-encode")
     assert "geheim" not in done.stdout + done.stderr
@@ -143,9 +143,7 @@ def test_a_certificate_that_is_missing_is_named_with_its_parameter(tmp_path: Pat
         assert word in str(caught.value)
 
 
-def test_certificates_in_a_home_that_cannot_be_read_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_certificates_in_an_unreadable_home_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     (home / ".postgresql").mkdir(parents=True)
     (home / ".postgresql" / "root.crt").write_text("no certificate")

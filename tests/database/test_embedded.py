@@ -206,7 +206,7 @@ def test_two_users_of_a_machine_each_have_a_server(made: Path) -> None:
         shutil.rmtree(base)
 
 
-def test_a_process_that_took_the_number_of_a_dead_server_does_not_keep_the_next_from_starting(data: Path) -> None:
+def test_reused_process_id_of_a_dead_server_does_not_block_the_start(data: Path) -> None:
     file = data / "postgres" / "postmaster.pid"
     user = server_user(data)
     stranger = user.start(["/bin/sleep", "600"], subprocess.DEVNULL)  # type: ignore[arg-type]  # as good as a file
@@ -244,7 +244,7 @@ def test_the_embedded_server_starts_after_a_crash_while_its_sessions_live_on(dat
             session.wait()
 
 
-def test_a_first_start_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+def test_killed_first_start_is_repeated(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", f"{HOLD}embedded_server(Path(sys.argv[1])).__enter__()", tmp_path]
     ) as first:

@@ -54,9 +54,7 @@ def ready(service: Longshore) -> int:
     return httpx2.get(f"{service.address}/readyz").status_code
 
 
-def test_a_database_that_is_read_only_for_a_while_costs_a_pause_and_nothing_else(
-    server: DebianPostgres, service: Longshore
-) -> None:
+def test_read_only_phase_of_the_database_delays_and_fails_nothing(server: DebianPostgres, service: Longshore) -> None:
     worker = service.start("worker")
     service.start_api()
     with service.client() as client:
@@ -114,7 +112,7 @@ def server_without_connections(server: DebianPostgres) -> Iterator[None]:
         (server_without_connections, "remaining connection slots are reserved"),
     ],
 )
-def test_a_database_without_connections_left_is_told_of_once_and_waited_for(
+def test_database_without_free_connections_is_logged_once_and_waited_for(
     server: DebianPostgres,
     service: Longshore,
     without_connections: Callable[[DebianPostgres], contextlib.AbstractContextManager[None]],
@@ -155,7 +153,7 @@ def test_api_processes_that_find_no_connection_wait_while_the_others_answer(
         server.sql("alter role longshore connection limit -1")
 
 
-def test_a_recovery_conflict_is_named_and_may_pass(server: DebianPostgres) -> None:
+def test_recovery_conflict_is_a_transient_error(server: DebianPostgres) -> None:
     server.sql("create table public.slow as select n as id, 1764 as chain_id, now() as at from generate_series(1, 9) n")
     slow = Field(FieldType.TEXT, "", sql="pg_catalog.pg_sleep(0.5)::text")
     index = index_over("public.slow", id=FieldType.NUMBER, slow=slow)

@@ -86,14 +86,14 @@ def test_verify_full_refuses_another_host_and_verify_ca_does_not(server: DebianP
                 answer(url)
 
 
-def test_a_certificate_that_does_not_verify_is_told_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
+def test_unverified_certificate_is_reported_in_one_line(server: DebianPostgres, tmp_path: Path) -> None:
     url = server.tcp("postgres", "postgres", sslmode="verify-full", sslrootcert="system")
     failed(run("migrate", folder=tmp_path, database_url=url), "certificate", "sslrootcert")
 
 
 @pytest.mark.parametrize("mode", ["allow", "prefer"])
 @pytest.mark.parametrize(("role", "encrypted"), [("encrypted", True), ("unencrypted", False)])
-def test_prefer_and_allow_take_the_kind_of_connection_that_the_server_lets_in(
+def test_prefer_and_allow_use_the_kind_of_connection_that_the_server_accepts(
     server: DebianPostgres, mode: str, role: str, encrypted: bool
 ) -> None:
     assert answer(server.tcp(role, role[0], sslmode=mode)) is encrypted
@@ -114,7 +114,7 @@ def test_the_writable_one_of_several_hosts_is_used_also_after_a_failover(server:
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pgbouncer"])
-def test_every_session_holds_its_settings(server: DebianPostgres, pooled: bool) -> None:
+def test_every_session_keeps_its_pinned_settings(server: DebianPostgres, pooled: bool) -> None:
     async def held(url: str) -> dict[str, str]:
         found = 'select name, current_setting(name) from pg_settings where lower(name collate "C") = any($1)'
         async with open_pool(url, size=1, name="test", lock_timeout="7s") as pool:
@@ -196,7 +196,7 @@ def test_a_source_that_refuses_the_worker_is_named(server: DebianPostgres, tmp_p
     failed(done, "source (LONGSHORE_SOURCE_URL)", "permission denied for database")
 
 
-def test_a_schema_that_was_made_for_the_role_is_enough(server: DebianPostgres) -> None:
+def test_role_that_owns_an_existing_schema_can_migrate(server: DebianPostgres) -> None:
     server.sql("create role guest login")
     server.sql("create database shared locale 'C.UTF-8' template template0")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):

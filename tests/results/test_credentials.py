@@ -134,7 +134,7 @@ def test_a_refusal_is_a_permanent_error_with_the_code_of_the_store(refusing: Ser
         assert refusing.requests - before <= 7, "a refusal is not asked for again and again"
 
 
-def test_a_loss_on_the_way_is_left_to_the_next_attempt(refusing: Server) -> None:
+def test_lost_or_damaged_data_is_a_transient_error(refusing: Server) -> None:
     made = store()
     for status, code in [(404, "NoSuchUpload"), (400, "BadDigest"), (400, "RequestTimeout"), (409, "OperationAborted")]:
         refusing.refuse(status, code)
@@ -143,7 +143,7 @@ def test_a_loss_on_the_way_is_left_to_the_next_attempt(refusing: Server) -> None
 
 
 def everything(made: BucketStore) -> list[Callable[[], Any]]:
-    """What is asked of a bucket by obstore and by botocore."""
+    """Return all requests to a bucket, of obstore and of botocore."""
     assert made.bucket is not None
     bucket = made.bucket
 

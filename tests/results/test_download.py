@@ -55,7 +55,7 @@ def asked(url: str, path_and_query: str, method: str = "GET") -> tuple[int, str,
         connection.close()
 
 
-def test_a_plain_get_gives_the_whole_file_and_says_what_it_is(url: str, content: bytes, task: int) -> None:
+def test_download_has_the_whole_file_and_its_description(url: str, content: bytes, task: int) -> None:
     answer = httpx2.get(url)
     assert answer.status_code == 200
     assert answer.content == content
@@ -70,7 +70,7 @@ def test_a_plain_get_gives_the_whole_file_and_says_what_it_is(url: str, content:
     assert "private" in answer.headers["cache-control"]
 
 
-def test_head_says_the_same_without_the_file(url: str) -> None:
+def test_head_of_a_download_has_the_same_headers_without_the_file(url: str) -> None:
     got, head = httpx2.get(url), httpx2.head(url)
     assert head.status_code == 200
     assert head.content == b""
@@ -78,7 +78,7 @@ def test_head_says_the_same_without_the_file(url: str) -> None:
         assert head.headers[name] == got.headers[name]
 
 
-def test_the_address_is_good_for_about_an_hour(url: str) -> None:
+def test_download_address_is_valid_for_about_an_hour(url: str) -> None:
     expires = int(parse_qs(urlsplit(url).query)["expires"][0])
     assert 3500 <= expires - time.time() <= MAX_SECONDS == 3600
 
@@ -88,7 +88,7 @@ def test_the_address_is_good_for_about_an_hour(url: str) -> None:
     [("bytes=0-9", slice(0, 10)), ("bytes=100-", slice(100, None)), ("bytes=-7", slice(-7, None)),
      ("bytes=5-5", slice(5, 6)), ("bytes=10-99999999", slice(10, None)), ("BYTES=0-1", slice(0, 2))],
 )  # fmt: skip
-def test_a_range_gives_that_part(url: str, content: bytes, wanted: str, part: slice) -> None:
+def test_range_of_a_download_has_that_part(url: str, content: bytes, wanted: str, part: slice) -> None:
     answer = httpx2.get(url, headers={"Range": wanted})
     assert answer.status_code == 206
     assert answer.content == content[part]
@@ -97,7 +97,7 @@ def test_a_range_gives_that_part(url: str, content: bytes, wanted: str, part: sl
     assert answer.headers["content-length"] == str(len(answer.content))
 
 
-def test_several_ranges_come_in_parts(url: str, content: bytes) -> None:
+def test_several_ranges_of_a_download_come_in_parts(url: str, content: bytes) -> None:
     answer = httpx2.get(url, headers={"Range": "bytes=0-1,10-19"})
     assert answer.status_code == 206
     assert answer.headers["content-type"].startswith("multipart/byteranges; boundary=")
@@ -106,7 +106,7 @@ def test_several_ranges_come_in_parts(url: str, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["lines=0-1", "bytes=x", "bytes=", "bytes", "bytes=9-2", "0-1", "bytes=--1"])
-def test_what_is_no_range_is_ignored(url: str, content: bytes, wanted: str) -> None:
+def test_invalid_range_is_ignored(url: str, content: bytes, wanted: str) -> None:
     answer = httpx2.get(url, headers={"Range": wanted})
     assert (answer.status_code, answer.content) == (200, content)
 
@@ -133,7 +133,7 @@ def test_head_and_several_range_fields_ask_for_no_range(url: str, content: bytes
     assert (answer.status_code, answer.content) == (200, content)
 
 
-def test_download_that_gives_no_bytes_uses_nothing_up(small: httpx2.Client, task: int, content: bytes) -> None:
+def test_download_without_bytes_does_not_count_as_a_use(small: httpx2.Client, task: int, content: bytes) -> None:
     url = small.get(f"/tasks/{task}/download_url", params={"max_uses": 1}).json()["url"]
     tag = httpx2.head(url).headers["etag"]
     for known in (tag, f"W/{tag}", "*", f'"x", {tag}'):
@@ -167,7 +167,7 @@ def test_a_download_goes_on_only_in_the_same_file(url: str, content: bytes) -> N
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
-def test_curl_saves_it_under_its_name_and_resumes(url: str, content: bytes, task: int, tmp_path: Path) -> None:
+def test_curl_saves_a_download_under_its_name_and_resumes(url: str, content: bytes, task: int, tmp_path: Path) -> None:
     subprocess.run(["curl", "-sSfOJ", url], cwd=tmp_path, check=True)
     file = tmp_path / f"Wallet_Export-{task}.csv"
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
@@ -188,7 +188,7 @@ def test_a_task_that_is_no_export_has_no_address(idle: Longshore, waiting: httpx
     assert "'mail'" in problem(waiting.get(f"/tasks/{task}/download_url"), "no-export")["detail"]
 
 
-def test_a_file_that_was_deleted_is_gone(service: Longshore, small: httpx2.Client) -> None:
+def test_download_of_a_deleted_file_is_gone(service: Longshore, small: httpx2.Client) -> None:
     task = small.post("/tasks", json=export_body(chain=SMALL)).json()["id"]
     ended(small, task)
     url = small.get(f"/tasks/{task}/download_url").json()["url"]
@@ -197,7 +197,7 @@ def test_a_file_that_was_deleted_is_gone(service: Longshore, small: httpx2.Clien
     problem(httpx2.get(url), "result-gone")
 
 
-def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
+def test_every_altered_character_of_a_signed_address_is_refused(url: str) -> None:
     parts = urlsplit(url)
     path = parts.path.removeprefix("/results/")
     query = {name: values[0] for name, values in parse_qs(parts.query).items()}
@@ -232,7 +232,7 @@ def test_every_change_of_one_bit_or_character_is_refused(url: str) -> None:
     connection.close()
 
 
-def test_an_address_whose_time_is_over_is_refused(service: Longshore, url: str) -> None:
+def test_expired_address_is_refused(service: Longshore, url: str) -> None:
     key = bytes(service.sql("select value from longshore.keys where name = 'signing'")[0]["value"])
     location = urlsplit(url).path.removeprefix("/results/")
     link = parse_qs(urlsplit(url).query)["link"][0]
@@ -246,12 +246,12 @@ def test_an_address_whose_time_is_over_is_refused(service: Longshore, url: str) 
 @pytest.mark.parametrize(
     "query", ["", "?", "?expires=1", "?signature=x", "?expires=1&signature=", "?expires=%00&link=%00&signature=%ff"]
 )
-def test_an_address_without_a_good_signature_is_refused(url: str, query: str) -> None:
+def test_address_without_a_valid_signature_is_refused(url: str, query: str) -> None:
     status, media_type, _ = asked(url, urlsplit(url).path + query)
     assert (status, media_type) == (403, "application/problem+json")
 
 
-def test_an_address_with_something_more_is_refused(url: str) -> None:
+def test_address_with_additional_parameters_is_refused(url: str) -> None:
     problem(httpx2.get(url + "&x=1"), "bad-address")
 
 
@@ -262,7 +262,7 @@ def test_an_address_with_something_more_is_refused(url: str) -> None:
      "..%5c{}", "%252e%252e/{}", "/etc/passwd", "..%2f..%2f..%2f..%2fetc%2fpasswd", "{}%0a",
      "{}%20", "{}/", "%ff", "%00"],
 )  # fmt: skip
-def test_path_tricks_are_refused(url: str, content: bytes, trick: str) -> None:
+def test_path_traversal_is_refused(url: str, content: bytes, trick: str) -> None:
     parts = urlsplit(url)
     path = "/results/" + trick.format(parts.path.removeprefix("/results/"))
     status, media_type, body = asked(url, f"{path}?{parts.query}")
@@ -272,5 +272,5 @@ def test_path_tricks_are_refused(url: str, content: bytes, trick: str) -> None:
         assert media_type == "application/problem+json"
 
 
-def test_a_token_gives_no_right_to_a_file(small: httpx2.Client, url: str) -> None:
+def test_token_instead_of_a_signature_is_refused(small: httpx2.Client, url: str) -> None:
     problem(small.get(urlsplit(url).path), "bad-address")

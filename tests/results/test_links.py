@@ -55,7 +55,7 @@ def test_links_of_a_task_are_listed_with_their_uses(asking: httpx2.Client, task:
     assert next(iter(listed)) == link_of(second), "the newest comes first"
 
 
-def test_a_link_that_was_taken_back_is_refused_and_others_go_on(asking: httpx2.Client, task: int) -> None:
+def test_revoked_link_is_refused_and_others_are_not(asking: httpx2.Client, task: int) -> None:
     first, second = address(asking, task), address(asking, task)
     for _ in range(2):  # again is the same
         assert asking.delete(f"/tasks/{task}/links/{link_of(first)}").status_code == 204
@@ -66,7 +66,7 @@ def test_a_link_that_was_taken_back_is_refused_and_others_go_on(asking: httpx2.C
     assert listed[link_of(first)]["revoked"] and not listed[link_of(first)]["active"]
 
 
-def test_a_running_transfer_goes_on_when_its_link_is_taken_back(asking: httpx2.Client, task: int) -> None:
+def test_running_transfer_goes_on_when_its_link_is_revoked(asking: httpx2.Client, task: int) -> None:
     url = address(asking, task)
     whole = httpx2.get(url).content
     with httpx2.stream("GET", url) as answer:
@@ -76,14 +76,14 @@ def test_a_running_transfer_goes_on_when_its_link_is_taken_back(asking: httpx2.C
     problem(httpx2.get(url), "bad-address")
 
 
-def test_a_link_with_so_many_uses_is_good_for_just_as_many(asking: httpx2.Client, task: int) -> None:
+def test_link_can_be_used_as_often_as_allowed(asking: httpx2.Client, task: int) -> None:
     url = address(asking, task, max_uses=2)
     assert [httpx2.get(url).status_code for _ in range(4)] == [200, 200, 403, 403]
     listed = {link["id"]: link for link in asking.get(f"/tasks/{task}/links").json()}
     assert (listed[link_of(url)]["uses"], listed[link_of(url)]["max_uses"]) == (2, 2)
 
 
-def test_a_link_may_be_asked_to_live_shorter(asking: httpx2.Client, task: int) -> None:
+def test_link_can_have_a_shorter_life(asking: httpx2.Client, task: int) -> None:
     url = address(asking, task, expires_in=1)
     expires = int(parse_qs(urlsplit(url).query)["expires"][0])
     assert expires <= time.time() + 1
@@ -92,15 +92,13 @@ def test_a_link_may_be_asked_to_live_shorter(asking: httpx2.Client, task: int) -
 
 
 @pytest.mark.parametrize("asked", [{"expires_in": 0}, {"expires_in": 3601}, {"max_uses": 0}, {"max_uses": "x"}])
-def test_a_life_or_limit_that_cannot_be_is_refused(asking: httpx2.Client, task: int, asked: dict[str, str]) -> None:
+def test_invalid_life_or_limit_of_a_link_is_refused(asking: httpx2.Client, task: int, asked: dict[str, str]) -> None:
     answer = asking.get(f"/tasks/{task}/download_url", params=asked)
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["parameter"] == next(iter(asked))
 
 
-def test_revoking_a_token_revokes_the_addresses_that_it_asked_for(
-    service: Longshore, asking: httpx2.Client, task: int
-) -> None:
+def test_revoking_a_token_revokes_its_links(service: Longshore, asking: httpx2.Client, task: int) -> None:
     with service.client(Level.READ, SMALL) as other:
         url, mine = address(other, task), address(asking, task)
         token = other.headers["Authorization"].removeprefix("Bearer ").split(":")[0]

@@ -88,11 +88,11 @@ def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
         "Wallet_Export-1.csv",
         "Wallet_Export-1.csv.json",
     ]
-    with pytest.raises(FileNotFoundError):  # whoever is late finds no place to write to
+    with pytest.raises(FileNotFoundError):  # a late worker has no folder to write to
         written(store, "", 1, b"late", trial=2)
 
 
-def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: BucketStore, tmp_path: Path) -> None:
+def test_assembly_that_is_closed_unpublished_leaves_nothing(bucket: Any, store: BucketStore, tmp_path: Path) -> None:
     assembly = assembly_of(store)
     assembly.add(written(store, assembly.upload, 0, CONTENTS[0]))
     assembly.close()
@@ -105,11 +105,11 @@ def test_a_gathered_result_that_is_given_up_leaves_nothing(bucket: Any, store: B
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_parts_of_a_worker_that_was_lost_and_comes_back_spoil_nothing(store: BucketStore) -> None:
+def test_late_parts_of_a_lost_worker_do_not_change_the_result(store: BucketStore) -> None:
     assembly = assembly_of(store)
     upload = assembly.upload
     found = written(store, upload, 0, CONTENTS[0], trial=2)
-    written(store, upload, 0, os.urandom(len(CONTENTS[0])), trial=1)  # what it wrote in vain, after the other
+    written(store, upload, 0, os.urandom(len(CONTENTS[0])), trial=1)  # written too late, after the other trial
     assembly.add(found)
     assert assembly.finish() == (len(CONTENTS[0]), hashlib.sha256(CONTENTS[0]).digest())
     assembly.close()
@@ -138,7 +138,7 @@ def test_a_piece_of_more_parts_than_it_has_numbers_for_is_refused(
     assembly.close()
 
 
-def test_a_piece_on_the_disk_that_has_lost_bytes_is_not_taken(tmp_path: Path) -> None:
+def test_piece_in_a_folder_that_lost_bytes_is_refused(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     assembly = LocalAssembly(store.path(NAME))
     piece = written(store, "", 0, CONTENTS[0])
@@ -149,7 +149,7 @@ def test_a_piece_on_the_disk_that_has_lost_bytes_is_not_taken(tmp_path: Path) ->
     assembly.close()
 
 
-def test_a_server_that_is_away_for_seconds_costs_a_pause(store: BucketStore, relay: Relay) -> None:
+def test_outage_of_the_store_for_seconds_is_retried(store: BucketStore, relay: Relay) -> None:
     assembly = assembly_of(store)
     relay.fail = 1
     back = threading.Timer(5, setattr, (relay, "fail", 0))
@@ -174,7 +174,7 @@ def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
         assert bucket.head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
 
 
-def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketStore, relay: Relay) -> None:
+def test_assembly_succeeds_while_one_connection_in_five_is_dropped(store: BucketStore, relay: Relay) -> None:
     assembly = assembly_of(store)
     relay.fail = 5
     for number, content in enumerate(CONTENTS):
@@ -184,7 +184,7 @@ def test_a_server_that_drops_one_connection_in_five_costs_nothing(store: BucketS
     assembly.close()
 
 
-def test_a_piece_that_is_given_up_does_not_wait_for_a_server_that_is_away(store: BucketStore, relay: Relay) -> None:
+def test_closing_a_piece_does_not_wait_for_an_unavailable_store(store: BucketStore, relay: Relay) -> None:
     assembly = assembly_of(store)
     file = store.piece(NAME, assembly.upload, PieceNumber(0, 1, 1))
     relay.fail = 1
@@ -211,7 +211,7 @@ def test_uploads_that_killed_workers_left_behind_are_found_and_aborted(bucket: A
     assert unfinished(bucket) == []
 
 
-def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store: BucketStore) -> None:
+def test_aborted_upload_is_an_error_that_names_the_store(store: BucketStore) -> None:
     assembly = assembly_of(store)
     assembly.add(written(store, assembly.upload, 0, CONTENTS[1]))
     bucket_of(store).abort(bucket_of(store).unfinished())
@@ -220,7 +220,7 @@ def test_an_upload_that_somebody_aborted_is_an_error_that_names_the_store(store:
     assembly.close()
 
 
-def test_only_stores_that_know_uploads_of_many_take_results_of_many(tmp_path: Path, store: BucketStore) -> None:
+def test_only_folders_and_s3_are_shared_stores(tmp_path: Path, store: BucketStore) -> None:
     assert LocalStore(tmp_path).is_shared
     assert store.is_shared
     assert not BucketStore("gs://some/where").is_shared

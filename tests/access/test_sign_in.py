@@ -1,4 +1,4 @@
-"""Signing in: passwords, passcodes, and what happens to those who guess."""
+"""Signing in: passwords, one-time codes, and slowed guesses."""
 
 import asyncio
 import statistics
@@ -42,7 +42,7 @@ def wrong_code(person: Person) -> str:
                 if code not in good)  # fmt: skip
 
 
-def test_name_and_password_give_a_session_and_neither_case_nor_spelling_of_letters_matters(idle: Longshore) -> None:
+def test_sign_in_ignores_case_of_the_name_and_unicode_form_of_the_password(idle: Longshore) -> None:
     person = new_person(idle, password="café au lait, s'il vous plaît", _1764=Level.READ)
     person.name = person.name.upper()
     opened = person.login("cafe\u0301 au lait, s'il vous plai\u0302t").json()
@@ -90,7 +90,7 @@ def test_a_password_is_kept_as_argon2id_with_the_parameters_of_rfc_9106(idle: Lo
     assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-def test_others_are_answered_while_passwords_are_hashed(idle: Longshore) -> None:
+def test_other_requests_are_answered_while_passwords_are_hashed(idle: Longshore) -> None:
     people = [new_person(idle, _1764=Level.READ) for _ in range(6)]
     threads = [threading.Thread(target=person.login) for person in people]
     for thread in threads:
@@ -102,7 +102,7 @@ def test_others_are_answered_while_passwords_are_hashed(idle: Longshore) -> None
     assert answered > 1
 
 
-def test_guesses_are_slowed_by_account_and_a_right_password_has_to_wait_as_well(idle: Longshore) -> None:
+def test_guesses_are_slowed_by_account_and_the_right_password_has_to_wait_too(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
     seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
@@ -118,7 +118,7 @@ def test_guesses_are_slowed_by_account_and_a_right_password_has_to_wait_as_well(
     assert person.login("wrong horse battery staple").status_code == 401, "the slate is clean again"
 
 
-def test_an_unknown_account_is_slowed_as_a_known_one(idle: Longshore) -> None:
+def test_unknown_account_is_slowed_like_a_known_one(idle: Longshore) -> None:
     unknown = Person(idle, 0, f"nobody-{uuid.uuid4()}", "correct horse battery staple", None)
     seen = [unknown.login().status_code for _ in range(7)]
     assert seen[:5] == [401] * 5
@@ -145,7 +145,7 @@ def test_many_guesses_at_once_count_each(idle: Longshore) -> None:
     assert hashes <= 8, "more passwords were looked at than one after the other would have been"
 
 
-def test_a_passcode_is_asked_for_where_it_is_on_and_good_once(idle: Longshore) -> None:
+def test_one_time_code_is_required_if_turned_on_and_accepted_once(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     first, second = person.login(), person.login()
     assert (first.status_code, set(first.json())) == (202, {"attempt_id"})
@@ -160,7 +160,7 @@ def test_a_passcode_is_asked_for_where_it_is_on_and_good_once(idle: Longshore) -
     problem(passcode(person, third, code), "login-failed")
 
 
-def test_one_passcode_in_many_requests_at_once_opens_one_session(idle: Longshore) -> None:
+def test_one_code_in_many_requests_at_once_opens_one_session(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     attempts = [person.login().json()["attempt_id"] for _ in range(3)]
     code, seen = code_of(person), []
@@ -176,7 +176,7 @@ def test_one_passcode_in_many_requests_at_once_opens_one_session(idle: Longshore
     assert sorted(seen) == [200, 401, 401]
 
 
-def test_five_wrong_passcodes_end_the_attempt(idle: Longshore) -> None:
+def test_five_wrong_codes_end_the_attempt(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     attempt = person.login().json()["attempt_id"]
     for _ in range(5):
@@ -194,7 +194,7 @@ def test_an_attempt_ends_after_five_minutes(idle: Longshore) -> None:
     problem(passcode(person, attempt, code_of(person)), "login-failed")
 
 
-def test_a_passcode_may_be_one_step_off_and_no_more() -> None:
+def test_code_may_be_one_time_step_off_and_no_more() -> None:
     secret = totp.new_secret()
     made = pyotp.TOTP(secret)
     now = 1_790_000_015.0
@@ -203,14 +203,14 @@ def test_a_passcode_may_be_one_step_off_and_no_more() -> None:
     assert found == [None, current - 1, current, current + 1, None]
 
 
-def test_passcodes_are_those_of_rfc_6238() -> None:
+def test_codes_are_those_of_rfc_6238() -> None:
     """The values of its appendix B, for SHA-1, cut to six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for at, code in ((59, "287082"), (1111111109, "081804"), (20000000000, "353130")):
         assert totp.step_of(secret, code, at) == at // 30
 
 
-def test_a_sealed_secret_opens_for_its_user_and_key_alone() -> None:
+def test_sealed_secret_opens_only_for_its_user_and_key() -> None:
     vault = totp.SecretBox("x" * 32, Path())
     sealed = vault.seal(7, "SECRET")
     assert vault.open(7, sealed) == "SECRET"
@@ -238,7 +238,7 @@ def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_pa
         ("session", {"attempt_id": "x", "passcode": 1}, {"/attempt_id", "/passcode"}),
     ],
 )
-def test_a_bad_body_is_named_and_not_repeated(
+def test_violations_of_a_sign_in_body_are_named_and_its_values_not_repeated(
     idle: Longshore, path: str, body: dict[str, Any], expected: set[str]
 ) -> None:
     assert set(violations(httpx2.post(f"{idle.address}/auth/{path}", json=body))) == expected

@@ -30,7 +30,7 @@ def exchanged(service: Longshore, what: str, hits: int) -> None:
     time.sleep(2 * EXCHANGE_SECONDS)
 
 
-def test_a_credential_gets_what_it_may_and_hears_what_is_left(perimeter: Longshore) -> None:
+def test_credential_has_a_rate_limit_and_sees_the_requests_left(perimeter: Longshore) -> None:
     token = {"Authorization": f"Bearer {perimeter.token(Level.READ)}"}
     answers = asked(perimeter, token, "192.0.2.1", 10)
     exchanged(perimeter, token["Authorization"].split()[1].split(":")[0], 10)
@@ -46,7 +46,7 @@ def test_a_credential_gets_what_it_may_and_hears_what_is_left(perimeter: Longsho
     assert 3400 < int(refused.headers["retry-after"]) <= 3600
 
 
-def test_a_limit_of_an_address_is_over_all_credentials_and_for_nobody_else(perimeter: Longshore) -> None:
+def test_rate_limit_of_an_address_counts_all_its_credentials_and_no_other_address(perimeter: Longshore) -> None:
     wrong = {"Authorization": "Bearer 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:guess"}
     answers = asked(perimeter, wrong, "192.0.2.3", 40)
     exchanged(perimeter, "192.0.2.3", 40)

@@ -61,7 +61,7 @@ def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_
     assert hashlib.sha256(b"".join(chunks)).digest() == hashlib.sha256(block * 20).digest()
 
 
-def test_an_upload_that_is_given_up_leaves_nothing(bucket: Any) -> None:
+def test_aborted_upload_leaves_nothing(bucket: Any) -> None:
     with pytest.raises(KeyError), store().create(NAME) as file:
         for _ in range(20):
             file.write(bytes(1 << 20))
@@ -70,7 +70,7 @@ def test_an_upload_that_is_given_up_leaves_nothing(bucket: Any) -> None:
     assert (keys(bucket), unfinished(bucket)) == ([], [])
 
 
-def test_what_earlier_attempts_left_is_removed_except_what_counts(bucket: Any) -> None:
+def test_files_of_earlier_attempts_are_removed_except_results(bucket: Any) -> None:
     for key in ("1/2/1/a.csv", "1/2/1/a.csv.manifest.json", "1/2/2/a.csv", "1/2/3/a.csv", "1/20/1/a.csv"):
         bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=b"x")
     store().remove_abandoned(ChainId(1), TaskId(2), 3, ["1/2/2/a.csv"])
@@ -102,9 +102,7 @@ def test_encryption_asked_for_in_the_environment_is_passed_on(bucket: Any, monke
     assert bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")["ServerSideEncryption"] == "AES256"
 
 
-def test_a_server_that_hangs_is_given_up_and_called_away(
-    bucket: Any, relay: Relay, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_store_that_does_not_answer_is_unavailable(bucket: Any, relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objects, "TIMEOUT", timedelta(seconds=1))
     monkeypatch.setattr(objects, "MAX_RETRIES", 1)
     hung = store()
@@ -146,7 +144,7 @@ def test_exports_come_through_a_network_that_drops_one_connection_in_five(
     assert service.files() == []
 
 
-def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
+def test_service_with_a_bucket_exports_downloads_and_cleans_up(
     bucket: Any, new_service: Callable[..., Longshore]
 ) -> None:
     service = new_service(2_000, results_url=f"s3://{BUCKET}/exports")
@@ -164,7 +162,7 @@ def test_a_service_does_with_a_bucket_what_it_does_with_a_disk(
         assert contents[0] == contents[1]
         assert hashlib.sha256(contents[0]).hexdigest() == manifest["sha256"]
 
-        # What the bucket cannot do is refused, rather than not done.
+        # An option that the bucket does not support is refused, not ignored.
         faulty = client.get(f"/tasks/{task}/download_url", params={"max_uses": 1})
         assert list(violations(faulty)) == ["max_uses"]
         short = client.get(f"/tasks/{task}/download_url", params={"expires_in": 60}).json()["url"]
@@ -218,7 +216,7 @@ def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(b
         over_bucket.stop()
 
 
-def test_places_that_nothing_names_are_found_by_their_age_and_removed(bucket: Any) -> None:
+def test_files_that_no_row_names_are_found_by_age_and_removed(bucket: Any) -> None:
     for key in ("1/2/1/a.csv", "1/2/1/a.csv.manifest.json", "1/2/2/a.csv", "1/3/1/a.csv", "notes.txt"):
         bucket.put_object(Bucket=BUCKET, Key=f"some/prefix/{key}", Body=b"x")
     places = {(place.chain, place.task, place.attempt) for place in store().attempts(time.time() + 60)}
