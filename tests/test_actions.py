@@ -115,7 +115,7 @@ def test_http_action_retries_with_the_same_idempotency_key(client: httpx2.Client
 
 
 @pytest.mark.parametrize("status", [301, 404])
-def test_http_action_ends_in_error_after_an_unsuccessful_answer(
+def test_http_action_ends_in_error_after_a_4xx_or_redirect(
     client: httpx2.Client, receiver: Receiver, status: int
 ) -> None:
     receiver.answers.put(status)

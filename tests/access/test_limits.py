@@ -68,9 +68,7 @@ def test_a_hidden_column_cannot_be_filtered_on(limited: httpx2.Client) -> None:
     assert set(found) == {"/trigger/segment/rules/0/nesting_path"}
 
 
-def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment_of_another_credential(
-    limited: httpx2.Client, small: httpx2.Client
-) -> None:
+def test_hidden_column_cannot_be_filtered_on_by_a_stored_segment(limited: httpx2.Client, small: httpx2.Client) -> None:
     wanted = {"chain": CHAIN, "name": "with a phone", "segment": PHONE}
     assert set(hidden(limited.post("/segments", json=wanted))) == {"/segment/rules/0/field_name"}
     stored = small.post("/segments", json=wanted).json()["id"]
@@ -98,9 +96,7 @@ def test_an_index_beyond_the_scope_cannot_be_used(limited: httpx2.Client) -> Non
     assert set(hidden(limited.post("/segments/preview", json={"segment": products}))) == {"/segment/index"}
 
 
-def test_result_of_another_credentials_export_with_a_hidden_column_is_refused(
-    limited: httpx2.Client, small: httpx2.Client
-) -> None:
+def test_result_with_a_hidden_column_is_refused(limited: httpx2.Client, small: httpx2.Client) -> None:
     def done(**asked: Any) -> int:
         task: int = small.post("/tasks", json=body(once="2020-01-01T00:00:00Z", **asked)).json()["id"]
         ended(small, task)

@@ -70,9 +70,7 @@ def assert_unauthorized(answer: httpx2.Response) -> None:
         "delete from longshore.sessions where user_id = $1",
     ],
 )
-def test_session_ends_after_idle_time_after_its_lifetime_and_when_its_user_is_disabled(
-    idle: Longshore, change: str
-) -> None:
+def test_session_ends_by_time_and_with_its_user(idle: Longshore, change: str) -> None:
     person = new_person(idle, _1764=Level.READ)
     with person.client() as client:
         assert client.get("/tasks").status_code == 200

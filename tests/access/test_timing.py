@@ -13,9 +13,7 @@ DIFFERENCE = 0.05
 TRIES = 3  # the machine is shared
 
 
-def test_answer_for_a_task_of_another_chain_takes_as_long_as_for_a_missing_one(
-    idle: Longshore, waiting: httpx2.Client
-) -> None:
+def test_task_of_another_chain_takes_as_long_as_a_missing_one(idle: Longshore, waiting: httpx2.Client) -> None:
     foreign = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     with idle.client(chain=1765) as asking:
         paths = f"/tasks/{foreign}", f"/tasks/{foreign + 1_000_000}"
