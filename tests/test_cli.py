@@ -118,7 +118,7 @@ def test_a_token_is_made_listed_and_revoked(idle: Longshore, tmp_path: Path) -> 
     assert httpx2.get(f"{idle.address}/tasks", headers=headers).json() == []
     listed = run("token", "list", folder=tmp_path, database_url=idle.url).stdout
     assert [line.split() for line in listed.splitlines() if id in line] == [
-        [id, "chain", "31", "write", "good", "mine"]
+        [id, "chain", "31", "write", "valid", "mine"]
     ]
     assert made.stdout.split(":")[1].strip() not in listed
     revoked = run("token", "revoke", id, folder=tmp_path, database_url=idle.url)

@@ -16,11 +16,13 @@ from pathlib import Path
 
 OPENINGS = re.compile(r"(what|who|whoever|whom|whose|nobody|anybody|somebody|everybody)\b", re.IGNORECASE)
 
+# Names that were renamed and phrases of the former language, with the words to write instead.
 RETIRED = {
     "doorkeeper": "token_auth",
     "doorman": "sign_in",
     "courier": "dispatcher",
-    "passcodes": "totp",
+    "passcode": "one-time code",
+    "passcodes": "one-time codes, or the module totp",
     "patience": "retry",
     "patiently": "retry",
     "surely": "retry_until_available",
@@ -28,7 +30,8 @@ RETIRED = {
     "befell": "happened to",
     "befall": "happen to",
     "befalls": "happens to",
-    "FaultyError": "ValidationFailed",
+    "FaultyError": "ValidationError",
+    "ValidationFailed": "ValidationError",
     "PassingError": "TransientError",
     "StoreAwayError": "StoreUnavailableError",
     "is_passing": "is_transient",
@@ -44,6 +47,10 @@ RETIRED = {
     "tick off": "mark as done",
     "let go": "release",
     "lets go": "releases",
+    "in vain": "(say what the answer is)",
+    "made up for": "caught up",
+    "any more": "no longer",
+    "whoever": "(name the actor: client, user, operator, worker)",
 }
 RETIRED_WORD = re.compile(
     r"(?<![\w.-])(" + "|".join(re.escape(word) for word in RETIRED) + r")(?![\w-])", re.IGNORECASE

@@ -283,7 +283,7 @@ def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path
     ).strip()  # fmt: skip
     token = {"id": pair.split(":")[0], "secret": pair.split(":")[1]}
     line = next(line for line in said("token", "list").splitlines() if token["id"] in line)
-    for words in ("chain 77, 78", "read", "good until", "night loader", "only users", "no users.phone_number"):
+    for words in ("chain 77, 78", "read", "valid until", "night loader", "only users", "no users.phone_number"):
         assert words in line
     assert [status(idle, token, **{"X-Session-Chain-Id": chain}) for chain in ("77", "78", "79")] == [200, 200, 403]
     said("client", "disable", number)

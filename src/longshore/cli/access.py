@@ -1,4 +1,4 @@
-"""The commands `longshore client …` and `longshore token …`: other systems, and what they identify themselves with."""
+"""The commands `longshore client …` and `longshore token …`: service clients and their access tokens."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -23,12 +23,12 @@ client_app = typer.Typer(
     no_args_is_help=True,
 )
 token_app = typer.Typer(
-    help="Access tokens: what service clients identify themselves with.",
+    help="Access tokens: the credentials of service clients.",
     epilog="Example: longshore token list",
     no_args_is_help=True,
 )
 
-StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that go on.")]
+StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]
 ClientId = Annotated[int, typer.Argument(help="The client's number.", min=1, max=2**63 - 1)]
 
 
@@ -41,16 +41,16 @@ class LevelName(StrEnum):
 
 
 class TokenError(LongshoreError):
-    """What was asked of a token cannot be; the message says why."""
+    """A token cannot be created or revoked; the message says why."""
 
 
 @client_app.command("create", epilog="Example: longshore client create warehouse --chain 1764 --contact data-team")
 def client_create(
     name: Annotated[str, typer.Argument(help="The new client's name.")],
     chain: Annotated[int, typer.Option(help="Chain that it belongs to.", min=1, max=2**63 - 1)],
-    contact: Annotated[str, typer.Option(help="Whom to tell when something is wrong with it.")] = "",
+    contact: Annotated[str, typer.Option(help="Whom to contact about it.")] = "",
 ) -> None:
-    """Make a service client; its tokens are made with `longshore token create`."""
+    """Create a service client; `longshore token create` creates its tokens."""
     from longshore.access import audit, clients, names
 
     for value, option in ((name, "name"), (contact, "contact")):
@@ -58,9 +58,9 @@ def client_create(
             raise typer.BadParameter(f"{option}: {expected}")
 
     async def run(connection: "Connection", actor: "Actor") -> int:
-        made = await clients.create(connection, chain, name, contact)
-        await audit.record(connection, actor, chain, "client.create", f"client {made.id}")
-        return made.id
+        client = await clients.create(connection, chain, name, contact)
+        await audit.record(connection, actor, chain, "client.create", f"client {client.id}")
+        return client.id
 
     typer.echo(f"client {with_connection(run)}: {name}")
 
@@ -80,7 +80,7 @@ def client_list() -> None:
 
 @client_app.command("disable", epilog="Example: longshore client disable 3")
 def client_disable(id: ClientId, stop: StopOption = False) -> None:
-    """Turn all tokens of a client off; that holds everywhere within two seconds. Lists what they made that goes on."""
+    """Disable all tokens of a client, within two seconds. Lists the active tasks and webhooks that they created."""
     from longshore.access import ongoing
 
     async def disable(connection: "Connection", actor: "Actor") -> list[str]:
@@ -94,7 +94,7 @@ def client_disable(id: ClientId, stop: StopOption = False) -> None:
 
 @client_app.command("enable", epilog="Example: longshore client enable 3")
 def client_enable(id: ClientId) -> None:
-    """Turn the tokens of a client on again."""
+    """Enable the tokens of a client again."""
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         await _enable(connection, actor, id, True)
@@ -121,11 +121,11 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
         return await ongoing.made_by(connection, makers, None)
 
     work = with_connection(run)
-    did = "stopped" if work.stopped else "goes on"
+    state = "stopped" if work.stopped else "goes on"
     for task in work.tasks:
-        typer.echo(f"{did}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
+        typer.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
     for webhook in work.webhooks:
-        typer.echo(f"{did}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
+        typer.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
     if stop and not work.stopped:
         raise TokenError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
@@ -133,14 +133,20 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
 def token_create(
     chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
-    level: Annotated[LevelName, typer.Option(help="What it may do.")],
-    client: Annotated[str, typer.Option(help="Service client of the chain; made if there is none yet.")] = "default",
-    more_chain: Annotated[list[int] | None, typer.Option(help="Another chain that it is for.", min=0)] = None,
-    index: Annotated[list[str] | None, typer.Option(help="Export index that it may use; without it, all.")] = None,
-    hide: Annotated[list[str] | None, typer.Option(help="Column that it may never see: users.phone_number.")] = None,
-    days: Annotated[int | None, typer.Option(help="After how many days it ends by itself.", min=1, max=36500)] = None,
+    level: Annotated[LevelName, typer.Option(help="Level of the token.")],
+    client: Annotated[str, typer.Option(help="Service client of the chain; created if missing.")] = "default",
+    more_chain: Annotated[
+        list[int] | None, typer.Option(help="Another chain that the token is for; repeatable.", min=0)
+    ] = None,
+    index: Annotated[
+        list[str] | None, typer.Option(help="Export index that it may use; repeatable; all by default.")
+    ] = None,
+    hide: Annotated[
+        list[str] | None, typer.Option(help="Column to hide, such as users.phone_number; repeatable.")
+    ] = None,
+    days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1, max=36500)] = None,
 ) -> None:
-    """Make a token and print its id:secret, which cannot be shown again."""
+    """Create a token and print its id:secret, which cannot be shown again."""
     from longshore.access import audit, clients, names, tokens
     from longshore.api.clients import scope_violations
     from longshore.exports import catalog
@@ -185,14 +191,14 @@ def _state(token: "Token") -> str:
     if token.revoked:
         return f"revoked {token.revoked:%Y-%m-%d %H:%M}Z"
     if token.active:
-        return "good" if token.expires is None else f"good until {token.expires:%Y-%m-%d %H:%M}Z"
+        return "valid" if token.expires is None else f"valid until {token.expires:%Y-%m-%d %H:%M}Z"
     expired = token.expires is not None and token.expires <= datetime.now(UTC)
     return "expired" if expired else "its client is disabled"
 
 
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
 def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], stop: StopOption = False) -> None:
-    """End a token and its download addresses, everywhere within two seconds, and list what it made that goes on."""
+    """Revoke a token and its download addresses, within two seconds. Lists the active tasks and webhooks it created."""
     from longshore.access import audit, tokens
 
     async def revoke(connection: "Connection", actor: "Actor") -> bool:
@@ -202,6 +208,6 @@ def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], st
         return chain is not None
 
     if not with_connection(revoke):
-        raise TokenError(f"there is no good token {id}")
+        raise TokenError(f"there is no valid token {id}")
     typer.echo(f"revoked {id}")
     _show_ongoing([f"token {id}"], stop)

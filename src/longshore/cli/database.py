@@ -1,4 +1,4 @@
-"""The service's database for commands: one transaction as the person at the command line, and its address."""
+"""`longshore database url`, and the access of other commands to the service's database."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def _database() -> None:
 
 @database_app.command("url", epilog=EXAMPLE)
 def print_url() -> None:
-    """Print the address of the database in use, with its password, for psql and any other client."""
+    """Print the address of the service's database, with its password, for psql and other clients."""
     from longshore.database.address import parse
     from longshore.database.embedded import embedded_url, is_running
     from longshore.settings import load
@@ -38,11 +38,11 @@ def print_url() -> None:
         return
     typer.echo(embedded_url(settings.data))
     if not is_running(settings.data):
-        typer.echo("the embedded server does not run now; it runs while `longshore serve` does", err=True)
+        typer.echo("the embedded server is not running; it runs while `longshore serve` does", err=True)
 
 
 def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
-    """Do something in one transaction of the service's database; `run` gets the actor for the audit log."""
+    """Run a function in one transaction of the service's database; its actor, for the audit log, is the system user."""
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
     from longshore.settings import load

@@ -1,4 +1,4 @@
-"""`longshore export`: create an export, follow it, fetch its file."""
+"""`longshore export`: create an export, wait for it, download its file."""
 
 import re
 from datetime import datetime
@@ -11,16 +11,16 @@ from longshore.cli import follow, remote
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def export(
-    index: Annotated[str, typer.Argument(help="What to export; `longshore indexes` lists it.")],
+def export(  # many parameters: the options of the command
+    index: Annotated[str, typer.Argument(help="Export index; `longshore indexes` lists them.")],
     format: Annotated[str, typer.Option(help="csv, json, jsonl, parquet or xlsx.")] = "csv",
-    last: Annotated[str | None, typer.Option(help="Only rows of so long ago: 30m, 24h, 7d, 2w.")] = None,
+    last: Annotated[str | None, typer.Option(help="Only rows of the last 30m, 24h, 7d, 2w.")] = None,
     segment: Annotated[str | None, typer.Option(help="Only rows of this stored segment.", metavar="ID")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="A column; again for each. All of them without.")] = None,
+    field: Annotated[list[str] | None, typer.Option(help="A column; repeatable; all by default.")] = None,
     compression: Annotated[str | None, typer.Option(help="gzip or zstd.")] = None,
-    at: Annotated[str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; then nothing is fetched.")] = None,
-    desc: Annotated[str, typer.Option(help="What it is for.")] = "",
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for stdout.")] = None,
+    at: Annotated[str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; then without a download.")] = None,
+    desc: Annotated[str, typer.Option(help="Description of the task.")] = "",
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
     timeout: remote.Timeout = None,
     profile: remote.Profile = "default",
     json: remote.Json = False,
@@ -31,16 +31,16 @@ def export(
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
     follow.refuse_missing_folder(output)
-    ago, moment = _ago(last), _moment(at)
-    with remote.opened(profile) as client:
+    period, moment = _period(last), _moment(at)
+    with remote.client_of(profile) as client:
         where: Any = segment
-        if ago:
+        if period:
             from longshore import F
 
             time = client.indexes.get(index).time
             if time is None:
-                raise typer.BadParameter(f"the index {index} has no time field that --last could go by")
-            where = F(time).within(**ago)
+                raise typer.BadParameter(f"the index {index} has no time field for --last")
+            where = F(time).within(**period)
         task = client.exports.create(
             index, format=format, where=where, at=moment, fields=field, compression=compression, desc=desc
         )
@@ -49,20 +49,20 @@ def export(
             return
         typer.echo(f"task {task.id}", err=True)
         follow.wait(task, timeout)
-        file = follow.fetch(task, output)
+        file = follow.download(task, output)
         if json:
             remote.show({"task": task.data, "run": task.runs(limit=1)[0], "file": str(file)})
         elif file:
             typer.echo(file)
 
 
-def _ago(last: str | None) -> dict[str, int] | None:
+def _period(last: str | None) -> dict[str, int] | None:
     if last is None:
         return None
-    read = re.fullmatch(r"([0-9]{1,9})([mhdw])", last, re.ASCII)
-    if not read:
+    match = re.fullmatch(r"([0-9]{1,9})([mhdw])", last, re.ASCII)
+    if not match:
         raise typer.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {last!r}", param_hint="--last")
-    return {UNITS[read[2]]: int(read[1])}
+    return {UNITS[match[2]]: int(match[1])}
 
 
 def _moment(at: str | None) -> datetime | None:

@@ -1,4 +1,4 @@
-"""Following a task to its end and fetching its result, on a terminal and in a pipe."""
+"""Wait for a task and download its result, with a bar on a terminal and with lines in a pipe."""
 
 import contextlib
 import os
@@ -21,23 +21,23 @@ STDOUT = "-"
 
 
 def refuse_missing_folder(to: str | None) -> None:
-    """Raise BadParameter where there is no folder to write to; before anything is exported or fetched."""
+    """Raise BadParameter if the folder to write to does not exist."""
     if to is None or to == STDOUT:
         return
     path = Path(to)
     folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
-        raise typer.BadParameter(f"{str(folder)!r} {what}", param_hint="--output")
+        reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
+        raise typer.BadParameter(f"{str(folder)!r} {reason}", param_hint="--output")
 
 
-def tell(entry: "LogEntry") -> None:
-    """Print a log entry on stderr."""
+def print_log_entry(entry: "LogEntry") -> None:
+    """Print a log entry on standard error."""
     typer.echo(log_line(entry), err=True)
 
 
 def log_line(entry: "LogEntry") -> str:
-    """A log entry as a line."""
+    """Return a log entry as one line."""
     when = f"{entry.time:%Y-%m-%dT%H:%M:%SZ} " if entry.time else ""
     counts = (
         f" ({entry.success:,} of {entry.total:,} rows)" if entry.total is not None and entry.success is not None else ""
@@ -46,19 +46,19 @@ def log_line(entry: "LogEntry") -> str:
 
 
 def wait(task: "Task", timeout: float | None) -> None:
-    """Wait for the end of a task: with a bar where stderr is a terminal, else with a line for each log entry."""
+    """Wait for the end of a task, with a bar if standard error is a terminal, else with a line for each log entry."""
     if not sys.stderr.isatty():
-        task.wait(timeout, on_log=tell)
+        task.wait(timeout, on_log=print_log_entry)
         return
-    with _bar(f"task {task.id}", "rows") as moved:
-        task.wait(timeout, on_progress=lambda progress: moved(progress.rows, progress.rows_expected))
+    with _bar(f"task {task.id}", "rows") as update:
+        task.wait(timeout, on_progress=lambda progress: update(progress.rows, progress.rows_expected))
 
 
-def fetch(task: "Task", to: str | None) -> Path | None:
-    """Download a result to a path, a folder, or stdout (`-`), which gets nothing that was not checked."""
+def download(task: "Task", to: str | None) -> Path | None:
+    """Download a result to a path, a folder, or standard output (`-`), which gets the checked file only."""
     if to != STDOUT:
-        with _bar("download", "bytes") as moved:
-            return task.download(to or ".", on_bytes=moved)
+        with _bar("download", "bytes") as update:
+            return task.download(to or ".", on_bytes=update)
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
         file = task.download(folder)
         with file.open("rb") as content:
@@ -68,7 +68,7 @@ def fetch(task: "Task", to: str | None) -> Path | None:
 
 
 @contextlib.contextmanager
-def _bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
+def _bar(label: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
@@ -78,5 +78,5 @@ def _bar(what: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
     counted = TextColumn("{task.completed:,.0f} " + unit)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), counted, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task(what, total=None)
+        shown = bar.add_task(label, total=None)
         yield lambda done, total: bar.update(shown, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""`longshore login`: store the address of a service with a token."""
+"""`longshore login`: store the address of a service, a token and a chain as a profile."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
 
 def login(
     chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1)],
-    address: Annotated[str, typer.Option(help="Where the service is.")] = "http://127.0.0.1:8080",
-    profile: Annotated[str, typer.Option(help="Name to store it under.")] = "default",
+    address: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8080",
+    profile: Annotated[str, typer.Option(help="Name of the profile.")] = "default",
     json: remote.Json = False,
 ) -> None:
-    """Store the address of a service with a token, which is asked for or read from stdin, and never an argument."""
+    """Store the address of a service with a token, which is prompted for or read from standard input."""
     from longshore import Longshore
     from longshore.client import ProfileError
     from longshore.client.profiles import Profile, write_profile
 
-    asked = sys.stdin.isatty()
-    token: str = typer.prompt("Token (id:secret)", hide_input=True) if asked else sys.stdin.readline()
-    found = Profile(address.rstrip("/"), token.strip(), chain)
-    with remote.telling():
-        if not found.address.startswith(("http://", "https://")):
+    is_terminal = sys.stdin.isatty()
+    token: str = typer.prompt("Token (id:secret)", hide_input=True) if is_terminal else sys.stdin.readline()
+    login = Profile(address.rstrip("/"), token.strip(), chain)
+    with remote.exit_on_client_error():
+        if not login.address.startswith(("http://", "https://")):
             raise ProfileError(f"the address {address!r} does not begin with http:// or https://")
-        if not found.token.isascii() or not found.token.isprintable() or ":" not in found.token:
+        if not login.token.isascii() or not login.token.isprintable() or ":" not in login.token:
             raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
-        with Longshore(found.address, found.token, chain=chain, retry_for=5) as client:
+        with Longshore(login.address, login.token, chain=chain, retry_for=5) as client:
             _check_chain(client, chain)
-        file = write_profile(profile, found)
+        file = write_profile(profile, login)
     if json:
-        remote.show({"profile": profile, "address": found.address, "chain": chain, "file": str(file)})
+        remote.show({"profile": profile, "address": login.address, "chain": chain, "file": str(file)})
     else:
         typer.echo(f"stored as {profile!r} in {file}")
 

@@ -1,4 +1,4 @@
-"""The command line. Each command has an example in its help; what a user did wrong is told in one line."""
+"""The command line. The help of each command has an example; an error is one line on standard error."""
 
 import asyncio
 import socket
@@ -26,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 catalog_app = typer.Typer(
-    help="The catalog: what can be exported.", epilog="Example: longshore catalog check", no_args_is_help=True
+    help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check", no_args_is_help=True
 )
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(user_app, name="user")
@@ -40,7 +40,7 @@ READ_ONLY = "25006"  # https://www.postgresql.org/docs/current/errcodes-appendix
 
 
 def main() -> None:
-    """Run the command line; exit with 0, 1 for what failed, 2 for wrong usage, 130 for Ctrl-C."""
+    """Run the command line; exit with 0, 1 after an error, 2 for wrong usage, 130 after Ctrl-C."""
     try:
         app()
     except KeyboardInterrupt:
@@ -62,8 +62,8 @@ def main() -> None:
                 " LONGSHORE_DATABASE_URL), or its default_transaction_read_only is on (reset that, or wait until its"
                 " maintenance ends)"
             )
-        said = str(error).partition("\n")[0]  # without its DETAIL and HINT
-        _quit(f"the database says: {said}")
+        message = str(error).partition("\n")[0]  # without its DETAIL and HINT
+        _quit(f"the database reports: {message}")
 
 
 def _quit(message: str) -> NoReturn:
@@ -79,7 +79,7 @@ def _load() -> Settings:
 
 @app.command(epilog="Example: longshore serve")
 def serve() -> None:
-    """Start everything: API and worker, with the embedded database if none is configured."""
+    """Start the API and a worker, with the embedded database if none is configured."""
     from longshore.database.migrate import migrate_at
     from longshore.database.retry import when_served
     from longshore.exports import catalog
@@ -88,7 +88,7 @@ def serve() -> None:
     settings = _load()
     interrupt_on_sigterm()
     refuse_taken_port(settings.host, settings.port)
-    catalog.load(settings.catalog)  # here it is told in one line, before any process starts
+    catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
         with database(settings) as url:
             asyncio.run(when_served(migrate_at, url))
@@ -96,7 +96,7 @@ def serve() -> None:
                 address = children.wait_until_ready()
                 typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
                 children.watch()
-    except TerminatedError:  # by whoever runs it as a service, to whom anything but 0 is a failure
+    except TerminatedError:  # a service manager takes any other exit code for a failure
         return
 
 
@@ -131,9 +131,11 @@ def worker() -> None:
 
 @app.command(epilog="Example: longshore migrate")
 def migrate(
-    check: Annotated[bool, typer.Option("--check", help="Only list what is missing, and exit with 1 for it.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only list pending migrations; exit with 1 if there are any.")
+    ] = False,
 ) -> None:
-    """Bring the database's schema up to this version."""
+    """Migrate the schema of the database to this version."""
     from longshore.database.export_role import problem_at
     from longshore.database.migrate import migrate_at, pending_at
     from longshore.processes import database_as_it_is
@@ -152,21 +154,21 @@ def migrate(
 
 @app.command(epilog="Example: longshore seed --rows 1000000")
 def seed(rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
-    """Write the demo's data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
+    """Write the sample data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
     from longshore.demo.seed import seed as write
     from longshore.processes import database
 
     settings = _load()
     with database(settings) as url:
-        wrote = asyncio.run(write(settings.source_url or url, rows, lambda what: typer.echo(what, err=True)))
-    typer.echo("done" if wrote else "the data is there already")
+        is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: typer.echo(step, err=True)))
+    typer.echo("done" if is_new else "the data is there already")
 
 
 @app.command(epilog="Example: longshore demo --rows 5000000")
 def demo(
     rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
 ) -> None:
-    """Show the main job from end to end: data, service, export, download, check."""
+    """Run the demo: write data, start the service, export, download, and check the file."""
     from longshore.demo.run import run_demo
     from longshore.processes import interrupt_on_sigterm
 
@@ -176,9 +178,9 @@ def demo(
 
 @app.command(epilog="Example: longshore verify Wallet_Export-12345.csv")
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Result files, each with its manifest beside it.")],
+    files: Annotated[list[Path], typer.Argument(help="Result files, each beside its manifest.")],
 ) -> None:
-    """Check result files against their manifests; of several runs of a task, also that none is missing between."""
+    """Check result files against their manifests, and that no run between them is missing."""
     from longshore.exports.verify import verify as check
 
     for manifest in check(files):
@@ -187,7 +189,7 @@ def verify(
 
 @app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
-    """Check this installation: what is wrong and how to mend it, a line each; exit with 1 when anything is wrong."""
+    """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
     from longshore.database.embedded import EmbeddedError, embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
@@ -223,7 +225,7 @@ def doctor() -> None:
 
 @app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")
 def show_settings() -> None:
-    """List the settings, their values, and where each came from."""
+    """List the settings, their values, and the origin of each."""
     loaded: LoadedSettings = load()
     for name in NAMES:
         value = getattr(loaded.settings, name)
@@ -233,7 +235,7 @@ def show_settings() -> None:
 
 @catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")
 def catalog_check() -> None:
-    """Test the catalog against the live source; exit with 1 when something is wrong, with 0 for warnings alone."""
+    """Check the catalog against the source; exit with 1 if something is wrong, with 0 if there are only warnings."""
     from longshore.database.connect import connected_to_read
     from longshore.exports import catalog
     from longshore.exports.catalog_check import check, check_tokens
@@ -241,7 +243,7 @@ def catalog_check() -> None:
     settings = _load()
     whole = known = catalog.load(settings.catalog)
 
-    if settings.source_url:  # what is the service's own lies elsewhere, and came with the service
+    if settings.source_url:  # the service's own tables are in another database, and are not the user's to check
         known = {name: index for name, index in known.items() if not index.own}
 
     async def run(url: str) -> bool:
@@ -254,8 +256,8 @@ def catalog_check() -> None:
             typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
         fields = sum(len(index.fields) for index in known.values())
         wrong = sum(not finding.warning for finding in findings)
-        told = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
-        typer.echo(told, err=True)
+        summary = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
+        typer.echo(summary, err=True)
         return wrong == 0
 
     if settings.source_url:
@@ -269,7 +271,7 @@ def catalog_check() -> None:
 
 @catalog_app.command("docs", epilog="Example: longshore catalog docs > docs/indexes.md")
 def catalog_docs() -> None:
-    """Print a page in Markdown that lists the indexes with their fields."""
+    """Print a Markdown page of the indexes with their fields."""
     from longshore.exports import catalog
     from longshore.exports.catalog_page import page
 

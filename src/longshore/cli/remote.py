@@ -1,4 +1,4 @@
-"""What the commands share: the options, the client of a profile, exit codes, and how results are shown."""
+"""Shared by the commands over HTTP: options, the client of a profile, exit codes, and output."""
 
 import contextlib
 import sys
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 FAILED, USAGE, NOT_FOUND, NOT_ALLOWED, TIMED_OUT = 1, 2, 3, 4, 5
 
-Profile: TypeAlias = Annotated[str, typer.Option(help="Which login to use.")]
+Profile: TypeAlias = Annotated[str, typer.Option(help="Name of the login to use.")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Seconds to wait at most; for ever without it.", min=0)]
+Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Maximum seconds to wait; unlimited by default.", min=0)]
 TaskNumber: TypeAlias = Annotated[int, typer.Argument(help="Number of the task.", min=1, metavar="ID")]
 
 
 @contextlib.contextmanager
-def telling() -> Iterator[None]:
-    """Tell errors of the client in one line, and end with the exit code that they mean."""
+def exit_on_client_error() -> Iterator[None]:
+    """Print an error of the client in one line and exit with its code."""
     from longshore import client as c
 
     try:
@@ -42,16 +42,16 @@ def telling() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def opened(profile: str) -> Iterator["Longshore"]:
-    """The client of a profile; its errors end the command."""
+def client_of(profile: str) -> Iterator["Longshore"]:
+    """Open the client of a profile; its errors end the command."""
     from longshore import Longshore
 
-    with telling(), Longshore.from_profile(profile) as client:
+    with exit_on_client_error(), Longshore.from_profile(profile) as client:
         yield client
 
 
 def printable(text: str) -> str:
-    """A text without control characters, which a terminal would obey."""
+    """Return a text without control characters, which a terminal would execute."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
@@ -63,7 +63,7 @@ def show(value: Any) -> None:
 
 
 def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: on a terminal with aligned columns, in a pipe separated by tabs and without the heads."""
+    """Print a table: with aligned columns on a terminal, separated by tabs and without a header in a pipe."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cells:

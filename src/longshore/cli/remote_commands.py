@@ -1,4 +1,4 @@
-"""The commands for those who use a service: they go over HTTP, through the Python client, with a stored profile.
+"""The commands for users of a service: over HTTP, through the Python client, with a stored profile.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed out.
 """
@@ -9,7 +9,7 @@ from longshore.cli import export, login, lookups, tasks
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add them to the command line."""
+    """Add the commands to the command line."""
     app.command(epilog="Example: longshore login --address https://exports.example.com --chain 1764")(login.login)
     app.command(epilog="Example: longshore export wallet-ledger --last 24h --format csv -o ledger.csv")(export.export)
     app.command(epilog="Example: longshore indexes wallet-ledger")(lookups.indexes)

@@ -1,4 +1,4 @@
-"""`longshore tasks …`: look at tasks, follow, cancel and repeat them, fetch their results."""
+"""`longshore tasks …`: list, wait, run and cancel tasks, and download their results."""
 
 from typing import Annotated
 
@@ -13,21 +13,23 @@ app = typer.Typer(
 
 @app.command("list", epilog="Example: longshore tasks list --status ERROR --json")
 def list_tasks(
-    status: Annotated[str | None, typer.Option(help="Only those: READY, INPROGRESS, DONE or ERROR.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=100)] = 25,
+    status: Annotated[
+        str | None, typer.Option(help="Only tasks in this state: READY, INPROGRESS, DONE or ERROR.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number.", min=1, max=100)] = 25,
     profile: remote.Profile = "default",
     json: remote.Json = False,
 ) -> None:
     """List the tasks, newest first."""
-    with remote.opened(profile) as client:
-        found = [task.data for task in client.tasks.list(status=status, limit=limit)]
+    with remote.client_of(profile) as client:
+        tasks = [task.data for task in client.tasks.list(status=status, limit=limit)]
     if json:
-        remote.show(found)
+        remote.show(tasks)
         return
     rows = [
         (task.id, task.state.code, f"{task.state.created_date:%Y-%m-%d %H:%M}Z", task.target.get("export_index", ""),
          task.target.get("export_format", ""), task.desc)
-        for task in found
+        for task in tasks
     ]  # fmt: skip
     remote.show_table(("task", "state", "created", "index", "format", "description"), rows)
 
@@ -35,7 +37,7 @@ def list_tasks(
 @app.command(epilog="Example: longshore tasks get 12345 --json")
 def get(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote.Json = False) -> None:
     """Show one task."""
-    with remote.opened(profile) as client:
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id).data
     if json:
         remote.show(task)
@@ -53,26 +55,26 @@ def get(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote
 @app.command(epilog="Example: longshore tasks logs 12345 -f")
 def logs(
     id: remote.TaskNumber,
-    follow_on: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the task has ended.")] = False,
+    follow_on: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the task has ended.")] = False,
     profile: remote.Profile = "default",
     json: remote.Json = False,
 ) -> None:
-    """Show the log of a task; with -f its new entries as they come, and 1 as the exit code where it fails."""
+    """Show the log of a task; with -f also new entries, until the task ends; exit with 1 if it fails."""
     import msgspec
 
     def line(entry: object) -> None:
         typer.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
 
-    with remote.opened(profile) as client:
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         if follow_on:
             task.wait(on_log=line)
             return
-        found = task.logs()
+        entries = task.logs()
     if json:
-        remote.show(found)
+        remote.show(entries)
         return
-    for entry in found:
+    for entry in entries:
         line(entry)
 
 
@@ -84,7 +86,7 @@ def wait(
     json: remote.Json = False,
 ) -> None:
     """Wait until a task is DONE."""
-    with remote.opened(profile) as client:
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         follow.wait(task, timeout)
     remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
@@ -92,8 +94,8 @@ def wait(
 
 @app.command(epilog="Example: longshore tasks cancel 12345")
 def cancel(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote.Json = False) -> None:
-    """Stop a task: its run, or its waiting for its time."""
-    with remote.opened(profile) as client:
+    """Cancel a task: its run, or its schedule."""
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id).cancel()
     remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
 
@@ -105,8 +107,8 @@ def run(
     profile: remote.Profile = "default",
     json: remote.Json = False,
 ) -> None:
-    """Run a task now, whatever its trigger says, and wait for the end."""
-    with remote.opened(profile) as client:
+    """Run a task now, regardless of its trigger, and wait for the end of the run."""
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id).execute()
         follow.wait(task, timeout)
     remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
@@ -115,17 +117,17 @@ def run(
 @app.command(epilog="Example: longshore tasks download 12345 -o ledger.csv")
 def download(
     id: remote.TaskNumber,
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for stdout.")] = None,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
     profile: remote.Profile = "default",
     json: remote.Json = False,
 ) -> None:
-    """Fetch the result of a task. What was cut off goes on where it stopped."""
+    """Download the result of a task; an interrupted download is resumed."""
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
     follow.refuse_missing_folder(output)
-    with remote.opened(profile) as client:
+    with remote.client_of(profile) as client:
         task = client.tasks.get(id)
-        file = follow.fetch(task, output)
+        file = follow.download(task, output)
         run = task.runs(limit=1)[0] if json else None
     if json:
         remote.show({"task": task.data, "run": run, "file": str(file)})

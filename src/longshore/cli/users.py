@@ -1,4 +1,4 @@
-"""The command `longshore user …`: people, from the first admin on. No password is an argument, which others see."""
+"""The command `longshore user …`: users and their levels. No password is an argument, which other users could see."""
 
 import sys
 from enum import StrEnum
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from longshore.database.connect import Connection
 
 user_app = typer.Typer(
-    help="People: who signs in with a password.", epilog="Example: longshore user list", no_args_is_help=True
+    help="Users: they sign in to the console with a password.",
+    epilog="Example: longshore user list",
+    no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help="The user's name, in whatever case.")]
+Name = Annotated[str, typer.Argument(help="Name of the user; case does not matter.")]
 ChainOption = Annotated[int, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
 
 
 class LevelName(StrEnum):
-    """What a person may do; `none` is nothing."""
+    """The levels of a user; `none` removes the level."""
 
     NONE = "none"
     READ = "read"
@@ -32,10 +34,10 @@ class LevelName(StrEnum):
 @user_app.command("create", epilog="Example: longshore user create anna --chain 1764 --level admin")
 def user_create(
     name: Annotated[str, typer.Argument(help="The new user's name.")],
-    chain: Annotated[int | None, typer.Option(help="Chain that they may see.", min=1, max=2**63 - 1)] = None,
-    level: Annotated[LevelName, typer.Option(help="What they may do there.")] = LevelName.READ,
+    chain: Annotated[int | None, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)] = None,
+    level: Annotated[LevelName, typer.Option(help="Level for the chain.")] = LevelName.READ,
 ) -> None:
-    """Make a user. The password is asked for, or read from standard input."""
+    """Create a user. The password is prompted for, or read from standard input."""
     from longshore.access import audit, passwords, users
     from longshore.access.tokens import Level
 
@@ -70,10 +72,10 @@ def user_list() -> None:
 @user_app.command("level", epilog="Example: longshore user level anna --chain 1764 write")
 def user_level(
     name: Name,
-    level: Annotated[LevelName, typer.Argument(help="What they may do; `none` takes the level away.")],
+    level: Annotated[LevelName, typer.Argument(help="Level for the chain; `none` removes it.")],
     chain: ChainOption,
 ) -> None:
-    """Give a user a level for a chain, or take it away. It holds from their next request on."""
+    """Set or remove the level of a user for a chain, from their next request on."""
     from longshore.access import audit, users
     from longshore.access.tokens import Level
 
@@ -91,7 +93,7 @@ def user_level(
 
 @user_app.command("password", epilog="Example: longshore user password anna")
 def user_password(name: Name) -> None:
-    """Give a user a new password; it is asked for, or read from standard input. All their sessions end."""
+    """Set the password of a user, which is prompted for or read from standard input. All their sessions end."""
     from longshore.access import audit, passwords, sign_in, users
 
     password = _new_password()
@@ -112,7 +114,7 @@ def user_totp(
     name: Name,
     turn: Annotated[str, typer.Argument(help="on (with a new secret) or off.", metavar="on|off")],
 ) -> None:
-    """Ask a user for passcodes, and print the address that authenticators read. All their sessions end."""
+    """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
     from longshore.access import audit, totp, users
     from longshore.settings import load
 
@@ -131,22 +133,22 @@ def user_totp(
 
     with_connection(run)
     if secret is None:
-        typer.echo(f"{name} is asked for no passcode any more")
+        typer.echo(f"{name} signs in without a one-time code now")
     else:
-        typer.echo("Keep this from others; it cannot be shown again.", err=True)
+        typer.echo("Keep this secret; it cannot be shown again.", err=True)
         typer.echo(totp.address(secret, name))
 
 
 @user_app.command("disable", epilog="Example: longshore user disable anna")
 def user_disable(name: Name) -> None:
-    """Keep a user from signing in; all their sessions end."""
+    """Disable a user, who can no longer sign in; all their sessions end."""
     _set_enabled(name, False)
-    typer.echo(f"{name} cannot sign in any more")
+    typer.echo(f"{name} can no longer sign in")
 
 
 @user_app.command("enable", epilog="Example: longshore user enable anna")
 def user_enable(name: Name) -> None:
-    """Let a user sign in again."""
+    """Enable a user, who can sign in again."""
     _set_enabled(name, True)
     typer.echo(f"{name} can sign in")
 

@@ -1,1 +1,1 @@
-"""`longshore doctor`: examine an installation and say what is wrong and how to mend it."""
+"""The checks of `longshore doctor`."""

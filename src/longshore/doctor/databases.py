@@ -1,4 +1,4 @@
-"""The service's database and the source, examined: rights, version, settings, clock, workers, queue, catalog."""
+"""Checks of the service's database and the source: rights, version, settings, clock, workers, queue, catalog."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from pg_database d, pg_roles r
 where d.datname = current_database() and r.rolname = current_user
 """
 
-# The audit log is only appended to, and the ledger of migrations is written by `migrate` alone.
+# The service only appends to the audit log, and only `migrate` writes the table of migrations.
 TABLES_WITHOUT_RIGHTS = """
 select string_agg(c.relname, ', ' order by c.relname)
 from pg_class c
@@ -63,22 +63,22 @@ where c.oid = to_regclass($1)
 
 
 async def of_database(settings: Settings, url: str, connection: Connection) -> AsyncIterator[Finding]:
-    """Examine the service's own database, with its clock, its workers and its queue. `connection`: can only read."""
+    """Check the service's database, its clock, its workers and its queue. `connection`: read-only."""
     row = await connection.fetchrow(SERVER)
     assert row is not None
     missing = await migrate.pending(connection)
-    found = [*_server("database", row), *_connections(settings, row)]
+    findings = [*_server("database", row), *_connections(settings, row)]
     if row["recovery"]:
-        found.append(wrong("database", "is a standby, which cannot be written to; name the primary"))
+        findings.append(wrong("database", "is a standby, which cannot be written to; name the primary"))
     if row["encoding"] != "UTF8":
-        found.append(wrong("database", f"has the encoding {row['encoding']}; make it anew with encoding UTF8"))
-    found += [finding async for finding in _writes(url)]
+        findings.append(wrong("database", f"has the encoding {row['encoding']}; make it anew with encoding UTF8"))
+    findings += [finding async for finding in _writes(url)]
     if missing:
-        found.append(wrong("database", f"the schema lacks {', '.join(missing)}; run `longshore migrate`"))
+        findings.append(wrong("database", f"the schema lacks {', '.join(missing)}; run `longshore migrate`"))
     elif tables := await connection.fetchval(TABLES_WITHOUT_RIGHTS):
         what = f"the role {row['role']} may not read and write {tables}; GRANT SELECT, INSERT, UPDATE, DELETE ON them"
-        found.append(wrong("database", what))
-    for finding in found or [Finding("database", f"PostgreSQL {row['version']}, with all rights, at this version")]:
+        findings.append(wrong("database", what))
+    for finding in findings or [Finding("database", f"PostgreSQL {row['version']}, with all rights, at this version")]:
         yield finding
     yield await _clock(connection)
     if not missing:
@@ -104,7 +104,7 @@ def _server(area: str, row: Any) -> Iterator[Finding]:
 
 
 async def _writes(url: str) -> AsyncIterator[Finding]:
-    """Whether the database takes writes, and its notifications arrive, which a pooler may keep back."""
+    """Check that the database accepts writes and that notifications arrive, which a pooler may withhold."""
     arrived = asyncio.Event()
     connection = await connect(url, "longshore doctor")
     other = await connect(url, "longshore doctor")
@@ -150,35 +150,35 @@ async def _queue(connection: Connection) -> Finding:
 
 
 async def of_source(settings: Settings, connection: Connection, known: Catalog) -> AsyncIterator[Finding]:
-    """Examine the source, the catalog against it, and its row-level security. `connection`: can only read."""
+    """Check the source, the catalog against it, and its row-level security. `connection`: read-only."""
     row = await connection.fetchrow(SERVER)
     assert row is not None
-    found = list(_server("source", row))
+    findings = list(_server("source", row))
     if row["recovery"]:
         standby = await connection.fetchrow(STANDBY)
         assert standby is not None
         if not standby["feedback"] and 0 <= standby["delay"] < MIN_STANDBY_DELAY_SECONDS:
             what = f"is a standby that cancels what reads for longer than {standby['delay']} s"
-            found.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
+            findings.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
         lag = await connection.fetchval(LAG)
         if settings.source_lag_seconds and lag > settings.source_lag_seconds:
             what = f"is {lag:.0f} s behind its primary, and may be {settings.source_lag_seconds} s"
-            found.append(wrong("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
+            findings.append(wrong("source", f"{what}; mend the replication or raise LONGSHORE_SOURCE_LAG_SECONDS"))
     try:
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             await connection.fetchval("select pg_export_snapshot()")
     except asyncpg.PostgresError as error:
-        found.append(
+        findings.append(
             wrong("source", f"a snapshot cannot be shared: {first_line(error)}; set LONGSHORE_EXPORT_CONNECTIONS=1")
         )
-    for finding in found or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared")]:
+    for finding in findings or [Finding("source", f"PostgreSQL {row['version']}, snapshots can be shared")]:
         yield finding
-    # The service's own tables lie in its own database, and came with the service.
+    # The service's own tables are in its own database.
     those = {name: index for name, index in known.items() if not (settings.source_url and index.own)}
-    findings = await check_catalog(connection, those)
-    for one in findings:
+    catalog_findings = await check_catalog(connection, those)
+    for one in catalog_findings:
         yield Finding("catalog", f"{one.where}: {one.what}", "warning" if one.warning else "wrong")
-    if known and not findings:
+    if known and not catalog_findings:
         yield Finding("catalog", f"{len(those)} indexes fit the source")
     async for finding in _row_security(connection, those):
         yield finding

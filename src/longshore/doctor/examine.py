@@ -1,4 +1,4 @@
-"""All that is examined of an installation, in order."""
+"""All checks of an installation, in their order."""
 
 import asyncio
 import ipaddress
@@ -19,7 +19,7 @@ MAX_TRUSTED_ADDRESSES = 1 << 16
 
 
 async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
-    """Examine everything and yield what is found. Writes one small result, which it deletes, and changes nothing else.
+    """Run all checks and yield their findings. Writes and deletes one small result, and changes nothing else.
 
     `url`: the service's database.
     """
@@ -54,7 +54,7 @@ UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutEr
 
 
 def of_settings(settings: Settings) -> Iterator[Finding]:
-    """Examine the settings, which could be read."""
+    """Check settings that were loaded."""
     warnings = []
     if settings.database_url and not settings.secret:
         what = "LONGSHORE_SECRET is not set, so each machine has a key of its own in its data folder; set one for all"

@@ -1,10 +1,10 @@
-"""The answer to one question about an installation."""
+"""The finding of one check."""
 
 import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """The answer to one question about an installation; `what` names the remedy where something is wrong."""
+    """The finding of one check; if something is wrong, `what` has the remedy."""
 
     area: str
     what: str
@@ -13,10 +13,10 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def wrong(area: str, what: str) -> Finding:
-    """A finding that has to be mended."""
+    """Return a finding of the level `wrong`."""
     return Finding(area, what, "wrong")
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error as a part of a finding, which is one line."""
+    """Return the first line of an error's message, as a finding is one line."""
     return (str(error) or type(error).__name__).splitlines()[0]

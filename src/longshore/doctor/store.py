@@ -1,4 +1,4 @@
-"""The results store, examined by writing, reading, signing and deleting one small result; and the disk."""
+"""Checks of the results store, by writing, reading, signing and deleting one small result; and of the disk."""
 
 import secrets
 import shutil
@@ -27,19 +27,19 @@ def of_store(settings: Settings) -> list[Finding]:
     except LongshoreError as error:
         return [wrong("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
     location = store.location(*SERVICE_TASK, secrets.randbelow(1 << 31), "doctor.txt")
-    found: list[Finding] = []
-    for step, right, act in _steps(store, location):
+    findings: list[Finding] = []
+    for step, remedy, act in _steps(store, location):
         try:
             act()
         except (LongshoreError, OSError, httpx2.HTTPError, AssertionError) as error:
-            found.append(wrong("store", f"a result cannot be {step}: {first_line(error)}; {right}"))
+            findings.append(wrong("store", f"a result cannot be {step}: {first_line(error)}; {remedy}"))
             if step == "written":
-                return found
-    return found or [Finding("store", "a result was written, read and deleted")]
+                return findings
+    return findings or [Finding("store", "a result was written, read and deleted")]
 
 
 def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], None]]]:
-    """What is tried, in order: a word for it, what to mend, the act."""
+    """Return the steps in their order: a participle for the message, the remedy, the function."""
 
     def write() -> None:
         with store.create(location) as file:
@@ -65,8 +65,8 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
         store.bucket.refuse_unlisted()
 
     if not isinstance(store, BucketStore):
-        mend = "let the service's user write to the folder `results` in LONGSHORE_DATA"
-        return [("written", mend, write), ("read", mend, read), ("deleted", mend, remove)]
+        remedy = "let the service's user write to the folder `results` in LONGSHORE_DATA"
+        return [("written", remedy, write), ("read", remedy, read), ("deleted", remedy, remove)]
     steps = [
         ("written", "grant s3:PutObject, or what the message names", write),
         ("read", "grant s3:GetObject", read),
@@ -80,7 +80,7 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
 
 
 def of_disk(settings: Settings) -> Finding:
-    """Examine the space of the data folder."""
+    """Check the free space of the data folder."""
     folder = next(folder for folder in (settings.data.resolve(), *settings.data.resolve().parents) if folder.exists())
     usage = shutil.disk_usage(folder)
     shown = f"{usage.free / 1e9:.1f} GB of {usage.total / 1e9:.1f} GB are free in {folder}"
