@@ -99,6 +99,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.check_language
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix

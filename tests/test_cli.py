@@ -201,7 +201,7 @@ def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) 
     with embedded_server(tmp_path / "data") as url:
         missing = run("migrate", "--check", folder=tmp_path, database_url=url)
         assert missing.returncode == 1
-        assert missing.stdout.splitlines()[0] == "0001 tasks"
+        assert missing.stdout.splitlines()[0] == "0001 initial"
         failed(run("api", folder=tmp_path, database_url=url, port=str(free_port())), "longshore migrate")
         assert run("migrate", folder=tmp_path, database_url=url).returncode == 0
         there = run("migrate", "--check", folder=tmp_path, database_url=url)
@@ -219,9 +219,9 @@ def test_migrate_check_says_what_is_missing_and_changes_nothing(tmp_path: Path) 
 
 def test_migrate_tells_what_it_does_on_the_embedded_database(tmp_path: Path) -> None:
     missing = run("migrate", "--check", folder=tmp_path, data="data")
-    assert (missing.returncode, missing.stdout.splitlines()[0]) == (1, "0001 tasks")
+    assert (missing.returncode, missing.stdout.splitlines()[0]) == (1, "0001 initial")
     first = run("migrate", folder=tmp_path, data="data")
-    assert (first.returncode, first.stdout.splitlines()[0]) == (0, "0001 tasks")
+    assert (first.returncode, first.stdout.splitlines()[0]) == (0, "0001 initial")
     assert first.stderr == ""
     again = run("migrate", folder=tmp_path, data="data")
     assert (again.returncode, again.stdout) == (0, "nothing to do\n")

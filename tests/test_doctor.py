@@ -25,7 +25,7 @@ BUCKET = "results-of-doctor"
 
 
 def examined(url: str, folder: Path, **settings: str) -> list[Finding]:
-    """What the doctor finds, with a data folder of its own."""
+    """Return the findings, with a data folder of its own."""
     variables = {f"LONGSHORE_{name.upper()}": value for name, value in settings.items()}
     variables |= {"LONGSHORE_DATABASE_URL": url, "LONGSHORE_DATA": str(folder)}
 
@@ -38,7 +38,7 @@ def examined(url: str, folder: Path, **settings: str) -> list[Finding]:
 
 
 def wrong(found: list[Finding], area: str) -> str:
-    """What is wrong with an area, which is something."""
+    """Return the findings of the level `wrong` of an area; there is at least one."""
     what = "; ".join(finding.what for finding in found if (finding.level, finding.area) == ("wrong", area))
     assert what, found
     return what

@@ -142,3 +142,11 @@ def test_the_setting_up_of_access_can_be_followed(service: services.Longshore, t
     )  # fmt: skip
     assert told.returncode == 0, told.stderr
     assert re.search(r"^[0-9a-f-]{36}:longshore_\S+$", told.stdout, re.M)
+
+
+def test_architecture_page_names_files_that_exist() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    names = re.findall(r"`((?:\w+/)+\w+\.py)`", page)
+    folders = (DOCS.parent / "src" / "longshore", DOCS.parent)
+    assert len(names) > 40
+    assert [name for name in names if not any((folder / name).is_file() for folder in folders)] == []
