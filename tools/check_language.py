@@ -1,4 +1,4 @@
-"""Check that code and docs use the glossary's words: `python -m tools.check_language [FILES…]`.
+"""Check that code and docs use the glossary's words: `python -m tools.check_language [--shrink | FILES…]`.
 
 Print `file:line: what is wrong` for every retired word and for every docstring or comment that opens with a relative
 clause, and exit with 1 if there is any. RETIRED has the words and their replacements; `docs/glossary.md` has the words
@@ -61,16 +61,19 @@ NOT_CLEAN = Path(__file__).with_name("not_clean.txt")
 def main(arguments: list[str]) -> int:
     """Check the named files, by default all files of the checkout; return 1 if any has a finding, else 0.
 
-    By default the files of NOT_CLEAN are left out, and those among them that are clean by now are named.
+    By default the files of NOT_CLEAN are left out, and those among them that are clean by now are named; `--shrink`
+    takes these off the list.
     """
-    if arguments:
+    if arguments not in ([], ["--shrink"]):
         return _report(finding for name in arguments for finding in findings(Path(name)))
     not_clean = set(NOT_CLEAN.read_text(encoding="utf-8").split())
     names = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
     files = {name: Path(name) for name in names if name not in SKIPPED and Path(name).suffix in SUFFIXES}
-    for name in sorted(not_clean):
-        if name not in files or not any(findings(files[name])):
-            print(f"{name} is clean; remove it from {NOT_CLEAN.name}")
+    clean = {name for name in not_clean if name not in files or not any(findings(files[name]))}
+    for name in sorted(clean):
+        print(f"{name} is clean; take it off {NOT_CLEAN.name} with --shrink")
+    if arguments:
+        NOT_CLEAN.write_text("".join(f"{name}\n" for name in sorted(not_clean - clean)), encoding="utf-8")
     return _report(
         finding for name, file in files.items() if name not in not_clean and file.exists() for finding in findings(file)
     )
