@@ -146,7 +146,7 @@ def test_an_alert_fires_when_it_should_and_not_before(tmp_path: Path, case: Case
     assert otherwise.returncode == 1
 
 
-def test_every_alert_is_tried_both_ways() -> None:
+def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     assert {case.alert for case in CASES if case.fires_at} == set(RULES)
     assert {case.alert for case in CASES if not case.fires_at} == set(RULES)
 
@@ -158,7 +158,7 @@ STATEMENTS = re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text(), re.M | re.S)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_every_statement_that_operators_are_given_runs(idle: Longshore, statement: str) -> None:
+def test_every_sql_statement_of_the_operations_page_runs(idle: Longshore, statement: str) -> None:
     assert statement.startswith("select ")
     idle.sql(statement)
 

@@ -21,7 +21,7 @@ async def settle() -> None:
 
 
 class Turns:
-    """Requests of keys that hold their turn until they are let go; `began` in order."""
+    """Requests of keys that hold their turn until they are released; `began` in order."""
 
     def __init__(self, over: FairQueue) -> None:
         self.over, self.began, self.gates = over, list[str](), dict[str, asyncio.Event]()
@@ -73,7 +73,7 @@ def test_keys_that_wait_take_turns() -> None:
     run(test())
 
 
-def test_one_too_many_of_a_key_or_of_all_is_refused_at_once() -> None:
+def test_queue_refuses_at_once_beyond_its_limits() -> None:
     async def test() -> None:
         turns = Turns(queue())
         tasks = await turns.start("a1", "a2", "a3", "a4", "a5", "a6", "b1", "b2", "b3", "b4")
@@ -86,7 +86,7 @@ def test_one_too_many_of_a_key_or_of_all_is_refused_at_once() -> None:
     run(test())
 
 
-def test_who_waits_in_vain_is_told_and_who_leaves_takes_no_turn() -> None:
+def test_timeout_raises_an_error_and_a_cancelled_caller_takes_no_turn() -> None:
     async def test() -> None:
         turns = Turns(queue(seconds=0.05))
         tasks = await turns.start("a1", "a2")

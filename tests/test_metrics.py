@@ -1,4 +1,4 @@
-"""What Prometheus is told is true, while things happen and after."""
+"""The exported metrics are true, during runs and after them."""
 
 import re
 import signal
@@ -82,7 +82,7 @@ def test_a_task_that_waits_for_its_own_chain_does_not_make_the_queue_old(
     assert 3600 <= told(service.address, "longshore_queue_oldest_seconds") < 3660
 
 
-def test_polls_that_wait_do_not_count_as_slow(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_long_polls_do_not_count_as_slow_requests(idle: Longshore, waiting: httpx2.Client) -> None:
     task = waiting.post("/tasks", json=export_body(once="2099-01-01T00:00:00Z")).json()["id"]
     count, total = (
         f'longshore_http_request_seconds_{what}{{method="GET",route="/tasks/{{id}}' for what in ("count", "sum")

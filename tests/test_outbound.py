@@ -48,7 +48,7 @@ def test_a_name_is_resolved_and_every_address_is_checked() -> None:
      "2002:a00:1::", "2002:808:808::1", "2620:4f:8000::1", "3fff::1", "5f00::1", "4000::1", "fc00::1", "fd00:ec2::254",
      "fe80::1", "fe80::1%1", "fec0::1", "ff02::1", "ff0e::1"],
 )  # fmt: skip
-def test_address_that_is_no_public_hosts_own_is_not_allowed(address: str) -> None:
+def test_address_that_is_not_public_is_refused(address: str) -> None:
     found = ipaddress.ip_address(address)
     assert not is_allowed(found, ())
     assert not is_allowed(found, networks("203.0.112.0/24, 2001:db9::/32"))
@@ -70,7 +70,7 @@ def test_network_that_the_operator_allows_is_allowed_in_every_spelling(address: 
     assert is_allowed(ipaddress.ip_address(address), networks("10.1.0.0/16"))
 
 
-def test_a_redirect_is_an_answer() -> None:
+def test_redirect_is_not_followed() -> None:
     with receiving() as receiver:
         receiver.answers.put(302)
         assert call(receiver.url).status == 302
@@ -78,7 +78,7 @@ def test_a_redirect_is_an_answer() -> None:
         assert receiver.received.empty()
 
 
-def test_what_cannot_be_reached_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_address_is_an_error_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # not used
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

@@ -14,7 +14,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_anything_there_are_the_defaults() -> None:
+def test_settings_without_file_and_environment_are_the_defaults() -> None:
     loaded = load({})
     assert loaded.settings == Settings()
     assert set(loaded.origin.values()) == {"default"}
@@ -30,7 +30,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(empty
     assert loaded.origin["log_level"] == "default"
 
 
-def test_the_file_may_lie_elsewhere(empty_folder: Path) -> None:
+def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:
     file = empty_folder / "elsewhere {x}.toml"
     file.write_text("port = 9001")
     loaded = load({"LONGSHORE_CONFIG": str(file)})
@@ -67,7 +67,7 @@ def test_the_file_may_lie_elsewhere(empty_folder: Path) -> None:
         ({"LONGSHORE_CONFIG": "missing.toml"}, ("missing.toml", "No such file")),
     ],
 )
-def test_what_cannot_be_used_is_named(variables: dict[str, str], words: tuple[str, ...]) -> None:
+def test_invalid_setting_is_named(variables: dict[str, str], words: tuple[str, ...]) -> None:
     with pytest.raises(SettingsError) as caught:
         load(variables)
     for word in words:
@@ -85,7 +85,7 @@ def test_what_cannot_be_used_is_named(variables: dict[str, str], words: tuple[st
         ("data = 5", ("data",)),
     ],
 )
-def test_a_faulty_file_is_named(empty_folder: Path, text: str, words: tuple[str, ...]) -> None:
+def test_invalid_settings_file_is_named(empty_folder: Path, text: str, words: tuple[str, ...]) -> None:
     (empty_folder / "longshore.toml").write_text(text)
     with pytest.raises(SettingsError) as caught:
         load({})
@@ -93,7 +93,7 @@ def test_a_faulty_file_is_named(empty_folder: Path, text: str, words: tuple[str,
         assert word in str(caught.value)
 
 
-def test_a_secret_is_not_told_when_it_is_wrong() -> None:
+def test_error_about_a_secret_does_not_contain_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load({"LONGSHORE_DATABASE_URL": "mysql://me:hunter2@db"})
     assert "hunter2" not in str(caught.value)

@@ -49,7 +49,7 @@ def test_an_attempt_whose_worker_is_lost_and_the_next_one_are_in_one_trace(
         assert (found["task"], found["attempt"]) == (task, 1)
 
 
-def test_errors_fail_their_spans_without_their_words(
+def test_errors_mark_their_spans_as_failed_without_their_messages(
     new_service: Callable[..., Longshore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with collecting() as collector:
@@ -103,7 +103,7 @@ def test_a_process_that_stops_sends_its_last_spans(
 
 
 @pytest.mark.parametrize("how", ["away", "hangs"])
-def test_a_collector_that_does_not_answer_holds_nothing_up(
+def test_collector_that_does_not_answer_delays_nothing(
     new_service: Callable[..., Longshore], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def test_a_collector_that_does_not_answer_holds_nothing_up(
 
 
 @pytest.mark.parametrize("traced", [False, True])
-def test_what_is_not_traced_does_not_load_opentelemetry(
+def test_process_without_tracing_does_not_import_opentelemetry(
     new_service: Callable[..., Longshore], monkeypatch: pytest.MonkeyPatch, traced: bool
 ) -> None:
     with collecting() as collector:

@@ -109,7 +109,7 @@ def test_a_task_is_one_trace_from_its_request_to_its_last_copy(
     assert collector.headers[-1]["x-key"] == "one"
 
 
-def test_a_trace_that_the_client_began_goes_on(client: httpx2.Client, collector: Collector) -> None:
+def test_trace_of_the_client_continues(client: httpx2.Client, collector: Collector) -> None:
     task = create(client, {"traceparent": f"00-{TRACE}-{PARENT}-01"})
     ended(client, task)
     spans = of_task(collector, task)
@@ -118,7 +118,9 @@ def test_a_trace_that_the_client_began_goes_on(client: httpx2.Client, collector:
     assert "COPY" in {span.name for span in spans}
 
 
-def test_what_the_client_does_not_want_traced_is_not_and_runs(client: httpx2.Client, collector: Collector) -> None:
+def test_unsampled_trace_of_the_client_is_not_exported_and_the_task_runs(
+    client: httpx2.Client, collector: Collector
+) -> None:
     trace = "1" + TRACE[1:]
     task = create(client, {"traceparent": f"00-{trace}-{PARENT}-00"})
     assert ended(client, task)["state"]["code"] == "DONE"
@@ -146,7 +148,7 @@ def test_a_poll_has_a_trace_of_its_own_and_a_probe_none(
     assert not [span for span in collector.spans() if "/readyz" in span.attributes.get("url.path", "")]
 
 
-def test_a_run_that_is_asked_for_is_in_the_trace_of_who_asked(client: httpx2.Client, collector: Collector) -> None:
+def test_requested_run_is_in_the_trace_of_its_request(client: httpx2.Client, collector: Collector) -> None:
     task = create(client)
     ended(client, task)
     assert client.post(f"/tasks/{task}/execute").status_code == 200
@@ -158,7 +160,7 @@ def test_a_run_that_is_asked_for_is_in_the_trace_of_who_asked(client: httpx2.Cli
     assert {(span.trace, span.parent) for span in second} == {(executed.trace, executed.id)}
 
 
-def test_a_run_whose_time_comes_later_is_in_the_trace_of_its_request(
+def test_planned_run_is_in_the_trace_of_its_request(
     traced: Longshore, client: httpx2.Client, collector: Collector
 ) -> None:
     task = create(client, once="2099-01-01T00:00:00Z")
@@ -219,7 +221,7 @@ def test_every_line_of_a_task_names_it_its_chain_and_its_trace(
         assert (line["chain"], line["run"], line["attempt"], line["trace_id"]) == (CHAIN, 1, 1, trace)
 
 
-def test_what_a_path_names_and_its_caller_may_not_see_is_in_no_span_and_no_line(
+def test_hidden_names_in_a_path_are_in_no_span_and_no_log_line(
     traced: Longshore, client: httpx2.Client, collector: Collector
 ) -> None:
     task = create(client)
@@ -246,7 +248,7 @@ def test_what_a_path_names_and_its_caller_may_not_see_is_in_no_span_and_no_line(
         assert len(together - {None}) <= 1
 
 
-def test_nothing_secret_is_in_a_span(traced: Longshore, client: httpx2.Client, collector: Collector) -> None:
+def test_spans_contain_no_secrets(traced: Longshore, client: httpx2.Client, collector: Collector) -> None:
     password, desc = "the password of somebody", "only they may read this"
     body = {**export_body(), "desc": desc, "debug": "a word of theirs"}
     rule = {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "word in a rule"}

@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
 
 @pytest.fixture(scope="module", autouse=True)
 def clean(service: Longshore) -> Iterator[None]:
-    """What failing tests leave behind is not for those of the next file: their workers are ended, their tasks gone."""
+    """End the workers and delete the tasks that failed tests of a file leave behind."""
     yield
     for worker in service.processes[1:]:
         worker.kill()

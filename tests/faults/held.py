@@ -68,7 +68,7 @@ TAKEN_OVER = [
     "INPROGRESS -> DONE",
 ]
 
-# Who waits behind somebody that waits is waiting too.
+# A backend that waits for another waiting backend counts as well.
 WAITING = """
 with recursive waiting(pid) as (
     select $1::int
@@ -155,7 +155,7 @@ class Hold:
         return until(lambda: waiters if len(waiters := self._waiters()) >= count else None, "the hold to be reached")
 
     def release(self) -> None:
-        """Let go. Done twice, or after the server went away, it does nothing."""
+        """Release the lock. A second call, or one after the server has stopped, does nothing."""
 
         async def close() -> None:
             self._connection.terminate()
@@ -164,7 +164,7 @@ class Hold:
 
 
 def until(condition: Callable[[], T | None], what: str, timeout: float = 30) -> T:
-    """What `condition` gives, as soon as that is anything; it is asked again and again."""
+    """Return the first true result of `condition`, which is called until then."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"

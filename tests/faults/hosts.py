@@ -58,7 +58,7 @@ class Hosts(Longshore):
         }
 
     def log_of(self, name: str) -> Path:
-        """What a host's program has said."""
+        """Return the output of a host's program."""
         return self.data / f"{name}.log"
 
     def start_database(self) -> None:
@@ -83,7 +83,7 @@ class Hosts(Longshore):
     def start_store(self) -> None:
         """Start the S3 server, with an empty bucket."""
         program = [sys.executable, "-m", "moto.server", "-H", self.addresses["store"], "-p", str(STORE_PORT)]
-        self._run("store", *program, MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1000000")  # what is more goes to the disk
+        self._run("store", *program, MOTO_S3_DEFAULT_KEY_BUFFER_SIZE="1000000")  # larger objects go to the disk
 
         until(lambda: listens(self.addresses["store"], STORE_PORT), "the store")
         self.bucket().create_bucket(Bucket=BUCKET)

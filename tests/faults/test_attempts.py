@@ -130,7 +130,7 @@ def test_an_attempt_begins_once_for_a_worker_whose_first_answer_was_lost_too(by_
     with_pool(by_hand, run)
 
 
-def test_a_run_that_stands_still_gets_silent_though_its_worker_lives(by_hand: Longshore) -> None:
+def test_run_without_progress_counts_as_silent_although_its_worker_lives(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         await attempts.begin(pool, message)
@@ -156,7 +156,7 @@ def test_of_many_ends_of_one_attempt_one_counts(by_hand: Longshore) -> None:
     with_pool(by_hand, run)
 
 
-def test_a_lost_attempt_is_seen_to_once(by_hand: Longshore) -> None:
+def test_lost_attempt_is_recovered_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await attempts.begin(pool, message)
@@ -185,7 +185,7 @@ def test_a_task_executed_many_times_at_once_runs_once(by_hand: Longshore) -> Non
         asked = await asyncio.gather(*(executed(pool, first.task) for _ in range(8)))
         begun = await asyncio.gather(*(attempts.begin(pool, message) for message in [first, *asked]))
         assert [one.run for one in begun if one is not None] == [1]
-        assert await log(pool, first.task) == ["READY -> INPROGRESS"]
+        assert await log(pool, first.task) == [*["run requested by the service"] * 8, "READY -> INPROGRESS"]
 
     with_pool(by_hand, run)
 
@@ -199,7 +199,11 @@ def test_a_done_task_executed_again_has_a_second_run(by_hand: Longshore) -> None
         begun = await attempts.begin(pool, again)
         assert begun is not None
         assert (begun.run, begun.number) == (2, 1)
-        assert (await log(pool, first.task))[2:] == ["INPROGRESS -> DONE", "DONE -> INPROGRESS"]
+        assert (await log(pool, first.task))[2:] == [
+            "INPROGRESS -> DONE",
+            "run requested by the service",
+            "DONE -> INPROGRESS",
+        ]
         assert await pool.fetchval("select result from longshore.tasks where id = $1", first.task) == ""
 
     with_pool(by_hand, run)
@@ -239,7 +243,7 @@ def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Lo
     with_pool(by_hand, run)
 
 
-def test_a_task_that_loses_each_of_its_workers_is_given_up(by_hand: Longshore) -> None:
+def test_task_that_loses_each_of_its_workers_ends_in_error(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
         for attempt in range(1, attempts.MAX_FAILURES + 1):

@@ -42,7 +42,7 @@ def test_a_running_export_that_is_cancelled_stops_and_its_query_too(
     assert worker.wait(20) == 0
 
 
-def test_what_begins_while_a_worker_looks_for_what_was_cancelled_is_left_alone(by_hand: Longshore) -> None:
+def test_attempt_that_begins_during_a_check_for_cancelled_ones_goes_on(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await attempts.begin(pool, message)

@@ -33,7 +33,7 @@ def far_source(service: Longshore, network: Network) -> str:
     return f"postgresql://postgres@{host}:{PORT}/postgres"
 
 
-def test_an_export_whose_source_falls_silent_is_tried_again(
+def test_export_whose_source_stops_answering_is_retried(
     service: Longshore, client: httpx2.Client, create: Create, network: Network, far_source: str
 ) -> None:
     worker = service.start("worker", source_url=far_source)

@@ -70,7 +70,7 @@ def test_a_source_that_cuts_each_connection_gets_three_attempts(
     assert worker.wait(20) == 0
 
 
-def test_a_value_that_the_driver_refuses_is_refused_for_good(service: Longshore) -> None:
+def test_value_that_the_driver_refuses_is_a_permanent_error(service: Longshore) -> None:
     async def refused(pool: Pool) -> Exception:
         try:
             await pool.fetchval("select $1::int", 2**40)

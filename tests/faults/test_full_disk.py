@@ -1,4 +1,4 @@
-"""What is wrong with the disk is told in the task's log, and leaves nothing behind (promise 7)."""
+"""Errors of the disk are reported in the task's log and leave no file behind (promise 7)."""
 
 import subprocess
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ def small_disk(service: Longshore) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        service.stop()  # whoever has a file open there
+        service.stop()  # it has files open there
         subprocess.run(["umount", str(folder)], check=True)
         service.start_api()
 
 
-def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
+def test_file_removed_while_it_is_written_is_written_again(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     worker = service.start("worker")
@@ -54,7 +54,7 @@ def test_a_file_that_somebody_removed_while_it_was_written_is_made_again(
     assert worker.wait(20) == 0
 
 
-def test_a_full_disk_is_told_in_the_log_and_space_makes_the_task_done(
+def test_full_disk_is_reported_in_the_log_and_free_space_lets_the_task_finish(
     service: Longshore, small_disk: Path, client: httpx2.Client, create: Create
 ) -> None:
     service.start("worker")

@@ -101,7 +101,7 @@ async def under_load(hosts: Hosts, answers: Counter[str]) -> list[dict[str, Any]
 
 
 def swept(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """What lies in the bucket once the sweep has been there, an hour later."""
+    """Return the objects in the bucket after a cleanup an hour later."""
     monkeypatch.setattr(cleanup, "SETTLED", -60.0)
 
     async def sweep(pool: Pool) -> None:
@@ -114,9 +114,7 @@ def swept(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 @pytest.mark.timeout(300)
-def test_whichever_host_is_cut_off_every_export_ends_well_once_it_is_back(
-    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_export_ends_as_done_after_any_host_was_cut_off(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"FAULT_SEED={SEED}")
     answers: Counter[str] = Counter()
     try:

@@ -57,7 +57,7 @@ def test_a_worker_killed_before_any_row_is_replaced(
     assert_whole(service, client, found)
 
 
-def test_a_worker_killed_before_it_sees_the_source_is_replaced(
+def test_worker_killed_before_it_connects_to_the_source_is_replaced(
     service: Longshore, client: httpx2.Client, create: Create, crew: Crew
 ) -> None:
     with Hold.source(service) as hold:
@@ -86,7 +86,7 @@ def test_a_worker_killed_before_the_task_is_in_progress_leaves_no_trace(
     assert_whole(service, client, found)
 
 
-def test_a_file_whose_task_never_heard_of_it_is_made_again(
+def test_file_that_was_not_recorded_is_written_again(
     service: Longshore, client: httpx2.Client, create: Create, crew: Crew
 ) -> None:
     with Hold.row(service, ROWS) as last_row:
@@ -106,7 +106,7 @@ def test_a_file_whose_task_never_heard_of_it_is_made_again(
     assert_whole(service, client, found)
 
 
-def test_a_worker_killed_while_it_says_its_last_word_is_replaced(
+def test_worker_killed_while_it_finishes_a_run_is_replaced(
     service: Longshore, client: httpx2.Client, create: Create, crew: Crew
 ) -> None:
     with Hold.row(service, ROWS) as last_row:

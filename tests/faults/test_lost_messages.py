@@ -51,7 +51,7 @@ def test_a_waiting_task_whose_message_is_lost_is_found_by_a_worker_that_runs(
     assert worker.wait(20) == 0
 
 
-def test_a_running_task_whose_worker_and_message_are_gone_is_taken_over(
+def test_running_task_without_worker_and_message_is_taken_over(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     killed = service.start("worker")

@@ -36,7 +36,7 @@ def test_a_task_whose_notification_is_lost_runs_all_the_same(
     assert worker.wait(20) == 0
 
 
-def test_a_run_is_cancelled_though_its_worker_is_not_told(
+def test_run_is_cancelled_although_its_worker_misses_the_notification(
     silent: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     worker = silent.start("worker")

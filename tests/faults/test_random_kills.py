@@ -25,7 +25,7 @@ from tests.service import Longshore, ended
 # `make faults` asks for more.
 TASKS, KILLS = int(os.environ.get("FAULT_TASKS", "12")), int(os.environ.get("FAULT_KILLS", "6"))
 WORKERS = 2
-PATIENCE = 60 + 3.0 * TASKS  # seconds
+TIMEOUT_SECONDS = 60 + 3.0 * TASKS
 
 LOST = r"(worker lost, attempt \d;attempt \d begins;)"
 GOOD = re.compile(rf"READY -> INPROGRESS;{LOST}{{0,2}}success;INPROGRESS -> DONE")
@@ -47,14 +47,14 @@ class Lookout(threading.Thread):
         while not self.over.wait(0.02):
             written = (
                 Path(folder).parent.name
-                for folder, _, names in os.walk(self._results)  # which takes no notice of what vanishes meanwhile
+                for folder, _, names in os.walk(self._results)  # ignores files that vanish meanwhile
                 if any(name.endswith(".part") for name in names)
             )
             for task, count in Counter(written).items():
                 self.most[task] = max(self.most[task], count)
 
 
-def test_whoever_is_killed_and_when_each_task_ends_once_and_nothing_is_left_over(
+def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     seed = random.randrange(2**32)
@@ -71,7 +71,7 @@ def test_whoever_is_killed_and_when_each_task_ends_once_and_nothing_is_left_over
             crew[place].kill()
             crew[place].wait()
             crew[place] = service.start("worker")
-        found = [ended(client, task, PATIENCE) for task in tasks]
+        found = [ended(client, task, TIMEOUT_SECONDS) for task in tasks]
     finally:
         lookout.over.set()
         lookout.join()
@@ -90,7 +90,7 @@ def test_whoever_is_killed_and_when_each_task_ends_once_and_nothing_is_left_over
 
 
 def swept(service: Longshore) -> set[str]:
-    """What lies in the store once the sweep has been there, an hour later."""
+    """Return the files in the store after a cleanup an hour later."""
     results = service.data / "results"
     for folder in results.glob("*/*/*"):
         os.utime(folder, (0, 0))

@@ -114,7 +114,7 @@ def test_a_lost_worker_costs_its_shards_and_not_the_export(
     assert sum(hand.shards for hand in hands) == SHARDS + lost
 
 
-def test_a_shard_whose_worker_and_message_are_both_lost_is_offered_again(
+def test_shard_without_worker_and_message_is_sent_again(
     service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
 ) -> None:
     task = create()
@@ -142,7 +142,7 @@ def test_a_lost_coordinator_restarts_the_export(
     assert service.sql(STANDING) == []
 
 
-def test_a_worker_that_is_told_to_stop_hands_its_shards_back(
+def test_worker_that_shuts_down_returns_its_shards(
     service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
 ) -> None:
     task = create()
@@ -158,7 +158,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_shards_back(
     assert_whole(service, client, found)
 
 
-def test_a_stalled_worker_that_goes_on_later_doubles_and_spoils_nothing(
+def test_stalled_worker_that_resumes_neither_repeats_nor_damages_a_shard(
     service: Longshore, client: httpx2.Client, create: Create, hands: list[Hand], holds: list[Hold]
 ) -> None:
     task = create()
@@ -228,7 +228,7 @@ def test_a_cancelled_export_ends_on_all_workers_and_leaves_nothing(
     assert client.post(f"/tasks/{task}/cancel").status_code == 200
     until(lambda: not service.sql(STANDING), "the shards to be gone")
     for hold in holds:
-        until(lambda hold=hold: not hold._waiters(), "the connections to let go")  # type: ignore[misc]
+        until(lambda hold=hold: not hold._waiters(), "the connections to be released")  # type: ignore[misc]
     until(lambda: not files_of(service, task), "the pieces to be gone")
     assert messages(client.get(f"/tasks/{task}").json())[-1] == "INPROGRESS -> ERROR"
 

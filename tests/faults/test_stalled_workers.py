@@ -19,7 +19,7 @@ def said(service: Longshore, event: str, task: int) -> bool:
 
 
 @pytest.mark.parametrize("hold", [Hold.source, lambda service: Hold.row(service, ROWS // 2)], ids=["begun", "halfway"])
-def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(
+def test_stalled_worker_that_resumes_changes_nothing(
     service: Longshore, client: httpx2.Client, create: Create, hold: Callable[[Longshore], Hold]
 ) -> None:
     stalled = service.start("worker", heartbeat_timeout="3")
@@ -44,7 +44,7 @@ def test_a_worker_that_stood_still_changes_nothing_when_it_goes_on(
     assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == found
 
 
-def test_a_worker_that_is_late_by_a_moment_does_not_publish(
+def test_worker_with_a_stale_attempt_does_not_publish(
     service: Longshore, client: httpx2.Client, create: Create
 ) -> None:
     late = service.start("worker", heartbeat_timeout="3")

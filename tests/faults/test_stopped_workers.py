@@ -9,9 +9,7 @@ from tests.faults.held import ROWS, Hold, assert_whole, files_of, messages
 from tests.service import Longshore, ended
 
 
-def test_a_worker_told_to_stop_hands_its_task_to_another(
-    service: Longshore, client: httpx2.Client, create: Create
-) -> None:
+def test_worker_that_shuts_down_returns_its_task(service: Longshore, client: httpx2.Client, create: Create) -> None:
     stopped = service.start("worker")
     with Hold.row(service, ROWS // 2) as hold:
         task = create()
@@ -34,9 +32,7 @@ def test_a_worker_told_to_stop_hands_its_task_to_another(
     assert other.wait(20) == 0
 
 
-def test_a_worker_told_to_stop_ends_what_takes_a_moment(
-    service: Longshore, client: httpx2.Client, create: Create
-) -> None:
+def test_worker_that_shuts_down_finishes_short_tasks(service: Longshore, client: httpx2.Client, create: Create) -> None:
     stopped = service.start("worker", shutdown_grace="30")
     with Hold.row(service, ROWS // 2) as hold:
         task = create()

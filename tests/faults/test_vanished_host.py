@@ -15,7 +15,7 @@ from tests.service import database_in
 NOTICED = 40.0  # seconds
 
 
-def test_the_locks_of_a_host_that_vanished_are_free_within_half_a_minute(tmp_path: Path) -> None:
+def test_locks_of_a_vanished_host_are_released_within_half_a_minute(tmp_path: Path) -> None:
     with Network() as network:
         hosts = Hosts(tmp_path, network)
         with database_in(tmp_path):

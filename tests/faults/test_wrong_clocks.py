@@ -33,7 +33,7 @@ def start_wrong(service: Longshore, monkeypatch: pytest.MonkeyPatch) -> Callable
 
 
 @pytest.mark.parametrize("off", ["-1h", "+1h"])
-def test_a_clock_that_is_an_hour_off_makes_nobody_seem_lost(
+def test_worker_whose_clock_is_an_hour_off_is_not_lost(
     service: Longshore, client: httpx2.Client, create: Create, start_wrong: Callable[[str], Popen[bytes]], off: str
 ) -> None:
     """The worker that is behind beats in the past, the one that is ahead looks at others from the future."""

@@ -1,4 +1,4 @@
-"""What tests of tasks share: a pool of a database whose tasks no worker takes."""
+"""Fixtures of the tests of tasks: a pool of a database without a worker."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,7 +11,7 @@ from tests.service import Longshore
 
 @pytest.fixture
 def run(idle: Longshore) -> Iterator[Callable[[Callable[[Pool], Awaitable[None]]], None]]:
-    """Runs a test with a pool of a database whose tasks nobody works on; what it made is removed."""
+    """Run a test with a pool of a database without a worker; its tasks are deleted afterwards."""
 
     def run(test: Callable[[Pool], Awaitable[None]]) -> None:
         async def within() -> None:

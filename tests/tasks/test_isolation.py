@@ -123,7 +123,7 @@ def read_all(reader: httpx2.Client, viewer: httpx2.Client, tasks: list[int]) -> 
     suppress_health_check=list(HealthCheck),
 )
 @given(made=TASKS)
-def test_tasks_of_any_trigger_and_target_end_by_themselves_and_hold_up_no_other(
+def test_tasks_of_any_trigger_and_target_end_and_delay_no_other(
     service: Longshore, small: httpx2.Client, reader: httpx2.Client, viewer: httpx2.Client, made: list[tuple[str, ...]]
 ) -> None:
     tasks = [row["id"] for row in service.sql(INSERT, CHAIN, *map(list, zip(*made, strict=True)))]

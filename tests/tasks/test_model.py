@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Known(msgspec.Struct):
-    """What the model knows of one task."""
+    """The model's state of one task."""
 
     id: int
     state: str = "READY"
@@ -255,7 +255,7 @@ def outcome(location: str) -> RunResult:
     return RunResult("a.csv", location, 1, 1, 10, bytes(32), None, "{}")
 
 
-def test_any_walk_through_the_life_of_tasks_goes_as_promised(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_service_agrees_with_the_model_on_random_sequences_of_requests(idle: Longshore, waiting: httpx2.Client) -> None:
     Life.service, Life.client = idle, waiting
     run_state_machine_as_test(
         Life,

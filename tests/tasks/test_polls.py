@@ -1,4 +1,4 @@
-"""Polls that share a statement, on the real database: each gets its own true answer, whatever befalls the others."""
+"""Polls that share a statement, on the real database: each gets its own answer, whatever happens to the others."""
 
 import asyncio
 import os
@@ -74,7 +74,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
     with_polls(idle, test)
 
 
-def test_no_answer_is_older_than_its_poll_however_many_others_poll(idle: Longshore) -> None:
+def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
     async def test(own: Pool, polls: Polls) -> None:
         tasks = [await created(own) for _ in range(8)]
         over = asyncio.Event()
@@ -94,7 +94,7 @@ def test_no_answer_is_older_than_its_poll_however_many_others_poll(idle: Longsho
     with_polls(idle, test)
 
 
-def test_whoever_leaves_in_the_middle_does_not_disturb_those_who_share_the_statement(idle: Longshore) -> None:
+def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Longshore) -> None:
     async def test(own: Pool, polls: Polls) -> None:
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
@@ -111,7 +111,7 @@ def test_whoever_leaves_in_the_middle_does_not_disturb_those_who_share_the_state
     with_polls(idle, test)
 
 
-def test_a_lost_connection_is_told_to_all_who_asked_over_it_and_to_nobody_after(idle: Longshore) -> None:
+def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle: Longshore) -> None:
     async def test(own: Pool, polls: Polls) -> None:
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
@@ -127,7 +127,7 @@ def test_a_lost_connection_is_told_to_all_who_asked_over_it_and_to_nobody_after(
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="stops a process of PostgreSQL for a while")
-def test_a_connection_that_hangs_holds_up_only_those_who_asked_over_it(idle: Longshore) -> None:
+def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle: Longshore) -> None:
     async def test(own: Pool, polls: Polls) -> None:
         task = await created(own)
         await polls.standing(CHAIN, task)

@@ -35,7 +35,7 @@ def body(chain: int, **more: Any) -> dict[str, Any]:
 
 
 def usage(service: Longshore, chain: int) -> tuple[int, int, int]:
-    """What is counted, which is what a count of all rows gives."""
+    """Return the counted usage, after a check that it equals a count of all rows."""
     kept_columns = "select tasks, task_bytes, result_bytes from longshore.chain_usage where chain_id = $1"
     (kept,) = service.sql(kept_columns, chain)
     (counted,) = service.sql(

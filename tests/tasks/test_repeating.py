@@ -68,7 +68,7 @@ def test_a_task_that_repeats_is_due_again_once_a_run_has_ended(run: Any) -> None
     run(test)
 
 
-def test_a_run_that_failed_does_not_end_a_schedule(run: Any) -> None:
+def test_failed_run_does_not_end_its_schedule(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(cron="0 3 * * *", once=None))
         await pool.execute("update longshore.tasks set due_at = now() where id = $1", task)
@@ -83,7 +83,7 @@ def test_a_run_that_failed_does_not_end_a_schedule(run: Any) -> None:
     run(test)
 
 
-def test_missed_runs_are_left_out_where_nobody_wants_them(run: Any) -> None:
+def test_catch_up_none_skips_missed_runs(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(repeat="daily", catch_up="none"))
         await ran(pool, task)
@@ -97,7 +97,7 @@ def test_missed_runs_are_left_out_where_nobody_wants_them(run: Any) -> None:
     run(test)
 
 
-def test_every_missed_run_is_made_up_for_where_all_are_wanted(run: Any) -> None:
+def test_catch_up_all_runs_every_missed_run(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(repeat="daily", catch_up="all"))
         await ran(pool, task)
@@ -113,7 +113,7 @@ def test_every_missed_run_is_made_up_for_where_all_are_wanted(run: Any) -> None:
     run(test)
 
 
-def test_a_cancelled_schedule_is_over(run: Any) -> None:
+def test_cancelled_schedule_ends(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
@@ -126,7 +126,7 @@ def test_a_cancelled_schedule_is_over(run: Any) -> None:
     run(test)
 
 
-def test_a_chain_with_a_thousand_tasks_does_not_hold_up_another(run: Any) -> None:
+def test_chain_with_a_thousand_tasks_does_not_delay_another(run: Any) -> None:
     async def test(pool: Pool) -> None:
         many = [await created(pool, new()) for _ in range(50)]
         urgent = await created(pool, new(priority=5))
@@ -143,7 +143,7 @@ def test_a_chain_with_a_thousand_tasks_does_not_hold_up_another(run: Any) -> Non
     run(test)
 
 
-def test_no_more_of_a_chain_than_its_slots_are_sent_when_many_ask_at_once(run: Any) -> None:
+def test_concurrent_requests_send_no_more_messages_of_a_chain_than_its_slots(run: Any) -> None:
     async def test(pool: Pool) -> None:
         tasks = await asyncio.gather(*(created(pool, new()) for _ in range(20)))
         assert sum([await pool.fetchval(QUEUED, str(task)) for task in tasks]) == 2
@@ -161,7 +161,7 @@ async def _is_sent(pool: Pool, task: TaskId) -> bool:
     return bool(await pool.fetchval(sql, task))
 
 
-def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: Path) -> None:
+def test_cleanup_removes_expired_results_and_files_without_a_task(run: Any, tmp_path: Path) -> None:
     async def test(pool: Pool) -> None:
         store = LocalStore(tmp_path)
         task = await created(pool, new())
@@ -195,7 +195,7 @@ def test_what_has_expired_and_what_nothing_names_is_removed(run: Any, tmp_path: 
     run(test)
 
 
-def test_the_services_own_task_is_seen_by_whoever_has_a_token_for_its_chain(service: Longshore) -> None:
+def test_token_of_chain_0_sees_the_cleanup_task(service: Longshore) -> None:
     with service.client(chain=0) as client:
         (task,) = until(lambda: client.get("/tasks").json(), "the worker to make it")
     assert (task["chain"], task["target"]) == (0, {"action": "cleanup"})
@@ -233,7 +233,7 @@ def test_the_times_of_a_trigger_can_be_previewed(waiting: httpx2.Client) -> None
         ({"cron": "0 3 * * *", "until": "2020-01-01T00:00:00Z"}, "/trigger/until"),
     ],
 )
-def test_a_faulty_schedule_is_refused_where_it_is_faulty(
+def test_invalid_schedule_is_refused_with_the_pointer_of_the_violation(
     waiting: httpx2.Client, trigger: dict[str, Any], pointer: str
 ) -> None:
     target = {"action": "export", "export_index": "wallet-ledger", "export_format": "csv"}

@@ -41,14 +41,14 @@ def test_three_in_the_morning_stays_three_in_the_morning_through_summer_time() -
     ]  # fmt: skip
 
 
-def test_the_hour_that_is_missing_is_taken_with_the_offset_from_before() -> None:
+def test_repeat_takes_a_skipped_time_with_the_offset_from_before() -> None:
     daily = Schedule(once=at("2026-03-28T02:30+01:00"), repeat="daily", timezone=AMSTERDAM)
     assert shown(daily, "2026-03-28T12:00Z", 2) == ["2026-03-29 03:30+0200", "2026-03-30 02:30+0200"]
     cron = Schedule(cron="30 2 * * *", timezone=AMSTERDAM)
     assert shown(cron, "2026-03-28T12:00Z", 2) == ["2026-03-29 03:00+0200", "2026-03-30 02:30+0200"]
 
 
-def test_the_hour_that_comes_twice_is_taken_once() -> None:
+def test_schedule_takes_a_repeated_time_once() -> None:
     for schedule in (
         Schedule(once=at("2026-10-24T02:30+02:00"), repeat="daily", timezone=AMSTERDAM),
         Schedule(cron="30 2 * * *", timezone=AMSTERDAM),
@@ -185,12 +185,12 @@ def test_no_time_comes_before_once_where_an_hour_comes_twice() -> None:
         assert found[1] == found[0] + timedelta(days=1)
 
 
-def test_cron_gives_no_time_twice_to_who_asks_within_the_second_of_two_equal_hours() -> None:
+def test_cron_returns_no_time_twice_for_a_start_in_a_repeated_hour() -> None:
     nightly = Schedule(cron="30 2 * * *", timezone=AMSTERDAM)
     assert shown(nightly, "2026-10-25T01:00Z", 1) == ["2026-10-26 02:30+0100"]
 
 
-def test_day_that_a_zone_skipped_gives_no_time_twice() -> None:
+def test_skipped_day_of_a_zone_gives_no_time_twice() -> None:
     daily = Schedule(once=at("2011-12-28T12:00Z"), repeat="daily", timezone="Pacific/Apia")
     assert [text[:10] for text in shown(daily, "2011-12-28T12:00Z", 3)] == ["2011-12-29", "2011-12-31", "2012-01-01"]
 
@@ -242,7 +242,7 @@ def test_schedule_that_began_centuries_ago_costs_what_a_new_one_does(repeat: Any
 @pytest.mark.parametrize(
     "once", ["0001-01-01T00:00Z", "1899-12-31T23:59:59Z", "2201-01-01T00:00Z", "9999-12-31T23:59Z"]
 )
-def test_time_out_of_bounds_is_a_fault(once: str) -> None:
+def test_time_out_of_bounds_is_a_violation(once: str) -> None:
     assert bounds_violation(datetime.fromisoformat(once)) == "expected a time in the years 1900 to 2200"
 
 
@@ -262,5 +262,5 @@ def test_a_preview_begins_with_now_where_once_has_passed() -> None:
 @pytest.mark.parametrize(
     "text", ["* * * *", "@daily", "0 0 * * * *", "61 * * * *", "0 0 30 2 *", "a b c d e", f"0 0 * * {'1' * 5000}"]
 )
-def test_what_is_no_cron_expression_is_told(text: str) -> None:
+def test_invalid_cron_expression_is_a_violation(text: str) -> None:
     assert cron_violation(text)

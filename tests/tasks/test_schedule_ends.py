@@ -60,7 +60,7 @@ async def now(pool: Pool) -> Any:
     return await pool.fetchval("select now()")
 
 
-def test_no_missed_run_is_made_up_for_however_many_tasks_want_none(run: Any) -> None:
+def test_catch_up_none_runs_no_missed_run_of_many_tasks(run: Any) -> None:
     async def test(pool: Pool) -> None:
         trigger = '{"once":"2026-01-01T06:00:00Z","repeat":"daily","catch_up":"none"}'
         rows = await pool.fetch(STORED, CHAIN, trigger, timedelta(hours=30), 600)
@@ -71,7 +71,7 @@ def test_no_missed_run_is_made_up_for_however_many_tasks_want_none(run: Any) -> 
     run(test)
 
 
-def test_no_run_is_made_up_for_where_the_service_went_away_during_the_run_before(run: Any) -> None:
+def test_catch_up_none_runs_no_run_missed_during_an_outage_in_the_run_before(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(repeat="daily", catch_up="none"))
         begun = await attempts.begin(pool, Message(task, 1))
@@ -176,7 +176,7 @@ def test_run_ends_also_where_its_schedule_cannot_be_computed(run: Any, trigger: 
     run(test)
 
 
-def test_due_task_whose_schedule_cannot_be_computed_ends_in_error_and_holds_up_no_other(run: Any) -> None:
+def test_due_task_whose_schedule_cannot_be_computed_ends_in_error_and_delays_no_other(run: Any) -> None:
     async def test(pool: Pool) -> None:
         # With `one` its time alone would do; `none` asks for the next one.
         stored = [trigger.replace("{", '{"catch_up":"none",') for trigger in UNCOMPUTABLE]
@@ -212,7 +212,7 @@ def poisoned(idle: Longshore) -> Iterator[None]:
         idle.sql("drop function longshore.refuse() cascade")
 
 
-def test_task_that_cannot_be_changed_holds_up_no_other_and_does_not_end_the_clock(idle: Longshore, run: Any) -> None:
+def test_task_that_cannot_be_changed_delays_no_other_and_does_not_end_the_scheduler(idle: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
         daily = '{"once":"2026-01-01T06:00:00Z","repeat":"daily"}'
         due = [(await pool.fetch(STORED, chain, daily, timedelta(hours=1), 1))[0]["id"] for chain in (CHAIN, OTHER)]

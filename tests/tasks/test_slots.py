@@ -16,9 +16,7 @@ def busy(idle: Longshore) -> httpx2.Client:
     return idle.client(Level.ADMIN, chain=CHAIN)
 
 
-def test_a_new_task_gets_its_turn_though_older_ones_are_due_again_and_again(
-    idle: Longshore, busy: httpx2.Client
-) -> None:
+def test_new_task_begins_although_older_tasks_are_due_again_and_again(idle: Longshore, busy: httpx2.Client) -> None:
     body = export_body(chain=CHAIN)
     old = [busy.post("/tasks", json=body).json()["id"] for _ in range(5)]
     new = busy.post("/tasks", json=body).json()["id"]

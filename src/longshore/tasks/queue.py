@@ -12,15 +12,13 @@ from typing import Any
 import asyncpg
 import msgspec
 import structlog
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgDriver
-from pgqueuer.core.qm import QueueManager
+from pgqueuer import Job, QueueManager
 from pgqueuer.core.tm import TaskManager
-from pgqueuer.domain.models import Job
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
 from longshore.database.connect import Connection, Pool, is_transient
 from longshore.database.listener import Listener
-from longshore.database.queue_schema import QUEUE_SETTINGS, queries_over
+from longshore.database.queue_schema import QUEUE_SETTINGS, queries_on, queries_over
 from longshore.tasks.model import TaskId
 
 log = structlog.get_logger()
@@ -77,7 +75,7 @@ async def _send(
     connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage], delay: float
 ) -> None:
     if messages:
-        await queries_over(AsyncpgDriver(connection)).enqueue(  # type: ignore[arg-type]  # a pool's proxy is one too
+        await queries_on(connection).enqueue(
             [entrypoint] * len(messages),
             [msgspec.json.encode(message) for message in messages],
             [0] * len(messages),

@@ -13,8 +13,7 @@ from uuid import uuid4
 import asyncpg
 import msgspec
 import structlog
-from pgqueuer.domain.models import Job
-from pgqueuer.errors import RetryRequested
+from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
 from longshore.database.retry import retry_until_available
