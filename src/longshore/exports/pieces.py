@@ -19,7 +19,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.snapshot import Readers
 from longshore.exports.source_limits import Pace
 from longshore.results.open import open_result
-from longshore.results.store import Assembly, ResultWriter, Store, Writable
+from longshore.results.store import Result, Store, Writable
 from longshore.tasks.queue import Message
 
 
@@ -43,7 +43,7 @@ class ExportJob(msgspec.Struct, frozen=True):
 class WrittenResult(msgspec.Struct, frozen=True):
     """A result whose rows are all written, and which is not published yet."""
 
-    file: ResultWriter | Assembly
+    file: Result
     thread: ThreadPoolExecutor
     """The thread in which the file is used."""
     finish: Callable[[], Awaitable[Copied]]

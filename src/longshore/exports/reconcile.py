@@ -23,7 +23,7 @@ class Reconciler:
         columns, layout = query.total_columns, query.layout
         self._columns = columns
         self._text = TextSums(layout, columns) if columns and layout.format in TEXT_FORMATS else None
-        self._gathered: Sums | None = None
+        self._piece_sums: Sums | None = None
         self._expected: Totals | None = None
         self.skips = 0
         """Odd values inside nested fields, which are NULL in the file."""
@@ -57,11 +57,11 @@ class Reconciler:
         """Return the sums of a piece; empty where there is nothing to add up. Blocking."""
         return [] if self._text is None else totals.as_list(self._text.end())
 
-    def gather(self, pieces: Sequence[Sequence[Sum]]) -> None:
-        """Take over the sums of all pieces of the result."""
-        self._gathered = {}
+    def add_pieces(self, pieces: Sequence[Sequence[Sum]]) -> None:
+        """Take the sums of all pieces of the result."""
+        self._piece_sums = {}
         for sums in pieces:
-            totals.added(self._gathered, totals.as_parts(sums))
+            totals.added(self._piece_sums, totals.as_parts(sums))
 
     async def check(self, opener: Opener, manifest: Manifest) -> Totals | None:
         """Return the totals of the result, which are those of the source; None where the catalog declares none.
@@ -71,7 +71,7 @@ class Reconciler:
         """
         if self._columns is None or self._expected is None:
             return None
-        sums = self._gathered
+        sums = self._piece_sums
         if sums is None and self._text is not None:
             sums = await asyncio.to_thread(self._text.end)
         if sums is None:

@@ -1,4 +1,4 @@
-"""Coordination of an export that many workers write: it is cut into shards, and their pieces are gathered.
+"""Coordination of an export that many workers write: it is cut into shards, and their pieces are assembled.
 
 All workers read the snapshot that the coordinator holds (promise 4). The snapshot of a lost coordinator is lost with
 it, and its task's next attempt begins anew.
@@ -47,23 +47,23 @@ class Coordinator:
         self._silence = silence
 
     async def write(self, stack: AsyncExitStack, job: ExportJob, ranges: Sequence[list[Range]]) -> WrittenResult:
-        """Have the ranges of each shard written, and gather the pieces.
+        """Have the ranges of each shard written, and assemble the pieces.
 
         `stack`: removes the result on leaving, unless it was published. Raises LongshoreError or TransientError for a
         shard that failed, StaleAttemptError, and UnfitPieceError, after which the connection still holds the snapshot.
         """
-        gathering, thread = await stack.enter_async_context(open_result(self._store.assemble, job.location))
-        works = await _works(job, ranges, gathering.upload)
+        assembly, thread = await stack.enter_async_context(open_result(self._store.assemble, job.location))
+        works = await _works(job, ranges, assembly.upload)
         try:
             await shards.send(self._pool, job.message, [ENCODER.encode(work).decode() for work in works])
-            results = await _Gatherer(self._pool, job, gathering, thread, self._silence).gather(len(works))
+            results = await _Assembler(self._pool, job, assembly, thread, self._silence).assemble(len(works))
             await retry_until_available(shards.forget, self._pool, job.message)
         except BaseException:
             with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
                 await shards.forget(self._pool, job.message)
             raise
-        job.reconciler.gather([result.sums for result in results])
-        return WrittenResult(gathering, thread, functools.partial(_finish, job, gathering, thread, results))
+        job.reconciler.add_pieces([result.sums for result in results])
+        return WrittenResult(assembly, thread, functools.partial(_finish, job, assembly, thread, results))
 
 
 async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> list[Work]:
@@ -77,32 +77,32 @@ async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> 
 
 
 async def _finish(
-    job: ExportJob, gathering: Assembly, thread: ThreadPoolExecutor, results: Sequence[ShardResult]
+    job: ExportJob, assembly: Assembly, thread: ThreadPoolExecutor, results: Sequence[ShardResult]
 ) -> Copied:
-    """Put the gathered pieces together, and report meanwhile."""
+    """Put the assembled pieces together, and report meanwhile."""
     rows, size = sum(result.rows for result in results), sum(result.piece.size for result in results)
-    finishing = asyncio.get_running_loop().run_in_executor(thread, gathering.finish)
+    finishing = asyncio.get_running_loop().run_in_executor(thread, assembly.finish)
     while not finishing.done():
         await job.report(rows, size)
         await asyncio.wait({finishing}, timeout=REPORT_SECONDS)
     return Copied(sum(result.sent for result in results), rows, *await finishing)
 
 
-class _Gatherer:
-    """Gathers the pieces of an export in their order, while its source is asked for the control totals."""
+class _Assembler:
+    """Assembles the pieces of an export in their order, while its source is asked for the control totals."""
 
     def __init__(
-        self, pool: Pool, job: ExportJob, gathering: Assembly, thread: ThreadPoolExecutor, silence: timedelta
+        self, pool: Pool, job: ExportJob, assembly: Assembly, thread: ThreadPoolExecutor, silence: timedelta
     ) -> None:
         self._pool = pool
         self._job = job
-        self._gathering = gathering
+        self._assembly = assembly
         self._thread = thread
         self._silence = silence
         self._reported_at = time.monotonic()
 
-    async def gather(self, count: int) -> list[ShardResult]:
-        """Return the results of all shards, in order, once they are gathered and the source has answered."""
+    async def assemble(self, count: int) -> list[ShardResult]:
+        """Return the results of all shards, in order, once they are assembled and the source has answered."""
         asking = asyncio.create_task(self._job.reconciler.ask(self._job.connection))
         results: list[ShardResult] = []
         try:
@@ -113,7 +113,7 @@ class _Gatherer:
                     await asking
                 await self._report(current, idle=asking.done())
                 if current and (result := current[len(results)].result) is not None:
-                    await asyncio.get_running_loop().run_in_executor(self._thread, self._gathering.add, result.piece)
+                    await asyncio.get_running_loop().run_in_executor(self._thread, self._assembly.add, result.piece)
                     results.append(result)
                 else:
                     await asyncio.sleep(POLL_SECONDS)
@@ -126,11 +126,11 @@ class _Gatherer:
             await asyncio.wait({asking})
         return results
 
-    async def _current(self, gathered: int) -> list[Shard]:
+    async def _current(self, assembled: int) -> list[Shard]:
         """Return all shards as they are now; none while the service's database is away."""
         current: list[Shard] = []
         with ignore_outage("shards out of reach"):
-            current = await shards.current(self._pool, self._job.message, gathered, self._silence)
+            current = await shards.current(self._pool, self._job.message, assembled, self._silence)
             if not current:
                 raise StaleAttemptError(self._job.message)
             for shard in current:

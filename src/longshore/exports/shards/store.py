@@ -77,7 +77,7 @@ where {NEWEST_TRIAL}
 returning state
 """  # noqa: S608  # a constant
 
-# $3: the shards before are gathered already. PgQueuer delivers the message of a shard again when its worker is lost; a
+# $3: the shards before are assembled already. PgQueuer delivers the message of a shard again when its worker is lost; a
 # shard without a message, and without a report for $4, is abandoned.
 CURRENT = """
 select number, trial, state, rows, bytes, reason, passing as transient,
@@ -147,7 +147,7 @@ class Shard(msgspec.Struct, frozen=True):
     reason: str | None
     transient: bool
     result: ShardResult | None
-    """None while it is not DONE, and if it is gathered already."""
+    """None while it is not DONE, and if it is assembled already."""
 
 
 async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
@@ -208,9 +208,9 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
             await send_shards(connection, [ShardMessage(*key)])
 
 
-async def current(pool: Pool, message: Message, gathered: int, silence: timedelta) -> list[Shard]:
-    """Return all shards of an attempt, without the results of the first `gathered`."""
-    rows = await pool.fetch(CURRENT, message.task, message.attempt, gathered, silence)
+async def current(pool: Pool, message: Message, assembled: int, silence: timedelta) -> list[Shard]:
+    """Return all shards of an attempt, without the results of the first `assembled`."""
+    rows = await pool.fetch(CURRENT, message.task, message.attempt, assembled, silence)
     return [Shard(**{**row, "result": row["result"] and RESULT.decode(row["result"])}) for row in rows]
 
 
