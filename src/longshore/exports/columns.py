@@ -8,7 +8,17 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports.catalog import MAX_FIELD_NAME_CHARACTERS, Field, FieldType, Index, quoted, quoted_part, regclass
+from longshore.exports.catalog import (
+    MAX_FIELD_NAME_CHARACTERS,
+    Field,
+    FieldType,
+    Index,
+    Shape,
+    quoted,
+    quoted_part,
+    regclass,
+    shape,
+)
 from longshore.validation import Violation, pointer, suggestion
 
 DETAILS = """
@@ -102,6 +112,11 @@ def choices(fields: Sequence[str | FieldChoice] | None, index: Index) -> list[tu
         (field, field) if isinstance(field, str) else (field.name, field.name if field.as_ is None else field.as_)
         for field in fields
     ]
+
+
+def shape_of(chosen: Sequence[tuple[str, str]], index: Index) -> Shape:
+    """Return the shape of chosen fields, without those that the index does not have."""
+    return shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
 
 
 def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> list[Violation]:

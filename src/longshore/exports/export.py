@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from longshore.exports import formats, schemas
-from longshore.exports.catalog import Catalog, Index, Shape, fingerprint, shape
-from longshore.exports.columns import FieldChoice, check_fields, choices
+from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
+from longshore.exports.columns import FieldChoice, check_fields, choices, shape_of
 from longshore.exports.formats import FORMATS, Compression
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
@@ -83,7 +83,7 @@ def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | N
     chosen = choices(target.fields, index)
     violations = check_fields(chosen, index, pointer(at, "fields"))
     if target.schema is not None and not violations:
-        now = shape((shown, index.fields[name]) for name, shown in chosen)
+        now = shape_of(chosen, index)
         if fingerprint(now) != target.schema:
             violations.append(Violation(schemas.difference(target.schema, before, now), pointer(at, "schema")))
     return violations
@@ -97,7 +97,7 @@ def pinned_shape(target: str, catalog: Catalog) -> Shape | None:
     if export.schema is None:
         return None
     index = catalog[export.export_index]
-    return shape((shown, index.fields[name]) for name, shown in choices(export.fields, index))
+    return shape_of(choices(export.fields, index), index)
 
 
 def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Violation]:

@@ -15,7 +15,7 @@ from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import rights, schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint, shape
-from longshore.exports.columns import choices
+from longshore.exports.columns import choices, shape_of
 from longshore.exports.copy import Copied
 from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, read_of, result_name
 from longshore.exports.formats import FORMATS
@@ -137,7 +137,7 @@ class Exporter:
     async def _refuse_changed(self, attempt: Attempt, target: ExportTarget, index: Index) -> None:
         """Raise SchemaChangedError where the fields are not those that the client pinned, or one is gone."""
         chosen = choices(target.fields, index)
-        now = shape((shown, index.fields[name]) for name, shown in chosen if name in index.fields)
+        now = shape_of(chosen, index)
         if target.schema is not None and fingerprint(now) != target.schema:
             before = await schemas.load(self._pool, attempt.chain, target.schema)
             raise SchemaChangedError(schemas.difference(target.schema, before, now))
