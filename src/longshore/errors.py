@@ -13,7 +13,7 @@ class OverloadError(LongshoreError):
     """A bound that keeps one from harming others is reached; the message names it."""
 
     def __init__(self, message: str, seconds: int, *, waited: bool = False) -> None:
-        """`seconds`: when to try again. `waited`: whether the request waited in vain rather than being one too many."""
+        """`seconds`: when to try again. `waited`: whether the request timed out in the queue, not refused at once."""
         super().__init__(message)
         self.seconds = seconds
         self.waited = waited

@@ -103,7 +103,7 @@ def write_catalog(service: Longshore, text: str) -> Path:
 
 
 class Hold:
-    """A lock in a transaction of the test's own: whoever runs into it stands still until it is released."""
+    """A lock in a transaction of the test's own: a statement that needs it stands still until it is released."""
 
     def __init__(self, url: str, statement: str, *args: Any) -> None:
         self._url = url

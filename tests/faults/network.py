@@ -1,7 +1,7 @@
 """Hosts of a network of their own: each is a network namespace with its own address, all plugged into one switch.
 
 Nothing of it is reachable from elsewhere than this machine, and nothing in it reaches anything else: the switch is a
-bridge in a namespace too, with one more cable to whoever runs the test.
+bridge in a namespace too, with one more cable to the host of the test.
 """
 
 import contextlib
@@ -92,7 +92,7 @@ class Network:
         ip("-n", SWITCH, "link", "set", name, "master", BRIDGE, "up")
 
     def _remove(self) -> None:
-        for name in self._rooms:  # or those who want to say goodbye would wait in vain
+        for name in self._rooms:  # before its processes, so that none of them waits for a peer
             with contextlib.suppress(subprocess.CalledProcessError):
                 self.mend(name)
         for process in reversed(self.started.values()):
