@@ -70,7 +70,7 @@ def test_rows_are_counted_where_that_is_cheap_and_estimated_elsewhere(
     index = load()["wallet-ledger"]
     _, copied, cut = asyncio.run(export(service.url, index, "csv"))
     assert (cut.expected, cut.exact) == (copied.rows, True)
-    monkeypatch.setattr(plans, "CHEAP", 0)
+    monkeypatch.setattr(plans, "CHEAP_COST", 0)
     _, copied, cut = asyncio.run(export(service.url, index, "csv"))
     assert cut.exact is False
     assert cut.expected is not None
