@@ -1,19 +1,47 @@
-"""The base classes of errors that a user or an operator can act on; each room derives its own."""
+"""The roots of the errors that a user or an operator can act on. Each room derives its own.
+
+    LongshoreError         someone can act on it; the message says how
+    ├── TransientError     another attempt may succeed
+    └── ProblemError       a request is refused with a problem; carries its kind
+        └── OverloadError  a bound that protects others is reached
+
+A class of its own derives from ProblemError only where code catches it by name.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class LongshoreError(Exception):
-    """An error that a user or an operator can correct; the message says what is wrong and how to correct it."""
+    """An error that a user or operator can act on; the message is a sentence that says what is wrong and what to do."""
 
 
 class TransientError(LongshoreError):
-    """A transient error: another attempt may succeed."""
+    """An error that may go away by itself, so that another attempt may succeed."""
 
 
-class OverloadError(LongshoreError):
-    """A bound that keeps one from harming others is reached; the message names it."""
+class ProblemError(LongshoreError):
+    """A request is refused; `api.problems` answers it with the problem of this kind.
+
+    `kind`: a key of `api.problems.KINDS`, which has its status. `detail`: a sentence about this request; without it the
+    kind's own. `headers`: of the answer. `violations`: the answer's `errors`, see `validation.Violation`.
+    """
+
+    def __init__(
+        self, kind: str, detail: str = "", headers: Mapping[str, str] | None = None, violations: Sequence[Any] = ()
+    ) -> None:
+        super().__init__(detail or kind)
+        self.kind = kind
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.violations = list(violations)
+
+
+class OverloadError(ProblemError):
+    """A bound that protects others is reached; the message names it."""
 
     def __init__(self, message: str, seconds: int, *, waited: bool = False) -> None:
-        """`seconds`: when to try again. `waited`: whether the request timed out in the queue, not refused at once."""
-        super().__init__(message)
+        """`seconds`: when to try again. `waited`: whether the request waited in vain rather than being one too many."""
+        super().__init__("overloaded" if waited else "too-many-requests", message, {"Retry-After": str(seconds)})
         self.seconds = seconds
         self.waited = waited

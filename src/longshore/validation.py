@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo
 
+from longshore.errors import ProblemError
+
 # Looking for a similar name takes a tenth of a millisecond and more, so a request has a bound of it.
 MAX_SUGGESTED_CHARACTERS = 50
 MAX_SUGGESTIONS = 20
@@ -46,12 +48,12 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
     parameter: str | None = None
 
 
-class ValidationError(Exception):
-    """A request that cannot be used, with every fault that was found."""
+class ValidationError(ProblemError):
+    """A request with violations; carries all that were found."""
 
-    def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(f"{len(violations)} faults")
-        self.violations = violations
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        count = "one fault" if len(violations) == 1 else f"{len(violations)} faults"
+        super().__init__("bad-request", f"The request has {count}.", violations=violations)
 
 
 def pointer(base: str, key: str | int) -> str:

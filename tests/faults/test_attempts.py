@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
+from longshore.errors import ProblemError
 from longshore.tasks import attempts, run_ends
-from longshore.tasks.attempts import AlreadyRunningError, RunResult, StaleAttemptError
+from longshore.tasks.attempts import RunResult, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.faults.attempts import created, executed, with_pool
@@ -172,7 +173,7 @@ def test_a_task_that_runs_cannot_be_executed(by_hand: Longshore) -> None:
         message = await created(pool)
         assert await attempts.begin(pool, message)
         before = await everything(pool, message.task)
-        with pytest.raises(AlreadyRunningError):
+        with pytest.raises(ProblemError, match="task-running"):
             await executed(pool, message.task)
         assert await everything(pool, message.task) == before
 

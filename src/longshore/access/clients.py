@@ -8,9 +8,8 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
-from longshore.access.names import NameTakenError
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId
 
 COLUMNS = "id, chain_id as chain, name, contact, enabled, date_trunc('second', created_at) as created"
@@ -47,10 +46,6 @@ ALL = f"select {COLUMNS} from longshore.service_clients order by id"  # noqa: S6
 CHAIN_OF = "select chain_id from longshore.service_clients where id = $1"
 
 
-class ClientNotFoundError(LongshoreError):
-    """The chain has no such service client."""
-
-
 class ServiceClient(msgspec.Struct, frozen=True):
     """Another system that uses the API."""
 
@@ -73,11 +68,11 @@ class ClientChange(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, chain: ChainId | int, name: str, contact: str) -> ServiceClient:
-    """Create a client of a chain. Raises NameTakenError."""
+    """Create a client of a chain. Raises ProblemError."""
     try:
         row = await connection.fetchrow(CREATE, chain, name, contact)
     except asyncpg.UniqueViolationError:
-        raise NameTakenError(f"there is a service client {name!r} already") from None
+        raise ProblemError("name-taken", f"there is a service client {name!r} already") from None
     assert row is not None
     return ServiceClient(**row)
 
@@ -98,21 +93,21 @@ async def of_chain(
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> ServiceClient:
-    """Return a client of the chain. Raises ClientNotFoundError."""
+    """Return a client of the chain. Raises ProblemError."""
     row = await pool.fetchrow(OF_CHAIN, chain, client, 1, 0)
     if row is None:
-        raise ClientNotFoundError
+        raise ProblemError("client-not-found")
     return ServiceClient(**row)
 
 
 async def change(connection: Connection, chain: ChainId, client: int, fields: ClientChange) -> ServiceClient:
-    """Change fields of a client and return the client. Raises ClientNotFoundError and NameTakenError."""
+    """Change fields of a client and return the client. Raises ProblemError."""
     try:
         row = await connection.fetchrow(CHANGE, chain, client, fields.name, fields.contact, fields.enabled)
     except asyncpg.UniqueViolationError:
-        raise NameTakenError(f"there is a service client {fields.name!r} already") from None
+        raise ProblemError("name-taken", f"there is a service client {fields.name!r} already") from None
     if row is None:
-        raise ClientNotFoundError(f"there is no service client {client}")
+        raise ProblemError("client-not-found", f"there is no service client {client}")
     return ServiceClient(**row)
 
 
@@ -122,8 +117,8 @@ async def all_clients(connection: Connection) -> list[ServiceClient]:
 
 
 async def chain_of(connection: Connection, client: int) -> ChainId:
-    """Return the chain of a client. Raises ClientNotFoundError."""
+    """Return the chain of a client. Raises ProblemError."""
     chain = await connection.fetchval(CHAIN_OF, client)
     if chain is None:
-        raise ClientNotFoundError(f"there is no service client {client}")
+        raise ProblemError("client-not-found", f"there is no service client {client}")
     return ChainId(chain)

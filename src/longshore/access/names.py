@@ -2,14 +2,8 @@
 
 import re
 
-from longshore.errors import LongshoreError
-
 NAME = re.compile(r"[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,198}[^\s\x00-\x1f\x7f])?")
 EXPECTED = "expected {} of 1 to 200 characters, without spaces around it or control characters"
-
-
-class NameTakenError(LongshoreError):
-    """The name is taken; upper and lower case are the same."""
 
 
 def violation(name: str, what: str = "a name") -> str | None:

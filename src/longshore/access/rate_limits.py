@@ -14,6 +14,7 @@ import structlog
 from limits import RateLimitItem
 
 from longshore.database.connect import Pool
+from longshore.errors import ProblemError
 
 log = structlog.get_logger()
 
@@ -94,15 +95,6 @@ class SharedCounts:
         await self._pool.execute(SWEEP)
 
 
-class TooManyRequestsError(Exception):
-    """A limit is reached; `name` is the limit's, `seconds` the time until its window ends."""
-
-    def __init__(self, name: str, seconds: int) -> None:
-        super().__init__(name)
-        self.name = name
-        self.seconds = seconds
-
-
 class Rates:
     """Limits by name: `address`, `credential`. A name without a limit is not counted."""
 
@@ -111,7 +103,7 @@ class Rates:
         self._limits = limits
 
     def count(self, name: str, key: str) -> list[tuple[bytes, bytes]]:
-        """Count a request and return the header fields with the requests left. Raises TooManyRequestsError.
+        """Count a request and return the header fields with the requests left. Raises ProblemError.
 
         https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-ratelimit-headers-10
         """
@@ -122,7 +114,8 @@ class Rates:
         count = self._counts.add(limit.key_for(name, key), window)
         seconds = max(1, round(count.left))
         if count.hits > limit.amount:
-            raise TooManyRequestsError(name, seconds)
+            detail = f"This {name} has made as many requests as it may for now."
+            raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})
         return [
             (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.amount, window)),
             (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.amount - count.hits, seconds)),

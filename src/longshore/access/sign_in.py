@@ -17,6 +17,7 @@ from longshore.access.audit import Actor
 from longshore.access.sessions import NewSession, Sessions
 from longshore.access.totp import SecretBox
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.fair_queue import FairQueue, QueueLimits
 
 FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
@@ -100,15 +101,19 @@ returning id
 """
 
 
-class LoginError(Exception):
+class LoginError(ProblemError):
     """Name, password or one-time code is wrong."""
 
+    def __init__(self) -> None:
+        super().__init__("login-failed", headers={"WWW-Authenticate": "Bearer"})
 
-class TooFastError(Exception):
+
+class TooFastError(ProblemError):
     """Too many failed sign-ins; `seconds` is the time to wait."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(seconds)
+        detail = "Too many sign-ins failed, of this account or from this address."
+        super().__init__("too-many-requests", detail, {"Retry-After": str(seconds)})
         self.seconds = seconds
 
 

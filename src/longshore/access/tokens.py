@@ -18,8 +18,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from longshore.access.clients import ClientNotFoundError
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId
 
 SECRET_PREFIX = "longshore_"  # noqa: S105  # by which scanners recognize leaked secrets
@@ -110,20 +110,19 @@ class Caller(msgspec.Struct, frozen=True):
     """The session of a user's request."""
 
 
-class UnauthorizedError(Exception):
+class UnauthorizedError(ProblemError):
     """The request has no valid credential."""
 
+    def __init__(self) -> None:
+        super().__init__("unauthorized", headers={"WWW-Authenticate": "Bearer"})
 
-class ForbiddenError(Exception):
+
+class ForbiddenError(ProblemError):
     """The credential's level is too low; `needed` is the level that suffices."""
 
     def __init__(self, needed: Level) -> None:
-        super().__init__(needed.name.lower())
+        super().__init__("forbidden", f"This needs the level {needed.name.lower()!r} for the chain.")
         self.needed = needed
-
-
-class TokenNotFoundError(Exception):
-    """The chain has no such token."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -162,14 +161,14 @@ class Token(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
-    """Create a token of a client and return its id and its secret, which is not stored. Raises ClientNotFoundError."""
+    """Create a token of a client and return its id and its secret, which is not stored. Raises ProblemError."""
     scope = scope or Scope()
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).digest()
     limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
     token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits)
     if token is None:
-        raise ClientNotFoundError(f"there is no service client {client}")
+        raise ProblemError("client-not-found", f"there is no service client {client}")
     return token, secret
 
 
@@ -195,10 +194,10 @@ async def of_chain(
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> Token:
-    """Return a token with a chain in its scope. Raises TokenNotFoundError."""
+    """Return a token with a chain in its scope. Raises ProblemError."""
     row = await pool.fetchrow(OF_CHAIN, chain, token, None, 1, 0)
     if row is None:
-        raise TokenNotFoundError
+        raise ProblemError("token-not-found")
     return _token(row, chain)
 
 

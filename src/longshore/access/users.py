@@ -10,10 +10,9 @@ import asyncpg
 import msgspec
 
 from longshore.access import names, passwords
-from longshore.access.names import NameTakenError
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, ProblemError
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
@@ -72,10 +71,6 @@ class UserNameError(LongshoreError):
     """The name is not acceptable; the message says why."""
 
 
-class UserNotFoundError(LongshoreError):
-    """The chain has no such user."""
-
-
 class ChainUser(msgspec.Struct, frozen=True):
     """A user as an admin of one chain sees it."""
 
@@ -107,14 +102,14 @@ def check_name(name: str) -> None:
 
 
 async def create(connection: Connection, name: str, password: str) -> int:
-    """Create a user without any level and return its id. Raises UserNameError, PasswordError and NameTakenError."""
+    """Create a user without any level and return its id. Raises UserNameError, PasswordError and ProblemError."""
     check_name(name)
     passwords.check_new(password)
     hashed = await passwords.hashed(password)
     try:
         return int(await connection.fetchval(CREATE, name, hashed))
     except asyncpg.UniqueViolationError:
-        raise NameTakenError(f"there is a user {name!r} already") from None
+        raise ProblemError("name-taken", f"there is a user {name!r} already") from None
 
 
 async def grant(connection: Connection, user: int, chain: int, level: Level) -> None:
@@ -123,15 +118,15 @@ async def grant(connection: Connection, user: int, chain: int, level: Level) -> 
 
 
 async def take(connection: Connection, user: int, chain: int) -> None:
-    """Remove a user's level for a chain. Raises UserNotFoundError if the user has none."""
+    """Remove a user's level for a chain. Raises ProblemError if the user has none."""
     if await connection.fetchval(TAKE, user, chain) is None:
-        raise UserNotFoundError("the user has no level for this chain")
+        raise ProblemError("user-not-found", "the user has no level for this chain")
 
 
 async def change(connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None) -> None:
-    """Change a user's level for a chain; None leaves a field as it is. Raises UserNotFoundError."""
+    """Change a user's level for a chain; None leaves a field as it is. Raises ProblemError."""
     if await connection.fetchval(CHANGE, user, chain, level and level.name.lower(), enabled) is None:
-        raise UserNotFoundError
+        raise ProblemError("user-not-found")
 
 
 async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset: int) -> tuple[list[ChainUser], bool]:
@@ -141,10 +136,10 @@ async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset
 
 
 async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> ChainUser:
-    """Return a user who has a level for a chain. Raises UserNotFoundError."""
+    """Return a user who has a level for a chain. Raises ProblemError."""
     row = await connection.fetchrow(OF_CHAIN, chain, user, 1, 0)
     if row is None:
-        raise UserNotFoundError
+        raise ProblemError("user-not-found")
     return ChainUser(**row)
 
 
@@ -157,19 +152,19 @@ async def all_users(connection: Connection) -> list[AnyUser]:
 
 
 async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
-    """Return a user's name and enabled levels by chain. Raises UserNotFoundError."""
+    """Return a user's name and enabled levels by chain. Raises ProblemError."""
     rows = await pool.fetch(NAME_AND_LEVELS, user)
     if not rows:
-        raise UserNotFoundError
+        raise ProblemError("user-not-found")
     levels = {row["chain_id"]: Level[row["level"].upper()] for row in rows if row["chain_id"] is not None}
     return rows[0]["name"], levels
 
 
 async def find(connection: Connection, name: str) -> int:
-    """Return the id of the user with a name. Raises UserNotFoundError."""
+    """Return the id of the user with a name. Raises ProblemError."""
     user = await connection.fetchval(FIND, name)
     if user is None:
-        raise UserNotFoundError(f"there is no user {name!r}")
+        raise ProblemError("user-not-found", f"there is no user {name!r}")
     return int(user)
 
 

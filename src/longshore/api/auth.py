@@ -14,8 +14,8 @@ from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers, problems, taking
 from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
-from longshore.api.problems import ProblemError
 from longshore.api.service import Service
+from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, check
 
 

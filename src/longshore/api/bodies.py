@@ -10,7 +10,7 @@ from litestar import Response
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
 from longshore.api.guard import AnyRequest
-from longshore.api.problems import ProblemError
+from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)

@@ -20,7 +20,7 @@ from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.results.store import StoreError, StoreUnavailableError
 from longshore.tasks import quotas, reads, requests, run_ends
-from longshore.tasks.attempts import NeverDueError, NewTask
+from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import ChangedMeanwhileError, EditableTask
 from longshore.tasks.run_ends import same_times
@@ -193,5 +193,5 @@ async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
     now = await service.pool.fetchval("select now()")
     times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)
     if not times:
-        raise NeverDueError
+        raise ValidationError([NEVER_DUE])
     return Times([time.astimezone(UTC).replace(microsecond=0) for time in times])

@@ -9,9 +9,9 @@ from litestar import Response, delete, get, patch, post
 from litestar.params import Parameter
 
 from longshore.access import audit, clients, names, ongoing, tokens
-from longshore.access.clients import ClientChange, ClientNotFoundError, ServiceClient
+from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
-from longshore.access.tokens import Caller, Level, Scope, Token, TokenNotFoundError
+from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.guard import AnyRequest, actor, admitted
@@ -20,6 +20,7 @@ from longshore.api.service import Service
 from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
+from longshore.errors import ProblemError
 from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
@@ -267,7 +268,7 @@ def _wrong(name: str | None, contact: str | None) -> list[Violation]:
 def _client_id(number: int) -> int:
     """A number as a client's id. One beyond PostgreSQL's range is a client that does not exist."""
     if not 1 <= number <= LARGEST:
-        raise ClientNotFoundError
+        raise ProblemError("client-not-found")
     return number
 
 
@@ -275,7 +276,7 @@ def _token_id(text: str) -> UUID:
     try:
         found = UUID(text)
     except ValueError:
-        raise TokenNotFoundError from None
+        raise ProblemError("token-not-found") from None
     if str(found) != text.lower():
-        raise TokenNotFoundError
+        raise ProblemError("token-not-found")
     return found

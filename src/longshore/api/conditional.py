@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 from litestar import Request
 
+from longshore.errors import ProblemError
 from longshore.tasks.model import Code, Version
 from longshore.tasks.reads import PolledTask
 from longshore.validation import ValidationError, Violation
@@ -35,10 +36,6 @@ PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', 
 
 
 AnyRequest = Request[Any, Any, Any]  # as in `access`, which asks `require`
-
-
-class PreconditionFailedError(Exception):
-    """The resource is not as `If-Match` or `If-None-Match` of the request demands."""
 
 
 class Tags(msgspec.Struct, frozen=True):
@@ -63,19 +60,19 @@ def tags(lines: Sequence[str]) -> Tags | None:
 
 
 def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = str) -> None:
-    """Raise PreconditionFailedError where a resource with this entity tag is not as the request demands.
+    """Raise ProblemError where a resource with this entity tag is not as the request demands.
 
     `tag`: None for a resource without one. `part`: what of a tag is compared. A GET looks at `If-Match` alone here; see
     `none_match`. Raises ValidationError for a malformed condition.
     """
     expected = _condition(request, "If-Match")
     if expected is not None and not expected.any and not _has(expected.strong, tag, part):
-        raise PreconditionFailedError
+        raise ProblemError("changed-meanwhile")
     if request.scope["method"] in ("GET", "HEAD") or tag is None:
         return
     unwanted = _condition(request, "If-None-Match")
     if unwanted is not None and (unwanted.any or _has(unwanted.all, tag, part)):
-        raise PreconditionFailedError
+        raise ProblemError("changed-meanwhile")
 
 
 def refuse_malformed(request: AnyRequest) -> None:
@@ -96,14 +93,14 @@ def none_match(request: AnyRequest, tag: str) -> bool:
 
 
 def require_unmodified(request: AnyRequest, modified: float) -> None:
-    """Raise PreconditionFailedError where a file has been modified since the date in `If-Unmodified-Since`.
+    """Raise ProblemError where a file has been modified since the date in `If-Unmodified-Since`.
 
     `modified`: seconds since 1970. With `If-Match` the date does not count (RFC 9110, section 13.1.4).
     """
     if "if-match" not in request.headers:
         since = _date(request, "if-unmodified-since")
         if since is not None and int(modified) > since:
-            raise PreconditionFailedError
+            raise ProblemError("changed-meanwhile")
 
 
 def is_not_modified(request: AnyRequest, tag: str, modified: float) -> bool:

@@ -22,6 +22,7 @@ from longshore.api.middleware import concerns
 from longshore.api.routes import NEEDED, Open
 from longshore.api.service import Service
 from longshore.database.shares import use_share_of
+from longshore.errors import ProblemError
 from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
@@ -37,15 +38,8 @@ AnyRequest = Request[Any, Any, Any]
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
-class OtherSiteError(Exception):
-    """A request that a browser made for a page of another site, or that does not say whose page it is."""
-
-
 async def guard(connection: AnyRequest) -> Response[None] | None:
-    """Raise what keeps the request from going on; answer an OPTIONS, which says nothing but which methods there are.
-
-    UnauthorizedError, ForbiddenError, OtherSiteError, TooManyRequestsError, ValidationError, PreconditionFailedError.
-    """
+    """Raise the ProblemError that refuses a request; answer an OPTIONS, which tells nothing but the methods."""
     service: Service = connection.app.state.service
     scope = connection.scope
     needed = NEEDED.get((scope["method"], scope["path_template"]))
@@ -132,7 +126,7 @@ def _chain(connection: AnyConnection) -> str | None:
 
 
 def shown_session(connection: AnyConnection) -> Credential:
-    """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError, OtherSiteError."""
+    """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError and ProblemError."""
     headers = connection.headers
     for prefix in PREFIXES:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
@@ -160,7 +154,7 @@ def _cookie(connection: AnyConnection) -> str:
 
 
 def refuse_other_site(connection: AnyConnection) -> None:
-    """Raise OtherSiteError for a change that a browser asks for and not for a page of ours: its cookie proves nothing.
+    """Raise ProblemError for a change that a browser asks for and not for a page of ours: its cookie proves nothing.
 
     https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
     """
@@ -170,11 +164,11 @@ def refuse_other_site(connection: AnyConnection) -> None:
     fetched = connection.headers.get("sec-fetch-site")
     ours = str(connection.base_url).rstrip("/")
     if (fetched is None and origin is None) or fetched not in (None, "same-origin") or origin not in (None, ours):
-        raise OtherSiteError
+        raise ProblemError("other-site")
 
 
 def count_address(connection: AnyConnection) -> None:
-    """Count a request of its address, unless that was done. Raises TooManyRequestsError."""
+    """Count a request of its address, unless that was done. Raises ProblemError."""
     if "counted" not in connection.scope["state"]:
         connection.scope["state"]["counted"] = True
         _count(connection, connection.app.state.service, "address", network(address(connection)))

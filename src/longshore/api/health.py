@@ -9,8 +9,9 @@ from prometheus_client.registry import Collector
 
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest
-from longshore.api.problems import KINDS, ProblemError
+from longshore.api.problems import KINDS
 from longshore.api.service import Service
+from longshore.errors import ProblemError
 
 # Workers send what is due within a second or two, so what has been due for longer tells that none does its work.
 # The update changes no row, and fails as every write does where the database is read-only.

@@ -6,8 +6,8 @@ from litestar import get
 from longshore.access.tokens import Caller
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, admitted
-from longshore.api.problems import ProblemError
 from longshore.api.scopes import may_use, seen
+from longshore.errors import ProblemError
 from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
 from longshore.validation import suggestion
 

@@ -25,7 +25,9 @@ from litestar.types import (
 )
 from prometheus_client import Counter, Histogram
 
+from longshore.errors import ProblemError
 from longshore.telemetry import tracing
+from longshore.validation import ValidationError, Violation
 
 log = structlog.get_logger()
 
@@ -68,14 +70,6 @@ TASK_ID = re.compile("[0-9]{1,19}")
 # Finding a metric by its labels takes longer than counting.
 _requests = cache(REQUESTS.labels)
 _seconds = cache(SECONDS.labels)
-
-
-class TooSlowError(Exception):
-    """The body did not come in time."""
-
-
-class BrokenBodyError(Exception):
-    """The body ended before it was whole, or its chunks are malformed."""
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
@@ -196,7 +190,7 @@ class RequestBody:
     async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
         """Receive the next part of the body; behind the body, wait for the end of the connection.
 
-        Raises TooSlowError and BrokenBodyError.
+        Raises ProblemError for a body that comes too slowly, ValidationError for one that ends too early.
         """
         if self._whole:
             return await self._receive()
@@ -204,9 +198,9 @@ class RequestBody:
             async with asyncio.timeout_at(self._over):
                 message = await self._receive()
         except TimeoutError:
-            raise TooSlowError from None
+            raise ProblemError("too-slow", headers={"Connection": "close"}) from None
         if message["type"] == "http.disconnect":  # which is also what Granian makes of malformed chunks
-            raise BrokenBodyError
+            raise ValidationError([Violation("expected a whole body, in well-formed chunks where it is chunked", "")])
         self._whole = not message.get("more_body", False)
         return message
 
@@ -225,7 +219,7 @@ class RequestBody:
             while not self._whole and left > 0:
                 message = await self.receive()
                 left -= len(message.get("body", b""))  # type: ignore[arg-type]  # bytes in every http.request
-        except (TooSlowError, BrokenBodyError):
+        except ProblemError:
             return False
         return self._whole
 

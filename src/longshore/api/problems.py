@@ -13,34 +13,12 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from longshore.access.clients import ClientNotFoundError
-from longshore.access.names import NameTakenError
-from longshore.access.rate_limits import TooManyRequestsError
-from longshore.access.sign_in import LoginError, TooFastError
-from longshore.access.tokens import ForbiddenError, TokenNotFoundError, UnauthorizedError
-from longshore.access.users import UserNotFoundError
-from longshore.api.conditional import PreconditionFailedError
-from longshore.api.guard import OtherSiteError, count_address, indecimal_parameters, unknown_parameters
-from longshore.api.middleware import BrokenBodyError, TooSlowError
-from longshore.api.scopes import HiddenError
-from longshore.api.waiting import ClientGoneError
+from longshore.api.guard import count_address, indecimal_parameters, unknown_parameters
 from longshore.database.connect import is_transient
-from longshore.errors import OverloadError
-from longshore.exports.segments.stored import SegmentNotFoundError
-from longshore.results.links import LinkNotFoundError
-from longshore.results.signing import BadSignatureError
+from longshore.errors import ProblemError
 from longshore.results.store import StoreError, StoreUnavailableError
-from longshore.tasks.attempts import AlreadyRunningError, NeverDueError
-from longshore.tasks.idempotency import OtherBodyError
-from longshore.tasks.quotas import QuotaError
-from longshore.tasks.reads import TaskNotFoundError
-from longshore.tasks.requests import ChangedMeanwhileError
-from longshore.tasks.run_ends import NothingToCancelError
-from longshore.tasks.waiters import RunWithdrawnError, StoppingError
-from longshore.tasks.watermarks import NothingToAcknowledgeError, RunNotFoundError
 from longshore.telemetry import tracing
 from longshore.validation import ValidationError, Violation, plain_english
-from longshore.webhooks.registry import DeliveryNotFoundError, WebhookNotFoundError
 
 log = structlog.get_logger()
 
@@ -219,154 +197,58 @@ KINDS = {
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 
 
-class ProblemError(Exception):
-    """A problem that an endpoint found itself; `kind` is a key of KINDS."""
-
-    def __init__(self, kind: str, detail: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(detail)
-        self.kind = kind
-        self.detail = detail
-        self.headers = headers or {}
-
-
 def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """The answer to a request that ended in an exception."""
-    headers: dict[str, str] = {}
-    violations: list[Violation] | None = None
+    """Return the answer to a request that ended in an exception."""
     try:
-        count_address(request)  # of what no route answers, which the guard has not seen
-    except TooManyRequestsError as exceeded:
+        count_address(request)  # the guard has not seen requests that no route answers
+    except ProblemError as exceeded:
         error = exceeded
+    found = error if isinstance(error, ProblemError) else _problem_error(request, error)
+    answer = problem(found, request.scope["state"].get("request_id", ""))
+    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=found.headers)
+
+
+def problem(error: ProblemError, request_id: str) -> Problem:
+    """Return the body of the answer to a refused request."""
+    kind = KINDS[error.kind]
+    detail = error.detail or kind.about
+    return Problem(f"/problems/{error.kind}", kind.title, kind.status, detail, request_id, error.violations or None)
+
+
+def _problem_error(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
+    """Return the problem that another exception is for a client, and log what the service has to answer for."""
     match error:
-        case ProblemError():
-            kind, detail = error.kind, error.detail
-            headers |= error.headers
-        case ValidationError():
-            violations = error.violations
-            kind, detail = "bad-request", violations_detail(violations)
-        case UnauthorizedError():
-            kind, detail = "unauthorized", KINDS["unauthorized"].about
-            headers["WWW-Authenticate"] = "Bearer"
-        case ForbiddenError():
-            kind, detail = "forbidden", f"This needs the level {error.needed.name.lower()!r} for the chain."
-        case HiddenError():
-            kind, detail = "forbidden", "The token may not see all that this asks for."
-            violations = error.violations
-        case OtherSiteError():
-            kind, detail = "other-site", KINDS["other-site"].about
-        case LoginError():
-            kind, detail = "login-failed", KINDS["login-failed"].about
-            headers["WWW-Authenticate"] = "Bearer"
-        case TooFastError():
-            kind, detail = "too-many-requests", "Too many logins failed, of this account or from this address."
-            headers["Retry-After"] = str(error.seconds)
-        case TooManyRequestsError():
-            kind, detail = "too-many-requests", f"This {error.name} has made all requests that it may for now."
-            headers["Retry-After"] = str(error.seconds)
-        case OverloadError():
-            kind, detail = "overloaded" if error.waited else "too-many-requests", str(error)
-            headers["Retry-After"] = str(error.seconds)
-        case ClientGoneError():
-            kind, detail = "client-gone", KINDS["client-gone"].about
-        case QuotaError():
-            kind, detail = "quota-used-up", str(error)
-        case RunWithdrawnError():
-            kind, detail = "run-withdrawn", KINDS["run-withdrawn"].about
-        case TooSlowError():
-            kind, detail = "too-slow", KINDS["too-slow"].about
-            headers["Connection"] = "close"
-        case BrokenBodyError():
-            violations = [Violation("expected a whole body, in well-formed chunks where it is chunked", "")]
-            kind, detail = "bad-request", violations_detail(violations)
-            headers["Connection"] = "close"
-        case UserNotFoundError():
-            kind, detail = "user-not-found", KINDS["user-not-found"].about
-        case ClientNotFoundError():
-            kind, detail = "client-not-found", KINDS["client-not-found"].about
-        case TokenNotFoundError():
-            kind, detail = "token-not-found", KINDS["token-not-found"].about
-        case LinkNotFoundError():
-            kind, detail = "link-not-found", KINDS["link-not-found"].about
-        case NameTakenError():
-            kind, detail = "name-taken", KINDS["name-taken"].about
-        case TaskNotFoundError():
-            kind, detail = "task-not-found", KINDS["task-not-found"].about
-        case SegmentNotFoundError():
-            kind, detail = "segment-not-found", KINDS["segment-not-found"].about
-        case RunNotFoundError():
-            kind, detail = "run-not-found", KINDS["run-not-found"].about
-        case NothingToAcknowledgeError():
-            kind, detail = "nothing-to-acknowledge", str(error)
-        case NothingToCancelError():
-            kind, detail = "nothing-to-cancel", KINDS["nothing-to-cancel"].about
-        case ChangedMeanwhileError() | PreconditionFailedError():
-            kind, detail = "changed-meanwhile", KINDS["changed-meanwhile"].about
-        case NeverDueError():
-            violations = [Violation("leaves no time to run at", "/trigger/until")]
-            kind, detail = "bad-request", violations_detail(violations)
-        case AlreadyRunningError():
-            kind, detail = "task-running", KINDS["task-running"].about
-        case OtherBodyError():
-            kind, detail = "idempotency-key-reused", KINDS["idempotency-key-reused"].about
-        case WebhookNotFoundError():
-            kind, detail = "webhook-not-found", KINDS["webhook-not-found"].about
-        case DeliveryNotFoundError():
-            kind, detail = "delivery-not-found", KINDS["delivery-not-found"].about
-        case StoppingError():
-            kind, detail = "stopping", KINDS["stopping"].about
-            headers["Retry-After"] = "1"
-        case BadSignatureError():
-            kind, detail = "bad-address", KINDS["bad-address"].about
         case ValidationException():
-            violations = unknown_parameters(request) + indecimal_parameters(request)
-            named = {violation.parameter for violation in violations}
-            others = _parameter_violations(request, error)
-            violations += [violation for violation in others if violation.parameter not in named]
-            kind, detail = "bad-request", violations_detail(violations)
+            return ValidationError(_parameter_violations(request, error))
         case HTTPException() if error.status_code in BY_STATUS:
-            kind = BY_STATUS[error.status_code]
-            detail = KINDS[kind].about
-            headers |= error.headers or {}
+            return ProblemError(BY_STATUS[error.status_code], headers=error.headers)
         case HTTPException() if 400 <= error.status_code < 500:
-            kind, detail = "bad-request", error.detail
-            violations = [Violation(error.detail)]
+            return ProblemError("bad-request", error.detail, violations=[Violation(error.detail)])
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_transient(error):
-            kind, detail = "unavailable", KINDS["unavailable"].about
-            headers["Retry-After"] = "1"
             log.warning("database out of reach", error=str(error))
-            tracing.failed(error)
+            found = ProblemError("unavailable", headers={"Retry-After": "1"})
         case StoreUnavailableError() | StoreError():
-            kind, detail = "store-unavailable", KINDS["store-unavailable"].about
             log.error("results store failed", error=str(error))
-            headers["Retry-After"] = "1"
-            tracing.failed(error)
+            found = ProblemError("store-unavailable", headers={"Retry-After": "1"})
         case _:
-            kind, detail = "internal-error", KINDS["internal-error"].about
             log.error("request failed", exc_info=error)
-            tracing.failed(error)
-    answer = problem(kind, detail, request.scope["state"].get("request_id", ""), violations)
-    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=headers)
-
-
-def problem(kind: str, detail: str, request_id: str, violations: list[Violation] | None = None) -> Problem:
-    """Return the body of an answer of this kind, a key of KINDS."""
-    title, status = KINDS[kind].title, KINDS[kind].status
-    return Problem(f"/problems/{kind}", title, status, detail, request_id, violations)
+            found = ProblemError("internal-error")
+    tracing.failed(error)
+    return found
 
 
 def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
-    found = []
+    """Return the violations of a request's path and query: those that the guard looks for, then those of Litestar."""
+    found = unknown_parameters(request) + indecimal_parameters(request)
+    named = {violation.parameter for violation in found}
     parameters = request.route_handler.parsed_fn_signature.parameters
     for item in error.extra if isinstance(error.extra, list) else []:
         message, name = str(item.get("message", error.detail)), str(item.get("key", ""))
+        if name in named:
+            continue
         if name in parameters and message.startswith("Invalid enum value"):
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
         found.append(Violation(plain_english(message), parameter=name or None))
     return found or [Violation(error.detail)]
-
-
-def violations_detail(violations: list[Violation]) -> str:
-    """Return the sentence that counts the violations of a request."""
-    return "The request has one fault." if len(violations) == 1 else f"The request has {len(violations)} faults."

@@ -12,15 +12,15 @@ Granian passes no authority of a target in absolute form (`GET http://host/path`
 
 import ipaddress
 import re
-from collections.abc import Sequence
 
 import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from longshore.api.middleware import METHODS
-from longshore.api.problems import MEDIA_TYPE, problem, violations_detail
-from longshore.validation import Violation
+from longshore.api.problems import MEDIA_TYPE, problem
+from longshore.errors import ProblemError
+from longshore.validation import ValidationError, Violation
 
 MAX_HEAD_BYTES = 256 * 1024
 
@@ -58,19 +58,21 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
         elif violations := head_violations(scope):
-            await _answer(scope, send, "bad-request", violations_detail(violations), violations)
+            await _answer(scope, send, ValidationError(violations))
         elif _head_bytes(scope) > MAX_HEAD_BYTES:
-            await _answer(scope, send, "head-too-large", f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
+            detail = f"The request's head has more than {MAX_HEAD_BYTES} bytes."
+            await _answer(scope, send, ProblemError("head-too-large", detail))
         elif (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
             detail = f"Expected a body without a content coding, got {coding.decode('latin-1')!r}."
             # RFC 9110, section 12.5.3: what is acceptable instead.
-            await _answer(scope, send, "unsupported-coding", detail, fields=[(b"accept-encoding", b"identity")])
+            await _answer(scope, send, ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"}))
         elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
             allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
             await send({"type": "http.response.start", "status": 204, "headers": allow})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         elif not PATH.fullmatch(scope["raw_path"]):
-            await _answer(scope, send, "not-found", "There is nothing at this path; paths have one normal form here.")
+            detail = "There is nothing at this path; paths have one normal form here."
+            await _answer(scope, send, ProblemError("not-found", detail))
         else:
             await app(scope, receive, send)
 
@@ -129,16 +131,10 @@ def _field(scope: HTTPScope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
 
 
-async def _answer(
-    scope: HTTPScope,
-    send: Send,
-    kind: str,
-    detail: str,
-    violations: list[Violation] | None = None,
-    fields: Sequence[tuple[bytes, bytes]] = (),
-) -> None:
-    found = problem(kind, detail, scope["state"]["request_id"], violations)
+async def _answer(scope: HTTPScope, send: Send, error: ProblemError) -> None:
+    found = problem(error, scope["state"]["request_id"])
     body = msgspec.json.encode(found)
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode()), *fields]
+    fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **error.headers}
+    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

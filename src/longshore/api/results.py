@@ -20,15 +20,14 @@ from longshore.api.conditional import is_not_modified, require, require_unmodifi
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import FAR, Limit, Offset, next_page
-from longshore.api.problems import ProblemError
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
 from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.errors import ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Link, Terms
 from longshore.results.media_types import media_type
-from longshore.results.signing import BadSignatureError
 from longshore.tasks.model import Code
 from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.recorded_reads import OF_RUN, decoded
@@ -234,7 +233,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
     given = dict(request.query_params.multi_items())
     if given.keys() != {"expires", "link", "signature"}:
-        raise BadSignatureError
+        raise ProblemError("bad-address")
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
     row = await service.pool.fetchrow(AT_LOCATION, location)
     path = service.store.open_path(location)
@@ -258,7 +257,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
     if not await links.may_use(service.pool, link, service.sessions.lives):
-        raise BadSignatureError
+        raise ProblemError("bad-address")
     # What gives no bytes uses nothing up.
     require(request, tag)
     require_unmodified(request, about.st_mtime)
@@ -268,7 +267,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if head:
         return found
     if not await links.use(service.pool, link, service.sessions.lives):
-        raise BadSignatureError
+        raise ProblemError("bad-address")
     details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
     await audit.record(
         service.pool, actor(request), row["chain_id"], "result.download", f"task {row['task_id']}", details

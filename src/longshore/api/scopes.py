@@ -15,6 +15,7 @@ from longshore.access.tokens import Caller, ForbiddenError, Level
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import FieldChoice
 from longshore.exports.export import ExportTarget, ExportTrigger
@@ -34,12 +35,11 @@ PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
 NOT_SHOWN = "hidden: this credential may not see all that the task has read"
 
 
-class HiddenError(Exception):
+class HiddenError(ProblemError):
     """What was asked for holds more than the token may see; carries a fault for each such thing."""
 
     def __init__(self, violations: list[Violation]) -> None:
-        super().__init__(violations)
-        self.violations = violations
+        super().__init__("forbidden", "The token may not see all that this asks for.", violations=violations)
 
 
 class _OfIndex(msgspec.Struct, frozen=True):

@@ -16,7 +16,6 @@ from longshore.api.documentation import problems, taking
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.problems import ProblemError
 from longshore.api.scopes import (
     may_see_segment,
     refuse_hidden_preview,
@@ -28,15 +27,15 @@ from longshore.api.scopes import (
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool, is_transient
+from longshore.errors import ProblemError
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
 from longshore.exports.segments import stored as stored_segments
-from longshore.exports.segments.stored import OtherIndexError, SegmentNotFoundError, StoredSegment, as_id
+from longshore.exports.segments.stored import SegmentNotFoundError, StoredSegment, as_id
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import Kept
-from longshore.validation import ValidationError, Violation
 
 log = structlog.get_logger()
 
@@ -105,16 +104,12 @@ async def replace_segment(request: AnyRequest, id: str, body: bytes) -> Response
     """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
     service, caller = admitted(request)
     new = _read(service, caller, read_json(request, body))
-    try:
-        async with service.pool.acquire() as connection, connection.transaction():
-            old = await _visible(caller, service, connection, id, lock=True)
-            require(request, _tag(old))
-            replaced = await stored_segments.replace(connection, caller.chain, old.id, new.name, new.segment)
-            await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {old.id}")
-            return _answer(replaced)
-    except OtherIndexError as error:
-        expected = f"expected {error.index!r}: a stored segment keeps its index, as tasks rely on it"
-        raise ValidationError([Violation(expected, "/segment/index")]) from None
+    async with service.pool.acquire() as connection, connection.transaction():
+        old = await _visible(caller, service, connection, id, lock=True)
+        require(request, _tag(old))
+        replaced = await stored_segments.replace(connection, caller.chain, old.id, new.name, new.segment)
+        await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {old.id}")
+        return _answer(replaced)
 
 
 @delete("/segments/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412))

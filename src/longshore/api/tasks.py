@@ -18,11 +18,11 @@ from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import concerns
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import FAR, Limit, Offset, next_page
-from longshore.api.problems import ProblemError
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
@@ -194,7 +194,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     """Let nothing else change a task until the transaction ends.
 
     Raises TaskNotFoundError, ForbiddenError and HiddenError where the caller may not change it, and
-    PreconditionFailedError where it is not at the version that the request demands.
+    ProblemError where it is not at the version that the request demands.
     """
     service, caller = admitted(request)
     standing = await read.lock(connection, caller.chain, task)

@@ -9,12 +9,13 @@ from litestar.params import Parameter
 from longshore.access import audit, passwords, users
 from longshore.access.passwords import PasswordError
 from longshore.access.tokens import Level
-from longshore.access.users import ChainUser, UserNameError, UserNotFoundError
+from longshore.access.users import ChainUser, UserNameError
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems, taking
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.tasks import LARGEST
+from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, check
 
 LevelName = Literal["read", "write", "admin"]
@@ -113,4 +114,4 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
 
 def _refuse_far(id: int) -> None:
     if id > LARGEST:  # beyond PostgreSQL's numbers: a user that does not exist
-        raise UserNotFoundError
+        raise ProblemError("user-not-found")

@@ -9,12 +9,9 @@ from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level
 from longshore.api.guard import AnyRequest, address, admitted
 from longshore.api.routes import NEEDED
+from longshore.errors import ProblemError
 from longshore.tasks.model import TaskId
 from longshore.tasks.waiters import Waiter
-
-
-class ClientGoneError(Exception):
-    """The client has closed the connection; nobody reads the answer."""
 
 
 def stay_open(request: AnyRequest) -> OpenRequest:
@@ -43,11 +40,11 @@ async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
 async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[None]:
     """Count a request as open, and wake its waiter when the client goes away or the credential ends.
 
-    The waiter's `wait` then raises ClientGoneError, UnauthorizedError or ForbiddenError. Raises OverloadError.
+    The waiter's `wait` then raises ProblemError, UnauthorizedError or ForbiddenError. Raises OverloadError.
     """
     opened = stay_open(request)
     leaving = asyncio.create_task(_client_left(request), name="wait for the client to leave")
-    leaving.add_done_callback(lambda _: waiter.end(ClientGoneError()))
+    leaving.add_done_callback(lambda _: waiter.end(ProblemError("client-gone")))
     opened.on_end(waiter.end)
     try:
         yield

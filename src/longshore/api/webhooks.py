@@ -15,9 +15,9 @@ from longshore.api.documentation import problems, taking
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.problems import KINDS, ProblemError
 from longshore.api.service import Service
 from longshore.database.connect import Connection
+from longshore.errors import ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import Kept
 from longshore.validation import ValidationError, Violation, check
@@ -25,15 +25,9 @@ from longshore.webhooks import registry
 from longshore.webhooks.registry import (
     EVENTS,
     Delivery,
-    DeliveryNotFoundError,
     NewSecret,
     NewWebhook,
-    SecretReplacedError,
-    TooManyError,
-    TooManySecretsError,
     Webhook,
-    WebhookDisabledError,
-    WebhookNotFoundError,
 )
 
 
@@ -69,20 +63,13 @@ async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key 
         await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made}")
         return Kept(None, made.bytes)  # and not the secret, of which the webhook alone has a copy
 
-    try:
-        kept, again = await idempotency.once(service.pool, claim, make)
-    except TooManyError:
-        raise ProblemError("too-many-webhooks", f"Chain {caller.chain} has {registry.MAX_WEBHOOKS} already.") from None
+    kept, again = await idempotency.once(service.pool, claim, make)
     return await _created(service, caller, kept, REPLAYED if again else {})
 
 
 async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[NewWebhook]:
-    """Return the webhook that a request made, with its secret. Raises WebhookNotFoundError and ProblemError."""
-    try:
-        made = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
-    except SecretReplacedError:
-        said = f"The secret of webhook {UUID(bytes=kept.answer)} has been replaced."
-        raise ProblemError("webhook-secret-replaced", said) from None
+    """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
+    made = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
     return Response(made, status_code=201, headers={**headers, "Location": f"/webhooks/{made.id}/deliveries"})
 
 
@@ -102,7 +89,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
 async def delete_webhook(request: AnyRequest, id: str) -> None:
     """Delete a webhook, with its deliveries, those that wait included."""
     service, caller = admitted(request)
-    webhook = _id(id, WebhookNotFoundError)
+    webhook = _id(id, "webhook-not-found")
     async with service.pool.acquire() as connection, connection.transaction():
         await registry.delete(connection, caller.chain, webhook)
         await audit.record(connection, actor(request), caller.chain, "webhook.delete", f"webhook {webhook}")
@@ -112,12 +99,9 @@ async def delete_webhook(request: AnyRequest, id: str) -> None:
 async def rotate_secret(request: AnyRequest, id: str) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
     service, caller = admitted(request)
-    webhook = _id(id, WebhookNotFoundError)
+    webhook = _id(id, "webhook-not-found")
     async with service.pool.acquire() as connection, connection.transaction():
-        try:
-            made = await registry.rotate(connection, caller.chain, webhook)
-        except TooManySecretsError:
-            raise ProblemError("too-many-webhook-secrets", KINDS["too-many-webhook-secrets"].about) from None
+        made = await registry.rotate(connection, caller.chain, webhook)
         await audit.record(connection, actor(request), caller.chain, "webhook.rotate", f"webhook {webhook}")
         return made
 
@@ -126,7 +110,7 @@ async def rotate_secret(request: AnyRequest, id: str) -> NewSecret:
 async def enable_webhook(request: AnyRequest, id: str) -> Webhook:
     """Send messages again to a webhook that was disabled, from now on; `redeliver` sends those that failed."""
     service, caller = admitted(request)
-    webhook = _id(id, WebhookNotFoundError)
+    webhook = _id(id, "webhook-not-found")
     async with service.pool.acquire() as connection, connection.transaction():
         enabled = await registry.enable(connection, caller.chain, webhook)
         await audit.record(connection, actor(request), caller.chain, "webhook.enable", f"webhook {webhook}")
@@ -143,7 +127,7 @@ async def list_deliveries(
 ) -> Response[list[Delivery]]:
     """What was sent or is to be sent to a webhook, newest first, and how it went. Kept for 30 days."""
     service, caller = admitted(request)
-    webhook = _id(id, WebhookNotFoundError)
+    webhook = _id(id, "webhook-not-found")
     found, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
 
@@ -156,12 +140,9 @@ async def list_deliveries(
 async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
     service, caller = admitted(request)
-    webhook, wanted = _id(id, WebhookNotFoundError), _id(delivery, DeliveryNotFoundError)
+    webhook, wanted = _id(id, "webhook-not-found"), _id(delivery, "delivery-not-found")
     async with service.pool.acquire() as connection, connection.transaction():
-        try:
-            again = await registry.redeliver(connection, caller.chain, webhook, wanted)
-        except WebhookDisabledError:
-            raise ProblemError("webhook-disabled", KINDS["webhook-disabled"].about) from None
+        again = await registry.redeliver(connection, caller.chain, webhook, wanted)
         details = {"delivery": str(wanted)}
         await audit.record(connection, actor(request), caller.chain, "webhook.redeliver", f"webhook {webhook}", details)
         return again
@@ -186,11 +167,12 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
     return body
 
 
-def _id(text: str, missing: type[Exception]) -> UUID:
+def _id(text: str, missing: str) -> UUID:
+    """Return the id in a path. Raises ProblemError of the kind `missing` where it is none."""
     try:
         found = UUID(text)
     except ValueError:
-        raise missing from None
+        raise ProblemError(missing) from None
     if str(found) != text.lower():
-        raise missing
+        raise ProblemError(missing)
     return found

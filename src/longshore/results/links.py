@@ -13,6 +13,7 @@ import msgspec
 from longshore.access.audit import Actor
 from longshore.access.sessions import Lives
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import TaskNotFoundError
 
@@ -71,10 +72,6 @@ returning l.id
 """
 
 FORGET = "delete from longshore.links where expires_at < now() - interval '7 days'"
-
-
-class LinkNotFoundError(Exception):
-    """The task has no such link."""
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -156,11 +153,14 @@ async def of_task(
 
 
 async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
-    """Revoke a link: no further download begins with it. Raises TaskNotFoundError and LinkNotFoundError."""
+    """Revoke a link, so that no further download begins with it.
+
+    Raises TaskNotFoundError, and ProblemError where the task has no such link.
+    """
     if await connection.fetchval(REVOKE, link, task, chain) is None:
         if await connection.fetchrow(TASK_EXISTS, task, chain) is None:
             raise TaskNotFoundError
-        raise LinkNotFoundError
+        raise ProblemError("link-not-found")
 
 
 def _link(row: asyncpg.Record) -> Link:

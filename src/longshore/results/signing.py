@@ -14,6 +14,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.results.links import NewLink
 
 KEY = """
@@ -22,10 +23,6 @@ with made as (
 )
 select value from made union all select value from longshore.keys where name = 'signing' limit 1
 """
-
-
-class BadSignatureError(Exception):
-    """The address was altered or has expired."""
 
 
 async def signing_key(pool: Pool | Connection) -> bytes:
@@ -51,11 +48,11 @@ class Signer:
     def check(self, location: str, expires: str, link: str, signature: str) -> UUID:
         """Return the link of an address.
 
-        Raises BadSignatureError if the signature is not of this location, link and expiry, or the expiry has passed.
+        Raises ProblemError unless this very location and link were signed with this expiry, still to come.
         """
-        is_valid = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
-        if not is_valid or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
-            raise BadSignatureError
+        good = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
+        if not good or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
+            raise ProblemError("bad-address")
         return UUID(link)
 
     def _signature(self, location: str, expires: str, link: str) -> str:

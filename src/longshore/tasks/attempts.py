@@ -10,12 +10,14 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
 from longshore.tasks.schedule import Schedule, first
 from longshore.tasks.slots import admit
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import metrics, tracing
+from longshore.validation import ValidationError, Violation
 
 CREATE = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
@@ -152,6 +154,8 @@ select attempt from task
 
 TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
+NEVER_DUE = Violation("leaves no time to run at", "/trigger/until")
+
 MAX_LOG_CHARACTERS = 4000  # of an entry
 
 MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
@@ -162,14 +166,6 @@ class StaleAttemptError(Exception):
 
     def __init__(self, message: Message) -> None:
         super().__init__(f"attempt {message.attempt} of task {message.task} is no longer the newest")
-
-
-class NeverDueError(Exception):
-    """The schedule of a new task has no time left."""
-
-
-class AlreadyRunningError(Exception):
-    """The task runs already."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -233,7 +229,7 @@ class NewTask(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
-    """Create a task in the connection's transaction and return its id. Raises NeverDueError.
+    """Create a task in the connection's transaction. Raises ValidationError where no time is left.
 
     `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
     due, its message is sent as soon as its chain has a free slot.
@@ -242,7 +238,7 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
     if new.schedule.repeats:
         due = first(new.schedule, await connection.fetchval("select now()"))
     if due is None:
-        raise NeverDueError
+        raise ValidationError([NEVER_DUE])
     row = await connection.fetchrow(
         CREATE,
         new.chain,
@@ -266,12 +262,12 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
 async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str | None = None) -> int:
     """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
 
-    Runs in the connection's transaction, in which the caller has checked that the task exists in the chain. `by`: as
-    for `create`. Raises AlreadyRunningError.
+    In the connection's transaction. `by`: as for `create`. That the task exists in the chain is for the caller to have
+    seen. Raises ProblemError where it runs already.
     """
     row = await connection.fetchrow(EXECUTE, task, chain, tracing.current(), by)
     if row is None:
-        raise AlreadyRunningError
+        raise ProblemError("task-running")
     await admit(connection, chain)
     return int(row["run"]) + 1
 

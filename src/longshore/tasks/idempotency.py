@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 
 FIND = """
@@ -47,10 +48,6 @@ returning true
 """
 
 
-class OtherBodyError(Exception):
-    """The key was used with another request."""
-
-
 class Claim(msgspec.Struct, frozen=True):
     """The idempotency key of a request. `digest`: SHA-256 of its method, path and body."""
 
@@ -74,19 +71,20 @@ Make = Callable[[Connection], Awaitable[Kept]]
 async def find(pool: Pool, claim: Claim | None) -> Kept | None:
     """Return the result that is stored under a key; None without a claim or if nothing is stored.
 
-    Raises OtherBodyError.
+    Raises ProblemError where it stands for another request.
     """
     if claim is None or (found := await pool.fetchrow(FIND, claim.chain, claim.key)) is None:
         return None
     if found["body_sha256"] != claim.digest:
-        raise OtherBodyError
+        raise ProblemError("idempotency-key-reused")
     return Kept(found["task_id"], found["answer"])
 
 
 async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
     """Carry out a request, unless its key has a result already; always if there is no claim.
 
-    Return the result, and whether it is that of an earlier request. Raises OtherBodyError.
+    Returns what was made, and whether that was before. Without a claim it is always made. Raises ProblemError where the
+    key stands for another request.
     """
     async with pool.acquire() as connection, connection.transaction():
         if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import ProblemError
 from longshore.settings import Settings
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId
@@ -35,13 +35,10 @@ def allowed_by(settings: Settings) -> Usage:
     )
 
 
-class QuotaError(LongshoreError):
-    """A chain would exceed its quota."""
-
-    def __init__(self, what: str, used: int, allowed: int) -> None:
-        """`what`: the unit, such as `tasks`; `used`: the number that the change would make; `allowed`: the quota."""
-        super().__init__(f"The chain's quota of {allowed:,} {what} does not hold {used:,}; delete tasks first.")
-        self.what, self.used, self.allowed = what, used, allowed
+def _quota_error(what: str, used: int, allowed: int) -> ProblemError:
+    """Return the error of a chain that would store `used` of `what`, such as `tasks`, where it may store `allowed`."""
+    detail = f"The chain's quota of {allowed:,} {what} does not hold {used:,}; delete tasks first."
+    return ProblemError("quota-used-up", detail)
 
 
 async def usage(connection: Connection | Pool, chain: ChainId) -> Usage:
@@ -51,24 +48,24 @@ async def usage(connection: Connection | Pool, chain: ChainId) -> Usage:
 
 
 async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, before: Usage) -> None:
-    """Raise QuotaError if a chain exceeds its quota of tasks or their bytes, and has more than before.
+    """Raise ProblemError where a chain has more tasks or bytes of tasks than it may, and more than before.
 
     Call it in the transaction that has created or changed a task: the row of `chain_usage` is locked, so it is exact.
     """
     now = await usage(connection, chain)
     if now.tasks > max(allowed.tasks, before.tasks):
-        raise QuotaError("tasks", now.tasks, allowed.tasks)
+        raise _quota_error("tasks", now.tasks, allowed.tasks)
     if now.task_bytes > max(allowed.task_bytes, before.task_bytes):
-        raise QuotaError("bytes of tasks", now.task_bytes, allowed.task_bytes)
+        raise _quota_error("bytes of tasks", now.task_bytes, allowed.task_bytes)
 
 
 def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
-    """Return the action with a check before it that raises QuotaError if the chain's results fill its quota."""
+    """Return an action that raises ProblemError where the results that a chain has leave no room for another."""
 
     async def run_with_room(begun: Attempt) -> RunResult:
         now = await usage(pool, begun.chain)
         if now.result_bytes >= allowed.result_bytes:
-            raise QuotaError("bytes of results", now.result_bytes, allowed.result_bytes)
+            raise _quota_error("bytes of results", now.result_bytes, allowed.result_bytes)
         return await run(begun)
 
     return run_with_room

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import (
     FORMAT_VERSION,
     ChainId,
@@ -155,8 +156,11 @@ where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only a constant is put in
 
 
-class TaskNotFoundError(Exception):
-    """The chain has no task with this id; another chain may have."""
+class TaskNotFoundError(ProblemError):
+    """There is no such task in this chain, which is also what another chain's task looks like."""
+
+    def __init__(self) -> None:
+        super().__init__("task-not-found")
 
 
 class ManifestSummary(msgspec.Struct, frozen=True):

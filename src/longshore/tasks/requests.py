@@ -3,13 +3,15 @@
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks import reads as read
-from longshore.tasks.attempts import AlreadyRunningError, NeverDueError, NewTask
+from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import first
 from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
+from longshore.validation import ValidationError
 
 WHOLE = """
 select description as desc, trigger, target, debug, revision, schedule_ended, defined_by, reads
@@ -57,8 +59,11 @@ returning id
 """
 
 
-class ChangedMeanwhileError(Exception):
-    """The task is no longer at the revision that the change was made for."""
+class ChangedMeanwhileError(ProblemError):
+    """The task is not at the revision that the change was made for."""
+
+    def __init__(self) -> None:
+        super().__init__("changed-meanwhile")
 
 
 class EditableTask(msgspec.Struct, frozen=True):
@@ -96,15 +101,15 @@ async def change(
 ) -> None:
     """Replace the editable fields of a task that is not running, in the connection's transaction.
 
-    `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
-    `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
-    Raises AlreadyRunningError, ChangedMeanwhileError, NeverDueError and TaskNotFoundError.
+    `why`: what its log says. `planned_anew`: whether its schedule counts from now on, as that of a new task does.
+    `defined_by`: kind and id of whoever sets target or trigger, such as `user 7`; None where neither changes. Raises
+    ProblemError where it runs, ChangedMeanwhileError, ValidationError where no time is left, and TaskNotFoundError.
     """
     due = None
     if planned_anew:
         due = first(new.schedule, await connection.fetchval("select now()"))
         if due is None:
-            raise NeverDueError
+            raise ValidationError([NEVER_DUE])
     changed = await connection.fetchval(
         CHANGE,
         task,
@@ -124,16 +129,16 @@ async def change(
     )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)
-        raise AlreadyRunningError if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError
+        raise ProblemError("task-running") if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError()
     await admit(connection, new.chain)
 
 
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     """Delete a task that is not running, with its log and runs, in the connection's transaction.
 
-    The caller removes its files afterwards. Raises AlreadyRunningError and TaskNotFoundError.
+    Its files are for the caller to remove after that. Raises ProblemError where the task runs, and TaskNotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
         await read.standing(connection, chain, task)
-        raise AlreadyRunningError
+        raise ProblemError("task-running")
     await admit(connection, chain)

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks import schedule
 from longshore.tasks.attempts import MAX_FAILURES, RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
@@ -163,8 +164,11 @@ def same_times(one: str, other: str) -> bool:
         return False
 
 
-class NothingToCancelError(Exception):
-    """The task has ended and has no run to come."""
+class NothingToCancelError(ProblemError):
+    """The task has ended, and no run of it waits."""
+
+    def __init__(self) -> None:
+        super().__init__("nothing-to-cancel")
 
 
 async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:

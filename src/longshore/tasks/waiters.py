@@ -17,6 +17,7 @@ from prometheus_client import Gauge
 
 from longshore.database.connect import Pool, is_transient
 from longshore.database.listener import Listener
+from longshore.errors import ProblemError
 from longshore.tasks import reads
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
 
@@ -31,14 +32,6 @@ WAITERS = Gauge("longshore_waiters", "Requests of this process that wait for a t
 T = TypeVar("T")
 
 REVISIONS = "select id, revision from longshore.tasks where id = any($1::bigint[])"
-
-
-class StoppingError(Exception):
-    """The process is about to end, so the wait is over."""
-
-
-class RunWithdrawnError(Exception):
-    """The run will not begin, because the task was planned for another time."""
 
 
 class Waiter:
@@ -144,8 +137,8 @@ class Watch:
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
         """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        `waiter`: a waiter for this task. Raises TaskNotFoundError, StoppingError, RunWithdrawnError, the waiter's
-        error.
+        `waiter`: one for this task. Raises TaskNotFoundError, the waiter's error, and ProblemError where the run was
+        withdrawn or the process is about to end.
         """
         while True:
             standing = await reads.standing(self._pool, chain, task)
@@ -153,9 +146,9 @@ class Watch:
             if standing.state.code in ENDED and (standing.run >= run or not standing.queued):
                 return standing.state  # not queued: the run was cancelled before it began
             if standing.run < run and not standing.queued:
-                raise RunWithdrawnError
+                raise ProblemError("run-withdrawn")
             if self.closing:
-                raise StoppingError
+                raise ProblemError("stopping", headers={"Retry-After": "1"})
             await waiter.wait(60)
 
     def _on_notification(self, payload: str) -> None:

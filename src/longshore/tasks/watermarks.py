@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.reads import TaskNotFoundError
@@ -65,17 +66,6 @@ from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
-
-
-class RunNotFoundError(Exception):
-    """The task has no run of this number."""
-
-    def __init__(self, run: int) -> None:
-        super().__init__(f"the task has no run {run}")
-
-
-class NothingToAcknowledgeError(Exception):
-    """The run has no increment to acknowledge; the message says why."""
 
 
 class Increment(msgspec.Struct, frozen=True):
@@ -141,7 +131,7 @@ async def standing(pool: Pool, message: Message) -> IncrementState:
 async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:
     """Acknowledge the increment of a run, which moves the watermark; doing so twice is the same as once.
 
-    Raises TaskNotFoundError, RunNotFoundError and NothingToAcknowledgeError.
+    Raises TaskNotFoundError, and ProblemError where there is no such run or nothing to acknowledge.
     """
     if await pool.fetchval(ACKNOWLEDGE, task, chain, run) is not None:
         return
@@ -149,9 +139,10 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
     if row is None:
         raise TaskNotFoundError
     if row["run"] is None:
-        raise RunNotFoundError(run)
+        raise ProblemError("run-not-found", f"Task {task} has no run {run}.")
     if row["acknowledged"]:
         return
+    kind = "nothing-to-acknowledge"
     if row["state"] != "DONE":
-        raise NothingToAcknowledgeError(f"Run {run} is {row['state']}; only one that is DONE can be acknowledged.")
-    raise NothingToAcknowledgeError(f"Run {run} is no increment that waits: the target has no `incremental: on_ack`.")
+        raise ProblemError(kind, f"Run {run} is {row['state']}; only one that is DONE can be acknowledged.")
+    raise ProblemError(kind, f"Run {run} is no increment that waits: the target has no `incremental: on_ack`.")

@@ -13,6 +13,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId
 
 EVENTS = ("task.done", "task.error")
@@ -100,28 +101,11 @@ select redelivery.*, pg_notify('longshore_deliveries', '') from redelivery
 """
 
 
-class WebhookNotFoundError(Exception):
+class WebhookNotFoundError(ProblemError):
     """The chain has no such webhook."""
 
-
-class SecretReplacedError(Exception):
-    """The secret that a webhook was made with has been replaced, so it is not shown any more."""
-
-
-class TooManySecretsError(Exception):
-    """As many previous secrets of the webhook as allowed still sign."""
-
-
-class WebhookDisabledError(Exception):
-    """The webhook is disabled, so nothing is sent to it."""
-
-
-class DeliveryNotFoundError(Exception):
-    """The webhook has no such delivery."""
-
-
-class TooManyError(Exception):
-    """The chain has as many webhooks as allowed."""
+    def __init__(self) -> None:
+        super().__init__("webhook-not-found")
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -184,7 +168,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, chain: ChainId, url: str, events: list[str], by: str) -> UUID:
-    """Make a webhook for a checked address, in the connection's transaction, and return its id. Raises TooManyError.
+    """Make a webhook for a checked address, in the connection's transaction, and return its id. Raises ProblemError.
 
     `by`: kind and id of the credential that asks, such as `user 7`.
     """
@@ -192,17 +176,17 @@ async def create(connection: Connection, chain: ChainId, url: str, events: list[
     secret = secrets.token_bytes(SECRET_BYTES)
     webhook: UUID | None = await connection.fetchval(CREATE, chain, url, events, secret, MAX_WEBHOOKS, by)
     if webhook is None:
-        raise TooManyError
+        raise ProblemError("too-many-webhooks", f"Chain {chain} has {MAX_WEBHOOKS} already.")
     return webhook
 
 
 async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
-    """Return a webhook with the secret that it was made with. Raises WebhookNotFoundError and SecretReplacedError."""
+    """Return a webhook with the secret that it was made with. Raises ProblemError."""
     row = await pool.fetchrow(NEW, webhook, chain)
     if row is None:
         raise WebhookNotFoundError
     if row["secret"] is None:
-        raise SecretReplacedError
+        raise ProblemError("webhook-secret-replaced", f"The secret of webhook {webhook} has been replaced.")
     new = _webhook(row)
     return NewWebhook(new.id, new.url, new.events, new.created, new.created_by, _encoded(row["secret"]))
 
@@ -210,19 +194,19 @@ async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
 async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
     """Give a webhook a new secret, in the connection's transaction; the previous one signs for PREVIOUS_SECRET_HOURS.
 
-    Raises WebhookNotFoundError and TooManySecretsError.
+    Raises ProblemError.
     """
     if await connection.fetchval(LOCK, webhook, chain) is None:
         raise WebhookNotFoundError
     secret = secrets.token_bytes(SECRET_BYTES)
     until = await connection.fetchval(ROTATE, webhook, secret, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
     if until is None:
-        raise TooManySecretsError
+        raise ProblemError("too-many-webhook-secrets")
     return NewSecret(webhook, _encoded(secret), until.replace(microsecond=0))
 
 
 async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
-    """End the disabling of a webhook. Raises WebhookNotFoundError."""
+    """End the disabling of a webhook. Raises ProblemError."""
     row = await connection.fetchrow(ENABLE, webhook, chain)
     if row is None:
         raise WebhookNotFoundError
@@ -236,13 +220,13 @@ async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
 
 
 async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
-    """Delete a webhook with its deliveries. Raises WebhookNotFoundError."""
+    """Delete a webhook with its deliveries. Raises ProblemError."""
     if await connection.fetchval(DELETE, webhook, chain) is None:
         raise WebhookNotFoundError
 
 
 async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offset: int) -> tuple[list[Delivery], bool]:
-    """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises WebhookNotFoundError."""
+    """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises ProblemError."""
     rows = await pool.fetch(DELIVERIES, webhook, chain, limit + 1, offset)
     if not rows and not offset:
         raise WebhookNotFoundError
@@ -252,16 +236,16 @@ async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offs
 async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
     """Send a delivery again, in the connection's transaction, whatever its state.
 
-    Raises DeliveryNotFoundError and WebhookDisabledError.
+    Raises ProblemError.
     """
     found = await connection.fetchrow(LOCK, webhook, chain)
     if found is None:
-        raise DeliveryNotFoundError
+        raise ProblemError("delivery-not-found")
     if found["disabled_at"] is not None:
-        raise WebhookDisabledError
+        raise ProblemError("webhook-disabled")
     row = await connection.fetchrow(REDELIVER, webhook, delivery)
     if row is None:
-        raise DeliveryNotFoundError
+        raise ProblemError("delivery-not-found")
     return _delivery(row)
 
 

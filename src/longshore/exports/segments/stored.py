@@ -12,10 +12,11 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, ProblemError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.model import ChainId
+from longshore.validation import ValidationError, Violation
 
 COLUMNS = """
 id, chain_id as chain, name, segment, date_trunc('second', created_at) as created,
@@ -63,16 +64,11 @@ STORED = msgspec.json.Encoder(decimal_format="number")
 READ = msgspec.json.Decoder(Segment, float_hook=Decimal)
 
 
-class SegmentNotFoundError(Exception):
+class SegmentNotFoundError(ProblemError):
     """The chain has no such segment, which is also the answer for another chain's segment."""
 
-
-class OtherIndexError(Exception):
-    """A stored segment cannot change its index. `index`: the one that it has."""
-
-    def __init__(self, index: str) -> None:
-        super().__init__(index)
-        self.index = index
+    def __init__(self) -> None:
+        super().__init__("segment-not-found")
 
 
 class StoredSegment(msgspec.Struct, frozen=True):
@@ -114,14 +110,15 @@ async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
 
 
 async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
-    """Replace a stored segment by a valid one. Raises SegmentNotFoundError and OtherIndexError."""
+    """Replace a stored segment by a valid one. Raises SegmentNotFoundError and ValidationError."""
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
         return _stored(row)
     index = await index_of(pool, chain, str(id))
     if index is None:
         raise SegmentNotFoundError
-    raise OtherIndexError(index)
+    expected = f"expected {index!r}: a stored segment keeps its index, as tasks rely on it"
+    raise ValidationError([Violation(expected, "/segment/index")])
 
 
 async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
