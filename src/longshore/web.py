@@ -2,7 +2,6 @@
 
 import gc
 
-import msgspec
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
@@ -25,29 +24,18 @@ from longshore.api import (
     users,
     webhooks,
 )
-from longshore.api.auth import LoginBody, PasscodeBody, PasswordBody
-from longshore.api.changes import TaskChange, TriggerBody
 from longshore.api.guard import guard
 from longshore.api.middleware import with_request_id
-from longshore.api.new_task import NewTaskBody
 from longshore.api.problems import to_response
 from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
-from longshore.api.segment_bodies import PreviewBody, SegmentBody
 from longshore.api.service import lifespan
-from longshore.api.users import UserBody, UserChangeBody
 from longshore.console.pages import compile_templates
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings, parts
 from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024  # bytes
-
-BODIES: list[type[msgspec.Struct]] = [
-    NewTaskBody, TaskChange, TriggerBody,
-    SegmentBody, PreviewBody, LoginBody, PasscodeBody, PasswordBody, UserBody, UserChangeBody,
-    webhooks.WebhookBody, clients.ClientBody, clients.ClientChangeBody, clients.TokenBody,
-]  # fmt: skip
 
 TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
 SENT = [
@@ -124,7 +112,7 @@ def build(chosen: Settings) -> Litestar:
         before_request=guard,  # a guard of Litestar's is given a copy of the handler each time: 4 % of a poll
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config(BODIES, targets),
+        openapi_config=documentation.config(targets),
         cors_config=_cors(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,

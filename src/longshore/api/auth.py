@@ -1,18 +1,19 @@
 """The resource `auth`: people sign in and out, see their sessions, and change their password."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie
+from litestar.params import FromPath, RawBody
 
 from longshore.access import audit, passwords, sessions, users
 from longshore.access.passwords import PasswordError
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.bodies import read_json
-from longshore.api.documentation import answers, problems, taking
+from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
 from longshore.api.service import Service
 from longshore.errors import ProblemError
@@ -50,10 +51,9 @@ WAITS = "The password is right, and a passcode is needed: send it to `POST /auth
 @post(
     "/auth/login",
     status_code=200,
-    operation_class=taking(LoginBody),
-    responses=problems(400, 408, 413, 415) | answers(PasscodeChallenge, {202: WAITS}),
+    responses=answers(PasscodeChallenge, {202: WAITS}),
 )
-async def login(request: AnyRequest, body: bytes) -> Response[NewSession]:
+async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a passcode is needed as well."""
     service = _service(request)
     given = _read(LoginBody, request, body)
@@ -70,10 +70,8 @@ async def login(request: AnyRequest, body: bytes) -> Response[NewSession]:
 @post(
     "/auth/session",
     status_code=200,
-    operation_class=taking(PasscodeBody),
-    responses=problems(400, 408, 413, 415),
 )
-async def open_session(request: AnyRequest, body: bytes) -> Response[NewSession]:
+async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
     """End signing in with a passcode. Five wrong ones end the attempt."""
     service = _service(request)
     given = _read(PasscodeBody, request, body)
@@ -83,7 +81,7 @@ async def open_session(request: AnyRequest, body: bytes) -> Response[NewSession]
     return _answer(request, opened, given.cookie)
 
 
-@get("/auth/sessions", responses=problems(400))
+@get("/auth/sessions")
 async def list_sessions(request: AnyRequest) -> list[Session]:
     """Your sessions, newest first."""
     service, who = person(request)
@@ -93,9 +91,8 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 @delete(
     "/auth/sessions/{id:str}",
     status_code=204,
-    responses=problems(400, 404),
 )
-async def end_session(request: AnyRequest, id: str) -> None:
+async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
     service, who = person(request)
     try:
@@ -108,7 +105,7 @@ async def end_session(request: AnyRequest, id: str) -> None:
         await audit.record_of_user(connection, actor(request), who.user, "session.end")
 
 
-@post("/auth/logout", status_code=204, responses=problems(400))
+@post("/auth/logout", status_code=204)
 async def logout(request: AnyRequest) -> Response[None]:
     """End the session that this request came with."""
     service, who = person(request)
@@ -121,10 +118,8 @@ async def logout(request: AnyRequest) -> Response[None]:
 @post(
     "/auth/password",
     status_code=204,
-    operation_class=taking(PasswordBody),
-    responses=problems(400, 408, 413, 415),
 )
-async def change_password(request: AnyRequest, body: bytes) -> None:
+async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one too."""
     service, who = person(request)
     given = _read(PasswordBody, request, body)

@@ -2,17 +2,18 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import structlog
 from litestar import Response, delete, patch, post
+from litestar.params import RawBody
 from msgspec import UNSET, UnsetType
 
-from longshore.access import audit
+from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
-from longshore.api.documentation import problems, taking
+from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
@@ -59,10 +60,9 @@ class Times(msgspec.Struct, frozen=True):
 @patch(
     "/tasks/{id:str}",
     opt={"conditional": True},
-    operation_class=taking(TaskChange, JSON, MERGE_PATCH),
-    responses=problems(400, 404, 408, 409, 412, 413, 415),
+    responses=problems(409),
 )
-async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task]:
+async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, TaskChange, MERGE_PATCH]) -> Response[Task]:
     """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is.
 
     A change to equal values changes nothing: the revision stays as it is.
@@ -95,7 +95,8 @@ async def change_task(request: AnyRequest, id: Id, body: bytes) -> Response[Task
 async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, merges: bool) -> reads.PolledTask:
     service, caller = admitted(request)
     chain = caller.chain
-    async with service.pool.acquire() as connection, connection.transaction():
+    async with audited(request, "task.change", f"task {task}") as audit:
+        connection = audit.connection
         old = await may_change_task(service, caller, connection, task)
         require_task(request, task, old.revision)
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
@@ -111,11 +112,11 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
         definer = who.name if {"target", "trigger"} & given.keys() else None
         if not planned_anew and definer in (None, old.defined_by) and _is_equal(old, new):
+            audit.happens = False
             return await reads.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
         await requests.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
         await quotas.check_tasks(connection, chain, service.quotas, before)
-        await audit.record(connection, who, chain, "task.change", f"task {task}")
         return await reads.reading(connection, chain, task)
 
 
@@ -141,7 +142,7 @@ def _merge_violations(given: Any) -> list[Violation]:
     "/tasks/{id:str}/cancel",
     opt={"conditional": True},
     status_code=200,
-    responses=problems(400, 404, 409, 412),
+    responses=problems(409),
 )
 async def cancel_task(request: AnyRequest, id: Id) -> Task:
     """Cancel a task that waits or runs, and all later runs of it.
@@ -150,23 +151,20 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
-    async with service.pool.acquire() as connection, connection.transaction():
-        await lock_to_change(request, connection, task)
-        who = actor(request)
-        await run_ends.cancel(connection, chain, task, who.name)
-        await audit.record(connection, who, chain, "task.cancel", f"task {task}")
+    async with audited(request, "task.cancel", f"task {task}") as change:
+        await lock_to_change(request, change.connection, task)
+        await run_ends.cancel(change.connection, chain, task, actor(request).name)
     return await reads.get(service.pool, chain, task)
 
 
-@delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(400, 404, 409, 412))
+@delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def delete_task(request: AnyRequest, id: Id) -> None:
     """Delete a task that does not run, with its log, its runs and their results."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
-    async with service.pool.acquire() as connection, connection.transaction():
-        await lock_to_change(request, connection, task)
-        await requests.delete(connection, chain, task)
-        await audit.record(connection, actor(request), chain, "task.delete", f"task {task}")
+    async with audited(request, "task.delete", f"task {task}") as change:
+        await lock_to_change(request, change.connection, task)
+        await requests.delete(change.connection, chain, task)
     try:
         await asyncio.to_thread(service.store.remove_task, chain, task)
     except (StoreError, StoreUnavailableError) as error:
@@ -176,10 +174,8 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
 @post(
     "/tasks/preview",
     status_code=200,
-    operation_class=taking(TriggerBody),
-    responses=problems(400, 408, 413, 415),
 )
-async def preview_trigger(request: AnyRequest, body: bytes) -> Times:
+async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerBody]) -> Times:
     """When a task with this trigger would run: the next ten times at most."""
     service, _ = admitted(request)
     value = read_json(request, body)

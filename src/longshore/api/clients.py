@@ -6,14 +6,15 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import FromPath, PathParameter, QueryParameter, RawBody
 
 from longshore.access import audit, clients, names, ongoing, tokens
 from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
+from longshore.api.audited import audited
 from longshore.api.bodies import read_json
-from longshore.api.documentation import problems, taking
+from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.service import Service
@@ -27,8 +28,8 @@ from longshore.validation import ValidationError, Violation, check, pointer, sug
 
 MOST_LISTED = 500  # chains, indexes or columns of one token
 
-Stop = Annotated[bool, Parameter(description="Cancel the tasks and delete the webhooks that go on.")]
-ClientId = Annotated[int, Parameter(ge=1, description="Number of the service client.")]
+Stop = Annotated[bool, QueryParameter(description="Cancel the tasks and delete the webhooks that go on.")]
+ClientId = Annotated[int, PathParameter(ge=1, description="Number of the service client.")]
 
 
 class ClientBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,23 +78,23 @@ class NewToken(Token, frozen=True):
     """Cannot be had a second time. Send `Authorization: Bearer ID:SECRET`."""
 
 
-@post("/service_clients", operation_class=taking(ClientBody), responses=problems(400, 408, 409, 413, 415))
-async def create_client(request: AnyRequest, body: bytes) -> Response[ServiceClient]:
+@post("/service_clients", responses=problems(409))
+async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Make a service client of the chain; its tokens are made with `POST /access_tokens`."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(ClientBody, read_json(request, body), "", violations)
     if new is not None:
         violations += _wrong(new.name, new.contact)
     if violations or new is None:
         raise ValidationError(violations)
-    async with service.pool.acquire() as connection, connection.transaction():
-        made = await clients.create(connection, caller.chain, new.name, new.contact)
-        await audit.record(connection, actor(request), caller.chain, "client.create", f"client {made.id}")
+    async with audited(request, "client.create") as change:
+        made = await clients.create(change.connection, caller.chain, new.name, new.contact)
+        change.object = f"client {made.id}"
     return Response(made, status_code=201, headers={"Location": f"/service_clients/{made.id}"})
 
 
-@get("/service_clients", opt={"parameters": ("limit", "offset")}, responses=problems(400))
+@get("/service_clients")
 async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
     """The chain's service clients, oldest first."""
     service, caller = admitted(request)
@@ -101,7 +102,7 @@ async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@get("/service_clients/{id:str}", responses=problems(400, 404))
+@get("/service_clients/{id:str}")
 async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
     """One service client."""
     service, caller = admitted(request)
@@ -110,11 +111,11 @@ async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
 
 @patch(
     "/service_clients/{id:str}",
-    opt={"parameters": ("stop",)},
-    operation_class=taking(ClientChangeBody),
-    responses=problems(400, 404, 408, 409, 413, 415),
+    responses=problems(409),
 )
-async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: Stop = False) -> ChangedClient:
+async def change_client(
+    request: AnyRequest, id: ClientId, body: Annotated[RawBody, ClientChangeBody], stop: Stop = False
+) -> ChangedClient:
     """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds.
 
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
@@ -129,19 +130,17 @@ async def change_client(request: AnyRequest, id: ClientId, body: bytes, stop: St
     if violations or new is None:
         raise ValidationError(violations)
     left = None
-    async with service.pool.acquire() as connection, connection.transaction():
+    async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
         fields = ClientChange(new.name, new.contact, new.enabled)
-        changed = await clients.change(connection, caller.chain, _client_id(id), fields)
-        details = {"enabled": new.enabled}
-        await audit.record(connection, actor(request), caller.chain, "client.change", f"client {id}", details)
+        changed = await clients.change(change.connection, caller.chain, _client_id(id), fields)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
             left = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
     return ChangedClient(**msgspec.structs.asdict(changed), ongoing=left)
 
 
-@post("/access_tokens", operation_class=taking(TokenBody), responses=problems(400, 404, 408, 413, 415))
-async def create_token(request: AnyRequest, body: bytes) -> Response[NewToken]:
+@post("/access_tokens", responses=problems(404))
+async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Make an access token of a service client. Its secret is in this answer and nowhere else."""
     service, caller = admitted(request)
     violations: list[Violation] = []
@@ -149,23 +148,24 @@ async def create_token(request: AnyRequest, body: bytes) -> Response[NewToken]:
     if violations or new is None:
         raise ValidationError(violations)
     scope = await _scope(service, caller, new)
-    async with service.pool.acquire() as connection, connection.transaction():
-        client = await clients.one_of_chain(connection, caller.chain, _client_id(new.client_id))
-        id, secret = await tokens.create(connection, client.id, Level[new.level.upper()], scope)
-        made = await tokens.one_of_chain(connection, caller.chain, id)
-        # Every chain that it opens is told of it.
-        details = {"client": client.id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
+    details = {"client": new.client_id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
+    async with audited(request, "token.create", details=details) as change:
+        client = await clients.one_of_chain(change.connection, caller.chain, _client_id(new.client_id))
+        id, secret = await tokens.create(change.connection, client.id, Level[new.level.upper()], scope)
+        made = await tokens.one_of_chain(change.connection, caller.chain, id)
+        change.object = f"token {id}"
         for chain in made.chains:
-            shown = details if chain == caller.chain else {"level": new.level}
-            await audit.record(connection, actor(request), chain, "token.create", f"token {id}", shown)
+            if chain != caller.chain:  # each chain that the token opens has an entry
+                level = {"level": new.level}
+                await audit.record(change.connection, actor(request), chain, "token.create", change.object, level)
     answer = NewToken(**msgspec.structs.asdict(made), secret=secret)
     return Response(answer, status_code=201, headers={"Location": f"/access_tokens/{id}"})
 
 
-@get("/access_tokens", opt={"parameters": ("client_id", "limit", "offset")}, responses=problems(400))
+@get("/access_tokens")
 async def list_tokens(
     request: AnyRequest,
-    client_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only those of this client.")] = None,
+    client_id: Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="Only those of this client.")] = None,
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Token]]:
@@ -175,15 +175,15 @@ async def list_tokens(
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@get("/access_tokens/{id:str}", responses=problems(400, 404))
-async def get_token(request: AnyRequest, id: str) -> Token:
+@get("/access_tokens/{id:str}")
+async def get_token(request: AnyRequest, id: FromPath[str]) -> Token:
     """One token, without its secret."""
     service, caller = admitted(request)
     return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
 
 
-@delete("/access_tokens/{id:str}", status_code=200, opt={"parameters": ("stop",)}, responses=problems(400, 404))
-async def revoke_token(request: AnyRequest, id: str, stop: Stop = False) -> Ongoing:
+@delete("/access_tokens/{id:str}", status_code=200)
+async def revoke_token(request: AnyRequest, id: FromPath[str], stop: Stop = False) -> Ongoing:
     """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
 
     The answer lists what it made in the chain that goes on. With `stop=true` that is stopped, once the token is
@@ -192,11 +192,10 @@ async def revoke_token(request: AnyRequest, id: str, stop: Stop = False) -> Ongo
     """
     service, caller = admitted(request)
     token = _token_id(id)
-    async with service.pool.acquire() as connection, connection.transaction():
-        if await tokens.revoke(connection, token, caller.chain) is not None:
-            await audit.record(connection, actor(request), caller.chain, "token.revoke", f"token {token}")
-        else:  # it is over already, or not there
-            await tokens.one_of_chain(connection, caller.chain, token)
+    async with audited(request, "token.revoke", f"token {token}") as change:
+        if await tokens.revoke(change.connection, token, caller.chain) is None:  # it has ended already, or is missing
+            await tokens.one_of_chain(change.connection, caller.chain, token)
+            change.happens = False
     async with service.pool.acquire() as connection:
         return await _ongoing(request, connection, [f"token {token}"], stop)
 

@@ -2,29 +2,23 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from litestar import Litestar, MediaType, Response, Router, get
+from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import (
-    Components,
-    OpenAPIMediaType,
-    Operation,
-    Reference,
-    RequestBody,
-    SecurityScheme,
-)
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.routes import HTTPRoute
 
 from longshore import __version__
 from longshore.api.guard import AnyRequest
 from longshore.api.problems import MEDIA_TYPE, Problem
-from longshore.api.routes import security
+from longshore.api.routes import NEEDED, Open, security
 from longshore.api.static import static_files
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
@@ -70,6 +64,8 @@ WHAT = {
 }
 
 
+REFERENCE = "#/components/schemas/{name}"
+
 # A list may be empty and have empty elements (RFC 9110, section 5.6.1.2).
 ETAGS = {
     "type": "string",
@@ -88,85 +84,114 @@ CONDITIONS = [
         ("If-None-Match", "`ETag`s of which the resource must have none"),
     )
 ]
-FAILED = {
-    "description": WHAT[412],
-    "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-}
+COMMON = (400, 401, 403, 429, 503)
+"""Statuses of the problems that every endpoint may answer, except those that machines watch."""
+
+SAFE = ("GET", "HEAD")
 
 
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """The documentation of an endpoint's problems, those that every endpoint may answer included."""
+    """Return the documentation of problems that an endpoint's signature does not tell, see `_statuses`."""
     return {
         status: ResponseSpec(Problem, generate_examples=False, description=WHAT[status], media_type=MEDIA_TYPE)
-        for status in sorted({401, 403, 429, 503, *statuses})
+        for status in statuses
     }
 
 
 def answers(kind: Any, statuses: dict[int, str]) -> dict[int, ResponseSpec]:
-    """The documentation of answers other than the usual one."""
+    """Return the documentation of answers other than the usual one."""
     return {status: ResponseSpec(kind, generate_examples=False, description=what) for status, what in statuses.items()}
 
 
-def taking(body: type[msgspec.Struct], *media_types: str) -> type[Operation]:
-    """The operation of an endpoint that reads its body itself, so that it can name all faults at once.
+def _body(handler: HTTPRouteHandler) -> tuple[type[msgspec.Struct], list[str]] | None:
+    """Return the struct and the media types of an endpoint's body; None where it takes none.
 
-    `media_types`: those that it takes; `application/json` where none is given.
+    The endpoint reads the body itself, so that it can name all violations at once: its signature has the struct, and
+    media types beside JSON, as in `body: Annotated[RawBody, TaskChange, "application/merge-patch+json"]`.
     """
+    body = handler.parsed_fn_signature.parameters.get("body")
+    if body is None:
+        return None
+    kind, *media_types = body.metadata
+    return kind, [MediaType.JSON.value, *media_types]
 
-    @dataclass
-    class Taking(Operation):
-        def __post_init__(self) -> None:
-            schema = Reference(f"#/components/schemas/{body.__name__}")
-            kind = OpenAPIMediaType(schema=schema)
-            self.request_body = RequestBody(dict.fromkeys(media_types or ("application/json",), kind), required=True)
 
-    return Taking
+def _statuses(handler: HTTPRouteHandler, method: str, path: str) -> set[int]:
+    """Return the statuses of the problems that an endpoint may answer, as its signature and path tell."""
+    statuses = set(COMMON)
+    if "{" in path:
+        statuses |= {404}
+    if _body(handler):
+        statuses |= {408, 413, 415}
+    if "idempotency_key" in handler.parsed_fn_signature.parameters:
+        statuses |= {422}
+    if method not in SAFE:
+        statuses |= {412}
+    return statuses
 
 
 class DocumentPlugin(JsonRenderPlugin):
-    """Serves the document, with the schemas of bodies that endpoints read themselves, and the levels that they need."""
+    """Serves the document with all that Litestar does not see in the endpoints by itself.
 
-    def __init__(self, bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> None:
+    `targets`: what the `target` of a task may be, by action.
+    """
+
+    def __init__(self, targets: Mapping[str, type[msgspec.Struct]]) -> None:
         super().__init__(path="/", media_type=MediaType.JSON)
-        self._bodies = bodies
         self._targets = targets
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, self.whole(openapi_schema))
+        return super().render(request, self.whole(request.app, openapi_schema))
 
-    def whole(self, openapi_schema: dict[str, Any]) -> dict[str, Any]:
-        """The document with all that Litestar's own lacks."""
-        kinds = [*self._bodies, *self._targets.values()]
-        _, schemas = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
+    def whole(self, app: Litestar, openapi_schema: dict[str, Any]) -> dict[str, Any]:
+        """Return the document with bodies, problems, conditions and the levels that endpoints need."""
+        bodies = set[type[msgspec.Struct]]()
+        for route in app.routes:
+            for method, operation in openapi_schema["paths"].get(route.path_format, {}).items():
+                assert isinstance(route, HTTPRoute)
+                handler, _ = route.route_handler_map[method.upper()]
+                _describe(operation, handler, method.upper(), route.path_format)
+                if body := _body(handler):
+                    bodies.add(body[0])
+        openapi_schema["components"]["schemas"].update(self._schemas(bodies))
+        return openapi_schema
+
+    def _schemas(self, bodies: Collection[type[msgspec.Struct]]) -> dict[str, Any]:
+        kinds = [*sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values()]
+        _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
         for action, target in self._targets.items():
             schemas[target.__name__]["properties"]["action"] = {"const": action}
-        any_target = [{"$ref": f"#/components/schemas/{target.__name__}"} for target in self._targets.values()]
+        any_target = [{"$ref": REFERENCE.format(name=target.__name__)} for target in self._targets.values()]
         schemas["NewTaskBody"]["properties"]["target"] = {"oneOf": any_target}
         schemas["TaskChange"]["properties"]["target"] = {"oneOf": any_target}
-        openapi_schema["components"]["schemas"].update(schemas)
-        for path, operations in openapi_schema["paths"].items():
-            for method, operation in operations.items():
-                operation["security"] = security(method.upper(), path)
-                if method != "get" and "412" in operation["responses"]:
-                    operation.setdefault("parameters", []).extend(CONDITIONS)
-                elif method != "get":
-                    operation["responses"]["412"] = FAILED
-        return openapi_schema
+        return schemas
+
+
+def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str, path: str) -> None:
+    """Add to an operation of the document what the endpoint's signature and the table of routes say."""
+    if NEEDED[method, path] is not Open.PROBE:
+        for status in _statuses(handler, method, path):
+            content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(name="Problem")}}}
+            operation["responses"][str(status)] = {"description": WHAT[status], "content": content}
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+    if body := _body(handler):
+        schema = {"schema": {"$ref": REFERENCE.format(name=body[0].__name__)}}
+        operation["requestBody"] = {"required": True, "content": dict.fromkeys(body[1], schema)}
+    operation["security"] = security(method, path)
+    if handler.opt.get("conditional"):
+        operation.setdefault("parameters", []).extend(CONDITIONS)
 
 
 def document(app: Litestar) -> dict[str, Any]:
-    """The document that an application serves."""
+    """Return the document that an application serves."""
     config = app.openapi_config
     assert config is not None
     plugin = next(plugin for plugin in config.render_plugins if isinstance(plugin, DocumentPlugin))
-    return plugin.whole(app.openapi_schema.to_schema())
+    return plugin.whole(app, app.openapi_schema.to_schema())
 
 
-def config(bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
-    """The document at /openapi.json.
-
-    `bodies`: what endpoints read themselves, see `taking`. `targets`: what the `target` of a task may be, by action.
-    """
+def config(targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
+    """Return the configuration of the document at /openapi.json. `targets`: as of DocumentPlugin."""
     return OpenAPIConfig(
         title="Longshore",
         version=__version__,
@@ -188,7 +213,7 @@ def config(bodies: Sequence[type[msgspec.Struct]], targets: Mapping[str, type[ms
                 "sessionChainId": _header("X-Session-Chain-Id", "The chain that the request is about."),
             }
         ),
-        render_plugins=[DocumentPlugin(bodies, targets)],
+        render_plugins=[DocumentPlugin(targets)],
     )
 
 

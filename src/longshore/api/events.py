@@ -12,11 +12,10 @@ from typing import Annotated
 
 import msgspec
 from litestar import get
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 from litestar.response import Stream
 
 from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
-from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.scopes import shown_entry
 from longshore.api.service import Service
@@ -38,13 +37,12 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 @get(
     "/tasks/{id:str}/events",
     media_type="text/event-stream",
-    responses=problems(400, 404),
 )
 async def get_events(
     request: AnyRequest,
     id: Id,
     last_event_id: Annotated[
-        str, Parameter(header="Last-Event-ID", description="The id of the last event seen; go on behind it.")
+        str, HeaderParameter(name="Last-Event-ID", description="The id of the last event seen; go on behind it.")
     ] = "",
 ) -> Stream:
     """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`.

@@ -5,13 +5,15 @@ What each endpoint needs stands in `levels`; what a token with limits may not se
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 from litestar import Request, Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
+from litestar.params import QueryParameter
 
 from longshore.access.audit import Actor
 from longshore.access.sessions import Credential, SignedIn
@@ -241,10 +243,21 @@ def _is_number(annotation: Any) -> bool:
     return int in (annotation, *get_args(annotation))
 
 
+@cache
+def query_parameters(endpoint: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the names of an endpoint's query parameters, from its signature."""
+    return tuple(
+        about.name or name
+        for name, hint in get_type_hints(endpoint, include_extras=True).items()
+        for about in getattr(hint, "__metadata__", ())
+        if isinstance(about, QueryParameter)
+    )
+
+
 def unknown_parameters(request: AnyRequest) -> list[Violation]:
     """A fault for each query parameter that the endpoint does not have."""
     if not request.scope["query_string"]:
         return []
-    known = request.route_handler.opt.get("parameters", ())
+    known = query_parameters(request.route_handler.fn)
     unknown = list(dict.fromkeys(name for name in request.query_params if name not in known))[:MAX_SUGGESTIONS]
     return [Violation(f"unknown parameter{suggestion(name, known)}", parameter=name) for name in unknown]

@@ -3,6 +3,7 @@
 import asyncio
 
 from litestar import MediaType, Response, get
+from litestar.params import FromPath
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
@@ -64,7 +65,7 @@ class _Told(Collector):
 
 
 @get("/problems/{kind:str}", include_in_schema=False)
-async def get_problem(kind: str) -> Response[str]:
+async def get_problem(kind: FromPath[str]) -> Response[str]:
     """What a problem's `type` means."""
     if kind not in KINDS:
         raise ProblemError("not-found", "There is no problem of this name.")

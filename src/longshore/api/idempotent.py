@@ -7,7 +7,7 @@ import hashlib
 from typing import Annotated, Any
 
 import msgspec
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.tasks.idempotency import Claim
@@ -16,8 +16,8 @@ CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")
 
 Key = Annotated[
     str | None,
-    Parameter(
-        header="Idempotency-Key",
+    HeaderParameter(
+        name="Idempotency-Key",
         min_length=1,
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",

@@ -2,9 +2,9 @@
 
 import msgspec
 from litestar import get
+from litestar.params import FromPath
 
 from longshore.access.tokens import Caller
-from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.scopes import may_use, seen
 from longshore.errors import ProblemError
@@ -35,15 +35,15 @@ class ExportIndex(msgspec.Struct, frozen=True):
     """In the order in which they are written."""
 
 
-@get("/indexes", responses=problems(400))
+@get("/indexes")
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
     """What can be exported, with the fields and their types."""
     service, caller = admitted(request)
     return [_index(name, service.catalog, caller) for name in service.catalog if may_use(caller, name, service.catalog)]
 
 
-@get("/indexes/{name:str}", responses=problems(400, 404))
-async def get_index(request: AnyRequest, name: str) -> ExportIndex:
+@get("/indexes/{name:str}")
+async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
     """One export index, with its fields and their types."""
     service, caller = admitted(request)
     known = [each for each in service.catalog if may_use(caller, each, service.catalog)]

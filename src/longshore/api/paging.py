@@ -3,14 +3,14 @@
 from typing import Annotated
 from urllib.parse import urlencode
 
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from longshore.api.guard import AnyRequest
 
 FAR = 2**31 - 1
 
-Offset = Annotated[int, Parameter(ge=0, le=FAR, description="How many to skip.")]
-Limit = Annotated[int, Parameter(ge=1, le=100, description="How many to give at most.")]
+Offset = Annotated[int, QueryParameter(ge=0, le=FAR, description="How many to skip.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100, description="How many to give at most.")]
 
 
 def next_page(request: AnyRequest, more: bool, limit: int, offset: int) -> dict[str, str]:

@@ -9,13 +9,13 @@ from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.bodies import Encoded
 from longshore.api.conditional import MAX_WAIT_SECONDS, known_versions, preferred_wait
-from longshore.api.documentation import answers, problems
+from longshore.api.documentation import answers
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Offset
 from longshore.api.scopes import shown_task
@@ -43,23 +43,24 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that the address of anoth
 
 @get(
     "/tasks/{id:str}",
-    opt={"parameters": ("log_limit", "offset", "log_order", "wait")},
-    responses=problems(400, 404) | answers(None, {304: "The task is as `If-None-Match` names it."}),
+    responses=answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
 async def get_task(
     request: AnyRequest,
     id: Id,
-    log_limit: Annotated[int, Parameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
+    log_limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
     offset: Offset = 0,
     log_order: Annotated[
-        LogOrder, Parameter(description="`asc`: oldest entry first. `desc`: newest first.")
+        LogOrder, QueryParameter(description="`asc`: oldest entry first. `desc`: newest first.")
     ] = LogOrder.ASC,
     wait: Annotated[
-        int | None, Parameter(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a change before answering.")
+        int | None,
+        QueryParameter(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a change before answering."),
     ] = None,
-    prefer: Annotated[str, Parameter(header="Prefer", description="`wait=30`: as `wait`.")] = "",
+    prefer: Annotated[str, HeaderParameter(name="Prefer", description="`wait=30`: as `wait`.")] = "",
     if_none_match: Annotated[
-        str, Parameter(header="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so.")
+        str,
+        HeaderParameter(name="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so."),
     ] = "",
 ) -> Response[Task]:
     """One task, with a page of its log. Poll this until `state.code` is `DONE` or `ERROR` and no `Retry-After` is sent.

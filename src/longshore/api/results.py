@@ -10,19 +10,20 @@ from uuid import UUID
 import asyncpg
 import msgspec
 from litestar import Response, delete, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
 from longshore.access.tokens import Level
+from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.paging import FAR, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
-from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
 from longshore.errors import ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
@@ -54,10 +55,10 @@ join longshore.tasks t on t.id = r.task_id
 where r.location = $1
 """
 
-ASKED = ("expires_in", "max_uses")
-ExpiresIn = Annotated[int, Parameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")]
+ExpiresIn = Annotated[int, QueryParameter(ge=1, le=LIFE, description="Seconds that the address is to be good for.")]
 MaxUses = Annotated[
-    int | None, Parameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew.")
+    int | None,
+    QueryParameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew."),
 ]
 
 RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
@@ -123,7 +124,7 @@ class DownloadUrl(msgspec.Struct, frozen=True):
     url: str
 
 
-@get("/tasks/{id:str}/download_url", opt={"parameters": ASKED}, responses=problems(400, 404, 409, 410))
+@get("/tasks/{id:str}/download_url", responses=problems(409, 410))
 async def get_download_url(
     request: AnyRequest, id: Id, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
@@ -133,12 +134,12 @@ async def get_download_url(
     return await _address(request, f"task {id}", row, expires_in, max_uses)
 
 
-@get("/tasks/{id:str}/runs/{run:str}/download_url", opt={"parameters": ASKED}, responses=problems(400, 404, 409, 410))
+@get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
 async def get_download_url_of_run(
     request: AnyRequest,
     id: Id,
-    run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")],
-    expires_in: ExpiresIn = MAX_SECONDS,
+    run: RunNumber,
+    expires_in: ExpiresIn = LIFE,
     max_uses: MaxUses = None,
 ) -> DownloadUrl:
     """A signed address of the result that one run of an export left, good for about one hour."""
@@ -171,11 +172,10 @@ async def _address(
         return DownloadUrl(address)
     if service.store.open_path(row["location"]) is None:
         raise gone
-    async with service.pool.acquire() as connection, connection.transaction():
+    async with audited(request, "result.address", what) as change:
         terms = Terms(life, uses, _level_of(service, row))
-        link = await links.create(connection, row["id"], row["run"], actor(request), terms)
-        details = {"link": str(link.id)}
-        await audit.record(connection, actor(request), caller.chain, "result.address", what, details)
+        link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
+        change.details = {"link": str(link.id)}
     base = service.settings.public_url or str(request.base_url)
     return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"], link))
 
@@ -199,7 +199,7 @@ async def _presigned(request: AnyRequest, what: str, location: str, life: int, u
     return address
 
 
-@get("/tasks/{id:str}/links", opt={"parameters": ("limit", "offset")}, responses=problems(400, 404))
+@get("/tasks/{id:str}/links")
 async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
     """The download addresses of a task that were given out, newest first: who asked, how often each was used."""
     service, caller = admitted(request)
@@ -208,21 +208,17 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@delete(
-    "/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412)
-)
-async def revoke_link(request: AnyRequest, id: Id, link: str) -> None:
+@delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
+async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Take a download address back: no further download begins with it. One that runs goes on."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     try:
         found = UUID(link)
     except ValueError:
         found = UUID(int=0)
-    async with service.pool.acquire() as connection, connection.transaction():
-        await lock_to_change(request, connection, task_id(id))
-        await links.revoke(connection, caller.chain, task_id(id), found)
-        details = {"link": str(found)}
-        await audit.record(connection, actor(request), caller.chain, "result.revoke", f"task {id}", details)
+    async with audited(request, "result.revoke", f"task {id}", {"link": str(found)}) as change:
+        await lock_to_change(request, change.connection, task_id(id))
+        await links.revoke(change.connection, caller.chain, task_id(id), found)
 
 
 @get("/results/{location:path}", include_in_schema=False)

@@ -1,18 +1,20 @@
 """The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import asyncpg
 import msgspec
 import structlog
 from litestar import Response, delete, get, post, put
+from litestar.params import FromPath, RawBody
 
 from longshore.access import audit
 from longshore.access.tokens import Caller
+from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import representation_tag, require
-from longshore.api.documentation import problems, taking
+from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
@@ -42,10 +44,11 @@ log = structlog.get_logger()
 
 @post(
     "/segments",
-    operation_class=taking(SegmentBody),
-    responses=problems(400, 404, 408, 413, 415, 422),
+    responses=problems(404),
 )
-async def create_segment(request: AnyRequest, body: bytes, idempotency_key: Key = None) -> Response[StoredSegment]:
+async def create_segment(
+    request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: Key = None
+) -> Response[StoredSegment]:
     """Store a segment, for `trigger.segment_id` of tasks to name."""
     service, caller = admitted(request)
     value = read_json(request, body)
@@ -57,9 +60,10 @@ async def create_segment(request: AnyRequest, body: bytes, idempotency_key: Key 
     new = _read(service, caller, value)
 
     async def make(connection: Connection) -> Kept:
-        who = actor(request)
-        stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, who.name)
-        await audit.record(connection, actor(request), caller.chain, "segment.create", f"segment {stored.id}")
+        async with audited_in(connection, request, "segment.create") as change:
+            by = actor(request).name
+            stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, by)
+            change.object = f"segment {stored.id}"
         return Kept(None, stored.id.bytes)
 
     kept, again = await idempotency.once(service.pool, claim, make)
@@ -76,8 +80,6 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 
 @get(
     "/segments",
-    opt={"parameters": ("limit", "offset")},
-    responses=problems(400),
 )
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
     """The chain's stored segments, newest first. `segment` is null where the credential may not see its rules."""
@@ -87,8 +89,8 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@get("/segments/{id:str}", responses=problems(400, 404))
-async def get_segment(request: AnyRequest, id: str) -> Response[StoredSegment]:
+@get("/segments/{id:str}")
+async def get_segment(request: AnyRequest, id: FromPath[str]) -> Response[StoredSegment]:
     """One stored segment. Its `ETag` is what `If-Match` of a change names."""
     service, caller = admitted(request)
     return _answer(await _visible(caller, service, service.pool, id))
@@ -97,39 +99,38 @@ async def get_segment(request: AnyRequest, id: str) -> Response[StoredSegment]:
 @put(
     "/segments/{id:str}",
     opt={"conditional": True},
-    operation_class=taking(SegmentBody),
-    responses=problems(400, 404, 408, 412, 413, 415),
 )
-async def replace_segment(request: AnyRequest, id: str, body: bytes) -> Response[StoredSegment]:
+async def replace_segment(
+    request: AnyRequest, id: FromPath[str], body: Annotated[RawBody, SegmentBody]
+) -> Response[StoredSegment]:
     """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
     service, caller = admitted(request)
     new = _read(service, caller, read_json(request, body))
-    async with service.pool.acquire() as connection, connection.transaction():
-        old = await _visible(caller, service, connection, id, lock=True)
+    async with audited(request, "segment.replace") as change:
+        old = await _visible(caller, service, change.connection, id, lock=True)
         require(request, _tag(old))
-        replaced = await stored_segments.replace(connection, caller.chain, old.id, new.name, new.segment)
-        await audit.record(connection, actor(request), caller.chain, "segment.replace", f"segment {old.id}")
+        change.object = f"segment {old.id}"
+        replaced = await stored_segments.replace(change.connection, caller.chain, old.id, new.name, new.segment)
         return _answer(replaced)
 
 
-@delete("/segments/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(400, 404, 412))
-async def delete_segment(request: AnyRequest, id: str) -> None:
+@delete("/segments/{id:str}", opt={"conditional": True}, status_code=204)
+async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)
-    async with service.pool.acquire() as connection, connection.transaction():
-        old = await _visible(caller, service, connection, id, lock=True)
+    async with audited(request, "segment.delete") as change:
+        old = await _visible(caller, service, change.connection, id, lock=True)
         require(request, _tag(old))
-        await stored_segments.delete(connection, caller.chain, old.id)
-        await audit.record(connection, actor(request), caller.chain, "segment.delete", f"segment {old.id}")
+        change.object = f"segment {old.id}"
+        await stored_segments.delete(change.connection, caller.chain, old.id)
 
 
 @post(
     "/segments/preview",
     status_code=200,
-    operation_class=taking(PreviewBody),
-    responses=problems(400, 408, 409, 413, 415),
+    responses=problems(409),
 )
-async def preview_segment(request: AnyRequest, body: bytes) -> Preview:
+async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewBody]) -> Preview:
     """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
     service, caller = admitted(request)
     value = read_json(request, body)

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
+from litestar.params import FromPath
 
 from longshore.api.conditional import none_match
 from longshore.api.guard import AnyRequest
@@ -28,7 +29,7 @@ def static_files(path: str, folder: Path, names: Iterable[str]) -> HTTPRouteHand
     known = {name: folder / name for name in names}
 
     @get(f"{path}/{{name:str}}", include_in_schema=False)
-    async def get_file(request: AnyRequest, name: str) -> Response[bytes]:
+    async def get_file(request: AnyRequest, name: FromPath[str]) -> Response[bytes]:
         if name not in known:
             raise NotFoundException
         asset = _read(known[name])

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import Parameter
+from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawBody
 
-from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api import conditional
+from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
-from longshore.api.documentation import answers, problems, taking
+from longshore.api.documentation import answers, problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import concerns
@@ -39,22 +39,22 @@ PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
 
-Id = Annotated[int, Parameter(ge=1, description="Number of the task.")]
+Id = Annotated[int, PathParameter(ge=1, description="Number of the task.")]
+RunNumber = Annotated[int, PathParameter(ge=1, le=FAR, description="Number of the run.")]
 
 
 @post(
     "/tasks",
-    operation_class=taking(NewTaskBody),
-    responses=problems(400, 404, 408, 409, 413, 415, 422),
+    responses=problems(404, 409),
 )
 async def create_task(
     request: AnyRequest,
-    body: bytes,
+    body: Annotated[RawBody, NewTaskBody],
     idempotency_key: Key = None,
     prefer: Annotated[
         str,
-        Parameter(
-            header="Prefer",
+        HeaderParameter(
+            name="Prefer",
             description="`retry-failed`: a new task where the one of the `Idempotency-Key` ended in `ERROR`.",
         ),
     ] = "",
@@ -76,11 +76,12 @@ async def create_task(
 
     async def make(connection: Connection) -> Kept:
         before = await quotas.usage(connection, caller.chain)
-        id = await attempts.create(connection, new, actor(request).name)
+        async with audited_in(connection, request, "task.create") as change:
+            id = await attempts.create(connection, new, actor(request).name)
+            change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        await audit.record(connection, actor(request), caller.chain, "task.create", f"task {id}")
-        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
-            await schemas.save(connection, new.chain, shape)
+        if (shape := export.pinned(new.target, service.catalog)) is not None:
+            await schemas.remember(connection, new.chain, shape)
         return Kept(id, b"")
 
     kept, again = await idempotency.once(service.pool, claim, make)
@@ -135,16 +136,16 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
 
 @get(
     "/tasks",
-    opt={"parameters": ("status", "action", "campaign_id", "limit", "offset")},
-    responses=problems(400),
 )
 async def list_tasks(
     request: AnyRequest,
-    status: Annotated[Code | None, Parameter(description="Only tasks in this state.")] = None,
+    status: Annotated[Code | None, QueryParameter(description="Only tasks in this state.")] = None,
     action: Annotated[
-        str | None, Parameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
+        str | None, QueryParameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
     ] = None,
-    campaign_id: Annotated[int | None, Parameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")] = None,
+    campaign_id: Annotated[
+        int | None, QueryParameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")
+    ] = None,
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Task]]:
@@ -159,13 +160,14 @@ async def list_tasks(
     "/tasks/{id:str}/execute",
     opt={"conditional": True},
     status_code=200,
-    responses=problems(400, 404, 409, 412, 422)
-    | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
+    responses=problems(409) | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
 )
 async def execute_task(
     request: AnyRequest,
     id: Id,
-    prefer: Annotated[str, Parameter(header="Prefer", description="`respond-async`: do not wait for the end.")] = "",
+    prefer: Annotated[
+        str, HeaderParameter(name="Prefer", description="`respond-async`: do not wait for the end.")
+    ] = "",
     idempotency_key: Key = None,
 ) -> Response[State]:
     """Run a task now, whatever its trigger says. Answers its state when the run is over."""
@@ -174,8 +176,8 @@ async def execute_task(
 
     async def make(connection: Connection) -> Kept:
         await lock_to_change(request, connection, task)
-        run = await attempts.execute(connection, chain, task, actor(request).name)
-        await audit.record(connection, actor(request), chain, "task.execute", f"task {task}")
+        async with audited_in(connection, request, "task.execute", f"task {task}"):
+            run = await attempts.execute(connection, chain, task, actor(request).name)
         return Kept(task, str(run).encode())
 
     claim = claim_of(request, idempotency_key)
@@ -202,7 +204,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     require_task(request, task, standing.revision)
 
 
-@get("/tasks/{id:str}/progress", responses=problems(400, 404))
+@get("/tasks/{id:str}/progress")
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
     """How far the newest run of a task is: rows, speed, time left, signs of life, and what comes next."""
     service, caller = admitted(request)
@@ -213,8 +215,6 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
 
 @get(
     "/tasks/{id:str}/runs",
-    opt={"parameters": ("limit", "offset")},
-    responses=problems(400, 404),
 )
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
     """The runs of a task that the credential may see, newest first, with what each left behind."""
@@ -226,11 +226,8 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
 
 @get(
     "/tasks/{id:str}/runs/{run:str}/manifest",
-    responses=problems(400, 404),
 )
-async def get_manifest(
-    request: AnyRequest, id: Id, run: Annotated[int, Parameter(ge=1, le=FAR, description="Number of the run.")]
-) -> Response[Manifest]:
+async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest]:
     """What the result of a run is, byte for byte as the next run's manifest names it: hashes, counts, fields, rules."""
     service, caller = admitted(request)
     text, reads = await read.manifest(service.pool, caller.chain, task_id(id), run)

@@ -4,15 +4,16 @@ from typing import Annotated, Literal
 
 import msgspec
 from litestar import Response, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import PathParameter, RawBody
 
-from longshore.access import audit, passwords, users
+from longshore.access import passwords, users
 from longshore.access.passwords import PasswordError
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser, UserNameError
+from longshore.api.audited import audited
 from longshore.api.bodies import read_json
-from longshore.api.documentation import problems, taking
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.documentation import problems
+from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.tasks import LARGEST
 from longshore.errors import ProblemError
@@ -20,7 +21,7 @@ from longshore.validation import ValidationError, Violation, check
 
 LevelName = Literal["read", "write", "admin"]
 
-UserId = Annotated[int, Parameter(ge=1, description="Number of the user.")]
+UserId = Annotated[int, PathParameter(ge=1, description="Number of the user.")]
 
 
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,12 +42,11 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/users",
-    operation_class=taking(UserBody),
-    responses=problems(400, 408, 409, 413, 415),
+    responses=problems(409),
 )
-async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
+async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Make a user with a level for the chain. They should change the password that you chose."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(UserBody, read_json(request, body), "", violations)
     if new is not None:
@@ -60,19 +60,16 @@ async def create_user(request: AnyRequest, body: bytes) -> Response[ChainUser]:
             violations.append(Violation(str(error), "/password"))
     if violations or new is None:
         raise ValidationError(violations)
-    async with service.pool.acquire() as connection, connection.transaction():
-        user = await users.create(connection, new.username, new.password)
-        await users.grant(connection, user, caller.chain, Level[new.level.upper()])
-        details = {"level": new.level}
-        await audit.record(connection, actor(request), caller.chain, "user.create", f"user {user}", details)
-        made = await users.one_of_chain(connection, caller.chain, user)
+    async with audited(request, "user.create", details={"level": new.level}) as change:
+        user = await users.create(change.connection, new.username, new.password)
+        await users.grant(change.connection, user, caller.chain, Level[new.level.upper()])
+        made = await users.one_of_chain(change.connection, caller.chain, user)
+        change.object = f"user {user}"
     return Response(made, status_code=201)
 
 
 @get(
     "/users",
-    opt={"parameters": ("limit", "offset")},
-    responses=problems(400),
 )
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
     """The users who have a level for the chain, oldest first."""
@@ -83,33 +80,29 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 
 @patch(
     "/users/{id:str}",
-    operation_class=taking(UserChangeBody),
-    responses=problems(400, 404, 408, 413, 415),
 )
-async def change_user(request: AnyRequest, id: UserId, body: bytes) -> ChainUser:
+async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change a user's level for the chain, or keep them from using it. It holds from their next request on."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(UserChangeBody, read_json(request, body), "", violations)
     if violations or new is None:
         raise ValidationError(violations)
     _refuse_far(id)
     level = Level[new.level.upper()] if new.level else None
-    async with service.pool.acquire() as connection, connection.transaction():
-        await users.change(connection, id, caller.chain, level, new.enabled)
-        details = {"level": new.level, "enabled": new.enabled}
-        await audit.record(connection, actor(request), caller.chain, "user.change", f"user {id}", details)
-        return await users.one_of_chain(connection, caller.chain, id)
+    details = {"level": new.level, "enabled": new.enabled}
+    async with audited(request, "user.change", f"user {id}", details) as change:
+        await users.change(change.connection, id, caller.chain, level, new.enabled)
+        return await users.one_of_chain(change.connection, caller.chain, id)
 
 
-@delete("/users/{id:str}", status_code=204, responses=problems(400, 404))
+@delete("/users/{id:str}", status_code=204)
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Take a user's level for the chain away. What they may do in other chains stays."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     _refuse_far(id)
-    async with service.pool.acquire() as connection, connection.transaction():
-        await users.take(connection, id, caller.chain)
-        await audit.record(connection, actor(request), caller.chain, "user.remove", f"user {id}")
+    async with audited(request, "user.remove", f"user {id}") as change:
+        await users.take(change.connection, id, caller.chain)
 
 
 def _refuse_far(id: int) -> None:

@@ -5,13 +5,14 @@ from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, post
+from litestar.params import FromPath, RawBody
 from msgspec import Meta
 
 from longshore import outbound
-from longshore.access import audit
 from longshore.access.tokens import Caller
+from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
-from longshore.api.documentation import problems, taking
+from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
@@ -42,10 +43,11 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/webhooks",
-    operation_class=taking(WebhookBody),
-    responses=problems(400, 404, 408, 409, 413, 415, 422),
+    responses=problems(404, 409),
 )
-async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key = None) -> Response[NewWebhook]:
+async def create_webhook(
+    request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: Key = None
+) -> Response[NewWebhook]:
     """Let an address hear of the chain's tasks that end. The answer shows the secret of its signatures once."""
     service, caller = admitted(request)
     value = read_json(request, body)
@@ -59,8 +61,9 @@ async def create_webhook(request: AnyRequest, body: bytes, idempotency_key: Key 
     events = list(EVENTS) if new.events is None else sorted(set(new.events))
 
     async def make(connection: Connection) -> Kept:
-        made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
-        await audit.record(connection, actor(request), caller.chain, "webhook.create", f"webhook {made}")
+        async with audited_in(connection, request, "webhook.create") as change:
+            made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
+            change.object = f"webhook {made}"
         return Kept(None, made.bytes)  # and not the secret, of which the webhook alone has a copy
 
     kept, again = await idempotency.once(service.pool, claim, make)
@@ -75,8 +78,6 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 
 @get(
     "/webhooks",
-    opt={"parameters": ("limit", "offset")},
-    responses=problems(400),
 )
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
     """The chain's webhooks, newest first, without their secrets."""
@@ -85,45 +86,38 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return Response(found, headers=next_page(request, more, limit, offset))
 
 
-@delete("/webhooks/{id:str}", status_code=204, responses=problems(400, 404))
-async def delete_webhook(request: AnyRequest, id: str) -> None:
+@delete("/webhooks/{id:str}", status_code=204)
+async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a webhook, with its deliveries, those that wait included."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
-    async with service.pool.acquire() as connection, connection.transaction():
-        await registry.delete(connection, caller.chain, webhook)
-        await audit.record(connection, actor(request), caller.chain, "webhook.delete", f"webhook {webhook}")
+    async with audited(request, "webhook.delete", f"webhook {webhook}") as change:
+        await registry.delete(change.connection, caller.chain, webhook)
 
 
-@post("/webhooks/{id:str}/secret", status_code=200, responses=problems(400, 404, 409))
-async def rotate_secret(request: AnyRequest, id: str) -> NewSecret:
+@post("/webhooks/{id:str}/secret", status_code=200, responses=problems(409))
+async def rotate_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
-    async with service.pool.acquire() as connection, connection.transaction():
-        made = await registry.rotate(connection, caller.chain, webhook)
-        await audit.record(connection, actor(request), caller.chain, "webhook.rotate", f"webhook {webhook}")
-        return made
+    async with audited(request, "webhook.rotate", f"webhook {webhook}") as change:
+        return await registry.rotate(change.connection, caller.chain, webhook)
 
 
-@post("/webhooks/{id:str}/enable", status_code=200, responses=problems(400, 404))
-async def enable_webhook(request: AnyRequest, id: str) -> Webhook:
+@post("/webhooks/{id:str}/enable", status_code=200)
+async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
     """Send messages again to a webhook that was disabled, from now on; `redeliver` sends those that failed."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
-    async with service.pool.acquire() as connection, connection.transaction():
-        enabled = await registry.enable(connection, caller.chain, webhook)
-        await audit.record(connection, actor(request), caller.chain, "webhook.enable", f"webhook {webhook}")
-        return enabled
+    async with audited(request, "webhook.enable", f"webhook {webhook}") as change:
+        return await registry.enable(change.connection, caller.chain, webhook)
 
 
 @get(
     "/webhooks/{id:str}/deliveries",
-    opt={"parameters": ("limit", "offset")},
-    responses=problems(400, 404),
 )
 async def list_deliveries(
-    request: AnyRequest, id: str, limit: Limit = 25, offset: Offset = 0
+    request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Delivery]]:
     """What was sent or is to be sent to a webhook, newest first, and how it went. Kept for 30 days."""
     service, caller = admitted(request)
@@ -135,17 +129,14 @@ async def list_deliveries(
 @post(
     "/webhooks/{id:str}/deliveries/{delivery:str}/redeliver",
     status_code=202,
-    responses=problems(400, 404, 409),
+    responses=problems(409),
 )
-async def redeliver(request: AnyRequest, id: str, delivery: str) -> Delivery:
+async def redeliver(request: AnyRequest, id: FromPath[str], delivery: FromPath[str]) -> Delivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
-    service, caller = admitted(request)
+    _, caller = admitted(request)
     webhook, wanted = _id(id, "webhook-not-found"), _id(delivery, "delivery-not-found")
-    async with service.pool.acquire() as connection, connection.transaction():
-        again = await registry.redeliver(connection, caller.chain, webhook, wanted)
-        details = {"delivery": str(wanted)}
-        await audit.record(connection, actor(request), caller.chain, "webhook.redeliver", f"webhook {webhook}", details)
-        return again
+    async with audited(request, "webhook.redeliver", f"webhook {webhook}", {"delivery": str(wanted)}) as change:
+        return await registry.redeliver(change.connection, caller.chain, webhook, wanted)
 
 
 def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from longshore.access import audit, clients, tokens, users
 from longshore.access.audit import AuditFilter
@@ -34,12 +34,12 @@ async def show_access(request: AnyRequest) -> Response[str]:
     return await page(request, "access.html", "access", "Access", **content)
 
 
-@get("/console/{chain:int}/audit", opt={"parameters": ("action", "actor", "object", "offset")}, include_in_schema=False)
+@get("/console/{chain:int}/audit", include_in_schema=False)
 async def show_audit(
     request: AnyRequest,
-    action: Annotated[str, Parameter(max_length=200)] = "",
-    actor: Annotated[str, Parameter(max_length=200)] = "",
-    object: Annotated[str, Parameter(max_length=200)] = "",
+    action: Annotated[str, QueryParameter(max_length=200)] = "",
+    actor: Annotated[str, QueryParameter(max_length=200)] = "",
+    object: Annotated[str, QueryParameter(max_length=200)] = "",
     offset: Offset = 0,
 ) -> Response[str]:
     """Who did what."""

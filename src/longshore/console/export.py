@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import FAR, Offset
@@ -33,11 +33,11 @@ class _Rules(msgspec.Struct, frozen=True):
 RULES = msgspec.json.Decoder(_Rules)
 
 
-@get("/console/{chain:int}/new", opt={"parameters": ("from", "segment")}, include_in_schema=False)
+@get("/console/{chain:int}/new", include_in_schema=False)
 async def new_export(
     request: AnyRequest,
-    like: Annotated[int | None, Parameter(query="from", ge=1)] = None,
-    segment: Annotated[str, Parameter(max_length=100)] = "",
+    like: Annotated[int | None, QueryParameter(name="from", ge=1)] = None,
+    segment: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> Response[str]:
     """The form of a new export. `from`: the task whose target and trigger it begins with."""
     service, caller = admitted(request)
@@ -83,7 +83,7 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
     ]
 
 
-@get("/console/{chain:int}/segments", opt={"parameters": ("offset",)}, include_in_schema=False)
+@get("/console/{chain:int}/segments", include_in_schema=False)
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """The stored segments, in words."""
     service, caller = admitted(request)

@@ -4,6 +4,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from litestar import Response, get, post
+from litestar.params import RawBody
 from litestar.response import Redirect
 
 from longshore.access import users
@@ -41,7 +42,7 @@ async def show(request: AnyRequest) -> Response[str]:
 
 
 @post("/sign-in", status_code=200, include_in_schema=False)
-async def sign_in(request: AnyRequest, body: bytes) -> Response[str]:
+async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check name and password; where a passcode is needed, ask for it."""
     service: Service = request.app.state.service
     refuse_other_site(request)
@@ -60,7 +61,7 @@ async def sign_in(request: AnyRequest, body: bytes) -> Response[str]:
 
 
 @post("/sign-in/passcode", status_code=200, include_in_schema=False)
-async def passcode(request: AnyRequest, body: bytes) -> Response[str]:
+async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check the passcode."""
     service: Service = request.app.state.service
     refuse_other_site(request)

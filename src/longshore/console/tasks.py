@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 import msgspec
 from litestar import Response, get
-from litestar.params import Parameter
+from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import Level
@@ -38,22 +38,21 @@ UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_p
 
 
 @get("/console/{chain:int}", include_in_schema=False)
-async def start(chain: int) -> Redirect:
+async def start(chain: FromPath[int]) -> Redirect:
     """A chain's tasks."""
     return Redirect(f"/console/{chain}/tasks", status_code=303)
 
 
 @get(
     "/console/{chain:int}/tasks",
-    opt={"parameters": ("status", "action", "index", "age", "offset")},
     include_in_schema=False,
 )
 async def list_tasks(
     request: AnyRequest,
-    status: Annotated[str, Parameter(max_length=20)] = "",
-    action: Annotated[str, Parameter(max_length=100)] = "",
-    index: Annotated[str, Parameter(max_length=100)] = "",
-    age: Annotated[str, Parameter(max_length=20)] = "",
+    status: Annotated[str, QueryParameter(max_length=20)] = "",
+    action: Annotated[str, QueryParameter(max_length=100)] = "",
+    index: Annotated[str, QueryParameter(max_length=100)] = "",
+    age: Annotated[str, QueryParameter(max_length=20)] = "",
     offset: Offset = 0,
 ) -> Response[str]:
     """The chain's tasks, newest first; as htmx asks for it, the table alone."""
@@ -95,8 +94,10 @@ def _address(asked: dict[str, str], offset: int) -> str:
     return "?" + urlencode({**asked, **({"offset": offset} if offset else {})})
 
 
-@get("/console/{chain:int}/tasks/{id:str}", opt={"parameters": ("part",)}, include_in_schema=False)
-async def show_task(request: AnyRequest, id: Id, part: Annotated[str, Parameter(max_length=10)] = "") -> Response[str]:
+@get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
+async def show_task(
+    request: AnyRequest, id: Id, part: Annotated[str, QueryParameter(max_length=10)] = ""
+) -> Response[str]:
     """One task: state, progress, runs, log. `part`: what moves, alone."""
     service, caller = admitted(request)
     found = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MOST_LOGS))
@@ -173,7 +174,7 @@ def _resolved(segment: Any) -> Any:
 
 @get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)
 async def task_events(
-    request: AnyRequest, id: Id, last_event_id: Annotated[str, Parameter(header="Last-Event-ID")] = ""
+    request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
 ) -> Stream:
     """The API's own events of a task, for a page, whose browser can send no header that names the chain."""
     return await events.stream(request, id, last_event_id)

@@ -1,0 +1,47 @@
+"""Changes with their audit entry: one construct, so that no endpoint can make the one without the other."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from longshore.access import audit
+from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.database.connect import Connection
+
+
+class Change:
+    """A change that a transaction is making, and its audit entry, which is written at the end."""
+
+    def __init__(self, connection: Connection, object: str, details: dict[str, Any] | None) -> None:
+        self.connection = connection
+        self.object = object
+        """Kind and id of the changed resource, such as `task 12`; to be set where the change makes it."""
+        self.details = details
+        self.happens = True
+        """Set to False where the request turns out to change nothing; no entry is written then."""
+
+
+@contextlib.asynccontextmanager
+async def audited(
+    request: AnyRequest, action: str, object: str = "", details: dict[str, Any] | None = None
+) -> AsyncIterator[Change]:
+    """Open a transaction for a change of the caller's chain, and write its audit entry before the transaction ends."""
+    service, _ = admitted(request)
+    async with (
+        service.pool.acquire() as connection,
+        connection.transaction(),
+        audited_in(connection, request, action, object, details) as change,
+    ):
+        yield change
+
+
+@contextlib.asynccontextmanager
+async def audited_in(
+    connection: Connection, request: AnyRequest, action: str, object: str = "", details: dict[str, Any] | None = None
+) -> AsyncIterator[Change]:
+    """As `audited`, in a transaction that is open already."""
+    _, caller = admitted(request)
+    change = Change(connection, object, details)
+    yield change
+    if change.happens:
+        await audit.record(connection, actor(request), caller.chain, action, change.object, change.details)
