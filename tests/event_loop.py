@@ -16,7 +16,7 @@ import structlog
 from litestar.types import ASGIApp
 
 from longshore import settings, web
-from longshore.api.middleware import with_request_id
+from longshore.api.middleware import with_middleware
 from longshore.api.request_head import refuse_malformed
 from longshore.telemetry import logs
 
@@ -58,7 +58,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
         gc.collect()
         gc.freeze()  # as `app.create` does
         try:
-            yield with_request_id(refuse_malformed(built))
+            yield with_middleware(refuse_malformed(built))
         finally:
             gc.unfreeze()
             structlog.reset_defaults()

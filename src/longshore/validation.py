@@ -1,7 +1,4 @@
-"""What is wrong with a request's body, all of it at once, each fault with the place it is at.
-
-`check` reads a JSON value into a struct. Where a client made five mistakes it hears of five, not of the first.
-"""
+"""Violations of a request: `check` converts a JSON value into a struct, or names all its violations."""
 
 import difflib
 import re
@@ -16,7 +13,7 @@ from msgspec.structs import FieldInfo
 
 from longshore.errors import ProblemError
 
-# Looking for a similar name takes a tenth of a millisecond and more, so a request has a bound of it.
+# Finding a similar name takes 0.1 ms and more, so its use is bounded for each request.
 MAX_SUGGESTED_CHARACTERS = 50
 MAX_SUGGESTIONS = 20
 
@@ -41,7 +38,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One fault: where it is (a JSON pointer into the body, or a parameter's name), and what was expected."""
+    """One violation: its place (a JSON pointer into the body, or a parameter's name), and what was expected."""
 
     detail: str
     pointer: str | None = None
@@ -57,14 +54,14 @@ class ValidationError(ProblemError):
 
 
 def pointer(base: str, key: str | int) -> str:
-    """A JSON pointer one step further down (RFC 6901)."""
+    """Return the JSON pointer of a member (RFC 6901)."""
     return f"{base}/{str(key).replace('~', '~0').replace('/', '~1')}"
 
 
 def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] = ()) -> str:
-    """`; did you mean …?` where one of `names` is close, else nothing.
+    """Return `; did you mean …?` where one of `names` is similar, else an empty string.
 
-    `violations`: those found so far; where they are MAX_SUGGESTIONS, there is none for further ones.
+    `violations`: those found so far; after MAX_SUGGESTIONS there are no further suggestions.
     """
     if len(name) > MAX_SUGGESTED_CHARACTERS or len(violations) >= MAX_SUGGESTIONS:
         return ""
@@ -73,7 +70,7 @@ def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] 
 
 
 def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T | None:
-    """Read a JSON value into a struct, or add what is wrong to `violations` and give None.
+    """Return a JSON value as a struct; or None, with its violations added to `violations`.
 
     `at`: the JSON pointer of the value, "" for the whole body.
     """
@@ -85,16 +82,16 @@ def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T 
     for key in value:
         if key not in fields:
             violations.append(Violation(f"unknown key{suggestion(key, fields, violations)}", pointer(at, key)))
-    found = {}
+    values = {}
     for name, field in fields.items():
         if name in value:
-            found[field.name] = _check_value(field.type, value[name], pointer(at, name), violations)
+            values[field.name] = _check_value(field.type, value[name], pointer(at, name), violations)
         elif field.required:
             violations.append(Violation("is required", pointer(at, name)))
-    return kind(**found) if len(violations) == before else None
+    return kind(**values) if len(violations) == before else None
 
 
-@cache  # msgspec reads the annotations anew each time, which for a segment of 100 rules takes 15 ms
+@cache  # msgspec evaluates the annotations in each call: 15 ms for a segment of 100 rules
 def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
@@ -137,7 +134,7 @@ def plain_english(message: str) -> str:
 
 
 def _names(kind: Any) -> tuple[str, ...]:
-    """The values of a Literal or of an enumeration of strings."""
+    """Return the values of a Literal or of an enumeration of strings."""
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(one.value for one in kind)
     return get_args(kind) if get_origin(kind) is Literal else ()

@@ -1,4 +1,4 @@
-"""The application: all endpoints, behind one guard, with one way to answer errors."""
+"""The application: all endpoints behind the guard, with one handler of errors."""
 
 import gc
 
@@ -25,7 +25,7 @@ from longshore.api import (
     webhooks,
 )
 from longshore.api.guard import guard
-from longshore.api.middleware import with_request_id
+from longshore.api.middleware import with_middleware
 from longshore.api.problems import to_response
 from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
@@ -35,17 +35,17 @@ from longshore.exports.export import ExportTarget
 from longshore.settings import Settings, parts
 from longshore.telemetry import logs
 
-MAX_BODY_BYTES = 64 * 1024  # bytes
+MAX_BODY_BYTES = 64 * 1024
 
-TOLD = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
-SENT = [
+EXPOSED_HEADERS = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
+ALLOWED_HEADERS = [
     "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id",
     "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
 ]  # fmt: skip
 
 
 def build(chosen: Settings) -> Litestar:
-    """The application for these settings; `database_url` must be set. Raises ActionLoadError."""
+    """Return the application for settings with a `database_url`. Raises ActionLoadError."""
     targets = {"export": ExportTarget} | {name: action.target for name, action in actions.load(chosen).items()}
     app = Litestar(
         route_handlers=[
@@ -109,7 +109,7 @@ def build(chosen: Settings) -> Litestar:
             documentation.assets,
             console.router,
         ],
-        before_request=guard,  # a guard of Litestar's is given a copy of the handler each time: 4 % of a poll
+        before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
         openapi_config=documentation.config(targets),
@@ -122,33 +122,33 @@ def build(chosen: Settings) -> Litestar:
 
 
 def _cors(chosen: Settings) -> CORSConfig | None:
-    """What pages of other origins may do: nothing, unless origins are set; and never with a session's cookie."""
+    """Return what pages of the configured origins may do; None without any. Cookies are never allowed."""
     origins = parts(chosen.cors_origins)
     if not origins:
         return None
     return CORSConfig(
         allow_origins=origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=SENT,
-        expose_headers=TOLD,
+        allow_headers=ALLOWED_HEADERS,
+        expose_headers=EXPOSED_HEADERS,
         allow_credentials=False,
     )
 
 
 def prepare(app: Litestar) -> None:
-    """Make what the first requests would otherwise make in the event loop: the API's document and the pages."""
+    """Build the API's document and the pages, which the first requests would otherwise do in the event loop."""
     documentation.document(app)
     compile_templates()
 
 
 def create() -> ASGIApp:
-    """What Granian calls in each of its processes."""
+    """Return the application of a process, for Granian."""
     chosen = settings.load().settings
     logs.configure(chosen)
     built = build(chosen)
     prepare(built)
-    app = with_request_id(refuse_malformed(built))
-    # What is here stays. The collector walks all of it otherwise, and each time the requests of 60 ms wait for it.
+    app = with_middleware(refuse_malformed(built))
+    # These objects live as long as the process. A garbage collection of them would hold all requests for 60 ms.
     gc.collect()
     gc.freeze()
     proxies = parts(chosen.trusted_proxies)

@@ -1,4 +1,4 @@
-"""The resource `audit`: who did what in the chain, for its admins."""
+"""The resource `audit`: entries of the chain's audit log, for its admins."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -15,20 +15,20 @@ from longshore.api.tasks import PRINTABLE
 from longshore.validation import ValidationError, Violation
 
 
-def _word(what: str) -> Any:
-    return QueryParameter(description=what, max_length=200, pattern=PRINTABLE)
+def _text(description: str) -> Any:
+    return QueryParameter(description=description, max_length=200, pattern=PRINTABLE)
 
 
-def _time(what: str) -> Any:
-    return QueryParameter(description=what, schema_extra={"format": "date-time"})
+def _time(description: str) -> Any:
+    return QueryParameter(description=description, schema_extra={"format": "date-time"})
 
 
-def _moment(name: str, given: str | None, violations: list[Violation]) -> datetime | None:
-    """A time as a client gives it (RFC 3339), or a fault."""
-    if given is None:
+def _moment(name: str, text: str | None, violations: list[Violation]) -> datetime | None:
+    """Return the time in a parameter (RFC 3339); None without one, or with a violation where it is none."""
+    if text is None:
         return None
     try:
-        time = msgspec.convert(given, datetime)
+        time = msgspec.convert(text, datetime)
         if time.tzinfo is not None:
             return time.astimezone(UTC)
     except (msgspec.ValidationError, OverflowError):
@@ -42,21 +42,21 @@ def _moment(name: str, given: str | None, violations: list[Violation]) -> dateti
 )
 async def list_entries(
     request: AnyRequest,
-    action: Annotated[str | None, _word("Only this action, such as `task.create`.")] = None,
-    actor: Annotated[str | None, _word("Only what this one did, such as `user 7`.")] = None,
-    object: Annotated[str | None, _word("Only what was done to this, such as `task 12`.")] = None,
+    action: Annotated[str | None, _text("Only this action, such as `task.create`.")] = None,
+    actor: Annotated[str | None, _text("Only entries of this credential, such as `user 7`.")] = None,
+    object: Annotated[str | None, _text("Only entries about this resource, such as `task 12`.")] = None,
     since: Annotated[str | None, _time("Only from this time on.")] = None,
     until: Annotated[str | None, _time("Only before this time.")] = None,
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Entry]]:
-    """Who did what in the chain, newest first. For all of it, export the index `audit`."""
+    """Return entries of the chain's audit log, newest first. To get the whole log, export the index `audit`."""
     service, caller = admitted(request)
     violations: list[Violation] = []
-    sought = AuditFilter(
+    wanted = AuditFilter(
         action, actor, object, _moment("since", since, violations), _moment("until", until, violations)
     )
     if violations:
         raise ValidationError(violations)
-    found, more = await audit.entries(service.pool, caller.chain, sought, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    entries, more = await audit.entries(service.pool, caller.chain, wanted, limit, offset)
+    return Response(entries, headers=next_page(request, more, limit, offset))

@@ -1,6 +1,6 @@
-"""The resource `auth`: people sign in and out, see their sessions, and change their password."""
+"""The resource `auth`: users sign in and out, list and end their sessions, and change their password."""
 
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,23 +19,25 @@ from longshore.api.service import Service
 from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, check
 
+T = TypeVar("T", bound=msgspec.Struct)
+
 
 class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who signs in."""
+    """Name and password of a user who signs in."""
 
     username: str
     password: str
     cookie: bool = False
-    """Put the session into a cookie, for a browser, rather than the key into the answer."""
+    """Whether the session goes into a cookie, for browsers, and not into the answer."""
 
 
 class PasscodeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The second step, where a user has passcodes."""
+    """The second step of signing in, for users with one-time codes."""
 
     attempt_id: UUID
     passcode: str
     cookie: bool = False
-    """Put the session into a cookie, for a browser, rather than the key into the answer."""
+    """Whether the session goes into a cookie, for browsers, and not into the answer."""
 
 
 class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,26 +47,26 @@ class PasswordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     new_password: str
 
 
-WAITS = "The password is right, and a passcode is needed: send it to `POST /auth/session`."
+PASSCODE_NEEDED = "The password is right, and a one-time code is needed: send it to `POST /auth/session`."
 
 
 @post(
     "/auth/login",
     status_code=200,
-    responses=answers(PasscodeChallenge, {202: WAITS}),
+    responses=answers(PasscodeChallenge, {202: PASSCODE_NEEDED}),
 )
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
-    """Sign in with user name and password. Answers a session, or 202 where a passcode is needed as well."""
+    """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = _service(request)
-    given = _read(LoginBody, request, body)
-    if "\x00" in given.username:  # PostgreSQL takes no U+0000
+    fields = _read(LoginBody, request, body)
+    if "\x00" in fields.username:  # PostgreSQL takes no U+0000
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
-    if given.cookie:
+    if fields.cookie:
         refuse_other_site(request)
-    opened = await service.doorman.login(given.username, given.password, actor(request))
-    if isinstance(opened, PasscodeChallenge):
-        return Response(opened, status_code=202)  # type: ignore[arg-type]  # the other answer, documented beside it
-    return _answer(request, opened, given.cookie)
+    session = await service.sign_in.login(fields.username, fields.password, actor(request))
+    if isinstance(session, PasscodeChallenge):
+        return Response(session, status_code=202)  # type: ignore[arg-type]  # the other answer, documented beside it
+    return _answer(request, session, fields.cookie)
 
 
 @post(
@@ -72,20 +74,20 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
     status_code=200,
 )
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
-    """End signing in with a passcode. Five wrong ones end the attempt."""
+    """Complete a sign-in with a one-time code. Five wrong codes end the attempt."""
     service = _service(request)
-    given = _read(PasscodeBody, request, body)
-    if given.cookie:
+    fields = _read(PasscodeBody, request, body)
+    if fields.cookie:
         refuse_other_site(request)
-    opened = await service.doorman.passcode(given.attempt_id, given.passcode, actor(request))
-    return _answer(request, opened, given.cookie)
+    session = await service.sign_in.passcode(fields.attempt_id, fields.passcode, actor(request))
+    return _answer(request, session, fields.cookie)
 
 
 @get("/auth/sessions")
 async def list_sessions(request: AnyRequest) -> list[Session]:
-    """Your sessions, newest first."""
-    service, who = person(request)
-    return await service.sessions.list(who)
+    """Return your sessions, newest first."""
+    service, user = person(request)
+    return await service.sessions.list(user)
 
 
 @delete(
@@ -94,24 +96,24 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 )
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
-    service, who = person(request)
+    service, user = person(request)
     try:
         session = UUID(id)
     except ValueError:
-        session = UUID(int=0)
+        session = UUID(int=0)  # the id of no session
     async with service.pool.acquire() as connection, connection.transaction():
-        if not await sessions.end(connection, who.user, session):
+        if not await sessions.end(connection, user.user, session):
             raise ProblemError("session-not-found", "You have no session of this id.")
-        await audit.record_of_user(connection, actor(request), who.user, "session.end")
+        await audit.record_of_user(connection, actor(request), user.user, "session.end")
 
 
 @post("/auth/logout", status_code=204)
 async def logout(request: AnyRequest) -> Response[None]:
-    """End the session that this request came with."""
-    service, who = person(request)
+    """End the session of this request."""
+    service, user = person(request)
     async with service.pool.acquire() as connection, connection.transaction():
-        await sessions.end(connection, who.user, who.session)
-        await audit.record_of_user(connection, actor(request), who.user, "session.end")
+        await sessions.end(connection, user.user, user.session)
+        await audit.record_of_user(connection, actor(request), user.user, "session.end")
     return Response(None, status_code=204, cookies=no_cookies(request))
 
 
@@ -120,17 +122,17 @@ async def logout(request: AnyRequest) -> Response[None]:
     status_code=204,
 )
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
-    """Change your password. All your sessions end, this one too."""
-    service, who = person(request)
-    given = _read(PasswordBody, request, body)
+    """Change your password. All your sessions end, this one included."""
+    service, user = person(request)
+    fields = _read(PasswordBody, request, body)
     try:
-        passwords.check_new(given.new_password)
+        passwords.check_new(fields.new_password)
     except PasswordError as error:
         raise ValidationError([Violation(str(error), "/new_password")]) from None
-    await service.doorman.confirm(who.user, given.password, actor(request))
+    await service.sign_in.confirm(user.user, fields.password, actor(request))
     async with service.pool.acquire() as connection, connection.transaction():
-        await users.set_password(connection, who.user, given.new_password)
-        await audit.record_of_user(connection, actor(request), who.user, "user.password")
+        await users.set_password(connection, user.user, fields.new_password)
+        await audit.record_of_user(connection, actor(request), user.user, "user.password")
 
 
 def _service(request: AnyRequest) -> Service:
@@ -141,32 +143,32 @@ def _service(request: AnyRequest) -> Service:
     return service
 
 
-def _read(kind: Any, request: AnyRequest, body: bytes) -> Any:
+def _read(kind: type[T], request: AnyRequest, body: bytes) -> T:
     violations: list[Violation] = []
-    found = check(kind, read_json(request, body), "", violations)
-    if violations:
+    value = check(kind, read_json(request, body), "", violations)
+    if violations or value is None:
         raise ValidationError(violations)
-    return found
+    return value
 
 
-def _answer(request: AnyRequest, opened: NewSession, in_cookie: bool) -> Response[NewSession]:
+def _answer(request: AnyRequest, session: NewSession, in_cookie: bool) -> Response[NewSession]:
     if not in_cookie:
-        return Response(opened)
-    return Response(msgspec.structs.replace(opened, session_key=""), cookies=[cookie_of(request, opened)])
+        return Response(session)
+    return Response(msgspec.structs.replace(session, session_key=""), cookies=[cookie_of(request, session)])
 
 
-def cookie_of(request: AnyRequest, opened: NewSession) -> Cookie:
-    """The cookie of a new session."""
+def cookie_of(request: AnyRequest, session: NewSession) -> Cookie:
+    """Return the cookie of a new session."""
     secure = request.scope["scheme"] == "https"
-    life = int(request.app.state.settings.session_life)
-    return _cookie(request, COOKIES["https" if secure else "http"], f"{opened.user_id}.{opened.session_key}", life)
+    seconds = int(request.app.state.settings.session_life)
+    return _cookie(request, COOKIES["https" if secure else "http"], f"{session.user_id}.{session.session_key}", seconds)
 
 
 def no_cookies(request: AnyRequest) -> list[Cookie]:
-    """What takes the session's cookie from a browser."""
+    """Return the cookies that delete the session's cookie in the browser."""
     return [_cookie(request, name, "", 0) for name in COOKIES.values() if name in request.cookies]
 
 
-def _cookie(request: AnyRequest, name: str, value: str, life: int) -> Cookie:
+def _cookie(request: AnyRequest, name: str, value: str, seconds: int) -> Cookie:
     secure = request.scope["scheme"] == "https"
-    return Cookie(key=name, value=value, path="/", max_age=life, secure=secure, httponly=True, samesite="strict")
+    return Cookie(key=name, value=value, path="/", max_age=seconds, secure=secure, httponly=True, samesite="strict")

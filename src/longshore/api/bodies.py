@@ -1,4 +1,4 @@
-"""Bodies: JSON that endpoints read themselves, so that they can name every fault at once, and JSON that they give."""
+"""JSON bodies: of requests, decoded so that all violations can be named at once, and of answers."""
 
 import json
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ MAX_DEPTH = 32
 
 
 class RepeatedKeys(dict[str, Any]):
-    """A JSON object that has a key more than once."""
+    """A JSON object with repeated keys; `repeated` lists them."""
 
     repeated: list[str]
 
 
 def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
-    """Return a request's body as a JSON value, its decimals exact.
+    """Return a request's body as a JSON value with exact decimals.
 
-    `media_types`: those that the endpoint takes; `application/json` where none is given. Raises ProblemError for
-    another one, ValidationError for what is no JSON, is nested too deeply or repeats a key: readers take different
-    values (RFC 8259, section 4).
+    `media_types`: those that the endpoint accepts, by default `application/json`. Raises ProblemError for another one
+    or another charset. Raises ValidationError for a body that is not JSON, is nested too deeply or repeats a key:
+    readers differ in the value that they take (RFC 8259, section 4).
     """
-    (given, parameters), expected = request.content_type, media_types or (JSON,)
-    if given not in expected:
-        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {given!r}.")
+    (media_type, parameters), expected = request.content_type, media_types or (JSON,)
+    if media_type not in expected:
+        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {media_type!r}.")
     charset = parameters.get("charset", UTF_8).strip('"').lower()
     if charset != UTF_8:
         raise ProblemError("not-json", f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {charset!r}.")
@@ -49,7 +49,7 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """Return the value that a merge patch makes of a JSON value (RFC 7396, section 2)."""
+    """Return a JSON value with a merge patch applied (RFC 7396, section 2)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -62,12 +62,12 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
     names = [name for name, _ in pairs]
-    repeating = RepeatedKeys(found)
-    repeating.repeated = [name for name in found if names.count(name) > 1][:10]
+    repeating = RepeatedKeys(members)
+    repeating.repeated = [name for name in members if names.count(name) > 1][:10]
     return repeating
 
 
@@ -86,19 +86,19 @@ def _shape_violations(value: Any) -> list[Violation]:
 
 
 class Encoded(Response[Any]):
-    """An answer that is JSON already, or nothing, and is sent as it is.
+    """An answer whose body is JSON text already, or empty.
 
-    Litestar's own answer looks through all that such a one can do without, which takes it a tenth of a poll.
+    Litestar's own class spends a tenth of a poll on features that such an answer does not use.
     """
 
     def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        about = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
-        fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**headers, **about}.items()]
+        content = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
+        fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**headers, **content}.items()]
         self._start: HTTPResponseStartEvent = {"type": "http.response.start", "status": status, "headers": fields}
         self._body: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": False}
 
-    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # all that Litestar calls it as
-        """The answer as an ASGI application."""
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIApp:  # type: ignore[override]  # takes whatever Litestar passes
+        """Return the answer as an ASGI application."""
         return self._send
 
     async def _send(self, _scope: Scope, _receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""Changes of a task by its clients: change, cancel, delete; and a look at the times of a trigger."""
+"""Changes of a task: edit, cancel, delete; and the preview of a trigger's times."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -30,13 +30,13 @@ from longshore.validation import ValidationError, Violation, check, pointer, sug
 
 log = structlog.get_logger()
 
-SHOWN = 10  # times of a trigger
+PREVIEWED_TIMES = 10
 
-SCHEDULED = tuple(field.name for field in msgspec.structs.fields(Schedule))
+SCHEDULE_KEYS = tuple(field.name for field in msgspec.structs.fields(Schedule))
 
 
 class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What `PATCH /tasks/{id}` takes. What is named is replaced as a whole, the rest stays."""
+    """The body of `PATCH /tasks/{id}`. Each key replaces its field as a whole; fields without a key stay."""
 
     desc: str | UnsetType = UNSET
     target: Any = UNSET
@@ -45,13 +45,13 @@ class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
 
 
 class TriggerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `POST /tasks/preview` takes."""
+    """The body of `POST /tasks/preview`."""
 
     trigger: Trigger
 
 
 class Times(msgspec.Struct, frozen=True):
-    """When a task with a trigger would run."""
+    """Times at which a task with a trigger would run."""
 
     times: list[datetime]
     """The next ten at most, in UTC; the first is now where `once` has passed."""
@@ -63,7 +63,7 @@ class Times(msgspec.Struct, frozen=True):
     responses=problems(409),
 )
 async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, TaskChange, MERGE_PATCH]) -> Response[Task]:
-    """Change a task that does not run. A trigger with other times is planned anew, as that of a new task is.
+    """Change a task that does not run. A trigger with other times is planned like that of a new task.
 
     A change to equal values changes nothing: the revision stays as it is.
 
@@ -72,27 +72,27 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
     """
     admitted(request)
     task = task_id(id)
-    given = read_json(request, body, JSON, MERGE_PATCH)
+    patch = read_json(request, body, JSON, MERGE_PATCH)
     merges = request.content_type[0] == MERGE_PATCH
-    violations = _merge_violations(given) if merges else []
+    violations = _merge_violations(patch) if merges else []
     if not merges:
-        check(TaskChange, given, "", violations)
+        check(TaskChange, patch, "", violations)
     if violations:
         raise ValidationError(violations)
     conditional = "if-match" in request.headers
     while True:
         try:
-            found = await _change(request, task, given, merges=merges)
+            found = await _change(request, task, patch, merges=merges)
             break
         except ChangedMeanwhileError:
             if conditional:
                 raise
-            # Another change came first, and this one goes on what that one made of the task.
+            # Another change came first; this one is applied to its outcome.
     headers = {"ETag": tag(id, found.version)}
-    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # which `reading` gives
+    return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `reading` returns a task
 
 
-async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, merges: bool) -> reads.PolledTask:
+async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> reads.PolledTask:
     service, caller = admitted(request)
     chain = caller.chain
     async with audited(request, "task.change", f"task {task}") as audit:
@@ -101,16 +101,16 @@ async def _change(request: AnyRequest, task: TaskId, given: dict[str, Any], *, m
         require_task(request, task, old.revision)
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
-        value = merge_patch(value, given) if merges else value | given
+        value = merge_patch(value, patch) if merges else value | patch
         new = await read_task(caller, service, connection, value)
         await may_have(caller, service, connection, new.target, new.trigger)
-        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
-            await schemas.save(connection, chain, shape)
-        # A schedule that was cancelled begins anew with any trigger, also with the same one.
-        planned_anew = (old.schedule_ended and "trigger" in given) or not same_times(new.trigger, old.trigger)
-        who = actor(request)
-        why = f"changed by {who.name}: {', '.join(given) or 'nothing'}"
-        definer = who.name if {"target", "trigger"} & given.keys() else None
+        if (shape := export.pinned(new.target, service.catalog)) is not None:
+            await schemas.remember(connection, chain, shape)
+        # Any trigger begins a cancelled schedule anew, an equal one included.
+        planned_anew = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
+        by = actor(request).name
+        why = f"changed by {by}: {', '.join(patch) or 'nothing'}"
+        definer = by if {"target", "trigger"} & patch.keys() else None
         if not planned_anew and definer in (None, old.defined_by) and _is_equal(old, new):
             audit.happens = False
             return await reads.reading(connection, chain, task)
@@ -126,13 +126,13 @@ def _is_equal(old: EditableTask, new: NewTask) -> bool:
     return kept and (old.desc, old.debug) == (new.desc, new.debug)
 
 
-def _merge_violations(given: Any) -> list[Violation]:
-    """Return what is wrong with a merge patch of a task before it is merged."""
-    if not isinstance(given, dict):
+def _merge_violations(patch: Any) -> list[Violation]:
+    """Return the violations of a merge patch of a task that show before it is merged."""
+    if not isinstance(patch, dict):
         return [Violation("expected an object", "")]
     names = TaskChange.__struct_fields__
     violations: list[Violation] = []
-    for key in given:
+    for key in patch:
         if key not in names:
             violations.append(Violation(f"unknown key{suggestion(key, names, violations)}", pointer("", key)))
     return violations
@@ -145,9 +145,9 @@ def _merge_violations(given: Any) -> list[Violation]:
     responses=problems(409),
 )
 async def cancel_task(request: AnyRequest, id: Id) -> Task:
-    """Cancel a task that waits or runs, and all later runs of it.
+    """Cancel a task that waits or runs, and all its later runs.
 
-    It can be executed again, once each time; only a changed trigger begins a schedule anew.
+    `execute` still runs it, once each time; only a `PATCH` of the trigger begins a schedule anew.
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
@@ -168,7 +168,7 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     try:
         await asyncio.to_thread(service.store.remove_task, chain, task)
     except (StoreError, StoreUnavailableError) as error:
-        log.warning("results of a deleted task left to the task cleanup", task=task, error=str(error))
+        log.warning("results of a deleted task are left to the cleanup", task=task, error=str(error))
 
 
 @post(
@@ -176,7 +176,7 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
     status_code=200,
 )
 async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerBody]) -> Times:
-    """When a task with this trigger would run: the next ten times at most."""
+    """Return the next ten times at most at which a task with this trigger would run."""
     service, _ = admitted(request)
     value = read_json(request, body)
     violations: list[Violation] = []
@@ -185,9 +185,9 @@ async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerB
         violations += check_schedule(value["trigger"], "/trigger")
     if violations:
         raise ValidationError(violations)
-    chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULED and part is not None}
+    chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULE_KEYS and part is not None}
     now = await service.pool.fetchval("select now()")
-    times = preview(msgspec.convert(chosen, Schedule), now, SHOWN)
+    times = preview(msgspec.convert(chosen, Schedule), now, PREVIEWED_TIMES)
     if not times:
         raise ValidationError([NEVER_DUE])
     return Times([time.astimezone(UTC).replace(microsecond=0) for time in times])

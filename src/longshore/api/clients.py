@@ -1,4 +1,4 @@
-"""The resources `service_clients` and `access_tokens`: an admin says which systems use the API, and with what scope."""
+"""The resources `service_clients` and `access_tokens`: the systems that use the API, and their credentials."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -26,66 +26,66 @@ from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
-MOST_LISTED = 500  # chains, indexes or columns of one token
+MAX_LISTED = 500  # chains, indexes or columns of one token
 
 Stop = Annotated[bool, QueryParameter(description="Cancel the tasks and delete the webhooks that go on.")]
 ClientId = Annotated[int, PathParameter(ge=1, description="Number of the service client.")]
 
 
 class ClientBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A service client to make."""
+    """The body of `POST /service_clients`."""
 
     name: str
     contact: str = ""
-    """Whom to tell when something is wrong with it: an address, a team."""
+    """An address or a team to contact about it."""
 
 
 class ClientChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change; what is not given stays as it is."""
+    """The body of `PATCH /service_clients/{id}`; fields without a key stay."""
 
     name: str | None = None
     contact: str | None = None
     enabled: bool | None = None
-    """Whether its tokens are good for anything."""
+    """Whether its tokens are valid."""
 
 
 class TokenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An access token to make."""
+    """The body of `POST /access_tokens`."""
 
     client_id: int
     level: LevelName
     chains: list[int] | None = None
-    """All chains that it is good for, the client's own among them; without it, that one alone."""
+    """All chains of the token, the client's own included; by default that one alone."""
     indexes: list[str] | None = None
-    """The export indexes that it may use; without it, all of them."""
+    """The export indexes that the token may use; by default all."""
     hidden_columns: list[str] = []
-    """What it may never see, such as `users.phone_number`."""
+    """Columns that the token may not see, such as `users.phone_number`."""
     expires: datetime | None = None
-    """When it ends by itself."""
+    """The time at which the token expires."""
 
 
 class ChangedClient(ServiceClient, frozen=True):
-    """A service client as it is now."""
+    """A service client after a change."""
 
     ongoing: Ongoing | None
     """What its tokens made in the chain that goes on; null unless it was turned off."""
 
 
 class NewToken(Token, frozen=True):
-    """A token as it is once: with its secret."""
+    """A new token with its secret."""
 
     secret: str
-    """Cannot be had a second time. Send `Authorization: Bearer ID:SECRET`."""
+    """Shown here alone. Send `Authorization: Bearer ID:SECRET`."""
 
 
 @post("/service_clients", responses=problems(409))
 async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
-    """Make a service client of the chain; its tokens are made with `POST /access_tokens`."""
+    """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
     _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(ClientBody, read_json(request, body), "", violations)
     if new is not None:
-        violations += _wrong(new.name, new.contact)
+        violations += _text_violations(new.name, new.contact)
     if violations or new is None:
         raise ValidationError(violations)
     async with audited(request, "client.create") as change:
@@ -96,7 +96,7 @@ async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody
 
 @get("/service_clients")
 async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
-    """The chain's service clients, oldest first."""
+    """Return the chain's service clients, oldest first."""
     service, caller = admitted(request)
     found, more = await clients.of_chain(service.pool, caller.chain, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
@@ -104,7 +104,7 @@ async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 
 
 @get("/service_clients/{id:str}")
 async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
-    """One service client."""
+    """Return one service client."""
     service, caller = admitted(request)
     return await clients.one_of_chain(service.pool, caller.chain, _client_id(id))
 
@@ -124,7 +124,7 @@ async def change_client(
     violations: list[Violation] = []
     new = check(ClientChangeBody, read_json(request, body), "", violations)
     if new is not None:
-        violations += _wrong(new.name, new.contact)
+        violations += _text_violations(new.name, new.contact)
         if stop and new.enabled is not False:
             violations.append(Violation("is for a client that is turned off: `enabled: false`", parameter="stop"))
     if violations or new is None:
@@ -141,7 +141,7 @@ async def change_client(
 
 @post("/access_tokens", responses=problems(404))
 async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
-    """Make an access token of a service client. Its secret is in this answer and nowhere else."""
+    """Create an access token of a service client. Its secret is in this answer alone."""
     service, caller = admitted(request)
     violations: list[Violation] = []
     new = check(TokenBody, read_json(request, body), "", violations)
@@ -169,7 +169,7 @@ async def list_tokens(
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Token]]:
-    """The tokens that are or were good for the chain, newest first, without their secrets."""
+    """Return the chain's tokens, newest first, revoked and expired ones included, without secrets."""
     service, caller = admitted(request)
     found, more = await tokens.of_chain(service.pool, caller.chain, client_id, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
@@ -177,7 +177,7 @@ async def list_tokens(
 
 @get("/access_tokens/{id:str}")
 async def get_token(request: AnyRequest, id: FromPath[str]) -> Token:
-    """One token, without its secret."""
+    """Return one token, without its secret."""
     service, caller = admitted(request)
     return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
 
@@ -208,21 +208,21 @@ async def _ongoing(request: AnyRequest, connection: Connection, makers: list[str
 
 
 async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
-    """The scope that a body asks for. Raises ValidationError."""
+    """Return the scope of a new token. Raises ValidationError."""
     violations = scope_violations(service.catalog, new.level, new.indexes, new.hidden_columns)
     chains = [caller.chain] if new.chains is None else new.chains
     if caller.chain not in chains:
         violations.append(Violation(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
-    if len(chains) > MOST_LISTED:
-        violations.append(Violation(f"expected at most {MOST_LISTED} chains", "/chains"))
+    if len(chains) > MAX_LISTED:
+        violations.append(Violation(f"expected at most {MAX_LISTED} chains", "/chains"))
     allowed = await tokens.administered(service.pool, caller)
     for number, chain in enumerate(chains):
         if chain not in allowed:
-            violations.append(Violation("you are no admin of this chain", pointer("/chains", number)))
+            violations.append(Violation("you are not an admin of this chain", pointer("/chains", number)))
     if new.expires is not None and (violation := bounds_violation(new.expires)) is not None:
         violations.append(Violation(violation, "/expires"))
     elif new.expires is not None and new.expires <= datetime.now(UTC):
-        violations.append(Violation("expected a time to come", "/expires"))
+        violations.append(Violation("expected a time in the future", "/expires"))
     if violations:
         raise ValidationError(violations)
     more = list(dict.fromkeys(chain for chain in chains if chain != caller.chain))
@@ -230,12 +230,12 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
 
 
 def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Violation]:
-    """What is wrong with the limits of a token."""
+    """Return the violations of a token's limits."""
     violations: list[Violation] = []
     if level == "admin" and (indexes is not None or hidden):
         at = "/indexes" if indexes is not None else "/hidden_columns"
         violations.append(
-            Violation("is for the levels read and write: an admin could give others what is kept from them", at)
+            Violation("is for the levels read and write: an admin could grant others what the token hides", at)
         )
     for number, name in enumerate(indexes or ()):
         if name not in catalog:
@@ -248,14 +248,14 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
             expected = f"expected a column, such as {columns[0]}{suggestion(column, columns, violations)}"
             violations.append(Violation(expected, where))
     for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
-        if len(listed or ()) > MOST_LISTED:
-            violations.append(Violation(f"expected at most {MOST_LISTED}", key))
+        if len(listed or ()) > MAX_LISTED:
+            violations.append(Violation(f"expected at most {MAX_LISTED}", key))
     if indexes == []:
         violations.append(Violation("expected at least one index", "/indexes"))
     return violations
 
 
-def _wrong(name: str | None, contact: str | None) -> list[Violation]:
+def _text_violations(name: str | None, contact: str | None) -> list[Violation]:
     violations = []
     if name is not None and (expected := names.violation(name)) is not None:
         violations.append(Violation(expected, "/name"))
@@ -265,7 +265,7 @@ def _wrong(name: str | None, contact: str | None) -> list[Violation]:
 
 
 def _client_id(number: int) -> int:
-    """A number as a client's id. One beyond PostgreSQL's range is a client that does not exist."""
+    """Return a number as the id of a client. Raises ProblemError beyond PostgreSQL's range: no client has that id."""
     if not 1 <= number <= LARGEST:
         raise ProblemError("client-not-found")
     return number

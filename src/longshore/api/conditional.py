@@ -26,7 +26,7 @@ from longshore.validation import ValidationError, Violation
 
 MAX_WAIT_SECONDS = 60
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
-POLL_SECONDS = 2  # where nothing tells how long the task will take
+POLL_SECONDS = 2  # where the end of the task cannot be estimated
 
 ANY = "*"
 TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
@@ -35,7 +35,7 @@ OF_TASK = re.compile(r'"([1-9][0-9]{0,18})-([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,8
 PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
 
 
-AnyRequest = Request[Any, Any, Any]  # as in `access`, which asks `require`
+AnyRequest = Request[Any, Any, Any]  # as in `guard`, which imports this module
 
 
 class Tags(msgspec.Struct, frozen=True):
@@ -43,9 +43,9 @@ class Tags(msgspec.Struct, frozen=True):
 
     strong: frozenset[str] = frozenset()
     all: frozenset[str] = frozenset()
-    """The weak ones too, without their mark."""
+    """The strong tags and the weak ones, without `W/`."""
     any: bool = False
-    """Whether it is `*`, which everything that exists fits."""
+    """Whether the condition is `*`, which every existing resource meets."""
 
 
 def tags(lines: Sequence[str]) -> Tags | None:

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what Litestar cannot see in the handlers by itself, and the page that shows it."""
+"""The OpenAPI document, completed from the signatures of endpoints and the table of routes, and its page."""
 
 import base64
 import hashlib
@@ -47,20 +47,20 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
-WHAT = {
+DESCRIPTIONS = {
     400: "The request cannot be used; `errors` names every fault.",
     401: "No valid credential.",
-    403: "The credential is good, but not for this.",
-    404: "There is no such thing in this chain.",
-    409: "Not in this state of the task.",
+    403: "The credential is valid, but not for this request.",
+    404: "The chain has no such resource.",
+    409: "Not possible in this state.",
     410: "The result is gone.",
-    408: "The body did not come in time.",
-    412: "It is not as `If-Match` or `If-None-Match` demands.",
+    408: "The body did not arrive in time.",
+    412: "A precondition failed: `If-Match` or `If-None-Match`.",
     413: "The body is too large.",
-    415: "The body is no JSON.",
-    422: "The `Idempotency-Key` was used with another body.",
-    429: "Too many requests; `Retry-After` tells when to try again.",
-    503: "The database cannot be reached; `Retry-After` tells when to try again.",
+    415: "The body is not JSON in UTF-8.",
+    422: "The `Idempotency-Key` was used with another request.",
+    429: "Too many requests; `Retry-After` has the seconds until the next try.",
+    503: "The database cannot be reached; `Retry-After` has the seconds until the next try.",
 }
 
 
@@ -76,7 +76,7 @@ CONDITIONS = [
         "name": name,
         "in": "header",
         "required": False,
-        "description": f"{what}, or `*`; 412 where that is not so.",
+        "description": f"{what}, or `*`; else 412.",
         "schema": ETAGS,
     }
     for name, what in (
@@ -93,7 +93,7 @@ SAFE = ("GET", "HEAD")
 def problems(*statuses: int) -> dict[int, ResponseSpec]:
     """Return the documentation of problems that an endpoint's signature does not tell, see `_statuses`."""
     return {
-        status: ResponseSpec(Problem, generate_examples=False, description=WHAT[status], media_type=MEDIA_TYPE)
+        status: ResponseSpec(Problem, generate_examples=False, description=DESCRIPTIONS[status], media_type=MEDIA_TYPE)
         for status in statuses
     }
 
@@ -172,7 +172,7 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
     if NEEDED[method, path] is not Open.PROBE:
         for status in _statuses(handler, method, path):
             content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(name="Problem")}}}
-            operation["responses"][str(status)] = {"description": WHAT[status], "content": content}
+            operation["responses"][str(status)] = {"description": DESCRIPTIONS[status], "content": content}
     operation["responses"] = dict(sorted(operation["responses"].items()))
     if body := _body(handler):
         schema = {"schema": {"$ref": REFERENCE.format(name=body[0].__name__)}}
@@ -223,7 +223,7 @@ def _header(name: str, what: str) -> SecurityScheme:
 
 @get("/docs", include_in_schema=False, media_type=MediaType.HTML)
 async def get_docs() -> Response[str]:
-    """The document as a page. It asks no other host for anything, and runs no script but its own."""
+    """Return the page that shows the document. It loads nothing from other hosts and runs its own script alone."""
     return Response(PAGE, headers={"Content-Security-Policy": POLICY})
 
 

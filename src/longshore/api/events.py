@@ -1,8 +1,8 @@
-"""`GET /tasks/{id}/events`: all that happens to a task, as server-sent events.
+"""`GET /tasks/{id}/events`: changes of a task as server-sent events.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. An event's id is `<revision>-<log entries seen>`, so
-that a client that comes back with it in `Last-Event-ID` misses nothing and gets nothing twice. Progress has no id: it
-is a figure, not an event that could be missed.
+that a client that sends it in `Last-Event-ID` misses nothing and gets nothing twice. Progress has no id: a client that
+missed one needs the newest alone.
 """
 
 import re
@@ -27,8 +27,8 @@ from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.waiters import Waiter
 
-HEARTBEAT = 15.0  # seconds between two comments in a quiet stream
-COME_BACK = b"retry: 2000\n\n"  # milliseconds
+HEARTBEAT_SECONDS = 15.0  # between two comments in a quiet stream
+RECONNECT = b"retry: 2000\n\n"  # milliseconds
 LAST_ID = re.compile(r"(\d{1,18})-(\d{1,9})")
 
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -45,7 +45,7 @@ async def get_events(
         str, HeaderParameter(name="Last-Event-ID", description="The id of the last event seen; go on behind it.")
     ] = "",
 ) -> Stream:
-    """All that happens to a task: `state`, `log`, `progress` and, when nothing more comes, `end`.
+    """Stream the changes of a task: `state`, `log`, `progress` and, when nothing more comes, `end`.
 
     The last event is `unauthorized` where the credential has ended or its level has become too low.
     """
@@ -53,14 +53,14 @@ async def get_events(
 
 
 async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
-    """The events of a task behind one that was seen. Raises TaskNotFoundError."""
+    """Return the stream of a task's events after the one with this id. Raises TaskNotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
     standing = await reads.standing(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
-    if revision > standing.revision or seen > standing.log_length:  # an id that this task never gave
+    if revision > standing.revision or seen > standing.log_length:  # this task has sent no such id
         revision, seen = 0, 0
 
     async def events() -> AsyncIterator[bytes]:
@@ -79,39 +79,39 @@ async def _events(
     service: Service, waiter: Waiter, caller: Caller, task: TaskId, revision: int, seen: int
 ) -> AsyncIterator[bytes]:
     chain = caller.chain
-    yield COME_BACK
+    yield RECONNECT
     last_progress = None
     while not service.watch.closing:
         try:
-            news = await _news(service, waiter, chain, task, seen)
+            changes = await _changes(service, waiter, chain, task, seen)
         except TaskNotFoundError:  # deleted meanwhile
             yield _event("end", None)
             return
-        waiter.revision = news.revision
-        whole = sees_task(caller, service.catalog, news.target, news.trigger, news.reads)
-        for entry in news.logs:
+        waiter.revision = changes.revision
+        whole = sees_task(caller, service.catalog, changes.target, changes.trigger, changes.reads)
+        for entry in changes.logs:
             seen += 1
             yield _event("log", entry if whole else shown_entry(entry), f"{revision}-{seen}")
-        if news.more:
+        if changes.more:
             continue
-        if news.revision > revision:
-            revision = news.revision
-            yield _event("state", news.state, f"{revision}-{seen}")
-        if news.settled:
-            yield _event("end", news.state, f"{revision}-{seen}")
+        if changes.revision > revision:
+            revision = changes.revision
+            yield _event("state", changes.state, f"{revision}-{seen}")
+        if changes.settled:
+            yield _event("end", changes.state, f"{revision}-{seen}")
             return
-        if whole and news.state.code == Code.INPROGRESS:
+        if whole and changes.state.code == Code.INPROGRESS:
             so_far = await _progress(service, waiter, chain, task)
             if so_far != last_progress:
                 yield so_far
                 last_progress = so_far
-        while not service.watch.closing and not await waiter.wait(HEARTBEAT):
+        while not service.watch.closing and not await waiter.wait(HEARTBEAT_SECONDS):
             yield b":\n\n"
 
 
-async def _news(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> reads.TaskChanges:
+async def _changes(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> reads.TaskChanges:
     reading = partial(reads.since, service.pool, chain, task, seen)
-    return await service.watch.shared(("news", chain, task, seen), waiter, reading)
+    return await service.watch.shared(("changes", chain, task, seen), waiter, reading)
 
 
 async def _progress(service: Service, waiter: Waiter, chain: ChainId, task: TaskId) -> bytes:

@@ -1,6 +1,6 @@
-"""The guard in front of every endpoint: who asks, and may they; and do they ask with words that we know.
+"""The guard in front of every endpoint: it authenticates the credential, checks its level and counts the request.
 
-What each endpoint needs stands in `levels`; what a token with limits may not see, in `limits`.
+`routes` has the level that each endpoint needs, `scopes` what a token with limits may not see.
 """
 
 import re
@@ -20,7 +20,7 @@ from longshore.access.sessions import Credential, SignedIn
 from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.conditional import refuse_malformed, require
-from longshore.api.middleware import concerns
+from longshore.api.middleware import bind_ids
 from longshore.api.routes import NEEDED, Open
 from longshore.api.service import Service
 from longshore.database.shares import use_share_of
@@ -28,11 +28,10 @@ from longshore.errors import ProblemError
 from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
-"""The name of a session's cookie by scheme. Browsers let nobody but this host set one that begins with `__Host-`."""
+"""The name of a session's cookie by scheme. Browsers let only the host itself set cookies that begin with `__Host-`."""
 
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
-CHAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # chain 0 has the service's own tasks
 DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -55,7 +54,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         caller = await _caller(connection, service, needed)
         _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
-        concerns(chain=caller.chain)
+        bind_ids(chain=caller.chain)
         use_share_of(caller.chain)
     elif needed is Open.PERSON:
         person = await service.sessions.signed_in(shown_session(connection))
@@ -87,7 +86,7 @@ async def _refuse_body(request: AnyRequest) -> None:
 
 
 def _refuse_odd_numbers(connection: AnyRequest) -> None:
-    """Raise NotFoundException for a number in the path of a page that is written in another way, such as `1_0`."""
+    """Raise NotFoundException for a number in a page's path that is not decimal digits, such as `1_0`."""
     steps = connection.scope["path"].split("/")
     if any(isinstance(value, int) and str(value) not in steps for value in connection.path_params.values()):
         raise NotFoundException
@@ -104,10 +103,10 @@ def _methods(template: str) -> Response[None]:
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
     authorization = connection.headers.get("authorization")
     if authorization is not None and "chain" not in connection.path_params:  # the console is for people
-        return await service.doorkeeper.caller(authorization, _chain(connection), level)
+        return await service.token_auth.caller(authorization, _chain(connection), level)
     session = shown_session(connection)
     if session.chain is None:
-        await service.sessions.signed_in(session)  # a session that has ended is told first
+        await service.sessions.signed_in(session)  # 401 comes first for a session that has ended
         raise ValidationError([Violation("is required with a session", parameter="X-Session-Chain-Id")])
     return await service.sessions.caller(session, level)
 
@@ -121,14 +120,14 @@ def _chain(connection: AnyConnection) -> str | None:
         return str(chain)
     for name in CHAIN_HEADERS:
         if (chain := connection.headers.get(name)) is not None:
-            if not CHAIN_NUMBER.fullmatch(chain):
+            if not chain:
                 raise ValidationError([Violation("expected the number of a chain", parameter=name.title())])
             return chain
     return None
 
 
 def shown_session(connection: AnyConnection) -> Credential:
-    """What the request shows of a session, in headers or in its cookie. Raises UnauthorizedError and ProblemError."""
+    """Return the session that a request names in headers or its cookie. Raises UnauthorizedError and ProblemError."""
     headers = connection.headers
     for prefix in PREFIXES:
         user, key = headers.get(f"{prefix}user-id"), headers.get(f"{prefix}key")
@@ -142,7 +141,7 @@ def shown_session(connection: AnyConnection) -> Credential:
 
 
 def _cookie(connection: AnyConnection) -> str:
-    """Return the session's cookie. Its name has to be the exact bytes: a reader that trims others takes a forged one.
+    """Return the session's cookie. Its name must match byte by byte: a reader that trims it would take a forged one.
 
     https://www.rfc-editor.org/rfc/rfc6265#section-5.4
     """
@@ -156,7 +155,7 @@ def _cookie(connection: AnyConnection) -> str:
 
 
 def refuse_other_site(connection: AnyConnection) -> None:
-    """Raise ProblemError for a change that a browser asks for and not for a page of ours: its cookie proves nothing.
+    """Raise ProblemError for a change that a browser sends for a page of another site: the cookie proves nothing then.
 
     https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
     """
@@ -170,24 +169,24 @@ def refuse_other_site(connection: AnyConnection) -> None:
 
 
 def count_address(connection: AnyConnection) -> None:
-    """Count a request of its address, unless that was done. Raises ProblemError."""
+    """Count a request for its address, unless it was counted before. Raises ProblemError."""
     if "counted" not in connection.scope["state"]:
         connection.scope["state"]["counted"] = True
         _count(connection, connection.app.state.service, "address", network(address(connection)))
 
 
-def _count(connection: AnyConnection, service: Service, name: str, who: str) -> None:
-    fields = service.rates.count(name, who)
+def _count(connection: AnyConnection, service: Service, name: str, key: str) -> None:
+    fields = service.rates.count(name, key)
     connection.scope["state"].setdefault("headers", []).extend(fields)
 
 
 def address(connection: AnyConnection) -> str:
-    """Where a request comes from: the client, or what a trusted proxy says it is."""
+    """Return the address of the client, as trusted proxies report it."""
     return connection.client.host if connection.client else ""
 
 
 def actor(request: AnyRequest) -> Actor:
-    """Who makes this request, for the audit log."""
+    """Return the actor of a request, for the audit log."""
     user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
     match user:
         case Caller():
@@ -208,25 +207,25 @@ def refuse_repeated(request: AnyRequest) -> None:
 
 
 def person(request: AnyRequest) -> tuple[Service, SignedIn]:
-    """The service and who has signed in. Raises ValidationError for unknown parameters."""
+    """Return the service and the user who has signed in. Raises ValidationError for unknown parameters."""
     _refuse_parameters(request)
     return request.app.state.service, request.scope["user"]
 
 
 def admitted(request: AnyRequest) -> tuple[Service, Caller]:
-    """The service and the caller of a request that passed the guard. Raises ValidationError for unknown parameters."""
+    """Return the service and a request's caller, behind the guard. Raises ValidationError for unknown parameters."""
     _refuse_parameters(request)
     return request.app.state.service, request.scope["user"]
 
 
 def _refuse_parameters(request: AnyRequest) -> None:
-    violations = unknown_parameters(request) + indecimal_parameters(request)
+    violations = unknown_parameters(request) + non_decimal_parameters(request)
     if violations:
         raise ValidationError(violations)
 
 
-def indecimal_parameters(request: AnyRequest) -> list[Violation]:
-    """Return a fault for each number in path or query that is not decimal digits, as `1e1` and `1.0` are not."""
+def non_decimal_parameters(request: AnyRequest) -> list[Violation]:
+    """Return a violation for each number in path or query that is not decimal digits, such as `1e1` and `1.0`."""
     given = dict(request.scope["path_params"])
     if request.scope["query_string"]:
         given |= request.query_params
@@ -255,7 +254,7 @@ def query_parameters(endpoint: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def unknown_parameters(request: AnyRequest) -> list[Violation]:
-    """A fault for each query parameter that the endpoint does not have."""
+    """Return a violation for each query parameter that the endpoint does not have."""
     if not request.scope["query_string"]:
         return []
     known = query_parameters(request.route_handler.fn)

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, how is it doing; and the pages that explain problems."""
+"""Liveness, readiness and metrics of the service, and the pages that explain problems."""
 
 import asyncio
 
@@ -14,8 +14,8 @@ from longshore.api.problems import KINDS
 from longshore.api.service import Service
 from longshore.errors import ProblemError
 
-# Workers send what is due within a second or two, so what has been due for longer tells that none does its work.
-# The update changes no row, and fails as every write does where the database is read-only.
+# Workers send due tasks within two seconds, so a task that has been due for a minute means that none works.
+# The update changes no row; it fails where the database is read-only.
 READY = """
 with written as (update longshore.migrations set name = name where number < 0)
 select exists (select from longshore.pgqueuer limit 1) as queue,
@@ -25,15 +25,15 @@ select exists (select from longshore.pgqueuer limit 1) as queue,
 
 @get("/healthz")
 async def get_health() -> dict[str, str]:
-    """Whether this process answers."""
+    """Return that this process answers."""
     return {"status": "ok"}
 
 
 @get("/readyz", responses=problems(503))
 async def get_readiness(request: AnyRequest) -> dict[str, str]:
-    """Whether the database takes writes and the queue is there; `late` where no worker sends the tasks that are due.
+    """Return that the database takes writes and the queue exists: `ready`, or `late` if no worker sends due tasks.
 
-    An API that is ready answers also while no worker runs, so that `late` is 200 too.
+    `late` is 200 too, as the API can answer while no worker runs.
     """
     service: Service = request.app.state.service
     async with asyncio.timeout(5):
@@ -44,18 +44,18 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
 
 @get("/metrics", include_in_schema=False)
 async def get_metrics(request: AnyRequest) -> Response[bytes]:
-    """Figures for Prometheus: of this process, and of all tasks of the service."""
+    """Return metrics for Prometheus: of this process, and of all tasks of the service."""
     service: Service = request.app.state.service
     await service.figures.refresh()
-    of_all = CollectorRegistry()
-    of_all.register(_Told(service.figures.metrics()))
-    text = generate_latest() + generate_latest(of_all)
+    service_wide = CollectorRegistry()
+    service_wide.register(_Metrics(service.figures.metrics()))
+    text = generate_latest() + generate_latest(service_wide)
     # Litestar adds the character set to every text by itself.
     return Response(text, media_type=CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8"))
 
 
-class _Told(Collector):
-    """Metrics that have been made already."""
+class _Metrics(Collector):
+    """Metrics that were read before."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics
@@ -66,7 +66,7 @@ class _Told(Collector):
 
 @get("/problems/{kind:str}", include_in_schema=False)
 async def get_problem(kind: FromPath[str]) -> Response[str]:
-    """What a problem's `type` means."""
+    """Return the page that explains a problem's `type`."""
     if kind not in KINDS:
         raise ProblemError("not-found", "There is no problem of this name.")
     found = KINDS[kind]

@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: a request that is sent again with its key is done once.
+"""The header `Idempotency-Key`: a request that is sent again with its key is executed once.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -21,7 +21,7 @@ Key = Annotated[
         min_length=1,
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
-        description="The same key and request within 24 hours are done once, and answered with what became of it.",
+        description="The same key and request within 24 hours are executed once; a repetition answers the outcome.",
     ),
 ]
 
@@ -31,7 +31,7 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 def claim_of(request: AnyRequest, key: str | None, value: Any = None) -> Claim | None:
     """Return the claim of a request with this key and body; None without a key.
 
-    The key is kept with the credential in front, such as `user 7`: two credentials of a chain may use the same one.
+    The stored key begins with the credential, such as `user 7`: two credentials of a chain may use the same key.
     """
     if key is None:
         return None

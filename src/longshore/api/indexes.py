@@ -1,4 +1,4 @@
-"""The resource `indexes`: what can be exported, and what the fields of each hold."""
+"""The resource `indexes`: the export indexes and their fields."""
 
 import msgspec
 from litestar import get
@@ -19,32 +19,32 @@ class IndexField(msgspec.Struct, frozen=True, omit_defaults=True):
     type: FieldType
     description: str
     fields: list["IndexField"] = []
-    """Of a nested field: the fields of the objects inside."""
+    """The fields of a nested field's objects."""
 
 
 class ExportIndex(msgspec.Struct, frozen=True):
-    """A data set that can be exported."""
+    """An export index."""
 
     name: str
     description: str
     time: str | None
-    """The column that says when a row came to be or changed; null where the data set has none."""
+    """The column with the time at which a row was created or changed; null where there is none."""
     schema: str
     """The fingerprint of all its fields, for `target.schema` of an export of all of them."""
     fields: list[IndexField]
-    """In the order in which they are written."""
+    """Fields in the order of a result's columns."""
 
 
 @get("/indexes")
 async def list_indexes(request: AnyRequest) -> list[ExportIndex]:
-    """What can be exported, with the fields and their types."""
+    """Return the export indexes that the credential may use, with fields and types."""
     service, caller = admitted(request)
     return [_index(name, service.catalog, caller) for name in service.catalog if may_use(caller, name, service.catalog)]
 
 
 @get("/indexes/{name:str}")
 async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
-    """One export index, with its fields and their types."""
+    """Return one export index, with fields and types."""
     service, caller = admitted(request)
     known = [each for each in service.catalog if may_use(caller, each, service.catalog)]
     if name not in known:

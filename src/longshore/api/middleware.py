@@ -1,6 +1,6 @@
-"""What every request gets, whatever answers it: an id, a line in the log, metrics, security headers, HEAD, an end.
+"""Middleware for every request: an id, a line in the log, metrics, security headers, HEAD, and limits of the body.
 
-Wraps the whole application, so that answers from before the routing have them as well.
+It wraps the whole application, so that answers from before the routing have them too.
 """
 
 import asyncio
@@ -38,16 +38,16 @@ SECONDS = Histogram(
     ["method", "route"],
 )
 
-GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-BODILESS = frozenset({"GET", "HEAD"})  # what a body means there is not defined, and nobody here reads one
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+BODILESS = frozenset({"GET", "HEAD"})  # HTTP defines no meaning of their bodies, and no endpoint reads one
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-BODY_SECONDS = 10  # that a body may take to come; it has 64 KiB at most
-# Of a body that is refused, so much is read for so long before the answer.
+BODY_SECONDS = 10  # in which a body has to arrive; it has 64 KiB at most
+# Bounds for reading the rest of a refused body before the answer.
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
 UNREAD_SECONDS = 1
 
-# Kept out: other sites' frames, scripts and reads, caches of what is personal, and a later request in the clear.
+# Against frames, scripts and reads of other sites, caches of personal data, and later requests without TLS.
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -60,20 +60,18 @@ SECURITY = (
 OVER_TLS = (*SECURITY, (b"strict-transport-security", b"max-age=31536000"))
 NAMES = frozenset(name for name, _ in OVER_TLS)
 
-UNTRACED = frozenset(
-    {"/healthz", "/readyz", "/metrics"}
-)  # asked every few seconds, by machines that look at nothing else
-UNKNOWN = frozenset({401, 403, 404, 429})  # answers that say nothing of the task that a path names
+UNTRACED = frozenset({"/healthz", "/readyz", "/metrics"})  # requested every few seconds by machines
+UNKNOWN = frozenset({401, 403, 404, 429})  # the task in the path may be another chain's
 OF_TASK = "/tasks/{id}"
 TASK_ID = re.compile("[0-9]{1,19}")
 
-# Finding a metric by its labels takes longer than counting.
+# Looking a metric up by its labels takes longer than counting.
 _requests = cache(REQUESTS.labels)
 _seconds = cache(SECONDS.labels)
 
 
-def with_request_id(app: ASGIApp) -> ASGIApp:
-    """Wrap an ASGI application."""
+def with_middleware(app: ASGIApp) -> ASGIApp:
+    """Return an ASGI application behind this middleware."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -103,12 +101,12 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         nonlocal status
         if message["type"] == "http.response.start":
             status = message["status"]
-            headers = [_complete(*field) for field in message["headers"]]
+            headers = [_with_head(*field) for field in message["headers"]]
             headers += [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
-            given = {name for name, _ in headers}  # in lower case, as ASGI demands
-            if not await body.read_rest() and b"connection" not in given:
+            names = {name for name, _ in headers}  # in lower case, as ASGI demands
+            if not await body.read_rest() and b"connection" not in names:
                 headers.append((b"connection", b"close"))
-            headers += security if given.isdisjoint(NAMES) else [item for item in security if item[0] not in given]
+            headers += security if names.isdisjoint(NAMES) else [item for item in security if item[0] not in names]
             message = {**message, "headers": headers}
         elif head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
@@ -129,23 +127,23 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             _seconds(label, f"{route}?wait" if "waits" in scope["state"] else route).observe(seconds)
             # A refused path may hold more digits than Python makes a number of.
             if route.startswith(OF_TASK) and status not in UNKNOWN and TASK_ID.fullmatch(scope["path_params"]["id"]):
-                concerns(task=int(scope["path_params"]["id"]))
+                bind_ids(task=int(scope["path_params"]["id"]))
             log.info("request", method=method, path=path, status=status, ms=round(seconds * 1000, 1))
             if tracing.on():
-                _tell(span, label, route, status)
+                _complete_span(span, label, route, status)
 
 
-def concerns(**ids: int) -> None:
-    """Say what a request is about, for its lines in the log and its span; not before that is its caller's."""
+def bind_ids(**ids: int) -> None:
+    """Add ids such as `task` to the request's log lines and span, once they are known to be of the caller's chain."""
     structlog.contextvars.bind_contextvars(**ids)
     if tracing.on():
         tracing.add({f"longshore.{name}": id for name, id in ids.items()})
 
 
 def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
-    """What OpenTelemetry calls the server's span; https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
+    """Return the server span of a request: https://opentelemetry.io/docs/specs/semconv/http/http-spans/.
 
-    Without the query, which may hold the signature of an address.
+    It has no query, as that may hold the signature of a download address.
     """
     if not tracing.on() or scope["path"] in UNTRACED:
         return tracing.NO_SPAN
@@ -159,11 +157,11 @@ def _span(scope: HTTPScope, method: str) -> AbstractContextManager[Any]:
         attributes["server.address"] = server[0]
         if server[1] is not None:
             attributes["server.port"] = int(server[1])  # Granian gives text
-    given = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
-    return tracing.span(method if method in METHODS else "HTTP", attributes, of=given, kind="server")
+    parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+    return tracing.span(method if method in METHODS else "HTTP", attributes, of=parent, kind="server")
 
 
-def _tell(span: Any, label: str, route: str, status: int) -> None:
+def _complete_span(span: Any, label: str, route: str, status: int) -> None:
     span.set_attributes({"http.response.status_code": status})
     if route:
         span.update_name(f"{'HTTP' if label == 'other' else label} {route}")
@@ -173,7 +171,7 @@ def _tell(span: Any, label: str, route: str, status: int) -> None:
 
 
 class RequestBody:
-    """The body of a request, received within BODY_SECONDS, and read to its end before the answer where that is cheap.
+    """The body of a request: received within BODY_SECONDS, and read to its end before the answer, within bounds.
 
     A body that is left unread on a connection would be taken for the next request, so the connection has to end then
     (RFC 9112, section 9.3).
@@ -188,9 +186,9 @@ class RequestBody:
         self._over = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
-        """Receive the next part of the body; behind the body, wait for the end of the connection.
+        """Receive the next part of the body; after the body, wait for the end of the connection.
 
-        Raises ProblemError for a body that comes too slowly, ValidationError for one that ends too early.
+        Raises ProblemError for a body that arrives too slowly, ValidationError for one that ends too early.
         """
         if self._whole:
             return await self._receive()
@@ -199,7 +197,7 @@ class RequestBody:
                 message = await self._receive()
         except TimeoutError:
             raise ProblemError("too-slow", headers={"Connection": "close"}) from None
-        if message["type"] == "http.disconnect":  # which is also what Granian makes of malformed chunks
+        if message["type"] == "http.disconnect":  # Granian sends it for malformed chunks, too
             raise ValidationError([Violation("expected a whole body, in well-formed chunks where it is chunked", "")])
         self._whole = not message.get("more_body", False)
         return message
@@ -207,7 +205,7 @@ class RequestBody:
     async def read_rest(self) -> bool:
         """Read what is left of the body, within bounds, and return whether the connection can be used again.
 
-        A client that waits to be asked for its body (`Expect: 100-continue`) is not asked any more.
+        Reading would invite the body of a client that sent `Expect: 100-continue`, so that one is left unread.
         """
         if self._whole or not self.declared:
             return True
@@ -224,8 +222,8 @@ class RequestBody:
         return self._whole
 
 
-def _complete(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """Add HEAD to the methods of an `Allow` field: it is answered wherever GET is."""
+def _with_head(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Return a header field, with HEAD added to `Allow` where GET is allowed."""
     if name != b"allow":
         return name, value
     methods = {method.strip() for method in value.split(b",")}
@@ -234,6 +232,6 @@ def _complete(name: bytes, value: bytes) -> tuple[bytes, bytes]:
 
 def _request_id(scope: HTTPScope) -> str:
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and GIVEN_ID.fullmatch(value):
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return value.decode()
     return os.urandom(16).hex()

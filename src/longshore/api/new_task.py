@@ -1,4 +1,4 @@
-"""The body of `POST /tasks`: read, checked with every fault it has, and brought into the shape that is stored."""
+"""The body of `POST /tasks`: validated with all its violations, and converted into the stored form."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,52 +22,52 @@ LARGEST = 2**63 - 1
 
 
 IndexOf = Callable[[str], Awaitable[str | None]]
-"""Takes the id of a stored segment and gives its export index, or None where the chain has no such segment."""
+"""Return the export index of a stored segment by its id; None where the chain has no such segment."""
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """When a task runs, and for an export which rows it takes."""
 
     once: datetime | None = None
-    """When it runs, or first runs; in the past it means now. Required unless there is `cron`."""
+    """The time of the first run; in the past it means now. Required without `cron`."""
     repeat: Literal["daily", "weekly", "monthly"] | None = None
     cron: str | None = None
     """Minute, hour, day of month, month, day of week."""
     timezone: str = "UTC"
     """The IANA name of the zone whose clock `repeat`, `cron` and date rules without a zone of their own follow."""
     until: datetime | None = None
-    """No run is due later, nor is one made up for after it."""
+    """The last possible time of a run, missed runs included."""
     catch_up: Literal["one", "none", "all"] = "one"
-    """What becomes of runs that the service missed."""
+    """The handling of missed runs."""
     segment: Segment | None = None
     segment_id: str | None = None
-    """A stored segment instead of one given here."""
+    """A stored segment in place of `segment`."""
 
 
 class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `POST /tasks` takes."""
+    """The body of `POST /tasks`."""
 
     chain: int
     desc: str
     target: Any
-    """Whatever its action takes."""
+    """The target of the action."""
     trigger: Trigger
     debug: str = ""
 
 
 PinnedOf = Callable[[str], Awaitable[Shape | None]]
-"""Takes a fingerprint and gives the fields that it stood for when the chain pinned it, or None where it never did."""
+"""Return the fields that a fingerprint stood for when the chain pinned it; None where it never did."""
 
 
 async def read_new_task(
     value: Any, catalog: Catalog, actions: Mapping[str, Action], index_of: IndexOf, pinned_of: PinnedOf
 ) -> NewTask:
-    """The task that a body asks for. Raises ValidationError with everything that is wrong with it."""
+    """Return the new task of a body. Raises ValidationError with all its violations."""
     violations: list[Violation] = []
     new = check(NewTaskBody, value, "", violations)
     asked = None
     if isinstance(value, dict):
-        # The values are looked at one by one, so that a fault in one does not hide those in another.
+        # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
         schema = target.get("schema") if isinstance(target, dict) else None
         before = await pinned_of(schema) if isinstance(schema, str) else None
@@ -120,7 +120,7 @@ def _check_target(
         hint = suggestion(str(action), names) or f"; expected one of {', '.join(names)}"
         said = f"{action!r} is not known{hint}" if "action" in target else "is required"
         violations.append(Violation(said, "/target/action"))
-        # As far as anybody knows it was meant to be an export, and has the faults of one.
+        # It may be meant as an export, so the violations of one are named too.
         return check(ExportTarget, {**target, "action": "export"}, "/target", violations)
     given = check(actions[action].target, target, "/target", violations)
     if given is not None:
@@ -163,16 +163,16 @@ def _check_parts(
 
 def _with_nul(value: Any, at: str) -> Iterator[str]:
     """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
-    left = [(value, at)]  # and no recursion: a body may be as deep as its reader lets it
-    while left:
-        value, at = left.pop()
+    stack = [(value, at)]  # recursion could exceed Python's limit
+    while stack:
+        value, at = stack.pop()
         if isinstance(value, str) and "\x00" in value:
             yield at
         elif isinstance(value, dict):
             yield from (pointer(at, key) for key in value if "\x00" in key)
-            left += [(part, pointer(at, key)) for key, part in value.items()]
+            stack += [(part, pointer(at, key)) for key, part in value.items()]
         elif isinstance(value, list):
-            left += [(part, pointer(at, number)) for number, part in enumerate(value)]
+            stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
 async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Violation]:
@@ -192,7 +192,7 @@ async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Vi
 
 
 def check_schedule(trigger: dict[str, Any], at: str) -> list[Violation]:
-    """What is wrong with the times of a trigger beyond the shape of each; `at` is its JSON pointer."""
+    """Return the violations of a trigger's times beyond their types. `at`: the trigger's JSON pointer."""
     once, until = trigger.get("once"), trigger.get("until")
     violations = _check_time(once, pointer(at, "once")) + _check_time(until, pointer(at, "until"))
     repeat, cron, zone = trigger.get("repeat"), trigger.get("cron"), trigger.get("timezone")
@@ -221,7 +221,7 @@ def _check_time(value: Any, at: str) -> list[Violation]:
 
 
 def _time(value: Any) -> datetime | None:
-    """Return the moment that a JSON value stands for; None where it stands for none, which the check of shapes says."""
+    """Return the time in a JSON value; None where it is none, which the check of types reports."""
     try:
         return msgspec.convert(value, datetime)
     except msgspec.ValidationError:

@@ -1,4 +1,4 @@
-"""`GET /tasks/{id}`: polled with or without an `ETag`, or waiting for a change."""
+"""`GET /tasks/{id}`: a poll, a conditional poll, or a long poll."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
@@ -27,18 +27,18 @@ from longshore.tasks.model import Task, TaskId, Version
 from longshore.tasks.reads import LogPage
 
 Reader = Callable[[frozenset[Version]], Awaitable[reads.PolledTask]]
-"""Reads a task, unless it is at one of the versions given."""
+"""Read a task, unless it is at one of the known versions."""
 
 
 class LogOrder(StrEnum):
-    """How a page of a task's log is ordered."""
+    """The order of a task's log entries."""
 
     ASC = "asc"
     DESC = "desc"
 
 
-NONE: frozenset[Version] = frozenset()
-PAGING = ("wait", "log_limit", "offset")  # parameters that the address of another page does not take over
+NO_VERSIONS: frozenset[Version] = frozenset()
+PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the address of another page
 
 
 @get(
@@ -48,7 +48,7 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that the address of anoth
 async def get_task(
     request: AnyRequest,
     id: Id,
-    log_limit: Annotated[int, QueryParameter(ge=0, le=1000, description="How many log entries to give at most.")] = 10,
+    log_limit: Annotated[int, QueryParameter(ge=0, le=1000, description="Number of log entries at most.")] = 10,
     offset: Offset = 0,
     log_order: Annotated[
         LogOrder, QueryParameter(description="`asc`: oldest entry first. `desc`: newest first.")
@@ -63,11 +63,11 @@ async def get_task(
         HeaderParameter(name="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so."),
     ] = "",
 ) -> Response[Task]:
-    """One task, with a page of its log. Poll this until `state.code` is `DONE` or `ERROR` and no `Retry-After` is sent.
+    """Return one task with a page of its log. Poll this until `state.code` is `DONE` or `ERROR` without `Retry-After`.
 
     An ended task with another run in the queue has `Retry-After`, as every task that has not ended.
-    With `wait` it answers once the task differs from the `ETag` in `If-None-Match`, or without one, from now.
-    `X-Log-Length` tells how many entries the log has, `Link` where its next and its last page are.
+    With `wait` it answers once the task differs from the `ETag` in `If-None-Match`; without one, at the next change.
+    `X-Log-Length` is the number of log entries; `Link` has the addresses of the next and the last page.
     """
     service, caller = admitted(request)
     task = task_id(id)
@@ -79,7 +79,7 @@ async def get_task(
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
         tagged = if_none_match.strip() not in ("", conditional.ANY)
-        key = (caller.chain, page, caller.level, caller.limits)  # who may see the same
+        key = (caller.chain, page, caller.level, caller.limits)  # callers with equal rights share one answer
         found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
     else:
         found = await reading(known)
@@ -109,7 +109,7 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
 async def _reading(
     service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
 ) -> reads.PolledTask:
-    """A task as its caller may see it, which is left out where its version is one of those known."""
+    """Return a task as its caller may see it; without the task where its version is known."""
     if known:
         standing = await service.polls.standing(caller.chain, task)
         if standing.version in known:
@@ -128,10 +128,10 @@ async def _changed(
     key: Hashable,
     reading: Reader,
 ) -> tuple[reads.PolledTask, bytes]:
-    """The task and its JSON, once its revision differs from what is known, or when so many seconds have passed.
+    """Return a task and its JSON once its revision is not a known one, or after so many seconds.
 
-    `known`: None where the client has not said, and wants the next change from now. Progress wakes nobody, so a wait in
-    vain gives the task as it has become meanwhile.
+    `known`: None where the request names no tag and waits for the next change. Progress wakes no waiter, so after the
+    time has passed the task is read again.
     """
 
     async def encoded(known: frozenset[Version]) -> tuple[reads.PolledTask, bytes]:
@@ -140,17 +140,17 @@ async def _changed(
 
     deadline = asyncio.get_running_loop().time() + seconds
     with service.watch.over(task) as waiter:
-        found, body = await encoded(known or NONE)
+        found, body = await encoded(known or NO_VERSIONS)
         if known is not None:
-            asked = {version.revision for version in known}
-        else:  # a task that has ended is what everybody waits for
-            asked = set() if found.settled else {found.version.revision}
-        if found.version.revision in asked:
-            async with held_open(request, waiter):  # a poll that is answered at once takes no place among those open
-                while found.version.revision in asked:
+            seen = {version.revision for version in known}
+        else:  # a task that has ended is answered at once
+            seen = set() if found.settled else {found.version.revision}
+        if found.version.revision in seen:
+            async with held_open(request, waiter):  # polls that are answered at once do not count
+                while found.version.revision in seen:
                     waiter.revision = found.version.revision
                     if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                        return await encoded(known or NONE)
-                    seen = frozenset({found.version})
-                    found, body = await service.watch.shared((task, key, seen), waiter, partial(encoded, seen))
-        return (found, body) if found.task else await encoded(NONE)
+                        return await encoded(known or NO_VERSIONS)
+                    last = frozenset({found.version})
+                    found, body = await service.watch.shared((task, key, last), waiter, partial(encoded, last))
+        return (found, body) if found.task else await encoded(NO_VERSIONS)

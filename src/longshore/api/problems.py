@@ -1,7 +1,7 @@
-"""Errors as clients see them: RFC 9457 problems. The only place where an exception becomes an answer.
+"""RFC 9457 problems: the kinds, and the only place where an exception becomes an answer.
 
-Promise 8: what a client sent wrong is named exactly; what broke here is in the log under the request's id, and only
-there.
+Promise 8: the answer names exactly what a client sent wrong; an error of the service itself is in the log alone, under
+the request's id.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
-from longshore.api.guard import count_address, indecimal_parameters, unknown_parameters
+from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
 from longshore.database.connect import is_transient
 from longshore.errors import ProblemError
 from longshore.results.store import StoreError, StoreUnavailableError
@@ -26,7 +26,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong, after RFC 9457."""
+    """The body of an error's answer (RFC 9457)."""
 
     type: str
     title: str
@@ -37,7 +37,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ProblemKind(msgspec.Struct, frozen=True):
-    """A kind of problem, and what its page under `/problems/` tells about it."""
+    """A kind of problem, with the title and text of its page under `/problems/`."""
 
     status: int
     title: str
@@ -46,37 +46,45 @@ class ProblemKind(msgspec.Struct, frozen=True):
 
 KINDS = {
     "bad-request": ProblemKind(
-        400, "The request cannot be used", "Each entry of `errors` names one fault, where it is, and what was expected."
+        400,
+        "The request cannot be used",
+        "Each entry of `errors` names one violation: its place, and what was expected.",
     ),
     "unauthorized": ProblemKind(
         401,
         "No valid credential",
-        "Send `Authorization: Bearer ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET`, with a token that was not revoked, "
+        "Send `Authorization: Bearer ACCESS_TOKEN_ID:ACCESS_TOKEN_SECRET` with a token that was not revoked, "
         "or the headers of a session that has not ended.",
     ),
     "forbidden": ProblemKind(
-        403, "Not allowed", "The credential is good, but not for this: its level is too low, or its chain another."
+        403,
+        "Not allowed",
+        "The credential is valid, but not for this request: its level is too low, or it is for another chain.",
     ),
     "other-site": ProblemKind(
         403,
-        "Asked for by another site",
-        "A change that a browser asks for with a session's cookie has to come from a page of this service.",
+        "Request from another site",
+        "A change that a browser sends with a session's cookie has to come from a page of this service.",
     ),
     "login-failed": ProblemKind(
-        401, "Not signed in", "The user name, the password or the passcode is wrong, or the attempt is over."
+        401, "Not signed in", "The user name, the password or the one-time code is wrong, or the attempt has ended."
     ),
     "bad-address": ProblemKind(
         403,
-        "The address is not good, or no longer",
-        "A download address was changed or taken back, or its time or uses are over. "
+        "The address is not valid",
+        "The download address was changed, was revoked, has expired or was used as often as it may be. "
         "Ask `GET /tasks/{id}/download_url` for a new one.",
     ),
-    "not-found": ProblemKind(404, "No such page", "There is nothing at this path; `/docs` lists what there is."),
+    "not-found": ProblemKind(404, "No such page", "There is nothing at this path; `/docs` lists the endpoints."),
     "task-not-found": ProblemKind(
-        404, "No such task", "This chain has no task of that number. Another chain's tasks look the same from here."
+        404,
+        "No such task",
+        "This chain has no task of that number. A task of another chain is answered in the same way.",
     ),
     "segment-not-found": ProblemKind(
-        404, "No such segment", "This chain has no stored segment of that id. Another chain's segments look the same."
+        404,
+        "No such segment",
+        "This chain has no stored segment of that id. One of another chain is answered in the same way.",
     ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
     "user-not-found": ProblemKind(404, "No such user", "This chain has no user of that id."),
@@ -90,14 +98,14 @@ KINDS = {
         404, "No such link", "`GET /tasks/{id}/links` lists the download addresses of the task."
     ),
     "session-not-found": ProblemKind(404, "No such session", "`GET /auth/sessions` lists your own."),
-    "name-taken": ProblemKind(409, "The name is taken", "Another one has it, be it in another case."),
+    "name-taken": ProblemKind(409, "The name is taken", "Upper and lower case are the same."),
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
     "task-not-done": ProblemKind(
         409, "The task is not done", "There is a result to download only while the task is `DONE`."
     ),
-    "no-export": ProblemKind(409, "The task is no export", "Only exports leave a file to download."),
+    "no-export": ProblemKind(409, "The task is not an export", "Only exports leave a file to download."),
     "nothing-to-acknowledge": ProblemKind(
         409,
         "Nothing to acknowledge",
@@ -106,7 +114,7 @@ KINDS = {
     "source-refused": ProblemKind(
         409,
         "The source refuses the query",
-        "The database that the data comes from says why; `longshore catalog check` finds most of what is wrong there.",
+        "`detail` has the message of the source database; `longshore catalog check` finds most causes.",
     ),
     "result-gone": ProblemKind(
         410, "The result is gone", "Its file has expired or was deleted. Run the task again to get a new one."
@@ -116,9 +124,9 @@ KINDS = {
     ),
     "changed-meanwhile": ProblemKind(
         412,
-        "It has changed meanwhile",
-        "The resource is not as `If-Match` or `If-None-Match` demands. Read it again: its `ETag` is what `If-Match` "
-        "has to name. What has no `ETag` fits `If-Match: *` alone.",
+        "A precondition failed",
+        "It has changed, so it does not meet `If-Match`, `If-None-Match` or `If-Unmodified-Since`. Read it again "
+        "and send its `ETag` in `If-Match`. A resource without an `ETag` meets `If-Match: *` alone.",
     ),
     "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
     "head-too-large": ProblemKind(
@@ -129,32 +137,32 @@ KINDS = {
     ),
     "not-json": ProblemKind(
         415,
-        "The body is no JSON",
+        "The body is not JSON",
         "Send JSON in UTF-8, and say so: `Content-Type: application/json`.",
     ),
     "range-not-satisfiable": ProblemKind(
         416, "The file has no such range", "The `Content-Range` header says how many bytes the file has."
     ),
-    "too-slow": ProblemKind(408, "The request came too slowly", "Its body has to be there within ten seconds."),
+    "too-slow": ProblemKind(408, "The request came too slowly", "Its body has to arrive within ten seconds."),
     "too-many-requests": ProblemKind(
         429,
         "Too many requests",
-        "Try again after the seconds that `Retry-After` tells; the `RateLimit` header tells what is left.",
+        "Try again after the seconds in `Retry-After`; the `RateLimit` header has the requests that are left.",
     ),
     "overloaded": ProblemKind(
-        503, "Too many others want the same", "Try again after the seconds that `Retry-After` tells."
+        503, "Too many requests at the same time", "Try again after the seconds in `Retry-After`."
     ),
     "client-gone": ProblemKind(499, "The client has gone", "The connection was closed before the answer."),
     "quota-used-up": ProblemKind(
         409,
         "The quota is used up",
-        "The chain has as many tasks, or as many bytes in them, as the operator allows; `detail` says how many. "
+        "The chain has stored as many tasks or bytes as the operator allows; `detail` has the figures. "
         "Delete tasks that are no longer needed.",
     ),
     "run-withdrawn": ProblemKind(
         409,
         "The run was withdrawn",
-        "Before it began, the task was planned for another time; `GET /tasks/{id}` has the task as it is now.",
+        "Before the run began, the task was planned for another time; `GET /tasks/{id}` shows it.",
     ),
     "idempotency-key-reused": ProblemKind(
         422,
@@ -168,7 +176,7 @@ KINDS = {
     "webhook-secret-replaced": ProblemKind(
         409,
         "The webhook has another secret now",
-        "A repeated request shows the first secret alone. `POST /webhooks/{id}/secret` makes a new one.",
+        "A repeated request shows the first secret alone. `POST /webhooks/{id}/secret` creates a new one.",
     ),
     "too-many-webhook-secrets": ProblemKind(
         409,
@@ -181,16 +189,18 @@ KINDS = {
         "Nothing is sent to a disabled webhook. `POST /webhooks/{id}/enable` ends that.",
     ),
     "internal-error": ProblemKind(
-        500, "Something broke", "It is not your request. The service's log has the cause under the `request_id`."
+        500,
+        "The service failed",
+        "The request is not the cause. The service's log has the error under the `request_id`.",
     ),
     "unavailable": ProblemKind(
-        503, "The service cannot reach its database", "Try again after the seconds that `Retry-After` tells."
+        503, "The service cannot reach its database", "Try again after the seconds in `Retry-After`."
     ),
     "store-unavailable": ProblemKind(
-        503, "The service cannot reach its results store", "Try again after the seconds that `Retry-After` tells."
+        503, "The service cannot reach its results store", "Try again after the seconds in `Retry-After`."
     ),
     "stopping": ProblemKind(
-        503, "The service is stopping", "The run was asked for and goes on; poll `GET /tasks/{id}`."
+        503, "The service is stopping", "The run was accepted and goes on; poll `GET /tasks/{id}`."
     ),
 }
 
@@ -239,7 +249,7 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
 
 def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
     """Return the violations of a request's path and query: those that the guard looks for, then those of Litestar."""
-    found = unknown_parameters(request) + indecimal_parameters(request)
+    found = unknown_parameters(request) + non_decimal_parameters(request)
     named = {violation.parameter for violation in found}
     parameters = request.route_handler.parsed_fn_signature.parameters
     for item in error.extra if isinstance(error.extra, list) else []:

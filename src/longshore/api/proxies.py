@@ -1,7 +1,7 @@
 """Middleware that takes the client's address and scheme from the proxies in front of the service.
 
-`X-Forwarded-For` is read from its end, as each proxy appends whom it was asked by: the first address that is no trusted
-proxy's own is the client's. All before it is the client's own word and proves nothing.
+`X-Forwarded-For` is read from its end, as each proxy appends the address of its client: the first address that is not a
+trusted proxy's is the client's. The client can have written everything before it.
 """
 
 import ipaddress
@@ -20,7 +20,7 @@ SCHEMES = ("http", "https")
 
 
 def behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> ASGIApp:
-    """Return the application that sees clients through these proxies: addresses and networks in CIDR notation."""
+    """Return the application behind trusted proxies. `trusted`: their addresses, or networks in CIDR notation."""
     networks = [ipaddress.ip_network(each) for each in trusted]
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ def behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> ASGIApp:
 
 
 def client_of(lines: Iterable[str], trusted: Sequence[Network]) -> Address | None:
-    """Return the client that lines of `X-Forwarded-For` name; None where what stands in its place is no address."""
+    """Return the client in lines of `X-Forwarded-For`; None where its entry is not an address."""
     named = [node(part) for part in ",".join(lines).split(",") if part.strip()]
     if not named:
         return None
@@ -45,7 +45,7 @@ def client_of(lines: Iterable[str], trusted: Sequence[Network]) -> Address | Non
 
 
 def node(text: str) -> Address | None:
-    """Return the address in one entry of `X-Forwarded-For`, such as `[2001:db8::1]:443`; None where there is none."""
+    """Return the address in an entry of `X-Forwarded-For`, such as `[2001:db8::1]:443`; None where it has none."""
     match = NODE.fullmatch(text.strip())
     if match is None:
         return None

@@ -7,7 +7,7 @@
 - No content coding (RFC 9110, section 8.4), and no transfer coding but chunked (RFC 9112, section 6.1).
 - At most MAX_HEAD_BYTES.
 
-Granian passes no authority of a target in absolute form (`GET http://host/path`) on, so `Host` counts there too.
+Granian does not pass on the host of a target in absolute form (`GET http://host/path`), so `Host` counts there too.
 """
 
 import ipaddress
@@ -64,7 +64,6 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
             await _answer(scope, send, ProblemError("head-too-large", detail))
         elif (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
             detail = f"Expected a body without a content coding, got {coding.decode('latin-1')!r}."
-            # RFC 9110, section 12.5.3: what is acceptable instead.
             await _answer(scope, send, ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"}))
         elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
             allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
@@ -103,13 +102,13 @@ def head_violations(scope: HTTPScope) -> list[Violation]:
 
 def host_violation(scope: HTTPScope) -> str | None:
     """Return the violation of a request's Host fields; None where they are valid."""
-    given = [value for name, value in scope["headers"] if name == b"host"]
-    # RFC 9112, section 3.2, asks it of HTTP/1.1 alone. Granian gives an empty field where a request has none.
-    if scope["http_version"] in ("1", "1.0") and given in ([], [b""]):
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    # HTTP/1.0 needs no Host (RFC 9112, section 3.2). Granian passes an empty field where a request has none.
+    if scope["http_version"] in ("1", "1.0") and hosts in ([], [b""]):
         return None
-    if len(given) != 1:
-        return f"expected one Host field, got {len(given)}"
-    match = HOST.fullmatch(given[0])
+    if len(hosts) != 1:
+        return f"expected one Host field, got {len(hosts)}"
+    match = HOST.fullmatch(hosts[0])
     if match is None or int(match["port"] or 0) > MAX_PORT or not _is_literal(match["literal"]):
         return "expected a host and, where it is not the scheme's own, a port, such as exports.example.com:8080"
     return None

@@ -1,4 +1,4 @@
-"""Downloads: the signed address of a result, and the file behind it."""
+"""Downloads: signed addresses of results, and the files."""
 
 import asyncio
 import base64
@@ -20,7 +20,7 @@ from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, actor, admitted
-from longshore.api.paging import FAR, Limit, Offset, next_page
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
 from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
@@ -58,7 +58,9 @@ where r.location = $1
 ExpiresIn = Annotated[int, QueryParameter(ge=1, le=LIFE, description="Seconds that the address is to be good for.")]
 MaxUses = Annotated[
     int | None,
-    QueryParameter(ge=1, le=FAR, description="Downloads that may begin with it; one taken up again counts anew."),
+    QueryParameter(
+        ge=1, le=MAX_OFFSET, description="Downloads that may begin with it; one taken up again counts anew."
+    ),
 ]
 
 RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
@@ -70,7 +72,7 @@ class Download(FileResponse):
     def refuse_range(self, request: AnyRequest) -> None:
         """Raise ProblemError where the request asks for ranges that the file has none of.
 
-        A HEAD, and several `Range` fields, ask for no range: the field is no list.
+        A HEAD has no range, nor has a request with several `Range` fields: the field is not a list.
         """
         given = request.headers.getall("range", [])
         if len(given) != 1 or request.scope["method"] == "HEAD":
@@ -87,7 +89,7 @@ class Download(FileResponse):
         wanted = [part.groups() for part in parts if part is not None and part[1] is not None]
         invalid = None in parts or any(not first + last or _is_reversed(first, last) for first, last in wanted)
         if unit.strip(" \t").lower() != "bytes" or invalid or not 0 < len(wanted) <= cls.max_ranges:
-            return []  # what is no range of bytes is to be ignored
+            return []  # RFC 9110, section 14.2: ignore what is not a valid range of bytes
         spans = [_span(first, last, file_size) for first, last in wanted]
         found: list[tuple[int, int]] = []
         for start, end in sorted(span for span in spans if span[0] < span[1]):
@@ -106,20 +108,20 @@ def _is_reversed(first: str, last: str) -> bool:
 
 
 def _span(first: str, last: str, size: int) -> tuple[int, int]:
-    """Return begin and end of a range in a file, which may lie beyond it: `5-9`, `5-` or the last bytes, `-5`."""
+    """Return begin and end of a range, which may lie beyond the file: `5-9`, `5-` or the last bytes, `-5`."""
     if not first:
         return max(size - _number(last), 0), size
     return _number(first), min(_number(last) + 1, size) if last else size
 
 
 def _number(digits: str) -> int:
-    """Return a number that no file is as large as in place of one that is longer than Python reads."""
+    """Return a number; one of 19 digits and more becomes a size that no file has, as Python limits its digits."""
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) < 19 else 10**18
 
 
 class DownloadUrl(msgspec.Struct, frozen=True):
-    """Where a result may be fetched, without a token, for about an hour."""
+    """The address of a result, which needs no token and is valid for about an hour."""
 
     url: str
 
@@ -128,7 +130,7 @@ class DownloadUrl(msgspec.Struct, frozen=True):
 async def get_download_url(
     request: AnyRequest, id: Id, expires_in: ExpiresIn = MAX_SECONDS, max_uses: MaxUses = None
 ) -> DownloadUrl:
-    """A signed address of a DONE export's result, good for about one hour."""
+    """Return a signed address of a `DONE` export's result, valid for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
     return await _address(request, f"task {id}", row, expires_in, max_uses)
@@ -142,7 +144,7 @@ async def get_download_url_of_run(
     expires_in: ExpiresIn = LIFE,
     max_uses: MaxUses = None,
 ) -> DownloadUrl:
-    """A signed address of the result that one run of an export left, good for about one hour."""
+    """Return a signed address of the result of one run of an export, valid for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, run)
     if row is not None and row["state"] is None:
@@ -181,17 +183,17 @@ async def _address(
 
 
 def _level_of(service: Service, row: asyncpg.Record) -> str:
-    """The level that a result needs: that of the indexes that its run has read, or `read`."""
+    """Return the level that a result needs: the highest of the indexes that its run has read, else `read`."""
     levels = (level_for(read, service.catalog) for read in decoded(row["reads"]))
     return max(levels, default=Level.READ).name.lower()
 
 
 async def _presigned(request: AnyRequest, what: str, location: str, life: int, uses: int | None) -> str | None:
-    """An address that the store itself answers, which can neither count uses nor take it back."""
+    """Return an address that the store itself answers; it can neither be revoked nor have its uses counted."""
     if uses is not None:
-        raise ValidationError([Violation("cannot be kept by the bucket that results lie in", parameter="max_uses")])
+        raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
     service, caller = admitted(request)
-    # The store does not ask the service, so the address may not outlive the credential.
+    # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
     address = await asyncio.to_thread(service.store.address, location, max(1, min(life, left)))
     if address is not None:
@@ -201,7 +203,7 @@ async def _presigned(request: AnyRequest, what: str, location: str, life: int, u
 
 @get("/tasks/{id:str}/links")
 async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
-    """The download addresses of a task that were given out, newest first: who asked, how often each was used."""
+    """Return the download addresses of a task, newest first, each with its credential and its uses."""
     service, caller = admitted(request)
     await may_change_task(service, caller, service.pool, task_id(id))
     found, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
@@ -210,7 +212,7 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
 async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
-    """Take a download address back: no further download begins with it. One that runs goes on."""
+    """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)
     try:
         found = UUID(link)
@@ -223,9 +225,9 @@ async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
 
 @get("/results/{location:path}", include_in_schema=False)
 async def download(request: AnyRequest) -> StarletteResponse:
-    """The file behind a signed address, whole or in ranges. Needs no token: the signature is the right."""
+    """Return the file of a signed address, whole or in ranges. It needs no token: the signature is the right."""
     service: Service = request.app.state.service
-    # As it was sent: Litestar's own parameter has lost doubled and trailing slashes, and what was signed had none.
+    # The path as sent: Litestar's parameter has lost doubled and trailing slashes.
     location = unquote(request.scope["raw_path"].decode("latin-1")).removeprefix("/results/")
     given = dict(request.query_params.multi_items())
     if given.keys() != {"expires", "link", "signature"}:
@@ -243,7 +245,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
         "Cache-Control": "private, no-store",
     }
     head = request.scope["state"].get("head")
-    if head:  # so that the file is not read for nothing
+    if head:  # so that the file is not read
         request.scope["method"] = "HEAD"
     try:
         about = path.stat()
@@ -254,7 +256,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
     if not await links.may_use(service.pool, link, service.sessions.lives):
         raise ProblemError("bad-address")
-    # What gives no bytes uses nothing up.
+    # Answers without bytes of the file do not count as uses.
     require(request, tag)
     require_unmodified(request, about.st_mtime)
     if is_not_modified(request, tag, about.st_mtime):

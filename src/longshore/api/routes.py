@@ -1,6 +1,6 @@
-"""Who may call what: one table, which the guard asks, the OpenAPI document shows, and a test walks all routes by.
+"""The level that each endpoint needs: the table behind the guard, the OpenAPI document and a test of all routes.
 
-An endpoint that is not in it is closed to everybody.
+An endpoint that is not in the table is closed.
 """
 
 from enum import Enum
@@ -9,11 +9,11 @@ from longshore.access.tokens import Level
 
 
 class Open(Enum):
-    """What an endpoint needs that needs no level."""
+    """The requirement of an endpoint that needs no level."""
 
-    PROBE = "for machines that watch; no rate limit counts it"
-    ANYBODY = "for everybody"
-    PERSON = "for whoever has signed in, whatever their levels are"
+    PROBE = "monitoring; without rate limits"
+    ANYBODY = "no credential"
+    PERSON = "a signed-in user of any level"
 
 
 READ, WRITE, ADMIN = Level
@@ -28,7 +28,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/problems/{kind}"): Open.ANYBODY,
     ("POST", "/auth/login"): Open.ANYBODY,
     ("POST", "/auth/session"): Open.ANYBODY,
-    ("GET", "/results/{location}"): Open.ANYBODY,  # its signature is the right
+    ("GET", "/results/{location}"): Open.ANYBODY,  # the signature of its address is the right
     ("GET", "/auth/sessions"): Open.PERSON,
     ("DELETE", "/auth/sessions/{id}"): Open.PERSON,
     ("POST", "/auth/logout"): Open.PERSON,
@@ -78,7 +78,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/access_tokens/{id}"): ADMIN,
     ("DELETE", "/access_tokens/{id}"): ADMIN,
     ("GET", "/audit"): ADMIN,
-    # The console's pages; all that they change goes to the endpoints above.
+    # Pages of the console; their changes go to the endpoints above.
     ("GET", "/"): Open.ANYBODY,
     ("GET", "/sign-in"): Open.ANYBODY,
     ("POST", "/sign-in"): Open.ANYBODY,
@@ -98,19 +98,19 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
 
 
 class Right(Enum):
-    """The question of `limits` that an endpoint asks about the task, run or segment in question."""
+    """The check of `scopes` that an endpoint makes of the task, run or segment."""
 
-    SEE_RUN = "`may_see_run`: 403 where the credential may not see what the run has read"
-    SHOW_TASK = "`shown_task`: rules, counts and messages that it may not see are left out"
-    CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task asks for and has read"
-    MAKE_TASK = "`may_have`: 403 where what it asks for is hidden from it"
-    SEGMENT = "`may_see_segment` or `shown_segment`: rules of an index or a column that it may not see"
-    INDEX = "`seen`: only what it may see of the catalog"
+    SEE_RUN = "`may_see_run`: 403 where the credential may not see all that the run has read"
+    SHOW_TASK = "`shown_task`: without the rules, counts and messages that it may not see"
+    CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task requests and has read"
+    MAKE_TASK = "`may_have`: 403 where the task requests data that is hidden from it"
+    SEGMENT = "`may_see_segment` or `shown_segment`: without rules of columns that it may not see"
+    INDEX = "`seen`: the part of the catalog that it may see"
 
 
 CHAIN = "an admin of the chain, whose tokens have no limits"
-SERVICE = "says nothing of what any task reads"
-PAGE = "a frame of scripts and forms; what they ask goes to the endpoints that are asked here"
+SERVICE = "has nothing of the data that tasks read"
+PAGE = "scripts and forms; their requests go to endpoints of this table"
 
 RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/tasks"): Right.SHOW_TASK,
@@ -163,17 +163,17 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/console/{chain}/tasks/{id}"): Right.SHOW_TASK,
     ("GET", "/console/{chain}/tasks/{id}/events"): Right.SHOW_TASK,
     ("GET", "/console/{chain}/new"): Right.SHOW_TASK,
-    ("GET", "/console/{chain}/schedules"): "shows descriptions, indexes and times, which no source column is part of",
+    ("GET", "/console/{chain}/schedules"): "shows descriptions, indexes and times, and no data of the source",
     ("GET", "/console/{chain}/segments"): Right.SEGMENT,
     ("GET", "/console/{chain}/access"): PAGE,
     ("GET", "/console/{chain}/audit"): CHAIN,
     ("GET", "/console/{chain}/system"): "shows sums over all tasks of the chain",
 }
-"""What each endpoint that needs a level asks beyond it, or why it asks nothing."""
+"""The check of each endpoint that needs a level beyond that level, or the reason why there is none."""
 
 
 def security(method: str, path: str) -> list[dict[str, list[str]]]:
-    """What an endpoint needs, for the OpenAPI document: the level stands as the role of each kind of credential.
+    """Return an endpoint's requirement for the OpenAPI document: the level is the role of each kind of credential.
 
     https://spec.openapis.org/oas/v3.1.0#security-requirement-object
     """

@@ -1,4 +1,4 @@
-"""The resource `runs`: acknowledging what one of them gave."""
+"""The resource `runs`: acknowledging the increment of a run."""
 
 from litestar import post
 
@@ -17,7 +17,7 @@ from longshore.tasks.model import Run
     responses=problems(409),
 )
 async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
-    """Confirm that the increment of a run has arrived, so that the next run goes on behind it. Twice is as once."""
+    """Confirm that the increment of a run has arrived: the next run begins after it. Repeating this changes nothing."""
     service, caller = admitted(request)
     task = task_id(id)
     async with audited(request, "run.acknowledge", f"task {task}", {"run": run}) as change:

@@ -1,4 +1,4 @@
-"""The bodies of the resource `segments`, checked with every fault they have."""
+"""The bodies of the resource `segments`, validated with all their violations."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.validation import ValidationError, Violation, check
 
-MOST_NAME = 200  # characters
+MAX_NAME_CHARACTERS = 200
 
 
 class SegmentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A segment to store."""
+    """The body of `POST /segments`."""
 
     chain: int
     name: str
@@ -22,22 +22,24 @@ class SegmentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A segment to try out, and the columns to show; all of them without `fields`."""
+    """The body of `POST /segments/preview`: a segment, and the columns to show, by default all."""
 
     segment: Segment
     fields: list[str | FieldChoice] | None = None
     timezone: str | None = None
-    """The IANA name of the zone of date rules that name none; UTC without it."""
+    """The IANA name of the zone of date rules without a zone of their own; by default UTC."""
 
 
 def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
-    """The segment to store that a body holds. Raises ValidationError."""
+    """Return the segment of a body to store. Raises ValidationError."""
     violations: list[Violation] = []
     body = check(SegmentBody, value, "", violations)
     if isinstance(value, dict):
         name, chain = value.get("name"), value.get("chain")
-        if isinstance(name, str) and (not 1 <= len(name) <= MOST_NAME or "\x00" in name):
-            violations.append(Violation(f"expected 1 to {MOST_NAME} characters, none of them U+0000", "/name"))
+        if isinstance(name, str) and (not 1 <= len(name) <= MAX_NAME_CHARACTERS or "\x00" in name):
+            violations.append(
+                Violation(f"expected 1 to {MAX_NAME_CHARACTERS} characters, none of them U+0000", "/name")
+            )
         segment = check(Segment, value.get("segment"), "/segment", [])
         if segment is not None:
             violations += segments.check(segment, catalog, "/segment")
@@ -49,7 +51,7 @@ def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
 
 
 def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
-    """The segment to try out that a body holds. Raises ValidationError."""
+    """Return the segment of a body to preview. Raises ValidationError."""
     violations: list[Violation] = []
     body = check(PreviewBody, value, "", violations)
     segment = check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None

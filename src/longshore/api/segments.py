@@ -1,4 +1,4 @@
-"""The resource `segments`: store filters that tasks name by id, and try one out before an export is made of it."""
+"""The resource `segments`: stored filters that tasks name by id, and previews of filters."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -49,12 +49,12 @@ log = structlog.get_logger()
 async def create_segment(
     request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: Key = None
 ) -> Response[StoredSegment]:
-    """Store a segment, for `trigger.segment_id` of tasks to name."""
+    """Store a segment; tasks name it in `trigger.segment_id`."""
     service, caller = admitted(request)
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
     refuse_hidden_segment(caller, service.catalog, value)
-    # Whether the body could be taken today does not matter to a segment that was made of it before.
+    # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
     new = _read(service, caller, value)
@@ -73,7 +73,7 @@ async def create_segment(
 async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[StoredSegment]:
     """Return the segment that a request made, as it is now. Raises SegmentNotFoundError."""
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
-    stored = shown_segment(caller, service.catalog, stored)  # somebody else may have replaced it meanwhile
+    stored = shown_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile
     headers = {**headers, "Location": f"/segments/{stored.id}", "ETag": _tag(stored)}
     return Response(stored, status_code=201, headers=headers)
 
@@ -82,7 +82,7 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
     "/segments",
 )
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
-    """The chain's stored segments, newest first. `segment` is null where the credential may not see its rules."""
+    """Return the chain's stored segments, newest first. `segment` is null where its rules are hidden."""
     service, caller = admitted(request)
     found, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
     found = [shown_segment(caller, service.catalog, each) for each in found]
@@ -91,7 +91,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
 
 @get("/segments/{id:str}")
 async def get_segment(request: AnyRequest, id: FromPath[str]) -> Response[StoredSegment]:
-    """One stored segment. Its `ETag` is what `If-Match` of a change names."""
+    """Return one stored segment. `If-Match` of a change names its `ETag`."""
     service, caller = admitted(request)
     return _answer(await _visible(caller, service, service.pool, id))
 
@@ -103,7 +103,7 @@ async def get_segment(request: AnyRequest, id: FromPath[str]) -> Response[Stored
 async def replace_segment(
     request: AnyRequest, id: FromPath[str], body: Annotated[RawBody, SegmentBody]
 ) -> Response[StoredSegment]:
-    """Replace a stored segment. Runs that begin later take the new one; its index stays the same."""
+    """Replace a stored segment. Later runs use the new one; its index stays the same."""
     service, caller = admitted(request)
     new = _read(service, caller, read_json(request, body))
     async with audited(request, "segment.replace") as change:
@@ -116,7 +116,7 @@ async def replace_segment(
 
 @delete("/segments/{id:str}", opt={"conditional": True}, status_code=204)
 async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
-    """Delete a stored segment. Runs that begin later of tasks that name it end in `ERROR`."""
+    """Delete a stored segment. Later runs of tasks that name it end in `ERROR`."""
     service, caller = admitted(request)
     async with audited(request, "segment.delete") as change:
         old = await _visible(caller, service, change.connection, id, lock=True)
@@ -131,7 +131,7 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
     responses=problems(409),
 )
 async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewBody]) -> Preview:
-    """Count the rows that a segment takes now, show the first ten, and forecast size and time of their export."""
+    """Count the rows that match a segment now, return ten of them, and estimate size and time of their export."""
     service, caller = admitted(request)
     value = read_json(request, body)
     refuse_hidden_preview(caller, service.catalog, value)
@@ -139,14 +139,14 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
     _refuse_other_chain(caller, asked.segment.chain_id)
     index = service.catalog[asked.segment.index]
     fields = list(seen(caller, asked.segment.index, service.catalog)) if asked.fields is None else asked.fields
-    # It shows rows, so it is told of before it is answered.
+    # A preview shows rows, so its audit entry is written before the answer.
     await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
     source = service.pool if index.own else service.source
     try:
         async with service.previews.turn(caller.chain):
             return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
     except asyncpg.QueryCanceledError:
-        raise ProblemError("unavailable", "The source did not even plan the query in time; try again later.") from None
+        raise ProblemError("unavailable", "The source did not plan the query in time; try again later.") from None
     except SnapshotOutdatedError:
         raise ProblemError("unavailable", "A table was replaced just now; try again.", {"Retry-After": "1"}) from None
     except asyncpg.PostgresError as error:
@@ -157,7 +157,7 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
 
 
 def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
-    """The segment to store that a body holds, as far as the caller may know of it."""
+    """Return the segment of a body to store, validated by the part of the catalog that the caller may see."""
     refuse_hidden_segment(caller, service.catalog, value)
     new = read_segment(value, visible_catalog(caller, service.catalog))
     _refuse_other_chain(caller, new.chain)
@@ -167,9 +167,9 @@ def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
 async def _visible(
     caller: Caller, service: Service, connection: Connection | Pool, id: str, *, lock: bool = False
 ) -> StoredSegment:
-    """A stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError.
+    """Return a stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError.
 
-    `lock`: whether nothing else may change it until the connection's transaction ends.
+    `lock`: whether to lock it until the connection's transaction ends.
     """
     if (found := as_id(id)) is None:
         raise SegmentNotFoundError

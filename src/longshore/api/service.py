@@ -1,4 +1,4 @@
-"""What the endpoints work with: opened when a process starts, closed when it ends."""
+"""The resources of an API process: opened when it starts, closed when it ends."""
 
 import asyncio
 import contextlib
@@ -41,15 +41,15 @@ from longshore.telemetry.metrics import of_pools
 log = structlog.get_logger()
 
 RESTART_SECONDS = 5.0
-ORPHANED = 1.0  # seconds between two looks whether the main process is still there
+ORPHAN_CHECK_SECONDS = 1.0  # between two checks that the main process runs
 POOL_SIZE = 10  # connections of one API process
-# A chain has half of those that chains have, and two are left for what is of no chain: credentials, sign-ins, and the
-# polls of all chains.
+# A chain may use half of the connections for chains. Two are left for work of no chain: credentials, sign-ins, and
+# polls, which are read together.
 POOL_LIMITS = QueueLimits(running=8, running_of_key=4, waiting=4_000, waiting_of_key=1_000, seconds=15.0)
 MAX_OPEN_REQUESTS = 8_000  # of the 10,000 connections of an API process; the rest is for requests answered at once
-SOURCE_SIZE = 2  # connections of one API process that only read the source, for previews
+SOURCE_SIZE = 2  # read-only connections of one API process to the source, for previews
 
-# A chain has one of the connections at a time, so that no chain has all of them.
+# A chain may use one of them at a time, so that no chain has all.
 PREVIEW_LIMITS = QueueLimits(running=SOURCE_SIZE, running_of_key=1, waiting=40, waiting_of_key=4, seconds=15.0)
 
 
@@ -59,20 +59,20 @@ class Service(msgspec.Struct, frozen=True):
     settings: Settings
     pool: Pool
     source: Pool
-    """Only reads, where the data to export lives."""
-    doorkeeper: TokenAuth
+    """Read-only connections to the source."""
+    token_auth: TokenAuth
     sessions: Sessions
-    doorman: SignIn
+    sign_in: SignIn
     rates: Rates
     open_requests: OpenRequests
     previews: FairQueue
-    """In front of the source's connections, by chain."""
+    """The queue for the source's connections, by chain."""
     watch: Watch
     polls: Polls
     catalog: Catalog
     actions: Mapping[str, actions.Action]
     quotas: Usage
-    """What each chain may have stored."""
+    """The quotas of each chain."""
     figures: FiguresCollector
     signer: Signer
     store: Store
@@ -80,14 +80,14 @@ class Service(msgspec.Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """Open everything. Raises SchemaError when the database is not at this version."""
+    """Open the resources of a process. Raises SchemaError if the database is not at this version."""
     source_url = settings.source_url or settings.database_url
     slots = {SLOTS: str(settings.chain_tasks)}
-    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
+    read_only = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,
         open_shared_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
-        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **only_read) as source,
+        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
     ):
         await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
@@ -109,9 +109,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 settings=settings,
                 pool=pool,
                 source=source,
-                doorkeeper=TokenAuth(pool),
+                token_auth=TokenAuth(pool),
                 sessions=sessions,
-                doorman=SignIn(pool, sessions, SecretBox(settings.secret, settings.data)),
+                sign_in=SignIn(pool, sessions, SecretBox(settings.secret, settings.data)),
                 rates=rates,
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
@@ -143,15 +143,15 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
 
 
 async def _end_when_orphaned(watch: Watch) -> None:
-    """End this process once the one that started it is gone.
+    """End this process once its parent has ended.
 
-    That one passes signals on, but a SIGKILL it cannot; its port would stay taken and be answered by nobody's child.
+    The parent passes signals on, but not SIGKILL; without this, orphans would keep the port.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
     while os.getppid() == parent.pid:  # noqa: ASYNC110  # siblings that were forked later hold its sentinel open
-        await asyncio.sleep(ORPHANED)
+        await asyncio.sleep(ORPHAN_CHECK_SECONDS)
     log.error("the main process is gone, ending")
     watch.close()
     os.kill(os.getpid(), signal.SIGTERM)

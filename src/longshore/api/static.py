@@ -1,4 +1,4 @@
-"""Files of the service itself: scripts and style sheets of the console and of the API's documentation."""
+"""Static files: scripts and style sheets of the console and of the API's documentation."""
 
 import hashlib
 import mimetypes
@@ -25,7 +25,7 @@ class Asset(msgspec.Struct, frozen=True):
 
 
 def static_files(path: str, folder: Path, names: Iterable[str]) -> HTTPRouteHandler:
-    """Return the endpoint `path/NAME` of these files, which lie in `folder`. No other name reaches the file system."""
+    """Return the endpoint `path/NAME` of files in `folder`. No other name reaches the file system."""
     known = {name: folder / name for name in names}
 
     @get(f"{path}/{{name:str}}", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""The resource `tasks`: create, list, execute, progress, runs. Reading one is in `poll`."""
+"""The resource `tasks`: create, list, execute, progress, runs, manifests. `poll` reads one task."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -15,9 +15,9 @@ from longshore.api.conditional import require_task
 from longshore.api.documentation import answers, problems
 from longshore.api.guard import AnyRequest, actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
-from longshore.api.middleware import concerns
+from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
-from longshore.api.paging import FAR, Limit, Offset, next_page
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
@@ -34,13 +34,13 @@ from longshore.tasks.attempts import NewTask
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
-LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1  # of PostgreSQL's bigint
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
 
 Id = Annotated[int, PathParameter(ge=1, description="Number of the task.")]
-RunNumber = Annotated[int, PathParameter(ge=1, le=FAR, description="Number of the run.")]
+RunNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="Number of the run.")]
 
 
 @post(
@@ -64,11 +64,11 @@ async def create_task(
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
     refuse_hidden_body(caller, service.catalog, value)
-    # Whether the body could be taken today does not matter to a task that was made of it before.
-    if (before := await idempotency.find(service.pool, claim)) is not None:
-        found = await _as_it_is(service, caller, before)
-        if not _may_retry(found, prefer):
-            return _created(before, found, REPLAYED)
+    # The outcome of an earlier request does not depend on whether the body is still valid.
+    if (earlier := await idempotency.find(service.pool, claim)) is not None:
+        task = await _current(service, caller, earlier)
+        if not _may_retry(task, prefer):
+            return _created(earlier, task, REPLAYED)
     new = await read_task(caller, service, service.pool, value)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
@@ -84,34 +84,34 @@ async def create_task(
             await schemas.remember(connection, new.chain, shape)
         return Kept(id, b"")
 
-    kept, again = await idempotency.once(service.pool, claim, make)
-    found = await _as_it_is(service, caller, kept)
+    kept, replayed = await idempotency.once(service.pool, claim, make)
+    task = await _current(service, caller, kept)
     headers: dict[str, str] = {}
-    if again and _may_retry(found, prefer):
+    if replayed and _may_retry(task, prefer):
         assert claim
         assert kept.task
         headers["Preference-Applied"] = "retry-failed"
         renewed = await idempotency.renew(service.pool, claim, kept.task, make)
-        again = renewed is None
+        replayed = renewed is None
         kept = renewed or (await idempotency.once(service.pool, claim, make))[0]
-        found = await _as_it_is(service, caller, kept)
-    return _created(kept, found, headers | (REPLAYED if again else {}))
+        task = await _current(service, caller, kept)
+    return _created(kept, task, headers | (REPLAYED if replayed else {}))
 
 
-def _may_retry(found: read.PolledTask, prefer: str) -> bool:
-    """Whether a repeated request may replace the task of the first one."""
-    return "retry-failed" in preferences(prefer) and found.code == Code.ERROR and found.settled
+def _may_retry(task: read.PolledTask, prefer: str) -> bool:
+    """Return whether a repeated request may replace the task of the first one."""
+    return "retry-failed" in preferences(prefer) and task.code == Code.ERROR and task.settled
 
 
-def _created(kept: Kept, found: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
+def _created(kept: Kept, task: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
     assert kept.task
-    concerns(task=kept.task)
+    bind_ids(task=kept.task)
     headers = {**headers, "Location": f"/tasks/{kept.task}"}
-    return Encoded(encode(found.task), headers | conditional.headers(kept.task, found), 201)
+    return Encoded(encode(task.task), headers | conditional.headers(kept.task, task), 201)
 
 
-async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:
-    """Return the task that a key stands for, as its caller may see it. Raises TaskNotFoundError where it is gone."""
+async def _current(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:
+    """Return the task of an idempotency key as its caller may see it. Raises TaskNotFoundError if it was deleted."""
     assert kept.task
     found = await read.reading(service.pool, caller.chain, kept.task)
     assert found.task is not None
@@ -119,16 +119,16 @@ async def _as_it_is(service: Service, caller: Caller, kept: Kept) -> read.Polled
 
 
 async def read_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
-    """The task that a body asks for, as far as the caller may know of it.
+    """Return the new task of a body, validated by the part of the catalog that the caller may see.
 
-    Raises ForbiddenError, HiddenError, and ValidationError with everything that is wrong with the body.
+    Raises ForbiddenError, HiddenError, and ValidationError with all violations of the body.
     """
     refuse_hidden_body(caller, service.catalog, value)
     index_of = partial(stored.index_of, connection, caller.chain)
 
     async def pinned_of(pinned: str) -> Shape | None:
-        # Somebody else's schema may name what is hidden from a token with limits.
-        return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
+        # Another credential's schema may name columns that are hidden from a token with limits.
+        return None if caller.limits else await schemas.remembered(connection, caller.chain, pinned)
 
     catalog = visible_catalog(caller, service.catalog)
     return await read_new_task(value, catalog, service.actions, index_of, pinned_of)
@@ -149,7 +149,7 @@ async def list_tasks(
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Task]]:
-    """The chain's tasks, newest first, each with its ten newest log entries at most."""
+    """Return the chain's tasks, newest first, each with its ten newest log entries."""
     service, caller = admitted(request)
     found, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
     tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in found]
@@ -160,7 +160,7 @@ async def list_tasks(
     "/tasks/{id:str}/execute",
     opt={"conditional": True},
     status_code=200,
-    responses=problems(409) | answers(State, {202: "The run was asked for (`Prefer: respond-async`)."}),
+    responses=problems(409) | answers(State, {202: "The run was accepted (`Prefer: respond-async`)."}),
 )
 async def execute_task(
     request: AnyRequest,
@@ -170,7 +170,7 @@ async def execute_task(
     ] = "",
     idempotency_key: Key = None,
 ) -> Response[State]:
-    """Run a task now, whatever its trigger says. Answers its state when the run is over."""
+    """Run a task now, whatever its trigger says. Answers its state when the run has ended."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
 
@@ -186,14 +186,14 @@ async def execute_task(
         standing = await read.standing(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
         return Response(standing.state, status_code=202, headers=headers)
-    async with waiting(request, task) as waiter:  # before the run is asked for, as there may be too many who wait
+    async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
         kept, again = await idempotency.once(service.pool, claim, make)
         state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
         return Response(state, headers=REPLAYED if again else {})
 
 
 async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> None:
-    """Let nothing else change a task until the transaction ends.
+    """Lock a task, so that nothing else changes it until the transaction ends.
 
     Raises TaskNotFoundError, ForbiddenError and HiddenError where the caller may not change it, and
     ProblemError where it is not at the version that the request demands.
@@ -206,7 +206,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 
 @get("/tasks/{id:str}/progress")
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
-    """How far the newest run of a task is: rows, speed, time left, signs of life, and what comes next."""
+    """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
     service, caller = admitted(request)
     reads = await read.newest_reads(service.pool, caller.chain, task_id(id))
     may_see_run(caller, service.catalog, reads)
@@ -217,7 +217,7 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
     "/tasks/{id:str}/runs",
 )
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
-    """The runs of a task that the credential may see, newest first, with what each left behind."""
+    """Return the runs of a task that the credential may see, newest first, with their results."""
     service, caller = admitted(request)
     found, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
     runs = [each.run for each in found if sees(caller, each.reads, service.catalog)]
@@ -228,7 +228,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     "/tasks/{id:str}/runs/{run:str}/manifest",
 )
 async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest]:
-    """What the result of a run is, byte for byte as the next run's manifest names it: hashes, counts, fields, rules."""
+    """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
     service, caller = admitted(request)
     text, reads = await read.manifest(service.pool, caller.chain, task_id(id), run)
     may_see_run(caller, service.catalog, reads)
@@ -238,12 +238,12 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
 
 
 def task_id(number: int) -> TaskId:
-    """A path's number as a task's id. A number beyond PostgreSQL's range is a task that does not exist."""
+    """Return a path's number as the id of a task. Raises TaskNotFoundError beyond PostgreSQL's range."""
     if number > LARGEST:
         raise read.TaskNotFoundError
     return TaskId(number)
 
 
 def preferences(header: str) -> set[str]:
-    """The preferences that a `Prefer` header names (RFC 7240), without their values."""
+    """Return the preferences in a `Prefer` header (RFC 7240), without their values."""
     return {part.split(";")[0].split("=")[0].strip().lower() for part in header.split(",")}

@@ -1,4 +1,4 @@
-"""The resource `users`: an admin says who may do what in their chain, and sees nothing of other chains."""
+"""The resource `users`: the users of a chain and their levels, for its admins."""
 
 from typing import Annotated, Literal
 
@@ -25,7 +25,7 @@ UserId = Annotated[int, PathParameter(ge=1, description="Number of the user.")]
 
 
 class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A user to make, with a level for the chain."""
+    """The body of `POST /users`."""
 
     username: str
     password: str
@@ -33,7 +33,7 @@ class UserBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What to change; what is not given stays as it is."""
+    """The body of `PATCH /users/{id}`; fields without a key stay."""
 
     level: LevelName | None = None
     enabled: bool | None = None
@@ -45,7 +45,7 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     responses=problems(409),
 )
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
-    """Make a user with a level for the chain. They should change the password that you chose."""
+    """Create a user with a level for the chain. The user should change the password."""
     _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(UserBody, read_json(request, body), "", violations)
@@ -72,7 +72,7 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     "/users",
 )
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
-    """The users who have a level for the chain, oldest first."""
+    """Return the users with a level for the chain, oldest first."""
     service, caller = admitted(request)
     found, more = await users.of_chain(service.pool, caller.chain, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
@@ -82,13 +82,13 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
     "/users/{id:str}",
 )
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
-    """Change a user's level for the chain, or keep them from using it. It holds from their next request on."""
+    """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
     _, caller = admitted(request)
     violations: list[Violation] = []
     new = check(UserChangeBody, read_json(request, body), "", violations)
     if violations or new is None:
         raise ValidationError(violations)
-    _refuse_far(id)
+    _check_id(id)
     level = Level[new.level.upper()] if new.level else None
     details = {"level": new.level, "enabled": new.enabled}
     async with audited(request, "user.change", f"user {id}", details) as change:
@@ -98,13 +98,13 @@ async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, 
 
 @delete("/users/{id:str}", status_code=204)
 async def remove_user(request: AnyRequest, id: UserId) -> None:
-    """Take a user's level for the chain away. What they may do in other chains stays."""
+    """Remove a user's level for the chain. Levels for other chains stay."""
     _, caller = admitted(request)
-    _refuse_far(id)
+    _check_id(id)
     async with audited(request, "user.remove", f"user {id}") as change:
         await users.take(change.connection, id, caller.chain)
 
 
-def _refuse_far(id: int) -> None:
-    if id > LARGEST:  # beyond PostgreSQL's numbers: a user that does not exist
+def _check_id(id: int) -> None:
+    if id > LARGEST:  # no user has an id beyond PostgreSQL's range
         raise ProblemError("user-not-found")

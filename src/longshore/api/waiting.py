@@ -1,4 +1,4 @@
-"""Requests that wait for a task: counted, and woken when the client goes away or the credential ends."""
+"""Requests that wait for a task: counted, and ended when the client disconnects or the credential ends."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ from longshore.tasks.waiters import Waiter
 
 
 def stay_open(request: AnyRequest) -> OpenRequest:
-    """Count a request that is going to stay open, until it has been answered. Raises OverloadError."""
+    """Count a request as open until it has been answered. Raises OverloadError."""
     service, _ = admitted(request)
     caller: Caller = request.scope["user"]
     needed = NEEDED[request.scope["method"], request.scope["path_template"]]
     assert isinstance(needed, Level)
     opened = service.open_requests.open(caller, network(address(request)), needed)
     state = request.scope["state"]
-    state["waits"] = True  # its seconds do not measure the service
+    state["waits"] = True  # its duration does not measure the service
     state.setdefault("at_end", []).append(opened.close)
     return opened
 
@@ -38,7 +38,7 @@ async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
 
 @contextlib.asynccontextmanager
 async def held_open(request: AnyRequest, waiter: Waiter) -> AsyncIterator[None]:
-    """Count a request as open, and wake its waiter when the client goes away or the credential ends.
+    """Count a request as open, and wake its waiter when the client disconnects or the credential ends.
 
     The waiter's `wait` then raises ProblemError, UnauthorizedError or ForbiddenError. Raises OverloadError.
     """

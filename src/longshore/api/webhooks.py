@@ -1,4 +1,4 @@
-"""The resource `webhooks`: who hears of ended tasks, what was delivered to them, and sending it again."""
+"""The resource `webhooks`: addresses that receive a message when a task ends, and their deliveries."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -33,12 +33,12 @@ from longshore.webhooks.registry import (
 
 
 class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What `POST /webhooks` takes."""
+    """The body of `POST /webhooks`."""
 
     chain: int
     url: Annotated[str, Meta(max_length=outbound.MAX_URL_CHARACTERS, extra_json_schema={"format": "uri"})]
     events: list[str] | None = None
-    """`task.done`, `task.error`; both without it."""
+    """`task.done`, `task.error`; by default both."""
 
 
 @post(
@@ -48,11 +48,11 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def create_webhook(
     request: AnyRequest, body: Annotated[RawBody, WebhookBody], idempotency_key: Key = None
 ) -> Response[NewWebhook]:
-    """Let an address hear of the chain's tasks that end. The answer shows the secret of its signatures once."""
+    """Create a webhook for the chain's tasks that end. Only this answer has the secret of its signatures."""
     service, caller = admitted(request)
     value = read_json(request, body)
     claim = claim_of(request, idempotency_key, value)
-    # Whether the body could be taken today does not matter to a webhook that was made of it before.
+    # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
     new = _read(value, outbound.networks(service.settings.outbound_allow))
@@ -64,7 +64,7 @@ async def create_webhook(
         async with audited_in(connection, request, "webhook.create") as change:
             made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
             change.object = f"webhook {made}"
-        return Kept(None, made.bytes)  # and not the secret, of which the webhook alone has a copy
+        return Kept(None, made.bytes)  # without the secret, which only the webhook's row has
 
     kept, again = await idempotency.once(service.pool, claim, make)
     return await _created(service, caller, kept, REPLAYED if again else {})
@@ -80,7 +80,7 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
     "/webhooks",
 )
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
-    """The chain's webhooks, newest first, without their secrets."""
+    """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
     found, more = await registry.list_webhooks(service.pool, caller.chain, limit, offset)
     return Response(found, headers=next_page(request, more, limit, offset))
@@ -88,7 +88,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
 
 @delete("/webhooks/{id:str}", status_code=204)
 async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
-    """Delete a webhook, with its deliveries, those that wait included."""
+    """Delete a webhook with its deliveries, pending ones included."""
     _, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
     async with audited(request, "webhook.delete", f"webhook {webhook}") as change:
@@ -106,7 +106,7 @@ async def rotate_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
 
 @post("/webhooks/{id:str}/enable", status_code=200)
 async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
-    """Send messages again to a webhook that was disabled, from now on; `redeliver` sends those that failed."""
+    """Enable a disabled webhook. It receives messages from now on; `redeliver` sends those that failed."""
     _, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
     async with audited(request, "webhook.enable", f"webhook {webhook}") as change:
@@ -119,7 +119,7 @@ async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
 async def list_deliveries(
     request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Delivery]]:
-    """What was sent or is to be sent to a webhook, newest first, and how it went. Kept for 30 days."""
+    """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
     service, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
     found, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
@@ -152,7 +152,7 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
         if isinstance(events, list):
             expected = f"expected {' or '.join(map(repr, EVENTS))}"
             violations += [Violation(expected, f"/events/{at}") for at, name in enumerate(events) if name not in EVENTS]
-            violations += [] if events else [Violation("expected one event at least", "/events")]
+            violations += [] if events else [Violation("expected at least one event", "/events")]
     if violations or body is None:
         raise ValidationError(violations)
     return body

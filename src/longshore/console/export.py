@@ -7,7 +7,7 @@ from litestar import Response, get
 from litestar.params import QueryParameter
 
 from longshore.api.guard import AnyRequest, admitted
-from longshore.api.paging import FAR, Offset
+from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.scopes import shown_segment, shown_task, visible_catalog
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
@@ -87,7 +87,7 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """The stored segments, in words."""
     service, caller = admitted(request)
-    found, more = await stored_segments.list_segments(service.pool, caller.chain, SHOWN, min(offset, FAR))
+    found, more = await stored_segments.list_segments(service.pool, caller.chain, SHOWN, min(offset, MAX_OFFSET))
     visible = [shown_segment(caller, service.catalog, each) for each in found]
     shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
     older = f"?offset={offset + SHOWN}" if more else None

@@ -49,7 +49,7 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
     given = _form(body)
     there, name = _local(given.get("next", "")), given.get("username", "")
     try:
-        opened = await service.doorman.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
+        opened = await service.sign_in.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
     except LoginError:
         return html("sign_in.html", 401, next=there, violation=WRONG, name=name)
     except TooFastError as error:
@@ -69,7 +69,7 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     there = _local(given.get("next", ""))
     try:
         attempt = UUID(given.get("attempt", ""))
-        opened = await service.doorman.passcode(attempt, given.get("passcode", ""), actor(request))
+        opened = await service.sign_in.passcode(attempt, given.get("passcode", ""), actor(request))
     except (LoginError, ValueError):
         return html("sign_in.html", 401, next=there, violation=WRONG_CODE, name="")
     return _welcome(request, opened, there)
