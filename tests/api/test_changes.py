@@ -52,7 +52,7 @@ def test_a_change_is_logged_and_replaces_what_it_names(small: httpx2.Client) -> 
     assert changed.headers["etag"] == small.get(f"/tasks/{task['id']}").headers["etag"] != before.headers["etag"]
 
 
-def test_a_change_of_what_has_changed_meanwhile_is_refused(small: httpx2.Client) -> None:
+def test_change_with_an_outdated_tag_is_refused(small: httpx2.Client) -> None:
     task = created(small, once=LATER)["id"]
     old = small.get(f"/tasks/{task}").headers["etag"]
     assert small.patch(f"/tasks/{task}", json={"desc": "first"}).status_code == 200
@@ -76,7 +76,7 @@ def test_a_trigger_that_is_moved_to_now_runs_now(small: httpx2.Client) -> None:
         ({"colour": "red"}, "/colour"),
     ],
 )
-def test_a_faulty_change_is_refused_and_changes_nothing(
+def test_invalid_change_is_refused_and_changes_nothing(
     small: httpx2.Client, body: dict[str, Any], pointer: str
 ) -> None:
     task = created(small, once=LATER)

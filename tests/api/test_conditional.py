@@ -90,7 +90,7 @@ def test_stored_segment_is_replaced_and_deleted_only_as_its_tag_says(waiting: ht
     assert waiting.delete(segment, headers={"If-Match": second.headers["etag"]}).status_code == 204
 
 
-def test_what_has_no_tag_fits_no_tag(waiting: httpx2.Client) -> None:
+def test_resource_without_a_tag_meets_no_condition_on_a_tag(waiting: httpx2.Client) -> None:
     body = {"chain": 1764, "url": "https://a.example/"}
     problem(waiting.post("/webhooks", json=body, headers={"If-Match": '"x"'}), "changed-meanwhile")
     malformed = waiting.post("/webhooks", json=body, headers={b"If-None-Match": b"\xc2\x84"})
@@ -163,7 +163,7 @@ def test_progress_moves_last_modified_and_the_third_part_of_the_tag(waiting: htt
     assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-3"'
 
 
-def test_pages_of_the_log_lead_on_from_either_end(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+def test_log_is_paged_from_either_end(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
     idle.sql(
         "insert into longshore.task_logs (task_id, seq, at, msg) select $1, n, now(), n::text"
         " from generate_series(0, 24) n",
@@ -190,9 +190,7 @@ def test_pages_of_the_log_lead_on_from_either_end(waiting: httpx2.Client, idle: 
 
 
 @pytest.mark.parametrize("last", ["99-1", "1-99", "999999999999999999-999999999"])
-def test_events_after_one_that_never_was_come_from_the_beginning(
-    waiting: httpx2.Client, idle: Longshore, last: str
-) -> None:
+def test_events_after_an_unknown_id_start_at_the_beginning(waiting: httpx2.Client, idle: Longshore, last: str) -> None:
     task = waiting.post("/tasks", json=export_body()).json()["id"]
     play(idle, task, "begin", "fail")
     with waiting.stream("GET", f"/tasks/{task}/events", headers={"Last-Event-ID": last}) as answer:

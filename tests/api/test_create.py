@@ -1,4 +1,4 @@
-"""`POST /tasks`: what is taken, how it is normalised, and how everything else is refused."""
+"""`POST /tasks`: accepted bodies, their normalized form, and violations."""
 
 import time
 from typing import Any
@@ -30,7 +30,7 @@ def test_a_created_task_is_answered_with_its_location(waiting: httpx2.Client) ->
     assert answer.headers["location"] == f"/tasks/{answer.json()['id']}"
 
 
-def test_ids_only_grow(waiting: httpx2.Client) -> None:
+def test_ids_of_new_tasks_grow(waiting: httpx2.Client) -> None:
     ids = [waiting.post("/tasks", json=export_body(once=FAR)).json()["id"] for _ in range(3)]
     assert ids == sorted(set(ids))
 
@@ -107,7 +107,7 @@ def test_a_time_that_is_none_or_has_no_offset_is_refused(waiting: httpx2.Client,
         ("trigger.segment", 5, "/trigger/segment", "expected an object, got a number"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_place_and_a_way_out(
+def test_violation_names_its_place_and_the_expected_value(
     waiting: httpx2.Client, at: str, value: Any, pointer: str, hint: str
 ) -> None:
     found = violations(waiting.post("/tasks", json=changed(at, value)))
@@ -122,7 +122,7 @@ def test_required_keys_are_required(waiting: httpx2.Client, key: str) -> None:
     assert violations(waiting.post("/tasks", json=body)) == {f"/{key}": "is required"}
 
 
-def test_all_faults_are_named_at_once(waiting: httpx2.Client) -> None:
+def test_all_violations_of_a_body_are_named_at_once(waiting: httpx2.Client) -> None:
     body = {
         "chain": 0,
         "dsc": "a test",
@@ -138,13 +138,13 @@ def test_all_faults_are_named_at_once(waiting: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"nonsense", b"\xff\xfe", b'{"chain": NaN}', b"[" * 60_000, b'{"desc": "\\ud800"}', b"{} {}"]
 )
-def test_a_body_that_is_no_json_is_refused(waiting: httpx2.Client, body: bytes) -> None:
+def test_body_that_is_not_json_is_refused(waiting: httpx2.Client, body: bytes) -> None:
     answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
     assert list(violations(answer)) == [""]
 
 
 @pytest.mark.parametrize("body", [b"[]", b"null", b"5", b'"x"', b"true"])
-def test_a_body_that_is_no_object_is_refused(waiting: httpx2.Client, body: bytes) -> None:
+def test_body_that_is_not_an_object_is_refused(waiting: httpx2.Client, body: bytes) -> None:
     answer = waiting.post("/tasks", content=body, headers={"Content-Type": "application/json"})
     assert violations(answer)[""].startswith("expected an object, got")
 
@@ -164,7 +164,7 @@ def test_a_body_over_64_kib_is_refused(waiting: httpx2.Client, chunked: bool) ->
     problem(waiting.post("/tasks", content=content, headers=headers), "too-large")
 
 
-def test_a_body_of_64_kib_is_taken(waiting: httpx2.Client) -> None:
+def test_body_of_64_kib_is_accepted(waiting: httpx2.Client) -> None:
     body = httpx2.Request("POST", "http://x", json=export_body(once=FAR)).content
     answer = waiting.post(
         "/tasks", content=body + b" " * (65536 - len(body)), headers={"Content-Type": "application/json"}
@@ -175,7 +175,7 @@ def test_a_body_of_64_kib_is_taken(waiting: httpx2.Client) -> None:
 @pytest.mark.parametrize(
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "json", ""]
 )
-def test_only_json_is_taken(waiting: httpx2.Client, media_type: str) -> None:
+def test_other_media_types_than_json_are_refused(waiting: httpx2.Client, media_type: str) -> None:
     problem(waiting.post("/tasks", content=b"{}", headers={"Content-Type": media_type}), "not-json")
 
 

@@ -1,4 +1,4 @@
-"""The contract's table of errors, and what every answer has: an id, a problem where it went wrong, security headers."""
+"""Errors of the API, and the parts of every answer: request id, problem, security headers."""
 
 import re
 import time
@@ -91,7 +91,7 @@ def test_a_parameter_that_cannot_be_used_is_named(
     assert expected in found[name]
 
 
-def test_all_faulty_parameters_are_named_at_once(waiting: httpx2.Client) -> None:
+def test_all_invalid_parameters_are_named_at_once(waiting: httpx2.Client) -> None:
     query = {"log_limit": "-1", "offset": "x", "wrong": "1"}
     assert set(violations(waiting.get("/tasks/0", params=query))) == {"id", "log_limit", "offset", "wrong"}
 
@@ -105,7 +105,7 @@ MADE_UP = "Bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a:5f0c9a1e7d3b2468"
      "bearer 0a8f6d0e-9d3c-4c3e-8f0b-1f6f0c1f2b7a", "Bearer é:é", MADE_UP + " x"],
 )  # fmt: skip
 @pytest.mark.parametrize("path", ["/tasks", "/tasks/1", "/tasks/x", "/tasks/1/download_url"])
-def test_nothing_or_nonsense_for_a_credential_is_unauthorized(idle: Longshore, header: str | None, path: str) -> None:
+def test_missing_or_malformed_credential_is_unauthorized(idle: Longshore, header: str | None, path: str) -> None:
     headers = {} if header is None else {b"Authorization": header.encode()}
     answer = httpx2.get(idle.address + path, headers=headers)
     problem(answer, "unauthorized")
@@ -126,7 +126,7 @@ def test_a_revoked_token_stops_working(idle: Longshore) -> None:
     problem(answer, "unauthorized")
 
 
-def test_a_good_id_with_another_ones_secret_is_unauthorized(idle: Longshore) -> None:
+def test_id_of_one_token_with_the_secret_of_another_is_unauthorized(idle: Longshore) -> None:
     id, secret = idle.token().split(":")[0], idle.token().split(":")[1]
     answer = httpx2.get(f"{idle.address}/tasks", headers={"Authorization": f"Bearer {id}:{secret}"})
     problem(answer, "unauthorized")
@@ -148,7 +148,7 @@ def test_a_level_that_is_too_low_is_forbidden(idle: Longshore) -> None:
      ("HEAD", "/tasks/1/execute", {"POST"}), ("POST", "/healthz", {"GET"}), ("PATCH", "/openapi.json", {"GET"}),
      ("BREW", "/tasks", {"GET", "POST"})],
 )  # fmt: skip
-def test_another_method_is_refused_with_those_there_are(
+def test_unknown_method_is_refused_with_the_allowed_ones(
     waiting: httpx2.Client, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = waiting.request(method, path)
@@ -160,7 +160,7 @@ def test_another_method_is_refused_with_those_there_are(
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/tasks/1/nothing", "/task", "/docs/assets/../../x", "/problems/x"])
-def test_a_path_that_is_none_is_not_found(waiting: httpx2.Client, path: str) -> None:
+def test_unknown_path_is_not_found(waiting: httpx2.Client, path: str) -> None:
     problem(waiting.get(path), "not-found")
 
 
@@ -187,7 +187,7 @@ def test_the_request_id_is_in_header_problem_and_log(idle: Longshore, waiting: h
     ]
 
 
-def test_a_given_request_id_is_kept_when_it_is_harmless(waiting: httpx2.Client) -> None:
+def test_request_id_of_the_client_is_kept_when_it_is_valid(waiting: httpx2.Client) -> None:
     assert waiting.get("/tasks", headers={"X-Request-Id": "mine-1.2_3"}).headers["x-request-id"] == "mine-1.2_3"
     for odd in ("", "x" * 65, "a b", 'a"b', "é"):
         given = waiting.get("/tasks", headers={b"X-Request-Id": odd.encode()}).headers["x-request-id"]

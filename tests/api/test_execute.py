@@ -1,4 +1,4 @@
-"""`POST /tasks/{id}/execute`: runs now, waits for the end, and says how it went."""
+"""`POST /tasks/{id}/execute`: runs a task now and answers its state after the run."""
 
 import httpx2
 import pytest
@@ -24,7 +24,7 @@ def messages(client: httpx2.Client, task: int) -> list[str]:
     return [entry["msg"] for entry in client.get(f"/tasks/{task}", params={"log_limit": 1000}).json()["logs"]]
 
 
-def test_it_waits_and_answers_the_state_whatever_the_trigger_says(small: httpx2.Client, task: int) -> None:
+def test_execute_waits_for_the_run_and_answers_the_state(small: httpx2.Client, task: int) -> None:
     answer = small.post(f"/tasks/{task}/execute")
     assert answer.status_code == 200
     assert list(answer.json()) == STATE_KEYS
@@ -32,7 +32,7 @@ def test_it_waits_and_answers_the_state_whatever_the_trigger_says(small: httpx2.
     assert answer.json() == small.get(f"/tasks/{task}").json()["state"]
 
 
-def test_it_answers_at_once_when_the_client_prefers_so(small: httpx2.Client, service: Longshore, task: int) -> None:
+def test_execute_answers_at_once_with_respond_async(small: httpx2.Client, service: Longshore, task: int) -> None:
     with locked(service.url, LEDGER):
         answer = small.post(f"/tasks/{task}/execute", headers={"Prefer": "wait=5, respond-async"})
         assert answer.status_code == 202
@@ -44,7 +44,7 @@ def test_it_answers_at_once_when_the_client_prefers_so(small: httpx2.Client, ser
 
 
 @pytest.mark.parametrize("prefer", ["", "wait=10", "respond-asynchronously", "handling=lenient"])
-def test_another_preference_changes_nothing(small: httpx2.Client, task: int, prefer: str) -> None:
+def test_execute_ignores_other_preferences(small: httpx2.Client, task: int, prefer: str) -> None:
     answer = small.post(f"/tasks/{task}/execute", headers={"Prefer": prefer})
     assert (answer.status_code, answer.json()["code"]) == (200, "DONE")
     assert "preference-applied" not in answer.headers
@@ -78,7 +78,7 @@ def test_a_done_task_can_be_run_again(small: httpx2.Client, task: int) -> None:
     assert runs[0]["sha256"] == runs[1]["sha256"]
 
 
-def test_a_run_that_fails_is_answered_too_and_can_be_run_again(own: httpx2.Client, own_catalog: Longshore) -> None:
+def test_failed_run_is_answered_and_can_be_executed_again(own: httpx2.Client, own_catalog: Longshore) -> None:
     body = export_body(once="2126-05-26T12:00:00Z")
     body["target"]["export_index"] = "missing"
     task = own.post("/tasks", json=body).json()["id"]

@@ -1,4 +1,4 @@
-"""What needs no token: health, metrics, the OpenAPI document and its page."""
+"""Endpoints without a credential: health, metrics, the OpenAPI document and its page."""
 
 import re
 
@@ -15,7 +15,7 @@ def test_health_and_readiness_are_open_to_all(idle: Longshore) -> None:
     assert httpx2.get(f"{idle.address}/readyz").json() == {"status": "ready"}
 
 
-def test_readiness_and_metrics_tell_that_no_worker_sends_what_is_due(idle: Longshore) -> None:
+def test_readiness_and_metrics_report_late_tasks_while_no_worker_runs(idle: Longshore) -> None:
     [row] = idle.sql(
         "insert into longshore.tasks (chain_id, description, action, trigger, target, debug, due_at)"
         " values (7200, '', 'export', '{}', '{}', '', now() - interval '2 minutes') returning id"
@@ -40,7 +40,7 @@ def test_metrics_are_prometheus_text_and_count_requests(idle: Longshore) -> None
     assert answered() == before + 1
 
 
-def test_a_method_that_is_made_up_makes_no_metric_of_its_own(idle: Longshore) -> None:
+def test_unknown_method_has_no_metric_of_its_own(idle: Longshore) -> None:
     httpx2.request("BREW", f"{idle.address}/tasks")
     assert "BREW" not in httpx2.get(f"{idle.address}/metrics").text
 
@@ -80,14 +80,14 @@ def test_the_documents_task_has_the_contracts_keys_in_order(idle: Longshore) -> 
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/assets/swagger-ui.css"])
-def test_the_documentation_refers_to_no_other_host(idle: Longshore, path: str) -> None:
+def test_documentation_page_names_no_other_host(idle: Longshore, path: str) -> None:
     text = httpx2.get(idle.address + path).text
     addresses = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)|url\(["']?([^"')]+)|@import\s+(\S+)""", text)
     for address in filter(None, (part for found in addresses for part in found)):
         assert address.startswith(("/docs/", "data:", "#")), address
 
 
-def test_what_the_documentation_loads_is_there(idle: Longshore) -> None:
+def test_documentation_page_loads_files_that_exist(idle: Longshore) -> None:
     page = httpx2.get(f"{idle.address}/docs").text
     addresses = re.findall(r'(?:src|href|url)[=:] ?"(/[^"]+)"', page)
     assert len(addresses) == 3

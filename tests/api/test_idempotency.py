@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: sent twice, done once, and answered with what became of it."""
+"""`Idempotency-Key`: a repeated request is executed once and answers the outcome."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +35,7 @@ def test_the_same_key_with_another_body_is_refused(waiting: httpx2.Client, key: 
     problem(waiting.post("/tasks", json=export_body("json"), headers=headers), "idempotency-key-reused")
 
 
-def test_of_many_at_once_one_makes_the_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_simultaneous_requests_with_one_key_make_one_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
     before = idle.sql("select count(*) from longshore.tasks")[0]["count"]
     with ThreadPoolExecutor(12) as pool:
         answers = list(
@@ -47,7 +47,7 @@ def test_of_many_at_once_one_makes_the_task(waiting: httpx2.Client, idle: Longsh
     assert idle.sql("select count(*) from longshore.tasks")[0]["count"] == before + 1
 
 
-def test_a_refused_body_does_not_use_the_key_up(waiting: httpx2.Client, key: str) -> None:
+def test_refused_body_leaves_the_key_unused(waiting: httpx2.Client, key: str) -> None:
     headers = {"Idempotency-Key": key}
     violations(waiting.post("/tasks", json=export_body("nonsense"), headers=headers))
     assert waiting.post("/tasks", json=export_body(), headers=headers).status_code == 201
@@ -68,7 +68,7 @@ def test_keys_are_their_chains_own_and_good_for_a_day(waiting: httpx2.Client, id
     )
 
 
-def test_replay_gives_the_task_as_it_is_now(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_replay_answers_the_current_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
     headers = {"Idempotency-Key": key}
     task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
     play(idle, task, "begin", "fail")
@@ -144,7 +144,7 @@ def test_replay_of_a_task_is_answered_though_its_stored_segment_is_gone(waiting:
 
 
 @pytest.mark.parametrize("path", ["/segments", "/webhooks"])
-def test_replay_of_what_was_deleted_says_so(waiting: httpx2.Client, key: str, path: str) -> None:
+def test_replay_of_a_deleted_resource_is_not_found(waiting: httpx2.Client, key: str, path: str) -> None:
     rule = {"field_name": "amount", "field_type": "number", "operator": "is_not_empty"}
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": [rule]}
     body = {"chain": CHAIN} | (
@@ -174,6 +174,6 @@ def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256])
-def test_a_key_that_is_none_is_refused(waiting: httpx2.Client, wrong: str) -> None:
+def test_malformed_key_is_refused(waiting: httpx2.Client, wrong: str) -> None:
     answer = waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
     assert len(violations(answer)) == 1

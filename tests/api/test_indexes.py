@@ -1,4 +1,4 @@
-"""What can be exported, over HTTP."""
+"""The resource `indexes`."""
 
 import httpx2
 

@@ -43,13 +43,13 @@ def test_tasks_come_newest_first_25_at_a_time(chain: httpx2.Client, ids: list[in
     assert listed(chain.get("/tasks", params={"offset": 60})) == []
 
 
-def test_each_is_the_task_object(chain: httpx2.Client) -> None:
+def test_listed_tasks_are_task_objects(chain: httpx2.Client) -> None:
     for task in chain.get("/tasks", params={"limit": 5}).json():
         assert task == chain.get(f"/tasks/{task['id']}").json()
 
 
 @pytest.mark.parametrize("query", [{}, {"limit": "7"}, {"status": "DONE", "limit": "4"}, {"action": "export"}])
-def test_following_next_to_the_end_gives_every_task_once(
+def test_following_next_links_lists_every_task_once(
     chain: httpx2.Client, ids: list[int], query: dict[str, str]
 ) -> None:
     found = []

@@ -35,7 +35,7 @@ def near(forecast: int, size: int) -> bool:
     return abs(forecast - size) <= size / 10
 
 
-def test_a_preview_tells_what_the_export_will_be(client: httpx2.Client) -> None:
+def test_preview_counts_and_estimates_the_export(client: httpx2.Client) -> None:
     found = previewed(client, *MANUAL["rules"])
     assert list(found) == ["rows", "rows_are", "sample", "bytes", "seconds", "warnings"]
     task, content = exported(client, export_body(segment=MANUAL))
@@ -66,13 +66,13 @@ def test_the_sample_has_the_fields_that_were_asked_for(client: httpx2.Client) ->
     assert all(list(row) == ["kind", 'Worth "$1"'] for row in found["sample"])
 
 
-def test_nothing_that_matches_is_warned_of(client: httpx2.Client) -> None:
+def test_preview_warns_of_a_segment_that_matches_nothing(client: httpx2.Client) -> None:
     found = previewed(client, rule(value="nothing"))
     assert (found["rows"], found["rows_are"], found["sample"]) == (0, "exact", [])
     assert codes(found) == ["nothing-matches", "no-index"]
 
 
-def test_rules_that_no_index_serves_are_warned_of(client: httpx2.Client) -> None:
+def test_preview_warns_of_rules_without_a_database_index(client: httpx2.Client) -> None:
     assert codes(previewed(client, *MANUAL["rules"])) == ["no-index"]
     # The demo has an index on chain and time; and for most rows of a chain, reading all of them is right.
     in_time = rule("timestamp", "is_after_date", "date", start_date="2026-05-15")
@@ -168,7 +168,7 @@ id = { type = "number", description = "-" }
 """
 
 
-def test_whatever_the_source_refuses_a_preview_says_why_without_quoting_a_row(
+def test_preview_refused_by_the_source_says_why_without_values_of_a_row(
     new_service: Callable[..., Longshore], tmp_path: Path
 ) -> None:
     (tmp_path / "catalog.toml").write_text(SMALL_AND_BROKEN)

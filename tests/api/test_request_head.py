@@ -1,4 +1,4 @@
-"""What a service makes of requests that no HTTP client would send: hosts, paths, numbers, headers and chunks."""
+"""Answers to requests that no HTTP client would send: hosts, paths, numbers, headers and chunks."""
 
 import json
 import socket

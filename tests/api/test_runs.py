@@ -1,4 +1,4 @@
-"""What the API tells of runs and of their progress."""
+"""Runs and their progress."""
 
 import asyncio
 from datetime import datetime
@@ -17,7 +17,7 @@ from tests.exports.engine import export
 from tests.service import CHAIN, Longshore, downloaded, ended, export_body
 
 
-def test_a_run_records_what_it_left_and_how(small: httpx2.Client) -> None:
+def test_run_records_its_result_and_its_columns(small: httpx2.Client) -> None:
     rule = {"field_name": "timestamp", "field_type": "date", "operator": "relative_more_than"}
     rule |= {"time_factor": "day", "time_amount": 30}  # type: ignore[dict-item]
     segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": [rule]}
@@ -37,7 +37,7 @@ def test_a_run_records_what_it_left_and_how(small: httpx2.Client) -> None:
     assert run["sha256"] == small.get(f"/tasks/{task['id']}/runs/1/manifest").json()["sha256"]
 
 
-def test_a_run_that_failed_or_goes_on_has_left_nothing(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_run_that_failed_or_goes_on_has_no_result(idle: Longshore, waiting: httpx2.Client) -> None:
     task = TaskId(waiting.post("/tasks", json=export_body(once="2199-01-01T00:00:00Z")).json()["id"])
 
     async def steps() -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ def judged(
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
     finally:
-        service.sql("delete from longshore.webhooks")  # nobody is to hear of what other tests do
+        service.sql("delete from longshore.webhooks")  # other tests must not send messages to them
         for statement in LET_OUT:
             service.sql(statement)
     assert done.returncode == 0, beginning_and_end(done.stdout) + done.stderr[-2000:]
@@ -107,12 +107,16 @@ def test_no_made_up_request_is_answered_outside_the_schema(service: Longshore, t
     assert judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE))
 
 
-def test_nor_is_one_without_any_credential(service: Longshore, tmp_path: Path) -> None:
+def test_no_made_up_request_without_a_credential_is_answered_outside_the_schema(
+    service: Longshore, tmp_path: Path
+) -> None:
     made_up = ("--generation-deterministic", "--max-examples", "2", "--phases", "fuzzing")
     assert judged(service, tmp_path, *made_up, headers={})
 
 
-def test_nor_is_one_for_a_task_that_exists(service: Longshore, tmp_path: Path) -> None:
+def test_no_made_up_request_for_an_existing_task_is_answered_outside_the_schema(
+    service: Longshore, tmp_path: Path
+) -> None:
     with service.client() as client:
         task = client.post("/tasks", json=export_body()).json()["id"]
         ended(client, task)

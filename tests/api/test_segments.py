@@ -116,7 +116,7 @@ def test_another_chains_segment_looks_like_a_missing_one(client: httpx2.Client, 
     assert client.get(f"/segments/{id}").status_code == 200
 
 
-def test_levels_and_chains_are_refused(service: Longshore, client: httpx2.Client) -> None:
+def test_too_low_levels_and_other_chains_are_refused(service: Longshore, client: httpx2.Client) -> None:
     id = stored(client)["id"]
     with service.client(Level.READ) as reader:
         assert reader.get("/segments").status_code == 200
@@ -136,7 +136,7 @@ def test_levels_and_chains_are_refused(service: Longshore, client: httpx2.Client
         problem(httpx2.get(f"{service.address}{path}"), 401, "unauthorized")
 
 
-def test_every_fault_of_a_body_is_named_at_once(client: httpx2.Client) -> None:
+def test_all_violations_of_a_segment_are_named_at_once(client: httpx2.Client) -> None:
     wrong = {
         "chain": CHAIN,
         "name": "",

@@ -1,4 +1,4 @@
-"""What lies around every request: headers, other origins, proxies, slow clients and large headers."""
+"""Headers of every answer, other origins, proxies, slow clients and large headers."""
 
 import base64
 import contextlib
@@ -154,7 +154,7 @@ def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle: Longsho
     assert b"/problems/too-slow" in said
 
 
-def test_headers_are_bounded(idle: Longshore) -> None:
+def test_large_headers_are_refused(idle: Longshore) -> None:
     for large in (f"X-Large: {'x' * 1_000_000}\r\n", "".join(f"X-{n}: y\r\n" for n in range(5000))):
         with connected(idle) as client:
             with contextlib.suppress(ConnectionError):

@@ -61,7 +61,7 @@ def test_signing_in_leads_to_where_one_wanted_to_go(context: Callable[..., Brows
     page.get_by_label("Name", exact=True).fill(person.name)
     page.get_by_label("Password").fill("wrong")
     page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("alert")).to_contain_text("do not go together")
+    expect(page.get_by_role("alert")).to_contain_text("The name or the password is wrong")
     page.get_by_label("Password").fill(person.password)
     page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/console/{CHAIN}/tasks?status=DONE")
@@ -82,7 +82,7 @@ def test_a_passcode_is_asked_for_where_it_is_on(context: Callable[..., BrowserCo
     page.get_by_role("button", name="Sign in").click()
     assert person.totp
     page.get_by_label("six digits").fill(pyotp.TOTP(person.totp).now())
-    page.get_by_role("button", name="Go on").click()
+    page.get_by_role("button", name="Sign in").click()
     page.wait_for_url(f"**/console/{CHAIN}/segments")
 
 
@@ -196,7 +196,7 @@ def test_the_list_is_filtered_and_keeps_itself_up_to_date(page: Page, client: ht
     expect(row.locator(".state")).to_have_text("DONE", timeout=30_000)
     expect(page.locator("tbody tr", has_text="wallet-ledger")).to_have_count(0)
     page.goto(f"/console/{CHAIN}/tasks?index=no-such-index")
-    expect(page.get_by_role("heading", name="No task is like that")).to_be_visible()
+    expect(page.get_by_role("heading", name="No tasks match")).to_be_visible()
 
 
 def test_every_operator_can_be_built_and_is_counted(page: Page) -> None:
@@ -316,13 +316,13 @@ def test_a_client_and_its_token_are_made_and_revoked(page: Page, service: Longsh
     go(page, "access")
     page.get_by_text("New service client").click()
     page.get_by_label("Name", exact=True).first.fill(name)
-    page.get_by_role("button", name="Make the client").click()
+    page.get_by_role("button", name="Create client").click()
     expect(page.locator("tbody th", has_text=name)).to_be_visible()
     page.wait_for_load_state()
     page.get_by_text("New access token").click()
     page.get_by_label("Client", exact=True).select_option(label=name)
     page.get_by_label("Never these columns").select_option("users.phone_number")
-    page.get_by_role("button", name="Make the token").click()
+    page.get_by_role("button", name="Create token").click()
     expect(page.locator("output.secret")).to_be_visible()
     pair = (page.locator("output.secret").text_content() or "").split()[-1]
     bearer = {"Authorization": f"Bearer {pair}"}
@@ -474,7 +474,7 @@ def test_nothing_keeps_anybody_from_using_a_page(
 
 
 def violations(page: Page) -> list[str]:
-    """What axe-core calls serious or critical."""
+    """Return the violations that axe-core calls serious or critical."""
     page.evaluate(AXE.read_text())
     result = page.evaluate("axe.run(document)")
     return [

@@ -1,8 +1,7 @@
-"""What a credential may see and change of a chain's tasks, segments and indexes: one function for each question.
+"""Checks of what a credential may see and change of a chain's tasks, segments and indexes.
 
-A hidden column is neither exported, nor filtered on (who counts the rows of a filter learns what it filters), nor
-shown. Tasks and runs are judged on what they recorded, see `exports.rights`; `levels.RIGHTS` says which endpoint asks
-what.
+A hidden column is not exported, not shown, and not filtered on, as the number of matching rows tells about its values.
+Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.RIGHTS` has the check of each endpoint.
 """
 
 import re
@@ -30,20 +29,20 @@ from longshore.tasks.recorded_reads import Read
 from longshore.tasks.requests import EditableTask
 from longshore.validation import Violation, check, pointer
 
-# Log entries that say nothing of what was read.
+# Log entries without data of the source.
 PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
 NOT_SHOWN = "hidden: this credential may not see all that the task has read"
 
 
 class HiddenError(ProblemError):
-    """What was asked for holds more than the token may see; carries a fault for each such thing."""
+    """The request asks for more than the token may see; carries a violation for each such part."""
 
     def __init__(self, violations: list[Violation]) -> None:
         super().__init__("forbidden", "The token may not see all that this asks for.", violations=violations)
 
 
 class _OfIndex(msgspec.Struct, frozen=True):
-    """What of a segment says which index it is for."""
+    """The index of a segment, without its rules."""
 
     index: str
 
@@ -54,7 +53,7 @@ OF_INDEX = msgspec.json.Decoder(_OfIndex)
 def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
     """Raise ForbiddenError where an index is for a higher level, and HiddenError where it is beyond the token's limits.
 
-    `at`: the JSON pointer of the index in the request's body. An index that the catalog lacks is for nobody to refuse.
+    `at`: the JSON pointer of the index in the request's body. An index that the catalog lacks is left to validation.
     """
     if name not in catalog:
         return
@@ -70,12 +69,12 @@ def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = Non
 
 
 def may_use(caller: Caller, name: str, catalog: Catalog) -> bool:
-    """Whether an index is within the token's limits."""
+    """Return whether an index is within the token's limits."""
     return caller.limits is None or usable(caller.limits, name, catalog)
 
 
 def seen(caller: Caller, name: str, catalog: Catalog) -> dict[str, Field]:
-    """The fields of an index that the caller may see."""
+    """Return the fields of an index that the caller may see."""
     hidden = hidden_columns(caller.limits, name)
     return {field: about for field, about in catalog[name].fields.items() if field not in hidden}
 
@@ -83,7 +82,7 @@ def seen(caller: Caller, name: str, catalog: Catalog) -> dict[str, Field]:
 def refuse_hidden_fields(
     caller: Caller, name: str, catalog: Catalog, fields: Iterable[str | FieldChoice] | None, at: str
 ) -> None:
-    """Raise HiddenError where a choice of fields holds hidden ones; no choice is a choice of all."""
+    """Raise HiddenError where a choice of fields has hidden ones; None chooses all."""
     hidden = hidden_columns(caller.limits, name)
     if fields is None and hidden:
         expected = f"is required: this token may not see all fields; there is {', '.join(seen(caller, name, catalog))}"
@@ -93,7 +92,7 @@ def refuse_hidden_fields(
 
 
 def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
-    """Raise HiddenError where a rule is of a field that the token may not see, or of what is inside one."""
+    """Raise HiddenError where a rule filters on a hidden field, or on a member of one."""
     hidden = hidden_columns(caller.limits, segment.index)
     found = []
     for number, rule in enumerate(segment.rules):
@@ -104,9 +103,9 @@ def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
 
 
 def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise what keeps a caller from the task that a body asks for, before anything else is said of the body.
+    """Raise HiddenError or ForbiddenError for the task of a body, before its validation.
 
-    A part that is not well formed is left to the validation, which knows only what the caller may see.
+    Malformed parts are left to the validation, which uses the part of the catalog that the caller may see.
     """
     if not isinstance(value, dict):
         return
@@ -121,14 +120,14 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 
 def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise what keeps a caller from the segment of a body, as `refuse_hidden_body`."""
+    """Raise HiddenError or ForbiddenError for the segment of a body, before its validation."""
     given = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
     if given is not None:
         may_see_segment(caller, catalog, given, "/segment")
 
 
 def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise what keeps a caller from the preview that a body asks for, as `refuse_hidden_body`."""
+    """Raise HiddenError or ForbiddenError for the preview of a body, before its validation."""
     refuse_hidden_segment(caller, catalog, value)
     asked = check(PreviewBody, value, "", [])
     if asked is not None and asked.fields is not None:
@@ -142,7 +141,7 @@ def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str)
 
 
 def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> StoredSegment:
-    """A stored segment without its rules where the caller may not see them."""
+    """Return a stored segment, without its rules where the caller may not see them."""
     try:
         may_export(caller, OF_INDEX.decode(stored.segment).index, catalog)
         if caller.limits is not None:
@@ -155,10 +154,7 @@ def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> St
 async def may_have(
     caller: Caller, service: Service, connection: Connection | Pool, target: str | bytes, trigger: str | bytes
 ) -> None:
-    """Raise what keeps a caller from a task of this target and trigger, which were checked: what it may not see.
-
-    ForbiddenError, HiddenError.
-    """
+    """Raise ForbiddenError or HiddenError where a caller may not see all that a valid target and trigger ask for."""
     if (definition := _export(caller, target, trigger)) is None:
         return
     asked, rules = definition
@@ -172,7 +168,7 @@ async def may_have(
         try:
             found = await stored_segments.get(connection, caller.chain, stored)
         except stored_segments.SegmentNotFoundError:
-            return  # deleted since; a new task's was looked for before
+            return  # deleted meanwhile; for a new task, validation found it
         refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
 
 
@@ -189,7 +185,7 @@ def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
 async def may_change_task(
     service: Service, caller: Caller, connection: Connection | Pool, task: TaskId
 ) -> EditableTask:
-    """Give a task to change, unless the caller may not see all that it has read, and all that it asks for now.
+    """Return a task to change, if the caller may see all that it has read and all that it asks for now.
 
     Raises TaskNotFoundError, ForbiddenError and HiddenError.
     """
@@ -200,7 +196,7 @@ async def may_change_task(
 
 
 def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:
-    """A task as the caller may see it: without rules and log messages where they hold what is hidden from it."""
+    """Return a task as the caller may see it: without rules and log messages that show hidden data."""
     if sees_task(caller, catalog, task.target, task.trigger, reads):
         return task
     trigger = msgspec.json.decode(task.trigger)
@@ -211,7 +207,7 @@ def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) 
 
 
 def shown_entry(entry: LogEntry) -> LogEntry:
-    """An entry of a log without counts and without a message that may hold something of what was read."""
+    """Return a log entry without counts, and without a message that may have data of the source."""
     return LogEntry(msg=entry.msg if PLAIN.fullmatch(entry.msg) else NOT_SHOWN, time=entry.time)
 
 
@@ -229,11 +225,11 @@ def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[
 
 
 def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
-    """The catalog that a body of the caller's is validated by, so that no answer names what is hidden from it."""
+    """Return the catalog for validating a body of the caller, so that no answer names what is hidden from it."""
     return visible(caller.limits, catalog)
 
 
 def _refuse(places: list[str]) -> None:
-    # The name is not told: what is at that place may not be of the request, but stored by somebody else.
+    # Without the field's name: the rule may be a stored one of another credential.
     if places:
         raise HiddenError([Violation("this token may not see this field", at) for at in places])

@@ -15,20 +15,20 @@ from longshore.api.paging import Offset
 from longshore.console.pages import page
 from longshore.tasks import overview
 
-MOST = 100
-SHOWN = 50
+MAX_ROWS = 100
+PAGE_SIZE = 50
 
 
 @get("/console/{chain:int}/access", include_in_schema=False)
 async def show_access(request: AnyRequest) -> Response[str]:
-    """Clients, tokens and people for admins; for everybody their own sessions."""
+    """Return the page *Access*: your sessions; for admins also clients, tokens and users."""
     service, caller = admitted(request)
     person: SignedIn = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"sessions": await service.sessions.list(person)}
     if caller.level >= Level.ADMIN:
-        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, MOST, 0)
-        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, MOST, 0)
-        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, MOST, 0)
+        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, MAX_ROWS, 0)
+        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, MAX_ROWS, 0)
+        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, MAX_ROWS, 0)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
     return await page(request, "access.html", "access", "Access", **content)
@@ -42,25 +42,25 @@ async def show_audit(
     object: Annotated[str, QueryParameter(max_length=200)] = "",
     offset: Offset = 0,
 ) -> Response[str]:
-    """Who did what."""
+    """Return the page *Audit*."""
     service, caller = admitted(request)
-    asked = {"action": action, "actor": actor, "object": object}
-    asked = {key: value.replace("\x00", "") for key, value in asked.items() if value}
+    filters = {"action": action, "actor": actor, "object": object}
+    filters = {key: value.replace("\x00", "") for key, value in filters.items() if value}
     found, more = await audit.entries(
         service.pool,
         caller.chain,
-        AuditFilter(asked.get("action"), asked.get("actor"), asked.get("object")),
-        SHOWN,
+        AuditFilter(filters.get("action"), filters.get("actor"), filters.get("object")),
+        PAGE_SIZE,
         offset,
     )
-    older = "?" + urlencode({**asked, "offset": offset + SHOWN}) if more else None
-    newer = "?" + urlencode({**asked, "offset": max(0, offset - SHOWN)}) if offset else None
-    return await page(request, "audit.html", "audit", "Audit", entries=found, asked=asked, older=older, newer=newer)
+    older = "?" + urlencode({**filters, "offset": offset + PAGE_SIZE}) if more else None
+    newer = "?" + urlencode({**filters, "offset": max(0, offset - PAGE_SIZE)}) if offset else None
+    return await page(request, "audit.html", "audit", "Audit", entries=found, asked=filters, older=older, newer=newer)
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)
 async def show_system(request: AnyRequest) -> Response[str]:
-    """Workers, queue, throughput and storage, as far as they concern the chain."""
+    """Return the page *System*: workers, queue, throughput and storage of the chain."""
     service, caller = admitted(request)
     figures = await overview.figures(service.pool, caller.chain)
     template = "system_figures.html" if "hx-request" in request.headers else "system.html"

@@ -1,4 +1,4 @@
-"""The pages *New export* and *Segments*: what they show comes from the catalog, what they do goes to the API."""
+"""The pages *New export* and *Segments*. They show the catalog; their requests go to the API."""
 
 from typing import Annotated, Any
 
@@ -19,11 +19,11 @@ from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
 from longshore.tasks import reads
 
-SHOWN = 50
+PAGE_SIZE = 50
 
 
 class _Rules(msgspec.Struct, frozen=True):
-    """A stored segment whose rules are not read yet: a page shows few of them."""
+    """A stored segment whose rules are not decoded yet: a page shows few of them."""
 
     index: str
     join: str
@@ -39,7 +39,7 @@ async def new_export(
     like: Annotated[int | None, QueryParameter(name="from", ge=1)] = None,
     segment: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> Response[str]:
-    """The form of a new export. `from`: the task whose target and trigger it begins with."""
+    """Return the form of a new export. `from`: the task whose target and trigger fill it."""
     service, caller = admitted(request)
     known: dict[str, Any] = {
         "chain": caller.chain,
@@ -85,13 +85,13 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
 
 @get("/console/{chain:int}/segments", include_in_schema=False)
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
-    """The stored segments, in words."""
+    """Return the page of stored segments, with their rules in words."""
     service, caller = admitted(request)
-    found, more = await stored_segments.list_segments(service.pool, caller.chain, SHOWN, min(offset, MAX_OFFSET))
+    found, more = await stored_segments.list_segments(service.pool, caller.chain, PAGE_SIZE, min(offset, MAX_OFFSET))
     visible = [shown_segment(caller, service.catalog, each) for each in found]
     shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
-    older = f"?offset={offset + SHOWN}" if more else None
-    newer = f"?offset={max(0, offset - SHOWN)}" if offset else None
+    older = f"?offset={offset + PAGE_SIZE}" if more else None
+    newer = f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None
     return await page(request, "segments.html", "segments", "Segments", segments=shown, older=older, newer=newer)
 
 

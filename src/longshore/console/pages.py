@@ -1,4 +1,4 @@
-"""How a page is made: templates, the frame around each page, and what becomes of errors."""
+"""Templates, the frame around each page, and pages of errors."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-# The origin of a form's request would be `null` under the API's own `no-referrer`.
+# Under `no-referrer`, which the API sends, browsers send `Origin: null` with a form.
 HEADERS = {"Content-Security-Policy": POLICY, "Referrer-Policy": "same-origin"}
 
 PAGES = (
@@ -96,7 +96,7 @@ def compile_templates() -> None:
 
 
 class Viewer(msgspec.Struct, frozen=True):
-    """Who looks at a page, and which chains they may choose from."""
+    """The signed-in user of a page, and the chains to choose from."""
 
     name: str
     level: Level
@@ -104,7 +104,7 @@ class Viewer(msgspec.Struct, frozen=True):
 
 
 async def page(request: AnyRequest, template: str, here: str, title: str, **content: Any) -> Response[str]:
-    """A page in its frame. `here`: the page of PAGES that it belongs to."""
+    """Return a page in its frame. `here`: its path in PAGES."""
     service: Service = request.app.state.service
     caller: Caller = request.scope["user"]
     name, levels = await users.name_and_levels(service.pool, int(caller.id))
@@ -123,15 +123,15 @@ async def page(request: AnyRequest, template: str, here: str, title: str, **cont
 
 
 def html(template: str, status: int = 200, **content: Any) -> Response[str]:
-    """A page or a part of one, as it is."""
+    """Return a page, or a part of one, without a frame."""
     text = TEMPLATES.get_template(template).render(content)
     return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 
 def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """What a person sees of an error: the way to sign in, or the problem in words."""
+    """Return the answer to an error: a redirect to the sign-in page, or a page with the problem."""
     if isinstance(error, UnauthorizedError):
-        if "hx-request" in request.headers:  # a part of a page: the whole of it has to go and come back
+        if "hx-request" in request.headers:  # htmx replaces a part of a page: the whole page has to be left
             sign_in = _sign_in(request.headers.get("hx-current-url", ""))
             return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
         return Redirect(_sign_in(str(request.url)), status_code=303)

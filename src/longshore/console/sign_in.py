@@ -16,13 +16,13 @@ from longshore.api.guard import AnyRequest, actor, refuse_other_site, shown_sess
 from longshore.api.service import Service
 from longshore.console.pages import html
 
-WRONG = "That name and password do not go together."
-WRONG_CODE = "That passcode is wrong, or the attempt is over. Sign in again."
+WRONG_CREDENTIALS = "The name or the password is wrong."
+WRONG_CODE = "The one-time code is wrong, or the attempt has ended. Sign in again."
 
 
 @get("/", include_in_schema=False)
 async def home(request: AnyRequest) -> Response[str]:
-    """To the tasks of the first chain that one may see, or to the page to sign in."""
+    """Redirect to the tasks of the user's first chain, or to the sign-in page."""
     service: Service = request.app.state.service
     try:
         person = await service.sessions.signed_in(shown_session(request))
@@ -37,46 +37,46 @@ async def home(request: AnyRequest) -> Response[str]:
 
 @get("/sign-in", include_in_schema=False)
 async def show(request: AnyRequest) -> Response[str]:
-    """The form that asks for name and password."""
+    """Return the form for name and password."""
     return html("sign_in.html", next=_local(request.query_params.get("next", "")), violation="", name="")
 
 
 @post("/sign-in", status_code=200, include_in_schema=False)
 async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
-    """Check name and password; where a passcode is needed, ask for it."""
+    """Check name and password; return the form for a one-time code where one is needed."""
     service: Service = request.app.state.service
     refuse_other_site(request)
     given = _form(body)
     there, name = _local(given.get("next", "")), given.get("username", "")
     try:
-        opened = await service.sign_in.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
+        session = await service.sign_in.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
     except LoginError:
-        return html("sign_in.html", 401, next=there, violation=WRONG, name=name)
+        return html("sign_in.html", 401, next=there, violation=WRONG_CREDENTIALS, name=name)
     except TooFastError as error:
-        violation = f"Too many logins failed. Try again in {error.seconds} seconds."
+        violation = f"Too many sign-ins failed. Try again in {error.seconds} seconds."
         return html("sign_in.html", 429, next=there, violation=violation, name=name)
-    if isinstance(opened, PasscodeChallenge):
-        return html("passcode.html", next=there, attempt=str(opened.attempt_id))
-    return _welcome(request, opened, there)
+    if isinstance(session, PasscodeChallenge):
+        return html("passcode.html", next=there, attempt=str(session.attempt_id))
+    return _signed_in(request, session, there)
 
 
 @post("/sign-in/passcode", status_code=200, include_in_schema=False)
 async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
-    """Check the passcode."""
+    """Check the one-time code."""
     service: Service = request.app.state.service
     refuse_other_site(request)
     given = _form(body)
     there = _local(given.get("next", ""))
     try:
         attempt = UUID(given.get("attempt", ""))
-        opened = await service.sign_in.passcode(attempt, given.get("passcode", ""), actor(request))
+        session = await service.sign_in.passcode(attempt, given.get("passcode", ""), actor(request))
     except (LoginError, ValueError):
         return html("sign_in.html", 401, next=there, violation=WRONG_CODE, name="")
-    return _welcome(request, opened, there)
+    return _signed_in(request, session, there)
 
 
-def _welcome(request: AnyRequest, opened: NewSession, there: str) -> Response[str]:
-    return Redirect(there or "/", status_code=303, cookies=[cookie_of(request, opened)])
+def _signed_in(request: AnyRequest, session: NewSession, there: str) -> Response[str]:
+    return Redirect(there or "/", status_code=303, cookies=[cookie_of(request, session)])
 
 
 def _form(body: bytes) -> dict[str, str]:
@@ -84,5 +84,5 @@ def _form(body: bytes) -> dict[str, str]:
 
 
 def _local(path: str) -> str:
-    """A path of this service, and nothing that a browser takes for another's address."""
+    """Return a path of this service; an empty string for one that browsers take for another site's address."""
     return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else ""

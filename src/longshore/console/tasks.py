@@ -29,9 +29,9 @@ from longshore.tasks.overview import TaskFilter
 from longshore.tasks.reads import LogPage
 from longshore.tasks.schedule import Schedule
 
-SHOWN = 25
-MOST_LOGS = 1000
-MOST_RUNS = 50
+PAGE_SIZE = 25
+MAX_LOG_ENTRIES = 1000
+MAX_RUNS = 50
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
 DAYS = 7
 UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
@@ -39,7 +39,7 @@ UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_p
 
 @get("/console/{chain:int}", include_in_schema=False)
 async def start(chain: FromPath[int]) -> Redirect:
-    """A chain's tasks."""
+    """Redirect to a chain's tasks."""
     return Redirect(f"/console/{chain}/tasks", status_code=303)
 
 
@@ -55,15 +55,15 @@ async def list_tasks(
     age: Annotated[str, QueryParameter(max_length=20)] = "",
     offset: Offset = 0,
 ) -> Response[str]:
-    """The chain's tasks, newest first; as htmx asks for it, the table alone."""
+    """Return the chain's tasks, newest first; for htmx, the table alone."""
     service, caller = admitted(request)
-    sought = TaskFilter(
+    wanted = TaskFilter(
         state=status if status in list(Code) else None,
         action=action.replace("\x00", "") or None,
         index=index.replace("\x00", "") or None,
         age=AGES.get(age),
     )
-    found, more = await overview.rows(service.pool, caller.chain, sought, SHOWN, offset)
+    found, more = await overview.rows(service.pool, caller.chain, wanted, PAGE_SIZE, offset)
     rows = [
         row if sees(caller, row.reads, service.catalog) else msgspec.structs.replace(row, rows=0, rows_expected=None)
         for row in found
@@ -76,8 +76,8 @@ async def list_tasks(
         "asked": asked,
         "offset": offset,
         "again": _address(asked, offset),
-        "newer": _address(asked, max(0, offset - SHOWN)) if offset else None,
-        "older": _address(asked, offset + SHOWN) if more else None,
+        "newer": _address(asked, max(0, offset - PAGE_SIZE)) if offset else None,
+        "older": _address(asked, offset + PAGE_SIZE) if more else None,
     }
     if "hx-request" in request.headers:
         return await asyncio.to_thread(html, "tasks_table.html", base=f"/console/{caller.chain}", **content)
@@ -98,12 +98,12 @@ def _address(asked: dict[str, str], offset: int) -> str:
 async def show_task(
     request: AnyRequest, id: Id, part: Annotated[str, QueryParameter(max_length=10)] = ""
 ) -> Response[str]:
-    """One task: state, progress, runs, log. `part`: what moves, alone."""
+    """Return one task: state, progress, runs, log. `part=live`: the part that changes while it runs."""
     service, caller = admitted(request)
-    found = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MOST_LOGS))
+    found = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MAX_LOG_ENTRIES))
     assert found.task is not None
     task = shown_task(caller, service.catalog, found.task, found.reads)
-    recorded, _ = await reads.runs(service.pool, caller.chain, task_id(id), MOST_RUNS, 0)
+    recorded, _ = await reads.runs(service.pool, caller.chain, task_id(id), MAX_RUNS, 0)
     runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
@@ -144,7 +144,7 @@ def _readable(task: Task) -> tuple[Any, Any]:
 
 
 async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | None, str]:
-    """The segment that a task names or holds, in words, and its name where it is a stored one."""
+    """Return a task's segment in words, and its name where it is a stored one."""
     service, caller = admitted(request)
     asked = TRIGGER.decode(trigger)
     if asked.segment is not None:
@@ -166,7 +166,7 @@ def _in_words(segment: Segment) -> Any:
 
 
 def _resolved(segment: Any) -> Any:
-    """The rules of a run as it took them: relative ones have become times."""
+    """Return the rules that a run used, with relative times resolved."""
     if not segment:
         return None
     return {"join": segment["join"], "rules": describe.of_resolved(segment)}
@@ -176,13 +176,13 @@ def _resolved(segment: Any) -> Any:
 async def task_events(
     request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
 ) -> Stream:
-    """The API's own events of a task, for a page, whose browser can send no header that names the chain."""
+    """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
     return await events.stream(request, id, last_event_id)
 
 
 @get("/console/{chain:int}/schedules", include_in_schema=False)
 async def show_schedules(request: AnyRequest) -> Response[str]:
-    """The runs of the next seven days, by day, in the browser's own zone."""
+    """Return the planned runs of the next seven days, by day."""
     service, caller = admitted(request)
     planned = await overview.planned(service.pool, caller.chain, timedelta(days=DAYS))
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
