@@ -59,15 +59,15 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     standing = await reads.standing(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
-    revision, seen = (int(match[1]), int(match[2])) if match else (0, 0)
-    if revision > standing.revision or seen > standing.log_length:  # this task has sent no such id
-        revision, seen = 0, 0
+    position = (int(match[1]), int(match[2])) if match else (0, 0)
+    if position[0] > standing.revision or position[1] > standing.log_length:  # this task has sent no such id
+        position = (0, 0)
 
     async def events() -> AsyncIterator[bytes]:
         with service.watch.over(task) as waiter:
             opened.on_end(waiter.end)
             try:
-                async for event in _events(service, waiter, caller, task, revision, seen):
+                async for event in _events(service, waiter, caller, task, position):
                     yield event
             except (UnauthorizedError, ForbiddenError):
                 yield _event("unauthorized", None)
@@ -76,9 +76,10 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
 
 
 async def _events(
-    service: Service, waiter: Waiter, caller: Caller, task: TaskId, revision: int, seen: int
+    service: Service, waiter: Waiter, caller: Caller, task: TaskId, position: tuple[int, int]
 ) -> AsyncIterator[bytes]:
-    chain = caller.chain
+    """Yield the events of a task behind a position: a revision, and the log entries seen."""
+    chain, (revision, seen) = caller.chain, position
     yield RECONNECT
     last_progress = None
     while not service.watch.closing:

@@ -37,6 +37,18 @@ class LogOrder(StrEnum):
     DESC = "desc"
 
 
+class LongPoll(msgspec.Struct, frozen=True):
+    """A poll that waits for a change of a task."""
+
+    task: TaskId
+    seconds: int
+    """The longest wait."""
+    known: frozenset[Version] | None
+    """Versions that the client has; None where it names none and waits for the next change."""
+    key: Hashable
+    """Polls with equal keys have equal answers."""
+
+
 NO_VERSIONS: frozenset[Version] = frozenset()
 PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the address of another page
 
@@ -45,7 +57,7 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the addres
     "/tasks/{id:str}",
     responses=answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
-async def get_task(
+async def get_task(  # its parameters are the query's and the headers'
     request: AnyRequest,
     id: Id,
     log_limit: Annotated[int, QueryParameter(ge=0, le=1000, description="Number of log entries at most.")] = 10,
@@ -80,7 +92,8 @@ async def get_task(
     if seconds:
         tagged = if_none_match.strip() not in ("", conditional.ANY)
         key = (caller.chain, page, caller.level, caller.limits)  # callers with equal rights share one answer
-        found, body = await _changed(request, service, task, seconds, known if tagged else None, key, reading)
+        poll = LongPoll(task, seconds, known if tagged else None, key)
+        found, body = await _changed(request, poll, reading)
     else:
         found = await reading(known)
         body = encode(found.task) if found.task else b""
@@ -119,30 +132,22 @@ async def _reading(
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
 
-async def _changed(
-    request: AnyRequest,
-    service: Service,
-    task: TaskId,
-    seconds: int,
-    known: frozenset[Version] | None,
-    key: Hashable,
-    reading: Reader,
-) -> tuple[reads.PolledTask, bytes]:
-    """Return a task and its JSON once its revision is not a known one, or after so many seconds.
+async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tuple[reads.PolledTask, bytes]:
+    """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
-    `known`: None where the request names no tag and waits for the next change. Progress wakes no waiter, so after the
-    time has passed the task is read again.
+    Progress wakes no waiter, so after that time the task is read again.
     """
+    service, _ = admitted(request)
 
     async def encoded(known: frozenset[Version]) -> tuple[reads.PolledTask, bytes]:
         found = await reading(known)
         return found, encode(found.task)
 
-    deadline = asyncio.get_running_loop().time() + seconds
-    with service.watch.over(task) as waiter:
-        found, body = await encoded(known or NO_VERSIONS)
-        if known is not None:
-            seen = {version.revision for version in known}
+    deadline = asyncio.get_running_loop().time() + poll.seconds
+    with service.watch.over(poll.task) as waiter:
+        found, body = await encoded(poll.known or NO_VERSIONS)
+        if poll.known is not None:
+            seen = {version.revision for version in poll.known}
         else:  # a task that has ended is answered at once
             seen = set() if found.settled else {found.version.revision}
         if found.version.revision in seen:
@@ -150,7 +155,9 @@ async def _changed(
                 while found.version.revision in seen:
                     waiter.revision = found.version.revision
                     if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
-                        return await encoded(known or NO_VERSIONS)
+                        return await encoded(poll.known or NO_VERSIONS)
                     last = frozenset({found.version})
-                    found, body = await service.watch.shared((task, key, last), waiter, partial(encoded, last))
+                    found, body = await service.watch.shared(
+                        (poll.task, poll.key, last), waiter, partial(encoded, last)
+                    )
         return (found, body) if found.task else await encoded(NO_VERSIONS)

@@ -167,15 +167,15 @@ async def _address(
     gone = ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
     if row["location"] is None:
         raise gone
+    terms = Terms(life, uses, _level_of(service, row))
     if service.store.presigns:
-        address = await _presigned(request, what, row["location"], life, uses)
+        address = await _presigned(request, what, row["location"], terms)
         if address is None:
             raise gone
         return DownloadUrl(address)
     if service.store.open_path(row["location"]) is None:
         raise gone
     async with audited(request, "result.address", what) as change:
-        terms = Terms(life, uses, _level_of(service, row))
         link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
         change.details = {"link": str(link.id)}
     base = service.settings.public_url or str(request.base_url)
@@ -188,14 +188,14 @@ def _level_of(service: Service, row: asyncpg.Record) -> str:
     return max(levels, default=Level.READ).name.lower()
 
 
-async def _presigned(request: AnyRequest, what: str, location: str, life: int, uses: int | None) -> str | None:
+async def _presigned(request: AnyRequest, what: str, location: str, terms: Terms) -> str | None:
     """Return an address that the store itself answers; it can neither be revoked nor have its uses counted."""
-    if uses is not None:
+    if terms.uses is not None:
         raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
     service, caller = admitted(request)
     # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
-    address = await asyncio.to_thread(service.store.address, location, max(1, min(life, left)))
+    address = await asyncio.to_thread(service.store.address, location, max(1, min(terms.seconds, left)))
     if address is not None:
         await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
     return address

@@ -212,9 +212,9 @@ def shown_entry(entry: LogEntry) -> LogEntry:
 
 
 def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
-    """What a stored task exports; None for another action.
+    """Return the export of a stored task; None for another action.
 
-    Raises HiddenError where this version does not understand what is stored and the caller's token has limits.
+    Raises HiddenError where this version cannot decode the task and the caller's token has limits.
     """
     try:
         return stored_export(target, trigger)
