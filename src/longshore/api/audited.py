@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.access import audit
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import AnyRequest, actor, admitted, person
 from longshore.database.connect import Connection
 
 
@@ -45,3 +45,12 @@ async def audited_in(
     yield change
     if change.happens:
         await audit.record(connection, actor(request), caller.chain, action, change.object, change.details)
+
+
+@contextlib.asynccontextmanager
+async def audited_user(request: AnyRequest, action: str) -> AsyncIterator[Connection]:
+    """Open a transaction for a change of the signed-in user; each chain of the user gets an audit entry."""
+    service, user = person(request)
+    async with service.pool.acquire() as connection, connection.transaction():
+        yield connection
+        await audit.record_of_user(connection, actor(request), user.user, action)

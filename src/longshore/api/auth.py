@@ -8,10 +8,11 @@ from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie
 from litestar.params import FromPath, RawBody
 
-from longshore.access import audit, passwords, sessions, users
+from longshore.access import passwords, sessions, users
 from longshore.access.passwords import PasswordError
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
+from longshore.api.audited import audited_user
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
@@ -96,24 +97,22 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 )
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
-    service, user = person(request)
+    _, user = person(request)
     try:
         session = UUID(id)
     except ValueError:
         session = UUID(int=0)  # the id of no session
-    async with service.pool.acquire() as connection, connection.transaction():
+    async with audited_user(request, "session.end") as connection:
         if not await sessions.end(connection, user.user, session):
             raise ProblemError("session-not-found", "You have no session of this id.")
-        await audit.record_of_user(connection, actor(request), user.user, "session.end")
 
 
 @post("/auth/logout", status_code=204)
 async def logout(request: AnyRequest) -> Response[None]:
     """End the session of this request."""
-    service, user = person(request)
-    async with service.pool.acquire() as connection, connection.transaction():
+    _, user = person(request)
+    async with audited_user(request, "session.end") as connection:
         await sessions.end(connection, user.user, user.session)
-        await audit.record_of_user(connection, actor(request), user.user, "session.end")
     return Response(None, status_code=204, cookies=no_cookies(request))
 
 
@@ -130,9 +129,8 @@ async def change_password(request: AnyRequest, body: Annotated[RawBody, Password
     except PasswordError as error:
         raise ValidationError([Violation(str(error), "/new_password")]) from None
     await service.sign_in.confirm(user.user, fields.password, actor(request))
-    async with service.pool.acquire() as connection, connection.transaction():
+    async with audited_user(request, "user.password") as connection:
         await users.set_password(connection, user.user, fields.new_password)
-        await audit.record_of_user(connection, actor(request), user.user, "user.password")
 
 
 def _service(request: AnyRequest) -> Service:
