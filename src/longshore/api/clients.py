@@ -89,17 +89,17 @@ async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody
     if violations or new is None:
         raise ValidationError(violations)
     async with audited(request, "client.create") as change:
-        made = await clients.create(change.connection, caller.chain, new.name, new.contact)
-        change.object = f"client {made.id}"
-    return Response(made, status_code=201, headers={"Location": f"/service_clients/{made.id}"})
+        client = await clients.create(change.connection, caller.chain, new.name, new.contact)
+        change.object = f"client {client.id}"
+    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
 
 
 @get("/service_clients")
 async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
     """Return the chain's service clients, oldest first."""
     service, caller = admitted(request)
-    found, more = await clients.of_chain(service.pool, caller.chain, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await clients.of_chain(service.pool, caller.chain, limit, offset)
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @get("/service_clients/{id:str}")
@@ -129,14 +129,14 @@ async def change_client(
             violations.append(Violation("is for a client that is turned off: `enabled: false`", parameter="stop"))
     if violations or new is None:
         raise ValidationError(violations)
-    left = None
+    still_ongoing = None
     async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
         fields = ClientChange(new.name, new.contact, new.enabled)
         changed = await clients.change(change.connection, caller.chain, _client_id(id), fields)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
-            left = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
-    return ChangedClient(**msgspec.structs.asdict(changed), ongoing=left)
+            still_ongoing = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
+    return ChangedClient(**msgspec.structs.asdict(changed), ongoing=still_ongoing)
 
 
 @post("/access_tokens", responses=problems(404))
@@ -171,8 +171,8 @@ async def list_tokens(
 ) -> Response[list[Token]]:
     """Return the chain's tokens, newest first, revoked and expired ones included, without secrets."""
     service, caller = admitted(request)
-    found, more = await tokens.of_chain(service.pool, caller.chain, client_id, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await tokens.of_chain(service.pool, caller.chain, client_id, limit, offset)
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @get("/access_tokens/{id:str}")
@@ -273,9 +273,9 @@ def _client_id(number: int) -> int:
 
 def _token_id(text: str) -> UUID:
     try:
-        found = UUID(text)
+        id = UUID(text)
     except ValueError:
         raise ProblemError("token-not-found") from None
-    if str(found) != text.lower():
+    if str(id) != text.lower():
         raise ProblemError("token-not-found")
-    return found
+    return id

@@ -117,10 +117,10 @@ def is_not_modified(request: AnyRequest, tag: str, modified: float) -> bool:
 def _date(request: AnyRequest, name: str) -> float | None:
     """Return the HTTP date of a field in seconds since 1970; None without one, or where it is no date."""
     try:
-        found = parsedate_to_datetime(request.headers.get(name, ""))
+        date = parsedate_to_datetime(request.headers.get(name, ""))
     except ValueError:
         return None
-    return found.replace(tzinfo=found.tzinfo or UTC).timestamp()
+    return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 
 
 def _condition(request: AnyRequest, name: str) -> Tags | None:
@@ -132,8 +132,8 @@ def _condition(request: AnyRequest, name: str) -> Tags | None:
     return found if lines else None
 
 
-def _has(found: Collection[str], tag: str | None, part: Callable[[str], str]) -> bool:
-    return tag is not None and part(tag) in {part(each) for each in found}
+def _has(listed: Collection[str], tag: str | None, part: Callable[[str], str]) -> bool:
+    return tag is not None and part(tag) in {part(each) for each in listed}
 
 
 def _without_progress(tag: str) -> str:
@@ -152,8 +152,8 @@ def tag(id: int, version: Version) -> str:
 
 def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
     """Return the versions of the task that an `If-None-Match` names."""
-    found = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
-    return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in found if each and int(each[1]) == id)
+    matches = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
+    return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
 
 
 def preferred_wait(prefer: str) -> int | None:
@@ -164,14 +164,14 @@ def preferred_wait(prefer: str) -> int | None:
 
 def headers(id: int, reading: PolledTask) -> dict[str, str]:
     """Return the header fields of every answer with a task, and of every 304 instead of one."""
-    found = {
+    fields = {
         "ETag": tag(id, reading.version),
         "Cache-Control": "private, no-cache",
         "X-Log-Length": str(reading.log_length),
     }
     if reading.queued or reading.code in (Code.READY, Code.INPROGRESS):
-        found["Retry-After"] = str(next_poll(reading.seconds_left))
-    return found
+        fields["Retry-After"] = str(next_poll(reading.seconds_left))
+    return fields
 
 
 def next_poll(seconds_left: float | None) -> int:

@@ -65,21 +65,21 @@ async def read_new_task(
     """Return the new task of a body. Raises ValidationError with all its violations."""
     violations: list[Violation] = []
     new = check(NewTaskBody, value, "", violations)
-    asked = None
+    typed_target = None
     if isinstance(value, dict):
         # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
         schema = target.get("schema") if isinstance(target, dict) else None
         before = await pinned_of(schema) if isinstance(schema, str) else None
         if "target" in value:
-            asked = _check_target(target, actions, violations)
+            typed_target = _check_target(target, actions, violations)
         _check_parts(value, catalog, actions, before, violations)
         violations += await _check_segment_id(value, index_of)
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
             with_nul = [at for at in _with_nul(value.get(key), f"/{key}") if at not in named]
             violations += [Violation("expected a string without U+0000", at) for at in with_nul]
-    if violations or new is None or asked is None:
+    if violations or new is None or typed_target is None:
         raise ValidationError(violations)
     trigger = msgspec.structs.replace(
         new.trigger,
@@ -91,9 +91,9 @@ async def read_new_task(
     return NewTask(
         chain=ChainId(new.chain),
         desc=new.desc,
-        action=asked.action,
+        action=typed_target.action,
         trigger=STORED.encode(trigger).decode(),
-        target=STORED.encode(asked).decode(),
+        target=STORED.encode(typed_target).decode(),
         debug=new.debug,
         schedule=Schedule(
             once=new.trigger.once,
@@ -103,7 +103,7 @@ async def read_new_task(
             until=new.trigger.until,
             catch_up=new.trigger.catch_up,
         ),
-        priority=asked.priority,
+        priority=typed_target.priority,
     )
 
 
@@ -122,13 +122,13 @@ def _check_target(
         violations.append(Violation(said, "/target/action"))
         # It may be meant as an export, so the violations of one are named too.
         return check(ExportTarget, {**target, "action": "export"}, "/target", violations)
-    given = check(actions[action].target, target, "/target", violations)
-    if given is not None:
+    typed = check(actions[action].target, target, "/target", violations)
+    if typed is not None:
         violations += [
             Violation(violation.detail, f"/target{violation.pointer or ''}")
-            for violation in actions[action].check(given)
+            for violation in actions[action].check(typed)
         ]
-    return given
+    return typed
 
 
 def _whole(moment: datetime) -> datetime:

@@ -93,16 +93,16 @@ async def get_task(  # its parameters are the query's and the headers'
         tagged = if_none_match.strip() not in ("", conditional.ANY)
         key = (caller.chain, page, caller.level, caller.limits)  # callers with equal rights share one answer
         poll = LongPoll(task, seconds, known if tagged else None, key)
-        found, body = await _changed(request, poll, reading)
+        polled, body = await _changed(request, poll, reading)
     else:
-        found = await reading(known)
-        body = encode(found.task) if found.task else b""
-    headers |= conditional.headers(id, found)
-    if found.created_by is not None:
-        headers["X-Created-By"] = found.created_by
-    if found.version in known or (tags is not None and tags.any and not seconds):
+        polled = await reading(known)
+        body = encode(polled.task) if polled.task else b""
+    headers |= conditional.headers(id, polled)
+    if polled.created_by is not None:
+        headers["X-Created-By"] = polled.created_by
+    if polled.version in known or (tags is not None and tags.any and not seconds):
         return Encoded(b"", headers, 304)
-    return Encoded(body, headers | _pages(request, page, found.log_length))
+    return Encoded(body, headers | _pages(request, page, polled.log_length))
 
 
 def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
@@ -127,9 +127,9 @@ async def _reading(
         standing = await service.polls.standing(caller.chain, task)
         if standing.version in known:
             return standing
-    found = await reads.reading(service.pool, caller.chain, task, page)
-    assert found.task is not None
-    return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
+    polled = await reads.reading(service.pool, caller.chain, task, page)
+    assert polled.task is not None
+    return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
 
 
 async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tuple[reads.PolledTask, bytes]:
@@ -140,24 +140,24 @@ async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tupl
     service, _ = admitted(request)
 
     async def encoded(known: frozenset[Version]) -> tuple[reads.PolledTask, bytes]:
-        found = await reading(known)
-        return found, encode(found.task)
+        polled = await reading(known)
+        return polled, encode(polled.task)
 
     deadline = asyncio.get_running_loop().time() + poll.seconds
     with service.watch.over(poll.task) as waiter:
-        found, body = await encoded(poll.known or NO_VERSIONS)
+        polled, body = await encoded(poll.known or NO_VERSIONS)
         if poll.known is not None:
             seen = {version.revision for version in poll.known}
         else:  # a task that has ended is answered at once
-            seen = set() if found.settled else {found.version.revision}
-        if found.version.revision in seen:
+            seen = set() if polled.settled else {polled.version.revision}
+        if polled.version.revision in seen:
             async with held_open(request, waiter):  # polls that are answered at once do not count
-                while found.version.revision in seen:
-                    waiter.revision = found.version.revision
+                while polled.version.revision in seen:
+                    waiter.revision = polled.version.revision
                     if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
                         return await encoded(poll.known or NO_VERSIONS)
-                    last = frozenset({found.version})
-                    found, body = await service.watch.shared(
+                    last = frozenset({polled.version})
+                    polled, body = await service.watch.shared(
                         (poll.task, poll.key, last), waiter, partial(encoded, last)
                     )
-        return (found, body) if found.task else await encoded(NO_VERSIONS)
+        return (polled, body) if polled.task else await encoded(NO_VERSIONS)

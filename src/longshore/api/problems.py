@@ -213,9 +213,9 @@ def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[P
         count_address(request)  # the guard has not seen requests that no route answers
     except ProblemError as exceeded:
         error = exceeded
-    found = error if isinstance(error, ProblemError) else _problem_error(request, error)
-    answer = problem(found, request.scope["state"].get("request_id", ""))
-    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=found.headers)
+    refusal = error if isinstance(error, ProblemError) else _problem_error(request, error)
+    answer = problem(refusal, request.scope["state"].get("request_id", ""))
+    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=refusal.headers)
 
 
 def problem(error: ProblemError, request_id: str) -> Problem:
@@ -236,21 +236,21 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
             return ProblemError("bad-request", error.detail, violations=[Violation(error.detail)])
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_transient(error):
             log.warning("database out of reach", error=str(error))
-            found = ProblemError("unavailable", headers={"Retry-After": "1"})
+            problem_error = ProblemError("unavailable", headers={"Retry-After": "1"})
         case StoreUnavailableError() | StoreError():
             log.error("results store failed", error=str(error))
-            found = ProblemError("store-unavailable", headers={"Retry-After": "1"})
+            problem_error = ProblemError("store-unavailable", headers={"Retry-After": "1"})
         case _:
             log.error("request failed", exc_info=error)
-            found = ProblemError("internal-error")
+            problem_error = ProblemError("internal-error")
     tracing.failed(error)
-    return found
+    return problem_error
 
 
 def _parameter_violations(request: Request[Any, Any, Any], error: ValidationException) -> list[Violation]:
     """Return the violations of a request's path and query: those that the guard looks for, then those of Litestar."""
-    found = unknown_parameters(request) + non_decimal_parameters(request)
-    named = {violation.parameter for violation in found}
+    violations = unknown_parameters(request) + non_decimal_parameters(request)
+    named = {violation.parameter for violation in violations}
     parameters = request.route_handler.parsed_fn_signature.parameters
     for item in error.extra if isinstance(error.extra, list) else []:
         message, name = str(item.get("message", error.detail)), str(item.get("key", ""))
@@ -260,5 +260,5 @@ def _parameter_violations(request: Request[Any, Any, Any], error: ValidationExce
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
-        found.append(Violation(plain_english(message), parameter=name or None))
-    return found or [Violation(error.detail)]
+        violations.append(Violation(plain_english(message), parameter=name or None))
+    return violations or [Violation(error.detail)]

@@ -91,16 +91,16 @@ class Download(FileResponse):
         if unit.strip(" \t").lower() != "bytes" or invalid or not 0 < len(wanted) <= cls.max_ranges:
             return []  # RFC 9110, section 14.2: ignore what is not a valid range of bytes
         spans = [_span(first, last, file_size) for first, last in wanted]
-        found: list[tuple[int, int]] = []
+        merged: list[tuple[int, int]] = []
         for start, end in sorted(span for span in spans if span[0] < span[1]):
-            if found and start <= found[-1][1]:
-                found[-1] = (found[-1][0], max(found[-1][1], end))
+            if merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
             else:
-                found.append((start, end))
-        if not found:
+                merged.append((start, end))
+        if not merged:
             size = {"Content-Range": f"bytes */{file_size}"}
             raise ProblemError("range-not-satisfiable", f"The file has {file_size} bytes.", size)
-        return found
+        return merged
 
 
 def _is_reversed(first: str, last: str) -> bool:
@@ -206,8 +206,8 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
     """Return the download addresses of a task, newest first, each with its credential and its uses."""
     service, caller = admitted(request)
     await may_change_task(service, caller, service.pool, task_id(id))
-    found, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
@@ -215,12 +215,12 @@ async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)
     try:
-        found = UUID(link)
+        link_id = UUID(link)
     except ValueError:
-        found = UUID(int=0)
-    async with audited(request, "result.revoke", f"task {id}", {"link": str(found)}) as change:
+        link_id = UUID(int=0)
+    async with audited(request, "result.revoke", f"task {id}", {"link": str(link_id)}) as change:
         await lock_to_change(request, change.connection, task_id(id))
-        await links.revoke(change.connection, caller.chain, task_id(id), found)
+        await links.revoke(change.connection, caller.chain, task_id(id), link_id)
 
 
 @get("/results/{location:path}", include_in_schema=False)

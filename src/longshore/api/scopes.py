@@ -94,12 +94,12 @@ def refuse_hidden_fields(
 def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
     """Raise HiddenError where a rule filters on a hidden field, or on a member of one."""
     hidden = hidden_columns(caller.limits, segment.index)
-    found = []
+    places = []
     for number, rule in enumerate(segment.rules):
         if column_of(rule) in hidden:
             key = "nesting_path" if rule.nested else "field_name"
-            found.append(pointer(pointer(pointer(at, "rules"), number), key))
-    _refuse(found)
+            places.append(pointer(pointer(pointer(at, "rules"), number), key))
+    _refuse(places)
 
 
 def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
@@ -111,27 +111,27 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
         return
     target = check(ExportTarget, value.get("target"), "", [])
     trigger = value.get("trigger")
-    given = check(Segment, trigger.get("segment"), "", []) if isinstance(trigger, dict) else None
+    segment = check(Segment, trigger.get("segment"), "", []) if isinstance(trigger, dict) else None
     if target is not None and target.export_index in catalog:
         may_export(caller, target.export_index, catalog, "/target/export_index")
         refuse_hidden_fields(caller, target.export_index, catalog, target.fields, "/target/fields")
-    if given is not None:
-        refuse_hidden_rules(caller, given, "/trigger/segment")
+    if segment is not None:
+        refuse_hidden_rules(caller, segment, "/trigger/segment")
 
 
 def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise HiddenError or ForbiddenError for the segment of a body, before its validation."""
-    given = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
-    if given is not None:
-        may_see_segment(caller, catalog, given, "/segment")
+    segment = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
+    if segment is not None:
+        may_see_segment(caller, catalog, segment, "/segment")
 
 
 def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise HiddenError or ForbiddenError for the preview of a body, before its validation."""
     refuse_hidden_segment(caller, catalog, value)
-    asked = check(PreviewBody, value, "", [])
-    if asked is not None and asked.fields is not None:
-        refuse_hidden_fields(caller, asked.segment.index, catalog, asked.fields, "/fields")
+    preview = check(PreviewBody, value, "", [])
+    if preview is not None and preview.fields is not None:
+        refuse_hidden_fields(caller, preview.segment.index, catalog, preview.fields, "/fields")
 
 
 def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str) -> None:

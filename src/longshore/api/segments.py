@@ -84,9 +84,9 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
     """Return the chain's stored segments, newest first. `segment` is null where its rules are hidden."""
     service, caller = admitted(request)
-    found, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
-    found = [shown_segment(caller, service.catalog, each) for each in found]
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
+    page = [shown_segment(caller, service.catalog, each) for each in page]
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @get("/segments/{id:str}")
@@ -135,16 +135,16 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
     service, caller = admitted(request)
     value = read_json(request, body)
     refuse_hidden_preview(caller, service.catalog, value)
-    asked = read_preview(value, visible_catalog(caller, service.catalog))
-    _refuse_other_chain(caller, asked.segment.chain_id)
-    index = service.catalog[asked.segment.index]
-    fields = list(seen(caller, asked.segment.index, service.catalog)) if asked.fields is None else asked.fields
+    wanted = read_preview(value, visible_catalog(caller, service.catalog))
+    _refuse_other_chain(caller, wanted.segment.chain_id)
+    index = service.catalog[wanted.segment.index]
+    fields = list(seen(caller, wanted.segment.index, service.catalog)) if wanted.fields is None else wanted.fields
     # A preview shows rows, so its audit entry is written before the answer.
-    await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {asked.segment.index}")
+    await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {wanted.segment.index}")
     source = service.pool if index.own else service.source
     try:
         async with service.previews.turn(caller.chain):
-            return await preview(source, index, choices(fields, index), asked.segment, caller.chain)
+            return await preview(source, index, choices(fields, index), wanted.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not plan the query in time; try again later.") from None
     except SnapshotOutdatedError:
@@ -171,9 +171,9 @@ async def _visible(
 
     `lock`: whether to lock it until the connection's transaction ends.
     """
-    if (found := as_id(id)) is None:
+    if (segment_id := as_id(id)) is None:
         raise SegmentNotFoundError
-    stored = await stored_segments.get(connection, caller.chain, found, lock=lock)
+    stored = await stored_segments.get(connection, caller.chain, segment_id, lock=lock)
     may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
     return stored
 

@@ -151,8 +151,8 @@ async def list_tasks(  # its parameters are the query's
 ) -> Response[list[Task]]:
     """Return the chain's tasks, newest first, each with its ten newest log entries."""
     service, caller = admitted(request)
-    found, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
-    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in found]
+    page, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
+    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in page]
     return Response(tasks, headers=next_page(request, more, limit, offset))
 
 
@@ -219,8 +219,8 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
     """Return the runs of a task that the credential may see, newest first, with their results."""
     service, caller = admitted(request)
-    found, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
-    runs = [each.run for each in found if sees(caller, each.reads, service.catalog)]
+    page, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
+    runs = [each.run for each in page if sees(caller, each.reads, service.catalog)]
     return Response(runs, headers=next_page(request, more, limit, offset))
 
 

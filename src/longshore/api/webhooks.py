@@ -72,8 +72,8 @@ async def create_webhook(
 
 async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[NewWebhook]:
     """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
-    made = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
-    return Response(made, status_code=201, headers={**headers, "Location": f"/webhooks/{made.id}/deliveries"})
+    webhook = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
+    return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
 
 
 @get(
@@ -82,8 +82,8 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
     """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
-    found, more = await registry.list_webhooks(service.pool, caller.chain, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await registry.list_webhooks(service.pool, caller.chain, limit, offset)
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @delete("/webhooks/{id:str}", status_code=204)
@@ -122,8 +122,8 @@ async def list_deliveries(
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
     service, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
-    found, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
+    return Response(page, headers=next_page(request, more, limit, offset))
 
 
 @post(
@@ -161,9 +161,9 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
 def _id(text: str, missing: str) -> UUID:
     """Return the id in a path. Raises ProblemError of the kind `missing` where it is none."""
     try:
-        found = UUID(text)
+        id = UUID(text)
     except ValueError:
         raise ProblemError(missing) from None
-    if str(found) != text.lower():
+    if str(id) != text.lower():
         raise ProblemError(missing)
-    return found
+    return id

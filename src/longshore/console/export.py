@@ -54,9 +54,9 @@ async def new_export(
         "segment_id": segment,
     }
     if like is not None:
-        found = await reads.reading(service.pool, caller.chain, task_id(like))
-        assert found.task is not None
-        task = shown_task(caller, service.catalog, found.task, found.reads)
+        polled = await reads.reading(service.pool, caller.chain, task_id(like))
+        assert polled.task is not None
+        task = shown_task(caller, service.catalog, polled.task, polled.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, 100, 0)
     return await page(
@@ -87,8 +87,8 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the page of stored segments, with their rules in words."""
     service, caller = admitted(request)
-    found, more = await stored_segments.list_segments(service.pool, caller.chain, PAGE_SIZE, min(offset, MAX_OFFSET))
-    visible = [shown_segment(caller, service.catalog, each) for each in found]
+    listed, more = await stored_segments.list_segments(service.pool, caller.chain, PAGE_SIZE, min(offset, MAX_OFFSET))
+    visible = [shown_segment(caller, service.catalog, each) for each in listed]
     shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
     older = f"?offset={offset + PAGE_SIZE}" if more else None
     newer = f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None

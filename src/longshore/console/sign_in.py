@@ -46,18 +46,18 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check name and password; return the form for a one-time code where one is needed."""
     service: Service = request.app.state.service
     refuse_other_site(request)
-    given = _form(body)
-    there, name = _local(given.get("next", "")), given.get("username", "")
+    form = _form(body)
+    next_path, name = _local(form.get("next", "")), form.get("username", "")
     try:
-        session = await service.sign_in.login(name.replace("\x00", ""), given.get("password", ""), actor(request))
+        session = await service.sign_in.login(name.replace("\x00", ""), form.get("password", ""), actor(request))
     except LoginError:
-        return html("sign_in.html", 401, next=there, violation=WRONG_CREDENTIALS, name=name)
+        return html("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
     except TooFastError as error:
         violation = f"Too many sign-ins failed. Try again in {error.seconds} seconds."
-        return html("sign_in.html", 429, next=there, violation=violation, name=name)
+        return html("sign_in.html", 429, next=next_path, violation=violation, name=name)
     if isinstance(session, PasscodeChallenge):
-        return html("passcode.html", next=there, attempt=str(session.attempt_id))
-    return _signed_in(request, session, there)
+        return html("passcode.html", next=next_path, attempt=str(session.attempt_id))
+    return _signed_in(request, session, next_path)
 
 
 @post("/sign-in/passcode", status_code=200, include_in_schema=False)
@@ -65,14 +65,14 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check the one-time code."""
     service: Service = request.app.state.service
     refuse_other_site(request)
-    given = _form(body)
-    there = _local(given.get("next", ""))
+    form = _form(body)
+    next_path = _local(form.get("next", ""))
     try:
-        attempt = UUID(given.get("attempt", ""))
-        session = await service.sign_in.passcode(attempt, given.get("passcode", ""), actor(request))
+        attempt = UUID(form.get("attempt", ""))
+        session = await service.sign_in.passcode(attempt, form.get("passcode", ""), actor(request))
     except (LoginError, ValueError):
-        return html("sign_in.html", 401, next=there, violation=WRONG_CODE, name="")
-    return _signed_in(request, session, there)
+        return html("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
+    return _signed_in(request, session, next_path)
 
 
 def _signed_in(request: AnyRequest, session: NewSession, there: str) -> Response[str]:

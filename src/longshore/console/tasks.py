@@ -63,21 +63,21 @@ async def list_tasks(  # its parameters are the query's
         index=index.replace("\x00", "") or None,
         age=AGES.get(age),
     )
-    found, more = await overview.rows(service.pool, caller.chain, wanted, PAGE_SIZE, offset)
+    page_rows, more = await overview.rows(service.pool, caller.chain, wanted, PAGE_SIZE, offset)
     rows = [
         row if sees(caller, row.reads, service.catalog) else msgspec.structs.replace(row, rows=0, rows_expected=None)
-        for row in found
+        for row in page_rows
     ]
-    asked = {
+    filters = {
         key: value for key, value in (("status", status), ("action", action), ("index", index), ("age", age)) if value
     }
     content: dict[str, Any] = {
         "rows": rows,
-        "asked": asked,
+        "asked": filters,
         "offset": offset,
-        "again": _address(asked, offset),
-        "newer": _address(asked, max(0, offset - PAGE_SIZE)) if offset else None,
-        "older": _address(asked, offset + PAGE_SIZE) if more else None,
+        "again": _address(filters, offset),
+        "newer": _address(filters, max(0, offset - PAGE_SIZE)) if offset else None,
+        "older": _address(filters, offset + PAGE_SIZE) if more else None,
     }
     if "hx-request" in request.headers:
         return await asyncio.to_thread(html, "tasks_table.html", base=f"/console/{caller.chain}", **content)
@@ -90,8 +90,8 @@ async def list_tasks(  # its parameters are the query's
     return await page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
 
 
-def _address(asked: dict[str, str], offset: int) -> str:
-    return "?" + urlencode({**asked, **({"offset": offset} if offset else {})})
+def _address(filters: dict[str, str], offset: int) -> str:
+    return "?" + urlencode({**filters, **({"offset": offset} if offset else {})})
 
 
 @get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
@@ -100,14 +100,14 @@ async def show_task(
 ) -> Response[str]:
     """Return one task: state, progress, runs, log. `part=live`: the part that changes while it runs."""
     service, caller = admitted(request)
-    found = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MAX_LOG_ENTRIES))
-    assert found.task is not None
-    task = shown_task(caller, service.catalog, found.task, found.reads)
+    polled = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MAX_LOG_ENTRIES))
+    assert polled.task is not None
+    task = shown_task(caller, service.catalog, polled.task, polled.reads)
     recorded, _ = await reads.runs(service.pool, caller.chain, task_id(id), MAX_RUNS, 0)
     runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
-    if not sees(caller, found.reads, service.catalog):
+    if not sees(caller, polled.reads, service.catalog):
         now = msgspec.structs.replace(now, **UNKNOWN)
     content: dict[str, Any] = {
         "task": task,
