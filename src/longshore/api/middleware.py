@@ -39,7 +39,6 @@ SECONDS = Histogram(
 )
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-BODILESS = frozenset({"GET", "HEAD"})  # HTTP defines no meaning of their bodies, and no endpoint reads one
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 BODY_SECONDS = 10  # in which a body has to arrive; it has 64 KiB at most
@@ -95,7 +94,9 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
     began = time.perf_counter()
     status = 500
     security = OVER_TLS if scope["scheme"] == "https" else SECURITY
-    body = RequestBody(scope, receive)
+    fields = dict(scope["headers"])
+    declared = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+    body = RequestBody(fields, receive) if declared else None
 
     async def answer(message: Message) -> None:
         nonlocal status
@@ -104,7 +105,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
             headers = [_with_head(*field) for field in message["headers"]]
             headers += [(b"x-request-id", request_id.encode()), *scope["state"].get("headers", ())]
             names = {name for name, _ in headers}  # in lower case, as ASGI demands
-            if not await body.read_rest() and b"connection" not in names:
+            if body is not None and not await body.read_rest() and b"connection" not in names:
                 headers.append((b"connection", b"close"))
             headers += security if names.isdisjoint(NAMES) else [item for item in security if item[0] not in names]
             message = {**message, "headers": headers}
@@ -116,7 +117,7 @@ async def _answer(app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) 
         if (trace_id := tracing.trace_id()) is not None:
             structlog.contextvars.bind_contextvars(trace_id=trace_id)
         try:
-            await app(scope, body.receive if body.declared or method not in BODILESS else receive, answer)
+            await app(scope, receive if body is None else body.receive, answer)
         finally:
             for call in scope["state"].get("at_end", ()):
                 call()
@@ -177,9 +178,8 @@ class RequestBody:
     (RFC 9112, section 9.3).
     """
 
-    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
-        fields = dict(scope["headers"])
-        self.declared = b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
+    def __init__(self, fields: dict[bytes, bytes], receive: Receive) -> None:
+        """`fields`: of the request's head."""
         self._expects_continue = b"expect" in fields
         self._receive = receive
         self._whole = False
@@ -207,7 +207,7 @@ class RequestBody:
 
         Reading would invite the body of a client that sent `Expect: 100-continue`, so that one is left unread.
         """
-        if self._whole or not self.declared:
+        if self._whole:
             return True
         if self._expects_continue:
             return False

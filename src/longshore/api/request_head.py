@@ -12,6 +12,8 @@ Granian does not pass on the host of a target in absolute form (`GET http://host
 
 import ipaddress
 import re
+from collections import Counter
+from itertools import chain
 
 import msgspec
 from litestar.enums import ScopeType
@@ -83,19 +85,18 @@ def head_violations(scope: HTTPScope) -> list[Violation]:
     violations = []
     if (violation := host_violation(scope)) is not None:
         violations.append(Violation(violation, parameter="Host"))
-    single: dict[bytes, bytes] = {}
-    for name, value in scope["headers"]:
-        if name not in SINGLE_FIELDS:
-            continue
-        if name in single:
-            violations.append(Violation("expected once", parameter=SINGLE_FIELDS[name]))
-        single[name] = value
-    for name in OTHER_NAMES.keys() & single.keys():
-        other = OTHER_NAMES[name]
-        if single.get(other, single[name]) != single[name]:
+    headers = list(scope["headers"])
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        counts = Counter(name for name, _ in headers if name in SINGLE_FIELDS)
+        violations += [
+            Violation("expected once", parameter=SINGLE_FIELDS[name]) for name, count in counts.items() if count > 1
+        ]
+    for name, other in OTHER_NAMES.items():
+        if name in fields and fields.get(other, fields[name]) != fields[name]:
             expected = f"expected the same value as in {SINGLE_FIELDS[other]}"
             violations.append(Violation(expected, parameter=SINGLE_FIELDS[name]))
-    if single.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
+    if fields.get(b"transfer-encoding", b"chunked").strip().lower() != b"chunked":
         violations.append(Violation("expected chunked alone", parameter="Transfer-Encoding"))
     return violations
 
@@ -122,8 +123,7 @@ def _is_literal(text: bytes | None) -> bool:
 
 
 def _head_bytes(scope: HTTPScope) -> int:
-    fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in scope["headers"])
-    return len(scope["raw_path"]) + len(scope["query_string"]) + fields
+    return len(scope["raw_path"]) + len(scope["query_string"]) + sum(map(len, chain.from_iterable(scope["headers"])))
 
 
 def _field(scope: HTTPScope, wanted: bytes) -> bytes:
