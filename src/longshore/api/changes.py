@@ -104,8 +104,8 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         value = merge_patch(value, patch) if merges else value | patch
         new = await read_task(caller, service, connection, value)
         await may_have(caller, service, connection, new.target, new.trigger)
-        if (shape := export.pinned(new.target, service.catalog)) is not None:
-            await schemas.remember(connection, chain, shape)
+        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
+            await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.
         planned_anew = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)
         by = actor(request).name

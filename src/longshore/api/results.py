@@ -55,7 +55,9 @@ join longshore.tasks t on t.id = r.task_id
 where r.location = $1
 """
 
-ExpiresIn = Annotated[int, QueryParameter(ge=1, le=LIFE, description="Seconds that the address is to be good for.")]
+ExpiresIn = Annotated[
+    int, QueryParameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")
+]
 MaxUses = Annotated[
     int | None,
     QueryParameter(
@@ -141,7 +143,7 @@ async def get_download_url_of_run(
     request: AnyRequest,
     id: Id,
     run: RunNumber,
-    expires_in: ExpiresIn = LIFE,
+    expires_in: ExpiresIn = MAX_SECONDS,
     max_uses: MaxUses = None,
 ) -> DownloadUrl:
     """Return a signed address of the result of one run of an export, valid for about one hour."""

@@ -80,8 +80,8 @@ async def create_task(
             id = await attempts.create(connection, new, actor(request).name)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        if (shape := export.pinned(new.target, service.catalog)) is not None:
-            await schemas.remember(connection, new.chain, shape)
+        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
+            await schemas.save(connection, new.chain, shape)
         return Kept(id, b"")
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
@@ -128,7 +128,7 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
 
     async def pinned_of(pinned: str) -> Shape | None:
         # Another credential's schema may name columns that are hidden from a token with limits.
-        return None if caller.limits else await schemas.remembered(connection, caller.chain, pinned)
+        return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
 
     catalog = visible_catalog(caller, service.catalog)
     return await read_new_task(value, catalog, service.actions, index_of, pinned_of)

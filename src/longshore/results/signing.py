@@ -48,10 +48,10 @@ class Signer:
     def check(self, location: str, expires: str, link: str, signature: str) -> UUID:
         """Return the link of an address.
 
-        Raises ProblemError unless this very location and link were signed with this expiry, still to come.
+        Raises ProblemError if the signature is not of this location, link and expiry, or the expiry has passed.
         """
-        good = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
-        if not good or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
+        is_valid = hmac.compare_digest(self._signature(location, expires, link).encode(), signature.encode())
+        if not is_valid or not re.fullmatch(r"[0-9]{1,12}", expires) or int(expires) < time.time():
             raise ProblemError("bad-address")
         return UUID(link)
 
