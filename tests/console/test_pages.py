@@ -321,7 +321,7 @@ def test_a_client_and_its_token_are_made_and_revoked(page: Page, service: Longsh
     page.wait_for_load_state()
     page.get_by_text("New access token").click()
     page.get_by_label("Client", exact=True).select_option(label=name)
-    page.get_by_label("Never these columns").select_option("users.phone_number")
+    page.get_by_label("Hidden columns").select_option("users.phone_number")
     page.get_by_role("button", name="Create token").click()
     expect(page.locator("output.secret")).to_be_visible()
     pair = (page.locator("output.secret").text_content() or "").split()[-1]
