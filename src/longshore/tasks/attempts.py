@@ -229,7 +229,7 @@ class NewTask(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
-    """Create a task in the connection's transaction. Raises ValidationError where no time is left.
+    """Create a task in the connection's transaction and return its id. Raises ValidationError.
 
     `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
     due, its message is sent as soon as its chain has a free slot.
@@ -262,8 +262,8 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
 async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str | None = None) -> int:
     """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
 
-    In the connection's transaction. `by`: as for `create`. That the task exists in the chain is for the caller to have
-    seen. Raises ProblemError where it runs already.
+    Runs in the connection's transaction, in which the caller has checked that the task exists in the chain. `by`: as
+    for `create`. Raises ProblemError.
     """
     row = await connection.fetchrow(EXECUTE, task, chain, tracing.current(), by)
     if row is None:

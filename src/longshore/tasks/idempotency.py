@@ -71,7 +71,7 @@ Make = Callable[[Connection], Awaitable[Kept]]
 async def find(pool: Pool, claim: Claim | None) -> Kept | None:
     """Return the result that is stored under a key; None without a claim or if nothing is stored.
 
-    Raises ProblemError where it stands for another request.
+    Raises ProblemError.
     """
     if claim is None or (found := await pool.fetchrow(FIND, claim.chain, claim.key)) is None:
         return None
@@ -83,8 +83,7 @@ async def find(pool: Pool, claim: Claim | None) -> Kept | None:
 async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
     """Carry out a request, unless its key has a result already; always if there is no claim.
 
-    Returns what was made, and whether that was before. Without a claim it is always made. Raises ProblemError where the
-    key stands for another request.
+    Return the result, and whether it is that of an earlier request. Raises ProblemError.
     """
     async with pool.acquire() as connection, connection.transaction():
         if claim is None or await connection.fetchval(CLAIM, claim.chain, claim.key, claim.digest) is not None:

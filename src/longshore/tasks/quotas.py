@@ -36,7 +36,10 @@ def allowed_by(settings: Settings) -> Usage:
 
 
 def _quota_error(what: str, used: int, allowed: int) -> ProblemError:
-    """Return the error of a chain that would store `used` of `what`, such as `tasks`, where it may store `allowed`."""
+    """Return the error of a chain that exceeds its quota.
+
+    `what`: the unit, such as `tasks`; `used`: the number that the change would make; `allowed`: the quota.
+    """
     detail = f"The chain's quota of {allowed:,} {what} does not hold {used:,}; delete tasks first."
     return ProblemError("quota-used-up", detail)
 
@@ -48,7 +51,7 @@ async def usage(connection: Connection | Pool, chain: ChainId) -> Usage:
 
 
 async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, before: Usage) -> None:
-    """Raise ProblemError where a chain has more tasks or bytes of tasks than it may, and more than before.
+    """Raise ProblemError if a chain exceeds its quota of tasks or their bytes, and has more than before.
 
     Call it in the transaction that has created or changed a task: the row of `chain_usage` is locked, so it is exact.
     """
@@ -60,7 +63,7 @@ async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, be
 
 
 def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
-    """Return an action that raises ProblemError where the results that a chain has leave no room for another."""
+    """Return the action with a check before it that raises ProblemError if the chain's results fill its quota."""
 
     async def run_with_room(begun: Attempt) -> RunResult:
         now = await usage(pool, begun.chain)

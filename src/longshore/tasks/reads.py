@@ -157,7 +157,7 @@ where t.id = $1 and t.chain_id = $2
 
 
 class TaskNotFoundError(ProblemError):
-    """There is no such task in this chain, which is also what another chain's task looks like."""
+    """The chain has no task with this id; another chain may have."""
 
     def __init__(self) -> None:
         super().__init__("task-not-found")

@@ -60,7 +60,7 @@ returning id
 
 
 class ChangedMeanwhileError(ProblemError):
-    """The task is not at the revision that the change was made for."""
+    """The task is no longer at the revision that the change was made for."""
 
     def __init__(self) -> None:
         super().__init__("changed-meanwhile")
@@ -101,9 +101,9 @@ async def change(
 ) -> None:
     """Replace the editable fields of a task that is not running, in the connection's transaction.
 
-    `why`: what its log says. `planned_anew`: whether its schedule counts from now on, as that of a new task does.
-    `defined_by`: kind and id of whoever sets target or trigger, such as `user 7`; None where neither changes. Raises
-    ProblemError where it runs, ChangedMeanwhileError, ValidationError where no time is left, and TaskNotFoundError.
+    `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
+    `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
+    Raises ProblemError, ChangedMeanwhileError, ValidationError and TaskNotFoundError.
     """
     due = None
     if planned_anew:
@@ -136,7 +136,7 @@ async def change(
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     """Delete a task that is not running, with its log and runs, in the connection's transaction.
 
-    Its files are for the caller to remove after that. Raises ProblemError where the task runs, and TaskNotFoundError.
+    The caller removes its files afterwards. Raises ProblemError and TaskNotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
         await read.standing(connection, chain, task)

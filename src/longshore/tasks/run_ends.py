@@ -165,7 +165,7 @@ def same_times(one: str, other: str) -> bool:
 
 
 class NothingToCancelError(ProblemError):
-    """The task has ended, and no run of it waits."""
+    """The task has ended and has no run to come."""
 
     def __init__(self) -> None:
         super().__init__("nothing-to-cancel")

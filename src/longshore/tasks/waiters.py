@@ -137,8 +137,8 @@ class Watch:
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
         """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        `waiter`: one for this task. Raises TaskNotFoundError, the waiter's error, and ProblemError where the run was
-        withdrawn or the process is about to end.
+        `waiter`: a waiter for this task. Raises TaskNotFoundError, ProblemError and the waiter's
+        error.
         """
         while True:
             standing = await reads.standing(self._pool, chain, task)

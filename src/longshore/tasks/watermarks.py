@@ -142,7 +142,10 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
         raise ProblemError("run-not-found", f"Task {task} has no run {run}.")
     if row["acknowledged"]:
         return
-    kind = "nothing-to-acknowledge"
     if row["state"] != "DONE":
-        raise ProblemError(kind, f"Run {run} is {row['state']}; only one that is DONE can be acknowledged.")
-    raise ProblemError(kind, f"Run {run} is no increment that waits: the target has no `incremental: on_ack`.")
+        raise ProblemError(
+            "nothing-to-acknowledge", f"Run {run} is {row['state']}; only one that is DONE can be acknowledged."
+        )
+    raise ProblemError(
+        "nothing-to-acknowledge", f"Run {run} is no increment that waits: the target has no `incremental: on_ack`."
+    )
