@@ -32,6 +32,7 @@ COOKIES = {"https": "__Host-longshore", "http": "longshore"}
 
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
+CHAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # chain 0 has the service's own tasks
 DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -120,7 +121,7 @@ def _chain(connection: AnyConnection) -> str | None:
         return str(chain)
     for name in CHAIN_HEADERS:
         if (chain := connection.headers.get(name)) is not None:
-            if not chain:
+            if not CHAIN_NUMBER.fullmatch(chain):
                 raise ValidationError([Violation("expected the number of a chain", parameter=name.title())])
             return chain
     return None
