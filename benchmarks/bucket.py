@@ -28,7 +28,7 @@ from benchmarks.table import Case
 RCLONE = Path(sys.executable).with_name("rclone")
 ROUNDS = 5  # of so long an export
 MOST = 1.15  # of the time to the local disk
-PATIENCE = 20.0  # seconds for the server to start
+MAX_START_SECONDS = 20.0  # of the server
 KEY, SECRET, BUCKET = "AKIDAKIDAKID", "a-secret", "longshore-results"
 
 
@@ -92,7 +92,7 @@ def _turn(longshore: Longshore, server: psutil.Process, rows: int, **settings: s
     """Export with a worker of its own, in one piece, and remove the result."""
     worker = longshore.start("worker", shard_rows=str(2 * rows), **settings)
     try:
-        time.sleep(2)  # what a worker takes to start is not the export's
+        time.sleep(2)  # the start of a worker is not part of the export
         before = _processor_seconds(longshore, worker.pid), _used(server)
         run = ledger.exported(longshore, rows)
         after = _processor_seconds(longshore, worker.pid), _used(server)
@@ -127,7 +127,7 @@ def _server() -> Iterator[psutil.Process]:
         flags += ["--log-level", "CRITICAL"]  # a folder that still has files is an error to it
         with subprocess.Popen([RCLONE, "serve", "s3", *flags, folder]) as process:
             try:
-                deadline = time.monotonic() + PATIENCE
+                deadline = time.monotonic() + MAX_START_SECONDS
                 while not listens("127.0.0.1", port):
                     assert process.poll() is None and time.monotonic() < deadline, "the S3 server did not start"
                     time.sleep(0.05)
@@ -165,7 +165,7 @@ def _database(longshore: Longshore) -> psutil.Process:
 
 
 def _processor_seconds(longshore: Longshore, worker: int) -> float:
-    """What the worker and PostgreSQL have used, with the backends that have ended."""
+    """Return the processor seconds of the worker and PostgreSQL, with the backends that have ended."""
     database = _database(longshore)
     ended = database.cpu_times()
     running = [psutil.Process(worker), database, *database.children()]

@@ -33,7 +33,7 @@ Tell = Callable[[str], None]
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """What an export is compared with."""
+    """Another program that does the same as an export."""
 
     name: str
     seconds: Callable[[], float]

@@ -1,4 +1,4 @@
-"""What the cases of exports share: a service with a ledger, an export through it, and what its peers are asked for."""
+"""Shared by the cases of exports: a service with a ledger, an export through it, and the query of its peers."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from longshore.demo.seed import CHAIN, seed
 from longshore.exports import catalog, formats
 from longshore.exports.columns import choices, columns_of, named
 
-PATIENCE = 600.0  # seconds for one export
+MAX_EXPORT_SECONDS = 600.0
 
 RUN = """
 select extract(epoch from ended_at - began_at)::float8 as seconds, rows, bytes, location
@@ -61,7 +61,7 @@ def exported(longshore: Longshore, rows: int, kind: str = "csv", compression: st
     with longshore.client(chain=chain) as client:
         created = client.post("/tasks", json=body)
         assert created.status_code == 201, created.text
-        task = ended(client, created.json()["id"], PATIENCE, every=0.25)
+        task = ended(client, created.json()["id"], MAX_EXPORT_SECONDS, every=0.25)
     assert task["state"]["code"] == "DONE", task
     (run,) = longshore.sql(RUN, task["id"])
     assert run["rows"] == rows, run

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks can be told."""
+"""The options of a run of the benchmarks."""
 
 import msgspec
 

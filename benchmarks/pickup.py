@@ -25,7 +25,7 @@ from longshore.demo.seed import seed
 
 SAMPLES = 100
 MOST_MEDIAN, MOST_P99 = 20.0, 100.0  # ms
-PATIENCE = 30.0  # seconds
+MAX_SECONDS = 30.0
 
 BEGAN = "select extract(epoch from began_at)::float8 as at from longshore.runs where task_id = $1"
 
@@ -131,7 +131,7 @@ def send_one_by_one(send: Callable[[], object]) -> None:
     for _ in range(int(os.environ["BENCH_SAMPLES"])):
         send()
         accepted = time.time()
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + MAX_SECONDS
         while not mark.exists():
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -141,7 +141,7 @@ def send_one_by_one(send: Callable[[], object]) -> None:
 
 
 def began() -> None:
-    """What a peer's task does: write down when it began."""
+    """Write down when a peer's task began."""
     now = time.time()
     mark = Path(os.environ["BENCH_FILE"]).with_suffix(".began")
     draft = mark.with_suffix(".draft")

@@ -33,7 +33,7 @@ HERE = Path(__file__).parent
 
 
 class Polled(msgspec.Struct, frozen=True):
-    """What wrk counted in a round."""
+    """The counts of wrk in a round."""
 
     requests: int
     microseconds: int

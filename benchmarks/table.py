@@ -1,4 +1,4 @@
-"""The table of ratios: on the terminal for people, as JSON for whoever compares runs."""
+"""The table of ratios: on the terminal for people, as JSON for comparing runs."""
 
 import os
 import platform

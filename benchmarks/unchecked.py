@@ -16,6 +16,6 @@ async def _let_in(_self: TokenAuth, _authorization: str | None, _chain: str | No
 
 
 def create() -> ASGIApp:
-    """What Granian calls."""
+    """Return the application; called by Granian."""
     TokenAuth.caller = _let_in  # type: ignore[method-assign,assignment]  # what is measured is what this leaves out
     return web.create()

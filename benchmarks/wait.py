@@ -24,7 +24,7 @@ OPEN_REQUESTS = "8000"
 MOST_SECONDS = 1.0
 MOST_MEMORY = 400.0  # MB
 AT_ONCE = 200  # connections that are being opened
-PATIENCE = 60.0  # seconds
+MAX_SECONDS = 60.0
 
 AGO = "select extract(epoch from now() - modified_at) as ago from longshore.tasks where id = $1"
 
@@ -93,7 +93,7 @@ async def _told(longshore: Longshore) -> float:
         await ready.acquire()
     await asyncio.to_thread(_all_wait, longshore)
     changing = asyncio.create_task(asyncio.to_thread(_begin, longshore, task))
-    last = max(await asyncio.wait_for(asyncio.gather(*waiters), PATIENCE))
+    last = max(await asyncio.wait_for(asyncio.gather(*waiters), MAX_SECONDS))
     return last - await changing
 
 
@@ -106,7 +106,7 @@ def _begin(longshore: Longshore, task: int) -> float:
 
 def _all_wait(longshore: Longshore) -> None:
     """Wait until the process says that everybody has been read and waits."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + MAX_SECONDS
     while f"longshore_waiters {POLLS + STREAMS}.0" not in httpx2.get(f"{longshore.address}/metrics").text:
         assert time.monotonic() < deadline, "not all of them wait"
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""What every answer with an error must look like, checked wherever one is expected."""
+"""Checks of every answer with an error."""
 
 from typing import Any
 

@@ -28,7 +28,7 @@ SMALL_CHAIN = 1765
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
-# What answers on this machine does so at once, unless the machine has no time: five seconds are no limit then.
+# Servers of this machine answer at once, unless the machine is busy: five seconds are no limit then.
 httpx2._config.DEFAULT_TIMEOUT_CONFIG.__dict__.update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
 
 ALLOWED = "https://app.example.com"  # the origin whose pages may read what `perimeter` answers

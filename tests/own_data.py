@@ -87,7 +87,7 @@ FIGURES = [
 
 DOUBLES = ["NaN", "Infinity", "-Infinity", "0", "-0", "0.1", "1e308", "5e-324", "-1.7976931348623157e308", None]
 
-# What PostgreSQL takes, and what a file must show.
+# A value as PostgreSQL takes it, and as a file must show it.
 MOMENTS: list[tuple[str | None, str | None]] = [
     ("2026-05-26 12:00:00+00", "2026-05-26T12:00:00.000000Z"),
     ("2026-05-26 12:00:00.123456+02", "2026-05-26T10:00:00.123456Z"),

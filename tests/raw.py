@@ -7,7 +7,7 @@ import msgspec
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What came back: 0 for a status where the connection was closed without an answer."""
+    """An answer; its status is 0 where the connection was closed without one."""
 
     status: int
     headers: dict[str, str]

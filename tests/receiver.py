@@ -23,7 +23,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Receiver:
-    """What came, oldest first in `received`, and the statuses to answer with; 204 when there are none left."""
+    """Requests, oldest first in `received`, and the statuses to answer with; 204 when there are none left."""
 
     def __init__(self) -> None:
         self.received: queue.Queue[Received] = queue.Queue()

@@ -38,7 +38,7 @@ def in_own_loop(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to whoever asks for any.
+    """Return a port without a listener, below those that the kernel hands out.
 
     Processes of tests begin to look in different places.
     """
@@ -150,13 +150,13 @@ class Longshore:
         return in_own_loop(run())
 
     def logged(self) -> list[dict[str, Any]]:
-        """What the processes have logged, without a line that is not whole yet."""
+        """Return the log entries of the processes, without a line that is not whole yet."""
         lines = self.log_file.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}\n")]
 
     def files(self) -> list[Path]:
         """Every file in the results folder."""
-        walk = os.walk(self.data / "results")  # which takes no notice of what vanishes meanwhile
+        walk = os.walk(self.data / "results")  # skips files that vanish meanwhile
         return sorted(Path(folder, name) for folder, _, names in walk for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What is installed without the developers' tools is enough."""
+"""The dependencies without the developers' tools are enough."""
 
 import ast
 import re

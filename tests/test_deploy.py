@@ -198,7 +198,7 @@ def test_what_selects_and_mounts_has_something_to_select_and_mount() -> None:
 
 @pytest.fixture(scope="module")
 def told(service: Longshore) -> str:
-    """What an API and a worker tell Prometheus, once each has done something."""
+    """Return the metrics of an API and a worker, once each has done something."""
     port = free_port()
     service.start("worker", worker_metrics_port=str(port))
     of_worker = ""

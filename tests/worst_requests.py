@@ -107,7 +107,7 @@ def task(**values: Any) -> dict[str, Any]:
 
 
 class Filled(msgspec.Struct, frozen=True):
-    """What a chain has after `fill`."""
+    """The contents of a chain after `fill`."""
 
     task: int
     """With a long log and many runs."""
@@ -323,7 +323,7 @@ async def measure(url: str, data: str) -> list[Took]:
 
 
 async def _took(app: ASGIApp, template: str, asked: Asked, credential: dict[str, str]) -> Took:
-    if template.endswith("/execute"):  # nobody runs anything
+    if template.endswith("/execute"):  # no worker runs
         prefer = f"respond-async,{asked.headers.get('Prefer', '')}"
         asked = msgspec.structs.replace(asked, headers={**asked.headers, "Prefer": prefer})
     answers: list[Answered] = []

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 OPENINGS = re.compile(r"(what|who|whoever|whom|whose|nobody|anybody|somebody|everybody)\b", re.IGNORECASE)
@@ -54,36 +54,18 @@ RETIRED_WORD = re.compile(
 )
 SUFFIXES = {".py", ".md", ".html", ".sql", ".toml"}
 SKIPPED = {"tools/check_language.py", "CHANGELOG.md"}
-NOT_CLEAN = Path(__file__).with_name("not_clean.txt")
 """Files that are not clean yet, one in each line. The list only shrinks."""
 
 
 def main(arguments: list[str]) -> int:
-    """Check the named files, by default all files of the checkout; return 1 if any has a finding, else 0.
-
-    By default the files of NOT_CLEAN are left out, and those among them that are clean by now are named; `--shrink`
-    takes these off the list.
-    """
-    if arguments not in ([], ["--shrink"]):
-        return _report(finding for name in arguments for finding in findings(Path(name)))
-    not_clean = set(NOT_CLEAN.read_text(encoding="utf-8").split())
-    names = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
-    files = {name: Path(name) for name in names if name not in SKIPPED and Path(name).suffix in SUFFIXES}
-    clean = {name for name in not_clean if name not in files or not any(findings(files[name]))}
-    for name in sorted(clean):
-        print(f"{name} is clean; take it off {NOT_CLEAN.name} with --shrink")
-    if arguments:
-        NOT_CLEAN.write_text("".join(f"{name}\n" for name in sorted(not_clean - clean)), encoding="utf-8")
-    return _report(
-        finding for name, file in files.items() if name not in not_clean and file.exists() for finding in findings(file)
-    )
-
-
-def _report(lines: Iterable[str]) -> int:
+    """Check the named files, by default all files of the checkout; return 1 if any has a finding, else 0."""
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines()  # noqa: S607
+    checked = [name for name in listed if name not in SKIPPED and Path(name).suffix in SUFFIXES]
     status = 0
-    for line in lines:
-        print(line)
-        status = 1
+    for file in map(Path, arguments or checked):
+        for finding in findings(file) if file.exists() else ():
+            print(finding)
+            status = 1
     return status
 
 

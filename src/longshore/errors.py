@@ -41,7 +41,7 @@ class OverloadError(ProblemError):
     """A bound that protects others is reached; the message names it."""
 
     def __init__(self, message: str, seconds: int, *, waited: bool = False) -> None:
-        """`seconds`: when to try again. `waited`: whether the request waited in vain rather than being one too many."""
+        """`seconds`: when to try again. `waited`: whether it waited and got no turn, or was refused at once."""
         super().__init__("overloaded" if waited else "too-many-requests", message, {"Retry-After": str(seconds)})
         self.seconds = seconds
         self.waited = waited

@@ -1,4 +1,4 @@
-"""Downloads: a signed address gives the file to whoever has it, whole or in part, and to nobody else."""
+"""Downloads: a signed address gives the file, whole or in part; nothing else does."""
 
 import base64
 import hashlib

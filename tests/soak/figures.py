@@ -1,4 +1,4 @@
-"""What the soak measures: the memory of every process, connections, tasks, the queue, files; and what is allowed."""
+"""The measures of the soak: the memory of every process, connections, tasks, the queue, files; and their limits."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from tests.service import Longshore
 EVERY = 2.0  # seconds
 TOLD_EVERY = 60.0  # seconds
 
-# A worker's memory goes up and down with the formats that it writes just then, and an allocator gives back in pieces.
+# A worker's memory goes up and down with the formats that it writes just then, and an allocator returns it in pieces.
 # The medians of two thirds still differ by little; what leaks grows with the work, and the last third has as much of it
 # as the one before.
 GROWTH, MOST_MEGABYTES = 1.10, 15.0

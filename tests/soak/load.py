@@ -1,4 +1,4 @@
-"""What the soak's clients do, at random: exports of all kinds, repeating tasks, cancels, deletes, downloads, polls.
+"""The work of the soak's clients, at random: exports of all kinds, repeating tasks, cancels, deletes, downloads, polls.
 
 A client takes it that a process of the API may be gone, and asks another one. Whatever is answered has to be right.
 """
