@@ -1,4 +1,4 @@
-"""Check that code and docs use the glossary's words: `python -m tools.check_language [--shrink | FILES…]`.
+"""Check that code and docs use the glossary's words: `python -m tools.check_language [FILES…]`.
 
 Print `file:line: what is wrong` for every retired word and for every docstring or comment that opens with a relative
 clause, and exit with 1 if there is any. RETIRED has the words and their replacements; `docs/glossary.md` has the words
@@ -54,7 +54,6 @@ RETIRED_WORD = re.compile(
 )
 SUFFIXES = {".py", ".md", ".html", ".sql", ".toml"}
 SKIPPED = {"tools/check_language.py", "CHANGELOG.md"}
-"""Files that are not clean yet, one in each line. The list only shrinks."""
 
 
 def main(arguments: list[str]) -> int:

@@ -218,14 +218,14 @@ def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
 
 
 def _check(settings: Settings) -> None:
-    for name in URLS:
-        if url := getattr(settings, name):
-            try:
-                address.parse(url)
-            except AddressError as error:
-                raise SettingsError(f"{name} cannot be used: {error}") from None
     if settings.secret and len(settings.secret) < MIN_SECRET_CHARACTERS:
         raise SettingsError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
+    _check_amounts(settings)
+    _check_lists(settings)
+    _check_addresses(settings)
+
+
+def _check_amounts(settings: Settings) -> None:
     for name in ("credential_rate", "address_rate"):
         try:
             rate(getattr(settings, name))
@@ -235,6 +235,9 @@ def _check(settings: Settings) -> None:
         days_of_chains(settings.chain_result_days)
     except (ValueError, OverflowError):
         raise SettingsError("chain_result_days must be such as 1764=1, 9=0.5") from None
+
+
+def _check_lists(settings: Settings) -> None:
     for proxy in parts(settings.trusted_proxies):
         try:
             ipaddress.ip_network(proxy)
@@ -243,18 +246,26 @@ def _check(settings: Settings) -> None:
     for origin in parts(settings.cors_origins):
         if not ORIGIN.fullmatch(origin):
             raise SettingsError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
+    if settings.outbound_allow:
+        from longshore import outbound  # slow to import, and rarely needed
+
+        try:
+            outbound.networks(settings.outbound_allow)
+        except ValueError as error:
+            raise SettingsError(f"outbound_allow cannot be used: {error}") from None
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name in URLS:
+        if url := getattr(settings, name):
+            try:
+                address.parse(url)
+            except AddressError as error:
+                raise SettingsError(f"{name} cannot be used: {error}") from None
     if settings.public_url and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", settings.public_url):
         raise SettingsError("public_url must be such as https://exports.example.com")
     if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
         raise SettingsError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
-    if not settings.outbound_allow:
-        return
-    from longshore import outbound  # which needs its time to be loaded
-
-    try:
-        outbound.networks(settings.outbound_allow)
-    except ValueError as error:
-        raise SettingsError(f"outbound_allow cannot be used: {error}") from None
 
 
 def parts(text: str) -> list[str]:

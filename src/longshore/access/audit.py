@@ -84,7 +84,7 @@ class AuditFilter(msgspec.Struct, frozen=True):
     until: datetime | None = None
 
 
-async def record(  # six parameters, as an entry has so many independent columns
+async def record(  # noqa: PLR0913 (the columns of an entry)
     connection: Connection | Pool,
     actor: Actor,
     chain: ChainId | int,

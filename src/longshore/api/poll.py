@@ -57,7 +57,7 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the addres
     "/tasks/{id:str}",
     responses=answers(None, {304: "The task is as `If-None-Match` names it."}),
 )
-async def get_task(  # its parameters are the query's and the headers'
+async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     request: AnyRequest,
     id: Id,
     log_limit: Annotated[int, QueryParameter(ge=0, le=1000, description="Number of log entries at most.")] = 10,

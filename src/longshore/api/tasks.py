@@ -137,7 +137,7 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
 @get(
     "/tasks",
 )
-async def list_tasks(  # its parameters are the query's
+async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     status: Annotated[Code | None, QueryParameter(description="Only tasks in this state.")] = None,
     action: Annotated[

@@ -131,7 +131,7 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
-def token_create(  # many parameters: the options of the command
+def token_create(  # noqa: PLR0913 (the options of the command)
     chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
     level: Annotated[LevelName, typer.Option(help="Level of the token.")],
     client: Annotated[str, typer.Option(help="Service client of the chain; created if missing.")] = "default",

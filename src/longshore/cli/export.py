@@ -11,7 +11,7 @@ from longshore.cli import follow, remote
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def export(  # many parameters: the options of the command
+def export(  # noqa: PLR0913 (the options of the command)
     index: Annotated[str, typer.Argument(help="Export index; `longshore indexes` lists them.")],
     format: Annotated[str, typer.Option(help="csv, json, jsonl, parquet or xlsx.")] = "csv",
     last: Annotated[str | None, typer.Option(help="Only rows of the last 30m, 24h, 7d, 2w.")] = None,

@@ -52,7 +52,7 @@ class Exports(Part[K]):
     """The operations of `client.exports`."""
 
     @operation
-    def create(  # many parameters: the options of the API, by keyword
+    def create(  # noqa: PLR0913 (the options of the API, by keyword)
         self,
         index: str,
         *,

@@ -71,7 +71,7 @@ class Violation(msgspec.Struct, frozen=True):
 class ProblemError(ClientError):
     """The service answered with a problem. `request_id` identifies the request in the service's log."""
 
-    def __init__(  # many parameters: the keys of a problem
+    def __init__(  # noqa: PLR0913 (the keys of a problem)
         self, *, type: str, title: str, status: int, detail: str, request_id: str, errors: Sequence[Violation] = ()
     ) -> None:
         violations = "; ".join(

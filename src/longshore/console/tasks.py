@@ -47,7 +47,7 @@ async def start(chain: FromPath[int]) -> Redirect:
     "/console/{chain:int}/tasks",
     include_in_schema=False,
 )
-async def list_tasks(  # its parameters are the query's
+async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     status: Annotated[str, QueryParameter(max_length=20)] = "",
     action: Annotated[str, QueryParameter(max_length=100)] = "",

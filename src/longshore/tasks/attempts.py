@@ -301,7 +301,9 @@ async def trace(pool: Pool, message: Message, traceparent: str) -> None:
     await pool.execute(TRACE, message.task, message.attempt, traceparent)
 
 
-async def report(pool: Pool, message: Message, rows: int, size: int, expected: int | None, *, exact: bool) -> None:
+async def report(  # noqa: PLR0913 (the columns of the statement)
+    pool: Pool, message: Message, rows: int, size: int, expected: int | None, *, exact: bool
+) -> None:
     """Record the progress of an attempt: rows, bytes, and rows expected. Raises StaleAttemptError.
 
     `exact`: whether `expected` was counted rather than estimated.

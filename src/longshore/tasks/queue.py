@@ -157,7 +157,7 @@ class RetryingDriver(Driver):
 class Consumer:
     """Takes messages of one kind and handles a limited number of them at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is given once, by the worker's start)
         self,
         pool: Pool,
         url: str,

@@ -288,7 +288,7 @@ async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChan
     )
 
 
-async def list_tasks(
+async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     pool: Pool, chain: ChainId, status: str | None, action: str | None, campaign: int | None, limit: int, offset: int
 ) -> tuple[list[TaskWithReads], bool]:
     """A page of a chain's tasks, newest first, each with its ten newest log entries, and whether more follow."""

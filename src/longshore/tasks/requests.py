@@ -89,7 +89,7 @@ async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> 
     return EditableTask(**{**row, "reads": decoded(row["reads"])})
 
 
-async def change(
+async def change(  # noqa: PLR0913 (the columns of the statement)
     connection: Connection,
     task: TaskId,
     revision: int,

@@ -93,7 +93,7 @@ async def exporting(process: str) -> AsyncIterator[None]:
         await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT_SECONDS)
 
 
-def span(
+def span(  # noqa: PLR0913 (the options of a span, by keyword)
     name: str,
     attributes: Attributes | None = None,
     *,
@@ -113,7 +113,7 @@ def span(
 
 
 @contextlib.contextmanager
-def _span(
+def _span(  # noqa: PLR0913 (those of `span`)
     tracer: "Tracer",
     name: str,
     attributes: Attributes | None,

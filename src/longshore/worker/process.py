@@ -4,12 +4,14 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import asyncpg
+import msgspec
 import structlog
 from prometheus_client import start_http_server
 
@@ -17,7 +19,7 @@ from longshore import actions as plugged
 from longshore import outbound
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import open_lazy_pool
+from longshore.database.connect import Pool, open_lazy_pool
 from longshore.database.listener import Listener
 from longshore.database.requirements import UnusableServerError, require_sessions
 from longshore.database.retry import retry_until_available, when_served
@@ -62,88 +64,109 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
     malloc.limit_arenas()
     # Of Arrow's pools, measured: with the usual one an export of CSV takes a worker to 230 MB, with this one to 130.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    source_url = settings.source_url or url
-    extra = (settings.export_connections or os.cpu_count() or 1) - 1
-    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
-    session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(tracing.exporting("worker"))
-        await when_served(migrate.check_at, url)
-        try:
-            await when_served(require_sessions, source_url)
-        except asyncpg.PostgresError as refusal:
-            which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
-            raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
-        slots = {SLOTS: str(settings.chain_tasks)}
-        pool = await stack.enter_async_context(
-            open_lazy_pool(
-                url, size=settings.worker_tasks + MIN_CONCURRENCY + 5, name=f"longshore worker {NAME}", **slots
-            )
-        )
-        source = await stack.enter_async_context(
-            open_lazy_pool(
-                source_url, size=settings.worker_tasks + MIN_CONCURRENCY + extra, name="longshore export", **session
-            )
-        )
-        readers = Readers(source, extra)
-        own = None
-        if settings.source_url:
-            owned = open_lazy_pool(
-                url, size=settings.worker_tasks + MIN_CONCURRENCY, name="longshore export", **session
-            )
-            own = Readers(await stack.enter_async_context(owned), 0)
-        store = open_store(settings)
-        silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
-        policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
+        await _require_databases(settings, url)
+        pools = await _open_pools(stack, settings, url)
         known = catalog.load(settings.catalog)
-        exporter = Exporter(pool, Sources(readers, own), known, store, policy)
-        cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
-        await retry_until_available(ensure, pool)
-        allowed = quotas.allowed_by(settings)
-        actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
-        for name, action in plugged.load(settings).items():
-            actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
-        metrics.begin(actions)
-        keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
-        runner = Runner(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+        runner = await _make_runner(settings, pools, known)
         await stack.enter_async_context(Listener(url, CHANNEL, runner.on_task_change, runner.check_all))
-
-        heartbeat = timedelta(seconds=settings.heartbeat_timeout)
-        consumers = [
-            Consumer(pool, url, ENTRYPOINT, runner.handle, settings.worker_tasks, heartbeat),
-            Consumer(pool, url, SHARD_ENTRYPOINT, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
-        ]
-        stopping: set[asyncio.Task[None]] = set()
-
-        def stop() -> None:
-            for consumer in consumers:
-                consumer.stop()
-            stopping.add(asyncio.create_task(runner.stop()))
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-
-        scheduler = asyncio.create_task(run_scheduler(pool))
-        scheduler.add_done_callback(lambda task: None if task.cancelled() else stop())
-        allow = outbound.networks(settings.outbound_allow)
-        dispatcher = Dispatcher(pool, allow, partial(webhook_maker_sees, pool, known))
-        dispatching = asyncio.create_task(dispatcher.run(url))
-        dispatching.add_done_callback(lambda task: None if task.cancelled() else stop())
-        stack.enter_context(metrics.of_pools(worker=pool, export=source))
+        stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
-        ready()
-        log.info("worker ready", tasks=settings.worker_tasks)
-        consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
-        try:
-            await asyncio.gather(*consuming)
-        finally:
-            for task in (scheduler, dispatching, *consuming):
-                task.cancel()
-            await asyncio.wait({scheduler, dispatching, *consuming, *stopping})
-        for task in (scheduler, dispatching):
-            if not task.cancelled() and (error := task.exception()):
-                raise error
-        log.info("worker stopped")
+        allow = outbound.networks(settings.outbound_allow)
+        dispatcher = Dispatcher(pools.service, allow, partial(webhook_maker_sees, pools.service, known))
+        loops = [run_scheduler(pools.service), dispatcher.run(url)]
+        await _work(_consumers(settings, url, pools.service, runner), runner, loops, ready)
+
+
+class _Pools(msgspec.Struct, frozen=True):
+    service: Pool
+    source: Pool
+    sources: Sources
+
+
+async def _require_databases(settings: Settings, url: str) -> None:
+    await when_served(migrate.check_at, url)
+    try:
+        await when_served(require_sessions, settings.source_url or url)
+    except asyncpg.PostgresError as refusal:
+        which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
+        raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
+
+
+async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _Pools:
+    at_once = settings.worker_tasks + MIN_CONCURRENCY
+    extra = (settings.export_connections or os.cpu_count() or 1) - 1
+    only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
+    session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
+    slots = {SLOTS: str(settings.chain_tasks)}
+    service = await stack.enter_async_context(
+        open_lazy_pool(url, size=at_once + 5, name=f"longshore worker {NAME}", **slots)
+    )
+    source_url = settings.source_url or url
+    source = await stack.enter_async_context(
+        open_lazy_pool(source_url, size=at_once + extra, name="longshore export", **session)
+    )
+    own = None
+    if settings.source_url:
+        owned = open_lazy_pool(url, size=at_once, name="longshore export", **session)
+        own = Readers(await stack.enter_async_context(owned), 0)
+    return _Pools(service, source, Sources(Readers(source, extra), own))
+
+
+async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog) -> Runner:
+    pool, store = pools.service, open_store(settings)
+    silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
+    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
+    exporter = Exporter(pool, pools.sources, known, store, policy)
+    cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
+    await retry_until_available(ensure, pool)
+    allowed = quotas.allowed_by(settings)
+    actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
+    for name, action in plugged.load(settings).items():
+        actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
+    metrics.begin(actions)
+    keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
+    return Runner(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+
+
+def _consumers(settings: Settings, url: str, pool: Pool, runner: Runner) -> list[Consumer]:
+    heartbeat = timedelta(seconds=settings.heartbeat_timeout)
+    return [
+        Consumer(pool, url, ENTRYPOINT, runner.handle, settings.worker_tasks, heartbeat),
+        Consumer(pool, url, SHARD_ENTRYPOINT, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
+    ]
+
+
+async def _work(
+    consumers: list[Consumer], runner: Runner, loops: Sequence[Coroutine[Any, Any, None]], ready: Callable[[], None]
+) -> None:
+    """Consume messages until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
+    stopping: set[asyncio.Task[None]] = set()
+
+    def stop() -> None:
+        for consumer in consumers:
+            consumer.stop()
+        stopping.add(asyncio.create_task(runner.stop()))
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    beside = [asyncio.create_task(each) for each in loops]
+    for task in beside:
+        task.add_done_callback(lambda ended: None if ended.cancelled() else stop())
+    ready()
+    log.info("worker ready")
+    consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
+    try:
+        await asyncio.gather(*consuming)
+    finally:
+        for task in (*beside, *consuming):
+            task.cancel()
+        await asyncio.wait({*beside, *consuming, *stopping})
+    for task in beside:
+        if not task.cancelled() and (error := task.exception()):
+            raise error
+    log.info("worker stopped")

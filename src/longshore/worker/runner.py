@@ -56,7 +56,7 @@ NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 class Runner:
     """Handles the messages of one worker process."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is given once, by the worker's start)
         self,
         pool: Pool,
         actions: Mapping[str, Action],
