@@ -122,11 +122,12 @@ def ask(service: Longshore, pool: ThreadPoolExecutor, each: Opened, task: int) -
     each.execute = pool.submit(httpx2.post, execute, headers=headers, timeout=60)
     with contextlib.suppress(AssertionError):
         until(lambda: not service.sql("select from longshore.tasks where id = $1 and attempt = 1", task), "the execute")
+    ((revision,),) = service.sql("select revision from longshore.tasks where id = $1", task)
     each.poll = pool.submit(
         httpx2.get,
         f"{address}/tasks/{task}",
         params={"wait": 60},
-        headers={**headers, "If-None-Match": f'"{task}-1"'},
+        headers={**headers, "If-None-Match": f'"{task}-{revision}"'},
         timeout=60,
     )
 

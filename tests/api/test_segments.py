@@ -193,7 +193,8 @@ def test_a_run_whose_stored_segment_was_deleted_is_an_error_that_says_so(client:
     task = ended(client, created["id"])
     messages = [entry["msg"] for entry in task["logs"]]
     gone = f"failed: the stored segment {id} does not exist any more"
-    assert messages == ["READY -> INPROGRESS", gone, "INPROGRESS -> ERROR"]
+    assert messages[0].startswith("run requested by token ")
+    assert messages[1:] == ["READY -> INPROGRESS", gone, "INPROGRESS -> ERROR"]
 
 
 def test_a_tasks_segment_id_is_checked(client: httpx2.Client) -> None:

@@ -30,7 +30,7 @@ def answered(client: httpx2.Client, wanted: dict[str, Any]) -> httpx2.Response:
         (segment(index="users"), "/index", "expected 'wallet-ledger', the target's index"),
         (segment(join="both"), "/join", "expected 'all' or 'any'"),
         (segment(chain_id=9), "/chain_id", "expected 1764"),
-        (segment(chain_id="1764"), "/chain_id", "expected an integer`"),
+        (segment(chain_id="1764"), "/chain_id", "expected an integer, got a string"),
         (segment(rules={}), "/rules", "expected an array, got an object"),
         (segment(join="any"), "/rules", "matches nothing"),
         (segment(*[GOOD] * 101), "/rules", "at most 100"),

@@ -276,7 +276,7 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
         (f'{INDEX}{FIELDS}x = {{ type = "txt", description = "" }}\n', "codes.x.type: 'txt' is not known; did"),
         (f'{INDEX}{FIELDS}x = {{ type = "text" }}\n', "codes.x.description: is required"),
         (f'{INDEX}{FIELDS}x = {{ type = "text", description = "", colum = "y" }}\n', "codes.x.colum: unknown key; did"),
-        (f'{INDEX}{FIELDS}x = {{ type = "text", description = 1 }}\n', "codes.x.description: expected `str`"),
+        (f'{INDEX}{FIELDS}x = {{ type = "text", description = 1 }}\n', "codes.x.description: expected a string"),
         (f'{INDEX}{FIELDS}x = "text"\n', "codes.x: expected an object, got a string"),
         (f"{INDEX}fields = 3\n", "codes.fields: expected a table of fields"),
         (f"{INDEX}", "codes.fields: is required"),
