@@ -102,7 +102,7 @@ async def under_load(hosts: Hosts, answers: Counter[str]) -> list[dict[str, Any]
 
 def swept(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Return the objects in the bucket after a cleanup an hour later."""
-    monkeypatch.setattr(cleanup, "SETTLED", -60.0)
+    monkeypatch.setattr(cleanup, "MIN_FILE_AGE_SECONDS", -60.0)
 
     async def sweep(pool: Pool) -> None:
         begun: Any = None  # it does not matter to the sweep who asks for it
