@@ -101,7 +101,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     async with asyncpg.create_pool(url, min_size=1, max_size=1) as pool:
         app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
-        app.state.doorkeeper = TokenAuth(pool)
+        app.state.token_auth = TokenAuth(pool)
         yield
     await engine.dispose()
 
@@ -116,7 +116,7 @@ async def session(request: Request) -> AsyncIterator[AsyncSession]:
 
 async def reader(request: Request, authorization: Annotated[str | None, Header()] = None) -> Caller:
     try:
-        caller: Caller = await request.app.state.doorkeeper.caller(authorization, None, Level.READ)
+        caller: Caller = await request.app.state.token_auth.caller(authorization, None, Level.READ)
     except UnauthorizedError:
         raise HTTPException(401, headers={"WWW-Authenticate": "Bearer"}) from None
     except ForbiddenError:

@@ -1,10 +1,13 @@
 """`longshore tasks …`: list, wait, run and cancel tasks, and download their results."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from longshore.cli import follow, remote
+
+if TYPE_CHECKING:
+    from longshore.client import Task
 
 app = typer.Typer(
     help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list", no_args_is_help=True
@@ -89,7 +92,7 @@ def wait(
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         follow.wait(task, timeout)
-    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+    _show_state(task, json)
 
 
 @app.command(epilog="Example: longshore tasks cancel 12345")
@@ -97,7 +100,7 @@ def cancel(id: remote.TaskNumber, profile: remote.Profile = "default", json: rem
     """Cancel a task: its run, or its schedule."""
     with remote.client_of(profile) as client:
         task = client.tasks.get(id).cancel()
-    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+    _show_state(task, json)
 
 
 @app.command(epilog="Example: longshore tasks run 12345")
@@ -111,7 +114,7 @@ def run(
     with remote.client_of(profile) as client:
         task = client.tasks.get(id).execute()
         follow.wait(task, timeout)
-    remote.show(task.data) if json else typer.echo(f"task {id} is {task.state.code}")
+    _show_state(task, json)
 
 
 @app.command(epilog="Example: longshore tasks download 12345 -o ledger.csv")
@@ -133,3 +136,7 @@ def download(
         remote.show({"task": task.data, "run": run, "file": str(file)})
     elif file:
         typer.echo(file)
+
+
+def _show_state(task: "Task", json: bool) -> None:
+    remote.show(task.data) if json else typer.echo(f"task {task.id} is {task.state.code}")

@@ -78,7 +78,12 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         allow = outbound.networks(settings.outbound_allow)
         dispatcher = Dispatcher(pools.service, allow, partial(webhook_maker_sees, pools.service, known))
         loops = [run_scheduler(pools.service), dispatcher.run(url)]
-        await _work(_consumers(settings, url, pools.service, runner), runner, loops, ready)
+
+        def begin() -> None:
+            ready()
+            log.info("worker ready", tasks=settings.worker_tasks)
+
+        await _work(_consumers(settings, url, pools.service, runner), runner, loops, begin)
 
 
 class _Pools(msgspec.Struct, frozen=True):
@@ -158,7 +163,6 @@ async def _work(
     for task in beside:
         task.add_done_callback(lambda ended: None if ended.cancelled() else stop())
     ready()
-    log.info("worker ready")
     consuming = [asyncio.create_task(consumer.run()) for consumer in consumers]
     try:
         await asyncio.gather(*consuming)
