@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from longshore.settings import NAMES, Settings, SettingsError, description, load
+from longshore.errors import LongshoreError
+from longshore.settings import NAMES, Settings, description, load
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:
     ],
 )
 def test_invalid_setting_is_named(variables: dict[str, str], words: tuple[str, ...]) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         load(variables)
     for word in words:
         assert word in str(caught.value)
@@ -87,14 +88,14 @@ def test_invalid_setting_is_named(variables: dict[str, str], words: tuple[str, .
 )
 def test_invalid_settings_file_is_named(empty_folder: Path, text: str, words: tuple[str, ...]) -> None:
     (empty_folder / "longshore.toml").write_text(text)
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         load({})
     for word in words:
         assert word in str(caught.value)
 
 
 def test_error_about_a_secret_does_not_contain_it() -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         load({"LONGSHORE_DATABASE_URL": "mysql://me:hunter2@db"})
     assert "hunter2" not in str(caught.value)
 

@@ -3,6 +3,7 @@
     LongshoreError         someone can act on it; the message says how
     ├── TransientError     another attempt may succeed
     └── ProblemError       a request is refused with a problem; carries its kind
+        ├── NotFoundError  the chain has no such thing
         └── OverloadError  a bound that protects others is reached
 
 A class of its own derives from ProblemError only where code catches it by name.
@@ -35,6 +36,10 @@ class ProblemError(LongshoreError):
         self.detail = detail
         self.headers = dict(headers or {})
         self.violations = list(violations)
+
+
+class NotFoundError(ProblemError):
+    """The chain has no such thing, which is also the answer for a thing of another chain (promise 5)."""
 
 
 class OverloadError(ProblemError):

@@ -40,10 +40,6 @@ MAX_CONNECTIONS = 10_000  # of an API process; those that wait are counted too
 STOP_TIMEOUT_SECONDS = 15.0  # after the grace time of running tasks
 
 
-class ServeError(LongshoreError):
-    """The service does not start; the message says why."""
-
-
 @contextlib.contextmanager
 def database(settings: Settings) -> Iterator[str]:
     """Yield the address of the service's database; the embedded one is migrated, and runs while the context is open."""
@@ -131,14 +127,14 @@ class Children:
     def wait_until_ready(self) -> str:
         """Wait until the API is ready, and return its address.
 
-        Both processes may wait for the database, and log that. Raises ServeError when one exits.
+        Both processes may wait for the database, and log that. Raises LongshoreError when one exits.
         """
         address = browsable(self._settings.host, self._settings.port)
         said = time.monotonic()
         while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
-                    raise ServeError(f"the {name} process ended at once" + self._where())
+                    raise LongshoreError(f"the {name} process ended at once" + self._where())
             try:
                 with urllib.request.urlopen(f"{address}/readyz", timeout=2):  # noqa: S310  # our own http address
                     return address
@@ -180,7 +176,7 @@ def browsable(host: str, port: int) -> str:
 
 
 def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> None:
-    """Raise ServeError if the port is in use or the host is not an address of this machine.
+    """Raise LongshoreError if the port is in use or the host is not an address of this machine.
 
     `timeout`: seconds to wait for the port to become free.
     """
@@ -195,7 +191,7 @@ def refuse_taken_port(host: str, port: int, timeout: float = 0.0) -> None:
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 why = f"cannot listen on {host}:{port}: {error.strerror}; set LONGSHORE_PORT to another"
-                raise ServeError(why) from None
+                raise LongshoreError(why) from None
         time.sleep(0.1)
 
 

@@ -19,17 +19,12 @@ from limits import RateLimitItem, parse
 from msgspec import Meta
 
 from longshore.database import address
-from longshore.database.address import AddressError
 from longshore.errors import LongshoreError
 
 PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
 DEFAULT_CONFIG = "longshore.toml"
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
-
-
-class SettingsError(LongshoreError):
-    """An invalid setting; the message names it and says which values are valid."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,7 +157,7 @@ def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
     """Read the settings.
 
     `environment`: the variables to read, by default the process's own.
-    Raises SettingsError for an unknown name, a value of the wrong kind, or a file that is missing or no TOML.
+    Raises LongshoreError for an unknown name, a value of the wrong kind, or a file that is missing or no TOML.
     """
     variables = os.environ if environment is None else environment
     values: dict[str, Any] = {}
@@ -175,7 +170,7 @@ def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$.")
-        raise SettingsError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
+        raise LongshoreError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
     _check(settings)
     return LoadedSettings(settings, origin)
 
@@ -188,9 +183,9 @@ def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
+        raise LongshoreError(f"the settings file {path} cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the settings file {path} is no TOML: {error}") from None
+        raise LongshoreError(f"the settings file {path} is no TOML: {error}") from None
     for name in values:
         _known(name, f"`{name}` in {path}", NAMES)
     return str(path).replace("{", "{{").replace("}", "}}"), values
@@ -214,12 +209,12 @@ def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
     bare = {known.removeprefix(PREFIX): known for known in names}
     near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.6)
     hint = f"did you mean {bare[near[0]]}?" if near else "`longshore settings` lists what there is"
-    raise SettingsError(f"{shown} is not a setting; {hint}")
+    raise LongshoreError(f"{shown} is not a setting; {hint}")
 
 
 def _check(settings: Settings) -> None:
     if settings.secret and len(settings.secret) < MIN_SECRET_CHARACTERS:
-        raise SettingsError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
+        raise LongshoreError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
     _check_amounts(settings)
     _check_lists(settings)
     _check_addresses(settings)
@@ -230,11 +225,11 @@ def _check_amounts(settings: Settings) -> None:
         try:
             rate(getattr(settings, name))
         except ValueError:
-            raise SettingsError(f"{name} must be such as 6000/minute") from None
+            raise LongshoreError(f"{name} must be such as 6000/minute") from None
     try:
         days_of_chains(settings.chain_result_days)
     except (ValueError, OverflowError):
-        raise SettingsError("chain_result_days must be such as 1764=1, 9=0.5") from None
+        raise LongshoreError("chain_result_days must be such as 1764=1, 9=0.5") from None
 
 
 def _check_lists(settings: Settings) -> None:
@@ -242,17 +237,17 @@ def _check_lists(settings: Settings) -> None:
         try:
             ipaddress.ip_network(proxy)
         except ValueError:
-            raise SettingsError(f"trusted_proxies: {proxy!r} is no address and no network") from None
+            raise LongshoreError(f"trusted_proxies: {proxy!r} is no address and no network") from None
     for origin in parts(settings.cors_origins):
         if not ORIGIN.fullmatch(origin):
-            raise SettingsError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
+            raise LongshoreError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
     if settings.outbound_allow:
         from longshore import outbound  # slow to import, and rarely needed
 
         try:
             outbound.networks(settings.outbound_allow)
         except ValueError as error:
-            raise SettingsError(f"outbound_allow cannot be used: {error}") from None
+            raise LongshoreError(f"outbound_allow cannot be used: {error}") from None
 
 
 def _check_addresses(settings: Settings) -> None:
@@ -260,12 +255,12 @@ def _check_addresses(settings: Settings) -> None:
         if url := getattr(settings, name):
             try:
                 address.parse(url)
-            except AddressError as error:
-                raise SettingsError(f"{name} cannot be used: {error}") from None
+            except LongshoreError as error:
+                raise LongshoreError(f"{name} cannot be used: {error}") from None
     if settings.public_url and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", settings.public_url):
-        raise SettingsError("public_url must be such as https://exports.example.com")
+        raise LongshoreError("public_url must be such as https://exports.example.com")
     if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
-        raise SettingsError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
+        raise LongshoreError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
 
 
 def parts(text: str) -> list[str]:

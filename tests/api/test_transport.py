@@ -14,7 +14,8 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api import middleware
-from longshore.settings import SettingsError, load
+from longshore.errors import LongshoreError
+from longshore.settings import load
 from tests.access.people import new_person
 from tests.answers import problem
 from tests.conftest import ALLOWED
@@ -176,5 +177,5 @@ def test_a_setting_of_the_perimeter_that_cannot_be_used_is_named(
     name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsError, match=name.lower()):
+    with pytest.raises(LongshoreError, match=name.lower()):
         load({f"LONGSHORE_{name}": value})

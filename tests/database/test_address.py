@@ -9,9 +9,10 @@ import botocore
 import psycopg.conninfo
 import pytest
 
-from longshore.database.address import AddressError, parse
+from longshore.database.address import parse
 from longshore.database.tls import ssl_context, ssl_mode
-from longshore.settings import SettingsError, load
+from longshore.errors import LongshoreError
+from longshore.settings import load
 from tests.command import failed, run
 
 VALUES = {
@@ -81,7 +82,7 @@ def test_a_parameter_for_other_clients_is_ignored_and_not_printed_for_libpq(para
     ],
 )
 def test_a_parameter_that_cannot_be_used_is_refused_by_name(query: str, words: tuple[str, ...]) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         load({"LONGSHORE_DATABASE_URL": f"postgresql://db/x?{query}"})
     for word in ("database_url", *words):
         assert word in str(caught.value)
@@ -96,7 +97,7 @@ PASSWORDS = [
 @pytest.mark.parametrize("setting", ["database_url", "source_url"])
 @pytest.mark.parametrize("password", PASSWORDS)
 def test_a_password_that_is_not_percent_encoded_is_refused_without_a_part_of_it(password: str, setting: str) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         load({f"LONGSHORE_{setting.upper()}": f"postgresql://me:{password}@db.example.com/x"})
     message = str(caught.value)
     assert setting in message
@@ -110,7 +111,7 @@ def test_a_password_that_is_not_percent_encoded_is_refused_without_a_part_of_it(
 @pytest.mark.parametrize("url", ["postgresql://me:{}@db/x", "postgresql://{}@db/x", "postgresql://db/{}?password=x",
                                  "postgresql://me@db/x?password={}", "postgresql://me@{}/x"])  # fmt: skip
 def test_bytes_that_no_part_of_an_address_can_hold_are_refused_without_a_part_of_it(url: str, part: str) -> None:
-    with pytest.raises(AddressError, match=r"it has %00|not UTF-8") as caught:
+    with pytest.raises(LongshoreError, match=r"it has %00|not UTF-8") as caught:
         parse(url.format(part))
     assert "geheim" not in str(caught.value)
     assert "percent-encode" in str(caught.value)
@@ -128,7 +129,7 @@ def test_a_service_file_is_read_as_libpq_does(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PGSERVICEFILE", str(file))
     address = parse("postgresql:///x?service=shop&user=other")
     assert (address.hosts, address.ports, address.user, address.password) == (["one"], [6000], "other", "50%")
-    with pytest.raises(AddressError, match="service=none"):
+    with pytest.raises(LongshoreError, match="service=none"):
         parse("postgresql:///x?service=none")
 
 
@@ -137,7 +138,7 @@ def test_a_certificate_that_is_missing_is_named_with_its_parameter(tmp_path: Pat
     own = tmp_path / "root.pem"
     own.write_bytes((Path(botocore.__file__).parent / "cacert.pem").read_bytes())
     more = "" if name == "sslrootcert" else f"&sslrootcert={own}"
-    with pytest.raises(AddressError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         ssl_context(parse(f"postgresql://db/x?sslmode=verify-full&{name}=/no/such.pem{more}"))
     for word in (name, "/no/such.pem", "No such file"):
         assert word in str(caught.value)
@@ -183,5 +184,5 @@ def test_a_certificate_is_verified_as_the_address_asks(
 
 def test_verify_full_without_certificates_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(AddressError, match="sslrootcert=system"):
+    with pytest.raises(LongshoreError, match="sslrootcert=system"):
         ssl_context(parse("postgresql://db/x?sslmode=verify-full"))

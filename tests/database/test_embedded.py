@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from longshore.database.address import parse
-from longshore.database.embedded import EmbeddedError, embedded_server, programs
+from longshore.database.embedded import embedded_server, programs
 from longshore.database.server_user import server_user
+from longshore.errors import LongshoreError
 from tests.command import failed, run
 
 NAMES = [
@@ -134,7 +135,7 @@ def test_a_full_disk_is_named_when_the_server_is_made_or_started(made: Path, tmp
             with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as filling:
                 while filling.write(bytes(4096)):
                     pass
-        with pytest.raises(EmbeddedError, match=r"No space left on device|the disk is full: 0 MiB are free") as caught:
+        with pytest.raises(LongshoreError, match=r"No space left on device|the disk is full: 0 MiB are free") as caught:
             embedded_server(disk / "data").__enter__()
         assert "\n" not in str(caught.value)
         assert "says more" not in str(caught.value)
@@ -267,12 +268,12 @@ def test_killed_first_start_is_repeated(tmp_path: Path) -> None:
 def test_a_server_that_cannot_start_says_why_in_one_line(data: Path, tmp_path: Path) -> None:
     with (data / "postgres" / "postgresql.conf").open("a") as file:
         file.write("shared_buffers = many\n")
-    with pytest.raises(EmbeddedError, match="contains errors") as caught:
+    with pytest.raises(LongshoreError, match="contains errors") as caught:
         embedded_server(data).__enter__()
     assert "\n" not in str(caught.value)
     (tmp_path / "other" / "postgres").mkdir(parents=True)
     (tmp_path / "other" / "postgres" / "mine").touch()
-    with pytest.raises(EmbeddedError, match="move it away"):
+    with pytest.raises(LongshoreError, match="move it away"):
         embedded_server(tmp_path / "other").__enter__()
 
 

@@ -18,6 +18,7 @@ import pytest
 import longshore
 from longshore.database import migrate
 from longshore.database.embedded import embedded_server
+from longshore.errors import LongshoreError
 from tests.command import environment, failed, run
 from tests.service import Longshore, ended, export_body, free_port, in_own_loop
 
@@ -249,7 +250,7 @@ def test_migration_of_a_table_that_stays_in_use_ends_with_the_reason(
         all_of_them = migrate.known()
         in_own_loop(migrate.migrate_at(url))
         monkeypatch.setattr(migrate, "known", lambda: {**all_of_them, 999: ("later", LATER)})
-        with in_use(url), pytest.raises(migrate.BlockedError, match="longshore migrate"):
+        with in_use(url), pytest.raises(LongshoreError, match="longshore migrate"):
             in_own_loop(migrate.migrate_at(url))
         assert in_own_loop(migrate.pending_at(url)) == ["0999 later"]
         assert in_own_loop(migrate.migrate_at(url)) == ["0999 later"]
@@ -270,7 +271,7 @@ def test_failed_migration_leaves_nothing_and_those_before_it_stay(
         # The queue comes last, so it is missing too.
         assert in_own_loop(migrate.pending_at(url)) == ["0999 bad", "the job queue"]
         monkeypatch.setattr(migrate, "known", lambda: all_of_them | {998: faulty[998]})
-        with pytest.raises(migrate.SchemaError, match="longshore migrate"):
+        with pytest.raises(LongshoreError, match="longshore migrate"):
             in_own_loop(migrate.check_at(url))
         assert in_own_loop(migrate.migrate_at(url)) == ["the job queue"]
         in_own_loop(migrate.check_at(url))

@@ -11,8 +11,9 @@ import pytest
 
 from longshore.database.connect import connected, open_pool
 from longshore.database.migrate import migrate_at
-from longshore.database.requirements import UnusableServerError, require_sessions
+from longshore.database.requirements import require_sessions
 from longshore.database.session_settings import SESSION
+from longshore.errors import LongshoreError
 from tests.command import failed, run
 from tests.debian_postgres import DebianPostgres, debian_postgres, pgbouncer, standby_of
 from tests.service import Longshore, export_body, exported, in_own_loop
@@ -133,7 +134,7 @@ def test_a_pooler_in_transaction_mode_is_refused_in_one_line(server: DebianPostg
     with pgbouncer(server, {"postgres": "postgres"}, pool_mode="transaction") as port:
         url = f"postgresql://postgres:postgres@localhost:{port}/longshore"
         failed(run("migrate", folder=tmp_path, database_url=url), "transaction mode", "session")
-        with pytest.raises(UnusableServerError, match="transaction mode"):
+        with pytest.raises(LongshoreError, match="transaction mode"):
             asyncio.run(require_sessions(url))
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from longshore.api.new_task import read_new_task
 from longshore.database.connect import open_pool
+from longshore.errors import LongshoreError
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
-from longshore.exports.exporter import Exporter, SchemaChangedError
+from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
@@ -72,7 +73,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
             begun = await attempts.begin(pool, Message(task, attempt))
             assert begun is not None
-            with pytest.raises(SchemaChangedError, match=said):
+            with pytest.raises(LongshoreError, match=said):
                 await exporter.run(begun)
             await run_ends.fail(pool, begun.message, "seen")
 

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from longshore.database.connect import connected_to_read
+from longshore.errors import LongshoreError
 from longshore.exports import catalog, catalog_check, sql_fragment
-from longshore.exports.catalog import CatalogError, Field, FieldType, Index
+from longshore.exports.catalog import Field, FieldType, Index
 from longshore.exports.columns import FieldChoice, check_fields, choices
 from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.increments.transactions import IncrementError
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
@@ -125,7 +125,7 @@ def test_a_grant_on_some_columns_is_reported_and_increments_are_refused(source: 
         async with connected_to_read(url, "test") as connection:
             await taken(connection, codes(), None)
 
-    with pytest.raises(IncrementError, match=r"GRANT SELECT ON shop\.codes"):
+    with pytest.raises(LongshoreError, match=r"GRANT SELECT ON shop\.codes"):
         asyncio.run(increment())
 
 
@@ -215,7 +215,7 @@ def test_sql_that_looks_like_a_parameter_is_refused_when_the_catalog_is_loaded(
     text += f'odd = {{ type = "boolean", description = "", sql = """{sql}""" }}\n' if place == "sql" else ""
     path = tmp_path / "catalog.toml"
     path.write_text(text)
-    with pytest.raises(CatalogError, match=r"stands for a parameter; write the dollar sign as chr\(36\)"):
+    with pytest.raises(LongshoreError, match=r"stands for a parameter; write the dollar sign as chr\(36\)"):
         catalog.load(str(path))
 
 
@@ -241,7 +241,7 @@ def test_sql_whose_parentheses_are_in_quotes_or_in_pairs_is_accepted(sql: str) -
 def test_a_prefix_has_only_characters_of_a_file_name(tmp_path: Path, prefix: str) -> None:
     text = f'[codes]\ndescription = ""\nrelation = "codes"\nchain = "chain_id"\nprefix = "{prefix}"\n'
     (tmp_path / "catalog.toml").write_text(text + '[codes.fields]\nid = { type = "number", description = "" }\n')
-    with pytest.raises(CatalogError, match="`prefix` must be 1 to 40 ASCII letters"):
+    with pytest.raises(LongshoreError, match="`prefix` must be 1 to 40 ASCII letters"):
         catalog.load(str(tmp_path / "catalog.toml"))
 
 
@@ -250,7 +250,7 @@ def test_a_search_path_names_schemas_of_the_source_alone(tmp_path: Path, schema:
     text = '[codes]\ndescription = ""\nrelation = "codes"\nchain = "chain_id"\nprefix = "Code"\n'
     text += f'search_path = ["{schema}"]\n[codes.fields]\nid = {{ type = "number", description = "" }}\n'
     (tmp_path / "catalog.toml").write_text(text)
-    with pytest.raises(CatalogError, match="may only name schemas of the source"):
+    with pytest.raises(LongshoreError, match="may only name schemas of the source"):
         catalog.load(str(tmp_path / "catalog.toml"))
 
 
@@ -318,7 +318,7 @@ def test_a_key_of_the_catalog_that_cannot_be_used_is_named_with_its_index_and_fi
     tmp_path: Path, text: str, said: str
 ) -> None:
     (tmp_path / "catalog.toml").write_text(text)
-    with pytest.raises(CatalogError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         catalog.load(str(tmp_path / "catalog.toml"))
     assert f"is not usable: {said}" in str(caught.value)
 

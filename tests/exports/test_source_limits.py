@@ -8,7 +8,8 @@ import asyncpg
 import psycopg
 import pytest
 
-from longshore.exports.source_limits import LaggingError, Pace, SourceLimits
+from longshore.errors import TransientError
+from longshore.exports.source_limits import Pace, SourceLimits
 from tests.exports.test_standby import WAIT, pair, replayed
 from tests.service import Longshore, ended, export_body
 
@@ -86,7 +87,7 @@ def test_a_replica_that_lags_too_far_is_not_read(pair: tuple[str, object]) -> No
         while True:
             try:
                 await care.refuse_lagging(standby)
-            except LaggingError as error:
+            except TransientError as error:
                 assert "may be 1 s" in str(error)
                 break
             assert time.monotonic() < deadline

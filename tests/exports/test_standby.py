@@ -12,8 +12,8 @@ import pytest
 
 from longshore.database.connect import Connection
 from longshore.database.embedded import embedded_server, programs
+from longshore.errors import LongshoreError
 from longshore.exports.catalog import Field, FieldType
-from longshore.exports.increments.transactions import IncrementError
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
@@ -86,12 +86,12 @@ def test_a_standby_has_increments_until_it_is_promoted(pair: tuple[str, Path]) -
         _, newest = await taken(primary, INDEX, mark)
         assert (await taken(standby, INDEX, newest)) == ([], newest)  # it lags, and the watermark does not move back
         assert ahead == [3, 4]
-        with pytest.raises(IncrementError, match="lags behind"):
+        with pytest.raises(LongshoreError, match="lags behind"):
             await taken(standby, INDEX, mark, newest)  # an increment that was delivered and is read again
 
         await standby.execute("select pg_wal_replay_resume()")
         await standby.execute("select pg_promote()")
-        with pytest.raises(IncrementError, match="restored or promoted"):
+        with pytest.raises(LongshoreError, match="restored or promoted"):
             await taken(standby, INDEX, mark)
         for connection in (primary, late, standby):
             await connection.close()

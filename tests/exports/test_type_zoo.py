@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
-from longshore.exports.formats.format import CellError
 from tests.debian_postgres import debian_postgres
 from tests.exports import rfc4180
 from tests.exports.engine import CHAIN, export, index_over
@@ -232,7 +232,7 @@ def test_parquet_names_the_value_that_it_cannot_hold(zoo: str, row: int) -> None
     index = msgspec.structs.replace(
         index_over("zoo.refused", **{f"c{number}": KINDS[number].field}), key="id", filter=f"id = {row}"
     )
-    with pytest.raises(CellError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         asyncio.run(export(zoo, index, "parquet"))
     (shown,) = asyncio.run(fetched(zoo, f"select c{number}::text from zoo.refused where id = {row}"))[0]
     assert str(caught.value).startswith(f'column "c{number}" of the row with id {row} holds \'{shown[:100]}')

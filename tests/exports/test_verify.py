@@ -7,8 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from longshore.errors import LongshoreError
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.verify import VerifyError, verify
+from longshore.exports.verify import verify
 from tests.service import Longshore, downloaded, ended, export_body
 
 
@@ -62,22 +63,22 @@ def test_a_changed_file_is_found(service: Longshore, tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(VerifyError, match="was changed"):
+    with pytest.raises(LongshoreError, match="was changed"):
         verify([path])
     path.write_bytes(content[:-1])
-    with pytest.raises(VerifyError, match="bytes, and must have"):
+    with pytest.raises(LongshoreError, match="bytes, and must have"):
         verify([path])
 
 
 def test_a_missing_run_and_a_changed_manifest_are_found(service: Longshore, tmp_path: Path) -> None:
     first, second, third = three_runs(service, tmp_path)
-    with pytest.raises(VerifyError, match=r"run 3 of task .* does not follow run 1"):
+    with pytest.raises(LongshoreError, match=r"run 3 of task .* does not follow run 1"):
         verify([first, third])
     beside = second.with_name(second.name + SUFFIX)
     changed = json.loads(beside.read_text())
     changed["segment"] = {"rules": []}
     beside.write_text(json.dumps(changed))
-    with pytest.raises(VerifyError, match=r"run 3 of task .* does not follow run 2"):
+    with pytest.raises(LongshoreError, match=r"run 3 of task .* does not follow run 2"):
         verify([first, second, third])
 
 

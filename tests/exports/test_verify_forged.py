@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from longshore.cli.main import app
+from longshore.errors import LongshoreError
 from longshore.exports.manifest import SUFFIX
-from longshore.exports.verify import VerifyError, verify
+from longshore.exports.verify import verify
 
 TOTALS: dict[str, Any] = {"amount": "amount", "per": "kind", "sums": [{"value": "a", "rows": 1, "sum": "1.50"}]}
 CSV = b"kind,amount\r\na,1.50\r\n"
@@ -83,7 +84,7 @@ def test_a_forged_manifest_is_one_line_and_exit_code_1(
     made: Callable[..., Path], data: bytes, form: str, changes: dict[str, Any]
 ) -> None:
     path = made(data, form, **changes)
-    with pytest.raises(VerifyError) as caught:
+    with pytest.raises(LongshoreError) as caught:
         verify([path])
     assert "\n" not in str(caught.value)
     result = CliRunner().invoke(app, ["verify", str(path)])
@@ -93,7 +94,7 @@ def test_a_forged_manifest_is_one_line_and_exit_code_1(
 
 @pytest.mark.parametrize("name", [".", "/", ".."])
 def test_a_folder_is_no_result_file(name: str) -> None:
-    with pytest.raises(VerifyError):
+    with pytest.raises(LongshoreError):
         verify([Path(name)])
 
 
@@ -101,7 +102,7 @@ def test_a_deeply_nested_manifest_is_refused(made: Callable[..., Path]) -> None:
     path = made(CSV, "csv")
     beside = path.with_name(path.name + SUFFIX)
     beside.write_text(beside.read_text().replace("null", "[" * 100_000 + "]" * 100_000, 1))
-    with pytest.raises(VerifyError, match="is no manifest"):
+    with pytest.raises(LongshoreError, match="is no manifest"):
         verify([path])
 
 
@@ -115,5 +116,5 @@ def test_totals_of_a_column_with_any_name_are_checked(made: Callable[..., Path],
     changes = {"fields": fields, "totals": {**TOTALS, "amount": name}}
     assert verify([made(data.encode(), form, **changes)])[0].rows == 1
     wrong = {"fields": fields, "totals": {**with_sum("2")["totals"], "amount": name}}
-    with pytest.raises(VerifyError, match="the control totals differ"):
+    with pytest.raises(LongshoreError, match="the control totals differ"):
         verify([made(data.encode(), form, **wrong)])

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from longshore.database.connect import Pool
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import CountMismatchError, RowSource, RowWriter, copy_rows
+from longshore.exports.copy import RowSource, RowWriter, copy_rows
 from longshore.exports.formats import FileSpec
 from longshore.exports.formats.csv import Csv
 from longshore.exports.manifest import SUFFIX
@@ -60,7 +61,7 @@ def test_a_file_that_lacks_a_row_is_not_published(by_hand: Longshore, tmp_path: 
     assert with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "whole", Csv)) == ROWS
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["some.csv", "some.csv" + SUFFIX]
 
-    with pytest.raises(CountMismatchError, match=f"the source sent {ROWS} rows and "):
+    with pytest.raises(LongshoreError, match=f"the source sent {ROWS} rows and "):
         with_pool(by_hand, lambda pool: export(pool, written, tmp_path / "short", Forgetful))
     assert [path for path in (tmp_path / "short").rglob("*") if path.is_file()] == []
 

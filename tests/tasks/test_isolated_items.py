@@ -12,7 +12,8 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool
-from longshore.results.local import LocalStore, OutsideError
+from longshore.results.local import LocalStore
+from longshore.results.store import StoreError
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import PolledTask
@@ -123,7 +124,7 @@ def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleane
         cleanup = Cleanup(pool, store, timedelta(days=365))
         idle.sql("alter table longshore.pgqueuer_log rename to pgqueuer_log_away")
         try:
-            with poisoned(idle, "tasks", "delete", f"old.chain_id = {BAD}"), pytest.raises(OutsideError):
+            with poisoned(idle, "tasks", "delete", f"old.chain_id = {BAD}"), pytest.raises(StoreError):
                 await cleanup.run(None)  # type: ignore[arg-type]  # which it does not look at
         finally:
             idle.sql("alter table longshore.pgqueuer_log_away rename to pgqueuer_log")

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from longshore.database.connect import Connection, Pool, is_transient, open_pool
+from longshore.errors import NotFoundError
 from longshore.tasks import attempts
 from longshore.tasks.attempts import NewTask
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import PolledTask, TaskNotFoundError
+from longshore.tasks.reads import PolledTask
 from longshore.tasks.schedule import Schedule
 from tests.service import Longshore
 
@@ -69,7 +70,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
                 assert answer.version.revision == revisions[task]
                 assert answer.task is None
             else:
-                assert isinstance(answer, TaskNotFoundError), answer
+                assert isinstance(answer, NotFoundError), answer
 
     with_polls(idle, test)
 

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
 COLUMNS = "id, chain_id as chain, name, contact, enabled, date_trunc('second', created_at) as created"
@@ -96,7 +96,7 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> 
     """Return a client of the chain. Raises ProblemError."""
     row = await pool.fetchrow(OF_CHAIN, chain, client, 1, 0)
     if row is None:
-        raise ProblemError("client-not-found")
+        raise NotFoundError("client-not-found")
     return ServiceClient(**row)
 
 
@@ -107,7 +107,7 @@ async def change(connection: Connection, chain: ChainId, client: int, fields: Cl
     except asyncpg.UniqueViolationError:
         raise ProblemError("name-taken", f"there is a service client {fields.name!r} already") from None
     if row is None:
-        raise ProblemError("client-not-found", f"there is no service client {client}")
+        raise NotFoundError("client-not-found", f"there is no service client {client}")
     return ServiceClient(**row)
 
 
@@ -120,5 +120,5 @@ async def chain_of(connection: Connection, client: int) -> ChainId:
     """Return the chain of a client. Raises ProblemError."""
     chain = await connection.fetchval(CHAIN_OF, client)
     if chain is None:
-        raise ProblemError("client-not-found", f"there is no service client {client}")
+        raise NotFoundError("client-not-found", f"there is no service client {client}")
     return ChainId(chain)

@@ -14,11 +14,11 @@ import structlog
 from longshore.access import audit
 from longshore.access.audit import Actor
 from longshore.database.connect import Connection
+from longshore.errors import NotFoundError
 from longshore.tasks import run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.run_ends import NothingToCancelError
 from longshore.webhooks import registry
-from longshore.webhooks.registry import WebhookNotFoundError
 
 log = structlog.get_logger()
 
@@ -109,7 +109,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
     async def delete(webhook: OngoingWebhook) -> None:
         try:
             await registry.delete(connection, ChainId(webhook.chain), webhook.id)
-        except WebhookNotFoundError:  # it was deleted meanwhile
+        except NotFoundError:  # it was deleted meanwhile
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
 

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from longshore.access.sessions import Lives
-from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.database.connect import Pool
 from longshore.errors import OverloadError
 
@@ -61,7 +61,7 @@ class OpenRequest:
         if level is None:
             self._on_end(UnauthorizedError())
         elif level < self._needed:
-            self._on_end(ForbiddenError(self._needed))
+            self._on_end(level_too_low(self._needed))
 
 
 class OpenRequests:

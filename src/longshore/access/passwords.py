@@ -40,14 +40,17 @@ THREADS = ThreadPoolExecutor(MAX_HASHES, thread_name_prefix="password", initiali
 DUMMY = "$argon2id$v=19$m=65536,t=3,p=4$co3kjWnp2mfiQRiJUZXXbQ$prRKt3ycaYf9fcEFtddVZ+5xklthVoP9zD88bbXT7uE"
 
 
-class PasswordError(LongshoreError):
-    """The password is not acceptable; the message says why."""
+def violation(password: str) -> str | None:
+    """Return what was expected instead of a password that is too short or too long; None if it is valid."""
+    if MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        return None
+    return f"expected a password of {MIN_LENGTH} to {MAX_LENGTH} characters"
 
 
 def check_new(password: str) -> None:
-    """Raise PasswordError if a password is too short or too long."""
-    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-        raise PasswordError(f"expected a password of {MIN_LENGTH} to {MAX_LENGTH} characters")
+    """Raise LongshoreError if a password is too short or too long."""
+    if expected := violation(password):
+        raise LongshoreError(expected)
 
 
 async def hashed(password: str) -> str:

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from longshore.access.tokens import SECRET_PREFIX, Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.access.tokens import SECRET_PREFIX, Caller, Level, UnauthorizedError, level_too_low
 from longshore.database.connect import Connection, Pool
 from longshore.tasks.model import ChainId
 
@@ -126,7 +126,7 @@ class Sessions:
         chain = int(text) if NUMBER.fullmatch(text) and int(text) <= LARGEST else 0
         user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
-            raise ForbiddenError(needed)
+            raise level_too_low(needed)
         return Caller(ChainId(chain), Level[level.upper()], "user", str(user.user), session=user.session)
 
     async def list(self, signed_in: SignedIn) -> list[Session]:

@@ -17,7 +17,7 @@ from longshore.access.audit import Actor
 from longshore.access.sessions import NewSession, Sessions
 from longshore.access.totp import SecretBox
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import OverloadError, ProblemError
 from longshore.fair_queue import FairQueue, QueueLimits
 
 FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
@@ -108,15 +108,6 @@ class LoginError(ProblemError):
         super().__init__("login-failed", headers={"WWW-Authenticate": "Bearer"})
 
 
-class TooFastError(ProblemError):
-    """Too many failed sign-ins; `seconds` is the time to wait."""
-
-    def __init__(self, seconds: int) -> None:
-        detail = "Too many sign-ins failed, of this account or from this address."
-        super().__init__("too-many-requests", detail, {"Retry-After": str(seconds)})
-        self.seconds = seconds
-
-
 class PasscodeChallenge(msgspec.Struct, frozen=True):
     """The password was right; a one-time code has to follow within five minutes."""
 
@@ -137,7 +128,7 @@ class SignIn:
     async def login(self, name: str, password: str, at: Actor) -> NewSession | PasscodeChallenge:
         """Check name and password; return a session, or a challenge if the user has one-time codes.
 
-        `at`: address and id of the request. Raises LoginError, TooFastError and OverloadError.
+        `at`: address and id of the request. Raises LoginError and OverloadError.
         """
         account, address = _account(name), _address(at.address)
         known = await self._pool.fetchrow(KNOWN, _known(name, at), KNOWN_DAYS) is not None
@@ -191,7 +182,7 @@ class SignIn:
         raise LoginError
 
     async def confirm(self, user: int, password: str, at: Actor) -> None:
-        """Check the password of a signed-in user. Raises LoginError and TooFastError."""
+        """Check the password of a signed-in user. Raises LoginError and OverloadError."""
         row = await self._pool.fetchrow(OF_USER, user)
         if row is None:
             raise LoginError
@@ -210,7 +201,8 @@ class SignIn:
 
     async def _count_try(self, key: bytes, free: int) -> None:
         if await self._pool.fetchval(TRY, key, free, MAX_WAIT_SECONDS) is None:
-            raise TooFastError(await self._pool.fetchval(WAIT, key) or 1)
+            detail = "Too many sign-ins failed, of this account or from this address."
+            raise OverloadError(detail, await self._pool.fetchval(WAIT, key) or 1)
 
 
 async def forget_failures(connection: Connection, name: str) -> None:

@@ -6,7 +6,7 @@ import re
 import time
 from uuid import UUID
 
-from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError, limits_of
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low, limits_of
 from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId
 
@@ -63,7 +63,7 @@ class TokenAuth:
             raise UnauthorizedError
         caller = callers.get(chain or "")
         if caller is None or caller.level < needed:
-            raise ForbiddenError(needed)
+            raise level_too_low(needed)
         return caller
 
     async def _fetch_once(self, key: Key) -> dict[str, Caller] | None:

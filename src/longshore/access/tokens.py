@@ -19,7 +19,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
 SECRET_PREFIX = "longshore_"  # noqa: S105  # by which scanners recognize leaked secrets
@@ -118,11 +118,12 @@ class UnauthorizedError(ProblemError):
 
 
 class ForbiddenError(ProblemError):
-    """The credential's level is too low; `needed` is the level that suffices."""
+    """The credential is valid, and not for this request."""
 
-    def __init__(self, needed: Level) -> None:
-        super().__init__("forbidden", f"This needs the level {needed.name.lower()!r} for the chain.")
-        self.needed = needed
+
+def level_too_low(needed: Level) -> ForbiddenError:
+    """Return the error for a credential whose level is below the one that is needed."""
+    return ForbiddenError("forbidden", f"This needs the level {needed.name.lower()!r} for the chain.")
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -168,7 +169,7 @@ async def create(connection: Connection, client: int, level: Level, scope: Scope
     limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
     token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits)
     if token is None:
-        raise ProblemError("client-not-found", f"there is no service client {client}")
+        raise NotFoundError("client-not-found", f"there is no service client {client}")
     return token, secret
 
 
@@ -197,7 +198,7 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
     """Return a token with a chain in its scope. Raises ProblemError."""
     row = await pool.fetchrow(OF_CHAIN, chain, token, None, 1, 0)
     if row is None:
-        raise ProblemError("token-not-found")
+        raise NotFoundError("token-not-found")
     return _token(row, chain)
 
 

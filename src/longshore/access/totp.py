@@ -26,10 +26,6 @@ KEY_FILE = "secret.key"
 NONCE_BYTES = 12
 
 
-class SecretError(LongshoreError):
-    """The secret was encrypted with another key than the one that is set."""
-
-
 class SecretBox:
     """Encrypts secrets of users.
 
@@ -51,11 +47,11 @@ class SecretBox:
         return nonce + self._cipher.encrypt(nonce, text.encode(), str(user).encode())
 
     def open(self, user: int, sealed: bytes) -> str:
-        """Decrypt a sealed text. Raises SecretError."""
+        """Decrypt a sealed text. Raises LongshoreError."""
         try:
             return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], str(user).encode()).decode()
         except InvalidTag:
-            raise SecretError("the key has changed: set LONGSHORE_SECRET to what it was on every machine") from None
+            raise LongshoreError("the key has changed: set LONGSHORE_SECRET to what it was on every machine") from None
 
 
 def _read_or_create(file: Path) -> bytes:

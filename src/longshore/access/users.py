@@ -12,7 +12,7 @@ import msgspec
 from longshore.access import names, passwords
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError, ProblemError
+from longshore.errors import LongshoreError, NotFoundError, ProblemError
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
@@ -67,10 +67,6 @@ END_SESSIONS = "delete from longshore.sessions where user_id = $1"
 END_ATTEMPTS = "delete from longshore.login_attempts where user_id = $1"
 
 
-class UserNameError(LongshoreError):
-    """The name is not acceptable; the message says why."""
-
-
 class ChainUser(msgspec.Struct, frozen=True):
     """A user as an admin of one chain sees it."""
 
@@ -96,13 +92,13 @@ class AnyUser(msgspec.Struct, frozen=True):
 
 
 def check_name(name: str) -> None:
-    """Raise UserNameError for a name that is empty, too long, padded with spaces or has control characters."""
+    """Raise LongshoreError for a name that is empty, too long, padded with spaces or has control characters."""
     if (expected := names.violation(name)) is not None:
-        raise UserNameError(expected)
+        raise LongshoreError(expected)
 
 
 async def create(connection: Connection, name: str, password: str) -> int:
-    """Create a user without any level and return its id. Raises UserNameError, PasswordError and ProblemError."""
+    """Create a user without any level and return its id. Raises LongshoreError."""
     check_name(name)
     passwords.check_new(password)
     hashed = await passwords.hashed(password)
@@ -120,13 +116,13 @@ async def grant(connection: Connection, user: int, chain: int, level: Level) -> 
 async def take(connection: Connection, user: int, chain: int) -> None:
     """Remove a user's level for a chain. Raises ProblemError if the user has none."""
     if await connection.fetchval(TAKE, user, chain) is None:
-        raise ProblemError("user-not-found", "the user has no level for this chain")
+        raise NotFoundError("user-not-found", "the user has no level for this chain")
 
 
 async def change(connection: Connection, user: int, chain: int, level: Level | None, enabled: bool | None) -> None:
     """Change a user's level for a chain; None leaves a field as it is. Raises ProblemError."""
     if await connection.fetchval(CHANGE, user, chain, level and level.name.lower(), enabled) is None:
-        raise ProblemError("user-not-found")
+        raise NotFoundError("user-not-found")
 
 
 async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset: int) -> tuple[list[ChainUser], bool]:
@@ -139,7 +135,7 @@ async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> 
     """Return a user who has a level for a chain. Raises ProblemError."""
     row = await connection.fetchrow(OF_CHAIN, chain, user, 1, 0)
     if row is None:
-        raise ProblemError("user-not-found")
+        raise NotFoundError("user-not-found")
     return ChainUser(**row)
 
 
@@ -155,7 +151,7 @@ async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict
     """Return a user's name and enabled levels by chain. Raises ProblemError."""
     rows = await pool.fetch(NAME_AND_LEVELS, user)
     if not rows:
-        raise ProblemError("user-not-found")
+        raise NotFoundError("user-not-found")
     levels = {row["chain_id"]: Level[row["level"].upper()] for row in rows if row["chain_id"] is not None}
     return rows[0]["name"], levels
 
@@ -164,12 +160,12 @@ async def find(connection: Connection, name: str) -> int:
     """Return the id of the user with a name. Raises ProblemError."""
     user = await connection.fetchval(FIND, name)
     if user is None:
-        raise ProblemError("user-not-found", f"there is no user {name!r}")
+        raise NotFoundError("user-not-found", f"there is no user {name!r}")
     return int(user)
 
 
 async def set_password(connection: Connection, user: int, password: str) -> None:
-    """Change a password and end all sessions of the user. Raises PasswordError."""
+    """Change a password and end all sessions of the user. Raises LongshoreError."""
     passwords.check_new(password)
     await connection.execute(SET_PASSWORD, user, await passwords.hashed(password))
     await end_all(connection, user)

@@ -33,10 +33,6 @@ class HttpTarget(Target, frozen=True, kw_only=True):
     body: Annotated[str, Meta(max_length=32_768)] | None = None
 
 
-class UnexpectedAnswerError(LongshoreError):
-    """The answer was no success, and a retry would get the same answer."""
-
-
 def http(settings: Settings) -> Action:
     """Return the action. It may send to public addresses, and to networks of the setting `outbound_allow`."""
     allow = outbound.networks(settings.outbound_allow)
@@ -66,7 +62,7 @@ def http(settings: Settings) -> Action:
         if answer.status >= 500 or answer.status in (408, 425, 429):
             raise TransientError(outcome)
         if not 200 <= answer.status < 300:
-            raise UnexpectedAnswerError(outcome)
+            raise LongshoreError(outcome)
         await context.log(outcome)
 
     return Action(HttpTarget, run, check)

@@ -9,7 +9,6 @@ from litestar.datastructures import Cookie
 from litestar.params import FromPath, RawBody
 
 from longshore.access import passwords, sessions, users
-from longshore.access.passwords import PasswordError
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
@@ -17,7 +16,7 @@ from longshore.api.bodies import read_json
 from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
 from longshore.api.service import Service
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation, check
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -104,7 +103,7 @@ async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
         session = UUID(int=0)  # the id of no session
     async with audited_user(request, "session.end") as connection:
         if not await sessions.end(connection, user.user, session):
-            raise ProblemError("session-not-found", "You have no session of this id.")
+            raise NotFoundError("session-not-found", "You have no session of this id.")
 
 
 @post("/auth/logout", status_code=204)
@@ -124,10 +123,8 @@ async def change_password(request: AnyRequest, body: Annotated[RawBody, Password
     """Change your password. All your sessions end, this one included."""
     service, user = person(request)
     fields = _read(PasswordBody, request, body)
-    try:
-        passwords.check_new(fields.new_password)
-    except PasswordError as error:
-        raise ValidationError([Violation(str(error), "/new_password")]) from None
+    if expected := passwords.violation(fields.new_password):
+        raise ValidationError([Violation(expected, "/new_password")])
     await service.sign_in.confirm(user.user, fields.password, actor(request))
     async with audited_user(request, "user.password") as connection:
         await users.set_password(connection, user.user, fields.new_password)

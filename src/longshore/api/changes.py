@@ -19,7 +19,7 @@ from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
-from longshore.results.store import StoreError, StoreUnavailableError
+from longshore.results.store import StoreError
 from longshore.tasks import quotas, reads, requests, run_ends
 from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import Task, TaskId
@@ -167,7 +167,7 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
         await requests.delete(change.connection, chain, task)
     try:
         await asyncio.to_thread(service.store.remove_task, chain, task)
-    except (StoreError, StoreUnavailableError) as error:
+    except StoreError as error:
         log.warning("results of a deleted task are left to the cleanup", task=task, error=str(error))
 
 

@@ -21,7 +21,7 @@ from longshore.api.service import Service
 from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
@@ -267,7 +267,7 @@ def _text_violations(name: str | None, contact: str | None) -> list[Violation]:
 def _client_id(number: int) -> int:
     """Return a number as the id of a client. Raises ProblemError beyond PostgreSQL's range: no client has that id."""
     if not 1 <= number <= LARGEST:
-        raise ProblemError("client-not-found")
+        raise NotFoundError("client-not-found")
     return number
 
 
@@ -275,7 +275,7 @@ def _token_id(text: str) -> UUID:
     try:
         id = UUID(text)
     except ValueError:
-        raise ProblemError("token-not-found") from None
+        raise NotFoundError("token-not-found") from None
     if str(id) != text.lower():
-        raise ProblemError("token-not-found")
+        raise NotFoundError("token-not-found")
     return id

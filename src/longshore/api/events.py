@@ -21,10 +21,10 @@ from longshore.api.scopes import shown_entry
 from longshore.api.service import Service
 from longshore.api.tasks import Id, task_id
 from longshore.api.waiting import stay_open
+from longshore.errors import NotFoundError
 from longshore.exports.visibility import sees_task
 from longshore.tasks import progress, reads
 from longshore.tasks.model import ChainId, Code, TaskId
-from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.waiters import Waiter
 
 HEARTBEAT_SECONDS = 15.0  # between two comments in a quiet stream
@@ -53,7 +53,7 @@ async def get_events(
 
 
 async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
-    """Return the stream of a task's events after the one with this id. Raises TaskNotFoundError."""
+    """Return the stream of a task's events after the one with this id. Raises NotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
     standing = await reads.standing(service.pool, caller.chain, task)
@@ -85,7 +85,7 @@ async def _events(
     while not service.watch.closing:
         try:
             changes = await _changes(service, waiter, chain, task, seen)
-        except TaskNotFoundError:  # deleted meanwhile
+        except NotFoundError:  # deleted meanwhile
             yield _event("end", None)
             return
         waiter.revision = changes.revision

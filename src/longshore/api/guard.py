@@ -18,7 +18,7 @@ from litestar.params import QueryParameter
 from longshore.access.audit import Actor
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.sign_in import network
-from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed, require
 from longshore.api.middleware import bind_ids
 from longshore.api.routes import NEEDED, Open
@@ -62,7 +62,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         _count(connection, service, "credential", f"user {person.user}")
         connection.scope["user"] = person
     elif needed is None:
-        raise ForbiddenError(Level.ADMIN)
+        raise level_too_low(Level.ADMIN)
     refuse_repeated(connection)
     if scope["method"] not in SAFE:
         refuse_malformed(connection)

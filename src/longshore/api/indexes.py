@@ -7,7 +7,7 @@ from litestar.params import FromPath
 from longshore.access.tokens import Caller
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.scopes import may_use, seen
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
 from longshore.validation import suggestion
 
@@ -48,7 +48,7 @@ async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
     service, caller = admitted(request)
     known = [each for each in service.catalog if may_use(caller, each, service.catalog)]
     if name not in known:
-        raise ProblemError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")
+        raise NotFoundError("index-not-found", f"There is no index of this name{suggestion(name, known)}.")
     return _index(name, service.catalog, caller)
 
 

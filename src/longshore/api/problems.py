@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
 from longshore.database.connect import is_transient
 from longshore.errors import ProblemError
-from longshore.results.store import StoreError, StoreUnavailableError
+from longshore.results.store import StoreError
 from longshore.telemetry import tracing
 from longshore.validation import ValidationError, Violation, plain_english
 
@@ -237,7 +237,7 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_transient(error):
             log.warning("database out of reach", error=str(error))
             problem_error = ProblemError("unavailable", headers={"Retry-After": "1"})
-        case StoreUnavailableError() | StoreError():
+        case StoreError():
             log.error("results store failed", error=str(error))
             problem_error = ProblemError("store-unavailable", headers={"Retry-After": "1"})
         case _:

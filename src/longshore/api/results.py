@@ -24,13 +24,12 @@ from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import Service
 from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Link, Terms
 from longshore.results.media_types import media_type
 from longshore.tasks.model import Code
-from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.recorded_reads import OF_RUN, decoded
 from longshore.validation import ValidationError, Violation
 
@@ -150,7 +149,7 @@ async def get_download_url_of_run(
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, run)
     if row is not None and row["state"] is None:
-        raise ProblemError("run-not-found", f"Task {id} has no run {run}.")
+        raise NotFoundError("run-not-found", f"Task {id} has no run {run}.")
     return await _address(request, f"run {run} of task {id}", row, expires_in, max_uses)
 
 
@@ -159,7 +158,7 @@ async def _address(
 ) -> DownloadUrl:
     service, caller = admitted(request)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     may_see_run(caller, service.catalog, decoded(row["reads"]))
     if row["state"] != Code.DONE:
         said = f"{what[:1].upper()}{what[1:]} is {row['state']}"

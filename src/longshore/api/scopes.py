@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from longshore.access.tokens import Caller, ForbiddenError, Level
+from longshore.access.tokens import Caller, ForbiddenError, Level, level_too_low
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import FieldChoice
 from longshore.exports.export import ExportTarget, ExportTrigger
@@ -34,11 +34,9 @@ PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
 NOT_SHOWN = "hidden: this credential may not see all that the task has read"
 
 
-class HiddenError(ProblemError):
-    """The request asks for more than the token may see; carries a violation for each such part."""
-
-    def __init__(self, violations: list[Violation]) -> None:
-        super().__init__("forbidden", "The token may not see all that this asks for.", violations=violations)
+def _hidden(violations: list[Violation]) -> ForbiddenError:
+    """Return the error for a request that asks for more than the token may see, with a violation for each such part."""
+    return ForbiddenError("forbidden", "The token may not see all that this asks for.", violations=violations)
 
 
 class _OfIndex(msgspec.Struct, frozen=True):
@@ -51,7 +49,7 @@ OF_INDEX = msgspec.json.Decoder(_OfIndex)
 
 
 def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = None) -> None:
-    """Raise ForbiddenError where an index is for a higher level, and HiddenError where it is beyond the token's limits.
+    """Raise ForbiddenError where an index is for a higher level or beyond the token's limits.
 
     `at`: the JSON pointer of the index in the request's body. An index that the catalog lacks is left to validation.
     """
@@ -59,13 +57,13 @@ def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = Non
         return
     needed = Level[catalog[name].level.upper()]
     if caller.level < needed:
-        raise ForbiddenError(needed)
+        raise level_too_low(needed)
     if caller.limits is None or usable(caller.limits, name, catalog):
         return
     if missing_columns(caller.limits, name, catalog):
         why = f"the catalog has renamed a column that is hidden from this token, so the index {name!r} is closed to it"
-        raise HiddenError([Violation(why, at)])
-    raise HiddenError([Violation(f"this token may not use the index {name!r}", at)])
+        raise _hidden([Violation(why, at)])
+    raise _hidden([Violation(f"this token may not use the index {name!r}", at)])
 
 
 def may_use(caller: Caller, name: str, catalog: Catalog) -> bool:
@@ -82,17 +80,17 @@ def seen(caller: Caller, name: str, catalog: Catalog) -> dict[str, Field]:
 def refuse_hidden_fields(
     caller: Caller, name: str, catalog: Catalog, fields: Iterable[str | FieldChoice] | None, at: str
 ) -> None:
-    """Raise HiddenError where a choice of fields has hidden ones; None chooses all."""
+    """Raise ForbiddenError where a choice of fields has hidden ones; None chooses all."""
     hidden = hidden_columns(caller.limits, name)
     if fields is None and hidden:
         expected = f"is required: this token may not see all fields; there is {', '.join(seen(caller, name, catalog))}"
-        raise HiddenError([Violation(expected, at)])
+        raise _hidden([Violation(expected, at)])
     names = [field if isinstance(field, str) else field.name for field in fields or ()]
     _refuse([pointer(at, number) for number, each in enumerate(names) if each in hidden])
 
 
 def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
-    """Raise HiddenError where a rule filters on a hidden field, or on a member of one."""
+    """Raise ForbiddenError where a rule filters on a hidden field, or on a member of one."""
     hidden = hidden_columns(caller.limits, segment.index)
     places = []
     for number, rule in enumerate(segment.rules):
@@ -103,7 +101,7 @@ def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
 
 
 def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise HiddenError or ForbiddenError for the task of a body, before its validation.
+    """Raise ForbiddenError for the task of a body, before its validation.
 
     Malformed parts are left to the validation, which uses the part of the catalog that the caller may see.
     """
@@ -120,14 +118,14 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 
 def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise HiddenError or ForbiddenError for the segment of a body, before its validation."""
+    """Raise ForbiddenError for the segment of a body, before its validation."""
     segment = check(Segment, value.get("segment"), "", []) if isinstance(value, dict) else None
     if segment is not None:
         may_see_segment(caller, catalog, segment, "/segment")
 
 
 def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
-    """Raise HiddenError or ForbiddenError for the preview of a body, before its validation."""
+    """Raise ForbiddenError for the preview of a body, before its validation."""
     refuse_hidden_segment(caller, catalog, value)
     preview = check(PreviewBody, value, "", [])
     if preview is not None and preview.fields is not None:
@@ -135,7 +133,7 @@ def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 
 def may_see_segment(caller: Caller, catalog: Catalog, segment: Segment, at: str) -> None:
-    """Raise ForbiddenError or HiddenError where a caller may not see a segment; `at` is its JSON pointer."""
+    """Raise ForbiddenError where a caller may not see a segment; `at` is its JSON pointer."""
     may_export(caller, segment.index, catalog, pointer(at, "index"))
     refuse_hidden_rules(caller, segment, at)
 
@@ -146,7 +144,7 @@ def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> St
         may_export(caller, OF_INDEX.decode(stored.segment).index, catalog)
         if caller.limits is not None:
             may_see_segment(caller, catalog, stored_segments.READ.decode(stored.segment), "")
-    except (ForbiddenError, HiddenError):
+    except ForbiddenError:
         return msgspec.structs.replace(stored, segment=None)
     return stored
 
@@ -154,7 +152,7 @@ def shown_segment(caller: Caller, catalog: Catalog, stored: StoredSegment) -> St
 async def may_have(
     caller: Caller, service: Service, connection: Connection | Pool, target: str | bytes, trigger: str | bytes
 ) -> None:
-    """Raise ForbiddenError or HiddenError where a caller may not see all that a valid target and trigger ask for."""
+    """Raise ForbiddenError where a caller may not see all that a valid target and trigger ask for."""
     if (definition := _export(caller, target, trigger)) is None:
         return
     asked, rules = definition
@@ -167,19 +165,19 @@ async def may_have(
     if stored is not None:
         try:
             found = await stored_segments.get(connection, caller.chain, stored)
-        except stored_segments.SegmentNotFoundError:
+        except NotFoundError:
             return  # deleted meanwhile; for a new task, validation found it
         refuse_hidden_rules(caller, stored_segments.READ.decode(found.segment), "/trigger/segment_id")
 
 
 def may_see_run(caller: Caller, catalog: Catalog, reads: list[Read]) -> None:
-    """Raise ForbiddenError or HiddenError where a caller may not see all that a run has read."""
+    """Raise ForbiddenError where a caller may not see all that a run has read."""
     if sees(caller, reads, catalog):
         return
     needed = max(level_for(read, catalog) for read in reads)
     if caller.level < needed:
-        raise ForbiddenError(needed)
-    raise HiddenError([Violation("this token may not see all that was read for it")])
+        raise level_too_low(needed)
+    raise _hidden([Violation("this token may not see all that was read for it")])
 
 
 async def may_change_task(
@@ -187,7 +185,7 @@ async def may_change_task(
 ) -> EditableTask:
     """Return a task to change, if the caller may see all that it has read and all that it asks for now.
 
-    Raises TaskNotFoundError, ForbiddenError and HiddenError.
+    Raises NotFoundError and ForbiddenError.
     """
     whole = await requests.whole(connection, caller.chain, task)
     may_see_run(caller, service.catalog, whole.reads)
@@ -214,14 +212,14 @@ def shown_entry(entry: LogEntry) -> LogEntry:
 def _export(caller: Caller, target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger] | None:
     """Return the export of a stored task; None for another action.
 
-    Raises HiddenError where this version cannot decode the task and the caller's token has limits.
+    Raises ForbiddenError where this version cannot decode the task and the caller's token has limits.
     """
     try:
         return stored_export(target, trigger)
     except msgspec.MsgspecError:
         if caller.limits is None:
             return None
-        raise HiddenError([Violation("what this task asks for cannot be judged by the limits of this token")]) from None
+        raise _hidden([Violation("what this task asks for cannot be judged by the limits of this token")]) from None
 
 
 def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
@@ -232,4 +230,4 @@ def visible_catalog(caller: Caller, catalog: Catalog) -> Catalog:
 def _refuse(places: list[str]) -> None:
     # Without the field's name: the rule may be a stored one of another credential.
     if places:
-        raise HiddenError([Violation("this token may not see this field", at) for at in places])
+        raise _hidden([Violation("this token may not see this field", at) for at in places])

@@ -29,11 +29,11 @@ from longshore.api.scopes import (
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool, is_transient
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
 from longshore.exports.segments import stored as stored_segments
-from longshore.exports.segments.stored import SegmentNotFoundError, StoredSegment, as_id
+from longshore.exports.segments.stored import StoredSegment, as_id
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
@@ -71,7 +71,7 @@ async def create_segment(
 
 
 async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[StoredSegment]:
-    """Return the segment that a request made, as it is now. Raises SegmentNotFoundError."""
+    """Return the segment that a request made, as it is now. Raises NotFoundError."""
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
     stored = shown_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile
     headers = {**headers, "Location": f"/segments/{stored.id}", "ETag": _tag(stored)}
@@ -167,12 +167,12 @@ def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:
 async def _visible(
     caller: Caller, service: Service, connection: Connection | Pool, id: str, *, lock: bool = False
 ) -> StoredSegment:
-    """Return a stored segment whose rules the caller may see. Raises SegmentNotFoundError, ForbiddenError, HiddenError.
+    """Return a stored segment whose rules the caller may see. Raises NotFoundError and ForbiddenError.
 
     `lock`: whether to lock it until the connection's transaction ends.
     """
     if (segment_id := as_id(id)) is None:
-        raise SegmentNotFoundError
+        raise NotFoundError("segment-not-found")
     stored = await stored_segments.get(connection, caller.chain, segment_id, lock=lock)
     may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
     return stored

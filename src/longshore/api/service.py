@@ -80,7 +80,7 @@ class Service(msgspec.Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """Open the resources of a process. Raises SchemaError if the database is not at this version."""
+    """Open the resources of a process. Raises LongshoreError if the database is not at this version."""
     source_url = settings.source_url or settings.database_url
     slots = {SLOTS: str(settings.chain_tasks)}
     read_only = {**EXPORT_SESSION, "default_transaction_read_only": "on"}

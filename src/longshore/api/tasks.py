@@ -22,7 +22,7 @@ from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_
 from longshore.api.service import Service
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
@@ -111,7 +111,7 @@ def _created(kept: Kept, task: read.PolledTask, headers: dict[str, str]) -> Resp
 
 
 async def _current(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:
-    """Return the task of an idempotency key as its caller may see it. Raises TaskNotFoundError if it was deleted."""
+    """Return the task of an idempotency key as its caller may see it. Raises NotFoundError if it was deleted."""
     assert kept.task
     found = await read.reading(service.pool, caller.chain, kept.task)
     assert found.task is not None
@@ -121,7 +121,7 @@ async def _current(service: Service, caller: Caller, kept: Kept) -> read.PolledT
 async def read_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
     """Return the new task of a body, validated by the part of the catalog that the caller may see.
 
-    Raises ForbiddenError, HiddenError, and ValidationError with all violations of the body.
+    Raises ForbiddenError, and ValidationError with all violations of the body.
     """
     refuse_hidden_body(caller, service.catalog, value)
     index_of = partial(stored.index_of, connection, caller.chain)
@@ -195,7 +195,7 @@ async def execute_task(
 async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> None:
     """Lock a task, so that nothing else changes it until the transaction ends.
 
-    Raises TaskNotFoundError, ForbiddenError and HiddenError where the caller may not change it, and
+    Raises NotFoundError, ForbiddenError where the caller may not change it, and
     ProblemError where it is not at the version that the request demands.
     """
     service, caller = admitted(request)
@@ -233,14 +233,14 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
     text, reads = await read.manifest(service.pool, caller.chain, task_id(id), run)
     may_see_run(caller, service.catalog, reads)
     if text is None:
-        raise ProblemError("run-not-found", f"Task {id} has no run {run} that left a result.")
+        raise NotFoundError("run-not-found", f"Task {id} has no run {run} that left a result.")
     return Encoded(text.encode(), {})
 
 
 def task_id(number: int) -> TaskId:
-    """Return a path's number as the id of a task. Raises TaskNotFoundError beyond PostgreSQL's range."""
+    """Return a path's number as the id of a task. Raises NotFoundError beyond PostgreSQL's range."""
     if number > LARGEST:
-        raise read.TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return TaskId(number)
 
 

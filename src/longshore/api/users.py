@@ -6,17 +6,16 @@ import msgspec
 from litestar import Response, delete, get, patch, post
 from litestar.params import PathParameter, RawBody
 
-from longshore.access import passwords, users
-from longshore.access.passwords import PasswordError
+from longshore.access import names, passwords, users
 from longshore.access.tokens import Level
-from longshore.access.users import ChainUser, UserNameError
+from longshore.access.users import ChainUser
 from longshore.api.audited import audited
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import AnyRequest, admitted
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.tasks import LARGEST
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation, check
 
 LevelName = Literal["read", "write", "admin"]
@@ -50,14 +49,10 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
     violations: list[Violation] = []
     new = check(UserBody, read_json(request, body), "", violations)
     if new is not None:
-        try:
-            users.check_name(new.username)
-        except UserNameError as error:
-            violations.append(Violation(str(error), "/username"))
-        try:
-            passwords.check_new(new.password)
-        except PasswordError as error:
-            violations.append(Violation(str(error), "/password"))
+        if expected := names.violation(new.username):
+            violations.append(Violation(expected, "/username"))
+        if expected := passwords.violation(new.password):
+            violations.append(Violation(expected, "/password"))
     if violations or new is None:
         raise ValidationError(violations)
     async with audited(request, "user.create", details={"level": new.level}) as change:
@@ -107,4 +102,4 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
 
 def _check_id(id: int) -> None:
     if id > LARGEST:  # no user has an id beyond PostgreSQL's range
-        raise ProblemError("user-not-found")
+        raise NotFoundError("user-not-found")

@@ -40,10 +40,6 @@ class LevelName(StrEnum):
     ADMIN = "admin"
 
 
-class TokenError(LongshoreError):
-    """A token cannot be created or revoked; the message says why."""
-
-
 @client_app.command("create", epilog="Example: longshore client create warehouse --chain 1764 --contact data-team")
 def client_create(
     name: Annotated[str, typer.Argument(help="The new client's name.")],
@@ -127,7 +123,7 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
     for webhook in work.webhooks:
         typer.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
     if stop and not work.stopped:
-        raise TokenError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
+        raise LongshoreError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
@@ -156,7 +152,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
         raise typer.BadParameter(f"client: {expected}")
     violations = scope_violations(catalog.load(load().settings.catalog), level.value, index or None, hide or [])
     if violations:
-        raise TokenError(violations[0].detail)
+        raise LongshoreError(violations[0].detail)
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     scope = tokens.Scope(list(dict.fromkeys(set(more_chain or ()) - {chain})), index or None, hide or [], expires)
 
@@ -208,6 +204,6 @@ def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], st
         return chain is not None
 
     if not with_connection(revoke):
-        raise TokenError(f"there is no valid token {id}")
+        raise LongshoreError(f"there is no valid token {id}")
     typer.echo(f"revoked {id}")
     _show_ongoing([f"token {id}"], stop)

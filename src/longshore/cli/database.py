@@ -61,7 +61,7 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
 
 @contextlib.contextmanager
 def existing_database(settings: "Settings") -> Iterator[str]:
-    """Yield the address of the service's database. Raises EmbeddedError if none is configured and none was made yet."""
+    """Yield the address of the service's database. Raises LongshoreError if there is none yet."""
     from longshore.database.embedded import embedded_url
     from longshore.processes import database
 

@@ -15,7 +15,7 @@ from longshore.cli.access import client_app, token_app
 from longshore.cli.database import database_app, existing_database
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, SettingsError, description, load
+from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, description, load
 from longshore.telemetry import logs
 
 app = typer.Typer(
@@ -190,7 +190,7 @@ def verify(
 @app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
     """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
-    from longshore.database.embedded import EmbeddedError, embedded_url
+    from longshore.database.embedded import LongshoreError, embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
     from longshore.processes import database_as_it_is
@@ -209,7 +209,7 @@ def doctor() -> None:
     try:
         settings = load().settings
         logs.configure(msgspec.structs.replace(settings, log_level="error"))
-    except SettingsError as error:
+    except LongshoreError as error:
         show(wrong("settings", str(error)))
         raise typer.Exit(1) from None
     try:
@@ -217,7 +217,7 @@ def doctor() -> None:
             embedded_url(settings.data)  # raises where there is none: a check makes no database
         with database_as_it_is(settings) as url:
             asyncio.run(run(url))
-    except EmbeddedError as error:
+    except LongshoreError as error:
         show(wrong("database", str(error)))
     if broken:
         raise typer.Exit(1)

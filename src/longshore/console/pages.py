@@ -138,7 +138,7 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     answer = to_response(request, error)
     kind = answer.content.type.rpartition("/")[2]
     detail = answer.content.detail
-    if isinstance(error, ForbiddenError):
+    if isinstance(error, ForbiddenError) and not error.violations:
         detail = "Your level for this chain does not include this page."
     return html(
         "problem.html",

@@ -9,12 +9,14 @@ from litestar.response import Redirect
 
 from longshore.access import users
 from longshore.access.sessions import NewSession
-from longshore.access.sign_in import LoginError, PasscodeChallenge, TooFastError
+from longshore.access.sign_in import LoginError, PasscodeChallenge
 from longshore.access.tokens import UnauthorizedError
 from longshore.api.auth import cookie_of
 from longshore.api.guard import AnyRequest, actor, refuse_other_site, shown_session
+from longshore.api.problems import KINDS
 from longshore.api.service import Service
 from longshore.console.pages import html
+from longshore.errors import OverloadError
 
 WRONG_CREDENTIALS = "The name or the password is wrong."
 WRONG_CODE = "The one-time code is wrong, or the attempt has ended. Sign in again."
@@ -52,9 +54,9 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
         session = await service.sign_in.login(name.replace("\x00", ""), form.get("password", ""), actor(request))
     except LoginError:
         return html("sign_in.html", 401, next=next_path, violation=WRONG_CREDENTIALS, name=name)
-    except TooFastError as error:
-        violation = f"Too many sign-ins failed. Try again in {error.seconds} seconds."
-        return html("sign_in.html", 429, next=next_path, violation=violation, name=name)
+    except OverloadError as error:
+        violation = f"{error.detail} Try again in {error.seconds} seconds."
+        return html("sign_in.html", KINDS[error.kind].status, next=next_path, violation=violation, name=name)
     if isinstance(session, PasscodeChallenge):
         return html("passcode.html", next=next_path, attempt=str(session.attempt_id))
     return _signed_in(request, session, next_path)

@@ -17,11 +17,12 @@ from longshore.api.paging import Offset
 from longshore.api.scopes import shown_segment, shown_task
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
+from longshore.errors import NotFoundError
 from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.rights import sees
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
-from longshore.exports.segments.stored import READ, SegmentNotFoundError, as_id
+from longshore.exports.segments.stored import READ, as_id
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.tasks import overview, progress, reads
 from longshore.tasks.model import Code, Task
@@ -154,7 +155,7 @@ async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | N
         return None, ""
     try:
         found = await stored_segment(service.pool, caller.chain, stored)
-    except SegmentNotFoundError:
+    except NotFoundError:
         return None, "a stored segment that was deleted"
     if (shown := shown_segment(caller, service.catalog, found)).segment is None:
         return None, f"{found.name}, whose rules you may not see"

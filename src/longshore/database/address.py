@@ -51,10 +51,6 @@ ENCODE = (
 )
 
 
-class AddressError(LongshoreError):
-    """The address of a database cannot be used; the message says why, without any part of a password."""
-
-
 class Address(msgspec.Struct, frozen=True):
     """Hosts and credentials of a server. None or empty fields come from libpq's variables, such as PGPASSWORD."""
 
@@ -90,19 +86,19 @@ class Address(msgspec.Struct, frozen=True):
 
 @lru_cache
 def parse(url: str) -> Address:
-    """Parse a connection URI. Raises AddressError."""
+    """Parse a connection URI. Raises LongshoreError."""
     scheme, separator, rest = url.strip().partition("://")
     if scheme not in ("postgresql", "postgres") or not separator:
-        raise AddressError("it must begin with postgresql://")
+        raise LongshoreError("it must begin with postgresql://")
     if re.search(r"[\x00-\x20\x7f#]", rest):
-        raise AddressError(f"it has a blank, a control character or a # in it; {ENCODE}")
+        raise LongshoreError(f"it has a blank, a control character or a # in it; {ENCODE}")
     if re.search(r"%(?![0-9A-Fa-f]{2})", rest):
-        raise AddressError(f"it has a % that no two hexadecimal digits follow; {ENCODE}")
+        raise LongshoreError(f"it has a % that no two hexadecimal digits follow; {ENCODE}")
     authority = re.split("[/?]", rest, maxsplit=1)[0]
     before, at, hosts = authority.rpartition("@")
     # With an @ after it, a / or ? belongs to the user or the password.
     if "@" in before or (authority and not at and "@" in rest):
-        raise AddressError(f"it cannot be taken apart; {ENCODE}")
+        raise LongshoreError(f"it cannot be taken apart; {ENCODE}")
     user, _, password = before.partition(":")  # further ":" belong to the password, as in libpq
     path, _, query = rest[len(authority) :].partition("?")
     parameters = dict(_pairs(query))
@@ -134,13 +130,13 @@ def socket_uri(folder: str, port: int = 5432) -> str:
 
 
 def _decoded(text: str) -> str:
-    """Decode percent-encoded text. Raises AddressError for bytes that are not UTF-8, and for U+0000."""
+    """Decode percent-encoded text. Raises LongshoreError for bytes that are not UTF-8, and for U+0000."""
     try:
         decoded = unquote(text, errors="strict")
     except UnicodeDecodeError:
-        raise AddressError(f"it has percent-encoded bytes that are not UTF-8; {ENCODE}, of its UTF-8 bytes") from None
+        raise LongshoreError(f"it has percent-encoded bytes that are not UTF-8; {ENCODE}, of its UTF-8 bytes") from None
     if "\x00" in decoded:
-        raise AddressError(f"it has %00, which neither a name nor a password can hold; {ENCODE}")
+        raise LongshoreError(f"it has %00, which neither a name nor a password can hold; {ENCODE}")
     return decoded
 
 
@@ -148,7 +144,7 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
     for pair in query.split("&") if query else ():
         name, separator, value = pair.partition("=")
         if not separator or "=" in value:
-            raise AddressError(f"its parameters must be name=value with & between; {ENCODE}")
+            raise LongshoreError(f"its parameters must be name=value with & between; {ENCODE}")
         yield "dbname" if name == "database" else _decoded(name), _decoded(value)
 
 
@@ -160,16 +156,16 @@ def _check(parameters: dict[str, str]) -> None:
             hint = (
                 f"; did you mean {near[0]}?" if near else "; settings of the server go into options=-c%20name%3Dvalue"
             )
-            raise AddressError(f"{name} is not a parameter of a connection{hint}")
+            raise LongshoreError(f"{name} is not a parameter of a connection{hint}")
         if name in VALUES and value not in VALUES[name]:
-            raise AddressError(f"{name} must be one of {', '.join(VALUES[name])}")
+            raise LongshoreError(f"{name} must be one of {', '.join(VALUES[name])}")
     if not re.fullmatch(r"-?[0-9]{1,9}", parameters.get("connect_timeout", "0")):
-        raise AddressError("connect_timeout must be a number of seconds")
+        raise LongshoreError("connect_timeout must be a number of seconds")
     system, mode = parameters.get("sslrootcert") == "system", parameters.get("sslmode", "verify-full")
     if system and mode != "verify-full":
-        raise AddressError("sslrootcert=system needs sslmode=verify-full")
+        raise LongshoreError("sslrootcert=system needs sslmode=verify-full")
     if parameters.get("channel_binding") == "require" and mode in ("disable", "allow", "prefer"):
-        raise AddressError("channel_binding=require needs sslmode=require or stronger")
+        raise LongshoreError("channel_binding=require needs sslmode=require or stronger")
 
 
 def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]:
@@ -178,7 +174,7 @@ def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]
     for part in authority.split(",") if authority else ():
         match = re.fullmatch(r"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*)(?::([0-9]*))?", part)
         if not match:
-            raise AddressError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
+            raise LongshoreError(f"a host in it cannot be taken apart, or its port is no number; {ENCODE}")
         names.append(_decoded(match[1].strip("[]")))
         ports.append(match[2] or "")
     if listed := parts.get("host") or (not names and parts.get("hostaddr")):
@@ -188,12 +184,12 @@ def _hosts(authority: str, parts: dict[str, str]) -> tuple[list[str], list[int]]
     default = os.environ.get("PGPORT", "5432").split(",")
     chosen = [port or default[min(index, len(default) - 1)] for index, port in enumerate(ports or default)]
     if not all(re.fullmatch("[0-9]{1,5}", port) and 0 < int(port) < 65_536 for port in chosen):
-        raise AddressError("a port must be a number from 1 to 65535")
+        raise LongshoreError("a port must be a number from 1 to 65535")
     numbers = [int(port) for port in chosen]
     if len(numbers) == 1:
         numbers *= max(1, len(names))
     if names and len(numbers) != len(names):
-        raise AddressError(f"it has {len(names)} hosts and {len(numbers)} ports")
+        raise LongshoreError(f"it has {len(names)} hosts and {len(numbers)} ports")
     return names, numbers
 
 
@@ -208,6 +204,6 @@ def _service(parameters: dict[str, str]) -> dict[str, str]:
         file.read_string(path.read_text(encoding="utf-8"))
         return dict(file[name])
     except OSError as error:
-        raise AddressError(f"service={name}: {path} cannot be read: {error.strerror}") from None
+        raise LongshoreError(f"service={name}: {path} cannot be read: {error.strerror}") from None
     except (configparser.Error, KeyError, UnicodeDecodeError):
-        raise AddressError(f"service={name}: {path} has no such section, or is no service file") from None
+        raise LongshoreError(f"service={name}: {path} has no such section, or is no service file") from None

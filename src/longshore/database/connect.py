@@ -91,8 +91,8 @@ async def connect(
 ) -> DirectConnection:
     """Open a connection with the settings of SESSION and of `session`.
 
-    `url`: a connection URI; its `connect_timeout` replaces `seconds`. `name`: in pg_stat_activity. Raises AddressError
-    for an unusable address, and asyncpg's errors for a server that is unavailable or refuses.
+    `url`: a connection URI; its `connect_timeout` replaces `seconds`. `name`: in pg_stat_activity.
+    Raises LongshoreError for an unusable address, and asyncpg's errors for a server that is unavailable or refuses.
     """
     address = parse(url)
     _warn_of_ignored(url)

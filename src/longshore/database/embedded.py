@@ -41,15 +41,11 @@ INITDB = (
 BACKENDS_LEFT = "pre-existing shared memory block"
 
 
-class EmbeddedError(LongshoreError):
-    """The embedded server does not start; the message says why."""
-
-
 @contextlib.contextmanager
 def embedded_server(data: Path) -> Iterator[str]:
     """The embedded server of a data folder, as its connection URI; it runs while the context is open.
 
-    `data`: the data folder; created if it does not exist. Raises EmbeddedError.
+    `data`: the data folder; created if it does not exist. Raises LongshoreError.
     """
     data = data.resolve()
     with contextlib.ExitStack() as stack:
@@ -60,13 +56,13 @@ def embedded_server(data: Path) -> Iterator[str]:
                 stack.enter_context(_lock_file(data / f"postgres.{name}", user)) for name in ("users", "turn")
             )
         except OSError as error:
-            raise EmbeddedError(f"the data folder {data} cannot be used: {error.strerror}") from None
+            raise LongshoreError(f"the data folder {data} cannot be used: {error.strerror}") from None
         server = EmbeddedServer(data / "postgres", user)
         with _exclusive(turn):
             try:
                 url = server.start()
             except OSError as error:
-                raise EmbeddedError(f"PostgreSQL does not start in {server.cluster}: {error}") from error
+                raise LongshoreError(f"PostgreSQL does not start in {server.cluster}: {error}") from error
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
             yield url
@@ -82,10 +78,10 @@ def has_database(data: Path) -> bool:
 
 
 def embedded_url(data: Path) -> str:
-    """Return the connection URI of a data folder's server, running or not. Raises EmbeddedError if there is none."""
+    """Return the connection URI of a data folder's server, running or not. Raises LongshoreError if there is none."""
     data = data.resolve()
     if not has_database(data):
-        raise EmbeddedError(
+        raise LongshoreError(
             f"there is no database in the data folder {data}; run this command in the folder that `longshore serve`"
             " was started in, or set LONGSHORE_DATA to the service's data folder"
         )
@@ -122,7 +118,7 @@ class EmbeddedServer:
             # It has ended: another one was stopping, or left backends that have not ended yet.
             said = self._last_error()
             if (self._process is not None and BACKENDS_LEFT not in said) or time.monotonic() > deadline:
-                raise EmbeddedError(f"PostgreSQL does not start in {self.cluster}: {self._reason(said)}")
+                raise LongshoreError(f"PostgreSQL does not start in {self.cluster}: {self._reason(said)}")
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
@@ -162,14 +158,14 @@ class EmbeddedServer:
         for half in self.cluster.parent.glob("postgres.new-*"):
             shutil.rmtree(half, ignore_errors=True)
         if self.cluster.exists() and any(self.cluster.iterdir()):
-            raise EmbeddedError(f"{self.cluster} holds something that is no PostgreSQL cluster; move it away")
+            raise LongshoreError(f"{self.cluster} holds something that is no PostgreSQL cluster; move it away")
         half = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.cluster.parent))
         self._user.give(half)
         done = self._user.run([programs() / "initdb", "-D", half, *INITDB])
         if done.returncode != 0:
             shutil.rmtree(half, ignore_errors=True)
             said = [line for line in done.stderr.splitlines() if "error" in line or "FATAL" in line]
-            raise EmbeddedError(f"PostgreSQL cannot make a database in {self.cluster}: {(said or ['no reason'])[0]}")
+            raise LongshoreError(f"PostgreSQL cannot make a database in {self.cluster}: {(said or ['no reason'])[0]}")
         half.rename(self.cluster)
 
     def _launch(self) -> None:
@@ -196,7 +192,7 @@ class EmbeddedServer:
             if not launched and self.pid() is None:
                 return False
             time.sleep(POLL_SECONDS)
-        raise EmbeddedError(
+        raise LongshoreError(
             f"PostgreSQL is not ready in {self.cluster} after {START_SECONDS:.0f} s; {self._log} says why"
         )
 

@@ -46,14 +46,6 @@ create table if not exists longshore.migrations (
 """
 
 
-class SchemaError(LongshoreError):
-    """The database has the schema of another version; the message names the command that helps."""
-
-
-class BlockedError(LongshoreError):
-    """A table was locked for longer than MAX_LOCK_WAIT_SECONDS."""
-
-
 def known() -> dict[int, tuple[str, str]]:
     """Return the migrations of this version: number to name and SQL text, in order."""
     migrations = {}
@@ -66,8 +58,8 @@ def known() -> dict[int, tuple[str, str]]:
 async def migrate(connection: Connection) -> list[str]:
     """Bring the schema to this version and return the names of the migrations that ran.
 
-    A second process waits for the first. Raises SchemaError if the database is newer than this version, BlockedError
-    if a table stays locked (the migrations before it stay applied), and UnusableServerError.
+    A second process waits for the first. Raises LongshoreError if the server is unusable, if the database is newer than
+    this version, or if a table stays locked (the migrations before it stay applied).
     """
     await require_usable(connection)
     await connection.execute("select pg_advisory_lock($1)", ADVISORY_LOCK)
@@ -115,14 +107,14 @@ async def _queue_step(connection: Connection) -> str | None:
 
 
 async def _retry_locked(step: Callable[..., Awaitable[None]], *args: Any) -> None:
-    """Run a step again while a table is locked. Raises BlockedError after MAX_LOCK_WAIT_SECONDS."""
+    """Run a step again while a table is locked. Raises LongshoreError after MAX_LOCK_WAIT_SECONDS."""
     deadline = time.monotonic() + MAX_LOCK_WAIT_SECONDS
     while True:
         try:
             return await step(*args)
         except asyncpg.LockNotAvailableError:
             if time.monotonic() > deadline:
-                raise BlockedError(
+                raise LongshoreError(
                     f"a table has been in use for {MAX_LOCK_WAIT_SECONDS:.0f} seconds, so nothing was changed there;"
                     " end the oldest transaction in pg_stat_activity and run `longshore migrate` again"
                 ) from None
@@ -130,16 +122,16 @@ async def _retry_locked(step: Callable[..., Awaitable[None]], *args: Any) -> Non
 
 
 async def check(connection: Connection | Pool) -> None:
-    """Raise SchemaError if the schema is not exactly this version's."""
+    """Raise LongshoreError if the schema is not exactly this version's."""
     applied = await _applied(connection)
     _refuse_newer(applied)
     queue = await connection.fetchval("select to_regclass('longshore.pgqueuer') is not null")
     if set(known()) - applied or not queue:
-        raise SchemaError("the database's schema is older than this version; run `longshore migrate`")
+        raise LongshoreError("the database's schema is older than this version; run `longshore migrate`")
 
 
 async def pending(connection: Connection) -> list[str]:
-    """Return the names of the migrations that would run. Raises SchemaError if the database is newer."""
+    """Return the names of the migrations that would run. Raises LongshoreError if the database is newer."""
     applied = await _applied(connection)
     _refuse_newer(applied)
     step = await _queue_step(connection)
@@ -149,14 +141,14 @@ async def pending(connection: Connection) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def connected(url: str) -> AsyncIterator[Connection]:
-    """A connection to a database whose schema is this version's. Raises SchemaError."""
+    """A connection to a database whose schema is this version's. Raises LongshoreError."""
     async with connected_as(url, APPLICATION_NAME) as connection:
         await check(connection)
         yield connection
 
 
 async def check_at(url: str) -> None:
-    """Run `check` on the database at an address. Raises UnusableServerError too."""
+    """Run `check` on the database at an address, and check the server."""
     async with connected(url):
         pass
     await require_sessions(url)
@@ -183,4 +175,4 @@ async def _applied(connection: Connection | Pool) -> set[int]:
 
 def _refuse_newer(applied: set[int]) -> None:
     if applied - set(known()):
-        raise SchemaError("the database's schema is newer than this version; install the Longshore that made it")
+        raise LongshoreError("the database's schema is newer than this version; install the Longshore that made it")

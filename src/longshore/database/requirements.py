@@ -20,31 +20,27 @@ from pg_catalog.pg_database d, pg_catalog.to_jsonb(d) of where datname = pg_cata
 CREATE = "`create database longshore encoding 'UTF8' locale 'C.UTF-8' template template0`"
 
 
-class UnusableServerError(LongshoreError):
-    """The server does not meet the requirements; the message says why and what to do."""
-
-
 async def require_usable(connection: Connection) -> None:
-    """Raise UnusableServerError for a server that is too old, or a database of an unusable encoding or locale."""
+    """Raise LongshoreError for a server that is too old, or a database of an unusable encoding or locale."""
     version = connection.get_server_version()
     if version.major < OLDEST_VERSION:
-        raise UnusableServerError(
+        raise LongshoreError(
             f"the database is PostgreSQL {version.major}.{version.minor}; Longshore needs {OLDEST_VERSION} or later"
         )
     row = await connection.fetchrow(LOCALE)
     assert row is not None
     if row["encoding"] != "UTF8":
-        raise UnusableServerError(
+        raise LongshoreError(
             f"the database has the encoding {row['encoding']}, which cannot hold every text; make one with {CREATE}"
         )
     if not row["plain"]:
-        raise UnusableServerError(
+        raise LongshoreError(
             f"the database has the {row['locale']}, in which the lower case of I is not i; make one with {CREATE}"
         )
 
 
 async def require_sessions(url: str) -> None:
-    """Raise UnusableServerError if a pooler shares server sessions between clients.
+    """Raise LongshoreError if a pooler shares server sessions between clients.
 
     Settings, snapshots, LISTEN and advisory locks belong to a session. Behind a pooler in transaction mode, two clients
     that are connected at once run in one server process.
@@ -55,7 +51,7 @@ async def require_sessions(url: str) -> None:
         except (asyncpg.DuplicatePreparedStatementError, asyncpg.InvalidSQLStatementNameError):
             processes = [0, 0]
     if processes[0] == processes[1]:
-        raise UnusableServerError(
+        raise LongshoreError(
             "a pooler in transaction mode is between Longshore and the database; use its session mode"
             " (`pool_mode = session`) or the database's own address"
         )

@@ -18,10 +18,6 @@ MAX_TRIES = 20
 SEARCH = stat.S_IXGRP | stat.S_IXOTH  # to enter a folder, not to list it
 
 
-class ServerUserError(LongshoreError):
-    """No user can run the server; the message says what to do."""
-
-
 class ServerUser(msgspec.Struct, frozen=True):
     """A user of the operating system. `other`: it is not the user of this process."""
 
@@ -74,7 +70,7 @@ class ServerUser(msgspec.Struct, frozen=True):
 
 
 def server_user(data: Path) -> ServerUser:
-    """Return the user for the server of a data folder. Raises ServerUserError.
+    """Return the user for the server of a data folder. Raises LongshoreError.
 
     If this process runs as root: the owner of the cluster, or of the data folder, or else a user of its own.
     """
@@ -106,7 +102,7 @@ def _create_user() -> pwd.struct_passwd:
         except OSError:
             break
         time.sleep(0.1)
-    raise ServerUserError(
+    raise LongshoreError(
         f"PostgreSQL does not run as root, and the user {NAME} cannot be created; create it, or use another user"
     )
 

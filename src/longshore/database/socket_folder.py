@@ -18,15 +18,11 @@ SOCKET = ".s.PGSQL.5432"
 PLAIN = re.compile(r"/[A-Za-z0-9_./-]*")
 
 
-class SocketFolderError(LongshoreError):
-    """No folder can hold the socket; the message says why."""
-
-
 def socket_folder(cluster: Path, user: ServerUser) -> Path:
     """Return the folder for the socket of a cluster's server; it is created unless it is the cluster itself.
 
     Only the server's user may enter it, as any user who could put a socket there could impersonate the server.
-    Raises SocketFolderError.
+    Raises LongshoreError.
     """
     if _fits(cluster):
         return cluster
@@ -39,9 +35,9 @@ def socket_folder(cluster: Path, user: ServerUser) -> Path:
             if folder.lstat().st_uid == os.geteuid():
                 user.give(folder)
             if not _is_private(folder, user):
-                raise SocketFolderError(f"{folder} is not this user's alone; remove it")
+                raise LongshoreError(f"{folder} is not this user's alone; remove it")
             return folder
-    raise SocketFolderError("there is no folder for PostgreSQL's socket: /tmp cannot be written to")
+    raise LongshoreError("there is no folder for PostgreSQL's socket: /tmp cannot be written to")
 
 
 def _fits(folder: Path) -> bool:

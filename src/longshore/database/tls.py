@@ -6,7 +6,8 @@ Source: https://www.postgresql.org/docs/current/libpq-ssl.html
 import ssl
 from pathlib import Path
 
-from longshore.database.address import VERIFYING, Address, AddressError
+from longshore.database.address import VERIFYING, Address
+from longshore.errors import LongshoreError
 
 
 def ssl_mode(address: Address) -> str:
@@ -23,7 +24,7 @@ def ssl_mode(address: Address) -> str:
 
 
 def ssl_context(address: Address) -> ssl.SSLContext:
-    """Return the TLS context for an address. Raises AddressError, which names the file and the parameter."""
+    """Return the TLS context for an address. Raises LongshoreError, which names the file and the parameter."""
     mode = ssl_mode(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -47,7 +48,7 @@ def _trust(context: ssl.SSLContext, address: Address, mode: str) -> None:
     elif roots:
         _load(context, "sslrootcert", roots)
     elif mode in VERIFYING:
-        raise AddressError(
+        raise LongshoreError(
             f"sslmode={mode} needs the certificates to trust: set sslrootcert to their file, or sslrootcert=system"
             " for those of this machine"
         )
@@ -71,7 +72,9 @@ def _load_certificate(context: ssl.SSLContext, address: Address) -> None:
     try:
         context.load_cert_chain(certificate, key, lambda: address.parameters.get("sslpassword", ""))
     except ssl.SSLError as error:
-        raise AddressError(f"sslcert={certificate} and sslkey={key or certificate}: {error.reason or error}") from None
+        raise LongshoreError(
+            f"sslcert={certificate} and sslkey={key or certificate}: {error.reason or error}"
+        ) from None
 
 
 def _load(context: ssl.SSLContext, name: str, file: str) -> None:
@@ -79,15 +82,15 @@ def _load(context: ssl.SSLContext, name: str, file: str) -> None:
     try:
         context.load_verify_locations(file)
     except ssl.SSLError as error:
-        raise AddressError(f"{name}={file} has no certificate in PEM form: {error.reason or error}") from None
+        raise LongshoreError(f"{name}={file} has no certificate in PEM form: {error.reason or error}") from None
 
 
 def _check_readable(name: str, file: str) -> None:
-    """Raise AddressError if the file cannot be read; the errors of `ssl` do not name it."""
+    """Raise LongshoreError if the file cannot be read; the errors of `ssl` do not name it."""
     try:
         Path(file).read_bytes()
     except OSError as error:
-        raise AddressError(f"{name}={file} cannot be read: {error.strerror}") from None
+        raise LongshoreError(f"{name}={file} cannot be read: {error.strerror}") from None
 
 
 def _default(name: str) -> str | None:

@@ -27,12 +27,8 @@ from longshore.settings import LoadedSettings, Settings
 HEAD_LINES = 4  # of the file that are shown
 
 
-class DemoError(LongshoreError):
-    """A step of the demo failed, or its result is not what the run recorded."""
-
-
 def run_demo(loaded: LoadedSettings, rows: int) -> None:
-    """Run the demo with `rows` ledger entries. Raises DemoError, and the errors of the service's parts."""
+    """Run the demo with `rows` ledger entries. Raises LongshoreError, and the errors of the service's parts."""
     settings = _with_free_port(loaded)
     out = Console(highlight=False, soft_wrap=True)
     with database(settings) as url:
@@ -49,7 +45,7 @@ def run_demo(loaded: LoadedSettings, rows: int) -> None:
                 with client.Longshore(address, token, chain=CHAIN) as longshore:
                     _export(longshore, settings.data, rows, out)
             except client.ClientError as error:
-                raise DemoError(str(error)) from error
+                raise LongshoreError(str(error)) from error
         _print_next_steps(settings, token, out)
 
 
@@ -139,7 +135,7 @@ def _wait(task: client.Task, out: Console) -> None:
 
 def _check(subject: str, actual: object, expected: object) -> None:
     if actual != expected:
-        raise DemoError(f"{subject}: expected {expected}, got {actual}")
+        raise LongshoreError(f"{subject}: expected {expected}, got {actual}")
 
 
 def _print_next_steps(settings: Settings, token: str, out: Console) -> None:

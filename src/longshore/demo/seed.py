@@ -22,20 +22,18 @@ TABLES = {
 }
 
 
-class SeedError(LongshoreError):
-    """The data cannot be written to this database; the message says why."""
-
-
 async def seed(url: str, rows: int, report: Callable[[str], None]) -> bool:
     """Write `rows` ledger entries for chain 1764, and a tenth of that for each of the chains 1765 and 9.
 
-    `report` is called with the name of each step. Returns False if the data was written before. Raises SeedError if
-    the schema `loyalty` was not made by the demo.
+    `report` is called with the name of each step. Returns False if the data was written before.
+    Raises LongshoreError if the schema `loyalty` was not made by the demo.
     """
     async with connected(url, "longshore seed") as connection:
         if await connection.fetchval("select to_regnamespace('loyalty') is not null"):
             if not await connection.fetchval("select to_regclass('loyalty.demo') is not null"):
-                raise SeedError("this database has a schema `loyalty` that the demo did not make; it stays as it is")
+                raise LongshoreError(
+                    "this database has a schema `loyalty` that the demo did not make; it stays as it is"
+                )
             columns = "select rows = $1 and to_jsonb(demo) ->> 'version' = $2 from loyalty.demo"
             if await connection.fetchval(columns, rows, str(VERSION)):
                 return False

@@ -102,10 +102,6 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"from {quoted(self.relation)} where {quoted_part(self.chain)} = $1::bigint and ({self.filter})"
 
 
-class CatalogError(LongshoreError):
-    """The catalog cannot be used; the message says where and why."""
-
-
 Catalog = dict[str, Index]
 
 Shape = list[tuple[str, str]]
@@ -113,7 +109,7 @@ Shape = list[tuple[str, str]]
 
 
 def load(path: str = "") -> Catalog:
-    """Return the catalog at `path`, or the one that Longshore ships. Raises CatalogError."""
+    """Return the catalog at `path`, or the one that Longshore ships. Raises LongshoreError."""
     file = Path(path) if path else resources.files("longshore.exports") / "catalog.toml"
     try:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -121,14 +117,14 @@ def load(path: str = "") -> Catalog:
         for name, index in catalog.items():
             _check(name, index)
     except OSError as error:
-        raise CatalogError(f"the catalog {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, CatalogError) as error:
-        raise CatalogError(f"the catalog {path or 'that ships'} is not usable: {error}") from None
+        raise LongshoreError(f"the catalog {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, LongshoreError) as error:
+        raise LongshoreError(f"the catalog {path or 'that ships'} is not usable: {error}") from None
     return catalog
 
 
 def _index(name: str, table: Any) -> Index:
-    """Return the index of a table. Raises CatalogError for the first key of another type, by its name."""
+    """Return the index of a table. Raises LongshoreError for the first key of another type, by its name."""
     fields = {key: _field(f"{name}.{key}", inner) for key, inner in _fields(name, table).items()}
     index = _convert(Index, {**table, "fields": {}} if fields else table, name)
     return msgspec.structs.replace(index, fields=fields)
@@ -139,19 +135,19 @@ def _field(where: str, table: Any) -> Field:
     fields = {name: _field(f"{where}.{name}", inner) for name, inner in tables.items()}
     for name, inner in tables.items():
         if key := next((key for key in ("column", "sql", "on_odd") if key in inner), None):
-            raise CatalogError(
+            raise LongshoreError(
                 f"{where}.{name}: `{key}` is for the fields of an index, not for those inside a nested one"
             )
     field = _convert(Field, {**table, "fields": {}} if fields else table, where)
     if "on_odd" in table and field.type is not FieldType.NESTED:
-        raise CatalogError(f"{where}: `on_odd` is for nested fields alone")
+        raise LongshoreError(f"{where}: `on_odd` is for nested fields alone")
     return msgspec.structs.replace(field, fields=fields)
 
 
 def _fields(where: str, table: Any) -> dict[str, Any]:
     fields: Any = table.get("fields", {}) if isinstance(table, dict) else {}
     if not isinstance(fields, dict):
-        raise CatalogError(f"{where}.fields: expected a table of fields")
+        raise LongshoreError(f"{where}.fields: expected a table of fields")
     return fields
 
 
@@ -160,59 +156,61 @@ def _convert(kind: type[T], table: Any, where: str) -> T:
     if (struct := check(kind, table, "", violations)) is not None:
         return struct
     key = (violations[0].pointer or "").replace("/", ".")
-    raise CatalogError(f"{where}{key}: {violations[0].detail}")
+    raise LongshoreError(f"{where}{key}: {violations[0].detail}")
 
 
 def _check(name: str, index: Index) -> None:
-    """Raise CatalogError for the first key of an index that contradicts another one, or has a value out of range."""
+    """Raise LongshoreError for the first key of an index that contradicts another one, or has a value out of range."""
     if not index.fields:
-        raise CatalogError(f"{name} has no fields")
+        raise LongshoreError(f"{name} has no fields")
     for field_name, field in index.fields.items():
         _check_field(f"{name}.{field_name}", field_name, field)
     _check_sql(f"{name}: `filter`", index.filter)
     if not PREFIX.fullmatch(index.prefix):
-        raise CatalogError(f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}")
+        raise LongshoreError(
+            f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}"
+        )
     for schema in index.search_path:
         if not schema or schema.startswith(("pg_", "$")):
-            raise CatalogError(f"{name}: `search_path` may only name schemas of the source, not {schema!r}")
+            raise LongshoreError(f"{name}: `search_path` may only name schemas of the source, not {schema!r}")
     if index.totals is not None:
         for key, types in (("amount", ("number",)), ("per", ("keyword", "text", "number"))):
             field_name = getattr(index.totals, key)
             if field_name not in index.fields or index.fields[field_name].type not in types:
-                raise CatalogError(f"{name}: `totals`: `{key}` must be a field of type {' or '.join(types)}")
+                raise LongshoreError(f"{name}: `totals`: `{key}` must be a field of type {' or '.join(types)}")
 
 
 def _check_field(where: str, name: str, field: Field) -> None:
     if not 0 < len(name) <= MAX_FIELD_NAME_CHARACTERS:
-        raise CatalogError(
+        raise LongshoreError(
             f"{where}: the name of a field has 1 to {MAX_FIELD_NAME_CHARACTERS} characters, not {len(name)}"
         )
     if field.column and field.sql:
-        raise CatalogError(f"{where}: has `column` and `sql`; keep one, as `sql` stands in place of a column")
+        raise LongshoreError(f"{where}: has `column` and `sql`; keep one, as `sql` stands in place of a column")
     _check_decimals(where, "", field)
     for inner_name, inner in field.fields.items():
         _check_decimals(where, f" of {inner_name}", inner)
     _check_sql(f"{where}: `sql`", field.sql)
     nested = field.type is FieldType.NESTED
     if nested is not bool(field.fields):
-        raise CatalogError(f"{where} {'has no fields' if nested else 'has fields, but is not nested'}")
+        raise LongshoreError(f"{where} {'has no fields' if nested else 'has fields, but is not nested'}")
     if any(inner.type is FieldType.NESTED for inner in field.fields.values()):
-        raise CatalogError(f"{where} has a nested field inside")
+        raise LongshoreError(f"{where} has a nested field inside")
 
 
 def _check_decimals(where: str, of: str, field: Field) -> None:
     if field.decimals is not None and field.type is not FieldType.NUMBER:
-        raise CatalogError(f"{where}: `decimals`{of} is for fields of type number alone")
+        raise LongshoreError(f"{where}: `decimals`{of} is for fields of type number alone")
     if field.decimals is not None and not 0 <= field.decimals <= MAX_DECIMALS:
-        raise CatalogError(f"{where}: `decimals`{of} must be 0 to {MAX_DECIMALS}, not {field.decimals}")
+        raise LongshoreError(f"{where}: `decimals`{of} must be 0 to {MAX_DECIMALS}, not {field.decimals}")
 
 
 def _check_sql(where: str, sql: str) -> None:
-    """Raise CatalogError for SQL that could end its own parentheses, or in which asyncpg would find a parameter."""
+    """Raise LongshoreError for SQL that could end its own parentheses, or in which asyncpg would find a parameter."""
     if match := re.search(r"\$\d+", sql):
-        raise CatalogError(f"{where} has {match[0]}, which stands for a parameter; write the dollar sign as chr(36)")
+        raise LongshoreError(f"{where} has {match[0]}, which stands for a parameter; write the dollar sign as chr(36)")
     if (violation := sql_fragment.fault_of(sql)) is not None:
-        raise CatalogError(f"{where} {violation}")
+        raise LongshoreError(f"{where} {violation}")
 
 
 def shape(fields: Iterable[tuple[str, Field]]) -> Shape:

@@ -38,13 +38,6 @@ Blocks = asyncio.Queue[list[bytes] | None]
 UNLIMITED = Pace(0)
 
 
-class CountMismatchError(LongshoreError):
-    """The file has another number of rows than PostgreSQL sent."""
-
-    def __init__(self, sent: int, written: int) -> None:
-        super().__init__(f"the source sent {sent} rows and {written} were written")
-
-
 class Copied(msgspec.Struct, frozen=True):
     """The size of a finished file, or of a piece, which has no hash."""
 
@@ -156,7 +149,7 @@ async def copy_rows(
     finally:
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
     if copy.sent != writer.form.rows:
-        raise CountMismatchError(copy.sent, writer.form.rows)
+        raise LongshoreError(f"the source sent {copy.sent} rows and {writer.form.rows} were written")
     return Copied(copy.sent, writer.form.rows, writer.size, sha256)
 
 

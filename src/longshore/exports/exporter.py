@@ -74,10 +74,6 @@ class ResultName(msgspec.Struct, frozen=True):
     """Hash of the manifest before."""
 
 
-class SchemaChangedError(LongshoreError):
-    """The fields are not those that the client pinned."""
-
-
 class Exporter:
     """Runs exports: from the source, by the catalog, into the store."""
 
@@ -135,15 +131,15 @@ class Exporter:
         return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
 
     async def _refuse_changed(self, attempt: Attempt, target: ExportTarget, index: Index) -> None:
-        """Raise SchemaChangedError where the fields are not those that the client pinned, or one is gone."""
+        """Raise LongshoreError where the fields are not those that the client pinned, or one is gone."""
         chosen = choices(target.fields, index)
         now = shape_of(chosen, index)
         if target.schema is not None and fingerprint(now) != target.schema:
             before = await schemas.load(self._pool, attempt.chain, target.schema)
-            raise SchemaChangedError(schemas.difference(target.schema, before, now))
+            raise LongshoreError(schemas.difference(target.schema, before, now))
         missing = [name for name, _ in chosen if name not in index.fields]
         if missing:
-            raise SchemaChangedError(
+            raise LongshoreError(
                 f"the catalog has no field {', '.join(missing)} in index {target.export_index} any more"
             )
 

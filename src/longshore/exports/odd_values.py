@@ -11,14 +11,10 @@ from longshore.exports.formats.nested import Nested
 from longshore.exports.ranges import Source
 
 
-class OddValueError(LongshoreError):
-    """A nested field has a value that is not of its declared type, and its `on_odd` is `error`."""
-
-
 async def count(connection: Connection, source: Source, columns: Sequence[Column], key: RowKey | None) -> int:
     """Return the number of odd values of the rows in the connection's snapshot, which are NULL in the file.
 
-    Raises OddValueError for the first one in a column whose `on_odd` is `error`.
+    Raises LongshoreError for the first one in a column whose `on_odd` is `error`.
     """
     number = 0
     for column in columns:
@@ -35,7 +31,7 @@ async def count(connection: Connection, source: Source, columns: Sequence[Column
         row_key = f"({key.expression})::text" if key else "null::text"
         query = f"select {row_key}, (select array[path, value] from {nested.odd()} odd limit 1) {rows} limit 1"  # noqa: S608  # the catalog's
         if (row := await connection.fetchrow(query, *source.values)) is not None:
-            raise OddValueError(_message(column, key, *row))
+            raise LongshoreError(_message(column, key, *row))
     return number
 
 

@@ -65,7 +65,7 @@ class ExportQuery(msgspec.Struct, frozen=True):
 async def prepare(connection: Connection, index: Index, request: Request) -> ExportQuery:
     """Resolve a request. `connection`: in the transaction that reads, which sees the chain's rows alone from then on.
 
-    Raises IncrementError and asyncpg.PostgresError.
+    Raises LongshoreError and asyncpg.PostgresError.
     """
     await row_security.restrict(connection, index, request.chain)
     target = request.target

@@ -41,7 +41,7 @@ class Reconciler:
     async def ask(self, connection: Connection) -> None:
         """Ask the source for the totals and for odd values. `connection`: holds the snapshot.
 
-        Raises OddValueError.
+        Raises LongshoreError.
         """
         query = self._query
         self.skips = await odd_values.count(connection, query.source, query.columns, query.key)
@@ -66,7 +66,7 @@ class Reconciler:
     async def check(self, opener: Opener, manifest: Manifest) -> Totals | None:
         """Return the totals of the result, which are those of the source; None where the catalog declares none.
 
-        `opener`: opens the finished file. Raises TotalsMismatchError, what reading raises, and ValueError where the
+        `opener`: opens the finished file. Raises LongshoreError, what reading raises, and ValueError where the
         file is not of its format.
         """
         if self._columns is None or self._expected is None:

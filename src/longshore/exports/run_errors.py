@@ -7,7 +7,6 @@ import asyncpg
 from longshore.database.connect import is_transient
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.source_errors import reason
-from longshore.results.store import StoreUnavailableError
 
 # https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
 CONFLICT = "conflict with recovery"
@@ -17,7 +16,7 @@ RELEASED = "connection has been released back to the pool"
 
 def is_retryable(error: BaseException) -> bool:
     """Return whether another attempt may succeed."""
-    return is_transient(error) or isinstance(error, OSError | TransientError | StoreUnavailableError)
+    return is_transient(error) or isinstance(error, OSError | TransientError)
 
 
 def explain(error: BaseException) -> str:

@@ -52,11 +52,14 @@ limit 1
 
 
 class SnapshotOutdatedError(TransientError):
-    """A table was rewritten or replaced after the snapshot was extra, so that the snapshot shows none of its rows."""
+    """A table was rewritten or replaced after the snapshot, which then shows none of its rows."""
 
 
-class SnapshotGoneError(TransientError):
-    """A snapshot that another connection exported does not exist any more."""
+class UnableWorkerError(TransientError):
+    """A worker cannot read or write a shard, and others may be able to.
+
+    The snapshot has ended or is of another server, versions are being replaced, or the worker has another catalog.
+    """
 
 
 class Readers:
@@ -83,14 +86,14 @@ class Readers:
 
     @contextlib.asynccontextmanager
     async def join(self, snapshot: str) -> AsyncIterator[Connection]:
-        """A connection in a transaction that only reads, in a snapshot that was exported. Raises SnapshotGoneError."""
+        """A connection in a transaction that only reads, in a snapshot that was exported. Raises UnableWorkerError."""
         async with self._reading() as connection:
             try:
                 await connection.execute(JOIN.format(snapshot))
             except asyncpg.PostgresError as error:
                 if is_transient(error):
                     raise
-                raise SnapshotGoneError(f"the source has no snapshot {snapshot}, or is another server") from error
+                raise UnableWorkerError(f"the source has no snapshot {snapshot}, or is another server") from error
             yield connection
 
     @contextlib.asynccontextmanager

@@ -26,10 +26,6 @@ BURST_SECONDS = 1.0  # an export that was slower may catch up with so many secon
 IDLE_SECONDS = 3600
 
 
-class LaggingError(TransientError):
-    """The source is a replica that is too far behind."""
-
-
 class SourceLimits(msgspec.Struct, frozen=True):
     """The operator's limits; 0 is no limit."""
 
@@ -54,7 +50,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
             ) from None
 
     async def refuse_lagging(self, connection: Connection) -> None:
-        """Raise LaggingError where the source is a replica that is too far behind."""
+        """Raise TransientError where the source is a replica that is too far behind."""
         if not self.lag_seconds:
             return
         for _ in range(LAG_CHECKS):  # a change that a quiet primary has just sent is applied by the next check
@@ -62,7 +58,7 @@ class SourceLimits(msgspec.Struct, frozen=True):
             if lag <= self.lag_seconds:
                 return
             await asyncio.sleep(LAG_PAUSE_SECONDS)
-        raise LaggingError(f"the source is a replica that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
+        raise TransientError(f"the source is a replica that is {lag:.0f} s behind, and may be {self.lag_seconds:g} s")
 
 
 class Pace:

@@ -28,10 +28,6 @@ Sums = dict[Key, tuple[int, Decimal]]
 ZERO = (0, Decimal(0))
 
 
-class TotalsMismatchError(LongshoreError):
-    """A file does not add up to what the source holds."""
-
-
 class Sum(msgspec.Struct, frozen=True):
     """The sum of the amounts in the rows of one value."""
 
@@ -117,14 +113,14 @@ def as_parts(sums: Iterable[Sum]) -> Iterator[tuple[Key, int, Decimal]]:
 
 
 def compare(expected: Totals, actual: Sums) -> None:
-    """Raise TotalsMismatchError for the first of the sums that differ."""
+    """Raise LongshoreError for the first of the sums that differ."""
     sums: Sums = {value: (rows, total) for value, rows, total in as_parts(expected.sums)}
     for value in sorted(sums | actual, key=_order):
         rows, total = sums.get(value, ZERO)
         actual_rows, actual_total = actual.get(value, ZERO)
         if rows != actual_rows or not _same(total, actual_total):
             shown = "no value" if value is None else repr(value)
-            raise TotalsMismatchError(
+            raise LongshoreError(
                 f"the control totals differ: of {expected.per} {shown} there must be {rows} rows, "
                 f"whose {expected.amount} adds up to {total:f}, "
                 f"and the file has {actual_rows} rows with {actual_total:f}"

@@ -21,19 +21,15 @@ MAX_REASON_CHARACTERS = 200
 SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # a numeric of PostgreSQL
 
 
-class VerifyError(LongshoreError):
-    """A file does not fit its manifest, or a series has a gap."""
-
-
 def verify(paths: Iterable[Path]) -> list[Manifest]:
     """Check files by the manifests beside them, and that no run is missing between those of the same task.
 
-    Return the manifests in the order of their runs. Raises VerifyError for the first violation.
+    Return the manifests in the order of their runs. Raises LongshoreError for the first violation.
     """
     read = sorted((_verify_file(path) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
     for (before, hash_before), (after, _) in itertools.pairwise(read):
         if before.task == after.task and after.previous != hash_before:
-            raise VerifyError(
+            raise LongshoreError(
                 f"run {after.run} of task {after.task} does not follow run {before.run}: "
                 "a run between them is missing, or a manifest was changed"
             )
@@ -42,15 +38,15 @@ def verify(paths: Iterable[Path]) -> list[Manifest]:
 
 def _verify_file(path: Path) -> tuple[Manifest, str]:
     if not path.name:
-        raise VerifyError(f"{path} is a folder; name the result file")
+        raise LongshoreError(f"{path} is a folder; name the result file")
     beside = path.with_name(path.name + SUFFIX)
     try:
         text = beside.read_bytes()
         manifest = msgspec.json.decode(text, type=Manifest)
     except OSError as error:
-        raise VerifyError(f"{beside} cannot be read: {error.strerror}") from None
+        raise LongshoreError(f"{beside} cannot be read: {error.strerror}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise VerifyError(f"{beside} is no manifest: {error}") from None
+        raise LongshoreError(f"{beside} is no manifest: {error}") from None
     _refuse_made_up(beside, manifest)
     digest = hashlib.sha256()
     try:
@@ -58,30 +54,30 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
             while chunk := file.read(CHUNK_BYTES):
                 digest.update(chunk)
     except OSError as error:
-        raise VerifyError(f"{path} cannot be read: {error.strerror}") from None
+        raise LongshoreError(f"{path} cannot be read: {error.strerror}") from None
     size = path.stat().st_size
     if size != manifest.size:
-        raise VerifyError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
+        raise LongshoreError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
-        raise VerifyError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
+        raise LongshoreError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
     try:
         rows = readback.rows(lambda: path.open("rb"), manifest)
         if rows != manifest.rows:
-            raise VerifyError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
+            raise LongshoreError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
         if manifest.totals is not None:
             _verify_totals(path, manifest, manifest.totals)
     except LongshoreError:
         raise
     except Exception as error:  # the readers of five formats raise many kinds for bytes that are not of their format
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON_CHARACTERS]
-        raise VerifyError(
+        raise LongshoreError(
             f"{path} cannot be read as the {manifest.format} that its manifest describes: {reason}"
         ) from None
     return manifest, hash_of(text)
 
 
 def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
-    """Raise VerifyError for a manifest that no export can have written."""
+    """Raise LongshoreError for a manifest that no export can have written."""
     sums = [one.sum for one in manifest.totals.sums] if manifest.totals else []
     wrong = None
     if manifest.version != VERSION:
@@ -97,7 +93,7 @@ def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
     elif len({one.value for one in manifest.totals.sums} if manifest.totals else ()) != len(sums):
         wrong = "its totals have a value twice"
     if wrong is not None:
-        raise VerifyError(f"{beside} is no manifest: {wrong}")
+        raise LongshoreError(f"{beside} is no manifest: {wrong}")
 
 
 def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
@@ -107,5 +103,5 @@ def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
     actual = readback.sums(lambda: path.open("rb"), manifest, columns)
     try:
         totals.compare(expected, actual)
-    except totals.TotalsMismatchError as error:
-        raise VerifyError(f"{path}: {error}") from None
+    except LongshoreError as error:
+        raise LongshoreError(f"{path}: {error}") from None

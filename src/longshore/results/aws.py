@@ -59,7 +59,7 @@ class Access:
         return options
 
     def credentials(self) -> dict[str, Any]:
-        """Return credentials in the form of obstore. Blocking. Raises StoreError and StoreUnavailableError."""
+        """Return credentials in the form of obstore. Blocking. Raises StoreError."""
         from botocore.exceptions import BotoCoreError, CredentialRetrievalError, MetadataRetrievalError
 
         try:
@@ -94,7 +94,7 @@ def is_retryable(status: int | None, code: str) -> bool:
     )
 
 
-def error_of(status: int | None, code: str) -> StoreError | StoreUnavailableError:
+def error_of(status: int | None, code: str) -> StoreError:
     """Return the error for an answer of the store. Its message names no bucket and no key, as clients read it."""
     shown = code if code and not code.isdigit() else f"status {status}"
     if code in BUCKET_CODES:

@@ -8,7 +8,6 @@ Credentials, endpoint and encryption come from the environment variables of each
 `AZURE_…`); for S3 see `aws`, for the others https://developmentseed.org/obstore/latest/api/store/gcs/
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
@@ -24,7 +23,7 @@ from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.local import LEVELS, NUMBER
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import ObjectFile, first_line, open_object, translated_errors
-from longshore.results.store import AttemptFiles, PieceNumber, StoreError
+from longshore.results.store import AttemptFiles, PieceNumber, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 
 if TYPE_CHECKING:
@@ -94,12 +93,16 @@ class BucketStore:
         """
         keep = {location.rpartition("/")[0] for location in kept}
         self._abort(f"{chain}/{task}/", lambda upload: _is_before(upload.key, attempt))
-        with contextlib.suppress(StoreError), translated_errors():
-            for found in obstore.list(self._store, f"{chain}/{task}"):
-                paths = [meta["path"] for meta in found]
-                old = [path for path in paths if _is_before(path, attempt) and path.rpartition("/")[0] not in keep]
-                if old:
-                    obstore.delete(self._store, old)
+        try:
+            with translated_errors():
+                for found in obstore.list(self._store, f"{chain}/{task}"):
+                    paths = [meta["path"] for meta in found]
+                    old = [path for path in paths if _is_before(path, attempt) and path.rpartition("/")[0] not in keep]
+                    if old:
+                        obstore.delete(self._store, old)
+        except StoreError as error:
+            if isinstance(error, StoreUnavailableError):
+                raise
 
     def remove(self, location: str) -> None:
         self._remove_below(location.rpartition("/")[0])

@@ -83,7 +83,7 @@ class BucketClient:
         """Run an operation on a key below the prefix, and retry it while the store is out of reach.
 
         `values`: the operation's own parameters. `cancelled`: once it is set, no retry follows.
-        Raises StoreUnavailableError and StoreError.
+        Raises StoreError.
         """
         deadline, pause = time.monotonic() + retry_seconds, 0.1
         cancelled = cancelled or threading.Event()
@@ -119,19 +119,19 @@ class BucketClient:
                     for upload in page.get("Uploads", ()):
                         key = upload["Key"].removeprefix(self.prefix)
                         uploads.append(Unfinished(key, upload["UploadId"], upload["Initiated"]))
-        except (StoreError, StoreUnavailableError) as error:
+        except StoreError as error:
             log.warning("unfinished uploads not listed", error=str(error))
         return uploads
 
     def refuse_unlisted(self) -> None:
-        """Raise StoreError or StoreUnavailableError if unfinished uploads cannot be listed."""
+        """Raise StoreError if unfinished uploads cannot be listed."""
         with translated_errors():
             self.client.list_multipart_uploads(Bucket=self.name, Prefix=self.prefix, MaxUploads=1)
 
     def abort(self, uploads: Iterable[Unfinished]) -> None:
         """Abort uploads. Errors are ignored: the next cleanup aborts what is left."""
         for each in uploads:
-            with contextlib.suppress(StoreError, StoreUnavailableError):
+            with contextlib.suppress(StoreError):
                 self.call("abort_multipart_upload", each.key, retry_seconds=0, UploadId=each.upload)
 
 
@@ -151,7 +151,7 @@ def _answer(error: BaseException | None) -> tuple[int | None, str]:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise StoreUnavailableError or StoreError for errors of botocore. Only the log names the bucket."""
+    """Raise StoreError for errors of botocore. Only the log names the bucket."""
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
     try:

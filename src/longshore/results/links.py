@@ -13,9 +13,8 @@ import msgspec
 from longshore.access.audit import Actor
 from longshore.access.sessions import Lives
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import TaskNotFoundError
 
 MAX_SECONDS = 3600  # of a link
 
@@ -140,14 +139,14 @@ async def use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
 async def of_task(
     pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: tuple[int, int]
 ) -> tuple[list[Link], bool]:
-    """Return a page of a task's links, newest first, and whether more follow. Raises TaskNotFoundError.
+    """Return a page of a task's links, newest first, and whether more follow. Raises NotFoundError.
 
     `page`: limit and offset.
     """
     limit, offset = page
     rows = await pool.fetch(LIST, task, lives.idle, lives.whole, chain, limit + 1, offset)
     if not rows and await pool.fetchrow(TASK_EXISTS, task, chain) is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     page_rows = [_link(row) for row in rows if row["id"] is not None]
     return page_rows[:limit], len(page_rows) > limit
 
@@ -155,12 +154,12 @@ async def of_task(
 async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
     """Revoke a link, so that no further download begins with it.
 
-    Raises TaskNotFoundError, and ProblemError where the task has no such link.
+    Raises NotFoundError, and ProblemError where the task has no such link.
     """
     if await connection.fetchval(REVOKE, link, task, chain) is None:
         if await connection.fetchrow(TASK_EXISTS, task, chain) is None:
-            raise TaskNotFoundError
-        raise ProblemError("link-not-found")
+            raise NotFoundError("task-not-found")
+        raise NotFoundError("link-not-found")
 
 
 def _link(row: asyncpg.Record) -> Link:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from longshore.results.store import AttemptFiles, Piece, PieceNumber, StoreUnavailableError
+from longshore.results.store import AttemptFiles, Piece, PieceNumber, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
@@ -180,10 +180,6 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-class OutsideError(ValueError):
-    """A path leads out of the results folder."""
-
-
 class LocalStore:
     """The store for results below one folder."""
 
@@ -244,7 +240,7 @@ class LocalStore:
         """Return the file of a result; None if it is gone, or if a link leads out of the folder."""
         try:
             path = self.path(location)
-        except OutsideError:
+        except StoreError:
             return None
         return path if path.is_file() else None
 
@@ -252,8 +248,8 @@ class LocalStore:
         return None
 
     def path(self, location: str) -> Path:
-        """Return the path of a result, whether it exists or not. Raises OutsideError."""
+        """Return the path of a result, whether it exists or not. Raises StoreError."""
         path = (self._folder / location).resolve()
         if self._folder not in path.parents:
-            raise OutsideError(f"{location!r} lies outside the store")
+            raise StoreError(f"{location!r} lies outside the store")
         return path

@@ -150,8 +150,8 @@ class ObjectAssembly:
     def close(self) -> None:
         if self._published:
             return
-        with contextlib.suppress(StoreError, StoreUnavailableError):
+        with contextlib.suppress(StoreError):
             self._bucket.call("abort_multipart_upload", self._key, retry_seconds=0, UploadId=self.upload)
         for key in filter(None, (self._beside, self._key)):
-            with contextlib.suppress(StoreError, StoreUnavailableError):
+            with contextlib.suppress(StoreError):
                 self._bucket.call("delete_object", key, retry_seconds=0)

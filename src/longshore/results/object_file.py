@@ -32,24 +32,20 @@ OWN_ERROR = re.compile(r"credential provider: (Store\w*Error): (.*)")
 REDIRECTED = "redirect without LOCATION"
 
 
-class _AbandonedError(Exception):
-    """Aborts the upload of a result that was not published."""
-
-
 class ObjectFile:
     """A result that one worker uploads. The parts under way and the waiting blocks bound the memory."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
         self._store = store
         self._key = key
-        self._blocks: queue.Queue[bytes | _AbandonedError | None] = queue.Queue(MAX_WAITING_BLOCKS)
+        self._blocks: queue.Queue[bytes | StoreError | None] = queue.Queue(MAX_WAITING_BLOCKS)
         self._thread = ThreadPoolExecutor(1, "upload")
         self._beside: str | None = None
         self._published = False
         self._upload = self._thread.submit(self._put)
 
     def write(self, data: bytes) -> None:
-        """Append. Raises StoreUnavailableError and StoreError."""
+        """Append. Raises StoreError."""
         if data:
             self._put_block(bytes(data))
 
@@ -75,8 +71,8 @@ class ObjectFile:
     def close(self) -> None:
         """Remove the object unless it was published."""
         if not self._published:
-            with contextlib.suppress(StoreUnavailableError, StoreError):
-                self._put_block(_AbandonedError())
+            with contextlib.suppress(StoreError):
+                self._put_block(StoreError("the result was not published"))  # aborts the upload
             if self._upload.exception() is None:  # it was complete
                 with contextlib.suppress(BaseError, OSError):
                     obstore.delete(self._store, [key for key in (self._beside, self._key) if key])
@@ -90,7 +86,7 @@ class ObjectFile:
     ) -> None:
         self.close()
 
-    def _put_block(self, block: bytes | _AbandonedError | None) -> None:
+    def _put_block(self, block: bytes | StoreError | None) -> None:
         while True:
             if self._upload.done():
                 with translated_errors():
@@ -113,7 +109,7 @@ class ObjectFile:
 
     def _blocks_until_end(self) -> Iterator[bytes]:
         while (block := self._blocks.get()) is not None:
-            if isinstance(block, _AbandonedError):
+            if isinstance(block, StoreError):
                 raise block
             yield block
 
@@ -145,7 +141,7 @@ class _Reader(io.RawIOBase):
 
 
 def open_object(store: ObjectStore, key: str) -> IO[bytes]:
-    """Return an object as a file that is fetched as it is read. Raises StoreUnavailableError and StoreError."""
+    """Return an object as a file that is fetched as it is read. Raises StoreError."""
     return io.BufferedReader(_Reader(store, key), READ_BYTES)
 
 
@@ -156,7 +152,7 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def translated_errors() -> Iterator[None]:
-    """Raise StoreUnavailableError or StoreError for errors of obstore. Only the log names the bucket."""
+    """Raise StoreError for errors of obstore. Only the log names the bucket."""
     try:
         yield
     except (BaseError, OSError) as error:
@@ -164,7 +160,7 @@ def translated_errors() -> Iterator[None]:
         raise _error(error) from error
 
 
-def _error(error: Exception) -> StoreError | StoreUnavailableError:
+def _error(error: Exception) -> StoreError:
     """Return the error for an error of obstore, which has the store's answer only in its text."""
     text = str(error).partition("\n\n")[0]
     if own := OWN_ERROR.search(text):  # raised by `Access.credentials`

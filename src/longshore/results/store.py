@@ -1,6 +1,6 @@
 """The Store protocol: where results are kept. `local` implements it for a folder, `bucket` for object stores.
 
-All methods block and are used from threads. They raise StoreUnavailableError and StoreError.
+All methods block and are used from threads. They raise StoreError, and StoreUnavailableError where a retry may help.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,15 +10,15 @@ from typing import IO, Protocol
 
 import msgspec
 
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.tasks.model import ChainId, TaskId
 
 
 class StoreError(LongshoreError):
-    """The results store cannot be used as it is configured; a retry does not help."""
+    """The results store refuses a request; a retry does not help, except for StoreUnavailableError."""
 
 
-class StoreUnavailableError(LongshoreError):
+class StoreUnavailableError(StoreError, TransientError):
     """The results store failed or is out of reach; a retry may help."""
 
 

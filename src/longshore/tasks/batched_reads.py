@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextvars import Context
 
 from longshore.database.connect import Pool
+from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import STANDING, PolledTask, TaskNotFoundError, standing_in
+from longshore.tasks.reads import STANDING, PolledTask, standing_in
 
 MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 
@@ -30,7 +31,7 @@ class Polls:
         self._reading: set[asyncio.Task[None]] = set()
 
     async def standing(self, chain: ChainId, task: TaskId) -> PolledTask:
-        """Return the status of a task, without the task object. Raises TaskNotFoundError."""
+        """Return the status of a task, without the task object. Raises NotFoundError."""
         answer: asyncio.Future[PolledTask] = asyncio.get_running_loop().create_future()
         self._gathered[chain, task].append(answer)
         if self._sending is None:
@@ -60,7 +61,7 @@ class Polls:
         for key, answers in gathered.items():
             for answer in _still_wanted([answers]):
                 if key not in found:
-                    answer.set_exception(TaskNotFoundError())
+                    answer.set_exception(NotFoundError("task-not-found"))
                     continue
                 try:
                     answer.set_result(standing_in(found[key]))

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from longshore.database.connect import Pool
+from longshore.errors import NotFoundError
 from longshore.tasks.attempts import MAX_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
-from longshore.tasks.reads import TaskNotFoundError
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
@@ -49,13 +49,13 @@ where t.id = $1 and t.chain_id = $2
 
 
 async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: float) -> Progress:
-    """Return the progress of the newest run of a task. Raises TaskNotFoundError.
+    """Return the progress of the newest run of a task. Raises NotFoundError.
 
     `heartbeat_timeout`: seconds without a heartbeat after which a worker counts as lost.
     """
     row = await pool.fetchrow(PROGRESS, task, chain)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
     speed = done / seconds if seconds else None
     finished = row["state"] == Code.DONE

@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError
 from longshore.tasks.model import (
     FORMAT_VERSION,
     ChainId,
@@ -156,13 +156,6 @@ where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only a constant is put in
 
 
-class TaskNotFoundError(ProblemError):
-    """The chain has no task with this id; another chain may have."""
-
-    def __init__(self) -> None:
-        super().__init__("task-not-found")
-
-
 class ManifestSummary(msgspec.Struct, frozen=True):
     """The parts of a manifest that a run shows."""
 
@@ -243,17 +236,17 @@ class TaskChanges(msgspec.Struct, frozen=True):
 
 
 async def get(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> Task:
-    """Return a task with a page of its log. Raises TaskNotFoundError."""
+    """Return a task with a page of its log. Raises NotFoundError."""
     found = (await reading(pool, chain, task, page)).task
     assert found is not None
     return found
 
 
 async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: LogPage = FIRST_PAGE) -> PolledTask:
-    """Return a task with a page of its log, its version and what comes next. Raises TaskNotFoundError."""
+    """Return a task with a page of its log, its version and what comes next. Raises NotFoundError."""
     row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     found = standing_in(row, _task(row))
     return msgspec.structs.replace(found, reads=decoded(row["reads"]), created_by=row["created_by"])
 
@@ -272,10 +265,10 @@ def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
 
 
 async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChanges:
-    """Return the changes of a task after `seen` entries of its log. Raises TaskNotFoundError."""
+    """Return the changes of a task after `seen` entries of its log. Raises NotFoundError."""
     row = await pool.fetchrow(SINCE, task, chain, seen)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return TaskChanges(
         state=_state(row),
         revision=row["revision"],
@@ -297,51 +290,51 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 
 
 async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
-    """Return state, run number, revision and log length of a task. Raises TaskNotFoundError."""
+    """Return state, run number, revision and log length of a task. Raises NotFoundError."""
     return _standing(await pool.fetchrow(STATE, task, chain))
 
 
 async def lock(connection: Connection, chain: ChainId, task: TaskId) -> TaskStatus:
-    """Lock a task until the transaction ends and return its status. Raises TaskNotFoundError."""
+    """Lock a task until the transaction ends and return its status. Raises NotFoundError."""
     return _standing(await connection.fetchrow(LOCK, task, chain))
 
 
 def _standing(row: asyncpg.Record | None) -> TaskStatus:
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"])
 
 
 async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RunWithReads], bool]:
-    """Return a page of the runs of a task, newest first, and whether more follow. Raises TaskNotFoundError."""
+    """Return a page of the runs of a task, newest first, and whether more follow. Raises NotFoundError."""
     rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
     if not rows and not offset:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     found = [RunWithReads(_run(row), decoded(row["reads"])) for row in rows[:limit] if row["run"] is not None]
     return found, len(rows) > limit
 
 
 async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
-    """Return one run of a task. Raises TaskNotFoundError if there is none."""
+    """Return one run of a task. Raises NotFoundError if there is none."""
     row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
     if row is None or row["run"] is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return _run(row)
 
 
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
-    """Return the manifest of a run, None if it has none, and the reads of the run. Raises TaskNotFoundError."""
+    """Return the manifest of a run, None if it has none, and the reads of the run. Raises NotFoundError."""
     row = await pool.fetchrow(MANIFEST, task, chain, run)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return row["manifest"], decoded(row["reads"])
 
 
 async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
-    """Return the reads of the newest run of a task. Raises TaskNotFoundError."""
+    """Return the reads of the newest run of a task. Raises NotFoundError."""
     row = await pool.fetchrow(NEWEST, task, chain)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return decoded(row["reads"])
 
 

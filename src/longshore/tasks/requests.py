@@ -3,7 +3,7 @@
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import reads as read
 from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import ChainId, Code, TaskId
@@ -82,10 +82,10 @@ class EditableTask(msgspec.Struct, frozen=True):
 
 
 async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> EditableTask:
-    """Return the editable fields of a task. Raises TaskNotFoundError."""
+    """Return the editable fields of a task. Raises NotFoundError."""
     row = await connection.fetchrow(WHOLE, task, chain)
     if row is None:
-        raise read.TaskNotFoundError
+        raise NotFoundError("task-not-found")
     return EditableTask(**{**row, "reads": decoded(row["reads"])})
 
 
@@ -103,7 +103,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
 
     `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
     `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
-    Raises ProblemError, ChangedMeanwhileError, ValidationError and TaskNotFoundError.
+    Raises ProblemError, ChangedMeanwhileError, ValidationError and NotFoundError.
     """
     due = None
     if planned_anew:
@@ -136,7 +136,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     """Delete a task that is not running, with its log and runs, in the connection's transaction.
 
-    The caller removes its files afterwards. Raises ProblemError and TaskNotFoundError.
+    The caller removes its files afterwards. Raises ProblemError and NotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
         await read.standing(connection, chain, task)

@@ -137,7 +137,7 @@ class Watch:
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
         """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        `waiter`: a waiter for this task. Raises TaskNotFoundError, ProblemError and the waiter's
+        `waiter`: a waiter for this task. Raises NotFoundError, ProblemError and the waiter's
         error.
         """
         while True:

@@ -9,10 +9,9 @@ from datetime import datetime
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
-from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
@@ -131,15 +130,15 @@ async def standing(pool: Pool, message: Message) -> IncrementState:
 async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:
     """Acknowledge the increment of a run, which moves the watermark; doing so twice is the same as once.
 
-    Raises TaskNotFoundError, and ProblemError where there is no such run or nothing to acknowledge.
+    Raises NotFoundError, and ProblemError where there is no such run or nothing to acknowledge.
     """
     if await pool.fetchval(ACKNOWLEDGE, task, chain, run) is not None:
         return
     row = await pool.fetchrow(OF_RUN, task, chain, run)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     if row["run"] is None:
-        raise ProblemError("run-not-found", f"Task {task} has no run {run}.")
+        raise NotFoundError("run-not-found", f"Task {task} has no run {run}.")
     if row["acknowledged"]:
         return
     if row["state"] != "DONE":

@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
 EVENTS = ("task.done", "task.error")
@@ -101,13 +101,6 @@ select redelivery.*, pg_notify('longshore_deliveries', '') from redelivery
 """
 
 
-class WebhookNotFoundError(ProblemError):
-    """The chain has no such webhook."""
-
-    def __init__(self) -> None:
-        super().__init__("webhook-not-found")
-
-
 class Webhook(msgspec.Struct, frozen=True):
     """An address that receives a message when a task ends. Only NewWebhook has its secret."""
 
@@ -184,7 +177,7 @@ async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
     """Return a webhook with the secret that it was made with. Raises ProblemError."""
     row = await pool.fetchrow(NEW, webhook, chain)
     if row is None:
-        raise WebhookNotFoundError
+        raise NotFoundError("webhook-not-found")
     if row["secret"] is None:
         raise ProblemError("webhook-secret-replaced", f"The secret of webhook {webhook} has been replaced.")
     new = _webhook(row)
@@ -197,7 +190,7 @@ async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSe
     Raises ProblemError.
     """
     if await connection.fetchval(LOCK, webhook, chain) is None:
-        raise WebhookNotFoundError
+        raise NotFoundError("webhook-not-found")
     secret = secrets.token_bytes(SECRET_BYTES)
     until = await connection.fetchval(ROTATE, webhook, secret, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
     if until is None:
@@ -209,7 +202,7 @@ async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webho
     """End the disabling of a webhook. Raises ProblemError."""
     row = await connection.fetchrow(ENABLE, webhook, chain)
     if row is None:
-        raise WebhookNotFoundError
+        raise NotFoundError("webhook-not-found")
     return _webhook(row)
 
 
@@ -222,14 +215,14 @@ async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
 async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
     """Delete a webhook with its deliveries. Raises ProblemError."""
     if await connection.fetchval(DELETE, webhook, chain) is None:
-        raise WebhookNotFoundError
+        raise NotFoundError("webhook-not-found")
 
 
 async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offset: int) -> tuple[list[Delivery], bool]:
     """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises ProblemError."""
     rows = await pool.fetch(DELIVERIES, webhook, chain, limit + 1, offset)
     if not rows and not offset:
-        raise WebhookNotFoundError
+        raise NotFoundError("webhook-not-found")
     return [_delivery(row) for row in rows[:limit] if row["id"] is not None], len(rows) > limit
 
 
@@ -240,12 +233,12 @@ async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, deliv
     """
     found = await connection.fetchrow(LOCK, webhook, chain)
     if found is None:
-        raise ProblemError("delivery-not-found")
+        raise NotFoundError("delivery-not-found")
     if found["disabled_at"] is not None:
         raise ProblemError("webhook-disabled")
     row = await connection.fetchrow(REDELIVER, webhook, delivery)
     if row is None:
-        raise ProblemError("delivery-not-found")
+        raise NotFoundError("delivery-not-found")
     return _delivery(row)
 
 

@@ -21,8 +21,9 @@ from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool
 from longshore.database.listener import Listener
-from longshore.database.requirements import UnusableServerError, require_sessions
+from longshore.database.requirements import require_sessions
 from longshore.database.retry import retry_until_available, when_served
+from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
@@ -59,7 +60,7 @@ def _source_limits(settings: Settings) -> SourceLimits:
 async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = lambda: None) -> None:
     """Run a worker until SIGTERM or SIGINT. `url`: the service's database; `ready` is called once it takes messages.
 
-    Raises SchemaError and CatalogError before that.
+    Raises LongshoreError for an unusable database or catalog before that.
     """
     malloc.limit_arenas()
     # Of Arrow's pools, measured: with the usual one an export of CSV takes a worker to 230 MB, with this one to 130.
@@ -98,7 +99,7 @@ async def _require_databases(settings: Settings, url: str) -> None:
         await when_served(require_sessions, settings.source_url or url)
     except asyncpg.PostgresError as refusal:
         which = "source (LONGSHORE_SOURCE_URL)" if settings.source_url else "database (LONGSHORE_DATABASE_URL)"
-        raise UnusableServerError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
+        raise LongshoreError(f"the {which} refuses the worker: {reason(refusal)}") from refusal
 
 
 async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _Pools:

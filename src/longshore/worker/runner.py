@@ -19,7 +19,6 @@ from longshore.database.connect import Pool
 from longshore.database.retry import retry_until_available
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain, is_retryable
-from longshore.exports.shards.worker import RetryLaterError
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message, read_shard
@@ -31,14 +30,6 @@ log = structlog.get_logger()
 Action = Callable[[Attempt], Awaitable[RunResult]]
 
 RETRY_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt, and after the second
-
-
-class RunTimeoutError(LongshoreError):
-    """A run took longer than its target allows."""
-
-
-class UnknownActionError(LongshoreError):
-    """The API knows an action that the worker does not."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -63,7 +54,7 @@ class Runner:
         grace: float,
         keep: timedelta,
         keep_of_chains: Mapping[int, timedelta],
-        shard: Callable[[ShardMessage], Awaitable[None]],
+        shard: Callable[[ShardMessage], Awaitable[float | None]],
     ) -> None:
         self._pool = pool
         self._actions = actions
@@ -101,11 +92,10 @@ class Runner:
         self._running.add(current)
         self._acting[current] = message.of
         try:
-            await self._shard(message)
+            delay = await self._shard(message)
         except StaleAttemptError:
             log.info("shard outdated")
-        except RetryLaterError as error:
-            raise RetryRequested(timedelta(seconds=error.delay)) from error
+            delay = None
         except asyncio.CancelledError:
             raise RetryRequested from None  # a stale message ends when it is delivered again
         finally:
@@ -113,6 +103,8 @@ class Runner:
             self._running.discard(current)
             self._withdrawn.discard(current)
             malloc.release_free_memory()
+        if delay is not None:
+            raise RetryRequested(timedelta(seconds=delay))
 
     async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
         attempt = await retry_until_available(attempts.begin, self._pool, message, uuid4())
@@ -166,7 +158,7 @@ class Runner:
             await retry_until_available(attempts.retry, self._pool, message, why, 0, failed=False)
             log.info("run handed back")
         except (Exception, SystemExit) as error:  # an action that calls sys.exit must not end the worker
-            late = RunTimeoutError(f"the run took longer than {limits.timeout_seconds} s")
+            late = LongshoreError(f"the run took longer than {limits.timeout_seconds} s")
             await self._failed(attempt, late if timeout.expired() else error)
         else:
             try:
@@ -190,7 +182,7 @@ class Runner:
         self._acting[current] = attempt.message
         try:
             if attempt.action not in self._actions:
-                raise UnknownActionError(f"no package on this worker has the action {attempt.action!r}")
+                raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
             return await self._actions[attempt.action](attempt)
         finally:
             del self._acting[current]

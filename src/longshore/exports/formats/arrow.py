@@ -17,7 +17,7 @@ import pyarrow.csv as pa_csv
 
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.format import CellError, RowKey
+from longshore.exports.formats.format import RowKey, cell_error
 
 UNLIMITED = (38, 10)  # digits, and decimals, of a numeric that its column does not limit
 MAX_DIGITS = 76  # of an Arrow decimal
@@ -97,7 +97,7 @@ class TableReader:
         }
 
     def table(self, records: bytes) -> pa.Table:
-        """Return the table of whole records. Raises CellError for the first value that its column cannot hold."""
+        """Return the table of whole records. Raises LongshoreError for the first value that its column cannot hold."""
         table = self._read(records, range(len(self.schema)))
         if table is None:
             for number in range(len(self.schema)):
@@ -159,7 +159,7 @@ class TableReader:
                 converted.append(None if value is None else convert(_text(value)))
             except UnholdableError as reason:
                 shown = value.decode(errors="replace")
-                raise CellError(column.name, self._row(records, row), shown, str(reason)) from None
+                raise cell_error(column.name, self._row(records, row), shown, str(reason)) from None
         stored = pa.int32() if pa.types.is_date32(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
         return pa.chunked_array([pa.array(converted, stored).cast(kind)])
 

@@ -44,12 +44,10 @@ class FileSpec(msgspec.Struct, frozen=True):
     """Used by the formats that cannot hold every value."""
 
 
-class CellError(LongshoreError):
-    """A value that the format cannot hold. The message has column, row key, value and the reason."""
-
-    def __init__(self, column: str, row: str, value: str, reason: str) -> None:
-        shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
-        super().__init__(f'column "{column}" of the row with {row} holds {shown!r}, {reason}')
+def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError:
+    """Return the error for a value that the format cannot hold. `row`: name and value of the row's key."""
+    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
+    return LongshoreError(f'column "{column}" of the row with {row} holds {shown!r}, {reason}')
 
 
 class Format(Protocol):

@@ -18,7 +18,7 @@ from xlsxwriter.worksheet import Worksheet
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.formats.format import CellError, FileSpec
+from longshore.exports.formats.format import FileSpec, cell_error
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, ROW, opened_sheet
 
@@ -133,11 +133,11 @@ class Xlsx:
             return bool(self._sheet.write_rich_string(self.rows, position, *parts) == 0)
         return bool(self._sheet.write_string(self.rows, position, text) == 0)
 
-    def _error(self, column: Column, values: Sequence[bytes], value: str, reason: str) -> CellError:
+    def _error(self, column: Column, values: Sequence[bytes], value: str, reason: str) -> LongshoreError:
         row = f"number {self.rows}"
         if self._spec.key is not None:
             row = f"{self._spec.key.name} {_unescaped(values[-1]).decode(errors='replace')}"
-        return CellError(column.name, row, value, reason)
+        return cell_error(column.name, row, value, reason)
 
 
 def count_rows(file: IO[bytes]) -> int:

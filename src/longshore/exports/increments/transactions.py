@@ -82,10 +82,6 @@ CHECKS_PER_ROUNDS = 20
 ADVICE = "create a new task, which begins with all rows"
 
 
-class IncrementError(LongshoreError):
-    """The rows since the watermark cannot be determined; the message says why and what to do."""
-
-
 class Watermark(msgspec.Struct, frozen=True):
     """The transaction up to which a relation of a server was exported."""
 
@@ -124,17 +120,17 @@ async def wait_for_open_transactions(connection: Connection) -> None:
 async def bounds(connection: Connection, index: Index, start: str | None, end: str | None, first: int) -> Bounds:
     """Return the increment from a watermark to the snapshot that the connection holds, or to the watermark `end`.
 
-    `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises IncrementError.
+    `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises LongshoreError.
     """
     relation = regclass(index.relation)
     if not await connection.fetchval(READABLE, relation):
-        raise IncrementError(
+        raise LongshoreError(
             f"only some columns of {index.relation} may be read, and an increment reads a system column;"
             f" GRANT SELECT ON {index.relation}"
         )
     if kind := await connection.fetchval(UNSUITED, relation):
         relation_kind = KINDS.get(kind, "no ordinary table")
-        raise IncrementError(f"{index.relation} is {relation_kind}; incremental exports need a table")
+        raise LongshoreError(f"{index.relation} is {relation_kind}; incremental exports need a table")
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
     now = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
@@ -143,7 +139,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
     for mark in filter(None, (began, ended)):
         _refuse_other(mark, now, here["next"], here["standby"], index.relation)
     if ended is not None and ended.xid > now.xid:
-        raise IncrementError("the standby that is the source lags behind the increment that waits; run the task later")
+        raise LongshoreError("the standby that is the source lags behind the increment that waits; run the task later")
     if ended is None:
         # A standby may lag behind the server that was read before; the watermark never moves back.
         ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
@@ -154,18 +150,18 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
 
 def _refuse_other(mark: Watermark, now: Watermark, following: int, standby: bool, relation: str) -> None:
     if mark.system != now.system or mark.database != now.database:
-        raise IncrementError(f"the source is another database than that of the watermark; {ADVICE}")
+        raise LongshoreError(f"the source is another database than that of the watermark; {ADVICE}")
     if mark.timeline != now.timeline:
-        raise IncrementError(
+        raise LongshoreError(
             "the source was restored or promoted since the watermark, which may have lost transactions "
             f"(its timeline was {mark.timeline} and is {now.timeline}); {ADVICE}"
         )
     if mark.relation != now.relation:
-        raise IncrementError(f"{relation} is another table than that of the watermark; {ADVICE}")
+        raise LongshoreError(f"{relation} is another table than that of the watermark; {ADVICE}")
     if mark.xid > following and not standby:
-        raise IncrementError(f"the source is older than the watermark, as after the restore of a copy; {ADVICE}")
+        raise LongshoreError(f"the source is older than the watermark, as after the restore of a copy; {ADVICE}")
     if following - mark.xid >= ROUND:
-        raise IncrementError(f"the watermark is more than {ROUND:,} transactions old; {ADVICE}")
+        raise LongshoreError(f"the watermark is more than {ROUND:,} transactions old; {ADVICE}")
 
 
 def condition(began: Watermark | None, ended: Watermark, following: int, first: int) -> Condition:

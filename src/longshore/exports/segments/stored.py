@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError, ProblemError
+from longshore.errors import LongshoreError, NotFoundError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.model import ChainId
@@ -64,13 +64,6 @@ STORED = msgspec.json.Encoder(decimal_format="number")
 READ = msgspec.json.Decoder(Segment, float_hook=Decimal)
 
 
-class SegmentNotFoundError(ProblemError):
-    """The chain has no such segment, which is also the answer for another chain's segment."""
-
-    def __init__(self) -> None:
-        super().__init__("segment-not-found")
-
-
 class StoredSegment(msgspec.Struct, frozen=True):
     """A segment that tasks can use by its id. Times are UTC, in whole seconds."""
 
@@ -93,13 +86,13 @@ async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Se
 
 
 async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredSegment:
-    """Return a stored segment. Raises SegmentNotFoundError.
+    """Return a stored segment. Raises NotFoundError.
 
     `lock`: whether to lock it until the end of the connection's transaction.
     """
     row = await pool.fetchrow(f"{GET} for update" if lock else GET, id, chain)
     if row is None:
-        raise SegmentNotFoundError
+        raise NotFoundError("segment-not-found")
     return _stored(row)
 
 
@@ -110,21 +103,21 @@ async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> 
 
 
 async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
-    """Replace a stored segment by a valid one. Raises SegmentNotFoundError and ValidationError."""
+    """Replace a stored segment by a valid one. Raises NotFoundError and ValidationError."""
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
         return _stored(row)
     index = await index_of(pool, chain, str(id))
     if index is None:
-        raise SegmentNotFoundError
+        raise NotFoundError("segment-not-found")
     expected = f"expected {index!r}: a stored segment keeps its index, as tasks rely on it"
     raise ValidationError([Violation(expected, "/segment/index")])
 
 
 async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
-    """Delete a stored segment. Raises SegmentNotFoundError."""
+    """Delete a stored segment. Raises NotFoundError."""
     if await pool.fetchval(DELETE, id, chain) is None:
-        raise SegmentNotFoundError
+        raise NotFoundError("segment-not-found")
 
 
 async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:

@@ -16,7 +16,6 @@ from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage, retry_until_available
-from longshore.errors import TransientError
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import Place
@@ -27,7 +26,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
-from longshore.exports.snapshot import Readers, SnapshotGoneError, Sources
+from longshore.exports.snapshot import Readers, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
 from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
@@ -39,18 +38,6 @@ log = structlog.get_logger()
 RETRY_SECONDS = 0.3  # until a released shard is offered again, the first time
 MAX_RETRY_SECONDS = 5.0
 MAX_TRIALS = 100  # after these, a shard that no worker is able to write has failed too: seven minutes
-
-
-class UnableError(TransientError):
-    """The worker cannot write a shard and others may: versions are being replaced, or it has another catalog."""
-
-
-class RetryLaterError(Exception):
-    """The shard's message has to come again, after `delay` seconds."""
-
-    def __init__(self, delay: float) -> None:
-        super().__init__(f"the shard is offered again in {delay:g} s")
-        self.delay = delay
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -83,14 +70,14 @@ class ShardWorker:
         self._store = store
         self._bytes_per_second = bytes_per_second
 
-    async def run(self, message: ShardMessage) -> None:
-        """Write the shard of a message.
+    async def run(self, message: ShardMessage) -> float | None:
+        """Write the shard of a message. Return None, or the seconds until the message of a released shard comes again.
 
-        Raises StaleAttemptError; and RetryLaterError, or CancelledError, once the shard was released.
+        Raises StaleAttemptError, and CancelledError once the shard was released.
         """
         trial = await retry_until_available(shards.begin, self._pool, message, uuid4())
         if trial is None:
-            return
+            return None
         log.info("shard begins", trial=trial.trial)
         try:
             result = await self._write(trial)
@@ -100,14 +87,15 @@ class ShardWorker:
         except asyncio.CancelledError:
             await self._release(trial, "its worker was stopped", failed=False, transient=True)
             raise
-        except (UnableError, SnapshotGoneError) as error:
+        except UnableWorkerError as error:
             failed = trial.trial >= MAX_TRIALS
             await self._release(trial, str(error), failed=failed, transient=True)
-            raise RetryLaterError(min(trial.trial * RETRY_SECONDS, MAX_RETRY_SECONDS)) from error
+            return min(trial.trial * RETRY_SECONDS, MAX_RETRY_SECONDS)
         except Exception as error:
             await self._release(trial, explain(error), failed=True, transient=is_retryable(error))
-            raise RetryLaterError(RETRY_SECONDS) from error
+            return RETRY_SECONDS
         log.info("shard done", rows=result.rows, bytes=result.piece.size)
+        return None
 
     async def _release(self, trial: ShardAttempt, reason: str, *, failed: bool, transient: bool) -> None:
         log.warning("shard released", reason=reason, failed=failed, exc_info=failed)
@@ -127,7 +115,7 @@ class ShardWorker:
                 with _unable("has another catalog"):
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
-                    raise UnableError("a worker would write other bytes than the one that coordinates")
+                    raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
                 return await self._write_piece(trial, work, query, readers, connection)
 
     async def _write_piece(
@@ -155,10 +143,10 @@ class ShardWorker:
 
 @contextlib.contextmanager
 def _unable(why: str) -> Iterator[None]:
-    """Raise UnableError for an error that other workers may not meet; transient errors are raised unchanged."""
+    """Raise UnableWorkerError for an error that other workers may not meet; transient errors are raised unchanged."""
     try:
         yield
     except Exception as error:
         if is_retryable(error):
             raise
-        raise UnableError(f"a worker {why}: {error!r}") from error
+        raise UnableWorkerError(f"a worker {why}: {error!r}") from error
