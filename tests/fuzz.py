@@ -56,7 +56,7 @@ def _enough(service: Longshore, kind: str, least: int) -> int:
         if kind == "a task that exists":
             config, options = f'[parameters]\n"path.id" = {_task(service)}\n', [*options, "--mode", "positive"]
         folder = service.data / f"fuzz {kind} {number}"
-        service.sql("delete from longshore.login_failures")
+        service.sql("delete from longshore.sign_in_failures")
         made += len(judged(service, folder, *options, headers=headers, config=config, timeout=1800, without=without))
         sys.stdout.write(f"with {kind}: {made:,} requests\n")
         sys.stdout.flush()

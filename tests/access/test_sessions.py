@@ -158,7 +158,7 @@ def browser(idle: Longshore, anna: Person) -> httpx2.Client:
 def test_cookie_allows_changes_only_from_pages_of_this_service(
     idle: Longshore, anna: Person, headers: dict[str, str], good: bool
 ) -> None:
-    idle.sql("delete from longshore.login_failures")
+    idle.sql("delete from longshore.sign_in_failures")
     with contextlib.closing(browser(idle, anna)) as client:
         assert client.get("/tasks").status_code == 200, "reading changes nothing"
         sent = {name: idle.address if value == "OURS" else value for name, value in headers.items()}

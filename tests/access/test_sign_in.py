@@ -24,7 +24,7 @@ from tests.service import Longshore
 @pytest.fixture(autouse=True)
 def forgotten(idle: Longshore) -> None:
     """No failure of one test slows the next one."""
-    idle.sql("delete from longshore.login_failures")
+    idle.sql("delete from longshore.sign_in_failures")
 
 
 def passcode(person: Person, attempt: str, code: str) -> httpx2.Response:
@@ -107,14 +107,14 @@ def test_guesses_are_slowed_by_account_and_the_right_password_has_to_wait_too(id
     person = new_person(idle, _1764=Level.READ)
     seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
-    account = "update longshore.login_failures set until = now() + interval '40 seconds' where key = $1"
+    account = "update longshore.sign_in_failures set until = now() + interval '40 seconds' where key = $1"
     idle.sql(account, sign_in._account(person.name))
     slowed = person.login()
     assert problem(slowed, "too-many-requests")["status"] == 429
     assert 30 <= int(slowed.headers["retry-after"]) <= 40
     unknown = Person(idle, 0, person.name + "x", "correct horse battery staple", None)
     assert unknown.login().status_code == 401, "another account is not slowed"
-    idle.sql("update longshore.login_failures set until = now()")
+    idle.sql("update longshore.sign_in_failures set until = now()")
     assert person.login().status_code == 200
     assert person.login("wrong horse battery staple").status_code == 401, "the slate is clean again"
 
@@ -127,10 +127,10 @@ def test_unknown_account_is_slowed_like_a_known_one(idle: Longshore) -> None:
 
 
 def test_guesses_are_slowed_by_address(idle: Longshore) -> None:
-    idle.sql("delete from longshore.login_failures")
+    idle.sql("delete from longshore.sign_in_failures")
     new_person(idle).login("wrong horse battery staple")
-    assert idle.sql("select count(*) from longshore.login_failures")[0][0] == 2
-    idle.sql("update longshore.login_failures set failures = 25, until = now() + interval '1 minute'")
+    assert idle.sql("select count(*) from longshore.sign_in_failures")[0][0] == 2
+    idle.sql("update longshore.sign_in_failures set failures = 25, until = now() + interval '1 minute'")
     person = new_person(idle, _1764=Level.READ)
     assert person.login().status_code == 429
 
@@ -183,7 +183,7 @@ def test_five_wrong_codes_end_the_attempt(idle: Longshore) -> None:
     for _ in range(5):
         problem(passcode(person, attempt, wrong_code(person)), "login-failed")
     problem(passcode(person, attempt, code_of(person)), "login-failed")
-    idle.sql("update longshore.login_failures set until = now()")
+    idle.sql("update longshore.sign_in_failures set until = now()")
     again = person.login().json()["attempt_id"]
     assert passcode(person, again, code_of(person)).status_code == 200
 
@@ -191,7 +191,7 @@ def test_five_wrong_codes_end_the_attempt(idle: Longshore) -> None:
 def test_an_attempt_ends_after_five_minutes(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     attempt = person.login().json()["attempt_id"]
-    idle.sql("update longshore.login_attempts set created_at = created_at - interval '301 seconds'")
+    idle.sql("update longshore.sign_in_attempts set created_at = created_at - interval '301 seconds'")
     problem(passcode(person, attempt, code_of(person)), "login-failed")
 
 

@@ -57,14 +57,14 @@ def test_address_that_has_to_wait_leaves_no_rows_for_the_names_it_invents(idle: 
         async with open_pool(idle.url, size=2, name="test") as pool:
             door = sign_in_of(idle, pool)
             guess = Actor("address", "", "192.0.2.99")
-            await pool.execute("delete from longshore.login_failures")
+            await pool.execute("delete from longshore.sign_in_failures")
             with pytest.raises(LoginError):
                 await door.login("made-up", "wrong", guess)
-            await pool.execute("update longshore.login_failures set until = now() + interval '1 hour'")
+            await pool.execute("update longshore.sign_in_failures set until = now() + interval '1 hour'")
             for number in range(10):
                 with pytest.raises(OverloadError, match="Too many sign-ins failed"):
                     await door.login(f"made-up-{number}", "wrong", guess)
-            return int(await pool.fetchval("select count(*) from longshore.login_failures"))
+            return int(await pool.fetchval("select count(*) from longshore.sign_in_failures"))
 
     assert asyncio.run(run()) == 2, "the address and the one name that was looked at"
 

@@ -79,12 +79,13 @@ def test_a_watermark_of_another_history_is_refused(
     session().insert(1)
     series = Series(client)
     series.run()
-    kept = shop.sql("select mark from longshore.tasks where id = $1", series.id)[0]["mark"]
-    shop.sql("update longshore.tasks set mark = $2 where id = $1", series.id, json.dumps(json.loads(kept) | change))
+    kept = shop.sql("select watermark from longshore.tasks where id = $1", series.id)[0]["watermark"]
+    changed = json.dumps(json.loads(kept) | change)
+    shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, changed)
     assert series.execute() == "ERROR"
     assert said in series.messages()[-2]
     assert "create a new task" in series.messages()[-2]
-    shop.sql("update longshore.tasks set mark = $2 where id = $1", series.id, kept)
+    shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, kept)
     assert series.ids() == []
 
 

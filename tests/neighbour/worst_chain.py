@@ -74,7 +74,7 @@ class WorstChain:
         """Delete what the chain has, whose runs end with that."""
         chain = self.client.chain
         self._service.sql("delete from longshore.webhooks where chain_id = $1", chain)
-        self._service.sql("delete from longshore.login_failures")
+        self._service.sql("delete from longshore.sign_in_failures")
         deadline = time.monotonic() + STOP_SECONDS
         while self._service.sql("select from longshore.tasks where chain_id = $1 limit 1", chain):
             assert time.monotonic() < deadline, "tasks cannot be deleted"

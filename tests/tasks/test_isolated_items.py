@@ -41,7 +41,7 @@ insert into longshore.runs (task_id, run, first_attempt, attempt, state, began_a
                             location, expires_at)
 values ($1, $2, 1, 1, 'DONE', now(), now(), now(), $3, now() - $4 * interval '1 minute')
 """
-FORGOTTEN = "insert into longshore.login_failures values ('isolated', 1, '2020-01-01', '2020-01-01')"
+FORGOTTEN = "insert into longshore.sign_in_failures values ('isolated', 1, '2020-01-01', '2020-01-01')"
 PARKED = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, parked, waits_since)
 values ($1, '', 'export', '{"once":"2026-01-01T00:00:00Z"}', '{}', '', true, now()) returning id
@@ -134,7 +134,7 @@ def test_item_or_step_of_the_cleanup_that_fails_keeps_no_other_from_being_cleane
         tasks = await pool.fetch("select id from longshore.tasks where id = any($1)", [kept, bad, good])
         assert {row["id"] for row in tasks} == {kept, bad}
         assert not (tmp_path / str(GOOD) / str(good)).exists()
-        assert await pool.fetchval("select count(*) from longshore.login_failures where key = 'isolated'") == 0
+        assert await pool.fetchval("select count(*) from longshore.sign_in_failures where key = 'isolated'") == 0
 
     run(test)
 

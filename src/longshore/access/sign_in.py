@@ -32,7 +32,7 @@ SIGN_IN_LIMITS = QueueLimits(running=1, running_of_key=1, waiting=16, waiting_of
 
 # A day without a failure resets the count. No row is returned while a wait lasts.
 TRY = """
-insert into longshore.login_failures as f (key, failures, until) values ($1, 1, now())
+insert into longshore.sign_in_failures as f (key, failures, until) values ($1, 1, now())
 on conflict (key) do update
 set failures = case when f.at < now() - interval '1 day' then 1 else f.failures + 1 end,
     at = now(),
@@ -43,7 +43,7 @@ returning failures
 """
 
 WAIT = """
-select greatest(1, ceil(extract(epoch from until - now())))::int from longshore.login_failures where key = $1
+select greatest(1, ceil(extract(epoch from until - now())))::int from longshore.sign_in_failures where key = $1
 """
 
 FIND = """
@@ -61,11 +61,11 @@ OF_USER = "select name, password from longshore.users where id = $1 and disabled
 
 REHASH = "update longshore.users set password = $3 where id = $1 and password = $2"
 
-FORGET = "delete from longshore.login_failures where key = $1"
-TAKE_BACK = "update longshore.login_failures set failures = failures - 1, until = now() where key = $1"
-COUNT = "update longshore.login_failures set failures = failures + 1, at = now() where key = $1"
+FORGET = "delete from longshore.sign_in_failures where key = $1"
+TAKE_BACK = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
+COUNT = "update longshore.sign_in_failures set failures = failures + 1, at = now() where key = $1"
 OLD = """
-delete from longshore.login_failures where at < now() - interval '1 day' and until < now()
+delete from longshore.sign_in_failures where at < now() - interval '1 day' and until < now()
 """
 
 KNOWN = "select from longshore.known_sign_ins where key = $1 and at > now() - $2 * interval '1 day'"
@@ -77,22 +77,22 @@ insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do upda
 OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
 
 # Written for unknown users, too, as a commit that writes takes longer than one that does not.
-TOUCH = "update longshore.login_failures set at = now() where key = $1"
+TOUCH = "update longshore.sign_in_failures set at = now() where key = $1"
 
 ATTEMPT = """
-with old as (delete from longshore.login_attempts where created_at < now() - $2 * interval '1 second')
-insert into longshore.login_attempts (user_id) values ($1) returning id
+with old as (delete from longshore.sign_in_attempts where created_at < now() - $2 * interval '1 second')
+insert into longshore.sign_in_attempts (user_id) values ($1) returning id
 """
 
 PASSCODE = """
-update longshore.login_attempts a
+update longshore.sign_in_attempts a
 set codes = codes + 1
 from longshore.users u
 where a.id = $1 and u.id = a.user_id and a.codes < $2 and a.created_at > now() - $3 * interval '1 second'
 returning u.id, u.name, u.totp_secret, extract(epoch from now())::float8 as now
 """
 
-END_ATTEMPT = "delete from longshore.login_attempts where id = $1 returning id"
+END_ATTEMPT = "delete from longshore.sign_in_attempts where id = $1 returning id"
 
 USE_STEP = """
 update longshore.users set totp_step = $2

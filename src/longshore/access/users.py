@@ -64,7 +64,7 @@ DISABLE = """
 update longshore.users set disabled_at = case when $2 then coalesce(disabled_at, now()) end where id = $1
 """
 END_SESSIONS = "delete from longshore.sessions where user_id = $1"
-END_ATTEMPTS = "delete from longshore.login_attempts where user_id = $1"
+END_ATTEMPTS = "delete from longshore.sign_in_attempts where user_id = $1"
 
 
 class ChainUser(msgspec.Struct, frozen=True):

@@ -9,8 +9,9 @@ from litestar.params import QueryParameter
 
 from longshore.access import audit
 from longshore.access.audit import AuditFilter, Entry
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import PRINTABLE
 from longshore.validation import ValidationError, Violation
 

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.access import audit
-from longshore.api.guard import AnyRequest, actor, admitted, person
+from longshore.api.guard import actor, admitted, person
+from longshore.api.service import AnyRequest
 from longshore.database.connect import Connection
 
 

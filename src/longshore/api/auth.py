@@ -14,8 +14,8 @@ from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import read_json
 from longshore.api.documentation import answers
-from longshore.api.guard import COOKIES, AnyRequest, actor, person, refuse_other_site, unknown_parameters
-from longshore.api.service import Service
+from longshore.api.guard import COOKIES, actor, person, refuse_other_site, unknown_parameters
+from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation, check
 

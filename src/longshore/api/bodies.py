@@ -9,7 +9,7 @@ import msgspec
 from litestar import Response
 from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEvent, Receive, Scope, Send
 
-from longshore.api.guard import AnyRequest
+from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, pointer
 

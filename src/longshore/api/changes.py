@@ -14,9 +14,10 @@ from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.results.store import StoreError

@@ -15,9 +15,9 @@ from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.api.audited import audited
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection

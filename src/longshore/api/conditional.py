@@ -14,11 +14,10 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import msgspec
-from litestar import Request
 
+from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.model import Code, Version
 from longshore.tasks.reads import PolledTask
@@ -33,9 +32,6 @@ TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
 # Numbers as the service writes them: a tag is opaque (RFC 9110, section 8.8.3), so "3-03" is another one than "3-3".
 OF_TASK = re.compile(r'"([1-9][0-9]{0,18})-([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,8}))?"')
 PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
-
-
-AnyRequest = Request[Any, Any, Any]  # as in `guard`, which imports this module
 
 
 class Tags(msgspec.Struct, frozen=True):

@@ -16,9 +16,9 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
-from longshore.api.guard import AnyRequest
 from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
+from longshore.api.service import AnyRequest
 from longshore.api.static import static_files
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import msgspec
-from litestar import Request, Response
+from litestar import Response
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
 from litestar.params import QueryParameter
@@ -22,7 +22,7 @@ from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_
 from longshore.api.conditional import refuse_malformed, require
 from longshore.api.middleware import bind_ids
 from longshore.api.routes import NEEDED, Open
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.database.shares import use_share_of
 from longshore.errors import ProblemError
 from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
@@ -36,7 +36,6 @@ CHAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # chain 0 has the service's ow
 DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-AnyRequest = Request[Any, Any, Any]
 AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 

@@ -9,9 +9,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest
 from longshore.api.problems import KINDS
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.errors import ProblemError
 
 # Workers send due tasks within two seconds, so a task that has been due for a minute means that none works.

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 from litestar.params import HeaderParameter
 
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
+from longshore.api.service import AnyRequest
 from longshore.tasks.idempotency import Claim
 
 CANONICAL = msgspec.json.Encoder(decimal_format="number", order="sorted")

@@ -5,8 +5,9 @@ from litestar import get
 from litestar.params import FromPath
 
 from longshore.access.tokens import Caller
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.scopes import may_use, seen
+from longshore.api.service import AnyRequest
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
 from longshore.validation import suggestion

@@ -5,7 +5,7 @@ from urllib.parse import urlencode
 
 from litestar.params import QueryParameter
 
-from longshore.api.guard import AnyRequest
+from longshore.api.service import AnyRequest
 
 MAX_OFFSET = 2**31 - 1
 

@@ -16,10 +16,10 @@ from longshore.api import conditional
 from longshore.api.bodies import Encoded
 from longshore.api.conditional import MAX_WAIT_SECONDS, known_versions, preferred_wait
 from longshore.api.documentation import answers
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.scopes import shown_task
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, encode, task_id
 from longshore.api.waiting import held_open
 from longshore.tasks import reads

@@ -19,10 +19,10 @@ from longshore.access.tokens import Level
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_see_run
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
@@ -30,22 +30,22 @@ from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Link, Terms
 from longshore.results.media_types import media_type
 from longshore.tasks.model import Code
-from longshore.tasks.recorded_reads import OF_RUN, decoded
+from longshore.tasks.recorded_reads import decoded
 from longshore.validation import ValidationError, Violation
 
-OF_TASK = f"""
-select t.id, t.state, t.action, {OF_RUN} as reads, r.run, r.location, r.result
+OF_TASK = """
+select t.id, t.state, t.action, r.reads, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only a constant is put in
+"""
 
-OF_ONE_RUN = f"""
-select t.id, r.state, t.action, {OF_RUN} as reads, r.run, r.location, r.result
+OF_ONE_RUN = """
+select t.id, r.state, t.action, r.reads, r.run, r.location, r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only a constant is put in
+"""
 
 AT_LOCATION = """
 select t.chain_id, r.task_id, r.run, r.result, r.rows, r.sha256

@@ -4,7 +4,8 @@ from litestar import post
 
 from longshore.api.audited import audited
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
 from longshore.tasks import reads, watermarks
 from longshore.tasks.model import Run

@@ -15,7 +15,7 @@ from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import representation_tag, require
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.scopes import (
@@ -27,7 +27,7 @@ from longshore.api.scopes import (
     visible_catalog,
 )
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool, is_transient
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.columns import choices

@@ -6,10 +6,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import msgspec
 import structlog
-from litestar import Litestar
+from litestar import Litestar, Request
 
 from longshore import actions
 from longshore.access.open_requests import OpenRequestLimits, OpenRequests, open_open_requests
@@ -39,6 +40,8 @@ from longshore.telemetry import tracing
 from longshore.telemetry.metrics import of_pools
 
 log = structlog.get_logger()
+
+AnyRequest = Request[Any, Any, Any]
 
 RESTART_SECONDS = 5.0
 ORPHAN_CHECK_SECONDS = 1.0  # between two checks that the main process runs

@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
 from longshore.api.conditional import none_match
-from longshore.api.guard import AnyRequest
+from longshore.api.service import AnyRequest
 
 
 class Asset(msgspec.Struct, frozen=True):

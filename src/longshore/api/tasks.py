@@ -13,13 +13,13 @@ from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
 from longshore.api.documentation import answers, problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError

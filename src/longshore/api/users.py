@@ -12,8 +12,9 @@ from longshore.access.users import ChainUser
 from longshore.api.audited import audited
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import LARGEST
 from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation, check

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from longshore.access.open_requests import OpenRequest
 from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level
-from longshore.api.guard import AnyRequest, address, admitted
+from longshore.api.guard import address, admitted
 from longshore.api.routes import NEEDED
+from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.model import TaskId
 from longshore.tasks.waiters import Waiter

@@ -13,10 +13,10 @@ from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, next_page
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.tasks import idempotency

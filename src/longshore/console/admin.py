@@ -10,8 +10,9 @@ from longshore.access import audit, clients, tokens, users
 from longshore.access.audit import AuditFilter
 from longshore.access.sessions import SignedIn
 from longshore.access.tokens import Level
-from longshore.api.guard import AnyRequest, admitted, shown_session
+from longshore.api.guard import admitted, shown_session
 from longshore.api.paging import Offset
+from longshore.api.service import AnyRequest
 from longshore.console.pages import page
 from longshore.tasks import overview
 

@@ -6,9 +6,10 @@ import msgspec
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.scopes import shown_segment, shown_task, visible_catalog
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
 from longshore.exports.catalog import Field, Index

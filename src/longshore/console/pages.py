@@ -15,9 +15,8 @@ from litestar.response import Redirect
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.guard import AnyRequest
 from longshore.api.problems import KINDS, to_response
-from longshore.api.service import Service
+from longshore.api.service import AnyRequest, Service
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
 

@@ -12,9 +12,10 @@ from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import Level
 from longshore.api import events
-from longshore.api.guard import AnyRequest, admitted
+from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.scopes import shown_segment, shown_task
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
 from longshore.errors import NotFoundError

@@ -124,7 +124,7 @@ class Exporter:
             target,
             segment,
             counted_from=pending[-1].began_at if pending else attempt.run_began_at,
-            start=increments.mark if increments else None,
+            start=increments.watermark if increments else None,
             end=pending[-1].end if pending else None,
         )
         result = await self._exported(index, request, naming)

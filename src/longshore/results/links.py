@@ -19,7 +19,7 @@ from longshore.tasks.model import ChainId, TaskId
 MAX_SECONDS = 3600  # of a link
 
 CREATE = """
-insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, most_uses)
+insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, max_uses)
 values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + $8 * interval '1 second', $9)
 returning id, extract(epoch from expires_at)::bigint as expires
 """
@@ -27,7 +27,7 @@ returning id, extract(epoch from expires_at)::bigint as expires
 # $2, $3: seconds of a session, see Lives.
 ACTIVE = """
 (
-    l.revoked_at is null and l.expires_at > now() and (l.most_uses is null or l.uses < l.most_uses)
+    l.revoked_at is null and l.expires_at > now() and (l.max_uses is null or l.uses < l.max_uses)
     and coalesce(
         array_position(array['read', 'write', 'admin'], longshore.level_of(
             l.actor_kind, l.actor, l.session_id, (select chain_id from longshore.tasks where id = l.task_id), $2, $3
@@ -44,7 +44,7 @@ update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 
 """  # noqa: S608  # a constant
 
 LIST = f"""
-select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires_at, l.most_uses, l.uses, l.used_at,
+select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires_at, l.max_uses, l.uses, l.used_at,
        l.revoked_at, {ACTIVE} as active
 from longshore.tasks t
 left join longshore.links l on l.task_id = t.id
@@ -169,7 +169,7 @@ def _link(row: asyncpg.Record) -> Link:
         created_by=f"{row['actor_kind']} {row['actor']}".rstrip(),
         created=row["created_at"].replace(microsecond=0),
         expires=row["expires_at"],
-        max_uses=row["most_uses"],
+        max_uses=row["max_uses"],
         uses=row["uses"],
         used=row["used_at"] and row["used_at"].replace(microsecond=0),
         revoked=row["revoked_at"] and row["revoked_at"].replace(microsecond=0),

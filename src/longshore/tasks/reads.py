@@ -24,7 +24,7 @@ from longshore.tasks.model import (
     TaskId,
     Version,
 )
-from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
+from longshore.tasks.recorded_reads import Read, decoded
 
 # The task has ended, is not due again and has no queued run.
 SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
@@ -126,34 +126,34 @@ where t.id = $1 and t.chain_id = $2
 LOCK = f"{STATE} for update of t"
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
-RUNS = f"""
+RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
-       r.manifest, r.mark_to is not null as is_increment, r.acknowledged,
-       left(encode(sha256(convert_to(r.mark_from, 'UTF8')), 'hex'), 16) as mark_from,
-       left(encode(sha256(convert_to(r.mark_to, 'UTF8')), 'hex'), 16) as mark_to,
-       {OF_RUN} as reads
+       r.manifest, r.watermark_to is not null as is_increment, r.acknowledged,
+       left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from,
+       left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as watermark_to,
+       r.reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = coalesce($5, r.run)
 where t.id = $1 and t.chain_id = $2
 order by r.run desc
 limit $3 offset $4
-"""  # noqa: S608  # only a constant is put in
+"""
 
-MANIFEST = f"""
-select r.manifest, {OF_RUN} as reads
+MANIFEST = """
+select r.manifest, r.reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only a constant is put in
+"""
 
 # Null before the first run, and until the run has recorded its reads.
-NEWEST = f"""
-select {OF_RUN} as reads
+NEWEST = """
+select r.reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.id = $1 and t.chain_id = $2
-"""  # noqa: S608  # only a constant is put in
+"""
 
 
 class ManifestSummary(msgspec.Struct, frozen=True):
@@ -355,7 +355,7 @@ def _task(row: asyncpg.Record) -> Task:
 
 def _run(row: asyncpg.Record) -> Run:
     written, ended = msgspec.json.decode(row["manifest"] or "{}", type=ManifestSummary), row["ended_at"]
-    increment = RunIncrement(start=row["mark_from"], end=row["mark_to"], acknowledged=row["acknowledged"])
+    increment = RunIncrement(start=row["watermark_from"], end=row["watermark_to"], acknowledged=row["acknowledged"])
     return Run(
         run=row["run"],
         state=row["state"],

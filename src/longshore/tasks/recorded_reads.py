@@ -7,10 +7,6 @@ import msgspec
 
 LevelName = Literal["read", "write", "admin"]
 
-# A run without recorded reads is judged by its manifest, which names no source columns.
-OF_RUN = """coalesce(r.reads, case when r.manifest::json ->> 'index' is not null then
-    jsonb_build_array(jsonb_build_object('index', r.manifest::json ->> 'index')) end)"""
-
 
 class Read(msgspec.Struct, frozen=True):
     """An export index that a run reads, with the columns that it reads."""

@@ -28,7 +28,7 @@ with before as (
 task as (
     update longshore.tasks t
     set state = 'DONE', result = $3, modified_at = before.at,
-        mark = case when $13::boolean is false then $12 else before.mark end,
+        watermark = case when $13::boolean is false then $12 else before.watermark end,
         revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
     from before
     where t.id = before.id
@@ -37,9 +37,9 @@ run as (
     update longshore.runs r
     set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
         rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
-        mark_from = $11, mark_to = $12, expires_at = before.at + $15::interval,
-        -- An increment that is given again may have been acknowledged meanwhile: then the mark has moved on.
-        acknowledged = case when $13 then before.mark is distinct from $11 end
+        watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
+        -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
+        acknowledged = case when $13 then before.watermark is distinct from $11 end
     from before
     where r.task_id = before.id and r.run = before.run
 ),

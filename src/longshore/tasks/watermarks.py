@@ -12,17 +12,18 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
-from longshore.tasks.recorded_reads import OF_RUN, Read, decoded
+from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
-STANDING = f"""
-select t.mark, r.run, r.mark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
-       r.manifest, r.segment, {OF_RUN} as reads
+STANDING = """
+select t.watermark, r.run, r.watermark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
+       r.manifest, r.segment, r.reads
 from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and not r.acknowledged and r.mark_from is not distinct from t.mark
+left join longshore.runs r
+    on r.task_id = t.id and not r.acknowledged and r.watermark_from is not distinct from t.watermark
 where t.id = $1 and t.attempt = $2
 order by r.run desc
-"""  # noqa: S608  # only a constant is put in
+"""
 
 # The watermark moves to the end of the run, and only if it is still at the start of the run.
 ACKNOWLEDGE = """
@@ -33,14 +34,14 @@ with before as (
     for update
 ),
 moved as (
-    select before.*, r.mark_from, r.mark_to
+    select before.*, r.watermark_from, r.watermark_to
     from before
     join longshore.runs r on r.task_id = before.id and r.run = $3
-    where not r.acknowledged and r.mark_from is not distinct from before.mark
+    where not r.acknowledged and r.watermark_from is not distinct from before.watermark
 ),
 task as (
     update longshore.tasks t
-    set mark = moved.mark_to, modified_at = moved.at,
+    set watermark = moved.watermark_to, modified_at = moved.at,
         revision = moved.revision + 1, log_length = moved.log_length + 1
     from moved
     where t.id = moved.id
@@ -50,7 +51,7 @@ runs as (
     set acknowledged = true
     from moved
     where r.task_id = moved.id and not r.acknowledged
-      and r.mark_from is not distinct from moved.mark_from and r.mark_to = moved.mark_to
+      and r.watermark_from is not distinct from moved.watermark_from and r.watermark_to = moved.watermark_to
 ),
 entry as (
     insert into longshore.task_logs (task_id, seq, at, msg)
@@ -98,7 +99,7 @@ class Pending(msgspec.Struct, frozen=True):
 class IncrementState(msgspec.Struct, frozen=True):
     """The watermark of a task and its unacknowledged increments."""
 
-    mark: str | None
+    watermark: str | None
     pending: list[Pending]
     """The runs that exported the unacknowledged increment, newest first."""
 
@@ -109,7 +110,7 @@ async def standing(pool: Pool, message: Message) -> IncrementState:
     pending = [
         Pending(
             run=row["run"],
-            end=row["mark_to"],
+            end=row["watermark_to"],
             location=row["location"],
             rows=row["rows"],
             size=row["bytes"],
@@ -124,7 +125,7 @@ async def standing(pool: Pool, message: Message) -> IncrementState:
         if row["run"] is not None
     ]
     # A stale attempt gets no row; `finish` will refuse it.
-    return IncrementState(rows[0]["mark"] if rows else None, pending)
+    return IncrementState(rows[0]["watermark"] if rows else None, pending)
 
 
 async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:

@@ -26,8 +26,8 @@ create table longshore.tasks (
     created_at timestamptz not null default now(),
     modified_at timestamptz not null default now(),
     last_run_at timestamptz,
-    -- Watermark: where the next increment begins, as text that only the action reads. Null before the first increment.
-    mark text,
+    -- Where the next increment begins, as text that only the action reads. Null before the first increment.
+    watermark text,
     -- The time that the newest run was planned for; the schedule computes the next one from it.
     planned_at timestamptz not null default now(),
     -- Due, and waiting for a free slot of its chain. Its message is not sent yet.
@@ -113,8 +113,8 @@ create table longshore.runs (
     -- Byte for byte the file beside the result.
     manifest text,
     -- Watermarks of an increment.
-    mark_from text,
-    mark_to text,
+    watermark_from text,
+    watermark_to text,
     -- False: the task's watermark waits for the client's acknowledgement. Null: none is needed.
     acknowledged boolean,
     -- When the result may be removed; null once it was.
@@ -146,7 +146,7 @@ create table longshore.shards (
     outcome text,
     -- Why the last trial failed, and whether the error was transient.
     reason text,
-    passing boolean not null default false,
+    transient boolean not null default false,
     primary key (task_id, attempt, number)
 );
 
@@ -459,7 +459,7 @@ create table longshore.links (
     created_at timestamptz not null default now(),
     expires_at timestamptz not null,
     -- Null: without a limit.
-    most_uses integer check (most_uses > 0),
+    max_uses integer check (max_uses > 0),
     uses integer not null default 0,
     used_at timestamptz,
     revoked_at timestamptz
@@ -514,7 +514,7 @@ create table longshore.sessions (
 create index sessions_of_user on longshore.sessions (user_id);
 
 -- Sign-ins whose password was right and whose one-time code is still to come.
-create table longshore.login_attempts (
+create table longshore.sign_in_attempts (
     id uuid primary key default gen_random_uuid(),
     user_id bigint not null references longshore.users on delete cascade,
     created_at timestamptz not null default now(),
@@ -523,7 +523,7 @@ create table longshore.login_attempts (
 );
 
 -- Failed sign-ins, by account and by address; both are hashed, as people type passwords into the wrong field.
-create table longshore.login_failures (
+create table longshore.sign_in_failures (
     key bytea primary key,
     failures integer not null,
     at timestamptz not null default now(),

@@ -35,7 +35,7 @@ def redeliver(
                 sha256=pending.sha256,
                 snapshot_at=pending.snapshot_at,
                 manifest=manifest.decode(),
-                increment=Increment(increments.mark, pending.end, on_ack=True),
+                increment=Increment(increments.watermark, pending.end, on_ack=True),
                 note=f"the increment of run {_first(increments.pending)} again, as it is not acknowledged",
             )
     return None

@@ -42,7 +42,7 @@ with one as (
 begun as (
     update longshore.shards s
     set state = case when s.failures + one.lost::int < $4 then 'RUNNING' else 'FAILED' end,
-        reason = case when one.lost then 'its worker was lost' else s.reason end, passing = true,
+        reason = case when one.lost then 'its worker was lost' else s.reason end, transient = true,
         trial = s.trial + 1, holder = $5, failures = s.failures + one.lost::int, seen_at = now(), rows = 0, bytes = 0
     from one
     where (s.task_id, s.attempt, s.number) = (one.task_id, one.attempt, one.number)
@@ -70,9 +70,9 @@ update longshore.shards set state = 'DONE', rows = $5, bytes = $6, outcome = $7 
 
 RELEASE = f"""
 update longshore.shards
-set state = case when passing.is and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
-    failures = failures + $5::int, reason = $6, passing = passing.is, seen_at = now()
-from (select $7::boolean as is) passing
+set state = case when given.transient and failures + $5::int < $8 then 'WAITING' else 'FAILED' end,
+    failures = failures + $5::int, reason = $6, transient = given.transient, seen_at = now()
+from (select $7::boolean as transient) given
 where {NEWEST_TRIAL}
 returning state
 """  # noqa: S608  # a constant
@@ -80,7 +80,7 @@ returning state
 # $3: the shards before are assembled already. PgQueuer delivers the message of a shard again when its worker is lost; a
 # shard without a message, and without a report for $4, is abandoned.
 CURRENT = """
-select number, trial, state, rows, bytes, reason, passing as transient,
+select number, trial, state, rows, bytes, reason, transient,
        case when number >= $3 then outcome end as result,
        state in ('WAITING', 'RUNNING') and seen_at < now() - $4::interval and not exists (
            select from longshore.pgqueuer q
@@ -95,7 +95,7 @@ order by number
 OFFER_AGAIN = """
 update longshore.shards
 set state = case when failures + 1 < $5 then 'WAITING' else 'FAILED' end, failures = failures + 1,
-    reason = 'its worker was lost', passing = true, seen_at = now()
+    reason = 'its worker was lost', transient = true, seen_at = now()
 where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in ('WAITING', 'RUNNING')
 returning state
 """
