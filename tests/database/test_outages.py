@@ -12,8 +12,8 @@ import psutil
 import psycopg
 import pytest
 
-from longshore.database.connect import is_transient
 from longshore.database.migrate import migrate_at
+from longshore.database.retry import is_transient
 from longshore.demo.seed import seed
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.run_errors import explain

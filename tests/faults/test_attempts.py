@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
+from longshore.database.retry import MAX_FAILURES
 from longshore.errors import ProblemError
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import RunResult, StaleAttemptError
@@ -247,12 +248,12 @@ def test_attempts_that_a_worker_handed_back_do_not_count_as_failures(by_hand: Lo
 def test_task_that_loses_each_of_its_workers_ends_in_error(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         task = (await created(pool)).task
-        for attempt in range(1, attempts.MAX_FAILURES + 1):
+        for attempt in range(1, MAX_FAILURES + 1):
             assert await attempts.begin(pool, Message(task, attempt))
             assert await run_ends.lost(pool, Message(task, attempt))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
         assert (await log(pool, task))[-2:] == [
-            f"worker lost, given up after {attempts.MAX_FAILURES} failures",
+            f"worker lost, given up after {MAX_FAILURES} failures",
             "INPROGRESS -> ERROR",
         ]
 

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
 from longshore.database.connect import Pool, open_pool
+from longshore.database.retry import MAX_FAILURES
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, run_ends
-from longshore.tasks.attempts import MAX_FAILURES, Attempt, RunResult, StaleAttemptError
+from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from longshore.worker.cleanup import Cleanup

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from longshore.database.connect import Connection, Pool, is_transient, open_pool
+from longshore.database.connect import Connection, Pool, open_pool
+from longshore.database.retry import is_transient
 from longshore.errors import NotFoundError
 from longshore.tasks import attempts
 from longshore.tasks.attempts import NewTask

@@ -7,14 +7,13 @@ the request's id.
 from enum import StrEnum
 from typing import Any, get_args
 
-import asyncpg
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
-from longshore.database.connect import is_transient
+from longshore.database.retry import is_transient
 from longshore.errors import ProblemError
 from longshore.results.store import StoreError
 from longshore.telemetry import tracing
@@ -234,7 +233,7 @@ def _problem_error(request: Request[Any, Any, Any], error: Exception) -> Problem
             return ProblemError(BY_STATUS[error.status_code], headers=error.headers)
         case HTTPException() if 400 <= error.status_code < 500:
             return ProblemError("bad-request", error.detail, violations=[Violation(error.detail)])
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError() if is_transient(error):
+        case _ if is_transient(error):
             log.warning("database out of reach", error=str(error))
             problem_error = ProblemError("unavailable", headers={"Retry-After": "1"})
         case StoreError():

@@ -28,7 +28,8 @@ from longshore.api.scopes import (
 )
 from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
 from longshore.api.service import AnyRequest, Service
-from longshore.database.connect import Connection, Pool, is_transient
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import is_transient
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview

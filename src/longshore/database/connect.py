@@ -1,11 +1,10 @@
 """Connections and pools of connections to PostgreSQL, with the settings that every session pins.
 
-Promise 7 depends on `is_transient` (transient errors are retried) and on pools that drop read-only connections.
+Promise 7 depends on pools that drop read-only connections; `retry` has what is retried.
 """
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 import time
@@ -32,17 +31,6 @@ else:
 
 log = structlog.get_logger()
 
-# Classes and codes of transient errors; see
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-TRANSIENT_CLASSES = ("08", "53", "57", "58")
-# A database is read-only (25006) while it fails over, is maintained, or has a full disk.
-TRANSIENT_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
-# A cancelled statement (57014); a recovery conflict on a replica has the code 40001.
-PERMANENT_CODES = ("57014",)
-
-# Errors of the kernel for an unreachable host or network; Python has no classes for them.
-UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
-
 # A connection that only listens never notices a peer that vanished (a host without power, a cut cable). With these
 # options the kernel probes after KEEPALIVE_SECONDS of silence and closes the connection after three failed probes; the
 # two hours of Linux's default are too long for an export. https://man7.org/linux/man-pages/man7/tcp.7.html
@@ -52,24 +40,6 @@ SOCKET_OPTIONS = {"TCP_KEEPIDLE": KEEPALIVE_SECONDS, "TCP_KEEPINTVL": 5, "TCP_KE
 MAX_PIN_ATTEMPTS = 10
 
 MAX_READ_ONLY_SECONDS = 1.0  # that a pool keeps a read-only connection
-
-
-def is_transient(error: BaseException) -> bool:
-    """Return whether an error of the database is transient: lost connection, deadlock, restart, no room."""
-    # A prepared statement of a column whose type has changed; asyncpg has dropped it, so the next try prepares anew.
-    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
-        return True
-    if isinstance(error, asyncpg.PostgresError):
-        code = error.sqlstate or ""
-        return code not in PERMANENT_CODES and (code in TRANSIENT_CODES or code.startswith(TRANSIENT_CLASSES))
-    # Wrong values and arguments are InterfaceErrors, too.
-    if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
-        return False
-    if isinstance(error, OSError) and error.errno in UNREACHABLE:
-        return True
-    # asyncpg raises InterfaceError on a connection that was closed.
-    kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
-    return isinstance(error, kinds)
 
 
 class WatchedConnection(asyncpg.Connection):

@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 
 from longshore.database.connect import connect, is_read_only
+from longshore.database.retry import LISTENER
 
 log = structlog.get_logger()
 
@@ -37,15 +38,14 @@ class Listener:
             await asyncio.wait({self._task})
 
     async def _run(self) -> None:
-        pause = 0.1
+        pauses = iter(LISTENER)
         while True:
             try:
                 await self._listen()
-                pause = 0.1
+                pauses = iter(LISTENER)
             except Exception as error:
-                log.warning("listener lost", channel=self._channel, error=str(error), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)
+                log.warning("listener lost", channel=self._channel, error=str(error))
+            await asyncio.sleep(next(pauses))
 
     async def _listen(self) -> None:
         connection = await connect(self._url, f"longshore {self._channel}", seconds=5)

@@ -1,56 +1,127 @@
-"""Behavior during an outage of the service's database: wait for it, or continue without it."""
+"""Outages of the service's database: what is transient, and how each part of the service waits, retries or continues.
+
+All retries of the service and their pauses are in the tables of this module, except those of webhooks, which follow
+what their receivers expect (`webhooks.retries`).
+"""
 
 import asyncio
 import contextlib
+import errno
+import math
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, TypeVar
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 import asyncpg
+import msgspec
 import structlog
-
-from longshore.database.connect import Pool, is_transient
 
 log = structlog.get_logger()
 
-MAX_PAUSE_SECONDS = 5.0
-START_PAUSE_SECONDS = 1.0
-REPEAT_SECONDS = 60.0
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+"""The errors of a statement: refused by the server, on a closed connection, and of the network."""
+
+# Classes and codes of transient errors; see
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+TRANSIENT_CLASSES = ("08", "53", "57", "58")
+# A database is read-only (25006) while it fails over, is maintained, or has a full disk.
+TRANSIENT_CODES = ("40001", "40P01", "25006", "25P03", "55P03")
+# A cancelled statement (57014); a recovery conflict on a replica has the code 40001.
+PERMANENT_CODES = ("57014",)
+
+# Errors of the kernel for an unreachable host or network; Python has no classes for them.
+UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
+LOG_AGAIN_SECONDS = 60.0  # while the reason of an outage stays the same
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
-async def retry_until_available(step: Callable[..., Awaitable[Any]], pool: Pool, *args: Any, **options: Any) -> Any:
+class Pauses(msgspec.Struct, frozen=True):
+    """The pauses between tries, in seconds: each is twice the one before."""
+
+    first: float
+    longest: float
+
+    def __iter__(self) -> Iterator[float]:
+        pause = self.first
+        while True:
+            yield pause
+            pause = min(pause * 2, self.longest)
+
+
+START = Pauses(1.0, 1.0)  # of a process, while the server refuses connections
+DATABASE = Pauses(0.1, 5.0)  # of a step that has to be done
+QUEUE = Pauses(0.1, 2.0)  # of a statement of the queue, whose heartbeat has to go on
+LISTENER = Pauses(0.1, 2.0)  # of the connection for notifications
+STORE = Pauses(0.1, 5.0)  # of a request to a bucket
+
+MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
+ATTEMPT_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt of a run, and after the second
+
+SHARD_PAUSE_SECONDS = 0.3  # until a released shard is offered again, times the number of its trials
+MAX_SHARD_PAUSE_SECONDS = 5.0
+MAX_SHARD_TRIALS = 100  # after these, a shard that no worker is able to write has failed too: seven minutes
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether an error of the database is transient: lost connection, deadlock, restart, no room."""
+    # A prepared statement of a column whose type has changed; asyncpg has dropped it, so the next try prepares anew.
+    if isinstance(error, asyncpg.InvalidCachedStatementError | asyncpg.OutdatedSchemaCacheError):
+        return True
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        return code not in PERMANENT_CODES and (code in TRANSIENT_CODES or code.startswith(TRANSIENT_CLASSES))
+    # Wrong values and arguments are InterfaceErrors, too.
+    if isinstance(error, asyncpg.DataError | asyncpg.ClientConfigurationError):
+        return False
+    if isinstance(error, OSError) and error.errno in UNREACHABLE:
+        return True
+    # asyncpg raises InterfaceError on a connection that was closed.
+    kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
+    return isinstance(error, kinds)
+
+
+async def retry_until_available(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
     """Run a step in the database and retry it after transient errors. Raises permanent errors."""
-    pause = 0.1
-    while True:
-        try:
-            return await step(pool, *args, **options)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            if not is_transient(error):
-                raise
-            log.warning("database out of reach", step=step.__name__, error=str(error), again_in=pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, MAX_PAUSE_SECONDS)
+    return await retry(partial(step, *args, **options), DATABASE)
 
 
-async def when_served(step: Callable[..., Awaitable[T]], *args: Any) -> T:
+async def when_served(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:
     """Run a step at the start of a process; while the server refuses temporarily, retry it.
 
-    Such refusals are: too many connections, starting up, shutting down, read-only. They are logged once a minute. All
-    other errors are raised at once, also those of a server that does not answer, as its address may be wrong.
+    Such refusals are: too many connections, starting up, shutting down, read-only. All other errors are raised at once,
+    also those of a server that does not answer, as its address may be wrong.
     """
-    reason, logged_at = "", 0.0
-    while True:
+    return await retry(partial(step, *args, **options), START, asyncpg.PostgresError)
+
+
+async def retry(
+    step: Callable[[], Awaitable[T]],
+    pauses: Pauses,
+    errors: type[Exception] | tuple[type[Exception], ...] = DATABASE_ERRORS,
+    *,
+    ended: Callable[[], bool] = lambda: False,
+) -> T:
+    """Run a step and retry it after those transient errors that are `errors`, until `ended`. Raises other errors.
+
+    Each reason is logged once, and again every LOG_AGAIN_SECONDS.
+    """
+    reason, logged_at = "", -math.inf
+    for pause in pauses:
         try:
-            return await step(*args)
-        except asyncpg.PostgresError as error:
-            if not is_transient(error):
+            return await step()
+        except errors as error:
+            if not is_transient(error) or ended():
                 raise
-            if str(error) != reason or time.monotonic() - logged_at > REPEAT_SECONDS:
+            if str(error) != reason or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
                 reason, logged_at = str(error), time.monotonic()
                 log.warning("waiting for the database", reason=reason)
-        await asyncio.sleep(START_PAUSE_SECONDS)
+        await asyncio.sleep(pause)
+    raise AssertionError("pauses never end")
 
 
 @contextlib.contextmanager
@@ -58,7 +129,30 @@ def ignore_outage(event: str, **facts: object) -> Iterator[None]:
     """Log `event` and continue after a transient error, for data that is written again later. Raises other errors."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DATABASE_ERRORS as error:
         if not is_transient(error):
             raise
         log.warning(event, error=str(error), **facts)
+
+
+@contextlib.contextmanager
+def isolated(event: str, **facts: object) -> Iterator[None]:
+    """Log `event` and continue after an error of one item of several. Raises transient errors, which all would meet."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            raise
+        log.error(event, exc_info=error, **facts)
+
+
+@contextlib.contextmanager
+def step_of(loop: str, **facts: object) -> Iterator[None]:
+    """Log every error and continue, for a step that a loop repeats anyway. `loop`: its name in the log."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            log.warning(f"{loop} cannot reach the database", error=str(error), **facts)
+        else:
+            log.error(f"{loop} failed", exc_info=error, **facts)

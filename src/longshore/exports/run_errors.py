@@ -4,7 +4,7 @@ import errno
 
 import asyncpg
 
-from longshore.database.connect import is_transient
+from longshore.database.retry import is_transient
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.source_errors import reason
 

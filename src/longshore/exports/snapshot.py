@@ -7,7 +7,8 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
-from longshore.database.connect import Connection, Pool, is_transient
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.errors import TransientError
 from longshore.exports.catalog import Index
 from longshore.exports.row_security import restrict_like
@@ -135,7 +136,7 @@ class Readers:
                 raise
             try:
                 await transaction.commit()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 # All rows have been read, so only the connection is lost.
                 if not is_transient(error):
                     raise

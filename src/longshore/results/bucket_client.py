@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from longshore.database.retry import STORE
 from longshore.results.aws import NO_CREDENTIALS, Access, error_of, is_retryable
 from longshore.results.media_types import media_type
 from longshore.results.store import StoreError, StoreUnavailableError
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 
 TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS = 30, 5  # of one request
 RETRY_SECONDS = 60.0  # in which a request is retried while the store is out of reach
-MAX_PAUSE_SECONDS = 5.0
 
 ENCRYPTION = {"AWS_SERVER_SIDE_ENCRYPTION": "ServerSideEncryption", "AWS_SSE_KMS_KEY_ID": "SSEKMSKeyId"}
 
@@ -85,16 +85,16 @@ class BucketClient:
         `values`: the operation's own parameters. `cancelled`: once it is set, no retry follows.
         Raises StoreError.
         """
-        deadline, pause = time.monotonic() + retry_seconds, 0.1
+        deadline = time.monotonic() + retry_seconds
         cancelled = cancelled or threading.Event()
-        while True:
+        for pause in STORE:
             try:
                 with translated_errors():
                     return getattr(self.client, name)(Bucket=self.name, Key=self.prefix + key, **values)
             except StoreUnavailableError as error:
                 if _is_final(error) or time.monotonic() + pause > deadline or cancelled.wait(pause):
                     raise
-            pause = min(2 * pause, MAX_PAUSE_SECONDS)
+        raise AssertionError("pauses never end")
 
     @property
     def encryption(self) -> dict[str, Any]:

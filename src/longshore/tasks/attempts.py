@@ -158,8 +158,6 @@ NEVER_DUE = Violation("leaves no time to run at", "/trigger/until")
 
 MAX_LOG_CHARACTERS = 4000  # of an entry
 
-MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
-
 
 class StaleAttemptError(Exception):
     """A newer attempt of the task exists, or the task has ended, so the attempt may write nothing."""

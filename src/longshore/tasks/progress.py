@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import asyncpg
 
 from longshore.database.connect import Pool
+from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
-from longshore.tasks.attempts import MAX_FAILURES
 from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the

@@ -7,21 +7,19 @@ against the task's row (`attempts.begin`). No message is sent while the same one
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-import asyncpg
 import msgspec
-import structlog
 from pgqueuer import Job, QueueManager
 from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import Driver, NotifyCallback
 
-from longshore.database.connect import Connection, Pool, is_transient
+from longshore.database.connect import Connection, Pool
 from longshore.database.listener import Listener
 from longshore.database.queue_schema import QUEUE_SETTINGS, queries_on, queries_over
+from longshore.database.retry import QUEUE, retry
 from longshore.tasks.model import TaskId
-
-log = structlog.get_logger()
 
 POLL_INTERVAL = timedelta(seconds=2)  # between reads of the queue without a notification
 
@@ -110,25 +108,16 @@ class RetryingDriver(Driver):
         self._listeners: list[Listener] = []
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        return [dict(row) for row in await self._patiently(self._pool.fetch, query, *args)]
+        return [dict(row) for row in await self._retried(self._pool.fetch, query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
-        return str(await self._patiently(self._pool.execute, query, *args))
+        return str(await self._retried(self._pool.execute, query, *args))
 
     async def notify(self, channel: str, payload: str) -> None:
-        await self._patiently(self._pool.execute, "select pg_notify($1, $2)", channel, payload)
+        await self._retried(self._pool.execute, "select pg_notify($1, $2)", channel, payload)
 
-    async def _patiently(self, call: Any, query: str, *args: object) -> Any:
-        pause = 0.1
-        while True:
-            try:
-                return await call(query, *args)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_transient(error) or self._shutdown.is_set():
-                    raise
-                log.warning("queue out of reach", error=str(error), again_in=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)
+    async def _retried(self, call: Any, query: str, *args: object) -> Any:
+        return await retry(partial(call, query, *args), QUEUE, ended=self._shutdown.is_set)
 
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         # PgQueuer reads the queue every POLL_INTERVAL, so notifications that are lost with a connection are harmless.

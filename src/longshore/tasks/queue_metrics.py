@@ -9,6 +9,7 @@ import structlog
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.retry import DATABASE_ERRORS
 from longshore.tasks.queue import ENTRYPOINT
 
 log = structlog.get_logger()
@@ -92,7 +93,7 @@ class FiguresCollector:
             self._read_at = time.monotonic()
             try:
                 self._figures = await self._read()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DATABASE_ERRORS as error:
                 self._figures = None
                 log.warning("metrics of tasks not read", error=str(error))
 

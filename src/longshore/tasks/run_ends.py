@@ -9,9 +9,10 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.retry import MAX_FAILURES
 from longshore.errors import ProblemError
 from longshore.tasks import schedule
-from longshore.tasks.attempts import MAX_FAILURES, RunResult, StaleAttemptError, retry, storable
+from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.schedule import Schedule

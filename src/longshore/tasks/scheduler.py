@@ -8,13 +8,15 @@ An invalid row affects its own task alone: a task whose trigger cannot be decode
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 
 import asyncpg
 import msgspec
 import structlog
 
-from longshore.database.connect import Connection, Pool, is_transient
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import isolated, step_of
 from longshore.tasks import run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, TaskId
@@ -122,14 +124,9 @@ async def run_scheduler(pool: Pool) -> None:
 
 
 async def _isolated(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
-    try:
+    with step_of("scheduler", step=step.__name__):
         return await step(pool)
-    except Exception as error:
-        if is_transient(error):
-            log.warning("scheduler cannot reach the database", step=step.__name__, error=str(error))
-        else:
-            log.error("scheduler failed", step=step.__name__, exc_info=error)
-        return None
+    return None
 
 
 async def _until_next(pool: Pool) -> float:
@@ -150,19 +147,11 @@ async def send_due(pool: Pool) -> int:
     Their messages are sent as far as their chains have free slots. With the usual `catch_up` a run covers all runs
     missed before it. If the transaction fails for all of them together, each task gets a transaction of its own.
     """
-    try:
+    with isolated("due tasks not sent together"):
         return await _send_due(pool, None)
-    except Exception as error:
-        if is_transient(error):
-            raise
-        log.error("due tasks not sent together", exc_info=error)
     for row in await pool.fetch(DUE_ALONE, BATCH):
-        try:
+        with isolated("due task not sent", task=row["id"]):
             await _send_due(pool, TaskId(row["id"]))
-        except Exception as error:
-            if is_transient(error):
-                raise
-            log.error("due task not sent", task=row["id"], exc_info=error)
     return 0
 
 
@@ -215,15 +204,10 @@ async def sweep(pool: Pool) -> None:
     for row in await pool.fetch(LEFT_BEHIND, BATCH):
         message = Message(TaskId(row["id"]), row["attempt"])
         log.warning("attempt without a message", task=message.task, attempt=message.attempt, began=row["began"])
-        try:
+        # A stale attempt was recovered by another worker.
+        with isolated("attempt not recovered", task=message.task, attempt=message.attempt), suppress(StaleAttemptError):
             if row["began"]:
                 await run_ends.lost(pool, message)
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])
-        except StaleAttemptError:
-            pass  # another worker has recovered it
-        except Exception as error:
-            if is_transient(error):
-                raise
-            log.error("attempt not recovered", task=message.task, attempt=message.attempt, exc_info=error)

@@ -5,13 +5,10 @@ that has waited longest goes first, so a new task gets its turn however often ot
 more messages than there are slots, so taking one costs the same however many tasks wait.
 """
 
-import structlog
-
-from longshore.database.connect import Connection, Pool, is_transient
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import isolated
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message, send
-
-log = structlog.get_logger()
 
 SETTING = "longshore.chain_tasks"
 """Session setting in PostgreSQL: the number of slots of each chain."""
@@ -65,10 +62,6 @@ async def admit_all(pool: Pool) -> None:
     An error of one chain is logged; a transient error of the database is raised.
     """
     for row in await pool.fetch(CHAINS):
-        try:
+        with isolated("chain not admitted", chain=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
                 await admit(connection, ChainId(row["id"]))
-        except Exception as error:
-            if is_transient(error):
-                raise
-            log.error("chain not admitted", chain=row["id"], exc_info=error)

@@ -11,12 +11,12 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any, TypeVar
 
-import asyncpg
 import structlog
 from prometheus_client import Gauge
 
-from longshore.database.connect import Pool, is_transient
+from longshore.database.connect import Pool
 from longshore.database.listener import Listener
+from longshore.database.retry import step_of
 from longshore.errors import ProblemError
 from longshore.tasks import reads
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
@@ -166,11 +166,8 @@ class Watch:
     async def _recheck(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            try:
+            with step_of("recheck of waiters"):
                 await self._compare()
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-                if not is_transient(error):
-                    log.error("tasks with waiters cannot be checked", error=str(error))
 
     async def _compare(self) -> None:
         """Wake the waiters whose task has another revision than they have seen: their notification was lost."""

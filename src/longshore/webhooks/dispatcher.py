@@ -11,13 +11,13 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import UUID
 
-import asyncpg
 import msgspec
 import structlog
 
 from longshore import __version__
-from longshore.database.connect import Pool, is_transient
+from longshore.database.connect import Pool
 from longshore.database.listener import Listener
+from longshore.database.retry import DATABASE_ERRORS, isolated, step_of
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.webhooks.delivery_slots import DUE, DeliverySlots, LeasedDelivery
@@ -130,13 +130,8 @@ class Dispatcher:
                 while True:
                     self._wake.clear()
                     pause = POLL_SECONDS
-                    try:
+                    with step_of("dispatcher"):
                         pause = await self._begin_due()
-                    except Exception as error:
-                        if is_transient(error):
-                            log.warning("dispatcher cannot reach the database", error=str(error))
-                        else:
-                            log.error("dispatcher failed", exc_info=error)
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):
                             await self._wake.wait()
@@ -159,20 +154,12 @@ class Dispatcher:
     async def _lease(self) -> list[LeasedDelivery]:
         """Lease the due deliveries that have a slot: together, or one by one if that fails."""
         due = [row["id"] for row in await self._pool.fetch(DUE, *self._slots.due_arguments())]
-        try:
+        with isolated("due deliveries not leased together"):
             return await self._lease_ids(due) if due else []
-        except Exception as error:
-            if is_transient(error):
-                raise
-            log.error("due deliveries not leased together", exc_info=error)
         leased: list[LeasedDelivery] = []
         for delivery in due:
-            try:
+            with isolated("due delivery not leased", delivery=str(delivery)):
                 leased += await self._lease_ids([delivery])
-            except Exception as error:
-                if is_transient(error):
-                    raise
-                log.error("due delivery not leased", delivery=str(delivery), exc_info=error)
         return leased
 
     async def _lease_ids(self, ids: list[UUID]) -> list[LeasedDelivery]:
@@ -190,7 +177,7 @@ class Dispatcher:
             bound.error("delivery failed", exc_info=error)
         try:
             await self._record(delivery, attempt, bound)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             # The message is sent a second time when its lease is over; receivers recognize it by its id.
             bound.warning("delivery could not be recorded", error=str(error))
         return attempt.fault is None

@@ -15,8 +15,9 @@ import msgspec
 import structlog
 
 from longshore.access import sign_in
-from longshore.database.connect import Pool, is_transient
+from longshore.database.connect import Pool
 from longshore.database.queue_schema import QUEUE_SETTINGS
+from longshore.database.retry import is_transient
 from longshore.exports.shards import store as shards
 from longshore.results import links
 from longshore.results.store import AttemptFiles, Store, StoreUnavailableError

@@ -10,13 +10,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import msgspec
 import structlog
 from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
-from longshore.database.retry import retry_until_available
+from longshore.database.retry import ATTEMPT_PAUSES_SECONDS, DATABASE_ERRORS, MAX_FAILURES, retry_until_available
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.tasks import attempts, run_ends
@@ -28,8 +27,6 @@ from longshore.worker import malloc
 log = structlog.get_logger()
 
 Action = Callable[[Attempt], Awaitable[RunResult]]
-
-RETRY_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt, and after the second
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -190,8 +187,8 @@ class Runner:
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error)
         tracing.failed(error)
-        if is_retryable(error) and attempt.failures + 1 < attempts.MAX_FAILURES:
-            pause = RETRY_PAUSES_SECONDS[attempt.failures]
+        if is_retryable(error) and attempt.failures + 1 < MAX_FAILURES:
+            pause = ATTEMPT_PAUSES_SECONDS[attempt.failures]
             log.warning("attempt failed", reason=reason, again_in=pause)
             why = f"attempt {attempt.number} failed: {reason}; the next one begins in {pause:.0f} s"
             await retry_until_available(attempts.retry, self._pool, attempt.message, why, pause, failed=True)
@@ -216,7 +213,7 @@ class Runner:
         acting = dict(self._acting)  # a copy, because attempts that begin meanwhile are not in the answer
         try:
             rows = await self._pool.fetch(NEWEST, [message.task for message in acting.values()])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             log.warning("running attempts cannot be checked", error=str(error))  # their next report is refused
             return
         newest = {row["id"]: row["attempt"] for row in rows}

@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Pool
@@ -59,7 +58,7 @@ class Coordinator:
             results = await _Assembler(self._pool, job, assembly, thread, self._silence).assemble(len(works))
             await retry_until_available(shards.forget, self._pool, job.message)
         except BaseException:
-            with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            with contextlib.suppressDATABASE_ERRORS:
                 await shards.forget(self._pool, job.message)
             raise
         job.reconciler.add_pieces([result.sums for result in results])

@@ -12,9 +12,10 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Pool
+from longshore.database.retry import MAX_FAILURES
 from longshore.exports.totals import Sum
 from longshore.results.store import Piece
-from longshore.tasks.attempts import MAX_FAILURES, StaleAttemptError, storable
+from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.queue import Message, ShardMessage, send_shards
 from longshore.telemetry import metrics
 

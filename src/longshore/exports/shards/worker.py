@@ -15,7 +15,13 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import ignore_outage, retry_until_available
+from longshore.database.retry import (
+    MAX_SHARD_PAUSE_SECONDS,
+    MAX_SHARD_TRIALS,
+    SHARD_PAUSE_SECONDS,
+    ignore_outage,
+    retry_until_available,
+)
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import RowSource, copy_rows
 from longshore.exports.formats import Place
@@ -34,10 +40,6 @@ from longshore.tasks.queue import ShardMessage
 from longshore.telemetry import tracing
 
 log = structlog.get_logger()
-
-RETRY_SECONDS = 0.3  # until a released shard is offered again, the first time
-MAX_RETRY_SECONDS = 5.0
-MAX_TRIALS = 100  # after these, a shard that no worker is able to write has failed too: seven minutes
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -88,12 +90,12 @@ class ShardWorker:
             await self._release(trial, "its worker was stopped", failed=False, transient=True)
             raise
         except UnableWorkerError as error:
-            failed = trial.trial >= MAX_TRIALS
+            failed = trial.trial >= MAX_SHARD_TRIALS
             await self._release(trial, str(error), failed=failed, transient=True)
-            return min(trial.trial * RETRY_SECONDS, MAX_RETRY_SECONDS)
+            return min(trial.trial * SHARD_PAUSE_SECONDS, MAX_SHARD_PAUSE_SECONDS)
         except Exception as error:
             await self._release(trial, explain(error), failed=True, transient=is_retryable(error))
-            return RETRY_SECONDS
+            return SHARD_PAUSE_SECONDS
         log.info("shard done", rows=result.rows, bytes=result.piece.size)
         return None
 
