@@ -90,11 +90,6 @@ class Answer(msgspec.Struct, frozen=True):
     headers: dict[str, str]
 
 
-def networks(text: str) -> tuple[Network, ...]:
-    """Return the networks of the setting `outbound_allow`, such as `10.1.0.0/16, 127.0.0.1`. Raises ValueError."""
-    return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
 def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
     """Return why an address may not be called, without a DNS lookup; None if it may."""
     try:

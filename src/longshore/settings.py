@@ -11,11 +11,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
-from limits import RateLimitItem, parse
 from msgspec import Meta
 
 from longshore.database import address
@@ -24,11 +24,23 @@ from longshore.errors import LongshoreError
 PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
 DEFAULT_CONFIG = "longshore.toml"
+CHAIN_DAYS = re.compile(r"([0-9]{1,19})\s*=\s*([0-9]{1,5}(?:\.[0-9]+)?)")
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
+WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(WINDOW_SECONDS)})")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings. `LONGSHORE_HOST` in the environment is `host` in the TOML file."""
+class Rate(msgspec.Struct, frozen=True):
+    """A limit of requests in each window of so many seconds."""
+
+    requests: int
+    seconds: int
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """The settings. `LONGSHORE_HOST` in the environment is `host` in the TOML file; the properties are parsed values."""
 
     data: Annotated[Path, Meta(description="folder of the embedded database and of the result files")] = Path("data")
     host: Annotated[str, Meta(description="address that the API listens on")] = "127.0.0.1"
@@ -134,10 +146,51 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["debug", "info", "warning", "error"], Meta(description="debug, info, warning or error")
     ] = "info"
 
-    @property
-    def results_folder(self) -> Path:
-        """The folder of result files in the local store."""
-        return self.data / "results"
+    @cached_property
+    def rates(self) -> dict[str, Rate]:
+        """The rate limits by name, `credential` and `address`, without those that allow any number of requests."""
+        rates = {}
+        for name, text in (("credential", self.credential_rate), ("address", self.address_rate)):
+            if text:
+                if (match := RATE.fullmatch(text)) is None:
+                    raise LongshoreError(f"{name}_rate must be such as 6000/minute")
+                rates[name] = Rate(int(match[1]), WINDOW_SECONDS[match[2]])
+        return rates
+
+    @cached_property
+    def result_time_of_chains(self) -> dict[int, timedelta]:
+        """The time that results are kept, of the chains in `chain_result_days`."""
+        times = {}
+        for part in _parts(self.chain_result_days):
+            match = CHAIN_DAYS.fullmatch(part)
+            if match is None or not float(match[2]):
+                raise LongshoreError("chain_result_days must be such as 1764=1, 9=0.5")
+            times[int(match[1])] = timedelta(days=float(match[2]))
+        return times
+
+    def result_time(self, chain: int) -> timedelta:
+        """Return how long the results of a chain are kept."""
+        keep = timedelta(days=self.result_days)
+        return min(keep, self.result_time_of_chains.get(chain, keep))
+
+    @cached_property
+    def proxies(self) -> tuple[Network, ...]:
+        """The trusted proxies."""
+        return _networks("trusted_proxies", self.trusted_proxies)
+
+    @cached_property
+    def outbound_networks(self) -> tuple[Network, ...]:
+        """The networks that webhooks and actions may reach though they are not public."""
+        return _networks("outbound_allow", self.outbound_allow)
+
+    @cached_property
+    def origins(self) -> list[str]:
+        """The origins whose pages may read answers."""
+        origins = _parts(self.cors_origins)
+        for origin in origins:
+            if not ORIGIN.fullmatch(origin):
+                raise LongshoreError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
+        return origins
 
 
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
@@ -213,44 +266,11 @@ def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
 
 
 def _check(settings: Settings) -> None:
+    for name, value in vars(Settings).items():
+        if isinstance(value, cached_property):
+            getattr(settings, name)
     if settings.secret and len(settings.secret) < MIN_SECRET_CHARACTERS:
         raise LongshoreError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
-    _check_amounts(settings)
-    _check_lists(settings)
-    _check_addresses(settings)
-
-
-def _check_amounts(settings: Settings) -> None:
-    for name in ("credential_rate", "address_rate"):
-        try:
-            rate(getattr(settings, name))
-        except ValueError:
-            raise LongshoreError(f"{name} must be such as 6000/minute") from None
-    try:
-        days_of_chains(settings.chain_result_days)
-    except (ValueError, OverflowError):
-        raise LongshoreError("chain_result_days must be such as 1764=1, 9=0.5") from None
-
-
-def _check_lists(settings: Settings) -> None:
-    for proxy in parts(settings.trusted_proxies):
-        try:
-            ipaddress.ip_network(proxy)
-        except ValueError:
-            raise LongshoreError(f"trusted_proxies: {proxy!r} is no address and no network") from None
-    for origin in parts(settings.cors_origins):
-        if not ORIGIN.fullmatch(origin):
-            raise LongshoreError(f"cors_origins: {origin!r} is no origin such as https://app.example.com")
-    if settings.outbound_allow:
-        from longshore import outbound  # slow to import, and rarely needed
-
-        try:
-            outbound.networks(settings.outbound_allow)
-        except ValueError as error:
-            raise LongshoreError(f"outbound_allow cannot be used: {error}") from None
-
-
-def _check_addresses(settings: Settings) -> None:
     for name in URLS:
         if url := getattr(settings, name):
             try:
@@ -263,29 +283,18 @@ def _check_addresses(settings: Settings) -> None:
         raise LongshoreError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
 
 
-def parts(text: str) -> list[str]:
-    """Return the parts of a setting that is a list with commas."""
+def _parts(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def days_of_chains(text: str) -> dict[int, timedelta]:
-    """Return the time that results are kept, by chain, from the setting `chain_result_days`. Raises ValueError."""
-    found = {}
-    for part in parts(text):
-        chain, _, days = part.partition("=")
-        found[int(chain)] = timedelta(days=float(days))
-        if not timedelta(0) < found[int(chain)]:
-            raise ValueError(part)
-    return found
-
-
-def rate(text: str) -> RateLimitItem | None:
-    """Return a rate such as `6000/minute`; None for no limit. Raises ValueError."""
-    return parse(text) if text else None
+def _networks(name: str, text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part) for part in _parts(text))
+    except ValueError as error:
+        raise LongshoreError(f"{name} cannot be used: {error}") from None
 
 
 def description(name: str) -> str:
     """Return the description of a setting."""
-    field = next(field for field in msgspec.structs.fields(Settings) if field.name == name)
-    meta = next(part for part in get_args(field.type) if isinstance(part, Meta))
-    return meta.description or ""
+    [kind] = [field.type for field in msgspec.structs.fields(Settings) if field.name == name]
+    return next(part.description or "" for part in get_args(kind) if isinstance(part, Meta))

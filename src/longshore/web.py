@@ -32,7 +32,7 @@ from longshore.api.request_head import refuse_malformed
 from longshore.api.service import lifespan
 from longshore.console.pages import compile_templates
 from longshore.exports.export import ExportTarget
-from longshore.settings import Settings, parts
+from longshore.settings import Settings
 from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024
@@ -126,11 +126,10 @@ def build(chosen: Settings) -> Litestar:
 
 def _cors(chosen: Settings) -> CORSConfig | None:
     """Return what pages of the configured origins may do; None without any. Cookies are never allowed."""
-    origins = parts(chosen.cors_origins)
-    if not origins:
+    if not chosen.origins:
         return None
     return CORSConfig(
-        allow_origins=origins,
+        allow_origins=chosen.origins,
         allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=ALLOWED_HEADERS,
         expose_headers=EXPOSED_HEADERS,
@@ -154,5 +153,4 @@ def create() -> ASGIApp:
     # These objects live as long as the process. A garbage collection of them would hold all requests for 60 ms.
     gc.collect()
     gc.freeze()
-    proxies = parts(chosen.trusted_proxies)
-    return behind_proxies(app, proxies) if proxies else app
+    return behind_proxies(app, chosen.proxies) if chosen.proxies else app

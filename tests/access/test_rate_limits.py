@@ -7,11 +7,11 @@ import time
 import asyncpg
 import httpx2
 import pytest
-from limits import parse
 
 from longshore.access.rate_limits import EXCHANGE_SECONDS, Rates, SharedCounts
 from longshore.access.tokens import Level
 from longshore.errors import ProblemError
+from longshore.settings import Rate
 from tests.answers import problem
 from tests.service import Longshore
 
@@ -71,8 +71,8 @@ def test_processes_agree_after_an_exchange_and_on_the_end_of_the_window(idle: Lo
     async def run() -> None:
         async with asyncpg.create_pool(idle.url, min_size=1, max_size=2) as pool:
             one, other = SharedCounts(pool), SharedCounts(pool)
-            limit = parse("10/6seconds")
-            key = limit.key_for("test", "one")
+            limit = Rate(10, 6)
+            key = "test one"
             a, b = (Rates(counts, {"test": limit}) for counts in (one, other))
             for _ in range(7):
                 a.count("test", "one")
@@ -103,7 +103,7 @@ def test_without_its_database_a_process_goes_on_counting_for_itself(idle: Longsh
     async def run() -> None:
         pool = await asyncpg.create_pool(idle.url, min_size=1, max_size=1)
         counts = SharedCounts(pool)
-        rates = Rates(counts, {"test": parse("2/minute")})
+        rates = Rates(counts, {"test": Rate(2, 60)})
         await pool.close()
         rates.count("test", "alone")
         with pytest.raises(asyncpg.InterfaceError):

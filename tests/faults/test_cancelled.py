@@ -55,7 +55,7 @@ def test_attempt_that_begins_during_a_check_for_cancelled_ones_goes_on(by_hand: 
             begun.set()
             await goes_on.wait()
 
-        worker = Runner(pool, {}, 0, timedelta(days=1), {}, work)
+        worker = Runner(pool, {}, 0, lambda _: timedelta(days=1), work)
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(pool.get_max_size()):
                 await stack.enter_async_context(pool.acquire())

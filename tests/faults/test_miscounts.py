@@ -79,7 +79,7 @@ def test_a_run_whose_rows_do_not_add_up_is_an_error_at_once(by_hand: Longshore, 
         async def shard(_message: ShardMessage) -> None:
             raise AssertionError("nothing was cut")
 
-        worker = Runner(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
+        worker = Runner(pool, {"export": action}, 0, lambda _: timedelta(days=1), shard)
         await worker.handle(await taken(pool, message))
         entries = "select msg from longshore.task_logs where task_id = $1 order by seq"
         return [row["msg"] for row in await pool.fetch(entries, message.task)]

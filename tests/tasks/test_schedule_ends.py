@@ -275,7 +275,7 @@ def test_attempt_that_breaks_in_any_way_ends_in_error_at_once(
 
         task = await created(pool, new())
         await pool.execute("update longshore.tasks set target = $2 where id = $1", task, target)
-        worker = Runner(pool, {"export": action}, 0, timedelta(days=1), {}, shard)
+        worker = Runner(pool, {"export": action}, 0, lambda _: timedelta(days=1), shard)
         await worker.handle(await taken(pool, Message(task, 1)))
         [_, failed, last] = await log_of(pool, task)
         assert (failed[: len(reason)], last) == (reason, "INPROGRESS -> ERROR")

@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator
 
 import structlog
-from limits import RateLimitItem
 
 from longshore.database.connect import Pool
 from longshore.errors import ProblemError
+from longshore.settings import Rate
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ class SharedCounts:
 class Rates:
     """Limits by name: `address`, `credential`. A name without a limit is not counted."""
 
-    def __init__(self, counts: SharedCounts, limits: dict[str, RateLimitItem]) -> None:
+    def __init__(self, counts: SharedCounts, limits: dict[str, Rate]) -> None:
         self._counts = counts
         self._limits = limits
 
@@ -110,25 +110,24 @@ class Rates:
         limit = self._limits.get(name)
         if limit is None:
             return []
-        window = limit.get_expiry()
-        count = self._counts.add(limit.key_for(name, key), window)
+        count = self._counts.add(f"{name} {key}", limit.seconds)
         seconds = max(1, round(count.left))
-        if count.hits > limit.amount:
+        if count.hits > limit.requests:
             detail = f"This {name} has made as many requests as it may for now."
             raise ProblemError("too-many-requests", detail, {"Retry-After": str(seconds)})
         return [
-            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.amount, window)),
-            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.amount - count.hits, seconds)),
+            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), limit.requests, limit.seconds)),
+            (b"ratelimit", b'"%s";r=%d;t=%d' % (name.encode(), limit.requests - count.hits, seconds)),
         ]
 
 
 @contextlib.asynccontextmanager
-async def open_rates(pool: Pool, limits: dict[str, RateLimitItem | None]) -> AsyncIterator[Rates]:
+async def open_rates(pool: Pool, limits: dict[str, Rate]) -> AsyncIterator[Rates]:
     """The rate limits, whose counts are exchanged with other processes while the context is open."""
     counts = SharedCounts(pool)
     exchanging = asyncio.create_task(_keep_exchanging(counts), name="rates")
     try:
-        yield Rates(counts, {name: limit for name, limit in limits.items() if limit is not None})
+        yield Rates(counts, limits)
     finally:
         exchanging.cancel()
         await asyncio.wait({exchanging})

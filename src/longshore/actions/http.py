@@ -35,7 +35,7 @@ class HttpTarget(Target, frozen=True, kw_only=True):
 
 def http(settings: Settings) -> Action:
     """Return the action. It may send to public addresses, and to networks of the setting `outbound_allow`."""
-    allow = outbound.networks(settings.outbound_allow)
+    allow = settings.outbound_networks
 
     def check(target: HttpTarget) -> list[Violation]:
         violation = outbound.check_url(target.url, allow)

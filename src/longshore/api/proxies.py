@@ -11,21 +11,21 @@ from collections.abc import Iterable, Sequence
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from longshore.settings import Network
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # An address as proxies write it: with a port or without, an IPv6 one in brackets or bare.
 NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::\d{1,5})?|(?P<v4>[0-9.]+)(?::\d{1,5})?|(?P<bare>[0-9A-Fa-f:.]+)")
 SCHEMES = ("http", "https")
 
 
-def behind_proxies(app: ASGIApp, trusted: Sequence[str]) -> ASGIApp:
-    """Return the application behind trusted proxies. `trusted`: their addresses, or networks in CIDR notation."""
-    networks = [ipaddress.ip_network(each) for each in trusted]
+def behind_proxies(app: ASGIApp, trusted: Sequence[Network]) -> ASGIApp:
+    """Return the application behind trusted proxies."""
 
     async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["client"] and _is_in(node(scope["client"][0]), networks):
-            client = client_of(_lines(scope, b"x-forwarded-for"), networks)
+        if scope["type"] == ScopeType.HTTP and scope["client"] and _is_in(node(scope["client"][0]), trusted):
+            client = client_of(_lines(scope, b"x-forwarded-for"), trusted)
             if client is not None:
                 scope["client"] = (str(client), 0)
             scheme = next(iter(_lines(scope, b"x-forwarded-proto")), "").strip().lower()

@@ -29,7 +29,7 @@ from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.results.open import open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import Store
-from longshore.settings import Settings, rate
+from longshore.settings import Settings
 from longshore.tasks import quotas
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.queue_metrics import FiguresCollector
@@ -102,10 +102,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.address_open_requests,
             MAX_OPEN_REQUESTS,
         )
-        limits = {"address": rate(settings.address_rate), "credential": rate(settings.credential_rate)}
         async with (
             Watch(pool, settings.database_url) as watch,
-            open_rates(pool, limits) as rates,
+            open_rates(pool, settings.rates) as rates,
             open_open_requests(pool, lives, open_limits) as open_requests,
         ):
             yield Service(

@@ -55,7 +55,7 @@ async def create_webhook(
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
-    new = _read(value, outbound.networks(service.settings.outbound_allow))
+    new = _read(value, service.settings.outbound_networks)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     events = list(EVENTS) if new.events is None else sorted(set(new.events))

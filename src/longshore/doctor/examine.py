@@ -1,7 +1,6 @@
 """All checks of an installation, in their order."""
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
@@ -13,7 +12,7 @@ from longshore.doctor.store import of_disk, of_store
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
-from longshore.settings import Settings, parts
+from longshore.settings import Settings
 
 MAX_TRUSTED_ADDRESSES = 1 << 16
 
@@ -59,7 +58,7 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
     if settings.database_url and not settings.secret:
         what = "LONGSHORE_SECRET is not set, so each machine has a key of its own in its data folder; set one for all"
         warnings.append(what)
-    for network in map(ipaddress.ip_network, parts(settings.trusted_proxies)):
+    for network in settings.proxies:
         if network.num_addresses > MAX_TRUSTED_ADDRESSES:
             what = f"LONGSHORE_TRUSTED_PROXIES trusts all of {network}; name the addresses of the proxies alone"
             warnings.append(what)

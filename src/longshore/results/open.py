@@ -16,7 +16,7 @@ T = TypeVar("T", bound=Result)
 
 def open_store(settings: Settings) -> Store:
     """Return the store for results. Raises StoreError if the environment does not fit `results_url`."""
-    return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.results_folder)
+    return BucketStore(settings.results_url) if settings.results_url else LocalStore(settings.data / "results")
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,6 @@ import structlog
 from prometheus_client import start_http_server
 
 from longshore import actions as plugged
-from longshore import outbound
 from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_lazy_pool
@@ -32,7 +31,7 @@ from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.exports.visibility import webhook_maker_sees
 from longshore.results.open import open_store
-from longshore.settings import Settings, days_of_chains
+from longshore.settings import Settings
 from longshore.tasks import quotas
 from longshore.tasks.queue import ENTRYPOINT, MIN_CONCURRENCY, SHARD_ENTRYPOINT, Consumer
 from longshore.tasks.scheduler import run_scheduler
@@ -76,7 +75,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
-        allow = outbound.networks(settings.outbound_allow)
+        allow = settings.outbound_networks
         dispatcher = Dispatcher(pools.service, allow, partial(webhook_maker_sees, pools.service, known))
         loops = [run_scheduler(pools.service), dispatcher.run(url)]
 
@@ -134,8 +133,7 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     for name, action in plugged.load(settings).items():
         actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
     metrics.begin(actions)
-    keep, keep_of_chains = timedelta(days=settings.result_days), days_of_chains(settings.chain_result_days)
-    return Runner(pool, actions, settings.shutdown_grace, keep, keep_of_chains, exporter.run_shard)
+    return Runner(pool, actions, settings.shutdown_grace, settings.result_time, exporter.run_shard)
 
 
 def _consumers(settings: Settings, url: str, pool: Pool, runner: Runner) -> list[Consumer]:

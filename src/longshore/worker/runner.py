@@ -20,6 +20,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
+from longshore.tasks.model import ChainId
 from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message, read_shard
 from longshore.telemetry import metrics, tracing
 from longshore.worker import malloc
@@ -44,21 +45,20 @@ NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 class Runner:
     """Handles the messages of one worker process."""
 
-    def __init__(  # noqa: PLR0913 (each is given once, by the worker's start)
+    def __init__(
         self,
         pool: Pool,
         actions: Mapping[str, Action],
         grace: float,
-        keep: timedelta,
-        keep_of_chains: Mapping[int, timedelta],
+        result_time: Callable[[ChainId], timedelta],
         shard: Callable[[ShardMessage], Awaitable[float | None]],
     ) -> None:
+        """`grace`: seconds that running attempts have to end. `result_time`: how long results of a chain are kept."""
         self._pool = pool
         self._actions = actions
         self._shard = shard
         self._grace = grace
-        self._keep = keep
-        self._keep_of_chains = keep_of_chains
+        self._result_time = result_time
         self._running: set[asyncio.Task[Any]] = set()
         self._acting: dict[asyncio.Task[Any], Message] = {}
         self._withdrawn: set[asyncio.Task[Any]] = set()
@@ -169,7 +169,7 @@ class Runner:
             log.info("run done", rows=outcome.success, bytes=outcome.size)
 
     async def _finish(self, attempt: Attempt, outcome: RunResult, limits: Limits) -> None:
-        keep = min(self._keep, self._keep_of_chains.get(attempt.chain, self._keep))
+        keep = self._result_time(attempt.chain)
         if limits.result_days is not None:
             keep = min(keep, timedelta(days=limits.result_days))
         with tracing.span("finish"):
