@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, as_json, fetch_page
 from longshore.tasks.model import ChainId
 
 RECORD = """
@@ -102,24 +102,10 @@ async def record_of_user(connection: Connection | Pool, actor: Actor, user: int,
     await connection.execute(RECORD_OF_USER, user, actor.kind, actor.id, action, actor.address, actor.request_id)
 
 
-async def entries(
-    pool: Pool, chain: ChainId, conditions: AuditFilter, limit: int, offset: int
-) -> tuple[list[Entry], bool]:
+async def entries(pool: Pool, chain: ChainId, conditions: AuditFilter, page: Page) -> tuple[list[Entry], bool]:
     """Return a page of a chain's entries, newest first, and whether more follow."""
-    rows = await pool.fetch(
-        LIST,
-        chain,
-        conditions.action,
-        conditions.actor,
-        conditions.object,
-        conditions.since,
-        conditions.until,
-        limit + 1,
-        offset,
-    )
-    return [_entry(row) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(pool, _entry, page, LIST, chain, *msgspec.structs.astuple(conditions))
 
 
-def _entry(row: asyncpg.Record) -> Entry:
-    details = row["details"]
-    return Entry(**{**row, "details": None if details is None else msgspec.Raw(details.encode())})
+def _entry(details: str | None, **columns: Any) -> Entry:
+    return Entry(details=as_json(details), **columns)

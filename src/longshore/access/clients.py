@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
@@ -84,12 +85,9 @@ async def get_or_create(connection: Connection, chain: ChainId | int, name: str)
     return ServiceClient(**row)
 
 
-async def of_chain(
-    pool: Connection | Pool, chain: ChainId, limit: int, offset: int
-) -> tuple[list[ServiceClient], bool]:
+async def of_chain(pool: Connection | Pool, chain: ChainId, page: Page) -> tuple[list[ServiceClient], bool]:
     """Return a page of the chain's clients, oldest first, and whether more follow."""
-    rows = await pool.fetch(OF_CHAIN, chain, None, limit + 1, offset)
-    return [ServiceClient(**row) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(pool, ServiceClient, page, OF_CHAIN, chain, None)
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, client: int) -> ServiceClient:
@@ -113,7 +111,7 @@ async def change(connection: Connection, chain: ChainId, client: int, fields: Cl
 
 async def all_clients(connection: Connection) -> list[ServiceClient]:
     """Return the clients of all chains, oldest first."""
-    return [ServiceClient(**row) for row in await connection.fetch(ALL)]
+    return structs(ServiceClient, await connection.fetch(ALL))
 
 
 async def chain_of(connection: Connection, client: int) -> ChainId:

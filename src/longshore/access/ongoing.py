@@ -14,6 +14,7 @@ import structlog
 from longshore.access import audit
 from longshore.access.audit import Actor
 from longshore.database.connect import Connection
+from longshore.database.rows import structs
 from longshore.errors import NotFoundError
 from longshore.tasks import run_ends
 from longshore.tasks.model import ChainId, TaskId
@@ -28,7 +29,7 @@ MAX_LISTED = 1000
 
 # $1: credentials, such as 'token 0b9f…'. $2: a chain, or null for all.
 TASKS = """
-select id, chain_id, description, action, state, due_at
+select id, chain_id as chain, description as desc, action, state, due_at as next
 from longshore.tasks
 where (created_by = any($1::text[]) or defined_by = any($1::text[])) and ($2::bigint is null or chain_id = $2)
   and (due_at is not null or attempt_began_at is null or state = 'INPROGRESS')
@@ -37,7 +38,7 @@ limit $3
 """
 
 WEBHOOKS = """
-select id, chain_id, url
+select id, chain_id as chain, url
 from longshore.webhooks
 where created_by = any($1::text[]) and ($2::bigint is null or chain_id = $2)
 order by id
@@ -84,11 +85,8 @@ async def tokens_of(connection: Connection, client: int) -> list[str]:
 
 async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
     """Return the work of credentials that goes on in a chain; in all chains if `chain` is None."""
-    tasks = [
-        OngoingTask(row["id"], row["chain_id"], row["description"], row["action"], row["state"], row["due_at"])
-        for row in await connection.fetch(TASKS, makers, chain, MAX_LISTED)
-    ]
-    webhooks = [OngoingWebhook(*row) for row in await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED)]
+    tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED))
+    webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED))
     return Ongoing(tasks, webhooks, stopped=False)
 
 

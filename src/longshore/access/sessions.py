@@ -14,11 +14,11 @@ import msgspec
 
 from longshore.access.tokens import SECRET_PREFIX, Caller, Level, UnauthorizedError, level_too_low
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.model import ChainId
 
 KEY = re.compile(r"[\x21-\x7e]{1,200}")
 NUMBER = re.compile(r"[1-9][0-9]{0,18}")
-LARGEST = 2**63 - 1
 
 OPEN = """
 with ended as (
@@ -27,7 +27,7 @@ with ended as (
       and (used_at < now() - $4 * interval '1 second' or created_at < now() - $5 * interval '1 second')
 )
 insert into longshore.sessions (user_id, key_sha256, address) values ($1, $2, $3)
-returning id, created_at + $5 * interval '1 second' as expires
+returning user_id, id as session_id, date_trunc('second', created_at) + $5 * interval '1 second' as expires
 """
 
 FIND = """
@@ -112,7 +112,7 @@ class Sessions:
         key = SECRET_PREFIX + secrets.token_urlsafe(32)
         row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lives.idle, self.lives.whole)
         assert row is not None
-        return NewSession(user, row["id"], key, row["expires"].replace(microsecond=0))
+        return NewSession(session_key=key, **row)
 
     async def signed_in(self, credential: Credential) -> SignedIn:
         """Return the user of a session. Raises UnauthorizedError."""
@@ -123,7 +123,7 @@ class Sessions:
         """Return the caller, for the chain that the request names. Raises UnauthorizedError and ForbiddenError."""
         text = credential.chain or ""
         # Chain 0, and a number beyond PostgreSQL's range, is a chain that no user has a level for.
-        chain = int(text) if NUMBER.fullmatch(text) and int(text) <= LARGEST else 0
+        chain = int(text) if NUMBER.fullmatch(text) and int(text) <= MAX_BIGINT else 0
         user, level = await self._find(credential, chain)
         if level is None or Level[level.upper()] < needed:
             raise level_too_low(needed)
@@ -152,7 +152,7 @@ async def end(connection: Connection, user: int, session: UUID) -> bool:
 
 
 def _number(text: str) -> int:
-    if not NUMBER.fullmatch(text) or int(text) > LARGEST:
+    if not NUMBER.fullmatch(text) or int(text) > MAX_BIGINT:
         raise UnauthorizedError
     return int(text)
 

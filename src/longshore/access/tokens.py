@@ -15,10 +15,10 @@ from enum import IntEnum
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
@@ -31,25 +31,29 @@ select c.id, c.chain_id, $2, $3, $4, $5, $6, $7 from longshore.service_clients c
 returning id
 """
 
-SHOWN = """
-select t.id, t.client_id, c.name as client, t.chain_id, t.more_chains, t.level, t.indexes,
-       t.hidden_columns, t.created_at, t.expires_at, t.used_at, t.revoked_at,
+# $1: the chain that asks, null for the command line. It sees less of a token of another chain's client.
+OURS = "coalesce(t.chain_id = $1::bigint, true)"
+
+TOKENS = f"""
+select t.id, case when {OURS} then t.client_id end as client_id, case when {OURS} then c.name else '' end as client,
+       case when {OURS} then t.chain_id else $1 end as chain,
+       case when {OURS} then t.chain_id || t.more_chains else array[$1] end as chains,
+       t.level, t.indexes, t.hidden_columns, date_trunc('second', t.created_at) as created, t.expires_at as expires,
+       date_trunc('minute', t.used_at) as used, date_trunc('second', t.revoked_at) as revoked,
        t.revoked_at is null and coalesce(t.expires_at > now(), true) and c.enabled as active
 from longshore.access_tokens t
 join longshore.service_clients c on c.id = t.client_id
-"""
+"""  # noqa: S608  # a constant
 
-ALL = SHOWN + "order by t.created_at, t.id"
+ALL = TOKENS + "order by t.created_at, t.id"
 
-OF_CHAIN = (
-    SHOWN
-    + """
+OF_CHAIN = f"""
+{TOKENS}
 where (t.chain_id = $1 or t.more_chains @> array[$1::bigint])
   and ($2::uuid is null or t.id = $2) and ($3::bigint is null or t.client_id = $3)
 order by t.created_at desc, t.id
 limit $4 offset $5
 """
-)
 
 REVOKE = """
 update longshore.access_tokens set revoked_at = now()
@@ -180,18 +184,15 @@ async def administered(pool: Connection | Pool, caller: Caller) -> set[int]:
 
 async def all_tokens(connection: Connection) -> list[Token]:
     """Return the tokens of all chains, oldest first."""
-    return [_token(row, None) for row in await connection.fetch(ALL)]
+    return structs(Token, await connection.fetch(ALL, None))
 
 
-async def of_chain(
-    pool: Connection | Pool, chain: ChainId, client: int | None, limit: int, offset: int
-) -> tuple[list[Token], bool]:
+async def of_chain(pool: Connection | Pool, chain: ChainId, client: int | None, page: Page) -> tuple[list[Token], bool]:
     """Return a page of the tokens with a chain in their scope, newest first, and whether more follow.
 
     `client`: only tokens of this client; None: of all.
     """
-    rows = await pool.fetch(OF_CHAIN, chain, None, client, limit + 1, offset)
-    return [_token(row, chain) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(pool, Token, page, OF_CHAIN, chain, None, client)
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> Token:
@@ -199,7 +200,7 @@ async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> 
     row = await pool.fetchrow(OF_CHAIN, chain, token, None, 1, 0)
     if row is None:
         raise NotFoundError("token-not-found")
-    return _token(row, chain)
+    return Token(**row)
 
 
 async def revoke(connection: Connection, token: UUID, chain: ChainId | None = None) -> ChainId | None:
@@ -211,23 +212,3 @@ async def revoke(connection: Connection, token: UUID, chain: ChainId | None = No
     if ended is None and chain is not None and await connection.fetchval(LEAVE, token, chain) is not None:
         return chain
     return ended
-
-
-def _token(row: asyncpg.Record, asking: ChainId | None) -> Token:
-    """Return a token as a chain sees it; as the command line does if `asking` is None."""
-    ours = asking is None or asking == row["chain_id"]
-    return Token(
-        id=row["id"],
-        client_id=row["client_id"] if ours else None,
-        client=row["client"] if ours else "",
-        chain=row["chain_id"] if ours else asking or 0,
-        chains=[row["chain_id"], *row["more_chains"]] if ours or asking is None else [asking],
-        level=row["level"],
-        indexes=row["indexes"],
-        hidden_columns=row["hidden_columns"],
-        created=row["created_at"].replace(microsecond=0),
-        expires=row["expires_at"],
-        used=row["used_at"] and row["used_at"].replace(second=0, microsecond=0),
-        revoked=row["revoked_at"] and row["revoked_at"].replace(microsecond=0),
-        active=row["active"],
-    )

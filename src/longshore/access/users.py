@@ -5,6 +5,7 @@ and whether a user may sign in at all are for the user and for the command line.
 """
 
 from datetime import datetime
+from typing import Any
 
 import asyncpg
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from longshore.access import names, passwords
 from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
@@ -41,7 +43,7 @@ returning level
 """
 
 ALL = """
-select u.id, u.name, u.disabled_at, u.totp_secret is not null as passcode,
+select u.id, u.name, u.disabled_at is null as enabled, u.totp_secret is not null as passcode,
        coalesce(json_agg(json_build_array(l.chain_id, l.level, l.enabled) order by l.chain_id)
                 filter (where l.chain_id is not null), '[]') as levels
 from longshore.users u
@@ -125,10 +127,9 @@ async def change(connection: Connection, user: int, chain: int, level: Level | N
         raise NotFoundError("user-not-found")
 
 
-async def of_chain(connection: Connection | Pool, chain: int, limit: int, offset: int) -> tuple[list[ChainUser], bool]:
+async def of_chain(connection: Connection | Pool, chain: int, page: Page) -> tuple[list[ChainUser], bool]:
     """Return a page of the users who have a level for a chain, oldest first, and whether more follow."""
-    rows = await connection.fetch(OF_CHAIN, chain, None, limit + 1, offset)
-    return [ChainUser(**row) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(connection, ChainUser, page, OF_CHAIN, chain, None)
 
 
 async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> ChainUser:
@@ -141,10 +142,7 @@ async def one_of_chain(connection: Connection | Pool, chain: int, user: int) -> 
 
 async def all_users(connection: Connection) -> list[AnyUser]:
     """Return all users, oldest first."""
-    return [
-        AnyUser(row["id"], row["name"], row["disabled_at"] is None, row["passcode"], msgspec.json.decode(row["levels"]))
-        for row in await connection.fetch(ALL)
-    ]
+    return structs(_any_user, await connection.fetch(ALL))
 
 
 async def name_and_levels(pool: Connection | Pool, user: int) -> tuple[str, dict[int, Level]]:
@@ -187,3 +185,7 @@ async def end_all(connection: Connection, user: int) -> None:
     """End all sessions of a user, and sign-ins that wait for a one-time code."""
     await connection.execute(END_SESSIONS, user)
     await connection.execute(END_ATTEMPTS, user)
+
+
+def _any_user(levels: str, **columns: Any) -> AnyUser:
+    return AnyUser(levels=msgspec.json.decode(levels), **columns)

@@ -10,9 +10,10 @@ from litestar.params import QueryParameter
 from longshore.access import audit
 from longshore.access.audit import AuditFilter, Entry
 from longshore.api.guard import admitted
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import PRINTABLE
+from longshore.database.rows import Page
 from longshore.validation import ValidationError, Violation
 
 
@@ -59,5 +60,5 @@ async def list_entries(  # noqa: PLR0913 (the parameters of the query)
     )
     if violations:
         raise ValidationError(violations)
-    entries, more = await audit.entries(service.pool, caller.chain, wanted, limit, offset)
-    return Response(entries, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await audit.entries(service.pool, caller.chain, wanted, page), page)

@@ -1,6 +1,6 @@
 """The resource `auth`: users sign in and out, list and end their sessions, and change their password."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated
 from uuid import UUID
 
 import msgspec
@@ -12,14 +12,13 @@ from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
-from longshore.api.bodies import read_json
+from longshore.api.bodies import read_body
 from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, actor, person, refuse_other_site, unknown_parameters
 from longshore.api.service import AnyRequest, Service
+from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError
-from longshore.validation import ValidationError, Violation, check
-
-T = TypeVar("T", bound=msgspec.Struct)
+from longshore.validation import ValidationError, Violation
 
 
 class LoginBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,7 +57,7 @@ PASSCODE_NEEDED = "The password is right, and a one-time code is needed: send it
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
     service = _service(request)
-    fields = _read(LoginBody, request, body)
+    fields = read_body(LoginBody, request, body)
     if "\x00" in fields.username:  # PostgreSQL takes no U+0000
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
     if fields.cookie:
@@ -76,7 +75,7 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
     """Complete a sign-in with a one-time code. Five wrong codes end the attempt."""
     service = _service(request)
-    fields = _read(PasscodeBody, request, body)
+    fields = read_body(PasscodeBody, request, body)
     if fields.cookie:
         refuse_other_site(request)
     session = await service.sign_in.passcode(fields.attempt_id, fields.passcode, actor(request))
@@ -97,12 +96,9 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
     _, user = person(request)
-    try:
-        session = UUID(id)
-    except ValueError:
-        session = UUID(int=0)  # the id of no session
+    session = as_uuid(id)
     async with audited_user(request, "session.end") as connection:
-        if not await sessions.end(connection, user.user, session):
+        if session is None or not await sessions.end(connection, user.user, session):
             raise NotFoundError("session-not-found", "You have no session of this id.")
 
 
@@ -122,7 +118,7 @@ async def logout(request: AnyRequest) -> Response[None]:
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one included."""
     service, user = person(request)
-    fields = _read(PasswordBody, request, body)
+    fields = read_body(PasswordBody, request, body)
     if expected := passwords.violation(fields.new_password):
         raise ValidationError([Violation(expected, "/new_password")])
     await service.sign_in.confirm(user.user, fields.password, actor(request))
@@ -136,14 +132,6 @@ def _service(request: AnyRequest) -> Service:
         raise ValidationError(violations)
     service: Service = request.app.state.service
     return service
-
-
-def _read(kind: type[T], request: AnyRequest, body: bytes) -> T:
-    violations: list[Violation] = []
-    value = check(kind, read_json(request, body), "", violations)
-    if violations or value is None:
-        raise ValidationError(violations)
-    return value
 
 
 def _answer(request: AnyRequest, session: NewSession, in_cookie: bool) -> Response[NewSession]:

@@ -1,9 +1,9 @@
 """JSON bodies: of requests, decoded so that all violations can be named at once, and of answers."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Response
@@ -11,11 +11,13 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
-from longshore.validation import ValidationError, Violation, pointer
+from longshore.validation import ValidationError, Violation, check, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 UTF_8 = "utf-8"
+
+S = TypeVar("S", bound=msgspec.Struct)
 MAX_DEPTH = 32
 
 
@@ -44,6 +46,17 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
     if violations := _shape_violations(shape):
+        raise ValidationError(violations)
+    return value
+
+
+def read_body(kind: type[S], request: AnyRequest, body: bytes, *checks: Callable[[S], list[Violation]]) -> S:
+    """Return a request's body as a struct. Raises ValidationError with all violations, those of `checks` included."""
+    violations: list[Violation] = []
+    value = check(kind, read_json(request, body), "", violations)
+    if value is not None:
+        violations += [violation for further in checks for violation in further(value)]
+    if violations or value is None:
         raise ValidationError(violations)
     return value
 

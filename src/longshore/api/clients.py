@@ -13,18 +13,18 @@ from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.api.audited import audited
-from longshore.api.bodies import read_json
+from longshore.api.bodies import read_body
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
-from longshore.api.tasks import LARGEST
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
+from longshore.database.rows import MAX_BIGINT, Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, check, pointer, suggestion
+from longshore.validation import ValidationError, Violation, pointer, suggestion
 
 MAX_LISTED = 500  # chains, indexes or columns of one token
 
@@ -82,12 +82,7 @@ class NewToken(Token, frozen=True):
 async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
     _, caller = admitted(request)
-    violations: list[Violation] = []
-    new = check(ClientBody, read_json(request, body), "", violations)
-    if new is not None:
-        violations += _text_violations(new.name, new.contact)
-    if violations or new is None:
-        raise ValidationError(violations)
+    new = read_body(ClientBody, request, body, _text_violations)
     async with audited(request, "client.create") as change:
         client = await clients.create(change.connection, caller.chain, new.name, new.contact)
         change.object = f"client {client.id}"
@@ -98,8 +93,8 @@ async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody
 async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
     """Return the chain's service clients, oldest first."""
     service, caller = admitted(request)
-    page, more = await clients.of_chain(service.pool, caller.chain, limit, offset)
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await clients.of_chain(service.pool, caller.chain, page), page)
 
 
 @get("/service_clients/{id:str}")
@@ -121,14 +116,12 @@ async def change_client(
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
     service, caller = admitted(request)
-    violations: list[Violation] = []
-    new = check(ClientChangeBody, read_json(request, body), "", violations)
-    if new is not None:
-        violations += _text_violations(new.name, new.contact)
-        if stop and new.enabled is not False:
-            violations.append(Violation("is for a client that is turned off: `enabled: false`", parameter="stop"))
-    if violations or new is None:
-        raise ValidationError(violations)
+
+    def refuse_stop(new: ClientChangeBody) -> list[Violation]:
+        expected = "is for a client that is turned off: `enabled: false`"
+        return [Violation(expected, parameter="stop")] if stop and new.enabled is not False else []
+
+    new = read_body(ClientChangeBody, request, body, _text_violations, refuse_stop)
     still_ongoing = None
     async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
         fields = ClientChange(new.name, new.contact, new.enabled)
@@ -143,10 +136,7 @@ async def change_client(
 async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
     service, caller = admitted(request)
-    violations: list[Violation] = []
-    new = check(TokenBody, read_json(request, body), "", violations)
-    if violations or new is None:
-        raise ValidationError(violations)
+    new = read_body(TokenBody, request, body)
     scope = await _scope(service, caller, new)
     details = {"client": new.client_id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
     async with audited(request, "token.create", details=details) as change:
@@ -165,14 +155,16 @@ async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody])
 @get("/access_tokens")
 async def list_tokens(
     request: AnyRequest,
-    client_id: Annotated[int | None, QueryParameter(ge=1, le=LARGEST, description="Only those of this client.")] = None,
+    client_id: Annotated[
+        int | None, QueryParameter(ge=1, le=MAX_BIGINT, description="Only those of this client.")
+    ] = None,
     limit: Limit = 25,
     offset: Offset = 0,
 ) -> Response[list[Token]]:
     """Return the chain's tokens, newest first, revoked and expired ones included, without secrets."""
     service, caller = admitted(request)
-    page, more = await tokens.of_chain(service.pool, caller.chain, client_id, limit, offset)
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await tokens.of_chain(service.pool, caller.chain, client_id, page), page)
 
 
 @get("/access_tokens/{id:str}")
@@ -255,27 +247,22 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
     return violations
 
 
-def _text_violations(name: str | None, contact: str | None) -> list[Violation]:
-    violations = []
-    if name is not None and (expected := names.violation(name)) is not None:
-        violations.append(Violation(expected, "/name"))
-    if contact and (expected := names.violation(contact, "text")) is not None:
-        violations.append(Violation(expected, "/contact"))
-    return violations
+def _text_violations(new: ClientBody | ClientChangeBody) -> list[Violation]:
+    expected = {
+        "/name": None if new.name is None else names.violation(new.name),
+        "/contact": names.violation(new.contact, "text") if new.contact else None,
+    }
+    return [Violation(text, at) for at, text in expected.items() if text]
 
 
 def _client_id(number: int) -> int:
     """Return a number as the id of a client. Raises ProblemError beyond PostgreSQL's range: no client has that id."""
-    if not 1 <= number <= LARGEST:
+    if not 1 <= number <= MAX_BIGINT:
         raise NotFoundError("client-not-found")
     return number
 
 
 def _token_id(text: str) -> UUID:
-    try:
-        id = UUID(text)
-    except ValueError:
-        raise NotFoundError("token-not-found") from None
-    if str(id) != text.lower():
+    if (id := as_uuid(text)) is None:
         raise NotFoundError("token-not-found")
     return id

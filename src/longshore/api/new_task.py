@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from longshore.actions import Action, Target
+from longshore.database.rows import MAX_BIGINT
 from longshore.exports import export
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
@@ -18,7 +19,6 @@ from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 STORED = msgspec.json.Encoder(decimal_format="number")
-LARGEST = 2**63 - 1
 
 
 IndexOf = Callable[[str], Awaitable[str | None]]
@@ -143,7 +143,7 @@ def _check_parts(
     violations: list[Violation],
 ) -> None:
     chain = value.get("chain")
-    if isinstance(chain, int) and not 1 <= chain <= LARGEST:
+    if isinstance(chain, int) and not 1 <= chain <= MAX_BIGINT:
         violations.append(Violation("expected a positive integer", "/chain"))
     target, trigger = value.get("target"), value.get("trigger")
     action = target.get("action") if isinstance(target, dict) else None

@@ -5,7 +5,6 @@ import base64
 import re
 from typing import Annotated
 from urllib.parse import unquote
-from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -20,10 +19,11 @@ from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
+from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
@@ -207,18 +207,16 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
     """Return the download addresses of a task, newest first, each with its credential and its uses."""
     service, caller = admitted(request)
     await may_change_task(service, caller, service.pool, task_id(id))
-    page, more = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, (limit, offset))
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, page)
+    return paged(request, listed, page)
 
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
 async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)
-    try:
-        link_id = UUID(link)
-    except ValueError:
-        link_id = UUID(int=0)
+    link_id = as_uuid(link)
     async with audited(request, "result.revoke", f"task {id}", {"link": str(link_id)}) as change:
         await lock_to_change(request, change.connection, task_id(id))
         await links.revoke(change.connection, caller.chain, task_id(id), link_id)

@@ -14,6 +14,7 @@ from longshore.access.tokens import Caller, ForbiddenError, Level, level_too_low
 from longshore.api.segment_bodies import PreviewBody
 from longshore.api.service import Service
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog, Field
 from longshore.exports.columns import FieldChoice
@@ -161,7 +162,7 @@ async def may_have(
         refuse_hidden_fields(caller, asked.export_index, service.catalog, asked.fields, "/target/fields")
     if rules.segment is not None:
         refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
-    stored = stored_segments.as_id(rules.segment_id or "")
+    stored = as_uuid(rules.segment_id or "")
     if stored is not None:
         try:
             found = await stored_segments.get(connection, caller.chain, stored)

@@ -17,7 +17,7 @@ from longshore.api.conditional import representation_tag, require
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.scopes import (
     may_see_segment,
     refuse_hidden_preview,
@@ -30,11 +30,12 @@ from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview,
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import is_transient
+from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.columns import choices
 from longshore.exports.preview import Preview, preview
 from longshore.exports.segments import stored as stored_segments
-from longshore.exports.segments.stored import StoredSegment, as_id
+from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
@@ -85,9 +86,9 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[StoredSegment]]:
     """Return the chain's stored segments, newest first. `segment` is null where its rules are hidden."""
     service, caller = admitted(request)
-    page, more = await stored_segments.list_segments(service.pool, caller.chain, limit, offset)
-    page = [shown_segment(caller, service.catalog, each) for each in page]
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    stored, more = await stored_segments.list_segments(service.pool, caller.chain, page)
+    return paged(request, ([shown_segment(caller, service.catalog, each) for each in stored], more), page)
 
 
 @get("/segments/{id:str}")
@@ -172,7 +173,7 @@ async def _visible(
 
     `lock`: whether to lock it until the connection's transaction ends.
     """
-    if (segment_id := as_id(id)) is None:
+    if (segment_id := as_uuid(id)) is None:
         raise NotFoundError("segment-not-found")
     stored = await stored_segments.get(connection, caller.chain, segment_id, lock=lock)
     may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")

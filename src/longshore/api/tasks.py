@@ -22,6 +22,7 @@ from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_
 from longshore.api.service import AnyRequest, Service
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
@@ -34,7 +35,6 @@ from longshore.tasks.attempts import NewTask
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
 
-LARGEST = 2**63 - 1  # of PostgreSQL's bigint
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
 encode = msgspec.json.Encoder().encode
@@ -144,7 +144,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         str | None, QueryParameter(description="Only tasks of this action.", max_length=100, pattern=PRINTABLE)
     ] = None,
     campaign_id: Annotated[
-        int | None, QueryParameter(ge=1, le=LARGEST, description="Only tasks of this campaign.")
+        int | None, QueryParameter(ge=1, le=MAX_BIGINT, description="Only tasks of this campaign.")
     ] = None,
     limit: Limit = 25,
     offset: Offset = 0,
@@ -239,7 +239,7 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
 
 def task_id(number: int) -> TaskId:
     """Return a path's number as the id of a task. Raises NotFoundError beyond PostgreSQL's range."""
-    if number > LARGEST:
+    if number > MAX_BIGINT:
         raise NotFoundError("task-not-found")
     return TaskId(number)
 

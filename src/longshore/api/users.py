@@ -10,14 +10,14 @@ from longshore.access import names, passwords, users
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
 from longshore.api.audited import audited
-from longshore.api.bodies import read_json
+from longshore.api.bodies import read_body
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import LARGEST
+from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import NotFoundError
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import Violation
 
 LevelName = Literal["read", "write", "admin"]
 
@@ -47,15 +47,7 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
     _, caller = admitted(request)
-    violations: list[Violation] = []
-    new = check(UserBody, read_json(request, body), "", violations)
-    if new is not None:
-        if expected := names.violation(new.username):
-            violations.append(Violation(expected, "/username"))
-        if expected := passwords.violation(new.password):
-            violations.append(Violation(expected, "/password"))
-    if violations or new is None:
-        raise ValidationError(violations)
+    new = read_body(UserBody, request, body, _violations)
     async with audited(request, "user.create", details={"level": new.level}) as change:
         user = await users.create(change.connection, new.username, new.password)
         await users.grant(change.connection, user, caller.chain, Level[new.level.upper()])
@@ -70,8 +62,8 @@ async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -
 async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ChainUser]]:
     """Return the users with a level for the chain, oldest first."""
     service, caller = admitted(request)
-    found, more = await users.of_chain(service.pool, caller.chain, limit, offset)
-    return Response(found, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await users.of_chain(service.pool, caller.chain, page), page)
 
 
 @patch(
@@ -80,10 +72,7 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
     _, caller = admitted(request)
-    violations: list[Violation] = []
-    new = check(UserChangeBody, read_json(request, body), "", violations)
-    if violations or new is None:
-        raise ValidationError(violations)
+    new = read_body(UserChangeBody, request, body)
     _check_id(id)
     level = Level[new.level.upper()] if new.level else None
     details = {"level": new.level, "enabled": new.enabled}
@@ -101,6 +90,11 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
         await users.take(change.connection, id, caller.chain)
 
 
+def _violations(new: UserBody) -> list[Violation]:
+    expected = {"/username": names.violation(new.username), "/password": passwords.violation(new.password)}
+    return [Violation(text, at) for at, text in expected.items() if text]
+
+
 def _check_id(id: int) -> None:
-    if id > LARGEST:  # no user has an id beyond PostgreSQL's range
+    if id > MAX_BIGINT:  # no user has an id beyond PostgreSQL's range
         raise NotFoundError("user-not-found")

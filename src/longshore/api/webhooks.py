@@ -15,10 +15,11 @@ from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
-from longshore.errors import ProblemError
+from longshore.database.rows import Page, as_uuid
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import Kept
 from longshore.validation import ValidationError, Violation, check
@@ -82,8 +83,8 @@ async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[s
 async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Webhook]]:
     """Return the chain's webhooks, newest first, without secrets."""
     service, caller = admitted(request)
-    page, more = await registry.list_webhooks(service.pool, caller.chain, limit, offset)
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await registry.list_webhooks(service.pool, caller.chain, page), page)
 
 
 @delete("/webhooks/{id:str}", status_code=204)
@@ -122,8 +123,8 @@ async def list_deliveries(
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
     service, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
-    page, more = await registry.deliveries(service.pool, caller.chain, webhook, limit, offset)
-    return Response(page, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    return paged(request, await registry.deliveries(service.pool, caller.chain, webhook, page), page)
 
 
 @post(
@@ -159,11 +160,7 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
 
 
 def _id(text: str, missing: str) -> UUID:
-    """Return the id in a path. Raises ProblemError of the kind `missing` where it is none."""
-    try:
-        id = UUID(text)
-    except ValueError:
-        raise ProblemError(missing) from None
-    if str(id) != text.lower():
-        raise ProblemError(missing)
+    """Return the id in a path. Raises NotFoundError of the kind `missing` where it is none."""
+    if (id := as_uuid(text)) is None:
+        raise NotFoundError(missing)
     return id

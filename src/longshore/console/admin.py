@@ -14,9 +14,10 @@ from longshore.api.guard import admitted, shown_session
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.pages import page
+from longshore.database.rows import Page
 from longshore.tasks import overview
 
-MAX_ROWS = 100
+FIRST_PAGE = Page(100)
 PAGE_SIZE = 50
 
 
@@ -27,9 +28,9 @@ async def show_access(request: AnyRequest) -> Response[str]:
     person: SignedIn = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"sessions": await service.sessions.list(person)}
     if caller.level >= Level.ADMIN:
-        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, MAX_ROWS, 0)
-        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, MAX_ROWS, 0)
-        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, MAX_ROWS, 0)
+        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, FIRST_PAGE)
+        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, FIRST_PAGE)
+        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
         content["indexes"] = list(service.catalog)
     return await page(request, "access.html", "access", "Access", **content)
@@ -51,8 +52,7 @@ async def show_audit(
         service.pool,
         caller.chain,
         AuditFilter(filters.get("action"), filters.get("actor"), filters.get("object")),
-        PAGE_SIZE,
-        offset,
+        Page(PAGE_SIZE, offset),
     )
     older = "?" + urlencode({**filters, "offset": offset + PAGE_SIZE}) if more else None
     newer = "?" + urlencode({**filters, "offset": max(0, offset - PAGE_SIZE)}) if offset else None

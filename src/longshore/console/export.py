@@ -12,6 +12,7 @@ from longshore.api.scopes import shown_segment, shown_task, visible_catalog
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
+from longshore.database.rows import Page
 from longshore.exports.catalog import Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
@@ -59,7 +60,7 @@ async def new_export(
         assert polled.task is not None
         task = shown_task(caller, service.catalog, polled.task, polled.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
-    stored, _ = await stored_segments.list_segments(service.pool, caller.chain, 100, 0)
+    stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(100))
     return await page(
         request,
         "new.html",
@@ -88,7 +89,9 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the page of stored segments, with their rules in words."""
     service, caller = admitted(request)
-    listed, more = await stored_segments.list_segments(service.pool, caller.chain, PAGE_SIZE, min(offset, MAX_OFFSET))
+    listed, more = await stored_segments.list_segments(
+        service.pool, caller.chain, Page(PAGE_SIZE, min(offset, MAX_OFFSET))
+    )
     visible = [shown_segment(caller, service.catalog, each) for each in listed]
     shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
     older = f"?offset={offset + PAGE_SIZE}" if more else None

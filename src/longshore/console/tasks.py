@@ -18,12 +18,13 @@ from longshore.api.scopes import shown_segment, shown_task
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
+from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.rights import sees
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
-from longshore.exports.segments.stored import READ, as_id
+from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.tasks import overview, progress, reads
 from longshore.tasks.model import Code, Task
@@ -151,7 +152,7 @@ async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | N
     asked = TRIGGER.decode(trigger)
     if asked.segment is not None:
         return _in_words(asked.segment), ""
-    stored = as_id(asked.segment_id or "")
+    stored = as_uuid(asked.segment_id or "")
     if stored is None:
         return None, ""
     try:

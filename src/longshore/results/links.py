@@ -7,12 +7,12 @@ credential that asked for it still has the level for the chain. A transfer that 
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from longshore.access.audit import Actor
 from longshore.access.sessions import Lives
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
 
@@ -44,10 +44,11 @@ update longshore.links l set uses = l.uses + 1, used_at = now() where l.id = $1 
 """  # noqa: S608  # a constant
 
 LIST = f"""
-select t.id as task, l.id, l.run, l.actor_kind, l.actor, l.created_at, l.expires_at, l.max_uses, l.uses, l.used_at,
-       l.revoked_at, {ACTIVE} as active
+select l.id, l.run, rtrim(l.actor_kind || ' ' || l.actor) as created_by, date_trunc('second', l.created_at) as created,
+       l.expires_at as expires, l.max_uses, l.uses, date_trunc('second', l.used_at) as used,
+       date_trunc('second', l.revoked_at) as revoked, {ACTIVE} as active
 from longshore.tasks t
-left join longshore.links l on l.task_id = t.id
+join longshore.links l on l.task_id = t.id
 where t.id = $1 and t.chain_id = $4
 order by l.created_at desc, l.id
 limit $5 offset $6
@@ -117,7 +118,7 @@ async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, 
     credential = (actor.kind, actor.id, token, actor.session)
     row = await pool.fetchrow(CREATE, task, run, *credential, terms.level, terms.seconds, terms.uses)
     assert row is not None
-    return NewLink(row["id"], row["expires"])
+    return NewLink(**row)
 
 
 async def seconds_left(pool: Pool, actor: Actor, lives: Lives) -> float:
@@ -136,23 +137,16 @@ async def use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
     return await pool.fetchval(USE, link, lives.idle, lives.whole) is not None
 
 
-async def of_task(
-    pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: tuple[int, int]
-) -> tuple[list[Link], bool]:
-    """Return a page of a task's links, newest first, and whether more follow. Raises NotFoundError.
-
-    `page`: limit and offset.
-    """
-    limit, offset = page
-    rows = await pool.fetch(LIST, task, lives.idle, lives.whole, chain, limit + 1, offset)
-    if not rows and await pool.fetchrow(TASK_EXISTS, task, chain) is None:
+async def of_task(pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: Page) -> tuple[list[Link], bool]:
+    """Return a page of a task's links, newest first, and whether more follow. Raises NotFoundError."""
+    found, more = await fetch_page(pool, Link, page, LIST, task, lives.idle, lives.whole, chain)
+    if not found and await pool.fetchrow(TASK_EXISTS, task, chain) is None:
         raise NotFoundError("task-not-found")
-    page_rows = [_link(row) for row in rows if row["id"] is not None]
-    return page_rows[:limit], len(page_rows) > limit
+    return found, more
 
 
-async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
-    """Revoke a link, so that no further download begins with it.
+async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID | None) -> None:
+    """Revoke a link, so that no further download begins with it. `link`: None for the id of none.
 
     Raises NotFoundError, and ProblemError where the task has no such link.
     """
@@ -160,18 +154,3 @@ async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUI
         if await connection.fetchrow(TASK_EXISTS, task, chain) is None:
             raise NotFoundError("task-not-found")
         raise NotFoundError("link-not-found")
-
-
-def _link(row: asyncpg.Record) -> Link:
-    return Link(
-        id=row["id"],
-        run=row["run"],
-        created_by=f"{row['actor_kind']} {row['actor']}".rstrip(),
-        created=row["created_at"].replace(microsecond=0),
-        expires=row["expires_at"],
-        max_uses=row["max_uses"],
-        uses=row["uses"],
-        used=row["used_at"] and row["used_at"].replace(microsecond=0),
-        revoked=row["revoked_at"] and row["revoked_at"].replace(microsecond=0),
-        active=row["active"],
-    )

@@ -9,10 +9,10 @@ import secrets
 from datetime import datetime
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
@@ -35,19 +35,20 @@ returning id
 
 # A repeated request gets the secret that the webhook was made with, never one that replaced it.
 NEW = """
-select id, url, events, created_at, created_by, disabled_at, disabled_reason,
+select id, url, events, date_trunc('second', created_at) as created, created_by,
        case when secret_replaced_at is null then secret end as secret
 from longshore.webhooks
 where id = $1 and chain_id = $2
 """
 
-LIST = """
-select id, url, events, created_at, created_by, disabled_at, disabled_reason
-from longshore.webhooks
-where chain_id = $1
-order by created_at desc, id
-limit $2 offset $3
+WEBHOOK = """
+id, url, events, date_trunc('second', created_at) as created, created_by,
+date_trunc('second', disabled_at) as disabled, disabled_reason
 """
+
+LIST = f"""
+select {WEBHOOK} from longshore.webhooks where chain_id = $1 order by created_at desc, id limit $2 offset $3
+"""  # noqa: S608  # a constant
 
 LOCK = "select id, disabled_at from longshore.webhooks where id = $1 and chain_id = $2 for update"
 
@@ -58,7 +59,7 @@ with expired as (
 ),
 previous as (
     insert into longshore.previous_webhook_secrets (webhook_id, secret, signs_until)
-    select id, secret, now() + make_interval(hours => $3)
+    select id, secret, date_trunc('second', now()) + make_interval(hours => $3)
     from longshore.webhooks
     where id = $1
       and (select count(*) from longshore.previous_webhook_secrets where webhook_id = $1 and signs_until > now()) < $4
@@ -71,34 +72,40 @@ where w.id = $1
 returning previous.signs_until
 """
 
-ENABLE = """
+ENABLE = f"""
 update longshore.webhooks
 set disabled_at = null, disabled_reason = null
 where id = $1 and chain_id = $2
-returning id, url, events, created_at, created_by, disabled_at, disabled_reason
-"""
+returning {WEBHOOK}
+"""  # noqa: S608  # a constant
 
 DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returning id"
 
-DELIVERIES = """
-select d.id, d.event, d.task_id, d.revision, d.state, d.attempts, d.status, d.fault, d.created_at, d.attempted_at,
-       case when d.state = 'pending' then d.due_at end as due_at
+EXISTS = "select from longshore.webhooks where id = $1 and chain_id = $2"
+
+DELIVERY = """
+d.id, d.event, d.task_id as task, d.revision, d.state, d.attempts, d.status, d.fault,
+date_trunc('second', d.created_at) as created, date_trunc('second', d.attempted_at) as attempted,
+case when d.state = 'pending' then date_trunc('second', d.due_at) end as next
+"""
+
+DELIVERIES = f"""
+select {DELIVERY}
 from longshore.webhooks w
-left join longshore.deliveries d on d.webhook_id = w.id
+join longshore.deliveries d on d.webhook_id = w.id
 where w.id = $1 and w.chain_id = $2
 order by d.created_at desc, d.id
 limit $3 offset $4
-"""
+"""  # noqa: S608  # a constant
 
-REDELIVER = """
-with redelivery as (
-    update longshore.deliveries
-    set state = 'pending', tries = 0, due_at = now()
-    where id = $2 and webhook_id = $1
-    returning id, event, task_id, revision, state, attempts, status, fault, created_at, attempted_at, due_at
-)
-select redelivery.*, pg_notify('longshore_deliveries', '') from redelivery
-"""
+REDELIVER = f"""
+update longshore.deliveries d
+set state = 'pending', tries = 0, due_at = now()
+where d.id = $2 and d.webhook_id = $1
+returning {DELIVERY}
+"""  # noqa: S608  # a constant
+
+NOTIFY = "select pg_notify('longshore_deliveries', '')"
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -180,8 +187,7 @@ async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
         raise NotFoundError("webhook-not-found")
     if row["secret"] is None:
         raise ProblemError("webhook-secret-replaced", f"The secret of webhook {webhook} has been replaced.")
-    new = _webhook(row)
-    return NewWebhook(new.id, new.url, new.events, new.created, new.created_by, _encoded(row["secret"]))
+    return NewWebhook(**{**row, "secret": _encoded(row["secret"])})
 
 
 async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
@@ -195,7 +201,7 @@ async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSe
     until = await connection.fetchval(ROTATE, webhook, secret, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
     if until is None:
         raise ProblemError("too-many-webhook-secrets")
-    return NewSecret(webhook, _encoded(secret), until.replace(microsecond=0))
+    return NewSecret(webhook, _encoded(secret), until)
 
 
 async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
@@ -203,13 +209,12 @@ async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webho
     row = await connection.fetchrow(ENABLE, webhook, chain)
     if row is None:
         raise NotFoundError("webhook-not-found")
-    return _webhook(row)
+    return Webhook(**row)
 
 
-async def list_webhooks(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[Webhook], bool]:
+async def list_webhooks(pool: Pool, chain: ChainId, page: Page) -> tuple[list[Webhook], bool]:
     """Return a page of a chain's webhooks, newest first, and whether more follow."""
-    rows = await pool.fetch(LIST, chain, limit + 1, offset)
-    return [_webhook(row) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(pool, Webhook, page, LIST, chain)
 
 
 async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
@@ -218,12 +223,12 @@ async def delete(connection: Connection, chain: ChainId, webhook: UUID) -> None:
         raise NotFoundError("webhook-not-found")
 
 
-async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, limit: int, offset: int) -> tuple[list[Delivery], bool]:
-    """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises ProblemError."""
-    rows = await pool.fetch(DELIVERIES, webhook, chain, limit + 1, offset)
-    if not rows and not offset:
+async def deliveries(pool: Pool, chain: ChainId, webhook: UUID, page: Page) -> tuple[list[Delivery], bool]:
+    """Return a page of a webhook's deliveries, newest first, and whether more follow. Raises NotFoundError."""
+    found, more = await fetch_page(pool, Delivery, page, DELIVERIES, webhook, chain)
+    if not found and await pool.fetchrow(EXISTS, webhook, chain) is None:
         raise NotFoundError("webhook-not-found")
-    return [_delivery(row) for row in rows[:limit] if row["id"] is not None], len(rows) > limit
+    return found, more
 
 
 async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, delivery: UUID) -> Delivery:
@@ -239,38 +244,9 @@ async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, deliv
     row = await connection.fetchrow(REDELIVER, webhook, delivery)
     if row is None:
         raise NotFoundError("delivery-not-found")
-    return _delivery(row)
+    await connection.execute(NOTIFY)
+    return Delivery(**row)
 
 
 def _encoded(secret: bytes) -> str:
     return SECRET_PREFIX + base64.b64encode(secret).decode()
-
-
-def _webhook(row: asyncpg.Record) -> Webhook:
-    disabled = row["disabled_at"]
-    return Webhook(
-        id=row["id"],
-        url=row["url"],
-        events=row["events"],
-        created=row["created_at"].replace(microsecond=0),
-        created_by=row["created_by"],
-        disabled=disabled and disabled.replace(microsecond=0),
-        disabled_reason=row["disabled_reason"],
-    )
-
-
-def _delivery(row: asyncpg.Record) -> Delivery:
-    attempted, due = row["attempted_at"], row["due_at"]
-    return Delivery(
-        id=row["id"],
-        event=row["event"],
-        task=row["task_id"],
-        revision=row["revision"],
-        state=row["state"],
-        attempts=row["attempts"],
-        status=row["status"],
-        fault=row["fault"],
-        created=row["created_at"].replace(microsecond=0),
-        attempted=attempted and attempted.replace(microsecond=0),
-        next=due and due.replace(microsecond=0),
-    )

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, as_json, as_uuid, fetch_page
 from longshore.errors import LongshoreError, NotFoundError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt, StaleAttemptError
@@ -82,7 +82,7 @@ async def create(pool: Pool | Connection, chain: ChainId, name: str, segment: Se
     """Store a valid segment. `by`: kind and id of the credential, such as `user 7`."""
     row = await pool.fetchrow(CREATE, chain, name, segment.index, STORED.encode(segment).decode(), by)
     assert row is not None
-    return _stored(row)
+    return _stored(**row)
 
 
 async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredSegment:
@@ -93,20 +93,19 @@ async def get(pool: Pool | Connection, chain: ChainId, id: UUID, *, lock: bool =
     row = await pool.fetchrow(f"{GET} for update" if lock else GET, id, chain)
     if row is None:
         raise NotFoundError("segment-not-found")
-    return _stored(row)
+    return _stored(**row)
 
 
-async def list_segments(pool: Pool, chain: ChainId, limit: int, offset: int) -> tuple[list[StoredSegment], bool]:
+async def list_segments(pool: Pool, chain: ChainId, page: Page) -> tuple[list[StoredSegment], bool]:
     """Return a page of a chain's stored segments, newest first, and whether more follow."""
-    rows = await pool.fetch(LIST, chain, limit + 1, offset)
-    return [_stored(row) for row in rows[:limit]], len(rows) > limit
+    return await fetch_page(pool, _stored, page, LIST, chain)
 
 
 async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, segment: Segment) -> StoredSegment:
     """Replace a stored segment by a valid one. Raises NotFoundError and ValidationError."""
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
-        return _stored(row)
+        return _stored(**row)
     index = await index_of(pool, chain, str(id))
     if index is None:
         raise NotFoundError("segment-not-found")
@@ -122,7 +121,7 @@ async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
 
 async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:
     """Return the export index of a stored segment; None if the chain has no such segment, or this is no id."""
-    uuid = as_id(id)
+    uuid = as_uuid(id)
     return None if uuid is None else await pool.fetchval(INDEX_OF, uuid, chain)
 
 
@@ -132,7 +131,7 @@ async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:
     Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.
     """
     message = attempt.message
-    row = await pool.fetchrow(SETTLE, message.task, attempt.run, message.attempt, as_id(id), attempt.chain)
+    row = await pool.fetchrow(SETTLE, message.task, attempt.run, message.attempt, as_uuid(id), attempt.chain)
     if row is None:
         raise StaleAttemptError(message)
     if row["segment"] is None:
@@ -140,14 +139,5 @@ async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:
     return READ.decode(row["segment"])
 
 
-def as_id(text: str) -> UUID | None:
-    """Return the id of a stored segment that a string is in canonical form, else None."""
-    try:
-        uuid = UUID(text)
-    except ValueError:
-        return None
-    return uuid if str(uuid) == text.lower() else None
-
-
-def _stored(row: asyncpg.Record) -> StoredSegment:
-    return StoredSegment(**{**row, "segment": msgspec.Raw(row["segment"].encode())})
+def _stored(segment: str, **columns: Any) -> StoredSegment:
+    return StoredSegment(segment=as_json(segment), **columns)
