@@ -8,7 +8,7 @@ from pathlib import Path
 
 import asyncpg
 
-from longshore.database.connect import Pool, open_lazy_pool, open_pool
+from longshore.database.connect import Pool, open_pool
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import SESSION, Readers, Sources
@@ -61,7 +61,7 @@ def test_a_copy_goes_on_during_an_outage_of_the_services_database_and_ends_when_
     rows = service.sql("select count(*) from loyalty.products where chain_id = 1764")[0][0]
 
     async def steps() -> None:
-        async with open_lazy_pool(state.url, size=3, name="test") as pool:
+        async with open_pool(state.url, size=3, name="test") as pool:
             attempt = await begun(pool)
             async with AsyncExitStack() as away, held(pool, service.url, tmp_path / "results", attempt) as running:
                 away.enter_context(without_database(state, signal.SIGQUIT))

@@ -20,7 +20,7 @@ from longshore.access.sign_in import SignIn
 from longshore.access.token_auth import TokenAuth
 from longshore.access.totp import SecretBox
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_lazy_pool, open_shared_pool
+from longshore.database.connect import Pool, open_pool, open_shared_pool
 from longshore.database.retry import retry_until_available
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
@@ -90,7 +90,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     async with (
         contextlib.AsyncExitStack() as stack,
         open_shared_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
-        open_lazy_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
+        open_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
     ):
         await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))

@@ -155,15 +155,8 @@ def _warn_of_ignored(url: str) -> None:
 
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
-    """A pool of at most `size` connections, named `name` in pg_stat_activity."""
-    async with _pool(url, asyncpg.create_pool, (min(size, 1), size), name, session) as pool:
-        yield pool
-
-
-@contextlib.asynccontextmanager
-async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
-    """A pool like that of `open_pool` that connects on first use, so the database may be unavailable before."""
-    async with _pool(url, asyncpg.create_pool, (0, size), name, session) as pool:
+    """A pool of at most `size` connections, named `name` in pg_stat_activity; they are opened on first use."""
+    async with _pool(url, asyncpg.create_pool, size, name, session) as pool:
         yield pool
 
 
@@ -171,22 +164,22 @@ async def open_lazy_pool(url: str, *, size: int, name: str, **session: str) -> A
 async def open_shared_pool(
     url: str, limits: QueueLimits, *, size: int, name: str, **session: str
 ) -> AsyncIterator[Pool]:
-    """A pool like that of `open_lazy_pool` in which each chain has a share of the connections, see `shares`."""
-    async with _pool(url, partial(SharedPool, limits), (0, size), name, session) as pool:
+    """A pool like that of `open_pool` in which each chain has a share of the connections, see `shares`."""
+    async with _pool(url, partial(SharedPool, limits), size, name, session) as pool:
         yield pool
 
 
 @contextlib.asynccontextmanager
 async def _pool(
-    url: str, create: Callable[..., Any], sizes: tuple[int, int], name: str, session: dict[str, str]
+    url: str, create: Callable[..., Any], size: int, name: str, session: dict[str, str]
 ) -> AsyncIterator[Pool]:
     async def open_one(*_: Any, **__: Any) -> DirectConnection:
         return await connect(url, name, session)
 
     writes = session.get("default_transaction_read_only") != "on"
     pool = await create(
-        min_size=sizes[0],
-        max_size=sizes[1],
+        min_size=0,
+        max_size=size,
         connect=open_one,
         connection_class=WatchedConnection,
         reset=_drop_if_read_only if writes else _keep,

@@ -18,7 +18,7 @@ from prometheus_client import start_http_server
 from longshore import actions as plugged
 from longshore.actions.action import Plugged
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_lazy_pool
+from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
 from longshore.database.requirements import require_sessions
 from longshore.database.retry import retry_until_available, when_served
@@ -108,15 +108,15 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
     session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
     slots = {SLOTS: str(settings.chain_tasks)}
     service = await stack.enter_async_context(
-        open_lazy_pool(url, size=at_once + 5, name=f"longshore worker {NAME}", **slots)
+        open_pool(url, size=at_once + 5, name=f"longshore worker {NAME}", **slots)
     )
     source_url = settings.source_url or url
     source = await stack.enter_async_context(
-        open_lazy_pool(source_url, size=at_once + extra, name="longshore export", **session)
+        open_pool(source_url, size=at_once + extra, name="longshore export", **session)
     )
     own = None
     if settings.source_url:
-        owned = open_lazy_pool(url, size=at_once, name="longshore export", **session)
+        owned = open_pool(url, size=at_once, name="longshore export", **session)
         own = Readers(await stack.enter_async_context(owned), 0)
     return _Pools(service, source, Sources(Readers(source, extra), own))
 
