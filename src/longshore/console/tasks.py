@@ -18,7 +18,7 @@ from longshore.api.scopes import shown_segment, shown_task
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
-from longshore.database.rows import as_uuid
+from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.export import TRIGGER, ExportTarget
 from longshore.exports.rights import sees
@@ -66,7 +66,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
         index=index.replace("\x00", "") or None,
         age=AGES.get(age),
     )
-    page_rows, more = await overview.rows(service.pool, caller.chain, wanted, PAGE_SIZE, offset)
+    page_rows, more = await overview.rows(service.pool, caller.chain, wanted, Page(PAGE_SIZE, offset))
     rows = [
         row if sees(caller, row.reads, service.catalog) else msgspec.structs.replace(row, rows=0, rows_expected=None)
         for row in page_rows

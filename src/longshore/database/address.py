@@ -124,7 +124,7 @@ def parse(url: str) -> Address:
     return msgspec.structs.replace(address, uri=uri)
 
 
-def socket_uri(folder: str, port: int = 5432) -> str:
+def socket_uri(folder: str, port: int) -> str:
     """Return the connection URI of the superuser `postgres` through the Unix socket in a folder."""
     return f"postgresql://postgres@/postgres?host={quote(folder)}&port={port}"
 

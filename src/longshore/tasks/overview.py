@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from longshore.database.connect import Pool
+from longshore.database.rows import Page, fetch_page
 from longshore.tasks.model import ChainId
 from longshore.tasks.reads import MEMBER
 from longshore.tasks.recorded_reads import Read, decoded
@@ -22,9 +22,8 @@ MAX_TIMES = 1000  # of all tasks together, because each takes time to compute
 INDEX = MEMBER.format("export_index")
 
 LIST = f"""
-select t.id, t.description, t.action, {INDEX} as index, t.state, t.result,
-       t.created_at, t.last_run_at, t.due_at, t.modified_at, t.run, t.reads,
-       coalesce(r.rows, 0) as rows, r.rows_expected
+select t.id, t.description as desc, t.action, {INDEX} as index, t.state, t.last_run_at as last_run, t.due_at as due,
+       t.reads, coalesce(r.rows, 0) as rows, r.rows_expected
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.chain_id = $1
@@ -84,12 +83,8 @@ class Row(msgspec.Struct, frozen=True):
     action: str
     index: str | None
     state: str
-    result: str
-    created: datetime
     last_run: datetime | None
     due: datetime | None
-    modified: datetime
-    run: int
     rows: int
     rows_expected: int | None
     reads: list[Read]
@@ -144,11 +139,9 @@ class Figures(msgspec.Struct, frozen=True):
     """Workers of the whole service."""
 
 
-async def rows(pool: Pool, chain: ChainId, sought: TaskFilter, limit: int, offset: int) -> tuple[list[Row], bool]:
+async def rows(pool: Pool, chain: ChainId, conditions: TaskFilter, page: Page) -> tuple[list[Row], bool]:
     """Return a page of a chain's tasks, newest first, and whether more follow."""
-    asked = (sought.state, sought.action, sought.index, sought.age)
-    found = await pool.fetch(LIST, chain, *asked, limit + 1, offset)
-    return [_row(row) for row in found[:limit]], len(found) > limit
+    return await fetch_page(pool, _row, page, LIST, chain, *msgspec.structs.astuple(conditions))
 
 
 async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned]:
@@ -180,17 +173,8 @@ async def figures(pool: Pool, chain: ChainId) -> Figures:
     """Return the figures of a chain."""
     row = await pool.fetchrow(FIGURES, chain)
     assert row is not None
-    return msgspec.convert(dict(row), Figures)
+    return Figures(**row)
 
 
-def _row(row: asyncpg.Record) -> Row:
-    values: dict[str, Any] = dict(row)
-    return Row(
-        desc=values.pop("description"),
-        created=values.pop("created_at"),
-        last_run=values.pop("last_run_at"),
-        due=values.pop("due_at"),
-        modified=values.pop("modified_at"),
-        reads=decoded(values.pop("reads")),
-        **values,
-    )
+def _row(reads: str, **columns: Any) -> Row:
+    return Row(reads=decoded(reads), **columns)

@@ -56,7 +56,7 @@ class Figures(msgspec.Struct, frozen=True):
     """The figures that the metrics are made from."""
 
     by_state: list[tuple[str, str, int]]
-    waiting: int
+    sent: int
     parked: int
     oldest: float
     late: float
@@ -103,17 +103,9 @@ class FiguresCollector:
             queue, running = await connection.fetchrow(QUEUE, ENTRYPOINT), await connection.fetchrow(RUNNING)
             assert queue is not None
             assert running is not None
-            return Figures(
-                by_state=await _by_state(connection),
-                waiting=queue["sent"] + queue["parked"],
-                parked=queue["parked"],
-                oldest=queue["oldest"],
-                late=queue["late"],
-                longest=running["longest"],
-                silent=running["silent"],
-                workers=await connection.fetchval(WORKERS),
-                deliveries=await connection.fetchval(DELIVERIES),
-            )
+            workers, deliveries = await connection.fetchval(WORKERS), await connection.fetchval(DELIVERIES)
+            by_state = await _by_state(connection)
+            return Figures(by_state=by_state, workers=workers, deliveries=deliveries, **queue, **running)
 
     def metrics(self) -> list[Metric]:
         """Return the metrics; an empty list if the figures could not be read."""
@@ -125,7 +117,9 @@ class FiguresCollector:
             tasks.add_metric([state, chain_class], count)
         return [
             tasks,
-            GaugeMetricFamily("longshore_queue_tasks", "Tasks that are due and have not begun.", value=figures.waiting),
+            GaugeMetricFamily(
+                "longshore_queue_tasks", "Tasks that are due and have not begun.", value=figures.sent + figures.parked
+            ),
             GaugeMetricFamily(
                 "longshore_queue_parked_tasks",
                 "Those of them whose chain runs as many as it may.",

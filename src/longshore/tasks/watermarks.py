@@ -5,10 +5,12 @@ lock the task's row, so that neither sees half of the other.
 """
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
@@ -16,8 +18,8 @@ from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 STANDING = """
-select t.watermark, r.run, r.watermark_to, r.location, r.rows, r.bytes, r.sha256, r.snapshot_at, r.began_at,
-       r.manifest, r.segment, r.reads
+select t.watermark, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256, r.snapshot_at,
+       r.began_at, r.manifest, r.segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
     on r.task_id = t.id and not r.acknowledged and r.watermark_from is not distinct from t.watermark
@@ -107,23 +109,7 @@ class IncrementState(msgspec.Struct, frozen=True):
 async def standing(pool: Pool, message: Message) -> IncrementState:
     """Return the watermark and the unacknowledged increments when an attempt begins."""
     rows = await pool.fetch(STANDING, message.task, message.attempt)
-    pending = [
-        Pending(
-            run=row["run"],
-            end=row["watermark_to"],
-            location=row["location"],
-            rows=row["rows"],
-            size=row["bytes"],
-            sha256=row["sha256"],
-            snapshot_at=row["snapshot_at"],
-            began_at=row["began_at"],
-            manifest=row["manifest"],
-            segment=row["segment"],
-            reads=decoded(row["reads"]),
-        )
-        for row in rows
-        if row["run"] is not None
-    ]
+    pending = structs(_pending, [row for row in rows if row["run"] is not None])
     # A stale attempt gets no row; `finish` will refuse it.
     return IncrementState(rows[0]["watermark"] if rows else None, pending)
 
@@ -149,3 +135,7 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
     raise ProblemError(
         "nothing-to-acknowledge", f"Run {run} is no increment that waits: the target has no `incremental: on_ack`."
     )
+
+
+def _pending(watermark: str | None, reads: str | None, **columns: Any) -> Pending:  # noqa: ARG001 (of the task)
+    return Pending(reads=decoded(reads), **columns)
