@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
-from longshore.demo.seed import seed
 from tests import own_data
 from tests.service import Longshore, database_in, in_own_loop
 
@@ -38,8 +37,7 @@ ALLOWED = "https://app.example.com"  # the origin whose pages may read what `per
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service with the demo's data. Tests must not stop it."""
     data = tmp_path_factory.mktemp("service")
-    with database_in(data) as url:
-        in_own_loop(seed(url, ROWS, lambda _: None))
+    with database_in(data, ROWS) as url:
         longshore = Longshore(data, url, outbound_allow="127.0.0.1", chain_result_days="9=2")
         try:
             longshore.start("worker")
@@ -139,9 +137,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 
         def make(rows: int = 0, **settings: str) -> Longshore:
             data = tmp_path / "service"
-            url = stack.enter_context(database_in(data))
-            if rows:
-                in_own_loop(seed(url, rows, lambda _: None))
+            url = stack.enter_context(database_in(data, rows))
             longshore = Longshore(data, url, **settings)
             stack.callback(longshore.stop)
             return longshore

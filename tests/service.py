@@ -1,14 +1,18 @@
 """A running Longshore for tests: its own folder, PostgreSQL, API and workers, all real and all ended again."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +26,7 @@ from longshore.access import clients
 from longshore.access.tokens import Level, Scope, create
 from longshore.database.embedded import embedded_server
 from longshore.database.migrate import connected, migrate_at
+from longshore.demo.seed import seed
 
 READY_TIMEOUT = 60.0  # seconds
 CHAIN = 1764
@@ -161,11 +166,29 @@ class Longshore:
 
 
 @contextlib.contextmanager
-def database_in(data: Path) -> Iterator[str]:
-    """A PostgreSQL at this version in a folder."""
+def database_in(data: Path, rows: int = 0) -> Iterator[str]:
+    """A PostgreSQL at this version in a folder, with so many rows of demo data."""
+    if not (data / "postgres").exists():
+        _copy(_stopped(rows), data)
     with embedded_server(data) as url:
-        in_own_loop(migrate_at(url))
         yield url
+
+
+@functools.cache
+def _stopped(rows: int) -> Path:
+    """A folder with a stopped server, whose copies start faster than a new one is made and filled."""
+    folder = Path(tempfile.mkdtemp(prefix="longshore-stopped-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    if rows:
+        _copy(_stopped(0), folder)
+    with embedded_server(folder) as url:
+        in_own_loop(seed(url, rows, lambda _: None) if rows else migrate_at(url))
+    return folder
+
+
+def _copy(stopped: Path, data: Path) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "-a", stopped / "postgres", data / "postgres"], check=True)
 
 
 def export_body(export_format: str = "csv", chain: int = CHAIN, **trigger: Any) -> dict[str, Any]:

@@ -7,10 +7,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.demo.seed import seed
 from tests.collector import PROCESS, WAIT, Collector, Span, collecting, create, of_task, only, trace_to
 from tests.faults.held import until
-from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
+from tests.service import CHAIN, Longshore, database_in, ended, export_body
 
 OTHER = 1765
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -31,8 +30,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> It
         monkeypatch = stack.enter_context(pytest.MonkeyPatch.context())
         trace_to(monkeypatch, collector.address)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "x-key=one")
-        url = stack.enter_context(database_in(data))
-        in_own_loop(seed(url, 60_000, lambda _: None))
+        url = stack.enter_context(database_in(data, 60_000))
         longshore = Longshore(data, url)
         stack.callback(longshore.stop)
         longshore.start("worker")

@@ -9,9 +9,8 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from longshore.demo.seed import seed
 from tests.access.people import new_person
-from tests.service import Longshore, database_in, ended, in_own_loop
+from tests.service import Longshore, database_in, ended
 
 CHAIN, OTHER_CHAIN = 1764, 9
 HIDDEN = ["users.phone_number"]
@@ -78,8 +77,7 @@ def log_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple
     """By name of the case: how the run ended, and the log entry before that. No worker runs until all have changed."""
     data = tmp_path_factory.mktemp("queued")
     with ExitStack() as stack:
-        url = stack.enter_context(database_in(data))
-        in_own_loop(seed(url, 100, lambda _: None))
+        url = stack.enter_context(database_in(data, 100))
         service = Longshore(data, url, chain_tasks="20")
         stack.callback(service.stop)
         service.start_api()
