@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.api.test_schema import bearer, judged
 from tests.odd_requests import answered, odd_requests
 from tests.service import Longshore, database_in, ended, export_body

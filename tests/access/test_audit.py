@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem, violations
 from tests.service import Longshore, downloaded, ended, export_body, exported
 

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import SECRET_PREFIX, Level, Scope
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore

@@ -22,7 +22,7 @@ from longshore.api.routes import NEEDED, RIGHTS, Open, Right
 from longshore.database.migrate import connected
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
-from tests.access.people import headers_of, new_person
+from tests.access.users import headers_of, new_person
 from tests.service import CHAIN, Longshore, ended, export_body
 
 OTHER = 1765

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem
 from tests.faults.held import until
 from tests.played import play

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level, Scope
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.service import Longshore, database_in, ended
 
 CHAIN, OTHER_CHAIN = 1764, 9

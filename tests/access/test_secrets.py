@@ -14,7 +14,7 @@ import pyotp
 from longshore.access import totp
 from longshore.access.tokens import Level
 from longshore.database.embedded import programs
-from tests.access.people import headers_of, new_person
+from tests.access.users import headers_of, new_person
 from tests.service import Longshore, ended, export_body
 
 

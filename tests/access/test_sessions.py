@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.people import Person, headers_of, new_person
+from tests.access.users import Person, headers_of, new_person
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 

@@ -16,7 +16,7 @@ import pytest
 from longshore.access import passwords, sign_in, totp
 from longshore.access.tokens import Level
 from longshore.errors import LongshoreError
-from tests.access.people import Person, headers_of, new_person
+from tests.access.users import Person, headers_of, new_person
 from tests.answers import problem, violations
 from tests.service import Longshore
 

@@ -15,7 +15,7 @@ from longshore.access.tokens import Level
 from longshore.access.totp import SecretBox
 from longshore.database.connect import Pool, open_pool
 from longshore.errors import OverloadError
-from tests.access.people import PASSWORD, new_person
+from tests.access.users import PASSWORD, new_person
 from tests.service import Longshore
 
 HOME = Actor("address", "", "198.51.100.7")

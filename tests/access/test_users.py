@@ -9,7 +9,7 @@ import pyotp
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.people import Person, headers_of, new_person
+from tests.access.users import Person, headers_of, new_person
 from tests.answers import problem, violations
 from tests.command import failed, run
 from tests.service import Longshore

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem, violations
 from tests.played import play
 from tests.raw import Answered, request, sent

@@ -7,7 +7,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.api.proxies import client_of, node
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem
 from tests.service import Longshore
 

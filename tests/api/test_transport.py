@@ -16,7 +16,7 @@ from longshore.access.tokens import Level
 from longshore.api import middleware
 from longshore.errors import LongshoreError
 from longshore.settings import load
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import problem
 from tests.conftest import ALLOWED
 from tests.service import CHAIN, Longshore

@@ -18,7 +18,7 @@ from playwright.sync_api import (
 )
 
 from longshore.access.tokens import Level
-from tests.access.people import Person, new_person
+from tests.access.users import Person, new_person
 from tests.service import Longshore
 
 # As root Chromium has no sandbox; and left to itself it asks hosts elsewhere, whatever page it shows.

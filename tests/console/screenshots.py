@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
-from tests.access.people import Person, new_person
+from tests.access.users import Person, new_person
 from tests.console.conftest import launch, sign_in
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
 

@@ -17,7 +17,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from tests.access.people import Person, new_person
+from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.service import CHAIN, Longshore, ended, export_body
 

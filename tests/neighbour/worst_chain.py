@@ -11,7 +11,7 @@ import asyncpg
 import msgspec
 
 from longshore.access.tokens import Level
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.neighbour.worst import Client
 from tests.service import Longshore
 

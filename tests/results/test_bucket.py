@@ -22,7 +22,7 @@ from longshore.results import bucket as objects
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.answers import violations
 from tests.results.bucket import BUCKET, KEY, SECRET, Relay, keys, unfinished
 from tests.service import CHAIN, Longshore, ended, export_body

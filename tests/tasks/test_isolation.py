@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from longshore.access.tokens import Level
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.service import Longshore, ended, export_body
 
 CHAIN, NEIGHBOUR = 7100, 1765
