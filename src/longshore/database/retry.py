@@ -117,8 +117,9 @@ async def retry(
         except errors as error:
             if not is_transient(error) or ended():
                 raise
-            if str(error) != reason or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
-                reason, logged_at = str(error), time.monotonic()
+            now = str(error) or type(error).__name__
+            if now != reason or time.monotonic() - logged_at > LOG_AGAIN_SECONDS:
+                reason, logged_at = now, time.monotonic()
                 log.warning("waiting for the database", reason=reason)
         await asyncio.sleep(pause)
     raise AssertionError("pauses never end")

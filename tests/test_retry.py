@@ -1,0 +1,60 @@
+"""Retries of steps in the database, and loops that outlive the errors of one item."""
+
+import asyncio
+from itertools import islice
+
+import asyncpg
+import pytest
+
+from longshore.database.retry import Pauses, isolated, retry, step_of
+
+AT_ONCE = Pauses(0, 0)
+
+
+class Step:
+    """A step that raises each of the errors once, and then returns the number of its calls."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self._errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return self.calls
+
+
+def test_a_step_is_repeated_after_transient_errors_alone() -> None:
+    assert asyncio.run(retry(Step(ConnectionResetError(), asyncpg.DeadlockDetectedError("locked")), AT_ONCE)) == 3
+    refused = Step(asyncpg.UndefinedTableError("no such table"))
+    with pytest.raises(asyncpg.UndefinedTableError):
+        asyncio.run(retry(refused, AT_ONCE))
+    assert refused.calls == 1
+
+
+def test_a_step_is_not_repeated_after_errors_that_are_not_named_or_once_it_has_ended() -> None:
+    for step, named, ended in (
+        (Step(ConnectionRefusedError()), asyncpg.PostgresError, False),
+        (Step(asyncpg.CannotConnectNowError("starting up")), asyncpg.PostgresError, True),
+    ):
+        with pytest.raises((OSError, asyncpg.PostgresError)):
+            asyncio.run(retry(step, AT_ONCE, named, ended=lambda ended=ended: ended))  # type: ignore[misc]
+        assert step.calls == 1
+
+
+def test_pauses_double_up_to_the_longest() -> None:
+    assert list(islice(Pauses(0.1, 0.5), 5)) == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.5])
+
+
+def test_an_error_of_one_item_is_logged_and_a_transient_one_is_raised() -> None:
+    with isolated("item failed"):
+        raise ValueError("of this item")
+    with pytest.raises(ConnectionResetError), isolated("item failed"):
+        raise ConnectionResetError
+
+
+def test_a_loop_outlives_every_error_of_its_steps() -> None:
+    for error in (ValueError("of this step"), ConnectionResetError(), asyncpg.UndefinedTableError("gone")):
+        with step_of("the loop"):
+            raise error
