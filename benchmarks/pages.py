@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 from playwright.sync_api import sync_playwright
-from tests.access.people import new_person
+from tests.access.users import new_person
 from tests.console.conftest import launch, sign_in
 from tests.service import CHAIN, Longshore, database_in
 

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from longshore.outbound import Answer, OutboundError, RefusedError, Request, is_allowed, networks, send
+from longshore.outbound import Answer, Network, OutboundError, RefusedError, Request, is_allowed, send
+from longshore.settings import Settings
 from tests.receiver import receiving
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    return Settings(outbound_allow=text).outbound_networks
 
 
 def call(address: str, allow: str = "127.0.0.0/8, ::1", seconds: float = 20) -> Answer:

@@ -190,7 +190,7 @@ def verify(
 @app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
     """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
-    from longshore.database.embedded import LongshoreError, embedded_url
+    from longshore.database.embedded import embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
     from longshore.processes import database_as_it_is

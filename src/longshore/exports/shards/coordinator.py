@@ -58,7 +58,7 @@ class Coordinator:
             results = await _Assembler(self._pool, job, assembly, thread, self._silence).assemble(len(works))
             await retry_until_available(shards.forget, self._pool, job.message)
         except BaseException:
-            with contextlib.suppressDATABASE_ERRORS:
+            with contextlib.suppress(*DATABASE_ERRORS):
                 await shards.forget(self._pool, job.message)
             raise
         job.reconciler.add_pieces([result.sums for result in results])
