@@ -16,7 +16,7 @@ from datetime import timedelta
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.database.retry import ignore_outage, retry_until_available
+from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until_available
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.copy import Copied
 from longshore.exports.pieces import ExportJob, WrittenResult
