@@ -31,14 +31,13 @@ from longshore.exports.segments import sql, stored
 from longshore.exports.segments.rules import Segment, in_zone
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
 from longshore.results.store import Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
-from longshore.tasks.queue import Message, ShardMessage
+from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.tasks.watermarks import Increment, IncrementState
@@ -87,11 +86,6 @@ class Exporter:
         self._store = store
         self._policy = policy
         self._coordinator = Coordinator(pool, store, timedelta(seconds=policy.shard_silence_seconds))
-        self._shard_worker = ShardWorker(pool, sources, catalog, store, policy.source.bytes_per_second)
-
-    async def run_shard(self, message: ShardMessage) -> None:
-        """Write a shard of an export that some worker coordinates; see `ShardWorker.run`."""
-        await self._shard_worker.run(message)
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""

@@ -25,6 +25,7 @@ from longshore.database.retry import retry_until_available, when_served
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
+from longshore.exports.shards.worker import ShardWorker
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
 from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_errors import reason
@@ -126,6 +127,7 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
     policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
     exporter = Exporter(pool, pools.sources, known, store, policy)
+    shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
     await retry_until_available(ensure, pool)
     allowed = quotas.allowed_by(settings)
@@ -133,7 +135,7 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     for name, action in plugged.load(settings).items():
         actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
     metrics.begin(actions)
-    return Runner(pool, actions, settings.shutdown_grace, settings.result_time, exporter.run_shard)
+    return Runner(pool, actions, settings.shutdown_grace, settings.result_time, shard_worker.run)
 
 
 def _consumers(settings: Settings, url: str, pool: Pool, runner: Runner) -> list[Consumer]:
