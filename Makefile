@@ -85,8 +85,10 @@ fuzz: .venv/installed-dev network
 faults: .venv/installed-dev network
 	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py tests/faults/test_hosts.py
 
-# Half an hour of everything at once, with kills; SOAK_MINUTES changes that, SOAK_SEED repeats one.
+# Schedules in all time zones; then half an hour of everything at once, with kills. SOAK_MINUTES changes that, SOAK_SEED
+# repeats one.
 soak: .venv/installed-dev
+	$(BIN)/python -m tests.soak.zones
 	$(BIN)/python -m tests.soak
 
 # One chain at its worst beside another one, whose polls, previews, webhooks and runs are to take twice their time at the

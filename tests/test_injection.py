@@ -17,6 +17,7 @@ from longshore.exports import catalog, formats
 from longshore.exports.columns import FieldChoice, check_fields, choices, columns_of
 from longshore.exports.ranges import source_of
 from longshore.exports.segments.rules import Segment
+from longshore.tasks.model import Interval
 from tests.service import Longshore
 
 CHAIN = 9
@@ -208,7 +209,7 @@ async def copies(url: str) -> None:
             assert check_fields(chosen, index, "") == []
             columns = await columns_of(connection, index, chosen)
             segment = msgspec.convert(segment_of(rule(operator="is_not", value=value)), Segment)
-            source = await source_of(connection, index, CHAIN, segment, datetime.now(UTC))
+            source = await source_of(connection, index, CHAIN, segment, Interval(None, datetime.now(UTC)))
             for form in ("csv", "jsonl"):
                 rows = await copied(connection, form, columns, source)
                 assert {tuple(row.values()) for row in rows} == expected, (shown, form)

@@ -166,8 +166,8 @@ def test_entity_tag_of_a_task_is_opaque(waiting: httpx2.Client) -> None:
     ]  # fmt: skip
 
 
-BODILESS = ["/tasks/{id}/cancel", "/tasks/{id}/execute", "/tasks/{id}/runs/1/ack", "/webhooks/x/secret",
-            "/webhooks/x/enable", "/webhooks/x/deliveries/x/redeliver"]  # fmt: skip
+BODILESS = ["/tasks/{id}/cancel", "/tasks/{id}/runs/1/ack", "/webhooks/x/secret", "/webhooks/x/enable",
+            "/webhooks/x/deliveries/x/redeliver"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", BODILESS)
@@ -182,7 +182,19 @@ def test_body_of_an_endpoint_that_takes_none_is_refused(waiting: httpx2.Client, 
 
 def test_empty_object_is_no_body(waiting: httpx2.Client) -> None:
     task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    asynchronous = {"Prefer": "respond-async"}
+    for body in (b"", b" {} "):
+        assert waiting.post(f"/tasks/{task}/execute", content=body, headers=asynchronous).status_code == 202
     assert waiting.post(f"/tasks/{task}/cancel", json={}).status_code == 200
+
+
+def test_body_of_execute_may_be_left_out_and_is_checked_where_it_is_sent(waiting: httpx2.Client) -> None:
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    address = f"/tasks/{task}/execute"
+    assert violations(waiting.post(address, json={"what": 1})) == {"/what": "unknown key"}
+    assert list(violations(waiting.post(address, json=[1]))) == [""]
+    problem(waiting.post(address, content=b"x"), "not-json")
+    assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 
 @pytest.mark.parametrize(

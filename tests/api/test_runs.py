@@ -10,7 +10,7 @@ import pytest
 from longshore.database.connect import open_pool
 from longshore.exports import ranges as plans
 from longshore.exports.catalog import load
-from longshore.tasks import attempts, run_ends
+from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.engine import export
@@ -44,7 +44,7 @@ def test_run_that_failed_or_goes_on_has_no_result(idle: Longshore, waiting: http
         found = []
         async with open_pool(idle.url, size=2, name="test") as pool:
             async with pool.acquire() as connection, connection.transaction():
-                await attempts.execute(connection, ChainId(CHAIN), task)
+                await requests.execute(connection, ChainId(CHAIN), task)
             message = Message(task, await pool.fetchval("select attempt from longshore.tasks where id = $1", task))
             await attempts.begin(pool, message)
             for exact in (False, True):

@@ -67,6 +67,7 @@ MADE: list[tuple[str, Rules]] = [
     ("is_between_date", F("timestamp") >= NOW),
     ("is_between_date", F("timestamp") <= NOW),
     ("is_in_window", F("timestamp").in_window("yesterday", "Europe/Amsterdam")),
+    ("is_in_interval", F("timestamp").in_interval()),
     ("relative_less_than", F("timestamp").within(hours=24)),
     ("relative_more_than", F("timestamp").older_than(months=3)),
     ("is_between_number", F("amount").between(0, 1.5)),

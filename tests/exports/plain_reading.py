@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tests.exports.property_table import BEGAN, FIELDS
+from tests.exports.property_table import BEGAN, FIELDS, SINCE
 
 Row = dict[str, str | None]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -125,6 +125,8 @@ def date_matches(rule: dict[str, Any], text: str) -> bool:
             return micros(ago(rule, zone)) <= at < micros(BEGAN)
         case "relative_more_than":
             return at < micros(ago(rule, zone))
+        case "is_in_interval":
+            return micros(SINCE) <= at < micros(BEGAN)
     if not 1900 < int(text[:4]) < 2100 or text[4] != "-":
         return False
     which, _, unit = rule["window"].rpartition("_")

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from longshore.exports.catalog import Index
+from longshore.tasks.model import Interval
 
 CHAIN = 1764
 OTHER_CHAIN = 8
@@ -119,7 +120,9 @@ INDEX = msgspec.convert(
     Index,
 )
 
+SINCE = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)
 BEGAN = datetime(2026, 4, 2, 3, 4, 5, 678901, UTC)
+INTERVAL = Interval(SINCE, BEGAN)
 
 WORDS = [
     "",
@@ -152,7 +155,7 @@ MOMENTS = [
     datetime(2026, 3, 29, 1, 0, tzinfo=UTC),
     datetime(2026, 3, 28, 23, 30, tzinfo=UTC),
     datetime(2026, 3, 2, 3, 4, 5, 678901, UTC),
-    datetime(2025, 10, 26, 0, 30, tzinfo=UTC),
+    SINCE,
     datetime(2025, 12, 31, 23, 0, tzinfo=UTC),
     datetime(2024, 2, 29, 12, 0, tzinfo=UTC),
     datetime(1950, 1, 1, tzinfo=UTC),

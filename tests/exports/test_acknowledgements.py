@@ -16,7 +16,7 @@ from longshore.exports.manifest import SUFFIX
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.exports.verify import verify
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, run_ends, watermarks
+from longshore.tasks import attempts, requests, run_ends, watermarks
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from tests.exports.incremental import CATALOG, TABLES, Series, Session
@@ -206,7 +206,7 @@ def test_an_acknowledgement_during_a_redelivery_counts_for_it_too(
 
             async def begin() -> attempts.Attempt:
                 async with pool.acquire() as connection, connection.transaction():
-                    await attempts.execute(connection, chain, task)
+                    await requests.execute(connection, chain, task)
                 attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
                 begun = await attempts.begin(pool, Message(task, attempt))
                 assert begun is not None

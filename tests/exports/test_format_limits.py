@@ -28,6 +28,7 @@ from longshore.exports.query import row_key
 from longshore.exports.ranges import Source
 from longshore.exports.segments.rules import Rule, Segment
 from longshore.exports.segments.sql import condition
+from longshore.tasks.model import Interval
 from tests.exports import rfc4180
 from tests.exports.engine import CHAIN, export, index_over
 from tests.service import Longshore
@@ -296,7 +297,7 @@ def test_a_rule_on_a_nested_field_takes_the_rows_whose_objects_in_the_file_meet_
     of_file = [str(id) for id, items in enumerate(shown) if any(item and item[field] is None for item in items or ())]
     rule = Rule(field, "nested", "is_empty", nested=True, nesting_path="value")
     segment = Segment("people", "rows", "all", CHAIN, [rule])
-    met = condition(segment, index, {}, datetime(2026, 5, 26, tzinfo=UTC), 1)
+    met = condition(segment, index, {}, Interval(None, datetime(2026, 5, 26, tzinfo=UTC)), 1)
 
     async def taken() -> list[str]:
         connection = await asyncpg.connect(url)

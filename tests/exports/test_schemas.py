@@ -16,7 +16,7 @@ from longshore.exports.catalog import Catalog, fingerprint
 from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, run_ends
+from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
 from longshore.validation import ValidationError
@@ -69,7 +69,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
             # The source is never queried: the idle service has no tables to export.
             exporter = Exporter(pool, Sources(Readers(pool, 0)), now, LocalStore(tmp_path / "results"))
             async with pool.acquire() as connection, connection.transaction():
-                await attempts.execute(connection, chain, task)
+                await requests.execute(connection, chain, task)
             attempt = await pool.fetchval("select attempt from longshore.tasks where id = $1", task)
             begun = await attempts.begin(pool, Message(task, attempt))
             assert begun is not None

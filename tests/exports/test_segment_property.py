@@ -21,11 +21,11 @@ from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export
 from tests.exports.plain_reading import Row, moment, selects
 from tests.exports.property_table import (
-    BEGAN,
     CHAIN,
     CREATE,
     FIELDS,
     INDEX,
+    INTERVAL,
     MOMENTS,
     NUMBERS,
     OTHERS,
@@ -85,7 +85,7 @@ def rules(draw: st.DrawFn) -> dict[str, Any]:
             rule["start_date"] = draw(operands)
         case "is_before_date":
             rule["end_date"] = draw(operands)
-        case "is_empty" | "is_not_empty":
+        case "is_empty" | "is_not_empty" | "is_in_interval":
             pass
         case _:
             rule["value"] = draw(operands)
@@ -139,7 +139,7 @@ class Table:
         return self.runner.run(self._taken(checked))
 
     async def _taken(self, segment: Segment) -> tuple[list[int], list[int]]:
-        source = await source_of(self.connection, INDEX, CHAIN, segment, BEGAN)
+        source = await source_of(self.connection, INDEX, CHAIN, segment, INTERVAL)
         query = f"select id {source.sql} order by id"
         fetched = [row["id"] for row in await self.connection.fetch(query, *source.values)]
         copied = bytearray()
@@ -173,6 +173,7 @@ def one(operator: str, name: str, kind: str, **more: Any) -> dict[str, Any]:
 @example(one("is_not", "words", "text", value="été"))
 @example(one("is_one_of", "amount", "number", value=[Decimal("0.10"), Decimal("1E+2")]))
 @example(one("is_in_window", "at", "date", window="yesterday"))
+@example(one("is_in_interval", "day", "date", timezone="Pacific/Kiritimati"))
 @example(one("is", "price", "number", value=Decimal("1.5"), nested=True, nesting_path="items"))
 @example(one("is_not_empty", "sent", "date", nested=True, nesting_path="items"))
 @example(one("is_date", "sent", "date", value="2026-04-01", nested=True, nesting_path="items"))
@@ -238,6 +239,7 @@ def test_every_operator_takes_some_rows_and_leaves_some(table: Table) -> None:
         "is_before_date": one("is_before_date", "day", "date", end_date="2026-03-01"),
         "is_between_date": one("is_between_date", "at", "date", start_date="2025-01-01", end_date="2026-03-31"),
         "is_in_window": one("is_in_window", "at", "date", window="last_month", timezone="Europe/Amsterdam"),
+        "is_in_interval": one("is_in_interval", "at", "date"),
         "relative_less_than": one("relative_less_than", "at", "date", time_factor="month", time_amount=1),
         "relative_more_than": one("relative_more_than", "at", "date", time_factor="year", time_amount=1),
         "is_between_number": one("is_between_number", "amount", "number", min=0, max=1),

@@ -19,6 +19,7 @@ from longshore.exports.formats.dialect import PROFILES, CsvOptions
 from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
 from longshore.exports.totals import Sum, TotalColumns, Totals
 from longshore.exports.verify import verify
+from longshore.tasks.model import Interval
 from tests.exports import test_formats
 from tests.exports.incremental import Series
 from tests.exports.test_formats import INDEX, ROWS, Row, quick, run
@@ -40,6 +41,9 @@ WAYS = [
 ]
 
 
+SNAPSHOT = datetime(2026, 5, 26, tzinfo=UTC)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield tmp_path_factory.mktemp("totals")
@@ -47,9 +51,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def described(name: str, form: str, rows: int, csv: CsvOptions = PLAIN) -> Manifest:
     return Manifest(
-        file=name, size=0, sha256="", rows=rows, chain=1764, task=1, run=1, index="things", format=form,
+        file=name, size=0, sha256="", rows=rows, chain=1764, task=1, run=1, due=None, interval=Interval(None, SNAPSHOT),
+        index="things", format=form,
         fields=[ManifestField(field, "") for field in INDEX.fields], schema="", segment=None,
-        snapshot=datetime(2026, 5, 26, tzinfo=UTC), previous=None, csv=csv,
+        snapshot=SNAPSHOT, previous=None, csv=csv,
     )  # fmt: skip
 
 

@@ -39,6 +39,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
             "version": 1, "file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), "rows": 1,
             "chain": 1, "task": 1, "run": 1, "index": "i", "format": form, "schema": "", "segment": None,
             "fields": [{"name": "kind", "type": "keyword"}, {"name": "amount", "type": "number"}],
+            "due": None, "interval": {"start": None, "end": "2026-05-26T12:00:00Z"},
             "snapshot": "2026-05-26T12:00:00Z", "previous": None, **changes,
         }  # fmt: skip
         path.with_name(path.name + SUFFIX).write_text(json.dumps(manifest))

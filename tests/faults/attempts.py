@@ -14,7 +14,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.queue_schema import queries_over
-from longshore.tasks import attempts
+from longshore.tasks import attempts, requests
 from longshore.tasks.attempts import NewTask
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import ENTRYPOINT, SHARD_ENTRYPOINT, Message, ShardMessage, read_message, read_shard
@@ -57,7 +57,7 @@ async def created(pool: Pool) -> Message:
 async def executed(pool: Pool, task: TaskId) -> Message:
     """Ask for a run of a task, and give its message."""
     async with pool.acquire() as connection, connection.transaction():
-        await attempts.execute(connection, ChainId(CHAIN), task)
+        await requests.execute(connection, ChainId(CHAIN), task)
         return Message(task, await connection.fetchval("select attempt from longshore.tasks where id = $1", task))
 
 

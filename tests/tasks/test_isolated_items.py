@@ -65,7 +65,7 @@ def poisoned(idle: Longshore, table: str, on: str, when: str) -> Iterator[None]:
         idle.sql("drop function longshore.poison() cascade")
 
 
-async def may_see_reason(*_: object) -> bool:
+async def may_see_data(*_: object) -> bool:
     return True
 
 
@@ -80,7 +80,7 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
             with poisoned(idle, "deliveries", "update", f"old.id = '{stuck}'"):
-                dispatcher = Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_reason)
+                dispatcher = Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_data)
                 dispatching = asyncio.create_task(dispatcher.run(idle.url))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.tasks import attempts, run_ends, scheduler
+from longshore.tasks import attempts, requests, run_ends, scheduler
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
@@ -114,7 +114,7 @@ def test_cancelled_schedule_stays_ended_when_its_task_is_executed(run: Any) -> N
         async with pool.acquire() as connection, connection.transaction():
             await run_ends.cancel(connection, CHAIN, task, "a test")
         async with pool.acquire() as connection, connection.transaction():
-            await attempts.execute(connection, CHAIN, task)
+            await requests.execute(connection, CHAIN, task)
         assert (await ran(pool, task)).run == 2
         row = await row_of(pool, task)
         assert (row["state"], row["due_at"]) == ("DONE", None)
@@ -143,7 +143,7 @@ def test_execute_beside_a_planned_once_keeps_it(run: Any) -> None:
         planned = (await row_of(pool, task))["due_at"]
         assert planned is not None
         async with pool.acquire() as connection, connection.transaction():
-            await attempts.execute(connection, CHAIN, task)
+            await requests.execute(connection, CHAIN, task)
         await ran(pool, task)
         assert (await row_of(pool, task))["due_at"] == planned
         await pool.execute(LATE, task, timedelta(0))

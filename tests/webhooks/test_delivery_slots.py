@@ -41,14 +41,14 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
-async def may_see_reason(*_: object) -> bool:
+async def may_see_data(*_: object) -> bool:
     return True
 
 
 @contextlib.asynccontextmanager
 async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
     """A dispatcher that runs while the context is open; afterwards the webhooks of chains 4999 to 5999 are gone."""
-    running = asyncio.create_task(Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_reason).run(service.url))
+    running = asyncio.create_task(Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_data).run(service.url))
     try:
         yield
     finally:

@@ -69,9 +69,12 @@ def test_message_of_a_finished_task_has_a_signature_that_can_be_verified(
     message = Webhook(webhook["secret"]).verify(request.body, request.headers)
     assert message["type"] == "task.done"
     assert message["timestamp"] == task["state"]["last_modified"]
+    [done] = small.get(f"/tasks/{task['id']}/runs").json()
+    assert done["interval"]["start"] is None
     assert message["data"] == {
         "id": task["id"], "chain": CHAIN, "desc": "a test", "action": "export", "state": "DONE",
         "revision": message["data"]["revision"], "run": 1, "result": task["result"],
+        "interval": done["interval"], "rows": done["rows"], "bytes": done["bytes"],
     }  # fmt: skip
     tag = f'"{task["id"]}-{message["data"]["revision"]}"'
     assert small.get(f"/tasks/{task['id']}", headers={"If-None-Match": tag}).status_code == 304
@@ -140,6 +143,7 @@ def test_message_of_a_failed_task_has_its_reason_and_goes_to_webhooks_for_errors
     message = Webhook(webhook["secret"]).verify((request := receiver.next()).body, request.headers)
     assert (message["type"], message["data"]["id"], message["data"]["revision"]) == ("task.error", task, 2)
     assert message["data"]["reason"] == "the disk is full"
+    assert not {"interval", "rows", "bytes"} & message["data"].keys(), "it has no run"
     assert len(deliveries(small, webhook, "delivered")) == 1
     small.delete(f"/webhooks/{webhook['id']}")
 
@@ -253,7 +257,7 @@ def test_redelivery_that_is_answered_410_is_not_tried_again(
         (Scope(indexes=["wallet-ledger"]), True),
     ],
 )
-def test_reason_is_hidden_from_the_webhook_of_a_token_that_may_not_see_the_log(
+def test_reason_and_figures_are_hidden_from_the_webhook_of_a_token_that_may_not_see_the_log(
     service: Longshore, receiver: Receiver, scope: Scope | None, hidden: bool
 ) -> None:
     """The rule of `GET /tasks/{id}`: the rights of the webhook's maker on all that the task's runs have read."""
@@ -264,9 +268,11 @@ def test_reason_is_hidden_from_the_webhook_of_a_token_that_may_not_see_the_log(
         task = wide.post("/tasks", json=export_body(chain=CHAIN, once="2126-05-26T12:00:00Z")).json()["id"]
         service.sql(
             "with entry as (insert into longshore.task_logs (task_id, seq, at, msg)"
-            " values ($1, 0, now(), 'username ~secret~'), ($1, 1, now(), 'READY -> ERROR'))"
+            " values ($1, 0, now(), 'username ~secret~'), ($1, 1, now(), 'READY -> ERROR')),"
+            " run as (insert into longshore.runs (task_id, run, state, first_attempt, attempt, began_at,"
+            " attempt_began_at, progress_at, rows, bytes) values ($1, 1, 'ERROR', 1, 1, now(), now(), now(), 7, 70))"
             " update longshore.tasks set state = 'ERROR', attempt_began_at = now(), due_at = null, revision = 2,"
-            " log_length = 2, reads = $2, target = jsonb_set(target::jsonb, '{fields}', '[\"first_name\"]')"
+            " run = 1, log_length = 2, reads = $2, target = jsonb_set(target::jsonb, '{fields}', '[\"first_name\"]')"
             " where id = $1",
             task,
             reads,
@@ -277,6 +283,7 @@ def test_reason_is_hidden_from_the_webhook_of_a_token_that_may_not_see_the_log(
         maker.delete(f"/webhooks/{webhook['id']}")
     assert message["data"]["id"] == task
     assert message["data"]["reason"] == (HIDDEN_REASON if hidden else "username ~secret~")
+    assert (message["data"]["rows"], message["data"]["bytes"]) == ((None, None) if hidden else (7, 70))
     assert ("~secret~" in log) is not hidden
 
 

@@ -68,6 +68,8 @@ class Context(Generic[T]):
         self.chain = int(begun.chain)
         self.run = begun.run
         """Number of the run, from 1."""
+        self.interval = begun.interval
+        """Data interval of the run: `start` (None: no bound) and `end`."""
         self.attempt = begun.number
         """Number of the attempt within the run, from 1."""
         self.target = target

@@ -176,7 +176,8 @@ def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str,
     operation["responses"] = dict(sorted(operation["responses"].items()))
     if body := _body(handler):
         schema = {"schema": {"$ref": REFERENCE.format(name=body[0].__name__)}}
-        operation["requestBody"] = {"required": True, "content": dict.fromkeys(body[1], schema)}
+        required = not handler.opt.get("optional_body")
+        operation["requestBody"] = {"required": required, "content": dict.fromkeys(body[1], schema)}
     operation["security"] = security(method, path)
     if handler.opt.get("conditional"):
         operation.setdefault("parameters", []).extend(CONDITIONS)

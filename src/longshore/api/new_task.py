@@ -21,8 +21,8 @@ from longshore.validation import ValidationError, Violation, check, pointer, sug
 STORED = msgspec.json.Encoder(decimal_format="number")
 
 
-IndexOf = Callable[[str], Awaitable[str | None]]
-"""Return the export index of a stored segment by its id; None where the chain has no such segment."""
+SegmentOf = Callable[[str], Awaitable[Segment | None]]
+"""Return the rules of a stored segment by its id; None where the chain has no such segment."""
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -60,7 +60,7 @@ PinnedOf = Callable[[str], Awaitable[Shape | None]]
 
 
 async def read_new_task(
-    value: Any, catalog: Catalog, actions: Mapping[str, Action], index_of: IndexOf, pinned_of: PinnedOf
+    value: Any, catalog: Catalog, actions: Mapping[str, Action], segment_of: SegmentOf, pinned_of: PinnedOf
 ) -> NewTask:
     """Return the new task of a body. Raises ValidationError with all its violations."""
     violations: list[Violation] = []
@@ -74,7 +74,7 @@ async def read_new_task(
         if "target" in value:
             typed_target = _check_target(target, actions, violations)
         _check_parts(value, catalog, actions, before, violations)
-        violations += await _check_segment_id(value, index_of)
+        violations += await _check_segment_id(value, segment_of)
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
             with_nul = [at for at in _with_nul(value.get(key), f"/{key}") if at not in named]
@@ -96,12 +96,12 @@ async def read_new_task(
         target=STORED.encode(typed_target).decode(),
         debug=new.debug,
         schedule=Schedule(
-            once=new.trigger.once,
-            repeat=new.trigger.repeat,
-            cron=new.trigger.cron,
-            timezone=new.trigger.timezone,
-            until=new.trigger.until,
-            catch_up=new.trigger.catch_up,
+            once=trigger.once,
+            repeat=trigger.repeat,
+            cron=trigger.cron,
+            timezone=trigger.timezone,
+            until=trigger.until,
+            catch_up=trigger.catch_up,
         ),
         priority=typed_target.priority,
     )
@@ -158,6 +158,11 @@ def _check_parts(
             return
         checked = check(Segment, trigger.get("segment"), "", [])
         if checked is not None and isinstance(target, dict) and isinstance(chain, int):
+            if target.get("incremental"):
+                violations += [
+                    Violation(export.NOT_INCREMENTAL, f"/trigger/segment/rules/{number}/operator")
+                    for number in export.interval_rules(checked)
+                ]
             violations += export.check_segment(checked, target.get("export_index"), chain, catalog, "/trigger/segment")
 
 
@@ -175,19 +180,21 @@ def _with_nul(value: Any, at: str) -> Iterator[str]:
             stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
-async def _check_segment_id(value: dict[str, Any], index_of: IndexOf) -> list[Violation]:
+async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> list[Violation]:
     trigger, target = value.get("trigger"), value.get("target")
     if not isinstance(trigger, dict) or not isinstance(trigger.get("segment_id"), str):
         return []
     at = "/trigger/segment_id"
     if trigger.get("segment") is not None:
         return [Violation("expected either `segment` or `segment_id`, got both", at)]
-    index = await index_of(trigger["segment_id"])
-    if index is None:
+    segment = await segment_of(trigger["segment_id"])
+    if segment is None:
         return [Violation("this chain has no stored segment of that id", at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None
-    if isinstance(wanted, str) and wanted != index:
-        return [Violation(f"the segment is for the index {index!r}, the target's is {wanted!r}", at)]
+    if isinstance(wanted, str) and wanted != segment.index:
+        return [Violation(f"the segment is for the index {segment.index!r}, the target's is {wanted!r}", at)]
+    if isinstance(target, dict) and target.get("incremental") and export.interval_rules(segment):
+        return [Violation(f"a rule of the segment {export.NOT_INCREMENTAL}", at)]
     return []
 
 

@@ -158,6 +158,11 @@ KINDS = {
         "The chain has stored as many tasks or bytes as the operator allows; `detail` has the figures. "
         "Delete tasks that are no longer needed.",
     ),
+    "no-intervals": ProblemKind(
+        409,
+        "The task has no data intervals to run again",
+        "Only a task with a schedule (`repeat` or `cron`) whose target is not `incremental` runs an interval again.",
+    ),
     "run-withdrawn": ProblemKind(
         409,
         "The run was withdrawn",

@@ -1,4 +1,4 @@
-"""The resource `tasks`: create, list, execute, progress, runs, manifests. `poll` reads one task."""
+"""The resource `tasks`: create, list, progress, runs, manifests. `poll` reads one task, `execute` runs it."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from longshore.api import conditional
 from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
-from longshore.api.documentation import answers, problems
+from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
@@ -20,7 +20,6 @@ from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
-from longshore.api.waiting import waiting
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError, ProblemError
@@ -33,7 +32,8 @@ from longshore.tasks import attempts, idempotency, progress, quotas
 from longshore.tasks import reads as read
 from longshore.tasks.attempts import NewTask
 from longshore.tasks.idempotency import Kept
-from longshore.tasks.model import Code, Progress, Run, State, Task, TaskId
+from longshore.tasks.model import Code, Progress, Run, Task, TaskId
+from longshore.tasks.requests import EditableTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
@@ -124,14 +124,14 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
     Raises ForbiddenError, and ValidationError with all violations of the body.
     """
     refuse_hidden_body(caller, service.catalog, value)
-    index_of = partial(stored.index_of, connection, caller.chain)
+    segment_of = partial(stored.find, connection, caller.chain)
 
     async def pinned_of(pinned: str) -> Shape | None:
         # Another credential's schema may name columns that are hidden from a token with limits.
         return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
 
     catalog = visible_catalog(caller, service.catalog)
-    return await read_new_task(value, catalog, service.actions, index_of, pinned_of)
+    return await read_new_task(value, catalog, service.actions, segment_of, pinned_of)
 
 
 @get(
@@ -156,52 +156,17 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     return Response(tasks, headers=next_page(request, more, limit, offset))
 
 
-@post(
-    "/tasks/{id:str}/execute",
-    opt={"conditional": True},
-    status_code=200,
-    responses=problems(409) | answers(State, {202: "The run was accepted (`Prefer: respond-async`)."}),
-)
-async def execute_task(
-    request: AnyRequest,
-    id: Id,
-    prefer: Annotated[
-        str, HeaderParameter(name="Prefer", description="`respond-async`: do not wait for the end.")
-    ] = "",
-    idempotency_key: Key = None,
-) -> Response[State]:
-    """Run a task now, whatever its trigger says. Answers its state when the run has ended."""
-    service, caller = admitted(request)
-    chain, task = caller.chain, task_id(id)
-
-    async def make(connection: Connection) -> Kept:
-        await lock_to_change(request, connection, task)
-        async with audited_in(connection, request, "task.execute", f"task {task}"):
-            run = await attempts.execute(connection, chain, task, actor(request).name)
-        return Kept(task, str(run).encode())
-
-    claim = claim_of(request, idempotency_key)
-    if "respond-async" in preferences(prefer):
-        _, again = await idempotency.once(service.pool, claim, make)
-        standing = await read.standing(service.pool, chain, task)
-        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
-        return Response(standing.state, status_code=202, headers=headers)
-    async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
-        kept, again = await idempotency.once(service.pool, claim, make)
-        state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
-        return Response(state, headers=REPLAYED if again else {})
-
-
-async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> None:
-    """Lock a task, so that nothing else changes it until the transaction ends.
+async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> EditableTask:
+    """Lock a task, so that nothing else changes it until the transaction ends, and return it.
 
     Raises NotFoundError, ForbiddenError where the caller may not change it, and
     ProblemError where it is not at the version that the request demands.
     """
     service, caller = admitted(request)
     standing = await read.lock(connection, caller.chain, task)
-    await may_change_task(service, caller, connection, task)
+    whole = await may_change_task(service, caller, connection, task)
     require_task(request, task, standing.revision)
+    return whole
 
 
 @get("/tasks/{id:str}/progress")

@@ -7,6 +7,8 @@ import typer
 from longshore.cli import follow, remote
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from longshore.client import Task
 
 app = typer.Typer(
@@ -103,16 +105,40 @@ def cancel(id: remote.TaskNumber, profile: remote.Profile = "default", json: rem
     _show_state(task, json)
 
 
+@app.command(epilog="Example: longshore tasks runs 12345 --limit 7")
+def runs(
+    id: remote.TaskNumber,
+    limit: Annotated[int, typer.Option(help="Maximum number.", min=1, max=100)] = 25,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the runs of a task, newest first, each with its data interval."""
+    with remote.client_of(profile) as client:
+        found = client.tasks.get(id).runs(limit=limit)
+    if json:
+        remote.show(found)
+        return
+    rows = [
+        (run.run, run.state, _time(run.interval.start if run.interval else None),
+         _time(run.interval.end if run.interval else None), _time(run.began), run.rows, run.bytes)
+        for run in found
+    ]  # fmt: skip
+    remote.show_table(("run", "state", "interval from", "until", "began", "rows", "bytes"), rows)
+
+
 @app.command(epilog="Example: longshore tasks run 12345")
 def run(
     id: remote.TaskNumber,
+    interval_end: Annotated[
+        str | None, typer.Option(help="A time of the schedule, such as 2026-05-26T03:00:00Z, to run the interval of.")
+    ] = None,
     timeout: remote.Timeout = None,
     profile: remote.Profile = "default",
     json: remote.Json = False,
 ) -> None:
     """Run a task now, regardless of its trigger, and wait for the end of the run."""
     with remote.client_of(profile) as client:
-        task = client.tasks.get(id).execute()
+        task = client.tasks.get(id).execute(interval_end)
         follow.wait(task, timeout)
     _show_state(task, json)
 
@@ -136,6 +162,10 @@ def download(
         remote.show({"task": task.data, "run": run, "file": str(file)})
     elif file:
         typer.echo(file)
+
+
+def _time(moment: "datetime | None") -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else ""
 
 
 def _show_state(task: "Task", json: bool) -> None:

@@ -61,6 +61,14 @@ class Progress(msgspec.Struct, frozen=True):
     seconds_left: float | None = None
 
 
+class Interval(msgspec.Struct, frozen=True):
+    """The times from `start` on and before `end`."""
+
+    end: datetime
+    start: datetime | None = None
+    """None: no bound."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """One execution of a task, with its result."""
 
@@ -75,6 +83,10 @@ class Run(msgspec.Struct, frozen=True):
     sha256: str | None = None
     result: str | None = None
     increment: dict[str, Any] | None = None
+    due: datetime | None = None
+    """The time of the schedule that the run is for; None if `execute` asked for it."""
+    interval: Interval | None = None
+    """The data interval of the run."""
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -212,16 +212,18 @@ class F:
         """The field is in a calendar window such as `yesterday`, in a time zone, by default UTC."""
         if window not in WINDOWS:
             raise SegmentError(f"{window!r} is not a window; expected one of {', '.join(sorted(WINDOWS))}")
-        if timezone is not None and timezone not in zoneinfo.available_timezones() - {"localtime", "Factory"}:
-            raise SegmentError(f"{timezone!r} is not an IANA time zone such as Europe/Amsterdam")
-        return Rule(self, DATE, "is_in_window", window=window, timezone=timezone)
+        return Rule(self, DATE, "is_in_window", window=window, timezone=_zone(timezone))
+
+    def in_interval(self, timezone: str | None = None) -> Rule:
+        """The field is in the run's data interval: since the time of the schedule before, and before its own time."""
+        return Rule(self, DATE, "is_in_interval", timezone=_zone(timezone))
 
     def within(self, **ago: int) -> Rule:
-        """The field is less than this time before the start of the run: one of `minutes` … `years`."""
+        """The field is less than this time before the end of the run's data interval: one of `minutes` … `years`."""
         return self._relative("relative_less_than", ago)
 
     def older_than(self, **ago: int) -> Rule:
-        """The field is more than this time before the start of the run: one of `minutes` … `years`."""
+        """The field is more than this time before the end of the run's data interval: one of `minutes` … `years`."""
         return self._relative("relative_more_than", ago)
 
     def _relative(self, operator: str, ago: dict[str, int]) -> Rule:
@@ -231,6 +233,13 @@ class F:
         if isinstance(amount, bool) or not isinstance(amount, int) or not 1 <= amount <= MAX_AMOUNTS[unit]:
             raise SegmentError(f"{unit}: expected a whole number from 1 to {MAX_AMOUNTS[unit]}, got {amount!r}")
         return Rule(self, DATE, operator, time_factor=unit.removesuffix("s"), time_amount=amount)
+
+
+def _zone(timezone: str | None) -> str | None:
+    """Return a time zone's name. Raises SegmentError."""
+    if timezone is not None and timezone not in zoneinfo.available_timezones() - {"localtime", "Factory"}:
+        raise SegmentError(f"{timezone!r} is not an IANA time zone such as Europe/Amsterdam")
+    return timezone
 
 
 def _is_moment(value: object) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -100,9 +101,17 @@ class TaskOperations(Operates[K]):
         return expect((yield from send(self._request("GET", "/runs", limit=limit), self._known.budget())), list[Run])
 
     @operation
-    def execute(self) -> Steps[K]:
-        """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError."""
-        request = Request(method="POST", url=f"/tasks/{self.id}/execute", headers={"Prefer": "respond-async"})
+    def execute(self, interval_end: str | datetime | None = None) -> Steps[K]:
+        """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError.
+
+        `interval_end`: a time of the schedule, with its offset, whose data interval is to run again.
+        """
+        request = Request(
+            method="POST",
+            url=f"/tasks/{self.id}/execute",
+            headers={"Prefer": "respond-async"},
+            body=None if interval_end is None else {"interval_end": interval_end},
+        )
         expect((yield from send(request, self._known.budget())), State)
         return self._refreshed(expect((yield from send(self._request("GET"), self._known.budget())), TaskData))
 

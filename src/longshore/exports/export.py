@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from longshore.errors import LongshoreError
 from longshore.exports import formats, schemas
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
 from longshore.exports.columns import FieldChoice, check_fields, choices, shape_of
@@ -49,6 +50,11 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
     timezone: str | None = None
     """The time zone of date rules that name none."""
 
+
+NOT_INCREMENTAL = (
+    "uses `is_in_interval`, which cannot be combined with `incremental`: a row that is written later with a date in an "
+    "earlier interval would be in no increment"
+)
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
@@ -110,6 +116,25 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
     elif segment.index in catalog:
         violations += segments.check_rules(segment, catalog[segment.index], at)
     return violations
+
+
+def interval_rules(segment: Segment) -> list[int]:
+    """Return the numbers of the rules that an incremental export must not have; see NOT_INCREMENTAL."""
+    return [number for number, rule in enumerate(segment.rules) if rule.operator == "is_in_interval"]
+
+
+def refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
+    """Raise LongshoreError where the catalog or a stored segment has changed so that a run cannot use the segment."""
+    if segment is None:
+        return
+    violations = check_segment(segment, target.export_index, chain, catalog, "")
+    if violations:
+        raise LongshoreError(
+            f"the segment does not fit index {target.export_index} of the catalog any more: "
+            f"{violations[0].pointer} {violations[0].detail}"
+        )
+    if target.incremental and (rules := interval_rules(segment)):
+        raise LongshoreError(f"the segment's /rules/{rules[0]} {NOT_INCREMENTAL}")
 
 
 def read_of(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:

@@ -17,7 +17,7 @@ from longshore.exports import rights, schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint, shape
 from longshore.exports.columns import choices, shape_of
 from longshore.exports.copy import Copied
-from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, check_segment, read_of, result_name
+from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, read_of, refuse_unfit, result_name
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import transactions
@@ -108,7 +108,7 @@ class Exporter:
             if again is not None:
                 return again
         segment = await self._segment(attempt, trigger, increments)
-        _refuse_unfit(segment, target, attempt.chain, self._catalog)
+        refuse_unfit(segment, target, attempt.chain, self._catalog)
         await self._permit(attempt, [read_of(target, segment, self._catalog)])
         if increments:
             async with self._sources.of(index).autocommit() as connection:
@@ -117,7 +117,7 @@ class Exporter:
             attempt.chain,
             target,
             segment,
-            counted_from=pending[-1].began_at if pending else attempt.run_began_at,
+            interval=pending[-1].interval if pending else attempt.interval,
             start=increments.watermark if increments else None,
             end=pending[-1].end if pending else None,
         )
@@ -262,21 +262,14 @@ def _manifest(naming: ResultName, job: ExportJob, copied: Copied) -> Manifest:
         chain=naming.attempt.chain,
         task=naming.attempt.message.task,
         run=naming.attempt.run,
+        due=naming.attempt.due,
+        interval=naming.attempt.interval,
         index=target.export_index,
         format=target.export_format,
         fields=[ManifestField(column.name, column.field.type) for column in job.query.columns],
         schema=fingerprint(shape((column.name, column.field) for column in job.query.columns)),
-        segment=segment and sql.resolved(segment, job.query.request.counted_from),
+        segment=segment and sql.resolved(segment, job.query.request.interval),
         snapshot=job.snapshot_at,
         previous=naming.previous,
         csv=target.csv or CsvOptions(),
     )
-
-
-def _refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
-    violations = [] if segment is None else check_segment(segment, target.export_index, chain, catalog, "")
-    if violations:
-        raise LongshoreError(
-            f"the segment does not fit index {target.export_index} of the catalog any more: "
-            f"{violations[0].pointer} {violations[0].detail}"
-        )

@@ -13,6 +13,7 @@ import msgspec
 
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.totals import Totals
+from longshore.tasks.model import Interval
 
 SUFFIX = ".manifest.json"
 VERSION = 1
@@ -36,6 +37,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     chain: int
     task: int
     run: int
+    due: datetime | None
+    """The time of the trigger that the run is for; null if `execute` asked for it."""
+    interval: Interval
     index: str
     format: str
     fields: Sequence[ManifestField]

@@ -5,7 +5,6 @@ segment takes. Figures that take longer are estimated, and the preview says so.
 """
 
 import time
-from datetime import datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -23,6 +22,7 @@ from longshore.exports.ranges import Source, explain, nodes, source_of
 from longshore.exports.segments.date_spans import moving
 from longshore.exports.segments.rules import Segment
 from longshore.exports.snapshot import refuse_outdated
+from longshore.tasks.model import Interval
 
 STATEMENT_TIMEOUT_SECONDS = 3.0
 SAMPLE_ROWS = 10
@@ -70,11 +70,11 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
     it refuses the query, and SnapshotOutdatedError.
     """
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-        began_at = await connection.fetchval("select now()")
+        interval = Interval(None, await connection.fetchval("select date_trunc('second', now())"))
         await connection.execute(f"set local statement_timeout = {STATEMENT_TIMEOUT_SECONDS * 1000:.0f}")
         await row_security.restrict(connection, index, chain)
         columns = await columns_of(connection, index, chosen)
-        source = await source_of(connection, index, chain, segment, began_at)
+        source = await source_of(connection, index, chain, segment, interval)
         plan = await explain(connection, f"select 1 {source.sql}", source.values)
         await refuse_outdated(connection)
         rows = await _count(connection, source)
@@ -87,7 +87,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
             trial = await _trial_copy(connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_TRIAL_ROWS))
         expected = max(plan["Plan Rows"], trial.rows if trial else 0) if rows is None else rows
         served = await _is_served(connection, index, source, expected)
-    notices = _clock_changes(segment, began_at)
+    notices = _clock_changes(segment, interval)
     if rows == 0:
         notices.append(Notice("nothing-matches", "no row of this chain matches just now"))
     if not served:
@@ -168,12 +168,12 @@ def _index_conditions(plan: dict[str, Any]) -> set[str]:
     return {node["Index Cond"] for node in nodes(plan) if "Index Cond" in node}
 
 
-def _clock_changes(segment: Segment, began_at: datetime) -> list[Notice]:
+def _clock_changes(segment: Segment, interval: Interval) -> list[Notice]:
     notices = []
     for number, rule in enumerate(segment.rules):
         if rule.operator == "is_in_window":
             zone = ZoneInfo(rule.timezone or "UTC")
-            start, end = (edge.astimezone(zone) for edge in moving(rule, began_at) if edge)
+            start, end = (edge.astimezone(zone) for edge in moving(rule, interval) if edge)
             before, after = start.utcoffset(), end.utcoffset()
             if before is not None and after is not None and before != after:
                 minutes = abs(after - before).total_seconds() / 60

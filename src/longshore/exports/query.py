@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
 
 import msgspec
 
@@ -19,7 +18,7 @@ from longshore.exports.ranges import Source, source_of
 from longshore.exports.readback import Layout
 from longshore.exports.segments.rules import Segment
 from longshore.exports.totals import SourceTotalColumns
-from longshore.tasks.model import ChainId
+from longshore.tasks.model import ChainId, Interval
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -28,8 +27,8 @@ class Request(msgspec.Struct, frozen=True):
     chain: ChainId
     target: ExportTarget
     segment: Segment | None
-    counted_from: datetime
-    """The moment that relative rules count back from."""
+    interval: Interval
+    """The data interval that rules are for: relative ones count back from its end."""
     start: str | None = None
     """The watermark that an increment begins at."""
     end: str | None = None
@@ -69,7 +68,7 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Exp
     """
     await row_security.restrict(connection, index, request.chain)
     target = request.target
-    source = await source_of(connection, index, request.chain, request.segment, request.counted_from)
+    source = await source_of(connection, index, request.chain, request.segment, request.interval)
     bounds = None
     if target.incremental:
         first = len(source.values) + 1

@@ -10,7 +10,6 @@ query that reads a foreign table, asks for the time, or takes some rows of many 
 import json
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from longshore.exports.catalog import Index, quoted, quoted_part, regclass
 from longshore.exports.columns import columns_of
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.sql import Condition, columns_read, condition
+from longshore.tasks.model import Interval
 
 RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
 RANGE_ROWS = 50_000  # expected in a range of time
@@ -82,9 +82,9 @@ class Source(msgspec.Struct, frozen=True):
 
 
 async def source_of(
-    connection: Connection, index: Index, chain: int, segment: Segment | None, counted_from: datetime
+    connection: Connection, index: Index, chain: int, segment: Segment | None, interval: Interval
 ) -> Source:
-    """Return the rows of a chain that a segment takes; relative rules count from `counted_from`.
+    """Return the rows of a chain that a segment takes in a data interval.
 
     Raises asyncpg.PostgresError where the source lacks a column of a rule.
     """
@@ -94,7 +94,7 @@ async def source_of(
         return source
     read = columns_read(segment)
     columns = dict(zip(read, await columns_of(connection, index, [(name, name) for name in read]), strict=True))
-    return source.where(condition(segment, index, columns, counted_from, first=len(source.values) + 1))
+    return source.where(condition(segment, index, columns, interval, first=len(source.values) + 1))
 
 
 class Range(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""State changes of a task up to the end of a run: create, execute, begin, report, retry. `run_ends` has the end.
+"""State changes of a task up to the end of a run: create, begin, report, retry. `run_ends` has the end.
 
 Only these two modules and `requests` change a state. Each change is one SQL statement with its log entries. A statement
 of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
@@ -10,8 +10,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import ProblemError
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
 from longshore.tasks.schedule import Schedule, first
 from longshore.tasks.slots import admit
@@ -21,32 +20,17 @@ from longshore.validation import ValidationError, Violation
 
 CREATE = """
 insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
-                             traceparent, created_by, defined_by, asked_by)
-values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11)
+                             traceparent, created_by, defined_by, asked_by, planned_at, interval_end)
+values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11,
+        case when $12 then least(now(), $8 - interval '1 second') else now() end,
+        date_trunc('second', case when $12 then $8 else greatest($8, now()) end))
 returning id, parked
-"""
-
-# The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
-# until the run begins, so the new revision and the log entry are how clients see that a run is to come.
-EXECUTE = """
-with task as (
-    update longshore.tasks
-    set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
-        traceparent = $3, asked_by = $4,
-        modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
-    where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
-    returning id, run, log_length, modified_at
-),
-entry as (
-    insert into longshore.task_logs (task_id, seq, at, msg)
-    select id, log_length - 1, modified_at, 'run requested by ' || coalesce($4, 'the service') from task
-)
-select run from task
 """
 
 BEGIN = """
 with before as (
-    select *, greatest(modified_at, now()) as at, state = 'INPROGRESS' as again
+    select *, greatest(modified_at, now()) as at, state = 'INPROGRESS' as again,
+           origin = 'schedule' and due_at is null as of_schedule
     from longshore.tasks
     where id = $1 and attempt = $2 and attempt_began_at is null
     for update
@@ -60,22 +44,26 @@ task as (
         parked = false,
         run = before.run + (not before.again)::int,
         last_run_at = case when before.again then before.last_run_at else before.at end,
+        planned_at = case when before.of_schedule then before.interval_end else before.planned_at end,
+        covered_until = case when before.of_schedule then before.interval_end else before.covered_until end,
         modified_at = before.at,
         revision = before.revision + 1,
         log_length = before.log_length + 1
     from before
     where t.id = before.id
-    returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt, t.last_run_at,
+    returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
               t.traceparent, t.follows, extract(epoch from before.at - before.waits_since)::float8 as waited
 ),
 run as (
-    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, holder)
-    select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at, $3
+    insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, holder,
+                                due_at, interval_start, interval_end)
+    select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at, $3,
+           case when before.of_schedule then before.interval_end end, before.interval_start, before.interval_end
     from task, before
     on conflict (task_id, run) do update
     set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at, holder = excluded.holder,
         progress_at = excluded.progress_at, rows = 0, bytes = 0, rows_expected = null
-    returning first_attempt, failures
+    returning first_attempt, failures, due_at, interval_start, interval_end
 ),
 entry as (
     insert into longshore.task_logs (task_id, seq, at, msg)
@@ -84,11 +72,11 @@ entry as (
                 else before.state || ' -> INPROGRESS' end
     from before, run
 )
-select task.*, run.first_attempt, run.failures from task, run
+select task.*, run.* from task, run
 union all
-select t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt, t.last_run_at,
+select t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
        t.traceparent, t.follows, extract(epoch from t.attempt_began_at - t.waits_since)::float8,
-       r.first_attempt, r.failures
+       r.first_attempt, r.failures, r.due_at, r.interval_start, r.interval_end
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run and r.attempt = t.attempt and r.holder = $3
 where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
@@ -179,8 +167,10 @@ class Attempt(msgspec.Struct, frozen=True):
     """Number of the attempt within its run, from 1."""
     failures: int
     """Earlier attempts of this run that failed or were lost."""
-    run_began_at: datetime
-    """Start of the run; relative rules count back from it in every attempt of the run."""
+    interval: Interval
+    """Data interval of the run, the same in all its attempts."""
+    due: datetime | None = None
+    """Time of the trigger that the run is for; None if `execute` asked for it."""
     waited: float = 0.0
     """Seconds between the due time of the attempt and its start."""
     traceparent: str | None = None
@@ -250,24 +240,12 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
         tracing.current(),
         by,
         None if new.schedule.repeats else by,
+        new.schedule.repeats,
     )
     assert row is not None
     if row["parked"]:
         await admit(connection, new.chain)
     return TaskId(row["id"])
-
-
-async def execute(connection: Connection, chain: ChainId, task: TaskId, by: str | None = None) -> int:
-    """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
-
-    Runs in the connection's transaction, in which the caller has checked that the task exists in the chain. `by`: as
-    for `create`. Raises ProblemError.
-    """
-    row = await connection.fetchrow(EXECUTE, task, chain, tracing.current(), by)
-    if row is None:
-        raise ProblemError("task-running")
-    await admit(connection, chain)
-    return int(row["run"]) + 1
 
 
 async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Attempt | None:
@@ -287,7 +265,8 @@ async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Att
         run=row["run"],
         number=row["attempt"] - row["first_attempt"] + 1,
         failures=row["failures"],
-        run_began_at=row["last_run_at"],
+        interval=Interval(row["interval_start"], row["interval_end"]),
+        due=row["due_at"],
         waited=max(0.0, row["waited"]),
         traceparent=row["traceparent"],
         follows=row["follows"],

@@ -122,12 +122,24 @@ class RunIncrement(msgspec.Struct, frozen=True):
     """Whether the client has acknowledged it; null if no acknowledgement is expected."""
 
 
+class Interval(msgspec.Struct, frozen=True):
+    """A data interval: the times from `start` on and before `end`, in UTC and whole seconds."""
+
+    start: datetime | None
+    """Null: no bound."""
+    end: datetime
+
+
 class Run(msgspec.Struct, frozen=True):
     """One execution of a task, with its result."""
 
     run: int
     state: str
     attempts: int
+    due: datetime | None
+    """The time of the trigger that the run is for, however late it began; null if `execute` asked for it."""
+    interval: Interval
+    """The data interval of the run. Relative rules and windows count from its end."""
     began: datetime
     ended: datetime | None
     rows: int

@@ -15,6 +15,7 @@ from longshore.tasks.model import (
     FORMAT_VERSION,
     ChainId,
     Code,
+    Interval,
     LogEntry,
     Run,
     RunField,
@@ -127,7 +128,8 @@ LOCK = f"{STATE} for update of t"
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
 RUNS = """
-select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.began_at, r.ended_at, r.rows, r.bytes,
+select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at, r.interval_start, r.interval_end,
+       r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
        r.manifest, r.watermark_to is not null as is_increment, r.acknowledged,
        left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from,
@@ -360,6 +362,8 @@ def _run(row: asyncpg.Record) -> Run:
         run=row["run"],
         state=row["state"],
         attempts=row["attempts"],
+        due=row["due_at"],
+        interval=Interval(row["interval_start"], row["interval_end"]),
         began=_whole(row["began_at"]),
         ended=ended and _whole(ended),
         rows=row["rows"],

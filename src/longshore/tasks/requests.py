@@ -1,9 +1,12 @@
-"""Changes and deletion of a task between its runs. Each is one statement, with its log entry."""
+"""Requests for a task between its runs: change, execute, delete. Each is one statement, with its log entry."""
+
+from datetime import datetime
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
+from longshore.tasks import intervals
 from longshore.tasks import reads as read
 from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import ChainId, Code, TaskId
@@ -19,6 +22,8 @@ from longshore.tasks
 where id = $1 and chain_id = $2
 """
 
+COVERED = "select now(), covered_until from longshore.tasks where id = $1 and chain_id = $2"
+
 # A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed.
 CHANGE = """
 with before as (
@@ -32,7 +37,12 @@ task as (
     set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $10,
         due_at = case when before.planned then case when $9 > now() then $9 end else before.due_at end,
         parked = case when before.planned then $9 <= now() else before.parked end,
-        planned_at = case when before.planned then now() else before.planned_at end,
+        planned_at = case when not before.planned then before.planned_at
+                          when $14 then least(now(), $9 - interval '1 second') else now() end,
+        origin = case when before.planned then 'schedule' else before.origin end,
+        interval_start = case when not before.planned then before.interval_start when $14 then before.covered_until end,
+        interval_end = case when not before.planned then before.interval_end
+                            else date_trunc('second', case when $14 then $9 else greatest($9, now()) end) end,
         waits_since = case when before.planned then now() else before.waits_since end,
         traceparent = case when before.planned then $12 else before.traceparent end,
         follows = case when before.planned then null else before.follows end,
@@ -50,6 +60,25 @@ entry as (
     select before.id, before.log_length, before.at, $11 from before
 )
 select id from before
+"""
+
+# The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
+# until the run begins, so the new revision and the log entry are how clients see that a run is to come. A run of the
+# schedule that was queued is due again after this one, as `planned_at` moves only when a run begins.
+EXECUTE = """
+with task as (
+    update longshore.tasks
+    set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
+        traceparent = $3, asked_by = $4, origin = 'execute', interval_start = $5, interval_end = $6,
+        modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
+    returning id, run, log_length, modified_at
+),
+entry as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select id, log_length - 1, modified_at, 'run requested by ' || coalesce($4, 'the service') from task
+)
+select run from task
 """
 
 DELETE = """
@@ -107,7 +136,10 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     """
     due = None
     if planned_anew:
-        due = first(new.schedule, await connection.fetchval("select now()"))
+        covered = await connection.fetchrow(COVERED, task, new.chain)
+        if covered is None:
+            raise NotFoundError("task-not-found")
+        due = first(new.schedule, *covered)
         if due is None:
             raise ValidationError([NEVER_DUE])
     changed = await connection.fetchval(
@@ -131,6 +163,27 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         standing = await read.standing(connection, new.chain, task)
         raise ProblemError("task-running") if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError()
     await admit(connection, new.chain)
+
+
+async def execute(
+    connection: Connection, chain: ChainId, task: TaskId, by: str | None = None, interval_end: datetime | None = None
+) -> int:
+    """Queue a run of a task, to begin as soon as its chain has a free slot; return the number that the run will have.
+
+    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
+    that asks, such as `user 7`; None for the service itself. `interval_end`: the time of the schedule whose interval
+    the run is for; by default it reaches until now. Raises ProblemError, ValidationError and NotFoundError.
+    """
+    if interval_end is None:
+        interval = await intervals.until_now(connection, chain, task)
+    else:
+        interval = await intervals.recorded(connection, chain, task, interval_end)
+    traceparent = tracing.current()
+    row = await connection.fetchrow(EXECUTE, task, chain, traceparent, by, interval.start, interval.end)
+    if row is None:
+        raise ProblemError("task-running")
+    await admit(connection, chain)
+    return int(row["run"]) + 1
 
 
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:

@@ -33,7 +33,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     """The schedule of a task. Times have an offset."""
 
     once: datetime | None = None
-    """The first time; for `cron`, the earliest. A time in the past means now."""
+    """The first time; for `cron`, the earliest. Where it has passed, the first run begins at once."""
     repeat: Literal["daily", "weekly", "monthly"] | None = None
     cron: str | None = None
     """Minute, hour, day of month, month, day of week."""
@@ -59,20 +59,21 @@ def bounds_violation(moment: datetime) -> str | None:
     return None
 
 
-def times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+def times(schedule: Schedule, after: datetime, *, bounded: bool = True) -> Iterator[datetime]:
     """Yield the times of a schedule that are later than `after`, in order and in UTC.
 
+    `bounded`: whether `once` is the earliest of them; else the calendar of `repeat` and `cron` also reaches back.
     Raises ZoneInfoNotFoundError and CronSimError where the schedule cannot be computed on this machine.
     """
     if schedule.cron is not None:
-        candidates = _cron_times(schedule, after)
+        candidates = _cron_times(schedule, after, bounded=bounded)
     elif schedule.once is None:
         return
     elif schedule.repeat is not None:
-        candidates = _repeated_times(schedule, after)
+        candidates = _repeated_times(schedule, after, bounded=bounded)
     else:
         candidates = iter([schedule.once])
-    begin = schedule.once or EARLIEST
+    begin = schedule.once if bounded and schedule.once is not None else EARLIEST
     end = LATEST if schedule.until is None else min(schedule.until, LATEST)
     for time in candidates:
         if time > end:
@@ -84,18 +85,58 @@ def times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
             yield time
 
 
-def first(schedule: Schedule, now: datetime) -> datetime | None:
-    """Return when a new task is due, which may be a `once` in the past; None if no time is left."""
+def first(schedule: Schedule, now: datetime, covered_until: datetime | None = None) -> datetime | None:
+    """Return when a new trigger is first due, which is at once where that is in the past; None if no time is left.
+
+    Where the `once` of a schedule has passed, it is the newest time before `now`, unless the runs of the trigger before
+    have covered that time: `covered_until`.
+    """
     if schedule.until is not None and schedule.until < now:
         return None
-    if schedule.cron is None:
+    if not schedule.repeats:
         return schedule.once
-    return next(times(schedule, now), None)
+    if _has_begun(schedule, now):
+        due = newest(schedule, schedule.once or EARLIEST, now)
+        if covered_until is None or due > covered_until:
+            return due
+    return next(times(schedule, now if covered_until is None else max(now, covered_until)), None)
 
 
 def following(schedule: Schedule, planned: datetime) -> datetime | None:
     """Return when the run after the one planned for `planned` is due, even in the past; None if there is none."""
     return next(times(schedule, planned), None)
+
+
+def newest(schedule: Schedule, after: datetime, now: datetime, *, bounded: bool = True) -> datetime:
+    """Return the newest time of a schedule up to `now`; `after` where there is none between the two.
+
+    A bisection, so the cost does not depend on the number of times between. `bounded`: as for `times`.
+    """
+    low, middle, high = after, after, now
+    while high - low >= SECOND:
+        time = next(times(schedule, middle, bounded=bounded), None)
+        if time is not None and time <= high:
+            low = time
+        else:
+            high = middle
+        middle = low + (high - low) / 2
+    return low
+
+
+def preceding(schedule: Schedule, time: datetime) -> datetime | None:
+    """Return the time before a time by the calendar of a schedule, even before `once`; None if there is none."""
+    step = MISSED_AFTER
+    while time - EARLIEST > step:
+        found = next(times(schedule, time - step, bounded=False), None)
+        if found is not None and found < time:
+            return newest(schedule, found, time - SECOND, bounded=False)
+        step *= 2
+    return None
+
+
+def is_time(schedule: Schedule, moment: datetime) -> bool:
+    """Return whether a moment is one of the times of a schedule."""
+    return next(times(schedule, moment - SECOND), None) == moment
 
 
 def not_missed(schedule: Schedule, due: datetime, now: datetime) -> datetime | None:
@@ -112,11 +153,11 @@ def not_missed(schedule: Schedule, due: datetime, now: datetime) -> datetime | N
 
 def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
     """Return the next `count` times from `now` on at most. A `once` that has passed means now."""
-    due = first(schedule, now)
-    if due is None:
+    if schedule.until is not None and schedule.until < now:
         return []
-    start = max(due, now)
-    return [start, *islice(times(schedule, start), count - 1)]
+    if _has_begun(schedule, now):
+        return [now, *islice(times(schedule, now), count - 1)]
+    return list(islice(times(schedule, now), count))
 
 
 def cron_violation(expression: str) -> str | None:
@@ -132,18 +173,28 @@ def cron_violation(expression: str) -> str | None:
     return None
 
 
-def _cron_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+def _has_begun(schedule: Schedule, now: datetime) -> bool:
+    """Return whether a schedule has a `once`, and a time since then that has passed."""
+    if schedule.once is None:
+        return False
+    time = next(times(schedule, schedule.once - SECOND), None)
+    return time is not None and time <= now
+
+
+def _cron_times(schedule: Schedule, after: datetime, *, bounded: bool) -> Iterator[datetime]:
     assert schedule.cron is not None
-    begin = max(EARLIEST, after if schedule.once is None else max(after, schedule.once - SECOND))
-    return (time.astimezone(UTC) for time in CronSim(schedule.cron, begin.astimezone(ZoneInfo(schedule.timezone))))
+    if bounded and schedule.once is not None:
+        after = max(after, schedule.once - SECOND)
+    begin = max(EARLIEST, after).astimezone(ZoneInfo(schedule.timezone))
+    return (time.astimezone(UTC) for time in CronSim(schedule.cron, begin))
 
 
-def _repeated_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+def _repeated_times(schedule: Schedule, after: datetime, *, bounded: bool) -> Iterator[datetime]:
     """Yield the times of `repeat` from one or more before `after` on."""
     assert schedule.once is not None
     zone = ZoneInfo(schedule.timezone)
     anchor = schedule.once.astimezone(zone).replace(tzinfo=None, fold=0)
-    local = max(after, schedule.once).astimezone(zone)
+    local = (max(after, schedule.once) if bounded else after).astimezone(zone)
     days = (local.date() - anchor.date()).days
     match schedule.repeat:
         case "daily":
@@ -153,6 +204,6 @@ def _repeated_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         case _:
             step, passed = relativedelta(months=1), (local.year - anchor.year) * 12 + local.month - anchor.month
     # Two steps back, because a zone can repeat a day.
-    for number in count(max(0, passed - 2)):
+    for number in count(max(0, passed - 2) if bounded else passed - 2):
         # The first time is `once` itself, even in the second pass of a repeated hour.
         yield schedule.once if number == 0 else (anchor + step * number).replace(tzinfo=zone).astimezone(UTC)

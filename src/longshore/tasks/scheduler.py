@@ -19,10 +19,10 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated, step_of
 from longshore.tasks import run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
 from longshore.tasks.run_ends import SCHEDULE, uncomputable
-from longshore.tasks.schedule import not_missed
+from longshore.tasks.schedule import newest, not_missed
 from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ SWEEP_SECONDS = 10.0  # between two searches for attempts without a message
 BATCH = 500
 
 DUE = """
-select id, chain_id, trigger, due_at, now() as now
+select id, chain_id, trigger, due_at, covered_until, now() as now
 from longshore.tasks
 where due_at <= now() and ($2::bigint is null or id = $2)
 order by due_at
@@ -42,12 +42,13 @@ for update skip locked
 
 DUE_ALONE = "select id from longshore.tasks where due_at <= now() order by due_at limit $1"
 
-# $2: the planned time of each run. A run that is late because the run before had not ended counts as waiting from that
-# end.
+# $2, $3: the data interval of each run. A run that is late because the run before had not ended counts as waiting from
+# that end.
 PARK = """
 update longshore.tasks t
-set due_at = null, parked = true, waits_since = greatest(t.due_at, t.modified_at), planned_at = due.planned
-from unnest($1::bigint[], $2::timestamptz[]) as due (id, planned)
+set due_at = null, parked = true, waits_since = greatest(t.due_at, t.modified_at),
+    origin = 'schedule', interval_start = due.since, interval_end = date_trunc('second', due.until)
+from unnest($1::bigint[], $2::timestamptz[], $3::timestamptz[]) as due (id, since, until)
 where t.id = due.id
 """
 
@@ -101,8 +102,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     task: TaskId
     chain: ChainId
-    planned: datetime | None = None
-    """The planned time of the run."""
+    interval: Interval | None = None
+    """The data interval of the run."""
     later: datetime | None = None
     reason: str = ""
     """The log entry, if the schedule ends."""
@@ -161,17 +162,18 @@ async def _send_due(pool: Pool, task: TaskId | None) -> int:
         decisions = [decide(row) for row in await connection.fetch(DUE, BATCH, task)]
         await _apply(connection, decisions)
         # Ordered, so that two schedulers do not deadlock.
-        for chain in sorted({each.chain for each in decisions if each.planned is not None}):
+        for chain in sorted({each.chain for each in decisions if each.interval is not None}):
             await admit(connection, chain)
     return len(decisions)
 
 
 async def _apply(connection: Connection, decisions: list[Decision]) -> None:
-    runs = [each for each in decisions if each.planned is not None]
+    intervals = {each.task: each.interval for each in decisions if each.interval is not None}
     later = [each for each in decisions if each.later is not None]
     ended = [each for each in decisions if each.reason]
-    if runs:
-        await connection.execute(PARK, [each.task for each in runs], [each.planned for each in runs])
+    if intervals:
+        starts, ends = ([getattr(each, edge) for each in intervals.values()] for edge in ("start", "end"))
+        await connection.execute(PARK, list(intervals), starts, ends)
     if later:
         await connection.execute(PUT_OFF, [each.task for each in later], [each.later for each in later])
     if ended:
@@ -185,14 +187,16 @@ def decide(row: asyncpg.Record) -> Decision:
     try:
         schedule = SCHEDULE.decode(row["trigger"])
         at = not_missed(schedule, row["due_at"], now)
+        covers_missed = schedule.repeats and schedule.catch_up == "one"
+        end = newest(schedule, at, now) if at is not None and covers_missed else at
     except Exception as error:
         log.error("schedule ended", task=task, chain=chain, error=str(error))
         return Decision(task, chain, reason=f"the run failed: {uncomputable(error)}", failed=True)
-    if at is None:
+    if at is None or end is None:
         return Decision(task, chain, reason=f"the run due at {_shown(row['due_at'])} was missed, and no time is left")
     if at != row["due_at"]:
         return Decision(task, chain, later=at)
-    return Decision(task, chain, planned=at if schedule.catch_up == "all" else now)
+    return Decision(task, chain, Interval(row["covered_until"] if schedule.repeats else None, end))
 
 
 def _shown(moment: datetime) -> str:

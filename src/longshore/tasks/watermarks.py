@@ -12,14 +12,14 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 STANDING = """
 select t.watermark, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256, r.snapshot_at,
-       r.began_at, r.manifest, r.segment, r.reads
+       r.interval_start, r.interval_end, r.manifest, r.segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
     on r.task_id = t.id and not r.acknowledged and r.watermark_from is not distinct from t.watermark
@@ -90,7 +90,7 @@ class Pending(msgspec.Struct, frozen=True):
     size: int
     sha256: bytes
     snapshot_at: datetime
-    began_at: datetime
+    interval: Interval
     manifest: str
     segment: str | None
     """The stored segment as that run used it, if the task names one."""
@@ -137,5 +137,11 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
     )
 
 
-def _pending(watermark: str | None, reads: str | None, **columns: Any) -> Pending:  # noqa: ARG001 (of the task)
-    return Pending(reads=decoded(reads), **columns)
+def _pending(
+    watermark: str | None,  # noqa: ARG001 (of the task)
+    interval_start: datetime | None,
+    interval_end: datetime,
+    reads: str | None,
+    **columns: Any,
+) -> Pending:
+    return Pending(interval=Interval(interval_start, interval_end), reads=decoded(reads), **columns)

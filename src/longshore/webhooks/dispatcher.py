@@ -36,8 +36,8 @@ KEPT = "30 days"  # deliveries that are over
 FORGET_EVERY_SECONDS = 3600
 HIDDEN_REASON = "hidden: this credential may not see all that the task has read"
 
-MaySeeReason = Callable[[UUID, int], Awaitable[bool]]
-"""Return whether the credential that made a webhook may see the log of a task."""
+MaySeeData = Callable[[UUID, int], Awaitable[bool]]
+"""Return whether the credential that made a webhook may see all of a task."""
 
 # $1: deliveries; $2: lease in seconds.
 LEASE = """
@@ -114,11 +114,11 @@ class Attempt(msgspec.Struct, frozen=True):
 class Dispatcher:
     """Sends due messages of all chains."""
 
-    def __init__(self, pool: Pool, allow: tuple[Network, ...], may_see_reason: MaySeeReason) -> None:
+    def __init__(self, pool: Pool, allow: tuple[Network, ...], may_see_data: MaySeeData) -> None:
         """`allow`: see `outbound.send`."""
         self._pool = pool
         self._allow = allow
-        self._may_see_reason = may_see_reason
+        self._may_see_data = may_see_data
         self._slots = DeliverySlots()
         self._wake = asyncio.Event()
         self._forget_at = 0.0
@@ -184,8 +184,8 @@ class Dispatcher:
 
     async def _send(self, delivery: LeasedDelivery) -> Attempt:
         body = delivery.payload.encode()
-        if delivery.event == "task.error" and not await self._may_see_reason(delivery.webhook, delivery.task):
-            body = _with_hidden_reason(delivery.payload)
+        if not await self._may_see_data(delivery.webhook, delivery.task):
+            body = _without_data(delivery.payload)
         headers = {
             **signature_headers(f"msg_{delivery.id}", int(time.time()), body, delivery.secrets),
             "Content-Type": "application/json",
@@ -214,8 +214,9 @@ class Dispatcher:
             bound.warning("webhook disabled", webhook=str(delivery.webhook), reason=DISABLED_REASON)
 
 
-def _with_hidden_reason(payload: str) -> bytes:
+def _without_data(payload: str) -> bytes:
+    """Return a message whose reason and figures do not tell about data of the source."""
     message = msgspec.json.decode(payload)
-    if "reason" in message["data"]:
-        message["data"]["reason"] = HIDDEN_REASON
+    hidden = {"reason": HIDDEN_REASON, "rows": None, "bytes": None}
+    message["data"] |= {key: value for key, value in hidden.items() if key in message["data"]}
     return msgspec.json.encode(message)

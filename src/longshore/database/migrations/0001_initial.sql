@@ -28,8 +28,17 @@ create table longshore.tasks (
     last_run_at timestamptz,
     -- Where the next increment begins, as text that only the action reads. Null before the first increment.
     watermark text,
-    -- The time that the newest run was planned for; the schedule computes the next one from it.
+    -- The schedule computes its next time from here: the time of its newest run that has begun; before the first run, a
+    -- moment before its first time.
     planned_at timestamptz not null default now(),
+    -- End of the interval of the schedule's newest run that has begun: the interval of the next one starts there, also
+    -- under a changed trigger. Null before the first.
+    covered_until timestamptz,
+    -- Data interval of the newest run, or of the one that is queued, and what asked for that run. Meaningless while
+    -- `due_at` is set. Null start: no bound.
+    interval_start timestamptz,
+    interval_end timestamptz not null default date_trunc('second', now()),
+    origin text not null default 'schedule' check (origin in ('schedule', 'execute')),
     -- Due, and waiting for a free slot of its chain. Its message is not sent yet.
     parked boolean not null default false,
     priority smallint not null default 0,
@@ -86,6 +95,11 @@ create table longshore.runs (
     state text not null default 'INPROGRESS' check (state in ('INPROGRESS', 'DONE', 'ERROR')),
     first_attempt integer not null,
     attempt integer not null,
+    -- The time of the trigger that the run is for; null: the run was asked for by `execute`.
+    due_at timestamptz,
+    -- Data interval, in whole seconds. Null start: no bound.
+    interval_start timestamptz,
+    interval_end timestamptz not null default date_trunc('second', now()),
     began_at timestamptz not null,
     ended_at timestamptz,
     -- Progress, written at most once a second; the final figures once the run is done.
@@ -123,6 +137,7 @@ create table longshore.runs (
 ) with (fillfactor = 70);
 
 create index runs_unacknowledged on longshore.runs (task_id, run) where not acknowledged;
+create index runs_by_interval on longshore.runs (task_id, interval_end, run);
 create index runs_expiring on longshore.runs (expires_at) where expires_at is not null;
 
 -- Parts of an export that other workers may take.
@@ -369,6 +384,11 @@ create index deliveries_due on longshore.deliveries (due_at) where due_at is not
 create index deliveries_due_of_webhook on longshore.deliveries (webhook_id, due_at) where due_at is not null;
 create index deliveries_by_age on longshore.deliveries (created_at);
 
+-- A time as the API shows it.
+create function longshore.shown_time(moment timestamptz) returns text language sql stable as $$
+select to_char(moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+$$;
+
 -- Each statement that ends a task also writes the messages to its chain's webhooks, in the same transaction.
 create function longshore.write_deliveries() returns trigger language plpgsql as $$
 declare
@@ -385,15 +405,25 @@ begin
     end if;
     insert into longshore.deliveries (webhook_id, task_id, event, revision, payload)
     select w.id, new.id, event_name, new.revision,
-           jsonb_strip_nulls(jsonb_build_object(
+           jsonb_build_object(
                'type', event_name,
-               'timestamp', to_char(new.modified_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-               'data', jsonb_build_object(
+               'timestamp', longshore.shown_time(new.modified_at),
+               'data', jsonb_strip_nulls(jsonb_build_object(
                    'id', new.id, 'chain', new.chain_id, 'desc', new.description, 'action', new.action,
                    'state', new.state, 'revision', new.revision, 'run', new.run, 'result', new.result,
                    'reason', reason
-               )
-           ))::text
+               )) || coalesce((
+                   -- No row where no run has ended, such as a task that was cancelled before its first one.
+                   select jsonb_build_object(
+                       'interval', jsonb_build_object(
+                           'start', longshore.shown_time(r.interval_start), 'end', longshore.shown_time(r.interval_end)
+                       ),
+                       'rows', r.rows, 'bytes', r.bytes
+                   )
+                   from longshore.runs r
+                   where r.task_id = new.id and r.run = new.run and r.state = new.state
+               ), '{}')
+           )::text
     from longshore.webhooks w
     where w.chain_id = new.chain_id and event_name = any(w.events) and w.disabled_at is null;
     if found then

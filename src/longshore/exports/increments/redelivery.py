@@ -24,7 +24,9 @@ def redeliver(
     """
     for pending in increments.pending:
         written = msgspec.json.decode(pending.manifest, type=Manifest)
-        manifest = msgspec.structs.replace(written, run=attempt.run, previous=previous).encoded()
+        manifest = msgspec.structs.replace(
+            written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=previous
+        ).encoded()
         if _copy(store, pending, location, manifest):
             return RunResult(
                 result=written.file,

@@ -13,6 +13,7 @@ from dateutil.relativedelta import relativedelta
 
 from longshore.exports.segments.operands import day_of, read_time
 from longshore.exports.segments.rules import WINDOWS, Rule
+from longshore.tasks.model import Interval
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -45,8 +46,8 @@ def zone_of(rule: Rule) -> ZoneInfo:
     return ZoneInfo(rule.timezone or "UTC")
 
 
-def span(rule: Rule, counted_from: datetime) -> Span:
-    """Return the span of a valid date rule; relative rules and windows count from `counted_from`."""
+def span(rule: Rule, interval: Interval) -> Span:
+    """Return the span of a valid date rule in a run for this data interval."""
     zone = zone_of(rule)
     match rule.operator:
         case "is_date":
@@ -60,17 +61,20 @@ def span(rule: Rule, counted_from: datetime) -> Span:
             return Span(None, _start(str(rule.end_date), zone))
         case "is_between_date":
             return Span(_start(str(rule.start_date), zone), _end(str(rule.end_date), zone))
-    start, end = moving(rule, counted_from)
+    start, end = moving(rule, interval)
     return Span(None if start is None else _at(_micros(start), zone), _at(_micros(end), zone))
 
 
-def moving(rule: Rule, counted_from: datetime) -> tuple[datetime | None, datetime]:
-    """Return the times, in UTC, between which a relative rule or a window takes rows; None is no bound.
+def moving(rule: Rule, interval: Interval) -> tuple[datetime | None, datetime]:
+    """Return the times, in UTC, between which a rule takes rows that depends on the data interval; None is no bound.
 
-    A window ends by the clock of its zone, and months and years are those of that clock. `relative_less_than` has an
+    Relative rules and windows count from the end of the interval, so a late run takes the rows of its own time. A
+    window ends by the clock of its zone, and months and years are those of that clock. `relative_less_than` has an
     upper end so that runs follow each other without a gap: a newer row belongs to the next run.
     """
-    zone = zone_of(rule)
+    if rule.operator == "is_in_interval":
+        return interval.start, interval.end
+    zone, counted_from = zone_of(rule), interval.end
     if rule.operator == "is_in_window":
         return _window(str(rule.window), counted_from, zone)
     length = relativedelta(**{f"{rule.time_factor}s": rule.time_amount or 0})  # type: ignore[arg-type]  # names of units

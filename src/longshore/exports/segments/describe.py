@@ -22,6 +22,7 @@ PHRASES = {
     "is_before_date": "is before {end_date}",
     "is_between_date": "is between {start_date} and {end_date}",
     "is_in_window": "is in {window}",
+    "is_in_interval": "is in the data interval of the run",
     "relative_less_than": "is less than {time_amount} {time_factor} ago",
     "relative_more_than": "is more than {time_amount} {time_factor} ago",
     "is_between_number": "is between {min} and {max}",

@@ -6,9 +6,10 @@
 import functools
 import zoneinfo
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.exports.segments.operands import day_of, read, read_list, read_time
@@ -44,36 +45,6 @@ WINDOWS = {
 }
 
 
-class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One condition on one field."""
-
-    field_name: str
-    field_type: str
-    operator: str
-    value: Any = None
-    start_date: str | None = None
-    end_date: str | None = None
-    time_factor: str | None = None
-    time_amount: int | None = None
-    min: Any = None
-    max: Any = None
-    window: str | None = None
-    timezone: str | None = None
-    """The IANA name of the time zone of a date rule; without it, the trigger's."""
-    nested: bool | None = None
-    nesting_path: str | None = None
-
-
-class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rules joined by all or any."""
-
-    entity: Literal["people"]
-    index: str
-    join: Literal["all", "any"]
-    chain_id: int
-    rules: list[Rule]
-
-
 DATE, KEYWORD, TEXT, NUMBER, BOOLEAN = (
     FieldType.DATE,
     FieldType.KEYWORD,
@@ -100,12 +71,50 @@ OPERATORS: dict[str, tuple[tuple[FieldType, ...], tuple[str, ...]]] = {
     "is_before_date": ((DATE,), ("end_date",)),
     "is_between_date": ((DATE,), ("start_date", "end_date")),
     "is_in_window": ((DATE,), ("window",)),
+    "is_in_interval": ((DATE,), ()),
     "relative_less_than": ((DATE,), ("time_factor", "time_amount")),
     "relative_more_than": ((DATE,), ("time_factor", "time_amount")),
     "is_between_number": ((NUMBER,), ("min", "max")),
     "is_greater_than": ((NUMBER,), ("value",)),
     "is_less_than": ((NUMBER,), ("value",)),
 }
+
+ABOUT_OPERATORS = (
+    "Relative operators and `is_in_window` count from the end of the run's data interval. `is_in_interval` takes the "
+    "rows whose date lies in that interval, from its start on and before its end."
+)
+
+
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One condition on one field."""
+
+    field_name: str
+    field_type: str
+    operator: Annotated[str, Meta(description=ABOUT_OPERATORS, extra_json_schema={"enum": list(OPERATORS)})]
+    value: Any = None
+    start_date: str | None = None
+    end_date: str | None = None
+    time_factor: str | None = None
+    time_amount: int | None = None
+    min: Any = None
+    max: Any = None
+    window: str | None = None
+    timezone: str | None = None
+    """The IANA name of the time zone of a date rule; without it, the trigger's."""
+    nested: bool | None = None
+    nesting_path: str | None = None
+
+
+class Segment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rules joined by all or any."""
+
+    entity: Literal["people"]
+    index: str
+    join: Literal["all", "any"]
+    chain_id: int
+    rules: list[Rule]
+
+
 OPERANDS = ("value", "start_date", "end_date", "time_factor", "time_amount", "min", "max", "window", "timezone")
 DATE_OPERATORS = (
     "is_date",
@@ -113,6 +122,7 @@ DATE_OPERATORS = (
     "is_before_date",
     "is_between_date",
     "is_in_window",
+    "is_in_interval",
     "relative_less_than",
     "relative_more_than",
 )

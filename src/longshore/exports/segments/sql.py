@@ -8,7 +8,6 @@ another one `lower` has other results, and a nondeterministic one compares diffe
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -29,11 +28,12 @@ from longshore.exports.segments.rules import (
     Segment,
     field_of,
 )
+from longshore.tasks.model import Interval
 
 CASTS = {KEYWORD: "text", TEXT: "text", NUMBER: "numeric", BOOLEAN: "boolean"}
 
-# Operators whose times depend on the moment of the run.
-MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window"})
+# Operators whose times depend on the data interval of the run.
+MOVING = frozenset({"relative_less_than", "relative_more_than", "is_in_window", "is_in_interval"})
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -50,11 +50,11 @@ Columns = Mapping[str, Column]
 """The columns of rules, by the name of their field."""
 
 
-def condition(segment: Segment, index: Index, columns: Columns, counted_from: datetime, first: int) -> Condition:
+def condition(segment: Segment, index: Index, columns: Columns, interval: Interval, first: int) -> Condition:
     """Return the SQL of a valid segment.
 
-    `columns`: those of `columns_read`; `counted_from`: the moment that relative rules and windows count from; `first`:
-    the number of the first placeholder.
+    `columns`: those of `columns_read`; `interval`: the data interval of the run; `first`: the number of the first
+    placeholder.
     """
     values: list[Any] = []
 
@@ -62,7 +62,7 @@ def condition(segment: Segment, index: Index, columns: Columns, counted_from: da
         values.append(value)
         return f"${first + len(values) - 1}::{kind}"
 
-    parts = [_rule(rule, index, columns, counted_from, bind) for rule in segment.rules]
+    parts = [_rule(rule, index, columns, interval, bind) for rule in segment.rules]
     joined = (" and " if segment.join == "all" else " or ").join(f"({part})" for part in parts)
     return Condition(joined or "true", tuple(values))
 
@@ -72,22 +72,22 @@ def columns_read(segment: Segment) -> list[str]:
     return list(dict.fromkeys(rule.field_name for rule in segment.rules if not rule.nested))
 
 
-def _rule(rule: Rule, index: Index, columns: Columns, counted_from: datetime, bind: Bind) -> str:
+def _rule(rule: Rule, index: Index, columns: Columns, interval: Interval, bind: Bind) -> str:
     named_field = field_of(rule, index)
     assert named_field is not None
     name, field = named_field
     if not rule.nested:
-        return _of_column(rule, columns[name], counted_from, bind)
+        return _of_column(rule, columns[name], interval, bind)
     # A row meets a nested rule if at least one of its objects does. A value that is no array has no objects.
     array = f"({index.expression(rule.nesting_path or '')})::jsonb"
     objects = f"jsonb_path_query_array({array}, 'strict $[*] ? (@.type() == \"object\")', '{{}}', true)"
     key = bind(name, "text")
     scalar = f"(case when jsonb_typeof(item -> {key}) not in ('object', 'array') then item ->> {key} end)"
-    test = _inside(rule, scalar, field.type, counted_from, bind)
+    test = _inside(rule, scalar, field.type, interval, bind)
     return f"exists (select from jsonb_array_elements({objects}) item where {test})"
 
 
-def _of_column(rule: Rule, column: Column, counted_from: datetime, bind: Bind) -> str:
+def _of_column(rule: Rule, column: Column, interval: Interval, bind: Bind) -> str:
     """Return SQL of a rule on a column of the relation."""
     kind = column.field.type
     if kind in WORDS:
@@ -95,7 +95,7 @@ def _of_column(rule: Rule, column: Column, counted_from: datetime, bind: Bind) -
     if (empty := _empty(rule, column.expression)) is not None:
         return empty
     if kind is DATE:
-        return _within(span(rule, counted_from), column.expression, column.pg_type)
+        return _within(span(rule, interval), column.expression, column.pg_type)
     # A result shows a float as the shortest decimal of it, which is another number than that of its bits.
     number = f"(({column.expression})::text)::numeric" if column.pg_type in FLOATS else column.expression
     return _exact(rule, number, kind, bind, bind)
@@ -112,7 +112,7 @@ TIME_TEXT = (
 )
 
 
-def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind: Bind) -> str:
+def _inside(rule: Rule, text: str, kind: FieldType, interval: Interval, bind: Bind) -> str:
     """Return SQL of a rule on a field inside the object `item`; `text` is SQL of the field's value as a string."""
     match kind:
         case FieldType.NUMBER:
@@ -126,7 +126,7 @@ def _inside(rule: Rule, text: str, kind: FieldType, counted_from: datetime, bind
             time = f"(case when {text} ~ '{TIME_TEXT}' and {valid} then {text}::timestamptz end)"
             if (empty := _empty(rule, f"coalesce({day}::timestamptz, {time})")) is not None:
                 return empty
-            within = span(rule, counted_from)
+            within = span(rule, interval)
             return f"{_within(within, day, 'date')} or {_within(within, time, 'timestamptz')}"
         case _:
             return _of_text(rule, text, kind, bind, exact=True)
@@ -201,10 +201,10 @@ def _within(within: Span, column: str, pg_type: str) -> str:
     return f"({' and '.join([*start, *end])})"
 
 
-def resolved(segment: Segment, counted_from: datetime) -> dict[str, Any]:
-    """Return a segment for the manifest: relative rules and windows have their times, `from` until before `to`."""
+def resolved(segment: Segment, interval: Interval) -> dict[str, Any]:
+    """Return a segment for the manifest: rules that depend on the interval have their times, `from` and `to`."""
     record: dict[str, Any] = msgspec.to_builtins(segment, builtin_types=(Decimal,))
     for rule, shown in zip(segment.rules, record["rules"], strict=True):
         if rule.operator in MOVING:
-            shown["from"], shown["to"] = moving(rule, counted_from)
+            shown["from"], shown["to"] = moving(rule, interval)
     return record

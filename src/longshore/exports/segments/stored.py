@@ -48,8 +48,8 @@ DELETE = """
 delete from longshore.segments where id = $1 and chain_id = $2 returning id
 """
 
-INDEX_OF = """
-select index from longshore.segments where id = $1 and chain_id = $2
+FIND = """
+select segment from longshore.segments where id = $1 and chain_id = $2
 """
 
 # The first attempt stores the segment for the whole run; no row means that a newer attempt exists.
@@ -106,10 +106,10 @@ async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, 
     row = await pool.fetchrow(REPLACE, id, chain, name, segment.index, STORED.encode(segment).decode())
     if row is not None:
         return _stored(**row)
-    index = await index_of(pool, chain, str(id))
-    if index is None:
+    found = await find(pool, chain, str(id))
+    if found is None:
         raise NotFoundError("segment-not-found")
-    expected = f"expected {index!r}: a stored segment keeps its index, as tasks rely on it"
+    expected = f"expected {found.index!r}: a stored segment keeps its index, as tasks rely on it"
     raise ValidationError([Violation(expected, "/segment/index")])
 
 
@@ -119,10 +119,11 @@ async def delete(pool: Pool | Connection, chain: ChainId, id: UUID) -> None:
         raise NotFoundError("segment-not-found")
 
 
-async def index_of(pool: Pool | Connection, chain: ChainId, id: str) -> str | None:
-    """Return the export index of a stored segment; None if the chain has no such segment, or this is no id."""
+async def find(pool: Pool | Connection, chain: ChainId, id: str) -> Segment | None:
+    """Return the rules of a stored segment; None if the chain has no such segment, or this is no id."""
     uuid = as_uuid(id)
-    return None if uuid is None else await pool.fetchval(INDEX_OF, uuid, chain)
+    found = None if uuid is None else await pool.fetchval(FIND, uuid, chain)
+    return None if found is None else READ.decode(found)
 
 
 async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:

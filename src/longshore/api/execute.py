@@ -1,0 +1,105 @@
+"""`POST /tasks/{id}/execute`: a run at once, for the time since the schedule's newest run or an earlier interval."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, post
+from litestar.params import HeaderParameter, RawBody
+
+from longshore.api.audited import audited_in
+from longshore.api.bodies import read_json
+from longshore.api.documentation import answers, problems
+from longshore.api.guard import actor, admitted
+from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.service import AnyRequest
+from longshore.api.tasks import Id, lock_to_change, preferences, task_id
+from longshore.api.waiting import waiting
+from longshore.database.connect import Connection
+from longshore.errors import ProblemError
+from longshore.exports.visibility import stored_export
+from longshore.tasks import idempotency, requests
+from longshore.tasks import reads as read
+from longshore.tasks.idempotency import Kept
+from longshore.tasks.model import State
+from longshore.tasks.requests import EditableTask
+from longshore.tasks.schedule import bounds_violation
+from longshore.validation import ValidationError, Violation, check
+
+
+class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /tasks/{id}/execute`, which may be left out."""
+
+    interval_end: datetime | None = None
+    """A time of the schedule: the run is for the data interval that ends then, once more."""
+
+
+@post(
+    "/tasks/{id:str}/execute",
+    opt={"conditional": True, "optional_body": True},
+    status_code=200,
+    responses=problems(409) | answers(State, {202: "The run was accepted (`Prefer: respond-async`)."}),
+)
+async def execute_task(
+    request: AnyRequest,
+    id: Id,
+    body: Annotated[RawBody, ExecuteBody],
+    prefer: Annotated[
+        str, HeaderParameter(name="Prefer", description="`respond-async`: do not wait for the end.")
+    ] = "",
+    idempotency_key: Key = None,
+) -> Response[State]:
+    """Run a task now, whatever its trigger says. Answers its state when the run has ended.
+
+    The run is for the data interval from the end of the schedule's newest run until now. With `interval_end`, a time of
+    the schedule, it is for the interval of that time again.
+    """
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+    value = None if body.strip() in (b"", b"{}") else read_json(request, body)
+    interval_end = _interval_end(value)
+
+    async def make(connection: Connection) -> Kept:
+        whole = await lock_to_change(request, connection, task)
+        if interval_end is not None:
+            refuse_incremental(whole)
+        async with audited_in(connection, request, "task.execute", f"task {task}", _details(interval_end)):
+            run = await requests.execute(connection, chain, task, actor(request).name, interval_end)
+        return Kept(task, str(run).encode())
+
+    claim = claim_of(request, idempotency_key, value)
+    if "respond-async" in preferences(prefer):
+        _, again = await idempotency.once(service.pool, claim, make)
+        standing = await read.standing(service.pool, chain, task)
+        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
+        return Response(standing.state, status_code=202, headers=headers)
+    async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
+        kept, again = await idempotency.once(service.pool, claim, make)
+        state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
+        return Response(state, headers=REPLAYED if again else {})
+
+
+def refuse_incremental(task: EditableTask) -> None:
+    """Raise ProblemError where a task is incremental, so that its runs follow watermarks rather than intervals."""
+    try:
+        export = stored_export(task.target, task.trigger)
+    except msgspec.MsgspecError:
+        return  # the run will say so
+    if export is not None and export[0].incremental:
+        raise ProblemError("no-intervals", "The target is `incremental`, so its runs follow a watermark.")
+
+
+def _interval_end(value: Any) -> datetime | None:
+    """Return the time that a body names. Raises ValidationError with all violations of the body."""
+    violations: list[Violation] = []
+    body = check(ExecuteBody, {} if value is None else value, "", violations)
+    moment = body.interval_end if body else None
+    if moment is not None and (violation := bounds_violation(moment)) is not None:
+        violations.append(Violation(violation, "/interval_end"))
+    if violations:
+        raise ValidationError(violations)
+    return moment
+
+
+def _details(interval_end: datetime | None) -> dict[str, Any] | None:
+    return None if interval_end is None else {"interval_end": interval_end}

@@ -1,0 +1,76 @@
+"""The data intervals of runs that requests ask for. Those of a schedule's own runs are made by the scheduler."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.errors import NotFoundError, ProblemError
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.run_ends import SCHEDULE, uncomputable
+from longshore.tasks.schedule import Schedule, is_time, preceding, times
+from longshore.validation import ValidationError, Violation
+
+STANDING = """
+select trigger, covered_until, date_trunc('second', now()) as now from longshore.tasks where id = $1 and chain_id = $2
+"""
+
+# The newest run for a time of the trigger: with `catch_up: "one"` its interval covers several times.
+RECORDED = """
+select interval_start from longshore.runs
+where task_id = $1 and interval_end = $2 and due_at is not null
+order by run desc
+limit 1
+"""
+
+
+async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Interval:
+    """Return the interval of a run that begins at a request: from the end of the schedule's newest run until now.
+
+    Without a schedule, or before its first run, it has no start. Raises NotFoundError.
+    """
+    row = await connection.fetchrow(STANDING, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    start, end = row["covered_until"], row["now"]
+    try:
+        repeats = SCHEDULE.decode(row["trigger"]).repeats
+    except msgspec.MsgspecError:
+        repeats = False
+    return Interval(start if repeats and start is not None and start <= end else None, end)
+
+
+async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: datetime) -> Interval:
+    """Return the interval of a time of a task's schedule: that of the run for it, else that of the calendar.
+
+    Raises NotFoundError, ProblemError for a task without a schedule, and ValidationError for another time.
+    """
+    row = await connection.fetchrow(STANDING, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    run = await connection.fetchrow(RECORDED, task, end)
+    try:
+        schedule = SCHEDULE.decode(row["trigger"])
+        if not schedule.repeats:
+            raise ProblemError("no-intervals", "The task's trigger has neither `repeat` nor `cron`.")
+        return _of_calendar(schedule, end, row["now"]) if run is None else Interval(run["interval_start"], end)
+    except ProblemError:
+        raise
+    except Exception as error:  # an invalid trigger, which ends its schedule
+        raise ProblemError("no-intervals", f"The task has a schedule, but {uncomputable(error)}.") from error
+
+
+def _of_calendar(schedule: Schedule, end: datetime, now: datetime) -> Interval:
+    before = preceding(schedule, end)
+    if not is_time(schedule, end):
+        nearest = (before if before and is_time(schedule, before) else None, next(times(schedule, end), None))
+        listed = " and ".join(_shown(time) for time in nearest if time is not None)
+        detail = f"{_shown(end)} is not one of the times of the schedule; the nearest: {listed}"
+        raise ValidationError([Violation(detail, "/interval_end")])
+    if end > now:
+        raise ValidationError([Violation(f"{_shown(end)} has not come yet: it is {_shown(now)}", "/interval_end")])
+    return Interval(before, end)
+
+
+def _shown(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
