@@ -10,7 +10,7 @@ import pytest
 from longshore.database.connect import open_pool
 from longshore.exports import catalog, row_security
 from longshore.exports.snapshot import Readers
-from tests.service import CHAIN, Longshore, ended, export_body, exported
+from tests.service import CHAIN, Longshore, database_in, ended, export_body, exported
 
 ROWS = 1000
 TENTH = ROWS // 10
@@ -39,15 +39,20 @@ def lost_filter(folder: Path) -> Path:
     return file
 
 
-@pytest.fixture
-def forgetful(new_service: Callable[..., Longshore], tmp_path: Path) -> Iterator[Longshore]:
-    """Yield a service whose queries of the ledger have no filter."""
-    service = new_service(rows=ROWS, catalog=str(lost_filter(tmp_path)))
-    for statement in LOST_FILTER.split(";"):
-        service.sql(statement)
-    service.start("worker")
-    service.start_api()
-    yield service
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """Yield a service whose queries of the ledger have no filter. Tests leave the rights in it as they are."""
+    data = tmp_path_factory.mktemp("forgetful")
+    with database_in(data, ROWS) as url:
+        service = Longshore(data, url, catalog=str(lost_filter(data)))
+        for statement in LOST_FILTER.split(";"):
+            service.sql(statement)
+        try:
+            service.start("worker")
+            service.start_api()
+            yield service
+        finally:
+            service.stop()
 
 
 def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forgetful: Longshore) -> None:
@@ -65,7 +70,10 @@ def test_an_export_that_forgot_its_filter_holds_the_rows_of_its_chain_alone(forg
     assert [rows(CHAIN), rows(1765), previewed(1765)] == [ROWS, TENTH, TENTH]
     # The policy, not another condition, has excluded them.
     forgetful.sql("alter table loyalty.wallet_ledger disable row level security")
-    assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
+    try:
+        assert [rows(1765), previewed(1765)] == [EVERYTHING, EVERYTHING]
+    finally:
+        forgetful.sql("alter table loyalty.wallet_ledger enable row level security")
 
 
 def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_chain(forgetful: Longshore) -> None:
@@ -73,17 +81,22 @@ def test_a_role_that_may_read_only_some_columns_still_holds_exports_to_their_cha
     forgetful.sql("grant select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger to longshore_export")
     body = export_body(chain=1765)
     body["target"]["fields"] = ["id", "amount"]
-    with forgetful.client(chain=1765) as client:
-        _, content = exported(client, body)
-        assert content.count(b"\r\n") - 1 == TENTH
-        body["target"]["fields"] = ["id", "balance"]
-        task = ended(client, client.post("/tasks", json=body).json()["id"])
+    try:
+        with forgetful.client(chain=1765) as client:
+            _, content = exported(client, body)
+            assert content.count(b"\r\n") - 1 == TENTH
+            body["target"]["fields"] = ["id", "balance"]
+            task = ended(client, client.post("/tasks", json=body).json()["id"])
+    finally:
+        forgetful.sql(
+            "revoke select (id, chain_id, every, amount, timestamp) on loyalty.wallet_ledger from longshore_export"
+        )
+        forgetful.sql("grant select on loyalty.wallet_ledger to longshore_export")
     assert task["state"]["code"] == "ERROR"
     assert "permission denied" in task["logs"][-2]["msg"]
 
 
-def test_every_connection_of_an_export_is_held_to_its_chain(new_service: Callable[..., Longshore]) -> None:
-    service = new_service(rows=ROWS)
+def test_every_connection_of_an_export_is_held_to_its_chain(service: Longshore) -> None:
     index = catalog.load("")["wallet-ledger"]
 
     async def seen() -> list[list[int]]:
@@ -98,8 +111,7 @@ def test_every_connection_of_an_export_is_held_to_its_chain(new_service: Callabl
     assert asyncio.run(seen()) == [[1765]] * 3
 
 
-def test_the_role_that_exports_read_as_can_change_nothing(new_service: Callable[..., Longshore]) -> None:
-    service = new_service(rows=ROWS)
+def test_the_role_that_exports_read_as_can_change_nothing(service: Longshore) -> None:
     rights = """
     select c.oid::regclass::text as relation, p.privilege
     from pg_class c

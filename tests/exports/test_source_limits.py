@@ -1,8 +1,9 @@
 """Limits that protect the source are not exceeded, and the task's log names them."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import asyncpg
 import psycopg
@@ -11,24 +12,46 @@ import pytest
 from longshore.errors import TransientError
 from longshore.exports.source_limits import Pace, SourceLimits
 from tests.exports.test_standby import WAIT, pair, replayed
-from tests.service import Longshore, ended, export_body
+from tests.service import Longshore, database_in, ended, export_body
 
 __all__ = ["pair"]  # the fixture of a primary with its standby
 
 LOCK = "lock table loyalty.wallet_ledger in access exclusive mode"
 
 
+ROWS = 30_000
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """Yield a service without a worker."""
+    data = tmp_path_factory.mktemp("limits")
+    with database_in(data, ROWS) as url:
+        service = Longshore(data, url)
+        try:
+            service.start_api()
+            yield service
+        finally:
+            service.stop()
+
+
+@contextlib.contextmanager
+def worker_of(service: Longshore, **settings: str) -> Iterator[None]:
+    """Run a worker with these settings."""
+    worker = service.start("worker", **settings)
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait()
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [("source_snapshot_seconds", "held its snapshot of the source for 1 s"), ("source_statement_seconds", "timeout")],
 )
-def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(
-    new_service: Callable[..., Longshore], setting: str, said: str
-) -> None:
-    service = new_service(rows=1000, **{setting: "1"})
-    service.start("worker")
-    service.start_api()
-    with service.client() as client, psycopg.connect(service.url) as connection:
+def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(api: Longshore, setting: str, said: str) -> None:
+    with worker_of(api, **{setting: "1"}), api.client() as client, psycopg.connect(api.url) as connection:
         connection.execute(LOCK)
         task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
         connection.rollback()
@@ -36,7 +59,7 @@ def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(
         assert said in task["logs"][-2]["msg"]
         held = "select 1 from pg_stat_activity where application_name = 'longshore export' and xact_start is not null"
         deadline = time.monotonic() + WAIT
-        while service.sql(held):
+        while api.sql(held):
             assert time.monotonic() < deadline, "the source is still held"
         # The limit is meant for minutes; on a busy machine an export may take its second for other reasons.
         states = (
@@ -45,13 +68,10 @@ def test_an_export_that_holds_its_snapshot_too_long_ends_in_error(
         assert "DONE" in states
 
 
-def test_an_export_is_held_to_its_bytes_per_second(new_service: Callable[..., Longshore]) -> None:
-    service = new_service(rows=30_000, export_megabytes_per_second="3")
-    service.start("worker")
-    service.start_api()
-    with service.client() as client:
+def test_an_export_is_held_to_its_bytes_per_second(api: Longshore) -> None:
+    with worker_of(api, export_megabytes_per_second="3"), api.client() as client:
         task = ended(client, client.post("/tasks", json=export_body()).json()["id"])
-        assert task["logs"][1]["success"] == 30_000
+        assert task["logs"][1]["success"] == ROWS
         run = client.get(f"/tasks/{task['id']}/runs").json()[0]
     assert run["seconds"] > 0.8 * run["bytes"] / 3e6 > 0.5
 
