@@ -11,16 +11,18 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.connect import connected as connected_as
 from longshore.database.export_role import GRANTS
-from longshore.database.queue_schema import queries_on
 from longshore.database.requirements import require_sessions, require_usable
 from longshore.errors import LongshoreError
+
+if TYPE_CHECKING:
+    from pgqueuer.adapters.persistence.queries import Queries
 
 APPLICATION_NAME = "longshore command"  # in pg_stat_activity
 
@@ -90,8 +92,15 @@ async def _apply(connection: Connection, number: int, name: str, sql: str) -> No
         await connection.execute("insert into longshore.migrations (number, name) values ($1, $2)", number, name)
 
 
+def _queue(connection: Connection) -> "Queries":
+    # PgQueuer takes as long to load as all else that a process needs which only checks the schema.
+    from longshore.database.queue_schema import queries_on
+
+    return queries_on(connection)
+
+
 async def _upgrade_queue(connection: Connection) -> None:
-    queue = queries_on(connection)
+    queue = _queue(connection)
     if await queue.schema_is_installed():
         await queue.apply_upgrade()
     else:
@@ -100,7 +109,7 @@ async def _upgrade_queue(connection: Connection) -> None:
 
 async def _queue_step(connection: Connection) -> str | None:
     """Return the name of the step that the job queue's tables need; None if they are up to date."""
-    queue = queries_on(connection)
+    queue = _queue(connection)
     if not await queue.schema_is_installed():
         return "the job queue"
     return "the job queue's upgrade" if (await queue.plan_upgrade()).statements else None
