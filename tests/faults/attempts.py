@@ -14,10 +14,10 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.queue_schema import queries_over
-from longshore.tasks import attempts, requests
-from longshore.tasks.attempts import NewTask
+from longshore.tasks import requests
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import ENTRYPOINT, SHARD_ENTRYPOINT, Message, ShardMessage, read_message, read_shard
+from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from tests.service import CHAIN, Longshore, export_body
 
@@ -51,7 +51,7 @@ def with_pool(service: Longshore, test: Callable[[Pool], Awaitable[T]]) -> T:
 async def created(pool: Pool) -> Message:
     """A new task's first message."""
     async with pool.acquire() as connection, connection.transaction():
-        return Message(TaskId(await attempts.create(connection, new_task())), 1)
+        return Message(TaskId(await requests.create(connection, new_task())), 1)
 
 
 async def executed(pool: Pool, task: TaskId) -> Message:

@@ -6,7 +6,7 @@ import asyncpg
 import httpx2
 
 from longshore.database.session_settings import SESSION
-from longshore.tasks import attempts
+from longshore.tasks import requests
 from tests.faults.attempts import new_task
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, messages
@@ -35,7 +35,7 @@ def test_a_waiting_task_whose_message_is_lost_is_found_by_a_worker_that_runs(
         connection = await asyncpg.connect(service.url, server_settings=SESSION)
         try:
             async with connection.transaction():
-                task = await attempts.create(connection, new_task())
+                task = await requests.create(connection, new_task())
                 assert await connection.fetchval(LOSE, str(task)) is not None
         finally:
             await connection.close()

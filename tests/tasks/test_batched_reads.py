@@ -11,11 +11,11 @@ import pytest
 from longshore.database.connect import Connection, Pool, open_pool
 from longshore.database.retry import is_transient
 from longshore.errors import NotFoundError
-from longshore.tasks import attempts
-from longshore.tasks.attempts import NewTask
+from longshore.tasks import requests
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.reads import PolledTask
+from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from tests.service import Longshore
 
@@ -32,7 +32,7 @@ LOCK = "lock table longshore.tasks in access exclusive mode"
 async def created(pool: Pool, chain: ChainId = CHAIN) -> TaskId:
     async with pool.acquire() as connection, connection.transaction():
         schedule = Schedule(once=datetime(2099, 1, 1, tzinfo=UTC))
-        return await attempts.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
+        return await requests.create(connection, NewTask(chain, "a test", "export", "{}", "{}", "", schedule))
 
 
 def with_polls(idle: Longshore, test: Callable[[Pool, Polls], Awaitable[None]]) -> None:

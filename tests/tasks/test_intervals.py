@@ -157,7 +157,7 @@ def test_run_of_the_schedule_that_waits_for_a_slot_is_made_after_execute(run: An
 def test_once_that_has_passed_is_for_the_time_until_it_was_asked_for(run: Any) -> None:
     async def test(pool: Pool) -> None:
         async with pool.acquire() as connection, connection.transaction():
-            task = await attempts.create(connection, new())
+            task = await requests.create(connection, new())
             now = await connection.fetchval("select date_trunc('second', now())")
         found = await ran(pool, task)
         assert (found.due, found.interval) == (now, Interval(None, now))

@@ -12,10 +12,11 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, run_ends, scheduler
-from longshore.tasks.attempts import Attempt, NewTask, RunResult
+from longshore.tasks import attempts, requests, run_ends, scheduler
+from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
+from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from longshore.worker.cleanup import Cleanup
 from tests.faults.held import until
@@ -38,7 +39,7 @@ def new(chain: ChainId = CHAIN, priority: int = 0, **schedule: Any) -> NewTask:
 
 async def created(pool: Pool, task: NewTask) -> TaskId:
     async with pool.acquire() as connection, connection.transaction():
-        return await attempts.create(connection, task)
+        return await requests.create(connection, task)
 
 
 async def ran(pool: Pool, task: TaskId) -> Attempt:

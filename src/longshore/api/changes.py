@@ -22,9 +22,8 @@ from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.results.store import StoreError
 from longshore.tasks import quotas, reads, requests, run_ends
-from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import Task, TaskId
-from longshore.tasks.requests import ChangedMeanwhileError, EditableTask
+from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.run_ends import same_times
 from longshore.tasks.schedule import Schedule, preview
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion

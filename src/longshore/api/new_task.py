@@ -13,8 +13,8 @@ from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
 from longshore.exports.segments import rules
 from longshore.exports.segments.rules import Segment
-from longshore.tasks.attempts import NewTask
 from longshore.tasks.model import ChainId
+from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 

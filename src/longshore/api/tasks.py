@@ -28,12 +28,11 @@ from longshore.exports.catalog import Shape
 from longshore.exports.manifest import Manifest
 from longshore.exports.rights import sees
 from longshore.exports.segments import stored
-from longshore.tasks import attempts, idempotency, progress, quotas
+from longshore.tasks import idempotency, progress, quotas, requests
 from longshore.tasks import reads as read
-from longshore.tasks.attempts import NewTask
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import Code, Progress, Run, Task, TaskId
-from longshore.tasks.requests import EditableTask
+from longshore.tasks.requests import EditableTask, NewTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
@@ -77,7 +76,7 @@ async def create_task(
     async def make(connection: Connection) -> Kept:
         before = await quotas.usage(connection, caller.chain)
         async with audited_in(connection, request, "task.create") as change:
-            id = await attempts.create(connection, new, actor(request).name)
+            id = await requests.create(connection, new, actor(request).name)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
         if (shape := export.pinned_shape(new.target, service.catalog)) is not None:

@@ -1,6 +1,6 @@
-"""State changes of a task up to the end of a run: create, begin, report, retry. `run_ends` has the end.
+"""State changes of a run up to its end: begin, report, retry. `run_ends` has the end, `requests` what clients ask for.
 
-Only these two modules and `requests` change a state. Each change is one SQL statement with its log entries. A statement
+Only these three modules change a state. Each change is one SQL statement with its log entries. A statement
 of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
 """
 
@@ -9,23 +9,11 @@ from uuid import UUID
 
 import msgspec
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Pool
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import Schedule, first
-from longshore.tasks.slots import admit
 from longshore.tasks.watermarks import Increment
-from longshore.telemetry import metrics, tracing
-from longshore.validation import ValidationError, Violation
-
-CREATE = """
-insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
-                             traceparent, created_by, defined_by, asked_by, planned_at, interval_end)
-values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11,
-        case when $12 then least(now(), $8 - interval '1 second') else now() end,
-        date_trunc('second', case when $12 then $8 else greatest($8, now()) end))
-returning id, parked
-"""
+from longshore.telemetry import metrics
 
 BEGIN = """
 with before as (
@@ -142,8 +130,6 @@ select attempt from task
 
 TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
-NEVER_DUE = Violation("leaves no time to run at", "/trigger/until")
-
 MAX_LOG_CHARACTERS = 4000  # of an entry
 
 
@@ -201,51 +187,6 @@ class RunResult(msgspec.Struct, frozen=True):
     """An additional entry for the task's log."""
     skips: int = 0
     """Values that are NULL in the file because they are not of the type that the catalog declares."""
-
-
-class NewTask(msgspec.Struct, frozen=True):
-    """A validated task, ready to be stored. `trigger` and `target` are JSON text as clients see it."""
-
-    chain: ChainId
-    desc: str
-    action: str
-    trigger: str
-    target: str
-    debug: str
-    schedule: Schedule
-    priority: int = 0
-
-
-async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
-    """Create a task in the connection's transaction and return its id. Raises ValidationError.
-
-    `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
-    due, its message is sent as soon as its chain has a free slot.
-    """
-    due = new.schedule.once
-    if new.schedule.repeats:
-        due = first(new.schedule, await connection.fetchval("select now()"))
-    if due is None:
-        raise ValidationError([NEVER_DUE])
-    row = await connection.fetchrow(
-        CREATE,
-        new.chain,
-        new.desc,
-        new.action,
-        new.trigger,
-        new.target,
-        new.debug,
-        new.priority,
-        due,
-        tracing.current(),
-        by,
-        None if new.schedule.repeats else by,
-        new.schedule.repeats,
-    )
-    assert row is not None
-    if row["parked"]:
-        await admit(connection, new.chain)
-    return TaskId(row["id"])
 
 
 async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Attempt | None:

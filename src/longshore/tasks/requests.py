@@ -1,4 +1,4 @@
-"""Requests for a task between its runs: change, execute, delete. Each is one statement, with its log entry."""
+"""Requests for a task: create it, and between its runs change, execute or delete it. Each is one statement."""
 
 from datetime import datetime
 
@@ -8,13 +8,21 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals
 from longshore.tasks import reads as read
-from longshore.tasks.attempts import NEVER_DUE, NewTask
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.schedule import first
+from longshore.tasks.schedule import Schedule, first
 from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
-from longshore.validation import ValidationError
+from longshore.validation import ValidationError, Violation
+
+CREATE = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, priority, due_at, parked,
+                             traceparent, created_by, defined_by, asked_by, planned_at, interval_end)
+values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 end, $8 <= now(), $9, $10, $10, $11,
+        case when $12 then least(now(), $8 - interval '1 second') else now() end,
+        date_trunc('second', case when $12 then $8 else greatest($8, now()) end))
+returning id, parked
+"""
 
 WHOLE = """
 select description as desc, trigger, target, debug, revision, schedule_ended, defined_by, reads
@@ -88,11 +96,27 @@ returning id
 """
 
 
+NEVER_DUE = Violation("leaves no time to run at", "/trigger/until")
+
+
 class ChangedMeanwhileError(ProblemError):
     """The task is no longer at the revision that the change was made for."""
 
     def __init__(self) -> None:
         super().__init__("changed-meanwhile")
+
+
+class NewTask(msgspec.Struct, frozen=True):
+    """A validated task, ready to be stored. `trigger` and `target` are JSON text as clients see it."""
+
+    chain: ChainId
+    desc: str
+    action: str
+    trigger: str
+    target: str
+    debug: str
+    schedule: Schedule
+    priority: int = 0
 
 
 class EditableTask(msgspec.Struct, frozen=True):
@@ -108,6 +132,38 @@ class EditableTask(msgspec.Struct, frozen=True):
     """Kind and id of the credential that set target or trigger last, such as `user 7`."""
     reads: list[Read]
     """The reads of all its runs."""
+
+
+async def create(connection: Connection, new: NewTask, by: str | None = None) -> TaskId:
+    """Create a task in the connection's transaction and return its id. Raises ValidationError.
+
+    `by`: kind and id of the credential that creates it, such as `user 7`; None for the service itself. If the task is
+    due, its message is sent as soon as its chain has a free slot.
+    """
+    due = new.schedule.once
+    if new.schedule.repeats:
+        due = first(new.schedule, await connection.fetchval("select now()"))
+    if due is None:
+        raise ValidationError([NEVER_DUE])
+    row = await connection.fetchrow(
+        CREATE,
+        new.chain,
+        new.desc,
+        new.action,
+        new.trigger,
+        new.target,
+        new.debug,
+        new.priority,
+        due,
+        tracing.current(),
+        by,
+        None if new.schedule.repeats else by,
+        new.schedule.repeats,
+    )
+    assert row is not None
+    if row["parked"]:
+        await admit(connection, new.chain)
+    return TaskId(row["id"])
 
 
 async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> EditableTask:

@@ -21,9 +21,10 @@ from longshore.database.retry import is_transient
 from longshore.exports.shards import store as shards
 from longshore.results import links
 from longshore.results.store import AttemptFiles, Store, StoreUnavailableError
-from longshore.tasks import attempts
-from longshore.tasks.attempts import Attempt, NewTask, RunResult
+from longshore.tasks import requests
+from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 
 log = structlog.get_logger()
@@ -86,7 +87,7 @@ async def ensure(pool: Pool) -> None:
         return
     try:
         async with pool.acquire() as connection, connection.transaction():
-            await attempts.create(connection, new)
+            await requests.create(connection, new)
     except asyncpg.UniqueViolationError:
         pass  # another process has created it
 
