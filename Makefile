@@ -81,14 +81,16 @@ screenshots: .venv/installed-dev browser
 fuzz: .venv/installed-dev network
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m tests.fuzz'
 
-# 200 tasks and 100 workers killed, six hosts cut off 14 times; takes some minutes.
+# 200 tasks and 100 workers killed, six hosts cut off 14 times, runs with deletes killed at 20 points; takes some minutes.
 faults: .venv/installed-dev network
-	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py tests/faults/test_hosts.py
+	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 FAULT_POINTS=20 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py \
+		tests/faults/test_hosts.py tests/exports/test_changes_killed.py
 
-# Schedules in all time zones; then half an hour of everything at once, with kills. SOAK_MINUTES changes that, SOAK_SEED
-# repeats one.
+# Schedules in all time zones; the model of copies with many examples; then half an hour of everything at once, with
+# kills. SOAK_MINUTES changes that, SOAK_SEED repeats one.
 soak: .venv/installed-dev
 	$(BIN)/python -m tests.soak.zones
+	CHANGES_EXAMPLES=2000 $(BIN)/python -m pytest tests/exports/test_changes_model.py --timeout=7200
 	$(BIN)/python -m tests.soak
 
 # One chain at its worst beside another one, whose polls, previews, webhooks and runs are to take twice their time at the

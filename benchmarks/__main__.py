@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bucket, door, export, loop, pages, pickup, poll, scale, table, wait, workers
+from benchmarks import bucket, changes, door, export, loop, pages, pickup, poll, scale, table, wait, workers
 from benchmarks.duckdb_reader import FOLDER
 from benchmarks.options import Options
 from benchmarks.table import Case
@@ -32,6 +32,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "pickup": pickup.run,
     "workers": workers.run,
     "bucket": bucket.run,
+    "changes": changes.run,
 }
 
 NEEDS: dict[str, tuple[str, ...]] = {

@@ -16,7 +16,8 @@ def test_the_indexes_are_listed_with_fields_and_types(service: Longshore) -> Non
         assert [one["name"] for one in found] == list(known)
         for one in found:
             index = known[one["name"]]
-            assert list(one) == ["name", "description", "time", "schema", "fields"]
+            assert list(one) == ["name", "description", "time", "key", "schema", "fields"]
+            assert one["key"] == index.key_fields
             assert [(f["name"], f["type"], f["description"]) for f in one["fields"]] == [
                 (name, field.type, field.description) for name, field in index.fields.items()
             ]

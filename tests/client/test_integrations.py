@@ -12,6 +12,7 @@ import pytest
 from longshore import Longshore
 from tests import own_data
 from tests import service as services
+from tests.conftest import SMALL_CHAIN
 from tests.service import CHAIN
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -123,6 +124,28 @@ def test_dlt_loads_increments_and_acknowledges_them(
     runs = second.runs()
     assert [run.rows for run in runs] == [1, 2000]
     assert all(run.increment and run.increment["acknowledged"] for run in runs)
+
+
+def test_a_copy_in_duckdb_is_kept_right_and_checked_against_its_mirror(
+    service: services.Longshore, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "integrations"))
+    from duckdb_copy import create, load
+
+    with duckdb.connect() as warehouse:
+        warehouse.execute("set timezone = 'UTC'")
+        task = create(longshore, "vouchers")
+        assert load(warehouse, task, "vouchers", tmp_path) == 1
+        before = warehouse.execute("select id from vouchers order by id").fetchall()
+        gone = before[0][0]
+        service.sql("update loyalty.vouchers set chain_id = 4242 where id = $1", gone)
+        try:
+            assert load(warehouse, task.execute(), "vouchers", tmp_path) == 2
+            assert [(run.full, run.rows) for run in task.runs()] == [(False, 1), (True, len(before))]
+            found = warehouse.execute("select id from vouchers order by id").fetchall()
+            assert found == before[1:]
+        finally:
+            service.sql("update loyalty.vouchers set chain_id = $2 where id = $1", gone, SMALL_CHAIN)
 
 
 @pytest.mark.parametrize("file", sorted((DOCS / "integrations").glob("*.py")), ids=lambda file: file.name)

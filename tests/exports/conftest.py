@@ -7,7 +7,9 @@ import httpx2
 import pytest
 
 from longshore.database.migrate import connected
+from longshore.exports.increments import transactions
 from tests.debian_postgres import DebianPostgres, debian_postgres
+from tests.exports.changing import World
 from tests.exports.incremental import CATALOG, TABLES, Session
 from tests.service import Longshore, database_in
 
@@ -33,6 +35,19 @@ def debian() -> Iterator[DebianPostgres]:
     """Yield a PostgreSQL 15 with its extensions. Tests create databases of their own in it."""
     with debian_postgres(settings={"lc_messages": "C"}) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Yield a database with the table of `tests.exports.changing`; tests run its tasks in their own process."""
+    folder = tmp_path_factory.mktemp("changes")
+    with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
+        patch.setattr(transactions, "SETTLE_SECONDS", 0.0)  # tests leave transactions open on purpose
+        world = World(url, folder)
+        try:
+            yield world
+        finally:
+            world.close()
 
 
 async def _make_tables(url: str) -> None:

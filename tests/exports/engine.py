@@ -36,7 +36,7 @@ async def export(
             async with readers.snapshot() as (connection, _):
                 await row_security.restrict(connection, index, CHAIN)
                 columns = await columns_of(connection, index, choices(None, index))
-                key = index.key or index.time
+                key = next(iter(index.key_columns), index.time)
                 row_key = RowKey(key, quoted_part(key)) if key else None
                 spec = FileSpec(columns, dialect(csv or CsvOptions()), compression, key=row_key)
                 form = formats.make(name, spec)

@@ -30,6 +30,8 @@ class ExportIndex(msgspec.Struct, frozen=True):
     description: str
     time: str | None
     """The column with the time at which a row was created or changed; null where there is none."""
+    key: list[str]
+    """The fields that are unique together within a chain; empty where there are none, or the credential lacks one."""
     schema: str
     """The fingerprint of all its fields, for `target.schema` of an export of all of them."""
     fields: list[IndexField]
@@ -55,7 +57,9 @@ async def get_index(request: AnyRequest, name: FromPath[str]) -> ExportIndex:
 
 def _index(name: str, catalog: Catalog, caller: Caller) -> ExportIndex:
     index, fields = catalog[name], seen(caller, name, catalog)
-    return ExportIndex(name, index.description, index.time or None, fingerprint(shape(fields.items())), _fields(fields))
+    key = index.key_fields if set(index.key_fields) <= fields.keys() else []
+    schema = fingerprint(shape(fields.items()))
+    return ExportIndex(name, index.description, index.time or None, key, schema, _fields(fields))
 
 
 def _fields(fields: dict[str, Field]) -> list[IndexField]:

@@ -90,6 +90,13 @@ def refuse_hidden_fields(
     _refuse([pointer(at, number) for number, each in enumerate(names) if each in hidden])
 
 
+def refuse_hidden_key(caller: Caller, target: ExportTarget, catalog: Catalog) -> None:
+    """Raise ForbiddenError where an export asks for deletes and the key of its index has a hidden column."""
+    hidden = hidden_columns(caller.limits, target.export_index)
+    if target.deletes and hidden & set(catalog[target.export_index].key_fields):
+        raise _hidden([Violation("this token may not see the key of the index", "/target/deletes")])
+
+
 def refuse_hidden_rules(caller: Caller, segment: Segment, at: str) -> None:
     """Raise ForbiddenError where a rule filters on a hidden field, or on a member of one."""
     hidden = hidden_columns(caller.limits, segment.index)
@@ -114,6 +121,7 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
     if target is not None and target.export_index in catalog:
         may_export(caller, target.export_index, catalog, "/target/export_index")
         refuse_hidden_fields(caller, target.export_index, catalog, target.fields, "/target/fields")
+        refuse_hidden_key(caller, target, catalog)
     if segment is not None:
         refuse_hidden_rules(caller, segment, "/trigger/segment")
 
@@ -160,6 +168,7 @@ async def may_have(
     if asked.export_index in service.catalog:
         may_export(caller, asked.export_index, service.catalog, "/target/export_index")
         refuse_hidden_fields(caller, asked.export_index, service.catalog, asked.fields, "/target/fields")
+        refuse_hidden_key(caller, asked, service.catalog)
     if rules.segment is not None:
         refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
     stored = as_uuid(rules.segment_id or "")

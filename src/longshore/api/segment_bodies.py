@@ -1,6 +1,6 @@
 """The bodies of the resource `segments`, validated with all their violations."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,6 +28,9 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: list[str | FieldChoice] | None = None
     timezone: str | None = None
     """The IANA name of the zone of date rules without a zone of their own; by default UTC."""
+    incremental: bool | Literal["on_ack"] = False
+    """As in the target that the segment is for: a warning says what its increments will miss."""
+    deletes: bool = False
 
 
 def read_segment(value: Any, catalog: Catalog) -> SegmentBody:

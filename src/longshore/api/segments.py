@@ -33,7 +33,7 @@ from longshore.database.retry import is_transient
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.columns import choices
-from longshore.exports.preview import Preview, preview
+from longshore.exports.preview import NO_DELETES, Preview, preview
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
@@ -146,7 +146,7 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
     source = service.pool if index.own else service.source
     try:
         async with service.previews.turn(caller.chain):
-            return await preview(source, index, choices(fields, index), wanted.segment, caller.chain)
+            found = await preview(source, index, choices(fields, index), wanted.segment, caller.chain)
     except asyncpg.QueryCanceledError:
         raise ProblemError("unavailable", "The source did not plan the query in time; try again later.") from None
     except SnapshotOutdatedError:
@@ -156,6 +156,9 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
             raise
         log.warning("the source refused a preview", error=str(error))
         raise ProblemError("source-refused", f"The source refused the query: {reason(error)}.") from None
+    if wanted.incremental and not wanted.deletes and wanted.segment.rules:
+        return msgspec.structs.replace(found, warnings=[*found.warnings, NO_DELETES])
+    return found
 
 
 def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:

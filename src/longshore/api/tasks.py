@@ -12,6 +12,7 @@ from longshore.api import conditional
 from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
+from longshore.api.deletes import refuse_unsuited
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
@@ -130,7 +131,9 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
         return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
 
     catalog = visible_catalog(caller, service.catalog)
-    return await read_new_task(value, catalog, service.actions, segment_of, pinned_of)
+    new = await read_new_task(value, catalog, service.actions, segment_of, pinned_of)
+    await refuse_unsuited(service, caller, new)
+    return new
 
 
 @get(

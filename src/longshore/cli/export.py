@@ -18,6 +18,9 @@ def export(  # noqa: PLR0913 (the options of the command)
     segment: Annotated[str | None, typer.Option(help="Only rows of this stored segment.", metavar="ID")] = None,
     field: Annotated[list[str] | None, typer.Option(help="A column; repeatable; all by default.")] = None,
     compression: Annotated[str | None, typer.Option(help="gzip or zstd.")] = None,
+    deletes: Annotated[
+        bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
+    ] = False,
     at: Annotated[str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; then without a download.")] = None,
     desc: Annotated[str, typer.Option(help="Description of the task.")] = "",
     output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
@@ -42,7 +45,14 @@ def export(  # noqa: PLR0913 (the options of the command)
                 raise typer.BadParameter(f"the index {index} has no time field for --last")
             where = F(time).within(**period)
         task = client.exports.create(
-            index, format=format, where=where, at=moment, fields=field, compression=compression, desc=desc
+            index,
+            format=format,
+            where=where,
+            at=moment,
+            fields=field,
+            compression=compression,
+            deletes=deletes,
+            desc=desc,
         )
         if moment is not None:
             remote.show(task.data) if json else typer.echo(f"task {task.id} is {task.state.code}, due at {at}")

@@ -65,6 +65,7 @@ class Exports(Part[K]):
         compression: str | None = None,
         csv: Mapping[str, Any] | None = None,
         incremental: bool | Literal["on_ack"] = False,
+        deletes: bool = False,
         desc: str = "",
         debug: str = "",
         idempotency_key: str | None = None,
@@ -76,7 +77,8 @@ class Exports(Part[K]):
         `fields`: the columns in their order; `{"name": …, "as": …}` renames one.
         `schema`: the fingerprint that the fields must have. `compression`: `gzip` or `zstd`. `csv`: the dialect.
         `incremental`: each run exports the rows that became visible since the last run, or since the last acknowledged
-        one (`"on_ack"`).
+        one (`"on_ack"`). `deletes`: each run also says which rows are to be deleted from a copy; without `incremental`
+        it is taken as true.
         `idempotency_key`: two calls with the same key create one task; by default each call has a new key.
         Raises SegmentError, BadRequestError, ForbiddenError.
         """
@@ -98,7 +100,7 @@ class Exports(Part[K]):
                 "action": "export",
                 "export_index": index,
                 "export_format": format,
-                **_present({**options, "incremental": incremental or None}),
+                **_present({**options, "incremental": incremental or deletes or None, "deletes": deletes or None}),
             },
             "trigger": trigger | _present({"repeat": repeat}),
             **_present({"debug": debug or None}),

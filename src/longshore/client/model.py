@@ -87,6 +87,8 @@ class Run(msgspec.Struct, frozen=True):
     """The time of the schedule that the run is for; None if `execute` asked for it."""
     interval: Interval | None = None
     """The data interval of the run."""
+    full: bool | None = None
+    """With `deletes`: whether the copy is emptied before the result is applied."""
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -108,6 +110,8 @@ class Index(msgspec.Struct, frozen=True):
     """The field with the time at which a row was created or changed."""
     schema: str
     fields: list[Field]
+    key: list[str] = []
+    """The fields that are unique together within a chain."""
 
 
 class StoredSegment(msgspec.Struct, frozen=True):

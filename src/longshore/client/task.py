@@ -101,6 +101,13 @@ class TaskOperations(Operates[K]):
         return expect((yield from send(self._request("GET", "/runs", limit=limit), self._known.budget())), list[Run])
 
     @operation
+    def manifest(self, run: int) -> Steps[dict[str, Any]]:
+        """Return the manifest of a run, which describes its result: columns, hash, control totals, changes."""
+        return expect(
+            (yield from send(self._request("GET", f"/runs/{run}/manifest"), self._known.budget())), dict[str, Any]
+        )
+
+    @operation
     def execute(self, interval_end: str | datetime | None = None) -> Steps[K]:
         """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError.
 

@@ -72,8 +72,8 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, Field]
     time: str = ""
     """The column with the time at which a row was created or changed; large exports are cut by it. Empty: none."""
-    key: str = ""
-    """A column that is unique within a chain."""
+    key: str | list[str] = ""
+    """The column, or the columns together, that are unique within a chain."""
     filter: str = "true"
     """A condition in SQL that every exported row meets."""
     search_path: list[str] = []
@@ -89,6 +89,18 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the SQL of a field as PostgreSQL stores it."""
         field = self.fields[name]
         return f"({field.sql})" if field.sql else quoted_part(field.column or name)
+
+    @property
+    def key_columns(self) -> list[str]:
+        """The columns of the key; empty where the catalog declares none."""
+        return self.key if isinstance(self.key, list) else [self.key] if self.key else []
+
+    @property
+    def key_fields(self) -> list[str]:
+        """The fields that hold the columns of the key; empty where there is no key, or a column of it is no field."""
+        fields = {field.column or name: name for name, field in self.fields.items() if not field.sql}
+        found = [fields[column] for column in self.key_columns if column in fields]
+        return found if len(found) == len(self.key_columns) else []
 
     @property
     def schemas(self) -> str:
@@ -170,6 +182,8 @@ def _check(name: str, index: Index) -> None:
         raise LongshoreError(
             f"{name}: `prefix` must be 1 to 40 ASCII letters, digits, `-` and `_`, not {index.prefix!r}"
         )
+    if len(set(index.key_columns)) != len(index.key_columns):
+        raise LongshoreError(f"{name}: `key` names a column twice")
     for schema in index.search_path:
         if not schema or schema.startswith(("pg_", "$")):
             raise LongshoreError(f"{name}: `search_path` may only name schemas of the source, not {schema!r}")
@@ -232,6 +246,11 @@ def _shape(field: Field) -> str:
 def quoted(relation: str) -> str:
     """Return the name of a relation, qualified or not, quoted for SQL. A part in double quotes may have dots in it."""
     return ".".join(quoted_part(part) for part in _parts(relation))
+
+
+def unqualified(relation: str) -> str:
+    """Return the last part of the name of a relation, quoted for SQL."""
+    return quoted_part(_parts(relation)[-1])
 
 
 def regclass(relation: str) -> str:

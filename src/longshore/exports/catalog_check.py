@@ -176,7 +176,7 @@ def _check_keys(name: str, index: Index, columns: dict[str, str]) -> Iterator[Fi
     for key, column, types in (
         ("chain", index.chain, INTEGERS),
         ("time", index.time, TIMES),
-        ("key", index.key, frozenset(columns.values())),
+        *(("key", column, frozenset(columns.values())) for column in index.key_columns),
     ):
         if not column and key != "chain":
             continue

@@ -57,6 +57,14 @@ class Column(msgspec.Struct, frozen=True):
     """The decimals of a numeric, if they are limited."""
     exact: bool = False
     """Whether its collation is known to be deterministic: only the same bytes are equal."""
+    type_schema: str = "pg_catalog"
+
+    @property
+    def sql_type(self) -> str:
+        """SQL of its type, without a limit of its length or digits; text in place of an array."""
+        if self.pg_type.endswith("[]"):
+            return "text"
+        return f"{quoted_part(self.type_schema)}.{quoted_part(self.pg_type)}"
 
     @property
     def shown(self) -> str:
@@ -176,6 +184,7 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
                 precision=((typmod - 4) >> 16) & 0xFFFF if limited else None,
                 scale=((typmod - 4 & 0x7FF) ^ 0x400) - 0x400 if limited else None,  # negative in numeric(5,-2)
                 exact=detail is not None and detail["deterministic"],
+                type_schema=attribute.type.schema,
             )
         )
     return columns

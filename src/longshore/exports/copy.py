@@ -7,9 +7,9 @@ at most LOOKAHEAD_BLOCKS; then the connections stop reading. So memory does not 
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +28,8 @@ REPORT_SECONDS = 1.0
 
 COPY = {"db.system.name": "postgresql", "db.operation.name": "COPY"}
 """The attributes of a COPY's span."""
+
+T = TypeVar("T")
 
 Report = Callable[[int, int], Awaitable[None]]
 """Takes rows and bytes written."""
@@ -57,6 +59,8 @@ class RowSource(msgspec.Struct, frozen=True):
     """`from` clauses; together they select each row once."""
     values: tuple[Any, ...]
     """The values of their parameters."""
+    sent: int = 0
+    """Rows that the source has sent before, and that the writer has taken."""
 
 
 class RowWriter:
@@ -137,20 +141,25 @@ async def copy_rows(
     try:
         async with rows.readers.connections(rows.connection, len(rows.clauses) - 1) as connections:
             copy = _Copy(rows, connections, writer, thread)
-            copying = asyncio.create_task(copy.run(first, pace))
-            try:
-                while not copying.done():
-                    await report(writer.form.rows, writer.size)
-                    await asyncio.wait({copying}, timeout=REPORT_SECONDS)
-                sha256 = await copying
-            finally:
-                copying.cancel()
-                await asyncio.wait({copying})
+            sha256 = await reporting(copy.run(first, pace), lambda: report(writer.form.rows, writer.size))
     finally:
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
     if copy.sent != writer.form.rows:
         raise LongshoreError(f"the source sent {copy.sent} rows and {writer.form.rows} were written")
     return Copied(copy.sent, writer.form.rows, writer.size, sha256)
+
+
+async def reporting(work: Coroutine[Any, Any, T], report: Callable[[], Awaitable[None]]) -> T:
+    """Return the result of some work, and report about once a second meanwhile. An error of either ends both."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            await report()
+            await asyncio.wait({task}, timeout=REPORT_SECONDS)
+        return await task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 class _Copy:
@@ -159,7 +168,7 @@ class _Copy:
     def __init__(
         self, rows: RowSource, connections: Sequence[Connection], writer: RowWriter, thread: ThreadPoolExecutor
     ) -> None:
-        self.sent = 0  # rows, as PostgreSQL counts them
+        self.sent = rows.sent  # as PostgreSQL counts them
         self._rows = rows
         self._connections = connections
         self._writer = writer

@@ -17,6 +17,10 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.recorded_reads import Read
 from longshore.validation import Violation, check, pointer, suggestion
 
+CHANGE, REASON = "_change", "_reason"
+CHANGE_NAMES = (CHANGE, REASON)
+"""The columns that come first with `deletes`."""
+
 MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
 
 
@@ -34,6 +38,8 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     csv: CsvOptions | None = None
     incremental: bool | Literal["on_ack"] = False
     """Whether each run takes only the rows that became visible since the last one, or the last acknowledged one."""
+    deletes: bool = False
+    """Whether each run of an incremental task also says which rows are to be deleted from the reader's copy."""
     timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_TIMEOUT_SECONDS)] | None = None
     """The time that an attempt may take; then the run ends in `ERROR`."""
     result_days: Annotated[float, Meta(gt=0, le=MAX_RESULT_DAYS)] | None = None
@@ -80,8 +86,35 @@ def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape
         if target.export_format != "csv":
             violations.append(Violation("is for the format csv", pointer(at, "csv")))
         violations += check_options(target.csv, pointer(at, "csv"))
+    if target.deletes:
+        violations += _check_deletes(target, catalog.get(target.export_index), at)
     if target.export_index in catalog:
         violations += _check_fields(target, catalog[target.export_index], at, before)
+    return violations
+
+
+def _check_deletes(target: ExportTarget, index: Index | None, at: str) -> list[Violation]:
+    violations = []
+    if not target.incremental:
+        violations.append(Violation("needs `incremental`", pointer(at, "deletes")))
+    if target.export_format == "xlsx":
+        violations.append(Violation("a workbook cannot hold changes; expected another format", pointer(at, "deletes")))
+    if index is None:
+        return violations
+    if not index.key_fields:
+        why = "this index has no key in the catalog, or a column of its key is no field"
+        return [*violations, Violation(why, pointer(at, "deletes"))]
+    chosen = choices(target.fields, index)
+    missing = [name for name in index.key_fields if name not in [name for name, _ in chosen]]
+    if missing:
+        said = f"`deletes` needs all fields of the key; missing: {', '.join(missing)}"
+        violations.append(Violation(said, pointer(at, "fields")))
+    for number, (_, shown) in enumerate(chosen):
+        if shown in CHANGE_NAMES:
+            where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "fields")
+            violations.append(
+                Violation(f"{shown!r} is a column that `deletes` adds; give the field another name", where)
+            )
     return violations
 
 

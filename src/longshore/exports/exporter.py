@@ -14,20 +14,20 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import rights, schemas
-from longshore.exports.catalog import Catalog, Index, fingerprint, shape
+from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
-from longshore.exports.copy import Copied
 from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, read_of, refuse_unfit, result_name
 from longshore.exports.formats import FORMATS
-from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.increments import transactions
+from longshore.exports.increments import change_rows, transactions
+from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
-from longshore.exports.manifest import SUFFIX, Manifest, ManifestField, hash_of
+from longshore.exports.manifest import hash_of
 from longshore.exports.pieces import ExportJob, WrittenResult, write_alone
+from longshore.exports.publication import ResultName, published
 from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.ranges import Plan, Range, groups, plan
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.segments import sql, stored
+from longshore.exports.segments import stored
 from longshore.exports.segments.rules import Segment, in_zone
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
@@ -40,7 +40,7 @@ from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
-from longshore.tasks.watermarks import Increment, IncrementState
+from longshore.tasks.watermarks import IncrementState
 from longshore.telemetry import tracing
 
 log = structlog.get_logger()
@@ -61,16 +61,6 @@ class ExportPolicy(msgspec.Struct, frozen=True):
 
 
 DEFAULT_POLICY = ExportPolicy()
-
-
-class ResultName(msgspec.Struct, frozen=True):
-    """The name and the place of an attempt's result."""
-
-    attempt: Attempt
-    name: str
-    location: str
-    previous: str | None
-    """Hash of the manifest before."""
 
 
 class Exporter:
@@ -107,6 +97,10 @@ class Exporter:
             )
             if again is not None:
                 return again
+        baseline = None
+        if target.deletes and increments:
+            baseline = await asyncio.to_thread(open_baseline, self._store, attempt, increments)
+            increments, pending = msgspec.structs.replace(increments, pending=[]), []
         segment = await self._segment(attempt, trigger, increments)
         refuse_unfit(segment, target, attempt.chain, self._catalog)
         await self._permit(attempt, [read_of(target, segment, self._catalog)])
@@ -118,10 +112,10 @@ class Exporter:
             target,
             segment,
             interval=pending[-1].interval if pending else attempt.interval,
-            start=increments.watermark if increments else None,
+            start=baseline.start if baseline else increments.watermark if increments else None,
             end=pending[-1].end if pending else None,
         )
-        result = await self._exported(index, request, naming)
+        result = await self._exported(index, request, naming, baseline)
         return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
 
     async def _refuse_changed(self, attempt: Attempt, target: ExportTarget, index: Index) -> None:
@@ -166,7 +160,9 @@ class Exporter:
                 segment = await stored.resolve(self._pool, attempt, trigger.segment_id)
         return None if segment is None else in_zone(segment, trigger.timezone)
 
-    async def _exported(self, index: Index, request: Request, naming: ResultName) -> RunResult:
+    async def _exported(
+        self, index: Index, request: Request, naming: ResultName, baseline: Baseline | None
+    ) -> RunResult:
         limits, readers = self._policy.source, self._sources.of(index)
         async with AsyncExitStack() as stack:
             async with limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
@@ -179,6 +175,7 @@ class Exporter:
                     cut = await plan(connection, index, statement, query.source, count=not reconciler.counts)
                     await refuse_outdated(connection)
                     shard_ranges = await self._shard_ranges(connection, query, cut)
+                beside = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
                 job = ExportJob(
                     message=naming.attempt.message,
                     location=naming.location,
@@ -190,15 +187,20 @@ class Exporter:
                     snapshot_at=snapshot_at,
                     reconciler=reconciler,
                     report=functools.partial(self._report, naming.attempt.message, cut, reconciler),
+                    changes=beside,
                 )
+                if beside is not None:
+                    await beside.list_keys(connection, functools.partial(job.report, 0, 0))
                 result = await self._written(stack, job, shard_ranges)
-                if query.bounds is not None:
+                if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)
-            return await self._published(naming, job, result)
+            return await published(naming, job, result)
 
     async def _shard_ranges(self, connection: Connection, query: ExportQuery, cut: Plan) -> list[list[Range]]:
         """Return the ranges of each shard; one or none where the export is written as one piece."""
         joins = FORMATS[query.request.target.export_format].joins
+        if query.changes is not None and query.changes.start is not None:
+            return []
         if not joins or not self._store.is_shared or (cut.expected or 0) <= self._policy.shard_rows:
             return []
         return await groups(connection, query.index, query.source, cut, self._policy.shard_rows)
@@ -218,27 +220,6 @@ class Exporter:
         with ignore_outage("progress not reported", task=message.task):
             await attempts.report(self._pool, message, rows, size, expected, exact=exact)
 
-    async def _published(self, naming: ResultName, job: ExportJob, result: WrittenResult) -> RunResult:
-        copied = await result.finish()
-        manifest = _manifest(naming, job, copied)
-        totals = await job.reconciler.check(result.file.open, manifest)
-        text = msgspec.structs.replace(manifest, totals=totals).encoded()
-        with tracing.span("publish"):
-            await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, SUFFIX, text)
-        bounds, on_ack = job.query.bounds, job.query.request.target.incremental == "on_ack"
-        return RunResult(
-            result=naming.name,
-            location=naming.location,
-            total=copied.sent,
-            success=copied.rows,
-            size=copied.size,
-            sha256=copied.sha256,
-            snapshot_at=job.snapshot_at,
-            manifest=text.decode(),
-            skips=job.reconciler.skips,
-            increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
-        )
-
 
 def _decoded(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
     """Return target and trigger of a task. Raises LongshoreError where this version cannot read them."""
@@ -249,27 +230,3 @@ def _decoded(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
     if target.export_format not in FORMATS:
         raise LongshoreError(f"there is no format {target.export_format!r} any more")
     return target, trigger
-
-
-def _manifest(naming: ResultName, job: ExportJob, copied: Copied) -> Manifest:
-    """Return the manifest of a result, without control totals."""
-    target, segment = job.query.request.target, job.query.request.segment
-    return Manifest(
-        file=naming.name,
-        size=copied.size,
-        sha256=copied.sha256.hex(),
-        rows=copied.rows,
-        chain=naming.attempt.chain,
-        task=naming.attempt.message.task,
-        run=naming.attempt.run,
-        due=naming.attempt.due,
-        interval=naming.attempt.interval,
-        index=target.export_index,
-        format=target.export_format,
-        fields=[ManifestField(column.name, column.field.type) for column in job.query.columns],
-        schema=fingerprint(shape((column.name, column.field) for column in job.query.columns)),
-        segment=segment and sql.resolved(segment, job.query.request.interval),
-        snapshot=job.snapshot_at,
-        previous=naming.previous,
-        csv=target.csv or CsvOptions(),
-    )

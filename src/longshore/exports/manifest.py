@@ -26,6 +26,14 @@ class ManifestField(msgspec.Struct, frozen=True):
     type: str
 
 
+class Mirror(msgspec.Struct, frozen=True):
+    """The reader's copy as it must stand once the result is applied, in the run's snapshot."""
+
+    rows: int
+    totals: Totals | None
+    """As those of the manifest, of all rows of the copy."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The description of a result file. Times are UTC; hashes are SHA-256 in hexadecimal."""
 
@@ -44,6 +52,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     fields: Sequence[ManifestField]
     schema: str
+    key: Sequence[str] = ()
+    """The columns that are unique together; none where the index has no key or the result lacks a column of it."""
     segment: Any
     """The rules as they were resolved: relative ones with their times."""
     snapshot: datetime
@@ -53,6 +63,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The CSV options of the request."""
     totals: Totals | None = None
     """Control totals, where the catalog declares them and both columns were chosen."""
+    full: bool | None = None
+    """With `deletes`: whether the copy is emptied before the result is applied."""
+    upserts: int | None = None
+    deletes: int | None = None
+    mirror: Mirror | None = None
 
     def encoded(self) -> bytes:
         """Return the text of the manifest; equal manifests have the same bytes."""

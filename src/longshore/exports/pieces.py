@@ -11,8 +11,9 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import formats
-from longshore.exports.copy import Copied, Report, RowSource, RowWriter, copy_rows
+from longshore.exports.copy import Copied, Report, RowSource, RowWriter, copy_rows, reporting
 from longshore.exports.formats import WHOLE, Format, Place
+from longshore.exports.increments.change_rows import Changes
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Plan
 from longshore.exports.reconcile import Reconciler
@@ -38,6 +39,8 @@ class ExportJob(msgspec.Struct, frozen=True):
     snapshot_at: datetime
     reconciler: Reconciler
     report: Report
+    changes: Changes | None
+    """Of a run with deletes."""
 
 
 class WrittenResult(msgspec.Struct, frozen=True):
@@ -62,8 +65,12 @@ def row_writer(
 async def write_alone(stack: AsyncExitStack, job: ExportJob, store: Store, pace: Pace) -> WrittenResult:
     """Write an export as one piece. `stack`: removes the result on leaving, unless it was published."""
     file, thread = await stack.enter_async_context(open_result(store.create, job.location))
-    rows = RowSource(job.readers, job.connection, job.plan.clauses, job.query.source.values)
     writer = row_writer(job.query, job.form, job.reconciler, file)
+    sent = 0
+    if job.changes is not None:
+        writing = job.changes.write(job.connection, writer, job.reconciler, pace)
+        sent = await reporting(writing, lambda: job.report(writer.form.rows, writer.size))
+    rows = RowSource(job.readers, job.connection, job.plan.clauses, job.query.source.values, sent)
     ask = functools.partial(job.reconciler.ask, job.connection)
     copied = await copy_rows(rows, writer, job.report, ask, pace)
 

@@ -33,8 +33,15 @@ TRIAL_SECONDS = 1.5  # that this should take
 class Notice(msgspec.Struct, frozen=True):
     """A warning about a segment that is probably not as intended."""
 
-    code: Literal["nothing-matches", "summer-time", "no-index", "slow"]
+    code: Literal["nothing-matches", "summer-time", "no-index", "slow", "no-deletes"]
     detail: str
+
+
+NO_DELETES = Notice(
+    "no-deletes",
+    "increments without `deletes` say nothing of rows that leave these rules or are deleted, so a copy keeps them, and"
+    " lack rows that come to match without being written; add `deletes` to the target",
+)
 
 
 class Preview(msgspec.Struct, frozen=True):

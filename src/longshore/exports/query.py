@@ -12,7 +12,9 @@ from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.export import ExportTarget
 from longshore.exports.formats import WHOLE, FileSpec, Format, Place, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
-from longshore.exports.increments import transactions
+from longshore.exports.increments import changes, transactions
+from longshore.exports.increments.changes import ChangeQuery, ReaderCopy
+from longshore.exports.increments.keys import key_of
 from longshore.exports.increments.transactions import Bounds
 from longshore.exports.ranges import Source, source_of
 from longshore.exports.readback import Layout
@@ -45,7 +47,9 @@ class ExportQuery(msgspec.Struct, frozen=True):
     layout: Layout
     total_columns: SourceTotalColumns | None
     bounds: Bounds | None
-    """The transactions that an increment takes."""
+    """The transactions that an increment without deletes takes."""
+    changes: ChangeQuery | None
+    """The changes that an increment with deletes takes."""
     key: RowKey | None
     """The column that names a row in errors."""
 
@@ -69,12 +73,19 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Exp
     await row_security.restrict(connection, index, request.chain)
     target = request.target
     source = await source_of(connection, index, request.chain, request.segment, request.interval)
-    bounds = None
-    if target.incremental:
+    columns = await columns_of(connection, index, choices(target.fields, index))
+    bounds = changed = None
+    if target.deletes:
+        copy = ReaderCopy(columns, source, key_of(index, columns, target.export_format))
+        changed = await changes.resolve(connection, index, request.start, copy)
+        # Shards are of full runs alone, and each worker that writes one has to resolve the same query.
+        request = msgspec.structs.replace(request, start=changed.start)
+        source = source.where(changed.changed)
+        columns = [*changes.change_columns(), *columns]
+    elif target.incremental:
         first = len(source.values) + 1
         bounds = await transactions.bounds(connection, index, request.start, request.end, first)
         source = source.where(bounds.condition)
-    columns = await columns_of(connection, index, choices(target.fields, index))
     layout = Layout(target.export_format, [column.name for column in columns], dialect(target.csv or CsvOptions()))
     return ExportQuery(
         request=request,
@@ -84,6 +95,7 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Exp
         layout=layout,
         total_columns=totals.total_columns(index, columns),
         bounds=bounds,
+        changes=changed,
         key=row_key(index, columns),
     )
 
@@ -94,5 +106,5 @@ def row_key(index: Index, columns: Sequence[Column]) -> RowKey | None:
     A log is shown to credentials by the columns that the run read, so an error names no value of another column.
     """
     exported = {column.expression for column in columns}
-    names = [name for name in (index.key, index.time) if name is not None and quoted_part(name) in exported]
+    names = [name for name in (*index.key_columns, index.time) if quoted_part(name) in exported]
     return RowKey(names[0], quoted_part(names[0])) if names else None

@@ -216,6 +216,11 @@ async def is_one_statement(connection: Connection, plan: dict[str, Any]) -> bool
         return True
     if any(node["Node Type"] in CHOOSING for node in nodes(plan, aside=False)):
         return True
+    return await calls_unstable(connection, plan)
+
+
+async def calls_unstable(connection: Connection, plan: dict[str, Any]) -> bool:
+    """Return whether a plan asks for the time, or calls a function that may return another value for the same row."""
     expressions = "\n".join(_strings(plan))
     called = {plain or inside.replace('""', '"') for plain, inside in CALLED.findall(expressions)}
     return bool(CURRENT_TIME.search(expressions) or await connection.fetchval(UNSTABLE_FUNCTION, sorted(called)))

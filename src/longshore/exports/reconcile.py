@@ -11,8 +11,9 @@ from longshore.database.connect import Connection
 from longshore.exports import odd_values, readback, totals
 from longshore.exports.manifest import Manifest
 from longshore.exports.query import ExportQuery
+from longshore.exports.ranges import Source
 from longshore.exports.readback import TEXT_FORMATS, Opener, TextSums
-from longshore.exports.totals import Sum, Sums, Totals
+from longshore.exports.totals import SourceTotalColumns, Sum, Sums, Totals
 
 
 class Reconciler:
@@ -24,7 +25,8 @@ class Reconciler:
         self._columns = columns
         self._text = TextSums(layout, columns) if columns and layout.format in TEXT_FORMATS else None
         self._piece_sums: Sums | None = None
-        self._expected: Totals | None = None
+        self._expected: Sums = {}
+        self._asked = False
         self.skips = 0
         """Odd values inside nested fields, which are NULL in the file."""
 
@@ -36,17 +38,29 @@ class Reconciler:
     @property
     def rows(self) -> int | None:
         """The number of rows that the source reports, once it has answered."""
-        return None if self._expected is None else self._expected.rows
+        return sum(rows for rows, _ in self._expected.values()) if self._asked and self._columns else None
 
     async def ask(self, connection: Connection) -> None:
         """Ask the source for the totals and for odd values. `connection`: holds the snapshot.
 
         Raises LongshoreError.
         """
+        if self._asked:  # asked again as one piece, since the pieces did not fit together
+            self._expected, self.skips = {}, 0
+        await self.ask_of(connection, self._query.source)
+        self._asked = True
+
+    async def ask_of(self, connection: Connection, source: Source) -> None:
+        """Ask the source for the totals and odd values of some rows of the result. Raises OddValueError."""
         query = self._query
-        self.skips = await odd_values.count(connection, query.source, query.columns, query.key)
-        if self._columns is not None:
-            self._expected = await totals.in_source(connection, query.source, self._columns)
+        self.skips += await odd_values.count(connection, source, query.columns, query.key)
+        await self.ask_deleted(connection, source, self._columns)
+
+    async def ask_deleted(self, connection: Connection, source: Source, columns: SourceTotalColumns | None) -> None:
+        """Ask the source for the totals of rows whose `columns` have an SQL of their own."""
+        if self._columns is not None and columns is not None:
+            asked = await totals.in_source(connection, source, columns)
+            totals.added(self._expected, totals.as_parts(asked.sums))
 
     def add(self, text: bytes, complete: bool) -> None:
         """Add up a block of the result's text. `complete`: whether it ends with a whole row. Blocking."""
@@ -69,12 +83,13 @@ class Reconciler:
         `opener`: opens the finished file. Raises LongshoreError, what reading raises, and ValueError where the
         file is not of its format.
         """
-        if self._columns is None or self._expected is None:
+        if self._columns is None:
             return None
+        expected = Totals(self._columns.amount, self._columns.per, totals.as_list(self._expected))
         sums = self._piece_sums
         if sums is None and self._text is not None:
             sums = await asyncio.to_thread(self._text.end)
         if sums is None:
             sums = await asyncio.to_thread(readback.sums, opener, manifest, self._columns)
-        totals.compare(self._expected, sums)
-        return self._expected
+        totals.compare(expected, sums)
+        return expected

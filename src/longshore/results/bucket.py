@@ -20,10 +20,10 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
-from longshore.results.local import LEVELS, NUMBER
+from longshore.results.local import LEVELS, NUMBER, place_of
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import ObjectFile, first_line, open_object, translated_errors
-from longshore.results.store import AttemptFiles, PieceNumber, StoreError, StoreUnavailableError
+from longshore.results.store import KEYS, OF_TASK, AttemptFiles, PieceNumber, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(seconds=30)  # of one request
 MAX_RETRIES = 6  # of one request, within RETRY_TIME
 RETRY_TIME = timedelta(seconds=60)
+KEY_LIST_LEVELS = LEVELS + 1
 
 
 class BucketStore:
@@ -124,11 +125,14 @@ class BucketStore:
         with translated_errors():
             for path, moment in self._all_files():
                 names = path.split("/")
-                if len(names) == LEVELS and all(NUMBER.fullmatch(name) for name in names[:-1]):
-                    chain, task, attempt = map(int, names[:-1])
-                    attempt_files = AttemptFiles(ChainId(chain), TaskId(task), attempt)
-                    newest[attempt_files] = max(newest.get(attempt_files, 0.0), moment.timestamp())
+                place = place_of(names[:3]) if len(names) in (LEVELS, KEY_LIST_LEVELS) else None
+                if place is not None and (len(names) > LEVELS) == (place.attempt == OF_TASK):
+                    newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [attempt_files for attempt_files, written in newest.items() if written < before]
+
+    def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        with translated_errors():
+            return [meta["path"] for some in obstore.list(self._store, f"{chain}/{task}/{KEYS}") for meta in some]
 
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None

@@ -9,12 +9,21 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from longshore.results.store import AttemptFiles, Piece, PieceNumber, StoreError, StoreUnavailableError
+from longshore.results.store import (
+    KEY_LIST,
+    KEYS,
+    OF_TASK,
+    AttemptFiles,
+    Piece,
+    PieceNumber,
+    StoreError,
+    StoreUnavailableError,
+)
 from longshore.tasks.model import ChainId, TaskId
 
 PART = ".part"
@@ -161,6 +170,14 @@ class LocalAssembly:
         self._file.close()
 
 
+def place_of(names: Sequence[str]) -> AttemptFiles | None:
+    """Return the place whose folder below the store has these names; None where it is not the service's."""
+    chain, task, last = names
+    if not NUMBER.fullmatch(chain) or not NUMBER.fullmatch(task) or not (last == KEYS or NUMBER.fullmatch(last)):
+        return None
+    return AttemptFiles(ChainId(int(chain)), TaskId(int(task)), OF_TASK if last == KEYS else int(last))
+
+
 def _sync(folder: Path) -> None:
     # A name is on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
     opened = os.open(folder, os.O_RDONLY)
@@ -218,10 +235,13 @@ class LocalStore:
                 continue
             folders.clear()
             with contextlib.suppress(FileNotFoundError):
-                if all(NUMBER.fullmatch(name) for name in names) and Path(folder).stat().st_mtime < before:
-                    chain, task, attempt = map(int, names)
-                    attempts.append(AttemptFiles(ChainId(chain), TaskId(task), attempt))
+                if (place := place_of(names)) is not None and Path(folder).stat().st_mtime < before:
+                    attempts.append(place)
         return attempts
+
+    def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        found = (self._folder / str(chain) / str(task) / KEYS).glob(f"*/{KEY_LIST}")
+        return [path.relative_to(self._folder).as_posix() for path in found]
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         keep = {self.path(location).parent for location in kept}

@@ -22,8 +22,15 @@ class StoreUnavailableError(StoreError, TransientError):
     """The results store failed or is out of reach; a retry may help."""
 
 
+KEYS = "keys"
+"""The folder of a task's key lists, which live as long as the task: `CHAIN/TASK/keys/BEGAN-ATTEMPT/keys.parquet`."""
+KEY_LIST = "keys.parquet"
+OF_TASK = 0
+"""In place of an attempt: the key lists of all attempts of a task."""
+
+
 class AttemptFiles(msgspec.Struct, frozen=True):
-    """The place of all files of one attempt."""
+    """The place of all files of one attempt, or of the key lists of a task."""
 
     chain: ChainId
     task: TaskId
@@ -32,7 +39,14 @@ class AttemptFiles(msgspec.Struct, frozen=True):
     @property
     def prefix(self) -> str:
         """Return the common prefix of the locations of its files."""
-        return f"{self.chain}/{self.task}/{self.attempt}/"
+        return f"{self.chain}/{self.task}/{KEYS if self.attempt == OF_TASK else self.attempt}/"
+
+    def key_list(self, began: str) -> str:
+        """Return the location of the key list of the attempt, whose run `began` then.
+
+        In a folder of its own: after a restore of the service's database, attempts are numbered as before.
+        """
+        return f"{self.chain}/{self.task}/{KEYS}/{began}-{self.attempt}/{KEY_LIST}"
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -155,7 +169,13 @@ class Store(Protocol):
         """Remove all files of an attempt."""
 
     def attempts(self, before: float) -> list[AttemptFiles]:
-        """Return the attempts whose files were last written before a time in seconds since 1970."""
+        """Return the attempts whose files were last written before a time in seconds since 1970.
+
+        Key lists stand for all attempts of their task: `OF_TASK`.
+        """
+
+    def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        """Return the locations of the key lists of a task."""
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove the files of earlier attempts than `attempt`, except the results at the locations `kept`."""

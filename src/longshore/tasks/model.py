@@ -157,3 +157,5 @@ class Run(msgspec.Struct, frozen=True):
     """The rules as the run resolved them, relative ones with their times; null without rules."""
     increment: RunIncrement | None
     """Null if the run is not incremental."""
+    full: bool | None
+    """With `deletes`: whether the copy is emptied before the result is applied; null for other runs."""

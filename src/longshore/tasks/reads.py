@@ -163,6 +163,7 @@ class ManifestSummary(msgspec.Struct, frozen=True):
 
     fields: list[RunField] | None = None
     segment: Any = None
+    full: bool | None = None
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -375,6 +376,7 @@ def _run(row: asyncpg.Record) -> Run:
         fields=written.fields,
         segment=written.segment,
         increment=increment if row["is_increment"] else None,
+        full=written.full,
     )
 
 

@@ -18,8 +18,8 @@ from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 STANDING = """
-select t.watermark, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256, r.snapshot_at,
-       r.interval_start, r.interval_end, r.manifest, r.segment, r.reads
+select t.watermark, t.last_run_at, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256,
+       r.snapshot_at, r.interval_start, r.interval_end, r.manifest, r.segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
     on r.task_id = t.id and not r.acknowledged and r.watermark_from is not distinct from t.watermark
@@ -104,14 +104,17 @@ class IncrementState(msgspec.Struct, frozen=True):
     watermark: str | None
     pending: list[Pending]
     """The runs that exported the unacknowledged increment, newest first."""
+    run_began_at: datetime | None
+    """When the run of the attempt began; None for a stale attempt."""
 
 
 async def standing(pool: Pool, message: Message) -> IncrementState:
     """Return the watermark and the unacknowledged increments when an attempt begins."""
     rows = await pool.fetch(STANDING, message.task, message.attempt)
     pending = structs(_pending, [row for row in rows if row["run"] is not None])
-    # A stale attempt gets no row; `finish` will refuse it.
-    return IncrementState(rows[0]["watermark"] if rows else None, pending)
+    if not rows:  # of a stale attempt; `finish` will refuse it
+        return IncrementState(None, [], None)
+    return IncrementState(rows[0]["watermark"], pending, rows[0]["last_run_at"])
 
 
 async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run: int) -> None:
@@ -139,6 +142,7 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
 
 def _pending(
     watermark: str | None,  # noqa: ARG001 (of the task)
+    last_run_at: datetime,  # noqa: ARG001 (of the task)
     interval_start: datetime | None,
     interval_end: datetime,
     reads: str | None,

@@ -20,7 +20,7 @@ from longshore.database.queue_schema import QUEUE_SETTINGS
 from longshore.database.retry import is_transient
 from longshore.exports.shards import store as shards
 from longshore.results import links
-from longshore.results.store import AttemptFiles, Store, StoreUnavailableError
+from longshore.results.store import OF_TASK, AttemptFiles, Store, StoreUnavailableError
 from longshore.tasks import requests
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
@@ -189,4 +189,6 @@ class Cleanup:
 def _is_used(place: AttemptFiles, row: asyncpg.Record | None) -> bool:
     if row is None:
         return False
+    if place.attempt == OF_TASK:
+        return True  # the task's next attempt removes those that no watermark names
     return place.attempt == row["writing"] or any(location.startswith(place.prefix) for location in row["locations"])

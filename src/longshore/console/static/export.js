@@ -191,6 +191,7 @@ async function preview() {
     const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
     const fields = chosenFields();
     const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
+    if (by("incremental").value) body.incremental = true;
     const found = await ask("POST", "/segments/preview", body);
     if (mine !== asking) return;
     const about = found.rows_are === "exact" ? "" : "about ";

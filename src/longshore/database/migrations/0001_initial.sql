@@ -26,7 +26,8 @@ create table longshore.tasks (
     created_at timestamptz not null default now(),
     modified_at timestamptz not null default now(),
     last_run_at timestamptz,
-    -- Where the next increment begins, as text that only the action reads. Null before the first increment.
+    -- Where the next increment begins, as JSON that only the action reads, but for `keys`, the key list that belongs to
+    -- it. Null before the first increment.
     watermark text,
     -- The schedule computes its next time from here: the time of its newest run that has begun; before the first run, a
     -- moment before its first time.
@@ -247,7 +248,7 @@ create table longshore.chain_usage (
     tasks bigint not null default 0,
     -- Of the texts that clients send: description, trigger, target and debug.
     task_bytes bigint not null default 0,
-    -- Of the results that are kept.
+    -- Of the results that are kept, and of the key lists that watermarks name.
     result_bytes bigint not null default 0
 ) with (fillfactor = 50);
 
@@ -255,6 +256,10 @@ create function longshore.text_bytes(description text, trigger json, target json
 returns bigint language sql immutable as $$
 select octet_length(description)::bigint + octet_length(trigger::text) + octet_length(target::text)
        + octet_length(debug)
+$$;
+
+create function longshore.key_list_bytes(watermark text) returns bigint language sql immutable as $$
+select coalesce((watermark::json #>> '{keys, bytes}')::bigint, 0)
 $$;
 
 create function longshore.count_created_tasks() returns trigger language plpgsql as $$
@@ -283,7 +288,7 @@ begin
         select chain_id, sum(tasks) as tasks, sum(task_bytes) as task_bytes, sum(result_bytes) as result_bytes
         from (
             select chain_id, 1 as tasks, longshore.text_bytes(description, trigger, target, debug) as task_bytes,
-                   0 as result_bytes
+                   longshore.key_list_bytes(watermark) as result_bytes
             from removed
             union all
             select chain_id, 0, 0, bytes from runs
@@ -317,6 +322,20 @@ $$;
 
 create trigger count_changed_task after update of description, trigger, target, debug on longshore.tasks
     for each row execute function longshore.count_changed_task();
+
+create function longshore.count_key_list() returns trigger language plpgsql as $$
+begin
+    update longshore.chain_usage
+    set result_bytes = result_bytes + longshore.key_list_bytes(new.watermark) - longshore.key_list_bytes(old.watermark)
+    where chain_id = new.chain_id;
+    return null;
+end
+$$;
+
+create trigger count_key_list after update of watermark on longshore.tasks
+    for each row
+    when (longshore.key_list_bytes(old.watermark) <> longshore.key_list_bytes(new.watermark))
+    execute function longshore.count_key_list();
 
 create function longshore.count_result() returns trigger language plpgsql as $$
 begin

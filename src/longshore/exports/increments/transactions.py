@@ -101,6 +101,35 @@ class Bounds(msgspec.Struct, frozen=True):
     end: str
 
 
+class Position(msgspec.Struct, frozen=True):
+    """Where a snapshot of a relation stands."""
+
+    watermark: Watermark
+    """At the oldest transaction that was open."""
+    following: int
+    """The first transaction after the snapshot."""
+    standby: bool
+    relation: str
+
+    def difference(self, watermark: Watermark) -> str | None:
+        """Return why the rows since a watermark cannot be determined here; None where they can."""
+        now = self.watermark
+        if watermark.system != now.system or watermark.database != now.database:
+            return "the source is another database than that of the watermark"
+        if watermark.timeline != now.timeline:
+            return (
+                "the source was restored or promoted since the watermark, which may have lost transactions "
+                f"(its timeline was {watermark.timeline} and is {now.timeline})"
+            )
+        if watermark.relation != now.relation:
+            return f"{self.relation} is another table than that of the watermark"
+        if watermark.xid > self.following and not self.standby:
+            return "the source is older than the watermark, as after the restore of a copy"
+        if self.following - watermark.xid >= ROUND:
+            return f"the watermark is more than {ROUND:,} transactions old"
+        return None
+
+
 async def wait_for_open_transactions(connection: Connection) -> None:
     """Wait until the transactions that are open now have ended, SETTLE_SECONDS at most.
 
@@ -122,6 +151,25 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
 
     `start`: None for the first one. `first`: the number of the condition's first placeholder. Raises LongshoreError.
     """
+    here = await position(connection, index)
+    now = here.watermark
+    began = msgspec.json.decode(start, type=Watermark) if start is not None else None
+    ended = msgspec.json.decode(end, type=Watermark) if end is not None else None
+    for watermark in filter(None, (began, ended)):
+        if (why := here.difference(watermark)) is not None:
+            raise LongshoreError(f"{why}; {ADVICE}")
+    if ended is not None and ended.xid > now.xid:
+        raise LongshoreError("the standby that is the source lags behind the increment that waits; run the task later")
+    if ended is None:
+        # A standby may lag behind the server that was read before; the watermark never moves back.
+        ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
+        if here.following > now.xid:
+            log.info("increment ends at an open transaction", transactions=here.following - now.xid)
+    return Bounds(condition(began, ended, here.following, first), start, msgspec.json.encode(ended).decode())
+
+
+async def position(connection: Connection, index: Index) -> Position:
+    """Return where the snapshot that the connection holds stands. Raises LongshoreError where rows have no `xmin`."""
     relation = regclass(index.relation)
     if not await connection.fetchval(READABLE, relation):
         raise LongshoreError(
@@ -133,35 +181,8 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
         raise LongshoreError(f"{index.relation} is {relation_kind}; incremental exports need a table")
     here = await connection.fetchrow(HERE, relation)
     assert here is not None
-    now = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
-    began = msgspec.json.decode(start, type=Watermark) if start is not None else None
-    ended = msgspec.json.decode(end, type=Watermark) if end is not None else None
-    for mark in filter(None, (began, ended)):
-        _refuse_other(mark, now, here["next"], here["standby"], index.relation)
-    if ended is not None and ended.xid > now.xid:
-        raise LongshoreError("the standby that is the source lags behind the increment that waits; run the task later")
-    if ended is None:
-        # A standby may lag behind the server that was read before; the watermark never moves back.
-        ended = msgspec.structs.replace(now, xid=max(now.xid, began.xid if began else 0))
-        if here["next"] > now.xid:
-            log.info("increment ends at an open transaction", transactions=here["next"] - now.xid)
-    return Bounds(condition(began, ended, here["next"], first), start, msgspec.json.encode(ended).decode())
-
-
-def _refuse_other(mark: Watermark, now: Watermark, following: int, standby: bool, relation: str) -> None:
-    if mark.system != now.system or mark.database != now.database:
-        raise LongshoreError(f"the source is another database than that of the watermark; {ADVICE}")
-    if mark.timeline != now.timeline:
-        raise LongshoreError(
-            "the source was restored or promoted since the watermark, which may have lost transactions "
-            f"(its timeline was {mark.timeline} and is {now.timeline}); {ADVICE}"
-        )
-    if mark.relation != now.relation:
-        raise LongshoreError(f"{relation} is another table than that of the watermark; {ADVICE}")
-    if mark.xid > following and not standby:
-        raise LongshoreError(f"the source is older than the watermark, as after the restore of a copy; {ADVICE}")
-    if following - mark.xid >= ROUND:
-        raise LongshoreError(f"the watermark is more than {ROUND:,} transactions old; {ADVICE}")
+    watermark = msgspec.convert({**here, "xid": here["oldest"]}, Watermark)
+    return Position(watermark, here["next"], here["standby"], index.relation)
 
 
 def condition(began: Watermark | None, ended: Watermark, following: int, first: int) -> Condition:

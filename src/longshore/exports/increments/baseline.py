@@ -1,0 +1,97 @@
+"""The baseline of a run with deletes: the watermark and the key list that it goes on from, or why it cannot."""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from typing import IO
+
+import msgspec
+
+from longshore.exports.increments.changes import read_watermark
+from longshore.exports.increments.key_list import KeyList
+from longshore.results.store import AttemptFiles, Store
+from longshore.tasks.attempts import Attempt, StaleAttemptError
+from longshore.tasks.watermarks import IncrementState
+
+TIME = "%Y%m%dT%H%M%S%f"
+"""When a run began, as the location of its key list has it."""
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """The state of the reader's copy before a run."""
+
+    location: str
+    """Where the run's own key list goes."""
+    before: str | None
+    """The task's watermark."""
+    start: str | None = None
+    """The watermark that the run goes on from; None for a full run."""
+    keys: IO[bytes] | None = None
+    """The key list that belongs to it."""
+    why_full: str | None = None
+    """Why the run does not go on from the task's watermark; None where it does, and for the first run."""
+
+
+def open_baseline(store: Store, attempt: Attempt, increments: IncrementState) -> Baseline:
+    """Return the baseline of an attempt, after the key lists that no watermark needs any more were removed.
+
+    Blocking. Raises StaleAttemptError, OSError, StoreUnavailableError and StoreError.
+    """
+    watermark, pending = increments.watermark, increments.pending
+    if increments.run_began_at is None:
+        raise StaleAttemptError(attempt.message)
+    began = f"{increments.run_began_at:{TIME}}"
+    files = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt)
+    found = Baseline(files.key_list(began), watermark)
+    known = read_watermark(watermark)
+    watermarks = [known, *(read_watermark(each.end) for each in pending)]
+    others = _remove_older(store, attempt, [each.keys.location for each in watermarks if each is not None])
+    why = None
+    if pending:
+        why = f"the file of run {pending[0].run}, which is not acknowledged, is gone"
+    elif watermark is not None and known is None:
+        why = "the runs before had no deletes"
+    elif watermark is not None and any(_age(location)[0] < began for location in others):
+        # A run that this database does not know of had a later watermark, up to which the reader may have come.
+        why = "the service's database is older than the key lists in its results store, as after a restore"
+    if known is None or why is not None:
+        return msgspec.structs.replace(found, why_full=why)
+    keys = _intact(store, known.keys)
+    if keys is None:
+        return msgspec.structs.replace(found, why_full="the list of the keys that the copy has is gone or damaged")
+    return msgspec.structs.replace(found, start=watermark, keys=keys)
+
+
+def _remove_older(store: Store, attempt: Attempt, kept: Sequence[str]) -> list[str]:
+    """Remove the key lists that are older than those at the locations `kept`. Return the newer ones.
+
+    Newer ones are of attempts that ended after they had made their list, or of a history of the service's database that
+    a restore has undone: so they stay until a later run has succeeded.
+    """
+    newest = max(map(_age, kept), default=("", 0))
+    others = [location for location in store.key_lists(attempt.chain, attempt.message.task) if location not in kept]
+    for location in others:
+        if _age(location) < newest:
+            store.remove(location)
+    return [location for location in others if _age(location) > newest]
+
+
+def _age(location: str) -> tuple[str, int]:
+    """Return when the run began that made a key list, and its attempt."""
+    began, _, attempt = location.rsplit("/", 2)[1].partition("-")
+    return began, int(attempt)
+
+
+def _intact(store: Store, keys: KeyList) -> IO[bytes] | None:
+    """Return a copy of a key list on the local disk; None if it is not as it was written."""
+    chunks = store.read(keys.location)
+    if chunks is None:
+        return None
+    copy, digest = tempfile.TemporaryFile(), hashlib.sha256()  # noqa: SIM115  # closed with the run
+    for chunk in chunks:
+        digest.update(chunk)
+        copy.write(chunk)
+    if digest.hexdigest() != keys.sha256:
+        copy.close()
+        return None
+    return copy

@@ -1,0 +1,268 @@
+"""The rows of a run with deletes: its key list is made, and compared with the list that the reader's copy has."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import Any
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.exports import formats, totals
+from longshore.exports.columns import Column
+from longshore.exports.copy import BLOCK_BYTES, COPY, RowWriter, reporting
+from longshore.exports.export import CHANGE, REASON
+from longshore.exports.formats import Format, RowKey
+from longshore.exports.increments.baseline import Baseline
+from longshore.exports.increments.changes import ChangeQuery
+from longshore.exports.increments.key_list import KeyList, KeyListWriter, differences
+from longshore.exports.increments.keys import ALIAS, Key, deleted_columns
+from longshore.exports.manifest import Manifest, Mirror
+from longshore.exports.query import ExportQuery
+from longshore.exports.ranges import Source
+from longshore.exports.reconcile import Reconciler
+from longshore.exports.segments.sql import Condition
+from longshore.exports.source_limits import Pace
+from longshore.results.open import open_result
+from longshore.results.store import ResultWriter, Store
+from longshore.telemetry import tracing
+
+MAX_KEYS = 10_000  # that a statement is asked about
+
+# For the sort of the keys, where the server allows less.
+SORT_MEMORY = """
+select set_config('work_mem', '64MB', true) where pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('64MB')
+"""
+
+CSV = {"format": "csv", "encoding": "utf-8"}
+
+LEFT, DELETED = "left", "deleted"
+
+
+class Changes:
+    """The key list of a run, and the rows that the result has because of it."""
+
+    def __init__(self, query: ExportQuery, baseline: Baseline, file: ResultWriter, thread: ThreadPoolExecutor) -> None:
+        assert query.changes is not None
+        self._query = query
+        self._changes: ChangeQuery = query.changes
+        self._baseline = baseline
+        self._file = file
+        self._thread = thread
+        self._list = KeyListWriter(file, self._changes.key.name, integers=self._changes.key.is_integer)
+        self._mirror: Mirror | None = None
+        self.deletes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader's copy is emptied before the result is applied."""
+        return self._changes.start is None
+
+    @property
+    def note(self) -> str | None:
+        """The log entry that says why the run is full although the task has a watermark."""
+        why = self._baseline.why_full or self._changes.why_full
+        return why and f"a full run: {why}"
+
+    @property
+    def before(self) -> str | None:
+        """The task's watermark when the run began."""
+        return self._baseline.before
+
+    def described(self, manifest: Manifest) -> Manifest:
+        """Return a manifest with the changes of the result, and the reader's copy as it must stand afterwards."""
+        return msgspec.structs.replace(
+            manifest,
+            full=self.is_full,
+            upserts=manifest.rows - self.deletes,
+            deletes=self.deletes,
+            mirror=self._mirror,
+        )
+
+    @property
+    def watermark(self) -> str:
+        """The next watermark, with the key list that belongs to it."""
+        written = self._list
+        keys = KeyList(self._baseline.location, written.size, written.sha256, written.rows, self._changes.form)
+        return self._changes.watermark(keys)
+
+    async def list_keys(self, connection: Connection, report: Callable[[], Awaitable[None]]) -> None:
+        """Read the keys of the copy into a new list. `connection`: holds the snapshot. Raises LongshoreError."""
+        with tracing.span("list keys"):
+            await reporting(self._list_keys(connection), report)
+
+    async def _list_keys(self, connection: Connection) -> None:
+        changes, columns = self._changes, self._query.total_columns
+        await read_keys(connection, changes, self._list, self._thread)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.finish)
+        of_copy = None if columns is None else await totals.in_source(connection, changes.everything, columns)
+        self._mirror = Mirror(self._list.rows, of_copy)
+
+    async def write(self, connection: Connection, writer: RowWriter, reconciler: Reconciler, pace: Pace) -> int:
+        """Write the deletes, and the rows whose key is new although they were not written since the watermark.
+
+        Return the number of rows that the source has sent. `connection`: holds the snapshot.
+        """
+        if self._baseline.keys is None or self.is_full:
+            return 0
+        rows = _Rows(self._query, self._changes, connection, writer, reconciler)
+        with self._file.open() as new:
+            portions = _portions(differences(self._baseline.keys, new))
+            while (portion := await asyncio.to_thread(next, portions, None)) is not None:
+                lost, gained = portion
+                if lost:
+                    await rows.delete(lost)
+                if gained:
+                    await rows.add(gained)
+                await pace.keep(writer.size)
+        self.deletes = rows.deletes
+        return rows.sent
+
+    async def publish(self) -> None:
+        """Make the key list durable. Until a watermark names it, it means nothing."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.publish)
+
+    def close(self) -> None:
+        """Write nothing more to the key list, and drop the one before."""
+        self._list.close()
+        if self._baseline.keys is not None:
+            self._baseline.keys.close()
+
+
+class _Rows:
+    """Writes rows by their keys."""
+
+    def __init__(
+        self,
+        query: ExportQuery,
+        changes: ChangeQuery,
+        connection: Connection,
+        writer: RowWriter,
+        reconciler: Reconciler,
+    ) -> None:
+        self.sent = self.deletes = 0
+        self._changes = changes
+        self._connection = connection
+        self._writer = writer
+        self._reconciler = reconciler
+        self._unwritten = changes.everything.where(Condition(f"not ({changes.changed.sql})", changes.changed.values))
+        self._columns = _deleted(changes.key, query.columns)
+        self._deleted_form = _form(query, self._columns)
+        self._may_have_left = bool(query.request.segment and query.request.segment.rules)
+        self._visible = Source(query.index.rows, changes.everything.values[:1])
+        self._index = query.index
+
+    async def delete(self, keys: Sequence[Any]) -> None:
+        """Write the deletes of some keys."""
+        key = self._changes.key
+        texts = key.split(keys)
+        left = await self._left(texts)
+        reasons = [LEFT if one in left else DELETED for one in keys]
+        source = Source(f"from {key.asked(1, 'reason')}", (*texts, reasons))
+        await self._copy(self._deleted_form, source)
+        self.deletes += len(keys)
+        await self._reconciler.ask_deleted(self._connection, source, totals.total_columns(self._index, self._columns))
+
+    async def add(self, keys: Sequence[Any]) -> None:
+        """Write those rows of some keys that were not written since the watermark."""
+        key = self._changes.key
+        source = self._unwritten.where(key.among(key.split(keys), len(self._unwritten.values) + 1))
+        if await self._copy(self._writer.form, source):
+            await self._reconciler.ask_of(self._connection, source)
+
+    async def _left(self, texts: Sequence[Sequence[str]]) -> set[Any]:
+        """Return those of some keys whose row is there and does not match the segment."""
+        if not self._may_have_left:
+            return set()
+        key = self._changes.key
+        there = self._visible.where(key.among(texts, len(self._visible.values) + 1))
+        rows = await self._connection.fetch(f"select {key.sql} {there.sql}", *there.values)
+        return {row[0] if key.is_integer else row[0].encode() for row in rows}
+
+    async def _copy(self, form: Format, source: Source) -> int:
+        query, options = form.query(source.sql), form.options()
+        sent = await copied(self._connection, query, source.values, self._write, options)
+        self.sent += sent
+        return sent
+
+    async def _write(self, block: bytes) -> None:
+        await asyncio.to_thread(self._writer.write, [block])
+
+
+async def begin(stack: AsyncExitStack, query: ExportQuery, baseline: Baseline, store: Store) -> Changes:
+    """Begin the key list of a run. `stack`: removes it on leaving, unless it was published."""
+    file, thread = await stack.enter_async_context(open_result(store.create, baseline.location))
+    changes = Changes(query, baseline, file, thread)
+    stack.callback(changes.close)
+    return changes
+
+
+async def read_keys(
+    connection: Connection, changes: ChangeQuery, keys: KeyListWriter, thread: ThreadPoolExecutor | None
+) -> None:
+    """Read the keys of a copy into a list, which `thread` writes. Raises LongshoreError."""
+    loop = asyncio.get_running_loop()
+    await connection.execute(SORT_MEMORY)
+    query = f"select {changes.key.sql} {changes.everything.sql} order by {changes.key.order}"
+
+    async def add(block: bytes) -> None:
+        await loop.run_in_executor(thread, keys.add, block)
+
+    await copied(connection, query, changes.everything.values, add)
+    await loop.run_in_executor(thread, keys.end)
+
+
+async def copied(
+    connection: Connection,
+    query: str,
+    values: Sequence[Any],
+    take: Callable[[bytes], Awaitable[None]],
+    options: dict[str, Any] = CSV,
+) -> int:
+    """Copy the rows of a query to `take`, block by block. Return their number."""
+    chunks: list[bytes] = []
+    collected = 0
+
+    async def collect(data: bytes) -> None:
+        nonlocal collected
+        chunks.append(data)
+        collected += len(data)
+        if collected >= BLOCK_BYTES:
+            block = b"".join(chunks)
+            chunks.clear()
+            collected = 0
+            await take(block)
+
+    with tracing.span("COPY", COPY, kind="client"):
+        status = await connection.copy_from_query(query, *values, output=collect, **options)
+    await take(b"".join(chunks))
+    return int(str(status).removeprefix("COPY "))
+
+
+def _portions(differences: Iterator[tuple[Any, Any]]) -> Iterator[tuple[list[Any], list[Any]]]:
+    """Yield lost and gained keys, collected to MAX_KEYS of one of them."""
+    collected: tuple[list[Any], list[Any]] = ([], [])
+    for pair in differences:
+        for keys, more in zip(collected, pair, strict=True):
+            keys.extend(more.to_pylist())
+        while max(map(len, collected)) >= MAX_KEYS:
+            yield collected[0][:MAX_KEYS], collected[1][:MAX_KEYS]
+            for keys in collected:
+                del keys[:MAX_KEYS]
+    yield collected
+
+
+def _deleted(key: Key, columns: Sequence[Column]) -> list[Column]:
+    expressions = {CHANGE: "'delete'::text", REASON: f"{ALIAS}.reason"}
+    return [
+        msgspec.structs.replace(column, expression=expressions[column.name]) if column.name in expressions else column
+        for column in deleted_columns(key, columns)
+    ]
+
+
+def _form(query: ExportQuery, columns: Sequence[Column]) -> Format:
+    """Return the format of deletes, which only makes their query; `columns`: theirs."""
+    key = query.key and RowKey(query.key.name, f"{ALIAS}.k1")
+    spec = formats.FileSpec(columns, query.layout.dialect, query.request.target.compression, key=key)
+    return formats.make(query.request.target.export_format, spec)

@@ -1,0 +1,187 @@
+"""Changes: the increments that keep a copy right, with the rows that were deleted or have left the segment.
+
+Such a run takes every row of its snapshot that was written at or after the last watermark, or whose key is not in the
+key list that belongs to that watermark, and deletes the keys of that list which its own has not. So the copy equals a
+full export of the snapshot. Its watermark is the oldest transaction that was open in the snapshot: rows that commit
+later are taken later, and rows that were committed before may be taken twice.
+
+Some changes write no row: of a field's expression in the catalog, of a column that is another one under the old name,
+of a partition that is replaced by another one with the same keys. The form of a key list has the first two in it, the
+watermark the tables that the relation had.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.errors import LongshoreError
+from longshore.exports import row_security
+from longshore.exports.catalog import Field, FieldType, Index, quoted, regclass, shape, unqualified
+from longshore.exports.columns import Column, columns_of
+from longshore.exports.export import CHANGE, CHANGE_NAMES, REASON
+from longshore.exports.increments import transactions
+from longshore.exports.increments.key_list import KeyList
+from longshore.exports.increments.keys import Key
+from longshore.exports.increments.transactions import Position, Watermark
+from longshore.exports.ranges import Source, calls_unstable, explain, nodes
+from longshore.exports.segments.sql import Condition
+
+CHECK_SECONDS = 3  # of a statement, while a request waits
+
+TABLES = """
+with recursive tables as (
+    select $1::text::regclass::oid as id
+    union
+    select i.inhrelid from tables join pg_catalog.pg_inherits i on i.inhparent = tables.id
+)
+select id::bigint from tables order by id
+"""
+
+ATTRIBUTES = """
+select a.attname, a.attnum, case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end as generated
+from pg_catalog.pg_attribute a
+left join pg_catalog.pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnum)
+where a.attrelid = $1::text::regclass and a.attnum > 0 and a.attname = any($2::text[])
+order by a.attname
+"""
+
+
+class ChangeWatermark(Watermark, frozen=True):
+    """The watermark of a run with deletes."""
+
+    tables: Sequence[int]
+    """The relation and its partitions."""
+    keys: KeyList
+    """The keys that the reader has."""
+
+
+class ReaderCopy(msgspec.Struct, frozen=True):
+    """The copy that the reader of a task keeps."""
+
+    columns: Sequence[Column]
+    rows: Source
+    key: Key | None
+
+
+class ChangeQuery(msgspec.Struct, frozen=True):
+    """The changes that a run takes, in the snapshot of its connection."""
+
+    key: Key
+    everything: Source
+    """All rows of the copy."""
+    changed: Condition
+    """Those that were written since; its placeholders follow those of `everything`."""
+    position: Position
+    tables: Sequence[int]
+    form: str
+    start: str | None
+    """The watermark that the run goes on from; None for a full run."""
+    why_full: str | None
+    """Why a run that has a watermark does not go on from it."""
+
+    def watermark(self, keys: KeyList) -> str:
+        """Return the next watermark."""
+        here = msgspec.structs.asdict(self.position.watermark)
+        return msgspec.json.encode(ChangeWatermark(**here, tables=self.tables, keys=keys)).decode()
+
+
+def read_watermark(text: str | None) -> ChangeWatermark | None:
+    """Return the watermark of a run with deletes; None where there is none, or one of another kind."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=ChangeWatermark)
+    except msgspec.ValidationError:
+        return None
+
+
+async def resolve(connection: Connection, index: Index, start: str | None, copy: ReaderCopy) -> ChangeQuery:
+    """Return the changes of a copy since a watermark.
+
+    Raises LongshoreError where its changes cannot be told.
+    """
+    columns, key, everything = copy.columns, copy.key, copy.rows
+    if key is None:
+        raise LongshoreError("`deletes` needs all columns of the index's key among the fields")
+    await refuse_outside(connection, index, columns)
+    position = await transactions.position(connection, index)
+    tables = [row["id"] for row in await connection.fetch(TABLES, regclass(index.relation))]
+    form = await _form(connection, index, columns, key)
+    watermark = read_watermark(start)
+    why_full = None
+    if watermark is not None:
+        why_full = position.difference(watermark)
+        if why_full is None and watermark.keys.form != form:
+            why_full = "the index, its fields or its key have changed"
+    if watermark is None or why_full is not None:
+        changed, start = Condition("true", ()), None
+    else:
+        changed = _changed(watermark, position, tables, first=len(everything.values) + 1)
+    return ChangeQuery(key, everything, changed, position, tables, form, start, why_full)
+
+
+async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
+    """Raise LongshoreError where the changes of an index cannot be told. `chosen`: its fields."""
+    async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        await connection.execute(f"set local statement_timeout = '{CHECK_SECONDS}s'")
+        await row_security.restrict(connection, index, chain)
+        await transactions.position(connection, index)
+        await refuse_outside(connection, index, await columns_of(connection, index, chosen))
+
+
+def _changed(watermark: ChangeWatermark, here: Position, tables: Sequence[int], first: int) -> Condition:
+    """Return the condition of the rows that were written since a watermark, or lie in a table that was added since."""
+    until = msgspec.structs.replace(here.watermark, xid=here.following)
+    written = transactions.condition(watermark, until, here.following, first)
+    added = ", ".join(str(table) for table in tables if table not in set(watermark.tables))
+    return Condition(f"({written.sql}) or tableoid in ({added})", written.values) if added else written
+
+
+async def _form(connection: Connection, index: Index, columns: Sequence[Column], key: Key) -> str:
+    parts = [
+        (column.name, column.expression, column.type_schema, column.pg_type, shape([(column.name, column.field)]))
+        for column in columns
+    ]
+    names = [column.field.column or name for name, column in _plain(index, columns)]
+    attributes = await connection.fetch(ATTRIBUTES, regclass(index.relation), names)
+    text = repr((index.relation, key.sql, parts, [tuple(attribute) for attribute in attributes]))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _plain(index: Index, columns: Sequence[Column]) -> list[tuple[str, Column]]:
+    """Return the columns that are columns of the relation, with the name of their field."""
+    return [
+        (name, column)
+        for column in columns
+        for name, field in index.fields.items()
+        if field is column.field and not field.sql
+    ]
+
+
+def change_columns() -> list[Column]:
+    """Return the two columns before those of the index, as rows of the source have them."""
+    change = Field(FieldType.KEYWORD, "upsert or delete")
+    reason = Field(FieldType.KEYWORD, "Of a delete: left or deleted.")
+    return [Column(CHANGE, change, "'upsert'::text", "text"), Column(REASON, reason, "null::text", "text")]
+
+
+def plain_columns(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns of a result without the two that say how a row changed."""
+    return [column for column in columns if column.name not in CHANGE_NAMES]
+
+
+async def refuse_outside(connection: Connection, index: Index, columns: Sequence[Column]) -> None:
+    """Raise LongshoreError for the first field whose value may change although its row is not written."""
+    for column in columns:
+        if not column.field.sql:
+            continue
+        # Over a row that is read from nowhere: what else the plan reads is not of the row.
+        row = f"select null::{quoted(index.relation)} as r offset 0"
+        rows = f"(select (r).* from ({row}) one offset 0) as {unqualified(index.relation)}"  # noqa: S608  # the catalog's
+        query = f"select {column.expression} from {rows}"  # noqa: S608  # the catalog's
+        plan = await explain(connection, query, (), verbose=True)
+        if any("Relation Name" in node for node in nodes(plan)) or await calls_unstable(connection, plan):
+            raise LongshoreError(
+                f'the field "{column.name}" reads more than its row, so with `deletes` its changes would be missed:'
+                " leave it out of `fields`"
+            )

@@ -1,0 +1,200 @@
+"""Key lists: the keys that the reader of a task has, in order, as a compressed Parquet file.
+
+Parquet's delta encodings suit sorted values: dense integers take less than a byte each, UUIDs about 18. Keys are
+integers, or bytes that are compared as such. All of it is done batch by batch, and per batch by Arrow.
+"""
+
+import bisect
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import IO, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from longshore.errors import LongshoreError
+from longshore.exports.formats.records import Records
+from longshore.results.store import Writable
+
+PIECE_BYTES = 1 << 20  # of CSV that are parsed at once
+GROUP_ROWS = 1 << 17
+BATCH_ROWS = 1 << 16
+ENCODINGS = {True: "DELTA_BINARY_PACKED", False: "DELTA_BYTE_ARRAY"}
+MAX_SHOWN_CHARACTERS = 100
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """A key list in the results store."""
+
+    location: str
+    size: int = msgspec.field(name="bytes")
+    sha256: str
+    rows: int
+    form: str
+    """A hash of everything that, where it changes, makes the next run a full one."""
+
+
+class KeyListWriter:
+    """Writes a key list from the text of `COPY … (format csv)`. Blocking; used by one thread at a time."""
+
+    def __init__(self, file: Writable, name: str, *, integers: bool) -> None:
+        """`name`: of the key, for errors."""
+        self.rows = 0
+        self._name = name
+        self._type = pa.int64() if integers else pa.binary()
+        self._records = Records(PIECE_BYTES)
+        self._sink = _Sink(file)
+        self._last: pa.Array | None = None
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            pa.schema([pa.field("key", self._type)]),
+            compression="zstd",
+            use_dictionary=False,
+            write_statistics=False,
+            column_encoding={"key": ENCODINGS[integers]},
+        )
+        self._waiting: list[pa.Array] = []
+        self._waiting_rows = 0
+
+    def add(self, block: bytes) -> None:
+        """Take the next block of keys, cut anywhere. Raises LongshoreError for a key that is NULL or occurs twice."""
+        for piece in self._records.add(block):
+            self._take(piece)
+
+    def end(self) -> None:
+        """Write the rest."""
+        if rest := self._records.rest():
+            self._take(rest)
+        self._write()
+        self._writer.close()
+
+    def close(self) -> None:
+        """Write nothing more. Arrow's writer would otherwise end the file when it is collected."""
+        self._sink.file = None
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._sink.tell()
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes written."""
+        return self._sink.hash.hexdigest()
+
+    def _take(self, piece: bytes) -> None:
+        keys = _parsed(piece, self._type)
+        if keys.null_count:
+            raise LongshoreError(
+                f"the key {self._name} is NULL in a row; with `deletes` every row needs a key: exclude such rows by"
+                " `filter` in the catalog, or declare another key"
+            )
+        joined = keys if self._last is None else pa.concat_arrays([self._last, keys])
+        rising = pc.greater(joined[1:], joined[:-1])
+        if not pc.all(rising, min_count=0).as_py():
+            raise LongshoreError(self._disorder(joined, pc.index(rising, False).as_py()))
+        self._last = keys[-1:]
+        self.rows += len(keys)
+        self._waiting.append(keys)
+        self._waiting_rows += len(keys)
+        if self._waiting_rows >= GROUP_ROWS:
+            self._write()
+
+    def _disorder(self, keys: pa.Array, at: int) -> str:
+        one, other = (keys[number].as_py() for number in (at, at + 1))
+        shown = (one.decode(errors="replace") if isinstance(one, bytes) else str(one))[:MAX_SHOWN_CHARACTERS]
+        if one == other:
+            return (
+                f"the key {self._name} has the value {shown!r} twice; with `deletes` it must be unique within the"
+                " chain: declare another key in the catalog"
+            )
+        return f"the source gave the keys {self._name} in another order than asked for, at {shown!r}"
+
+    def _write(self) -> None:
+        if self._waiting:
+            table = pa.table([pa.chunked_array(self._waiting, self._type)], ["key"])
+            self._writer.write_table(table, self._waiting_rows)
+            self._waiting, self._waiting_rows = [], 0
+
+
+def differences(old: IO[bytes], new: IO[bytes]) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Yield the keys that a list lost and those that it gained, in order, some at a time. Blocking."""
+    before, after = _Reader(old), _Reader(new)
+    while before.keys is not None or after.keys is not None:
+        ends = [reader.keys[-1].as_py() for reader in (before, after) if reader.keys is not None]
+        cut = min(ends)
+        left, right = before.until(cut), after.until(cut)
+        if left.equals(right):
+            continue
+        lost = left.filter(pc.invert(pc.is_in(left, value_set=right)))
+        gained = right.filter(pc.invert(pc.is_in(right, value_set=left)))
+        yield lost, gained
+
+
+class _Reader:
+    """The keys of a list that are still to come."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        parquet = pq.ParquetFile(file)
+        self._empty = pa.array([], parquet.schema_arrow.field("key").type)
+        self._batches = parquet.iter_batches(batch_size=BATCH_ROWS)
+        self.keys: Any = None
+        """The next ones; None where there are no more."""
+        self._advance()
+
+    def until(self, cut: int | bytes) -> pa.Array:
+        """Take the next keys up to and with `cut`."""
+        if self.keys is None:
+            return self._empty
+        count = bisect.bisect_right(self.keys, cut, key=lambda key: key.as_py())
+        taken, self.keys = self.keys[:count], self.keys[count:]
+        if not len(self.keys):
+            self._advance()
+        return taken
+
+    def _advance(self) -> None:
+        batch = next((batch for batch in self._batches if len(batch)), None)
+        self.keys = None if batch is None else batch.column(0)
+
+
+class _Sink(io.RawIOBase):
+    """A file that counts and hashes what it is given."""
+
+    def __init__(self, file: Writable) -> None:
+        super().__init__()
+        self.hash = hashlib.sha256()
+        self.file: Writable | None = file
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
+        if self.file is not None:
+            self.file.write(chunk)
+        self.hash.update(chunk)
+        self._position += len(chunk)
+        return len(chunk)
+
+
+def _parsed(records: bytes, kind: pa.DataType) -> pa.Array:
+    table = pa_csv.read_csv(
+        pa.BufferReader(records),
+        pa_csv.ReadOptions(column_names=["key"], block_size=len(records) + 1, use_threads=False),
+        pa_csv.ParseOptions(newlines_in_values=False, ignore_empty_lines=False),
+        pa_csv.ConvertOptions(
+            column_types={"key": kind},
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    return table.column(0).combine_chunks()

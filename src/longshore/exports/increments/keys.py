@@ -1,0 +1,114 @@
+"""The key of an export with deletes, as SQL.
+
+Two keys are the same where the result writes them with the same bytes. A key of one integer column is that integer; any
+other is the text of its columns, compared as bytes in UTF-8, so that no collation of the source has a part in it.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from longshore.exports.catalog import Index
+from longshore.exports.columns import INTEGERS, Column
+from longshore.exports.segments.sql import Condition
+
+# Types whose equality is that of the bytes of a result.
+EXACT_TYPES = INTEGERS | {"uuid", "date", "timestamp", "timestamptz", "bool"}
+# Formats that write equal numbers alike, whatever number of zeros at the end of their decimals.
+NUMERIC_VALUES = frozenset({"parquet"})
+
+ALIAS = "asked"
+"""The relation of keys that a statement is asked about, with the columns `k1`, `k2` and so on, as text."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """The key of an index among the columns of an export."""
+
+    columns: Sequence[Column]
+    format: str
+
+    @property
+    def name(self) -> str:
+        """The names of its columns, for messages."""
+        return ", ".join(column.name for column in self.columns)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether it is one integer."""
+        return len(self.columns) == 1 and self.columns[0].pg_type in INTEGERS
+
+    @property
+    def sql(self) -> str:
+        """SQL of the key; NULL where a column is."""
+        if self.is_integer:
+            return f"({self.columns[0].expression})::bigint"
+        # With its length before each text but the last, two keys have the same text only if all columns are the same.
+        texts = [self._text(column) for column in self.columns]
+        return "||".join([*(f"length({text})||':'||{text}" for text in texts[:-1]), texts[-1]])
+
+    @property
+    def order(self) -> str:
+        """SQL of the order that key lists are in."""
+        if self.is_integer or [column.pg_type for column in self.columns] == ["uuid"]:
+            return self.columns[0].expression
+        return f"pg_catalog.convert_to({self.sql}, 'UTF8')"
+
+    def split(self, keys: Sequence[int | bytes]) -> list[list[str]]:
+        """Return the texts of each column of some keys."""
+        if self.is_integer:
+            return [[str(key) for key in keys]]
+        rows = [_parts(key.decode(), len(self.columns)) for key in keys if isinstance(key, bytes)]
+        return [list(texts) for texts in zip(*rows, strict=True)]
+
+    def asked(self, first: int, more: str = "") -> str:
+        """Return a `from` item of the keys in the parameters from `first` on, each an array of the texts of a column.
+
+        `more`: a further column, whose array is the last parameter.
+        """
+        numbers = range(len(self.columns) + bool(more))
+        arrays = ", ".join(f"${first + number}::text[]" for number in numbers)
+        names = ", ".join([*(f"k{number + 1}" for number in range(len(self.columns))), *([more] if more else [])])
+        return f"unnest({arrays}) as {ALIAS}({names})"
+
+    def among(self, keys: Sequence[Sequence[str]], first: int) -> Condition:
+        """Return the condition that a row has one of some keys. `keys`: the texts of each column."""
+        same = " and ".join(self._same(column, f"{ALIAS}.k{number}") for number, column in enumerate(self.columns, 1))
+        return Condition(f"exists (select from {self.asked(first)} where {same})", tuple(keys))
+
+    def _same(self, column: Column, text: str) -> str:
+        # Under the type's own equality, if that is exact, because an index serves a column under that alone.
+        if column.pg_type in EXACT_TYPES or (column.pg_type in ("text", "varchar") and column.exact):
+            return f"({column.expression}) = {text}::{column.sql_type}"
+        return f'({self._text(column)}) collate pg_catalog."C" = {text}'
+
+    def _text(self, column: Column) -> str:
+        if column.pg_type == "numeric" and self.format in NUMERIC_VALUES:
+            return f"pg_catalog.trim_scale({column.expression})::text"
+        return column.shown
+
+
+def key_of(index: Index, columns: Sequence[Column], format: str) -> Key | None:
+    """Return the key of an index among the columns of an export; None where it has none, or lacks a column of it."""
+    fields = [index.fields[name] for name in index.key_fields]
+    found = [column for field in fields for column in [column for column in columns if column.field is field][:1]]
+    return Key(found, format) if found and len(found) == len(fields) else None
+
+
+def _parts(key: str, count: int) -> list[str]:
+    parts: list[str] = []
+    for _ in range(count - 1):
+        length, _, key = key.partition(":")
+        parts.append(key[: int(length)])
+        key = key[int(length) :]
+    return [*parts, key]
+
+
+def deleted_columns(key: Key, columns: Sequence[Column]) -> list[Column]:
+    """Return the columns of the rows that a result has of deleted keys: those of the key have a value."""
+    texts = {column.name: f"{ALIAS}.k{number}" for number, column in enumerate(key.columns, 1)}
+
+    def emptied(column: Column) -> Column:
+        expression = f"({texts.get(column.name, 'null')}::{column.sql_type})"
+        return msgspec.structs.replace(column, expression=expression)
+
+    return [emptied(column) for column in columns]

@@ -1,0 +1,90 @@
+"""The end of an export: the result is compared with the source, described by its manifest, and published."""
+
+import asyncio
+
+import msgspec
+
+from longshore.exports.catalog import fingerprint, shape
+from longshore.exports.copy import Copied
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.increments import changes, keys
+from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
+from longshore.exports.pieces import ExportJob, WrittenResult
+from longshore.exports.segments import sql
+from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks.watermarks import Increment
+from longshore.telemetry import tracing
+
+
+class ResultName(msgspec.Struct, frozen=True):
+    """The name and the place of an attempt's result."""
+
+    attempt: Attempt
+    name: str
+    location: str
+    previous: str | None
+    """Hash of the manifest before."""
+
+
+async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -> RunResult:
+    """Complete a result, compare it with the source and publish it. Return the result of the run."""
+    copied = await result.finish()
+    manifest = _manifest(naming, job, copied)
+    beside = job.changes
+    if beside is not None:
+        manifest = beside.described(manifest)
+    totals = await job.reconciler.check(result.file.open, manifest)
+    text = msgspec.structs.replace(manifest, totals=totals).encoded()
+    with tracing.span("publish"):
+        await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, SUFFIX, text)
+        if beside is not None:
+            await (
+                beside.publish()
+            )  # last: a list that no watermark names looks like one of a run that a restore has undone
+    return RunResult(
+        result=naming.name,
+        location=naming.location,
+        total=copied.sent,
+        success=copied.rows,
+        size=copied.size,
+        sha256=copied.sha256,
+        snapshot_at=job.snapshot_at,
+        manifest=text.decode(),
+        skips=job.reconciler.skips,
+        increment=_increment(job),
+        note=None if beside is None else beside.note,
+    )
+
+
+def _increment(job: ExportJob) -> Increment | None:
+    bounds, on_ack = job.query.bounds, job.query.request.target.incremental == "on_ack"
+    if job.changes is not None:
+        return Increment(job.changes.before, job.changes.watermark, on_ack)
+    return None if bounds is None else Increment(bounds.start, bounds.end, on_ack)
+
+
+def _manifest(naming: ResultName, job: ExportJob, copied: Copied) -> Manifest:
+    """Return the manifest of a result, without control totals."""
+    target, segment = job.query.request.target, job.query.request.segment
+    plain = changes.plain_columns(job.query.columns)
+    key = keys.key_of(job.query.index, plain, target.export_format)
+    return Manifest(
+        file=naming.name,
+        size=copied.size,
+        sha256=copied.sha256.hex(),
+        rows=copied.rows,
+        chain=naming.attempt.chain,
+        task=naming.attempt.message.task,
+        run=naming.attempt.run,
+        due=naming.attempt.due,
+        interval=naming.attempt.interval,
+        index=target.export_index,
+        format=target.export_format,
+        fields=[ManifestField(column.name, column.field.type) for column in job.query.columns],
+        schema=fingerprint(shape((column.name, column.field) for column in plain)),
+        key=[column.name for column in key.columns] if key else [],
+        segment=segment and sql.resolved(segment, job.query.request.interval),
+        snapshot=job.snapshot_at,
+        previous=naming.previous,
+        csv=target.csv or CsvOptions(),
+    )

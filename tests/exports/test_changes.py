@@ -1,0 +1,509 @@
+"""With `deletes`, a result is a list of changes that keeps a copy right: the rules of the API, seen over HTTP."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level, Scope
+from longshore.database.connect import open_pool
+from longshore.exports.manifest import SUFFIX
+from longshore.exports.verify import verify
+from longshore.results.local import LocalStore
+from longshore.worker.cleanup import Cleanup
+from tests.exports.changing import CATALOG, SEGMENT, TABLES
+from tests.exports.incremental import Series, Session
+from tests.service import CHAIN, Longshore, database_in, in_own_loop
+
+OTHERS = """
+create table shop.unique_not (id bigint, chain_id bigint default 1764);
+create view shop.things_view as select id, chain_id from shop.things;
+grant select on shop.unique_not, shop.things_view to longshore_export;
+"""
+
+OTHER_INDEXES = """
+[unique-not]
+description = "Rows whose key is not unique."
+relation = "shop.unique_not"
+chain = "chain_id"
+key = "id"
+prefix = "Thing"
+[unique-not.fields]
+id = { type = "number", description = "Number." }
+
+[view]
+description = "A view."
+relation = "shop.things_view"
+chain = "chain_id"
+key = "id"
+prefix = "Thing"
+[view.fields]
+id = { type = "number", description = "Number." }
+
+[keyless]
+description = "Things without a key."
+relation = "shop.things"
+chain = "chain_id"
+prefix = "Thing"
+[keyless.fields]
+id = { type = "number", description = "Number." }
+_change = { type = "keyword", column = "kind", description = "Kind." }
+
+[outside]
+description = "Things with a field that looks at another table."
+relation = "shop.things"
+chain = "chain_id"
+key = "id"
+prefix = "Thing"
+[outside.fields]
+id = { type = "number", description = "Number." }
+kind = { type = "keyword", description = "Kind." }
+hidden = { type = "number", sql = "(select count(*) from shop.hidden)", description = "Of another table." }
+today = { type = "keyword", sql = "current_date::text", description = "Of the clock." }
+"""
+
+
+@pytest.fixture(scope="module")
+def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """Yield a service with the table of `tests.exports.changing`."""
+    data = tmp_path_factory.mktemp("shelves")
+    (data / "catalog.toml").write_text(CATALOG + OTHER_INDEXES)
+
+    async def make(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(TABLES + OTHERS)
+        await connection.close()
+
+    with database_in(data) as url:
+        in_own_loop(make(url))
+        longshore = Longshore(data, url, catalog=str(data / "catalog.toml"))
+        try:
+            longshore.start("worker")
+            longshore.start_api()
+            yield longshore
+        finally:
+            longshore.stop()
+
+
+@pytest.fixture
+def things(shelves: Longshore) -> Iterator[Session]:
+    """Yield a session that writes to the table of things, which is empty."""
+    session = Session(shelves.url)
+    session("truncate shop.things, shop.hidden, shop.unique_not")
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def reader(shelves: Longshore) -> Iterator[httpx2.Client]:
+    """Yield a client of the service with the things."""
+    with shelves.client() as client:
+        yield client
+
+
+def changes(client: httpx2.Client, index: str = "by-id", *, segment: bool = False, **target: Any) -> Series:
+    """Return a task with deletes."""
+    trigger = {"segment": {**SEGMENT, "index": index}} if segment else {}
+    return Series(client, target.pop("incremental", True), index, {"deletes": True, **target}, **trigger)
+
+
+def insert(things: Session, *ids: int, kind: str = "sale") -> None:
+    for id in ids:
+        things("insert into shop.things (id, code, kind, amount) values ($1, $2, $3, 1)", id, f"c{id}", kind)
+
+
+def told(series: Series) -> list[tuple[str, str, str]]:
+    """Run once more and return what became of each row: change, reason, id."""
+    return sorted((row["_change"], row["_reason"], row["id"]) for row in series.run())
+
+
+def manifest(series: Series, run: int) -> dict[str, Any]:
+    found: dict[str, Any] = series.client.get(f"/tasks/{series.id}/runs/{run}/manifest").json()
+    return found
+
+
+def test_the_first_run_is_full_and_later_ones_tell_what_was_written_left_and_deleted(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1, 2, 3, 4)
+    insert(things, 5, kind="gift")
+    series = changes(reader, segment=True)
+    assert told(series) == [("upsert", "", str(id)) for id in (1, 2, 3, 4)]
+    things("update shop.things set version = 1 where id = 1")
+    things("update shop.things set kind = 'gift' where id = 2")
+    things("delete from shop.things where id = 3")
+    things("insert into shop.hidden values (4)")
+    things("update shop.things set kind = 'sale' where id = 5")
+    wanted = [("delete", "deleted", "3"), ("delete", "deleted", "4"), ("delete", "left", "2")]
+    assert told(series) == [*wanted, ("upsert", "", "1"), ("upsert", "", "5")]
+    assert told(series) == []
+    assert [run["full"] for run in series.runs()] == [True, False, False]
+    second = manifest(series, 2)
+    assert (second["full"], second["upserts"], second["deletes"], second["rows"]) == (False, 2, 3, 5)
+    assert second["mirror"]["rows"] == 2
+    assert second["mirror"]["totals"]["sums"] == [{"value": "sale", "rows": 2, "sum": "2"}]
+
+
+def test_a_key_that_changes_is_a_delete_and_an_upsert(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    series = changes(reader)
+    told(series)
+    things("update shop.things set id = 2")
+    assert told(series) == [("delete", "deleted", "1"), ("upsert", "", "2")]
+
+
+def test_a_row_that_another_chain_gets_is_deleted_in_the_copy_of_the_first(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1)
+    series = changes(reader)
+    told(series)
+    things("update shop.things set chain_id = 9")
+    assert told(series) == [("delete", "deleted", "1")]
+
+
+def test_a_row_that_comes_into_view_is_an_upsert_although_nobody_wrote_it(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1, 2)
+    things("insert into shop.hidden values (2)")
+    series = changes(reader)
+    assert told(series) == [("upsert", "", "1")]
+    things("delete from shop.hidden")
+    assert told(series) == [("upsert", "", "2")]
+    assert told(series) == []
+
+
+def test_rows_of_a_transaction_that_commits_late_come_once_it_has(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    insert(things, 1, 2)
+    series, late = changes(reader), Session(shelves.url)
+    try:
+        late("begin")
+        insert(late, 3)
+        late("delete from shop.things where id = 1")
+        insert(things, 4)  # committed now, and told now, although an older transaction is open
+        assert told(series) == [("upsert", "", "1"), ("upsert", "", "2"), ("upsert", "", "4")]
+        late("commit")
+        assert {("delete", "deleted", "1"), ("upsert", "", "3")} <= set(told(series))
+    finally:
+        late.close()
+
+
+def test_a_truncated_table_deletes_all_of_the_copy(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1, 2)
+    series = changes(reader)
+    told(series)
+    things("truncate shop.things")
+    assert told(series) == [("delete", "deleted", "1"), ("delete", "deleted", "2")]
+
+
+def test_partitions_that_come_and_go_with_their_rows_are_told(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    things("create table shop.shelf_7 (like shop.things including defaults)")
+    things("insert into shop.shelf_7 (id, shelf, code) values (7, 7, 'x')")
+    series = changes(reader)
+    assert told(series) == [("upsert", "", "1")]
+    things("alter table shop.things attach partition shop.shelf_7 for values in (7)")
+    assert told(series) == [("upsert", "", "7")]
+    things("alter table shop.things detach partition shop.shelf_7")
+    assert told(series) == [("delete", "deleted", "7")]
+    things("drop table shop.shelf_7")
+
+
+def test_a_partition_that_another_one_with_the_same_keys_replaces_is_told(
+    reader: httpx2.Client, things: Session
+) -> None:
+    for table, version in (("shelf_7", 1), ("shelf_8", 2)):
+        things(f"create table shop.{table} (like shop.things including defaults)")
+        things(f"insert into shop.{table} (id, shelf, code, version) values (7, 7, 'x', {version})")
+    attach, detach = ("alter table shop.things {} partition shop.{} " + rest for rest in ("for values in (7)", ""))
+    things(attach.format("attach", "shelf_7"))
+    series = changes(reader)
+    told(series)
+    things(detach.format("detach", "shelf_7"))
+    things(attach.format("attach", "shelf_8"))
+    assert [(row["_change"], row["version"]) for row in series.run()] == [("upsert", "2")]
+    things(detach.format("detach", "shelf_8"))
+    things("drop table shop.shelf_7, shop.shelf_8")
+
+
+@pytest.mark.parametrize("damage", ["gone", "damaged"])
+def test_a_lost_key_list_makes_the_next_run_full_and_the_log_says_so(
+    reader: httpx2.Client, things: Session, shelves: Longshore, damage: str
+) -> None:
+    insert(things, 1, 2)
+    series = changes(reader)
+    told(series)
+    [path] = (shelves.data / "results" / str(CHAIN) / str(series.id)).glob("keys/*/*.parquet")
+    path.unlink() if damage == "gone" else path.write_bytes(b"PAR1")
+    things("delete from shop.things where id = 1")
+    assert told(series) == [("upsert", "", "2")]
+    assert series.runs()[-1]["full"] is True
+    assert "a full run: the list of the keys that the copy has is gone or damaged" in series.messages()
+    things("delete from shop.things where id = 2")
+    assert told(series) == [("delete", "deleted", "2")]
+
+
+def test_changed_fields_make_the_next_run_full(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    series = changes(reader, fields=["id", "kind"])
+    told(series)
+    task = reader.get(f"/tasks/{series.id}").json()
+    answer = reader.patch(f"/tasks/{series.id}", json={"target": {**task["target"], "fields": ["id", "version"]}})
+    assert answer.status_code == 200
+    assert told(series) == [("upsert", "", "1")]
+    assert "a full run: the index, its fields or its key have changed" in series.messages()
+    assert told(series) == []
+
+
+def test_a_column_that_is_dropped_and_made_again_makes_the_next_run_full(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1)
+    series = changes(reader, fields=["id", "version"])
+    told(series)
+    things("alter table shop.things drop column version")
+    things("alter table shop.things add column version bigint not null default 9")
+    assert [row["version"] for row in series.run()] == ["9"]
+    assert series.runs()[-1]["full"] is True
+
+
+def test_a_restored_source_makes_the_next_run_full(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
+    insert(things, 1)
+    series = changes(reader)
+    told(series)
+    mark = shelves.sql("select watermark from longshore.tasks where id = $1", series.id)[0][0]
+    older = json.dumps({**json.loads(mark), "timeline": 99})
+    shelves.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, older)
+    assert told(series) == [("upsert", "", "1")]
+    assert any(message.startswith("a full run: the source was restored") for message in series.messages())
+
+
+def test_a_restored_service_makes_the_next_run_full_as_its_reader_has_come_further(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    insert(things, 1)
+    series = changes(reader)
+    told(series)
+    kept = "select watermark, attempt, run from longshore.tasks where id = $1"
+    mark, attempt, run = shelves.sql(kept, series.id)[0]
+    insert(things, 2)
+    told(series)  # the reader has applied this run, and the restored service does not know of it
+    things("delete from shop.things where id = 2")
+    shelves.sql("delete from longshore.runs where task_id = $1 and run > $2", series.id, run)
+    back = "update longshore.tasks set watermark = $2, attempt = $3, run = $4 where id = $1"
+    shelves.sql(back, series.id, mark, attempt, run)
+    for path in (shelves.data / "results" / str(CHAIN) / str(series.id)).glob(f"{attempt + 1}/*"):
+        path.unlink()
+    assert told(series) == [("upsert", "", "1")]
+    assert series.runs()[-1]["full"] is True
+    insert(things, 3)
+    assert told(series) == [("upsert", "", "3")]
+
+
+def test_an_increment_that_is_given_again_keeps_its_mirror_and_its_key_list(
+    reader: httpx2.Client, things: Session
+) -> None:
+    insert(things, 1, 2)
+    series = changes(reader, incremental="on_ack")
+    first = told(series)
+    things("delete from shop.things where id = 1")
+    assert told(series) == first
+    assert manifest(series, 2)["mirror"] == manifest(series, 1)["mirror"]
+    assert manifest(series, 2)["mirror"]["rows"] == 2
+    assert series.acknowledge(2).status_code == 200
+    assert told(series) == [("delete", "deleted", "1")]
+    assert told(series) == [("delete", "deleted", "1")]
+
+
+def test_an_increment_whose_file_is_gone_is_followed_by_a_full_run(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    insert(things, 1, 2)
+    series = changes(reader, incremental="on_ack")
+    told(series)
+    series.acknowledge(1)
+    things("delete from shop.things where id = 1")
+    told(series)
+    for path in (shelves.data / "results" / str(CHAIN) / str(series.id)).rglob("*.csv"):
+        path.unlink()
+    assert told(series) == [("upsert", "", "2")]
+    assert series.runs()[-1]["full"] is True
+    assert "a full run: the file of run 2, which is not acknowledged, is gone" in series.messages()
+    series.acknowledge(3)
+    assert told(series) == []
+
+
+@pytest.mark.parametrize("ids", [(1, 1), (None,)])
+def test_a_key_that_is_null_or_not_unique_ends_the_run(
+    reader: httpx2.Client, things: Session, ids: tuple[int | None, ...]
+) -> None:
+    for id in ids:
+        things("insert into shop.unique_not (id) values ($1)", id)
+    series = changes(reader, "unique-not")
+    assert series.execute() == "ERROR"
+    said = "the key id is NULL in a row" if None in ids else "the key id has the value '1' twice"
+    assert said in series.messages()[-2]
+
+
+def test_key_lists_count_as_stored_bytes_and_go_with_their_task(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    def used() -> int:
+        return int(shelves.sql("select result_bytes from longshore.chain_usage where chain_id = $1", CHAIN)[0][0])
+
+    insert(things, 1, 2)
+    before = used()
+    series = changes(reader)
+    told(series)
+    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    [keys] = folder.glob("keys/*/*.parquet")
+    assert used() - before == keys.stat().st_size + len(series.content())
+    assert reader.delete(f"/tasks/{series.id}").status_code == 204
+    assert used() == before
+    assert not folder.exists()
+
+
+def test_only_the_newest_key_lists_are_kept(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
+    series = changes(reader)
+    for id in range(4):
+        insert(things, id)
+        told(series)
+    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    assert len(list(folder.glob("keys/*/*.parquet"))) == 2  # of the mark, and the one before
+
+
+def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    series, results = changes(reader), shelves.data / "results"
+    insert(things, 1)
+    told(series)
+    orphan = results / str(CHAIN) / "987654" / "keys" / "20261126T120000000000-1" / "keys.parquet"
+    orphan.parent.mkdir(parents=True)
+    orphan.write_bytes(b"")
+    for folder in results.glob("*/*/*"):
+        os.utime(folder, (0, 0))
+
+    async def sweep() -> None:
+        async with open_pool(shelves.url, size=2, name="test") as pool:
+            begun: Any = None  # it does not matter to the sweep who asks for it
+            await Cleanup(pool, LocalStore(results), timedelta(days=365)).run(begun)
+
+    in_own_loop(sweep())
+    assert not orphan.exists()
+    things("delete from shop.things")
+    assert told(series) == [("delete", "deleted", "1")]
+
+
+@pytest.mark.parametrize(
+    ("index", "target", "at", "said"),
+    [
+        ("by-id", {"incremental": None}, "/target/deletes", "needs `incremental`"),
+        ("by-id", {"export_format": "xlsx"}, "/target/deletes", "a workbook cannot hold changes"),
+        ("by-code", {"fields": ["code", "kind"]}, "/target/fields", "missing: line"),
+        ("by-id", {"fields": ["id", {"name": "kind", "as": "_reason"}]}, "/target/fields/1", "'_reason' is a column"),
+        ("keyless", {}, "/target/deletes", "this index has no key"),
+        ("view", {}, "/target/deletes", "is a view"),
+        ("outside", {"fields": ["id", "hidden"]}, "/target/deletes", '"hidden" reads more than its row'),
+        ("outside", {"fields": ["id", "today"]}, "/target/deletes", '"today" reads more than its row'),
+    ],
+)
+def test_deletes_are_refused_where_they_cannot_be_told(
+    reader: httpx2.Client, things: Session, index: str, target: dict[str, Any], at: str, said: str
+) -> None:
+    del things
+    asked = {"action": "export", "export_index": index, "export_format": "csv", "incremental": True, "deletes": True}
+    given = {key: value for key, value in (asked | target).items() if value is not None}
+    body = {"chain": CHAIN, "desc": "", "target": given, "trigger": {"once": "2199-01-01T00:00:00Z"}}
+    answer = reader.post("/tasks", json=body)
+    assert answer.status_code == 400, answer.text
+    [violation] = answer.json()["errors"]
+    assert violation["pointer"] == at
+    assert said in violation["detail"]
+
+
+def test_a_field_that_only_reads_its_row_can_have_deletes(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    series = changes(reader, "outside", fields=["id", "kind"])
+    assert told(series) == [("upsert", "", "1")]
+
+
+def test_a_credential_that_may_not_see_the_key_gets_no_deletes(shelves: Longshore, things: Session) -> None:
+    del things
+    with shelves.client(Level.WRITE, scope=Scope(hidden_columns=["by-id.id"])) as limited:
+        target = {
+            "action": "export", "export_index": "by-id", "export_format": "csv", "incremental": True, "deletes": True,
+            "fields": ["kind"],
+        }  # fmt: skip
+        body = {"chain": CHAIN, "desc": "", "target": target, "trigger": {"once": "2199-01-01T00:00:00Z"}}
+        answer = limited.post("/tasks", json=body)
+        assert answer.status_code == 403
+        assert [violation["pointer"] for violation in answer.json()["errors"]] == ["/target/deletes"]
+        assert limited.get("/indexes/by-id").json()["key"] == []
+
+
+def test_indexes_and_manifests_tell_the_key(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    assert reader.get("/indexes/by-code").json()["key"] == ["code", "line"]
+    assert reader.get("/indexes/keyless").json()["key"] == []
+    fields = ["kind", {"name": "line", "as": "number"}, "code"]
+    series = changes(reader, "by-code", fields=fields)
+    series.run()
+    assert manifest(series, 1)["key"] == ["code", "number"]
+    plain = Series(reader, False, "by-code", {"fields": ["code"]})
+    plain.run()
+    assert (manifest(plain, 1)["key"], manifest(plain, 1)["full"]) == ([], None)
+
+
+def test_the_two_columns_come_first_and_are_no_part_of_the_schema(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    fingerprint = reader.get("/indexes/by-id").json()["schema"]
+    series = changes(reader, schema=fingerprint)
+    series.run()
+    found = manifest(series, 1)
+    assert [field["name"] for field in found["fields"]][:3] == ["_change", "_reason", "id"]
+    assert found["schema"] == fingerprint
+    assert next(csv.reader(io.StringIO(series.content().decode())))[:2] == ["_change", "_reason"]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
+def test_results_with_deletes_stand_the_verification_of_their_manifests(
+    reader: httpx2.Client, things: Session, tmp_path: Path, form: str
+) -> None:
+    insert(things, 1, 2, 3)
+    series, paths = changes(reader, export_format=form), []
+    for run in (1, 2):
+        assert series.execute() == "DONE"
+        paths.append(tmp_path / str(run) / f"Thing_Export-{series.id}.{form}")
+        paths[-1].parent.mkdir()
+        paths[-1].write_bytes(series.content())
+        text = reader.get(f"/tasks/{series.id}/runs/{run}/manifest").content
+        paths[-1].with_name(paths[-1].name + SUFFIX).write_bytes(text)
+        things("delete from shop.things where id = 1")
+        things("update shop.things set version = 1 where id = 2")
+    assert [(found.run, found.upserts, found.deletes) for found in verify(paths)] == [(1, 3, 0), (2, 1, 1)]
+
+
+def test_a_preview_warns_of_increments_with_rules_that_have_no_deletes(reader: httpx2.Client, things: Session) -> None:
+    insert(things, 1)
+    segment = {**SEGMENT, "index": "by-id"}
+
+    def codes(**target: Any) -> list[str]:
+        found = reader.post("/segments/preview", json={"segment": segment, **target}).json()
+        return [warning["code"] for warning in found["warnings"]]
+
+    assert "no-deletes" in codes(incremental=True)
+    assert "no-deletes" in codes(incremental="on_ack")
+    assert "no-deletes" not in codes(incremental=True, deletes=True)
+    assert "no-deletes" not in codes()

@@ -1,0 +1,83 @@
+"""Key lists live as long as their task: no sweep of results removes them, and each is a file of its own."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.results.bucket import BucketStore
+from longshore.results.local import LocalStore
+from longshore.results.store import OF_TASK, AttemptFiles, Store
+from longshore.tasks.model import ChainId, TaskId
+from tests.results.bucket import BUCKET
+
+CHAIN, TASK = ChainId(1), TaskId(2)
+FIRST, SECOND = (AttemptFiles(CHAIN, TASK, attempt) for attempt in (3, 4))
+
+
+@pytest.fixture(params=["local", "bucket"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path)
+    bucket: Any = request.getfixturevalue("bucket")
+    assert bucket
+    return BucketStore(f"s3://{BUCKET}/some/prefix")
+
+
+@pytest.fixture
+def write(store: Store) -> Callable[[str], None]:
+    """Return a function that writes a file at a location."""
+
+    def write(location: str) -> None:
+        with store.create(location) as file:
+            file.write(b"keys")
+            file.finish()
+            file.publish()
+
+    return write
+
+
+def test_results_go_without_the_key_lists_of_their_task(store: Store, write: Callable[[str], None]) -> None:
+    lists = [FIRST.key_list("20261126T120000000000"), SECOND.key_list("20261126T130000000000")]
+    result = store.location(CHAIN, TASK, 3, "a.csv")
+    for location in (result, *lists):
+        write(location)
+    store.remove(result)
+    store.remove_abandoned(CHAIN, TASK, 9, [])
+    assert sorted(store.key_lists(CHAIN, TASK)) == sorted(lists)
+    store.remove(lists[0])
+    assert store.key_lists(CHAIN, TASK) == [lists[1]]
+    assert b"".join(store.read(lists[1]) or ()) == b"keys"
+    store.remove_task(CHAIN, TASK)
+    assert store.key_lists(CHAIN, TASK) == []
+
+
+def test_attempts_of_equal_number_before_and_after_a_restore_have_lists_of_their_own(
+    store: Store, write: Callable[[str], None]
+) -> None:
+    before, after = FIRST.key_list("20261126T120000000000"), FIRST.key_list("20261126T130000000000")
+    write(before)
+    write(after)
+    store.remove(before)
+    assert store.key_lists(CHAIN, TASK) == [after]
+
+
+def test_a_list_that_was_not_published_leaves_others_alone(store: Store, write: Callable[[str], None]) -> None:
+    kept = FIRST.key_list("20261126T120000000000")
+    write(kept)
+    with store.create(SECOND.key_list("20261126T130000000000")) as file:
+        file.write(b"half")
+    assert store.key_lists(CHAIN, TASK) == [kept]
+
+
+def test_a_sweep_finds_key_lists_as_those_of_a_task(store: Store, write: Callable[[str], None], tmp_path: Path) -> None:
+    write(FIRST.key_list("20261126T120000000000"))
+    for folder in (tmp_path / "1" / "2").glob("*"):
+        os.utime(folder, (0, 0))
+    [found] = store.attempts(time.time() + 3600)
+    assert found == AttemptFiles(CHAIN, TASK, OF_TASK)
+    store.remove_attempt(found)
+    assert store.key_lists(CHAIN, TASK) == []
