@@ -36,6 +36,8 @@ PATHS = (
     "/tasks/{id}",
     "/tasks/{id}/execute",
     "/tasks/{id}/cancel",
+    "/tasks/{id}/pause",
+    "/tasks/{id}/resume",
     "/tasks/{id}/progress",
     "/tasks/{id}/runs",
     "/tasks/{id}/runs/{id}/manifest",

@@ -55,6 +55,10 @@ def waiting_task(site: Site) -> Ids:
     return {"id": site.client.post("/tasks", json=export_body(once=FUTURE)).json()["id"]}
 
 
+def scheduled_task(site: Site) -> Ids:
+    return {"id": site.client.post("/tasks", json=export_body(once=FUTURE, repeat="daily")).json()["id"]}
+
+
 def done_task(site: Site) -> Ids:
     """One for all, as only its being there matters."""
     found = site.client.get("/tasks", params={"status": "DONE", "limit": 1}).json()
@@ -114,6 +118,8 @@ CELLS = {
     ("DELETE", "/tasks/{id}"): Cell(204, 404, waiting_task),
     ("POST", "/tasks/{id}/execute"): Cell(202, 404, waiting_task),
     ("POST", "/tasks/{id}/cancel"): Cell(200, 404, waiting_task),
+    ("POST", "/tasks/{id}/pause"): Cell(200, 404, scheduled_task),
+    ("POST", "/tasks/{id}/resume"): Cell(200, 404, scheduled_task, lambda _: {"catch_up": "none"}),
     ("GET", "/tasks/{id}/progress"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/events"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs"): Cell(200, 404, done_task),

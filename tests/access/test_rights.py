@@ -130,6 +130,8 @@ CHANGES = (
     ("POST", "/tasks/{0}/execute", None),
     ("PATCH", "/tasks/{0}", {"desc": "x"}),
     ("POST", "/tasks/{0}/cancel", None),
+    ("POST", "/tasks/{0}/pause", None),
+    ("POST", "/tasks/{0}/resume", {"catch_up": "one"}),
     ("POST", "/tasks/{0}/runs/1/ack", None),
     ("GET", "/tasks/{0}/links", None),
     ("DELETE", "/tasks/{0}/links/{1}", None),

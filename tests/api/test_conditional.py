@@ -48,6 +48,7 @@ def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expect
 
 CHANGES: list[tuple[str, str, Any]] = [
     ("PATCH", "", {"desc": "another"}), ("DELETE", "", None), ("POST", "/cancel", None),
+    ("POST", "/pause", None), ("POST", "/resume", {"catch_up": "all"}),
     ("POST", "/execute", None), ("POST", "/runs/1/ack", None), ("DELETE", "/links/x", None),
 ]  # fmt: skip
 

@@ -166,8 +166,8 @@ def test_entity_tag_of_a_task_is_opaque(waiting: httpx2.Client) -> None:
     ]  # fmt: skip
 
 
-BODILESS = ["/tasks/{id}/cancel", "/tasks/{id}/runs/1/ack", "/webhooks/x/secret", "/webhooks/x/enable",
-            "/webhooks/x/deliveries/x/redeliver"]  # fmt: skip
+BODILESS = ["/tasks/{id}/cancel", "/tasks/{id}/pause", "/tasks/{id}/runs/1/ack", "/webhooks/x/secret",
+            "/webhooks/x/enable", "/webhooks/x/deliveries/x/redeliver"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", BODILESS)

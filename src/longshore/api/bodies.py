@@ -61,6 +61,11 @@ def read_body(kind: type[S], request: AnyRequest, body: bytes, *checks: Callable
     return value
 
 
+def read_optional_json(request: AnyRequest, body: bytes) -> Any:
+    """Return a request's body as `read_json` does; an empty object for a request without one."""
+    return {} if body.strip() in (b"", b"{}") else read_json(request, body)
+
+
 def merge_patch(target: Any, patch: Any) -> Any:
     """Return a JSON value with a merge patch applied (RFC 7396, section 2)."""
     if not isinstance(patch, dict):

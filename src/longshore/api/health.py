@@ -18,7 +18,7 @@ from longshore.errors import ProblemError
 READY = """
 with written as (update longshore.migrations set name = name where number < 0)
 select exists (select from longshore.pgqueuer limit 1) as queue,
-       exists (select from longshore.tasks where due_at < now() - interval '1 minute') as late
+       exists (select from longshore.tasks where due_at < now() - interval '1 minute' and not paused) as late
 """
 
 

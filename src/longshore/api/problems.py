@@ -121,6 +121,11 @@ KINDS = {
     "nothing-to-cancel": ProblemKind(
         409, "There is nothing to cancel", "The task has ended, and no later run of it is planned."
     ),
+    "no-schedule": ProblemKind(
+        409,
+        "The task has no schedule",
+        "Its trigger has neither `repeat` nor `cron`, or its schedule was cancelled. `PATCH` the trigger to begin one.",
+    ),
     "changed-meanwhile": ProblemKind(
         412,
         "A precondition failed",

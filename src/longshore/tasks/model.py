@@ -100,6 +100,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Seconds since the last heartbeat of the worker; null if no worker runs the attempt."""
     queue_place: int | None
     """Position in the queue of due runs, from 1; null if the run is not due. 10,000 means 10,000 or more."""
+    paused: bool
+    """Whether the schedule is paused; `POST /tasks/{id}/resume` goes on."""
     next: Next | None
     """Null if the service does nothing without a request."""
 

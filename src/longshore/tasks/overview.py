@@ -38,7 +38,7 @@ limit $6 offset $7
 PLANNED = f"""
 select t.id, t.description, {INDEX} as index, t.trigger, t.due_at, now() as now
 from longshore.tasks t
-where t.chain_id = $1 and t.due_at is not null
+where t.chain_id = $1 and t.due_at is not null and not t.paused
 order by t.due_at, t.id
 limit $2
 """  # noqa: S608  # only constants are put in
@@ -47,7 +47,7 @@ FIGURES = """
 select
     (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
     waiting.tasks as waiting, extract(epoch from now() - waiting.since)::float8 as oldest,
-    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null) as planned,
+    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
     coalesce(day.seconds, 0)::float8 as seconds,
     kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,

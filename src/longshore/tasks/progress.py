@@ -16,7 +16,7 @@ from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
 PROGRESS = """
-select t.state as task_state, t.due_at, t.attempt_began_at is not null as began, t.run,
+select t.state as task_state, t.due_at, t.paused, t.attempt_began_at is not null as began, t.run,
        coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
        coalesce(r.bytes, 0) as bytes, r.rows_expected, r.rows_expected_exact, coalesce(r.state, '') as state,
        coalesce(r.failures, 0) as failures,
@@ -78,6 +78,7 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         seconds_left=_rounded(left),
         heartbeat_age=_rounded(max(0.0, (row["now"] - row["beat_at"]).total_seconds())) if running else None,
         queue_place=row["place"],
+        paused=row["paused"],
         next=_next(row, running, heartbeat_timeout),
     )
 
@@ -90,6 +91,8 @@ def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next 
     if row["task_state"] == Code.INPROGRESS:
         return Next("retry", _whole_second_after(row["delivered_at"]), if_silent=False)
     if row["due_at"] is not None:
+        if row["paused"]:
+            return None
         return Next("start", _whole_second_after(row["due_at"]), if_silent=False)
     if not row["began"]:
         return Next("start", _whole_second_after(row["delivered_at"]), if_silent=False)

@@ -29,7 +29,7 @@ QUEUE = """
 select (select count(*) from longshore.tasks where attempt_began_at is null and due_at is null and not parked) as sent,
        (select count(*) from longshore.tasks where parked) as parked,
        (select greatest(0, coalesce(extract(epoch from now() - min(due_at)), 0))::float8
-        from longshore.tasks where due_at is not null) as late,
+        from longshore.tasks where due_at is not null and not paused) as late,
        (select coalesce(extract(epoch from now() - min(greatest(created, execute_after))), 0)::float8
         from longshore.pgqueuer
         where entrypoint = $1 and status = 'queued' and execute_after <= now()) as oldest

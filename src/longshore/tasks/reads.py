@@ -35,7 +35,7 @@ QUEUED = "t.attempt_began_at is null and t.due_at is null"
 
 # Computed from the rows per second so far; `case` reads the run of a running task alone.
 SECONDS_LEFT = """case t.state
-           when 'READY' then extract(epoch from t.due_at - now())
+           when 'READY' then extract(epoch from case when not t.paused then t.due_at end - now())
            when 'INPROGRESS' then (
                select extract(epoch from r.progress_at - r.attempt_began_at) / nullif(r.rows, 0)
                       * greatest(r.rows_expected - r.rows, 0)

@@ -35,7 +35,8 @@ COVERED = "select now(), covered_until from longshore.tasks where id = $1 and ch
 # A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed.
 CHANGE = """
 with before as (
-    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned
+    select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned,
+           paused and $14 as stays_paused
     from longshore.tasks
     where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and revision = $3
     for update
@@ -43,8 +44,8 @@ with before as (
 task as (
     update longshore.tasks t
     set description = $4, action = $5, trigger = $6, target = $7, debug = $8, priority = $10,
-        due_at = case when before.planned then case when $9 > now() then $9 end else before.due_at end,
-        parked = case when before.planned then $9 <= now() else before.parked end,
+        due_at = case when not before.planned then before.due_at when $9 > now() or before.stays_paused then $9 end,
+        parked = case when before.planned then $9 <= now() and not before.stays_paused else before.parked end,
         planned_at = case when not before.planned then before.planned_at
                           when $14 then least(now(), $9 - interval '1 second') else now() end,
         origin = case when before.planned then 'schedule' else before.origin end,
@@ -55,6 +56,7 @@ task as (
         traceparent = case when before.planned then $12 else before.traceparent end,
         follows = case when before.planned then null else before.follows end,
         schedule_ended = before.schedule_ended and not before.planned,
+        paused = before.stays_paused,
         attempt = before.attempt + before.planned::int,
         attempt_began_at = case when before.planned then null else before.attempt_began_at end,
         defined_by = coalesce($13, before.defined_by),

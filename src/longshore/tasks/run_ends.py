@@ -104,7 +104,7 @@ task as (
     update longshore.tasks t
     set state = case when before.ends then 'ERROR' else before.state end,
         attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, parked = false,
-        schedule_ended = true,
+        schedule_ended = true, paused = false,
         modified_at = before.at, revision = before.revision + 1,
         log_length = before.log_length + 1 + before.ends::int
     from before
@@ -137,7 +137,7 @@ where id = $1
 END_SCHEDULE = """
 with task as (
     update longshore.tasks
-    set schedule_ended = true, revision = revision + 1, log_length = log_length + 1
+    set schedule_ended = true, paused = false, revision = revision + 1, log_length = log_length + 1
     where id = $1
     returning id, log_length, modified_at
 )

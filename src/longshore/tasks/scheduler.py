@@ -32,15 +32,16 @@ SWEEP_SECONDS = 10.0  # between two searches for attempts without a message
 BATCH = 500
 
 DUE = """
-select id, chain_id, trigger, due_at, covered_until, now() as now
+select id, chain_id, trigger, due_at, covered_until, now() as now,
+       case when due_at <= resumed_at then resume_catch_up end as catch_up
 from longshore.tasks
-where due_at <= now() and ($2::bigint is null or id = $2)
+where due_at <= now() and not paused and ($2::bigint is null or id = $2)
 order by due_at
 limit $1
 for update skip locked
 """
 
-DUE_ALONE = "select id from longshore.tasks where due_at <= now() order by due_at limit $1"
+DUE_ALONE = "select id from longshore.tasks where due_at <= now() and not paused order by due_at limit $1"
 
 # $2, $3: the data interval of each run. A run that is late because the run before had not ended counts as waiting from
 # that end.
@@ -70,7 +71,7 @@ with before as (
 task as (
     update longshore.tasks t
     set state = case when before.fails then 'ERROR' else t.state end, attempt_began_at = before.at, due_at = null,
-        schedule_ended = true, modified_at = before.at, revision = t.revision + 1,
+        schedule_ended = true, paused = false, modified_at = before.at, revision = t.revision + 1,
         log_length = before.log_length + 1 + before.fails::int
     from before
     where t.id = before.id
@@ -81,7 +82,9 @@ union all
 select id, log_length + 1, at, state || ' -> ERROR' from before where fails
 """
 
-NEXT = "select extract(epoch from min(due_at) - now())::float8 from longshore.tasks where due_at is not null"
+NEXT = """
+select extract(epoch from min(due_at) - now())::float8 from longshore.tasks where due_at is not null and not paused
+"""
 
 # PgQueuer redelivers the message of a lost worker; these attempts have no message.
 LEFT_BEHIND = """
@@ -186,6 +189,8 @@ def decide(row: asyncpg.Record) -> Decision:
     task, chain, now = TaskId(row["id"]), ChainId(row["chain_id"]), row["now"]
     try:
         schedule = SCHEDULE.decode(row["trigger"])
+        if row["catch_up"] is not None:
+            schedule = msgspec.structs.replace(schedule, catch_up=row["catch_up"])
         at = not_missed(schedule, row["due_at"], now)
         covers_missed = schedule.repeats and schedule.catch_up == "one"
         end = newest(schedule, at, now) if at is not None and covers_missed else at

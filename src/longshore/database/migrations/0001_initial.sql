@@ -52,6 +52,11 @@ create table longshore.tasks (
     waits_since timestamptz not null default now(),
     -- Only a changed trigger gives the task further times: its schedule was cancelled, or cannot be computed.
     schedule_ended boolean not null default false,
+    -- The schedule begins no run until it is resumed; `due_at` stays.
+    paused boolean not null default false,
+    -- When the schedule was last resumed, and the `catch_up` of the times missed before that; null: the trigger's.
+    resumed_at timestamptz,
+    resume_catch_up text,
     -- All that runs of the task have read, merged. A credential that may not see a part of it does not see the log.
     reads jsonb not null default '[]',
     -- Credentials, such as 'user 7' or 'token 0b9f…'; null: the service itself.
@@ -65,7 +70,7 @@ create table longshore.tasks (
 -- Pages of a chain's tasks, newest first, of all states or of one.
 create index tasks_of_chain on longshore.tasks (chain_id, id desc);
 create index tasks_of_chain_by_state on longshore.tasks (chain_id, state, id desc);
-create index tasks_due on longshore.tasks (due_at) where due_at is not null;
+create index tasks_due on longshore.tasks (due_at) where due_at is not null and not paused;
 create index tasks_running on longshore.tasks (id) where state = 'INPROGRESS';
 create index tasks_sent on longshore.tasks (id) where attempt_began_at is null and due_at is null and not parked;
 create index tasks_parked on longshore.tasks (chain_id, priority desc, waits_since, id) where parked;

@@ -1,0 +1,99 @@
+"""Pause and resume of a schedule. Each is one statement, with its log entry.
+
+A paused task keeps its due time; the scheduler passes it over until the task is resumed. Runs that a client asks for
+with `execute` belong to no schedule and run as usual.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.errors import ProblemError
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.reads import TaskNotFoundError
+from longshore.tasks.run_ends import SCHEDULE
+from longshore.tasks.schedule import Schedule
+from longshore.tasks.slots import admit
+
+CatchUp = Literal["one", "none", "all"]
+
+STANDING = "select trigger, schedule_ended, paused from longshore.tasks where id = $1 and chain_id = $2 for update"
+
+# A run of the schedule that is queued and has not begun is due again; its message finds itself outdated.
+PAUSE = """
+with before as (
+    select *, greatest(modified_at, now()) as at,
+           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin = 'schedule' as withdrawn
+    from longshore.tasks
+    where id = $1
+),
+task as (
+    update longshore.tasks t
+    set paused = true,
+        due_at = case when before.withdrawn then before.interval_end else before.due_at end,
+        parked = before.parked and not before.withdrawn,
+        attempt = before.attempt + before.withdrawn::int,
+        modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
+    from before
+    where t.id = before.id
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length, at, $2 from before
+"""
+
+RESUME = """
+with task as (
+    update longshore.tasks
+    set paused = false, resumed_at = now(), resume_catch_up = $3,
+        modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1
+    returning id, log_length, modified_at
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, $2 from task
+"""
+
+
+async def pause(connection: Connection, chain: ChainId, task: TaskId, who: str) -> bool:
+    """Pause the schedule of a task, in the connection's transaction; return False if it is paused already.
+
+    A run that has begun goes on. Raises TaskNotFoundError, and ProblemError if the task has no schedule.
+    """
+    if await _is_paused(connection, chain, task):
+        return False
+    await connection.execute(PAUSE, task, f"paused by {who}")
+    await admit(connection, chain)
+    return True
+
+
+async def resume(connection: Connection, chain: ChainId, task: TaskId, who: str, catch_up: CatchUp | None) -> bool:
+    """Resume the schedule of a task, in the connection's transaction; return False if it is not paused.
+
+    `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises TaskNotFoundError, and
+    ProblemError if the task has no schedule.
+    """
+    if not await _is_paused(connection, chain, task):
+        return False
+    entry = f"resumed by {who}, catch_up {catch_up}" if catch_up else f"resumed by {who}"
+    await connection.execute(RESUME, task, entry, catch_up)
+    return True
+
+
+async def _is_paused(connection: Connection, chain: ChainId, task: TaskId) -> bool:
+    row = await connection.fetchrow(STANDING, task, chain)
+    if row is None:
+        raise TaskNotFoundError
+    schedule_of(row["trigger"], ended=row["schedule_ended"])
+    return bool(row["paused"])
+
+
+def schedule_of(trigger: str, *, ended: bool) -> Schedule:
+    """Return the schedule of a stored trigger; raise ProblemError if it does not repeat, or has ended for good."""
+    try:
+        schedule = SCHEDULE.decode(trigger)
+    except msgspec.MsgspecError:
+        raise ProblemError("no-schedule") from None
+    if ended or not schedule.repeats:
+        raise ProblemError("no-schedule")
+    return schedule
