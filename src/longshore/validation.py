@@ -106,7 +106,7 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
             return None
         return [check(inner, item, pointer(at, index), violations) for index, item in enumerate(value)]
     if (names := _names(kind)) and value not in names:
-        violations.append(Violation(_not_one_of(value, names), at))
+        violations.append(Violation(_not_one_of(value, [name for name in names if name is not None]), at))
         return None
     try:
         return msgspec.convert(value, kind)
@@ -133,14 +133,17 @@ def plain_english(message: str) -> str:
     return f"expected {expected} of the pattern {match['pattern']}"
 
 
-def _names(kind: Any) -> tuple[str, ...]:
-    """Return the values of a Literal or of an enumeration of strings."""
+def _names(kind: Any) -> tuple[str | None, ...]:
+    """Return the values of a Literal or of an enumeration of strings, and None where it may be that too."""
+    if get_origin(kind) in (Union, types.UnionType):
+        first, *others = get_args(kind)
+        return (*_names(first), None) if others == [types.NoneType] and _names(first) else ()
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(one.value for one in kind)
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def _not_one_of(value: Any, names: tuple[str, ...]) -> str:
+def _not_one_of(value: Any, names: Sequence[str]) -> str:
     if isinstance(value, str) and (hint := suggestion(value, names)):
         return f"{value!r} is not known{hint}"
     return f"expected {' or '.join(map(repr, names))}"

@@ -27,6 +27,7 @@ from tests.service import CHAIN, Longshore, ended, export_body
 
 OTHER = 1765
 FUTURE = "2126-05-26T12:00:00Z"
+BACKFILL = {"start": "2026-05-01T12:00:00Z", "end": "2026-05-02T12:00:00Z"}
 SEGMENT = {"entity": "people", "index": "users", "join": "all", "chain_id": CHAIN, "rules": []}
 
 Ids = dict[str, Any]
@@ -57,6 +58,11 @@ def waiting_task(site: Site) -> Ids:
 
 def scheduled_task(site: Site) -> Ids:
     return {"id": site.client.post("/tasks", json=export_body(once=FUTURE, repeat="daily")).json()["id"]}
+
+
+def backfilled_task(site: Site) -> Ids:
+    ids = scheduled_task(site)
+    return {**ids, "backfill": site.client.post(f"/tasks/{ids['id']}/backfill", json=BACKFILL).json()["id"]}
 
 
 def done_task(site: Site) -> Ids:
@@ -120,9 +126,13 @@ CELLS = {
     ("POST", "/tasks/{id}/cancel"): Cell(200, 404, waiting_task),
     ("POST", "/tasks/{id}/pause"): Cell(200, 404, scheduled_task),
     ("POST", "/tasks/{id}/resume"): Cell(200, 404, scheduled_task, lambda _: {"catch_up": "none"}),
+    ("POST", "/tasks/{id}/backfill"): Cell(202, 404, scheduled_task, lambda _: BACKFILL),
+    ("GET", "/tasks/{id}/backfills"): Cell(200, 404, scheduled_task),
+    ("DELETE", "/tasks/{id}/backfills/{backfill}"): Cell(204, 404, backfilled_task),
     ("GET", "/tasks/{id}/progress"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/events"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/runs/{run}"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}/manifest"): Cell(200, 404, done_task),
     ("POST", "/tasks/{id}/runs/{run}/ack"): Cell(409, 404, done_task),  # it is no increment
     ("GET", "/tasks/{id}/download_url"): Cell(200, 404, done_task),
@@ -186,6 +196,9 @@ CONSOLE = {
     ("GET", "/console/{chain}/tasks"): Cell(200, 200),
     ("GET", "/console/{chain}/tasks/{id}"): Cell(200, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/events"): Cell(200, 404, done_task),
+    ("POST", "/console/{chain}/tasks/{id}/pause"): Cell(303, 404, scheduled_task),
+    ("POST", "/console/{chain}/tasks/{id}/resume"): Cell(303, 404, scheduled_task),
+    ("POST", "/console/{chain}/tasks/{id}/backfill"): Cell(400, 404, scheduled_task),  # without its range
     ("GET", "/console/{chain}/new"): Cell(200, 200),
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),
     ("GET", "/console/{chain}/segments"): Cell(200, 200),
@@ -458,7 +471,7 @@ def hidden_ids(site: Site, path: str) -> Ids:
     id = site.client.post("/tasks", json=body).json()["id"]
     assert ended(site.client, id)["state"]["code"] == "DONE"
     assert site.client.get(f"/tasks/{id}/download_url").status_code == 200
-    return {"id": id, "run": 1, "link": site.client.get(f"/tasks/{id}/links").json()[0]["id"]}
+    return {"id": id, "run": 1, "backfill": 1, "link": site.client.get(f"/tasks/{id}/links").json()[0]["id"]}
 
 
 def hidden_body(method: str, path: str) -> Any:
@@ -468,6 +481,8 @@ def hidden_body(method: str, path: str) -> Any:
         return {"segment": FILTERED}
     if path.startswith("/segments") and method in ("POST", "PUT"):
         return {"chain": CHAIN, "name": "x", "segment": FILTERED}
+    if path == "/tasks/{id}/backfill":
+        return BACKFILL
     return {"desc": "x"} if method == "PATCH" else None
 
 

@@ -49,6 +49,8 @@ def test_condition_is_read_as_a_list_over_several_lines(lines: list[str], expect
 CHANGES: list[tuple[str, str, Any]] = [
     ("PATCH", "", {"desc": "another"}), ("DELETE", "", None), ("POST", "/cancel", None),
     ("POST", "/pause", None), ("POST", "/resume", {"catch_up": "all"}),
+    ("POST", "/backfill", {"start": "2026-05-01T00:00:00Z", "end": "2026-05-02T00:00:00Z"}),
+    ("DELETE", "/backfills/1", None),
     ("POST", "/execute", None), ("POST", "/runs/1/ack", None), ("DELETE", "/links/x", None),
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, assert_whole, cut_off, files_of, messages, until
-from tests.service import Longshore, ended
+from tests.service import Longshore, ended, export_body
 
 MESSAGE = "select from longshore.pgqueuer where dedupe_key like $1 || ':%'"
 SILENT = "select 1 from longshore.pgqueuer where heartbeat < now() - interval '1 second'"
@@ -55,6 +55,24 @@ def test_a_worker_killed_before_any_row_is_replaced(
     found = ended(client, task)
     assert messages(found) == TAKEN_OVER
     assert_whole(service, client, found)
+
+
+def test_backfill_whose_worker_is_killed_goes_on_and_runs_each_time_once(
+    service: Longshore, client: httpx2.Client, crew: Crew
+) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-01T03:00:00Z", repeat="daily")).json()["id"]
+    with Hold.row(service, 1) as hold:
+        span = {"start": "2026-05-01T03:00:00Z", "end": "2026-05-03T03:00:00Z"}
+        assert client.post(f"/tasks/{task}/backfill", json=span).json()["runs"] == 2
+        hold.reached()
+        crew.kill()
+    crew.replace()
+    until(lambda: client.get(f"/tasks/{task}/backfills").json()[0]["state"] == "DONE", "the backfill to end")
+    runs = client.get(f"/tasks/{task}/runs").json()
+    assert [(run["due"], run["state"], run["attempts"]) for run in runs] == [
+        ("2026-05-03T03:00:00Z", "DONE", 1), ("2026-05-02T03:00:00Z", "DONE", 2),
+    ]  # fmt: skip
+    assert client.post(f"/tasks/{task}/cancel").status_code == 200
 
 
 def test_worker_killed_before_it_connects_to_the_source_is_replaced(

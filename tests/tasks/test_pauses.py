@@ -1,6 +1,7 @@
 """Pause and resume of a schedule."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool
-from longshore.tasks import attempts, pauses, run_ends, scheduler
+from longshore.tasks import attempts, pauses, requests, run_ends, scheduler
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
 from tests.answers import problem, violations
@@ -153,7 +154,7 @@ def test_requested_run_of_a_paused_task_runs_once_and_leaves_it_paused(run: Any)
     async def test(pool: Pool) -> None:
         task = await missed(pool, 3, "one")
         async with pool.acquire() as connection, connection.transaction():
-            await attempts.execute(connection, CHAIN, task, "user 7")
+            await requests.execute(connection, CHAIN, task, "user 7")
         assert (await ran(pool, task)).run == 2
         row = await pool.fetchrow(ROW, task)
         assert row is not None
@@ -167,7 +168,7 @@ def test_requested_run_that_is_queued_runs_although_the_schedule_is_paused_meanw
     async def test(pool: Pool) -> None:
         task = await created(pool, new(once=FAR, repeat="daily"))
         async with pool.acquire() as connection, connection.transaction():
-            await attempts.execute(connection, CHAIN, task, "user 7")
+            await requests.execute(connection, CHAIN, task, "user 7")
         await paused(pool, task)
         assert (await ran(pool, task)).run == 1
 
@@ -207,8 +208,6 @@ def test_pause_and_resume_are_in_the_log_the_revision_the_progress_and_the_audit
 
 def test_pause_wakes_a_long_poll(idle: Longshore, client: httpx2.Client) -> None:
     task = scheduled(client)
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(1) as thread:
         tag = client.get(f"/tasks/{task}").headers["etag"]
         poll = thread.submit(client.get, f"/tasks/{task}", params={"wait": 60}, headers={"If-None-Match": tag})

@@ -14,6 +14,7 @@ from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
 from longshore.api.documentation import problems
+from longshore.api.execute import is_incremental
 from longshore.api.guard import actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
@@ -21,7 +22,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import export, schemas
 from longshore.results.store import StoreError
-from longshore.tasks import quotas, reads, requests, run_ends
+from longshore.tasks import backfills, quotas, reads, requests, run_ends
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.run_ends import same_times
@@ -116,6 +117,8 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
             return await reads.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
         await requests.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
+        if planned_anew or is_incremental(new.target, new.trigger):
+            await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)
         return await reads.reading(connection, chain, task)
 

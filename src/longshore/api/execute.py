@@ -81,12 +81,17 @@ async def execute_task(
 
 def refuse_incremental(task: EditableTask) -> None:
     """Raise ProblemError where a task is incremental, so that its runs follow watermarks rather than intervals."""
-    try:
-        export = stored_export(task.target, task.trigger)
-    except msgspec.MsgspecError:
-        return  # the run will say so
-    if export is not None and export[0].incremental:
+    if is_incremental(task.target, task.trigger):
         raise ProblemError("no-intervals", "The target is `incremental`, so its runs follow a watermark.")
+
+
+def is_incremental(target: str, trigger: str) -> bool:
+    """Return whether a stored task is an incremental export; False where it cannot be decoded, as its run will say."""
+    try:
+        export = stored_export(target, trigger)
+    except msgspec.MsgspecError:
+        return False
+    return export is not None and bool(export[0].incremental)
 
 
 def _interval_end(value: Any) -> datetime | None:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from litestar import Response
@@ -230,16 +230,21 @@ def non_decimal_parameters(request: AnyRequest) -> list[Violation]:
     if request.scope["query_string"]:
         given |= request.query_params
     parameters = request.route_handler.parsed_fn_signature.parameters
-    return [
-        Violation("expected a number in decimal digits, without a leading zero", parameter=name)
-        for name, value in given.items()
-        if name in parameters and _is_number(parameters[name].annotation) and not DECIMAL.fullmatch(str(value))
-    ]
+    violations = []
+    for name, value in given.items():
+        kinds = _kinds(parameters[name].annotation) if name in parameters else ()
+        if int in kinds and value not in kinds and not DECIMAL.fullmatch(str(value)):
+            words = "".join(f", or `{kind}`" for kind in kinds if isinstance(kind, str))
+            expected = f"expected a number in decimal digits, without a leading zero{words}"
+            violations.append(Violation(expected, parameter=name))
+    return violations
 
 
 @cache
-def _is_number(annotation: Any) -> bool:
-    return int in (annotation, *get_args(annotation))
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """Return the types and the literal values that a parameter may have."""
+    parts = (annotation, *get_args(annotation))
+    return tuple(kind for part in parts for kind in (get_args(part) if get_origin(part) is Literal else (part,)))
 
 
 @cache

@@ -126,6 +126,14 @@ KINDS = {
         "The task has no schedule",
         "Its trigger has neither `repeat` nor `cron`, or its schedule was cancelled. `PATCH` the trigger to begin one.",
     ),
+    "too-many-backfills": ProblemKind(
+        409,
+        "Too many backfills",
+        "A task may have ten unfinished ones; `GET /tasks/{id}/backfills` shows them. Wait for one, or end one.",
+    ),
+    "backfill-not-found": ProblemKind(
+        404, "No such backfill", "`GET /tasks/{id}/backfills` lists the backfills of the task."
+    ),
     "changed-meanwhile": ProblemKind(
         412,
         "A precondition failed",

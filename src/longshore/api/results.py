@@ -20,9 +20,10 @@ from longshore.api.conditional import is_not_modified, require, require_unmodifi
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
+from longshore.api.runs import RunNumber, run_number
 from longshore.api.scopes import may_change_task, may_see_run
 from longshore.api.service import AnyRequest, Service
-from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
+from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
@@ -36,7 +37,13 @@ from longshore.validation import ValidationError, Violation
 OF_TASK = """
 select t.id, t.state, t.action, r.reads, r.run, r.location, r.result
 from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
+left join lateral (
+    select *
+    from longshore.runs
+    where task_id = t.id and state = 'DONE'
+    order by interval_end desc, run desc
+    limit 1
+) r on true
 where t.id = $1 and t.chain_id = $2
 """
 
@@ -147,10 +154,11 @@ async def get_download_url_of_run(
 ) -> DownloadUrl:
     """Return a signed address of the result of one run of an export, valid for about one hour."""
     service, caller = admitted(request)
-    row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, run)
+    number = await run_number(service.pool, caller, id, run)
+    row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, number)
     if row is not None and row["state"] is None:
-        raise NotFoundError("run-not-found", f"Task {id} has no run {run}.")
-    return await _address(request, f"run {run} of task {id}", row, expires_in, max_uses)
+        raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
+    return await _address(request, f"run {number} of task {id}", row, expires_in, max_uses)
 
 
 async def _address(

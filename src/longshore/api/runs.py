@@ -1,14 +1,93 @@
-"""The resource `runs`: acknowledging the increment of a run."""
+"""The resource `runs`: the runs of a task, their manifests, and acknowledging the increment of one."""
 
-from litestar import post
+from typing import Annotated, Literal
 
+from litestar import Response, get, post
+from litestar.openapi.spec import OpenAPIType, Schema
+from litestar.params import PathParameter
+
+from longshore.access.tokens import Caller
 from longshore.api.audited import audited
+from longshore.api.bodies import Encoded
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
+from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import Id, RunNumber, lock_to_change, task_id
+from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.database.connect import Connection, Pool
+from longshore.errors import NotFoundError
+from longshore.exports.manifest import Manifest
+from longshore.exports.rights import sees
 from longshore.tasks import reads, watermarks
 from longshore.tasks.model import Run
+from longshore.validation import ValidationError, Violation
+
+LATEST = "latest"
+AnyRun = int | Literal["latest"]
+RunNumber = Annotated[
+    AnyRun,
+    PathParameter(
+        description="Number of the run, or `latest`: the `DONE` run whose data interval ends last.",
+        schema_extra={
+            "one_of": [Schema(type=OpenAPIType.INTEGER, minimum=1, maximum=MAX_OFFSET), Schema(const=LATEST)]
+        },
+    ),
+]
+
+
+async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyRun) -> int:
+    """Return the number of a run of a task that an address names. Raises ValidationError for one out of range.
+
+    Raises NotFoundError, also where it is `latest` and no run is `DONE`.
+    """
+    if isinstance(run, int):
+        if not 1 <= run <= MAX_OFFSET:
+            raise ValidationError(
+                [Violation(f"expected a number from 1 to {MAX_OFFSET}, or `latest`", parameter="run")]
+            )
+        return run
+    found = await reads.latest_run(pool, caller.chain, task_id(id))
+    if found is None:
+        raise NotFoundError("run-not-found", f"No run of task {id} is DONE yet.")
+    return found
+
+
+@get(
+    "/tasks/{id:str}/runs",
+)
+async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
+    """Return the runs of a task that the credential may see, newest first, with their results."""
+    service, caller = admitted(request)
+    page, more = await reads.runs(service.pool, caller.chain, task_id(id), limit, offset)
+    runs = [each.run for each in page if sees(caller, each.reads, service.catalog)]
+    return Response(runs, headers=next_page(request, more, limit, offset))
+
+
+@get(
+    "/tasks/{id:str}/runs/{run:str}/manifest",
+)
+async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest]:
+    """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    text, recorded = await reads.manifest(service.pool, caller.chain, task_id(id), number)
+    may_see_run(caller, service.catalog, recorded)
+    if text is None:
+        raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
+    return Encoded(text.encode(), {})
+
+
+@get("/tasks/{id:str}/runs/{run:str}")
+async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
+    """Return one run of a task, as the list of runs has it."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    found = await reads.one_run(service.pool, caller.chain, task_id(id), number)
+    if found is None:
+        raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
+    may_see_run(caller, service.catalog, found.reads)
+    return found.run
 
 
 @post(
@@ -21,7 +100,12 @@ async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Confirm that the increment of a run has arrived: the next run begins after it. Repeating this changes nothing."""
     service, caller = admitted(request)
     task = task_id(id)
-    async with audited(request, "run.acknowledge", f"task {task}", {"run": run}) as change:
+    async with audited(request, "run.acknowledge", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)
-        await watermarks.acknowledge(change.connection, caller.chain, task, run)
-    return await reads.one_run(service.pool, caller.chain, task, run)
+        number = await run_number(change.connection, caller, id, run)
+        change.details = {"run": number}
+        await watermarks.acknowledge(change.connection, caller.chain, task, number)
+    found = await reads.one_run(service.pool, caller.chain, task, number)
+    if found is None:
+        raise NotFoundError("task-not-found")  # deleted meanwhile
+    return found.run

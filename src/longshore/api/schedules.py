@@ -1,23 +1,36 @@
-"""The schedule of a task: pause and resume."""
+"""The schedule of a task: pause, resume, and backfills."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import post
-from litestar.params import RawBody
+from litestar import Response, delete, get, post
+from litestar.params import PathParameter, RawBody
 
-from longshore.api.audited import audited
-from longshore.api.bodies import read_optional_json
+from longshore.api.audited import audited, audited_in
+from longshore.api.bodies import read_json, read_optional_json
 from longshore.api.documentation import problems
-from longshore.api.guard import AnyRequest, actor, admitted
+from longshore.api.execute import refuse_incremental
+from longshore.api.guard import actor, admitted
+from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
+from longshore.api.scopes import may_see_run
+from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
-from longshore.tasks import pauses, reads
-from longshore.tasks.model import Task
-from longshore.tasks.pauses import CatchUp
-from longshore.validation import ValidationError, Violation, check
+from longshore.database.connect import Connection
+from longshore.database.rows import Page
+from longshore.errors import NotFoundError
+from longshore.tasks import backfills, idempotency, pauses, reads, requests
+from longshore.tasks.backfills import BackfillRange
+from longshore.tasks.idempotency import Claim, Kept
+from longshore.tasks.model import Backfill, NewBackfill, Task
+from longshore.tasks.pauses import CatchUp, schedule_of
+from longshore.tasks.schedule import bounds_violation
+from longshore.validation import ValidationError, Violation, check, pointer
+
+BackfillNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="Number of the backfill.")]
 
 
-class Resumption(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ResumeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /tasks/{id}/resume`, which may be left out."""
 
     catch_up: CatchUp | None = None
@@ -44,20 +57,105 @@ async def pause_task(request: AnyRequest, id: Id) -> Task:
     status_code=200,
     responses=problems(409),
 )
-async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Resumption]) -> Task:
+async def resume_task(request: AnyRequest, id: Id, body: Annotated[RawBody, ResumeBody]) -> Task:
     """Resume a paused schedule. `catch_up` decides on the runs that were missed meanwhile.
 
     Resuming a task that is not paused changes nothing.
     """
+    return await resume(request, id, read_optional_json(request, body))
+
+
+async def resume(request: AnyRequest, id: int, value: Any) -> Task:
+    """Resume a task, as the body `value` says. Raises ValidationError and ProblemError."""
     service, caller = admitted(request)
     task = task_id(id)
     violations: list[Violation] = []
-    wanted = check(Resumption, read_optional_json(request, body), "", violations)
-    if violations or wanted is None:
+    wanted = check(ResumeBody, value, "", violations)
+    if wanted is None:
         raise ValidationError(violations)
-    async with audited(request, "task.resume", f"task {task}") as change:
+    async with audited(request, "task.resume", f"task {task}", value or None) as change:
         await lock_to_change(request, change.connection, task)
-        change.details = {"catch_up": wanted.catch_up} if wanted.catch_up else None
         by = actor(request).name
         change.happens = await pauses.resume(change.connection, caller.chain, task, by, wanted.catch_up)
     return await reads.get(service.pool, caller.chain, task)
+
+
+@post(
+    "/tasks/{id:str}/backfill",
+    opt={"conditional": True},
+    status_code=202,
+    responses=problems(409),
+)
+async def create_backfill(
+    request: AnyRequest, id: Id, body: Annotated[RawBody, BackfillRange], idempotency_key: Key = None
+) -> Response[NewBackfill]:
+    """Run the schedule's times after `start` and up to `end` that have come, also those before `once`.
+
+    The runs begin oldest first and one at a time; a run of the schedule that is due goes first. A run in `ERROR` does
+    not stop the others.
+    """
+    value = read_json(request, body)
+    made, replayed = await backfill(request, id, value, claim_of(request, idempotency_key, value))
+    headers = {"Location": f"/tasks/{id}/backfills", **(REPLAYED if replayed else {})}
+    return Response(made, headers=headers)
+
+
+async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None) -> tuple[NewBackfill, bool]:
+    """Create a backfill of the range in the body `value`; return it, and whether an earlier request has made it.
+
+    Raises ValidationError and ProblemError.
+    """
+    service, _ = admitted(request)
+    task, wanted = task_id(id), _range(value)
+
+    async def make(connection: Connection) -> Kept:
+        async with audited_in(connection, request, "task.backfill", f"task {task}") as change:
+            found = await lock_to_change(request, connection, task)
+            schedule = schedule_of(found.trigger, ended=found.schedule_ended)
+            refuse_incremental(found)
+            made = await backfills.create(connection, task, schedule, wanted, actor(request).name)
+            change.details = {**value, "backfill": made.id, "runs": made.runs}
+        return Kept(task, msgspec.json.encode(made))
+
+    kept, replayed = await idempotency.once(service.pool, claim, make)
+    return msgspec.json.decode(kept.answer, type=NewBackfill), replayed
+
+
+def _range(value: Any) -> BackfillRange:
+    """Return the range in a body. Raises ValidationError."""
+    violations: list[Violation] = []
+    wanted = check(BackfillRange, value, "", violations)
+    if wanted is not None:
+        for name in ("start", "end"):
+            if (violation := bounds_violation(getattr(wanted, name))) is not None:
+                violations.append(Violation(violation, pointer("", name)))
+        if not violations and wanted.end <= wanted.start:
+            violations.append(Violation("expected a time after `start`", "/end"))
+    if violations or wanted is None:
+        raise ValidationError(violations)
+    return wanted
+
+
+@get("/tasks/{id:str}/backfills")
+async def list_backfills(
+    request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0
+) -> Response[list[Backfill]]:
+    """Return the backfills of a task with their progress, newest first."""
+    service, caller = admitted(request)
+    whole = await requests.whole(service.pool, caller.chain, task_id(id))
+    may_see_run(caller, service.catalog, whole.reads)
+    page = Page(limit, offset)
+    return paged(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)
+
+
+@delete("/tasks/{id:str}/backfills/{backfill:str}", opt={"conditional": True}, status_code=204)
+async def end_backfill(request: AnyRequest, id: Id, backfill: BackfillNumber) -> None:
+    """End a backfill: a run that has begun finishes, and no further one begins. Repeating this changes nothing."""
+    _, caller = admitted(request)
+    task = task_id(id)
+    async with audited(request, "task.backfill.end", f"task {task}", {"backfill": backfill}) as change:
+        await lock_to_change(request, change.connection, task)
+        if not await backfills.exists(change.connection, task, backfill):
+            raise NotFoundError("backfill-not-found", f"Task {id} has no backfill {backfill}.")
+        by = actor(request).name
+        change.happens = await backfills.end(change.connection, caller.chain, task, backfill, by)

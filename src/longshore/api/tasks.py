@@ -1,4 +1,4 @@
-"""The resource `tasks`: create, list, progress, runs, manifests. `poll` reads one task, `execute` runs it."""
+"""The resource `tasks`: create, list, progress. `poll` reads one task, `execute` runs it, `runs` has its runs."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -18,7 +18,7 @@ from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, next_page
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
@@ -26,13 +26,11 @@ from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
-from longshore.exports.manifest import Manifest
-from longshore.exports.rights import sees
 from longshore.exports.segments import stored
 from longshore.tasks import idempotency, progress, quotas, requests
 from longshore.tasks import reads as read
 from longshore.tasks.idempotency import Kept
-from longshore.tasks.model import Code, Progress, Run, Task, TaskId
+from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.requests import EditableTask, NewTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
@@ -40,7 +38,6 @@ PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 encode = msgspec.json.Encoder().encode
 
 Id = Annotated[int, PathParameter(ge=1, description="Number of the task.")]
-RunNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="Number of the run.")]
 
 
 @post(
@@ -178,30 +175,6 @@ async def get_progress(request: AnyRequest, id: Id) -> Progress:
     reads = await read.newest_reads(service.pool, caller.chain, task_id(id))
     may_see_run(caller, service.catalog, reads)
     return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
-
-
-@get(
-    "/tasks/{id:str}/runs",
-)
-async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
-    """Return the runs of a task that the credential may see, newest first, with their results."""
-    service, caller = admitted(request)
-    page, more = await read.runs(service.pool, caller.chain, task_id(id), limit, offset)
-    runs = [each.run for each in page if sees(caller, each.reads, service.catalog)]
-    return Response(runs, headers=next_page(request, more, limit, offset))
-
-
-@get(
-    "/tasks/{id:str}/runs/{run:str}/manifest",
-)
-async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest]:
-    """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
-    service, caller = admitted(request)
-    text, reads = await read.manifest(service.pool, caller.chain, task_id(id), run)
-    may_see_run(caller, service.catalog, reads)
-    if text is None:
-        raise NotFoundError("run-not-found", f"Task {id} has no run {run} that left a result.")
-    return Encoded(text.encode(), {})
 
 
 def task_id(number: int) -> TaskId:

@@ -18,7 +18,8 @@ from longshore.telemetry import metrics
 BEGIN = """
 with before as (
     select *, greatest(modified_at, now()) as at, state = 'INPROGRESS' as again,
-           origin = 'schedule' and due_at is null as of_schedule
+           origin = 'schedule' and due_at is null as of_schedule,
+           origin = 'backfill' and state <> 'INPROGRESS' and due_at is null as of_backfill
     from longshore.tasks
     where id = $1 and attempt = $2 and attempt_began_at is null
     for update
@@ -29,11 +30,18 @@ task as (
         result = '',
         attempt_began_at = before.at,
         due_at = null,
+        next_due_at = null,
         parked = false,
         run = before.run + (not before.again)::int,
         last_run_at = case when before.again then before.last_run_at else before.at end,
         planned_at = case when before.of_schedule then before.interval_end else before.planned_at end,
         covered_until = case when before.of_schedule then before.interval_end else before.covered_until end,
+        backfill = case when not before.of_backfill then before.backfill else (
+            select min(b.backfill)
+            from longshore.backfills b
+            where b.task_id = before.id and b.ended_at is null
+              and b.begun + (b.backfill = before.backfill)::int < cardinality(b.times)
+        ) end,
         modified_at = before.at,
         revision = before.revision + 1,
         log_length = before.log_length + 1
@@ -42,11 +50,18 @@ task as (
     returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
               t.traceparent, t.follows, extract(epoch from before.at - before.waits_since)::float8 as waited
 ),
+backfill as (
+    update longshore.backfills b
+    set begun = b.begun + 1
+    from before
+    where before.of_backfill and b.task_id = before.id and b.backfill = before.backfill
+),
 run as (
     insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, holder,
-                                due_at, interval_start, interval_end)
+                                due_at, backfill, interval_start, interval_end)
     select task.id, task.run, task.attempt, task.attempt, before.at, before.at, before.at, $3,
-           case when before.of_schedule then before.interval_end end, before.interval_start, before.interval_end
+           case when before.origin <> 'execute' then before.interval_end end,
+           case when before.of_backfill then before.backfill end, before.interval_start, before.interval_end
     from task, before
     on conflict (task_id, run) do update
     set attempt = excluded.attempt, attempt_began_at = excluded.attempt_began_at, holder = excluded.holder,

@@ -132,6 +132,41 @@ class Interval(msgspec.Struct, frozen=True):
     end: datetime
 
 
+class NewBackfill(msgspec.Struct, frozen=True):
+    """The answer to a request for a backfill."""
+
+    id: int
+    """Number of the backfill, from 1 for each task."""
+    runs: int
+    """Runs that it has: the times of the schedule in its range."""
+
+
+class Backfill(msgspec.Struct, frozen=True):
+    """A backfill with its progress."""
+
+    id: int
+    """Number of the backfill, from 1 for each task."""
+    state: str
+    """`INPROGRESS`, `DONE` once all its runs have ended, or `CANCELLED` if it was ended before."""
+    start: datetime
+    end: datetime
+    runs: int
+    """Runs that it was created with."""
+    done: int
+    """Runs that are `DONE`."""
+    failed: int
+    """Runs that ended in `ERROR`; the backfill goes on after them."""
+    left: int
+    """Runs that are still to begin."""
+    next: datetime | None
+    """The time of the schedule that the next run is for; null where none is left."""
+    created: datetime
+    created_by: str | None
+    """Kind and id of the credential that asked for it."""
+    ended: datetime | None
+    """When it was ended before all its runs had begun; null else."""
+
+
 class Run(msgspec.Struct, frozen=True):
     """One execution of a task, with its result."""
 

@@ -1,7 +1,7 @@
 """Pause and resume of a schedule. Each is one statement, with its log entry.
 
 A paused task keeps its due time; the scheduler passes it over until the task is resumed. Runs that a client asks for
-with `execute` belong to no schedule and run as usual.
+with `execute` belong to no schedule and run as usual. Backfills pause with their task.
 """
 
 from typing import Literal
@@ -9,9 +9,8 @@ from typing import Literal
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import TaskNotFoundError
 from longshore.tasks.run_ends import SCHEDULE
 from longshore.tasks.schedule import Schedule
 from longshore.tasks.slots import admit
@@ -20,20 +19,25 @@ CatchUp = Literal["one", "none", "all"]
 
 STANDING = "select trigger, schedule_ended, paused from longshore.tasks where id = $1 and chain_id = $2 for update"
 
-# A run of the schedule that is queued and has not begun is due again; its message finds itself outdated.
+# A queued run of the schedule is due again, and one of a backfill waits; its message finds itself outdated.
 PAUSE = """
 with before as (
     select *, greatest(modified_at, now()) as at,
-           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin = 'schedule' as withdrawn
+           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin <> 'execute' as withdrawn
     from longshore.tasks
     where id = $1
 ),
 task as (
     update longshore.tasks t
     set paused = true,
-        due_at = case when before.withdrawn then before.interval_end else before.due_at end,
+        due_at = case when not before.withdrawn then before.due_at
+                      when before.origin = 'schedule' then before.interval_end else before.next_due_at end,
+        next_due_at = null,
         parked = before.parked and not before.withdrawn,
         attempt = before.attempt + before.withdrawn::int,
+        asked_by = case when not before.withdrawn then before.asked_by end,
+        attempt_began_at = case when before.withdrawn and before.origin = 'backfill' and before.next_due_at is null
+                                then before.at else before.attempt_began_at end,
         modified_at = before.at, revision = before.revision + 1, log_length = before.log_length + 1
     from before
     where t.id = before.id
@@ -58,7 +62,7 @@ select id, log_length - 1, modified_at, $2 from task
 async def pause(connection: Connection, chain: ChainId, task: TaskId, who: str) -> bool:
     """Pause the schedule of a task, in the connection's transaction; return False if it is paused already.
 
-    A run that has begun goes on. Raises TaskNotFoundError, and ProblemError if the task has no schedule.
+    A run that has begun goes on. Raises NotFoundError, and ProblemError if the task has no schedule.
     """
     if await _is_paused(connection, chain, task):
         return False
@@ -70,7 +74,7 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, who: str) 
 async def resume(connection: Connection, chain: ChainId, task: TaskId, who: str, catch_up: CatchUp | None) -> bool:
     """Resume the schedule of a task, in the connection's transaction; return False if it is not paused.
 
-    `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises TaskNotFoundError, and
+    `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises NotFoundError, and
     ProblemError if the task has no schedule.
     """
     if not await _is_paused(connection, chain, task):
@@ -83,7 +87,7 @@ async def resume(connection: Connection, chain: ChainId, task: TaskId, who: str,
 async def _is_paused(connection: Connection, chain: ChainId, task: TaskId) -> bool:
     row = await connection.fetchrow(STANDING, task, chain)
     if row is None:
-        raise TaskNotFoundError
+        raise NotFoundError("task-not-found")
     schedule_of(row["trigger"], ended=row["schedule_ended"])
     return bool(row["paused"])
 

@@ -27,8 +27,9 @@ from longshore.tasks.model import (
 )
 from longshore.tasks.recorded_reads import Read, decoded
 
-# The task has ended, is not due again and has no queued run.
-SETTLED = "t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null"
+# The task has ended, is not due again, and has no queued run and no run of a backfill to come.
+SETTLED = """t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null
+       and t.backfill is null"""
 
 # A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
 QUEUED = "t.attempt_began_at is null and t.due_at is null"
@@ -146,6 +147,19 @@ MANIFEST = """
 select r.manifest, r.reads
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
+# Of runs whose intervals have the same end, the later one.
+LATEST_RUN = """
+select (
+    select r.run
+    from longshore.runs r
+    where r.task_id = t.id and r.state = 'DONE'
+    order by r.interval_end desc, r.run desc
+    limit 1
+) as run
+from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """
 
@@ -317,12 +331,24 @@ async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int
     return found, len(rows) > limit
 
 
-async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> Run:
-    """Return one run of a task. Raises NotFoundError if there is none."""
+async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunWithReads | None:
+    """Return one run of a task, None if there is none. Raises NotFoundError."""
     row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
-    if row is None or row["run"] is None:
+    if row is None:
         raise NotFoundError("task-not-found")
-    return _run(row)
+    return None if row["run"] is None else RunWithReads(_run(row), decoded(row["reads"]))
+
+
+async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> int | None:
+    """Return the number of the DONE run with the greatest end of its interval, None if there is none.
+
+    Raises NotFoundError.
+    """
+    row = await pool.fetchrow(LATEST_RUN, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    number: int | None = row["run"]
+    return number
 
 
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:

@@ -57,6 +57,7 @@ task as (
         follows = case when before.planned then null else before.follows end,
         schedule_ended = before.schedule_ended and not before.planned,
         paused = before.stays_paused,
+        next_due_at = case when not before.planned then before.next_due_at end,
         attempt = before.attempt + before.planned::int,
         attempt_began_at = case when before.planned then null else before.attempt_began_at end,
         defined_by = coalesce($13, before.defined_by),
@@ -79,7 +80,7 @@ EXECUTE = """
 with task as (
     update longshore.tasks
     set attempt = attempt + 1, attempt_began_at = null, due_at = null, parked = true, waits_since = now(),
-        traceparent = $3, asked_by = $4, origin = 'execute', interval_start = $5, interval_end = $6,
+        traceparent = $3, asked_by = $4, origin = 'execute', interval_start = $5, interval_end = $6, next_due_at = null,
         modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
     where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
     returning id, run, log_length, modified_at

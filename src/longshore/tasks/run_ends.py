@@ -11,7 +11,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import ProblemError
-from longshore.tasks import schedule
+from longshore.tasks import backfills, schedule
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
@@ -28,7 +28,15 @@ with before as (
 ),
 task as (
     update longshore.tasks t
-    set state = 'DONE', result = $3, modified_at = before.at,
+    set state = 'DONE', modified_at = before.at,
+        -- The result of the latest run: a run of an older interval, such as that of a backfill, leaves it as it is.
+        result = coalesce((
+            select r.result
+            from longshore.runs r
+            where r.task_id = before.id and r.state = 'DONE' and r.interval_end > before.interval_end
+            order by r.interval_end desc, r.run desc
+            limit 1
+        ), $3),
         watermark = case when $13::boolean is false then $12 else before.watermark end,
         revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
     from before
@@ -97,13 +105,13 @@ with before as (
     select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
     from longshore.tasks
     where id = $1 and chain_id = $2
-      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null)
+      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null or backfill is not null)
     for update
 ),
 task as (
     update longshore.tasks t
     set state = case when before.ends then 'ERROR' else before.state end,
-        attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, parked = false,
+        attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, next_due_at = null, parked = false,
         schedule_ended = true, paused = false,
         modified_at = before.at, revision = before.revision + 1,
         log_length = before.log_length + 1 + before.ends::int
@@ -216,12 +224,13 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
 
 
 async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
-    """End the run and the schedule of a task, in the connection's transaction. Raises NothingToCancelError.
+    """End run, schedule and backfills of a task, in the connection's transaction. Raises NothingToCancelError.
 
     The caller has checked that the task exists in the chain. The new revision notifies the worker that runs it.
     """
     if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
         raise NothingToCancelError
+    await backfills.end(connection, chain, task, None, who)
     await admit(connection, chain)
 
 

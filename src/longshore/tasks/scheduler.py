@@ -17,7 +17,7 @@ import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated, step_of
-from longshore.tasks import run_ends
+from longshore.tasks import backfills, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
@@ -120,6 +120,7 @@ async def run_scheduler(pool: Pool) -> None:
     loop = asyncio.get_running_loop()
     while True:
         await _isolated(send_all_due, pool)
+        await _isolated(backfills.send_next, pool)
         if loop.time() >= next_sweep:
             await _isolated(sweep, pool)
             await _isolated(admit_all, pool)

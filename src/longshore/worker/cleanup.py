@@ -47,7 +47,7 @@ FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run
 
 OVER = """
 state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
-and due_at is null and not parked and attempt_began_at is not null and chain_id <> 0
+and due_at is null and backfill is null and not parked and attempt_began_at is not null and chain_id <> 0
 """
 
 OLD = f"""

@@ -39,7 +39,11 @@ create table longshore.tasks (
     -- `due_at` is set. Null start: no bound.
     interval_start timestamptz,
     interval_end timestamptz not null default date_trunc('second', now()),
-    origin text not null default 'schedule' check (origin in ('schedule', 'execute')),
+    origin text not null default 'schedule' check (origin in ('schedule', 'backfill', 'execute')),
+    -- The backfill whose runs are to begin; null: none is.
+    backfill integer,
+    -- When the schedule is due next, while a run of a backfill is queued.
+    next_due_at timestamptz,
     -- Due, and waiting for a free slot of its chain. Its message is not sent yet.
     parked boolean not null default false,
     priority smallint not null default 0,
@@ -71,6 +75,8 @@ create table longshore.tasks (
 create index tasks_of_chain on longshore.tasks (chain_id, id desc);
 create index tasks_of_chain_by_state on longshore.tasks (chain_id, state, id desc);
 create index tasks_due on longshore.tasks (due_at) where due_at is not null and not paused;
+create index tasks_backfilling on longshore.tasks (id) where backfill is not null;
+create index tasks_due_next on longshore.tasks (next_due_at) where next_due_at is not null;
 create index tasks_running on longshore.tasks (id) where state = 'INPROGRESS';
 create index tasks_sent on longshore.tasks (id) where attempt_began_at is null and due_at is null and not parked;
 create index tasks_parked on longshore.tasks (chain_id, priority desc, waits_since, id) where parked;
@@ -80,6 +86,26 @@ create index tasks_active on longshore.tasks (chain_id)
 create index tasks_ended on longshore.tasks (modified_at) where state in ('DONE', 'ERROR');
 -- The service's own tasks, of chain 0: one for each action.
 create unique index tasks_of_the_service on longshore.tasks (action) where chain_id = 0;
+
+-- Runs of a schedule's past times that a client asked for. The times are fixed when the backfill is created.
+create table longshore.backfills (
+    task_id bigint not null references longshore.tasks on delete cascade,
+    -- From 1 for each task.
+    backfill integer not null,
+    -- The range that was asked for.
+    range_start timestamptz not null,
+    range_end timestamptz not null,
+    -- The times in order, each the end of an interval, and the starts of these intervals.
+    times timestamptz[] not null,
+    starts timestamptz[] not null,
+    -- Runs that have begun.
+    begun integer not null default 0,
+    created_at timestamptz not null default now(),
+    created_by text,
+    -- When it was ended before all its runs had begun.
+    ended_at timestamptz,
+    primary key (task_id, backfill)
+);
 
 create table longshore.task_logs (
     task_id bigint not null references longshore.tasks on delete cascade,
@@ -103,6 +129,8 @@ create table longshore.runs (
     attempt integer not null,
     -- The time of the trigger that the run is for; null: the run was asked for by `execute`.
     due_at timestamptz,
+    -- The backfill that the run belongs to.
+    backfill integer,
     -- Data interval, in whole seconds. Null start: no bound.
     interval_start timestamptz,
     interval_end timestamptz not null default date_trunc('second', now()),
@@ -143,6 +171,7 @@ create table longshore.runs (
 ) with (fillfactor = 70);
 
 create index runs_unacknowledged on longshore.runs (task_id, run) where not acknowledged;
+create index runs_of_backfill on longshore.runs (task_id, backfill) where backfill is not null;
 create index runs_by_interval on longshore.runs (task_id, interval_end, run);
 create index runs_expiring on longshore.runs (expires_at) where expires_at is not null;
 

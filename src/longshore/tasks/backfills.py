@@ -1,0 +1,252 @@
+"""Backfills: runs of a schedule's past times that a client asks for.
+
+The times are fixed when the backfill is created. Its runs begin oldest first and one at a time, whenever the task has
+nothing else to do: the scheduler parks the next one, and `attempts.begin` counts it in the statement that begins it, so
+that each time has exactly one run whatever happens to workers. A run in ERROR does not stop the backfill.
+"""
+
+import asyncio
+from datetime import datetime
+from itertools import islice
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import isolated
+from longshore.database.rows import Page, fetch_page
+from longshore.errors import ProblemError
+from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
+from longshore.tasks.schedule import Schedule, preceding, times
+from longshore.tasks.slots import admit
+from longshore.validation import ValidationError, Violation
+
+MAX_RUNS = 1000
+MAX_UNFINISHED = 10  # backfills of a task
+BATCH = 500  # tasks whose backfills are looked at in one step of the scheduler
+KEPT = 100  # newest backfills of a task; of older ones, those that have ended are removed
+
+# The oldest run of a time is the schedule's own.
+RECORDED = """
+select distinct on (interval_end) interval_end, interval_start
+from longshore.runs
+where task_id = $1 and due_at = any($2::timestamptz[])
+order by interval_end, run
+"""
+
+UNFINISHED = "b.ended_at is null and b.begun < cardinality(b.times)"
+
+# $2, $3: the range. $4, $5: ends and starts of the intervals. $7: the log entry without the number.
+CREATE = f"""
+with newest as (
+    select coalesce(max(backfill), 0) as number,
+           count(*) filter (where {UNFINISHED}) as unfinished
+    from longshore.backfills b
+    where b.task_id = $1
+),
+created as (
+    insert into longshore.backfills (task_id, backfill, range_start, range_end, times, starts, created_by)
+    select $1, number + 1, $2, $3, $4, $5, $6 from newest where unfinished < {MAX_UNFINISHED}
+    returning backfill
+),
+removed as (
+    delete from longshore.backfills b using newest
+    where b.task_id = $1 and b.backfill <= newest.number - {KEPT} and not ({UNFINISHED})
+),
+task as (
+    update longshore.tasks t
+    set backfill = coalesce(t.backfill, created.backfill),
+        modified_at = greatest(t.modified_at, now()), revision = t.revision + 1, log_length = t.log_length + 1
+    from created
+    where t.id = $1
+    returning t.id, t.log_length, t.modified_at, created.backfill as number
+),
+entry as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select id, log_length - 1, modified_at, 'backfill ' || number || $7::text from task
+)
+select number from task
+"""  # noqa: S608  # only constants are put in
+
+# $2: the backfill; null: all of them. A queued run of an ended backfill is withdrawn; one that has begun goes on.
+END = f"""
+with ended as (
+    update longshore.backfills b
+    set ended_at = now()
+    where b.task_id = $1 and ($2::integer is null or b.backfill = $2) and {UNFINISHED}
+    returning backfill
+),
+before as (
+    select *, greatest(modified_at, now()) as at,
+           attempt_began_at is null and due_at is null and state <> 'INPROGRESS' and origin = 'backfill'
+           and backfill in (select backfill from ended) as withdrawn
+    from longshore.tasks
+    where id = $1 and exists (select from ended)
+),
+task as (
+    update longshore.tasks t
+    set backfill = (
+            select min(b.backfill) from longshore.backfills b
+            where b.task_id = $1 and {UNFINISHED} and b.backfill not in (select backfill from ended)
+        ),
+        due_at = case when before.withdrawn then before.next_due_at else before.due_at end,
+        next_due_at = case when not before.withdrawn then before.next_due_at end,
+        parked = before.parked and not before.withdrawn,
+        attempt = before.attempt + before.withdrawn::int,
+        asked_by = case when not before.withdrawn then before.asked_by end,
+        attempt_began_at = case when before.withdrawn and before.next_due_at is null then before.at
+                                else before.attempt_began_at end,
+        modified_at = before.at, revision = before.revision + 1,
+        log_length = before.log_length + (select count(*) from ended)
+    from before
+    where t.id = before.id
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select before.id, before.log_length + row_number() over (order by ended.backfill) - 1, before.at,
+       'backfill ' || ended.backfill || ' is ended by ' || $3::text
+from before, ended
+returning task_id
+"""  # noqa: S608  # only a constant is put in
+
+LIST = f"""
+select b.backfill as id,
+       case when {UNFINISHED} or count(*) filter (where r.state = 'INPROGRESS') > 0 then 'INPROGRESS'
+            when b.ended_at is null then 'DONE' else 'CANCELLED' end as state,
+       date_trunc('second', b.range_start) as start, date_trunc('second', b.range_end) as "end",
+       cardinality(b.times) as runs,
+       count(*) filter (where r.state = 'DONE') as done, count(*) filter (where r.state = 'ERROR') as failed,
+       case when {UNFINISHED} then cardinality(b.times) - b.begun else 0 end as left,
+       case when {UNFINISHED} then b.times[b.begun + 1] end as next,
+       date_trunc('second', b.created_at) as created, b.created_by, date_trunc('second', b.ended_at) as ended
+from longshore.backfills b
+join longshore.tasks t on t.id = b.task_id and t.chain_id = $2
+left join longshore.runs r on r.task_id = b.task_id and r.backfill = b.backfill
+where b.task_id = $1
+group by b.task_id, b.backfill
+order by b.backfill desc
+limit $3 offset $4
+"""  # noqa: S608  # only a constant is put in
+
+EXISTS = "select from longshore.backfills where task_id = $1 and backfill = $2"
+
+# A task that has nothing else to do. A time of the schedule that is due goes first.
+IDLE = """t.backfill is not null and not t.paused and t.state <> 'INPROGRESS'
+  and case when t.due_at is null then t.attempt_began_at is not null else t.due_at > now() end"""
+
+# A queued run of a backfill, where a time of the schedule has become due meanwhile.
+OVERTAKEN = """t.next_due_at <= now() and not t.paused and t.state <> 'INPROGRESS' and t.origin = 'backfill'
+  and t.attempt_began_at is null and t.due_at is null"""
+
+WAITING = f"""
+select t.id, t.chain_id
+from longshore.tasks t
+where {IDLE}
+union all
+select t.id, t.chain_id
+from longshore.tasks t
+where {OVERTAKEN}
+limit $1
+"""  # noqa: S608  # only constants are put in
+
+GIVE_WAY = f"""
+update longshore.tasks t
+set due_at = t.next_due_at, next_due_at = null, parked = false, attempt = t.attempt + 1, asked_by = null
+where t.id = $1 and {OVERTAKEN}
+"""  # noqa: S608  # only a constant is put in
+
+PARK = f"""
+update longshore.tasks t
+set next_due_at = t.due_at, due_at = null, attempt = t.attempt + 1, attempt_began_at = null, parked = true,
+    waits_since = now(), origin = 'backfill',
+    interval_start = b.starts[b.begun + 1], interval_end = b.times[b.begun + 1],
+    asked_by = b.created_by, traceparent = null
+from longshore.backfills b
+where t.id = $1 and b.task_id = t.id and b.backfill = t.backfill and {IDLE}
+"""  # noqa: S608  # only a constant is put in
+
+
+class BackfillRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /tasks/{id}/backfill`."""
+
+    start: datetime
+    """The times of the schedule after this one are run."""
+    end: datetime
+    """The last time that is run, where it is one of the schedule."""
+
+
+async def create(
+    connection: Connection, task: TaskId, schedule: Schedule, wanted: BackfillRange, by: str
+) -> NewBackfill:
+    """Create a backfill in the connection's transaction, in which the caller has locked the task.
+
+    `by`: kind and id of the credential that asks for it, such as `user 7`. Raises ValidationError if the range has no
+    time that has come or too many of them, and ProblemError if the task has too many unfinished backfills.
+    """
+    now = await connection.fetchval("select now()")
+    # In a thread, as a thousand times take longer than a request may hold the event loop.
+    until = min(wanted.end, now)
+    try:
+        intervals = await asyncio.to_thread(calendar, schedule, wanted.start, until, MAX_RUNS + 1)
+    except Exception as error:  # stored by another version, or where another tzdata is installed
+        raise ProblemError("no-schedule", f"The times of the schedule cannot be computed: {error}.") from error
+    if not intervals:
+        raise ValidationError([Violation("the schedule has no time in this range that has come", "/end")])
+    if len(intervals) > MAX_RUNS:
+        last = intervals[MAX_RUNS - 1].end
+        expected = (
+            f"expected {MAX_RUNS:,} times of the schedule at most, the last of which is {last:%Y-%m-%dT%H:%M:%SZ}"
+        )
+        raise ValidationError([Violation(expected, "/end")])
+    ends = [each.end for each in intervals]
+    recorded = {row["interval_end"]: row["interval_start"] for row in await connection.fetch(RECORDED, task, ends)}
+    starts = [recorded.get(each.end, each.start) for each in intervals]
+    entry = f" of {len(ends)} runs requested by {by}"
+    number = await connection.fetchval(CREATE, task, wanted.start, wanted.end, ends, starts, by, entry)
+    if number is None:
+        raise ProblemError("too-many-backfills")
+    return NewBackfill(number, len(ends))
+
+
+def calendar(schedule: Schedule, start: datetime, end: datetime, count: int) -> list[Interval]:
+    """Return the intervals of a schedule's times after `start` and up to `end`, `count` at most, also before `once`."""
+    found: list[Interval] = []
+    before = None
+    for time in islice(times(schedule, start, bounded=False), count):
+        if time > end:
+            break
+        found.append(Interval(before if found else preceding(schedule, time), time))
+        before = time
+    return found
+
+
+async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: int | None, who: str) -> bool:
+    """End a backfill, or all of a task, in the connection's transaction; a run that has begun finishes.
+
+    The caller has locked the task. Returns False if there was none to end.
+    """
+    if await connection.fetchval(END, task, backfill, who) is None:
+        return False
+    await admit(connection, chain)
+    return True
+
+
+async def exists(connection: Connection, task: TaskId, backfill: int) -> bool:
+    """Return whether a task has a backfill of this number."""
+    return await connection.fetchrow(EXISTS, task, backfill) is not None
+
+
+async def of_task(pool: Pool, chain: ChainId, task: TaskId, page: Page) -> tuple[list[Backfill], bool]:
+    """Return a page of a task's backfills, newest first, and whether more follow."""
+    return await fetch_page(pool, Backfill, page, LIST, task, chain)
+
+
+async def send_next(pool: Pool) -> None:
+    """Queue the next run of the backfill of each task that has nothing else to do; return others to their schedule.
+
+    An error of one task is logged; a transient error of the database is raised.
+    """
+    for row in await pool.fetch(WAITING, BATCH):
+        with isolated("run of a backfill not queued", task=row["id"]):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(GIVE_WAY, row["id"])
+                await connection.execute(PARK, row["id"])
+                await admit(connection, ChainId(row["chain_id"]))

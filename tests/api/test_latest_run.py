@@ -1,0 +1,117 @@
+"""`runs/latest`: the DONE run whose data interval ends last, in place of a run's number."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from tests.answers import problem, violations
+from tests.played import play
+from tests.service import Longshore, export_body
+
+CHAIN = 8813
+MOVE = "update longshore.runs set interval_end = $3 where task_id = $1 and run = $2"
+MOVE_TASK = "update longshore.tasks set interval_end = $2 where id = $1"
+NOW = datetime(2026, 5, 26, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def client(idle: Longshore) -> Iterator[httpx2.Client]:
+    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+        yield client
+    idle.sql("delete from longshore.tasks where chain_id = $1", CHAIN)
+    idle.sql("delete from longshore.pgqueuer")
+
+
+@pytest.fixture
+def task(client: httpx2.Client) -> int:
+    return int(client.post("/tasks", json=export_body(chain=CHAIN)).json()["id"])
+
+
+def ran(idle: Longshore, client: httpx2.Client, task: int, days: int, end: str = "finish") -> None:
+    """Play another run of a task, whose interval ends so many days after NOW."""
+    client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+    play(idle, task, "begin")
+    run = idle.sql("select run from longshore.tasks where id = $1", task)[0]["run"]
+    idle.sql(MOVE, task, run, NOW + timedelta(days=days))
+    idle.sql(MOVE_TASK, task, NOW + timedelta(days=days))
+    play(idle, task, end)
+
+
+def latest(client: httpx2.Client, task: int) -> int:
+    answer = client.get(f"/tasks/{task}/runs/latest")
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["run"])
+
+
+def test_latest_run_is_the_done_one_whose_interval_ends_last_and_of_equal_ones_the_later(
+    idle: Longshore, client: httpx2.Client, task: int
+) -> None:
+    ran(idle, client, task, 0)
+    assert latest(client, task) == 1
+    ran(idle, client, task, 2)
+    assert latest(client, task) == 2
+    ran(idle, client, task, 1)
+    assert latest(client, task) == 2, "a run of an older interval does not replace it"
+    ran(idle, client, task, 3, "fail")
+    assert latest(client, task) == 2, "a run in ERROR is none"
+    ran(idle, client, task, 2)
+    assert latest(client, task) == 5
+    client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+    play(idle, task, "begin")
+    assert latest(client, task) == 5, "whatever the task does meanwhile"
+    problem(client.get(f"/tasks/{task}/download_url"), "task-not-done")
+    assert client.get(f"/tasks/{task}").json()["result"] == ""
+
+
+def test_result_of_a_done_task_is_that_of_its_latest_run(idle: Longshore, client: httpx2.Client, task: int) -> None:
+    ran(idle, client, task, 2)
+    idle.sql("update longshore.runs set result = 'newest.csv' where task_id = $1", task)
+    ran(idle, client, task, 1)
+    assert client.get(f"/tasks/{task}").json()["result"] == "newest.csv"
+    ran(idle, client, task, 3)
+    assert client.get(f"/tasks/{task}").json()["result"] == "a.csv"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/manifest"), ("GET", "/download_url"), ("POST", "/ack")]
+)
+def test_latest_run_of_a_task_without_a_done_run_is_not_found(
+    client: httpx2.Client, task: int, method: str, path: str
+) -> None:
+    problem(client.request(method, f"/tasks/{task}/runs/latest{path}"), "run-not-found")
+    problem(client.request(method, f"/tasks/4611686018427387904/runs/latest{path}"), "task-not-found")
+
+
+@pytest.mark.parametrize("run", ["newest", "Latest", "latest%20", "0", "01", "-1", "1e1", "2147483648"])
+def test_address_of_a_run_takes_its_number_or_latest_alone(client: httpx2.Client, task: int, run: str) -> None:
+    for path in ("", "/manifest", "/download_url"):
+        assert list(violations(client.get(f"/tasks/{task}/runs/{run}{path}"))) == ["run"]
+
+
+def test_run_that_does_not_exist_is_not_found(idle: Longshore, client: httpx2.Client, task: int) -> None:
+    ran(idle, client, task, 0)
+    assert client.get(f"/tasks/{task}/runs/1").json() == client.get(f"/tasks/{task}/runs").json()[0]
+    problem(client.get(f"/tasks/{task}/runs/2"), "run-not-found")
+
+
+def test_result_of_the_latest_run_is_downloaded_while_the_task_is_done(
+    service: Longshore, small: httpx2.Client
+) -> None:
+    body = export_body(chain=1765, once="2126-01-01T00:00:00Z")
+    task = small.post("/tasks", json=body).json()["id"]
+    for _ in range(2):
+        assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    later = "update longshore.runs set interval_end = interval_end + interval '1 day' where task_id = $1 and run = 1"
+    service.sql(later, task)
+    [expected] = service.sql("select location from longshore.runs where task_id = $1 and run = 1", task)
+    for path in ("download_url", "runs/latest/download_url", "runs/1/download_url"):
+        url = small.get(f"/tasks/{task}/{path}").json()["url"]
+        assert expected["location"] in url, path
+    assert small.get(f"/tasks/{task}/runs/latest/manifest").json()["run"] == 1
+    [file] = [each for each in service.files() if str(each).endswith(expected["location"])]
+    file.unlink()
+    for path in ("download_url", "runs/latest/download_url"):
+        problem(small.get(f"/tasks/{task}/{path}"), "result-gone")
