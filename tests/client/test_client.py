@@ -28,6 +28,7 @@ from longshore.client import (
 from longshore.client.model import LogEntry, Progress
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
+from tests.faults.held import until
 from tests.service import free_port
 
 FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
@@ -222,6 +223,41 @@ def test_a_waiting_task_is_cancelled(longshore: Longshore) -> None:
     assert task.state.ended
     with pytest.raises(TaskFailedError):
         task.wait(10)
+
+
+def test_schedule_is_paused_resumed_and_backfilled(longshore: Longshore, tmp_path: Path) -> None:
+    task = longshore.exports.create(
+        "wallet-ledger", at=FUTURE, repeat="daily", timezone="Europe/Amsterdam", catch_up="all", until=FUTURE
+    )
+    assert task.data.trigger == {
+        "once": "2099-01-01T00:00:00Z", "repeat": "daily", "timezone": "Europe/Amsterdam",
+        "until": "2099-01-01T00:00:00Z", "catch_up": "all",
+    }  # fmt: skip
+    assert task.pause().progress().paused
+    assert not task.resume("none").progress().paused
+    first = datetime(2026, 5, 1, tzinfo=UTC)
+    created = task.backfill(first, first + timedelta(days=1), idempotency_key=f"{task.id}")
+    assert task.backfill(first, first + timedelta(days=1), idempotency_key=f"{task.id}") == created
+    assert (created.id, created.runs) == (1, 1)
+    until(lambda: task.backfills()[0].state == "DONE", "the backfill to end")
+    assert (task.backfills()[0].done, task.latest_run().run) == (1, 1)
+    assert task.refresh().download(tmp_path).exists()
+    task.end_backfill(1)
+    with pytest.raises(NotFoundError):
+        task.end_backfill(2)
+    with pytest.raises(BadRequestError):
+        task.backfill(first, first)
+    with pytest.raises(ClientError, match="time zone"):
+        task.backfill(datetime(2026, 5, 1), first)
+    task.cancel()
+    with pytest.raises(ConflictError):
+        task.resume()
+
+
+def test_export_by_cron_has_no_first_time_unless_one_is_given(longshore: Longshore) -> None:
+    task = longshore.exports.create("wallet-ledger", cron="0 3 1 1 *", timezone="Asia/Tokyo")
+    assert task.data.trigger == {"cron": "0 3 1 1 *", "timezone": "Asia/Tokyo"}
+    task.cancel()
 
 
 def test_importing_the_package_does_not_import_the_client() -> None:

@@ -153,6 +153,26 @@ def test_a_task_is_cancelled(logged_in: Cli) -> None:
     assert logged_in("tasks", "wait", str(task["id"]))[0] == 1
 
 
+def test_nightly_export_is_paused_resumed_and_backfilled(logged_in: Cli) -> None:
+    nightly = ("export", "wallet-ledger", "--nightly", "--timezone", "Europe/Amsterdam")
+    task = json.loads(logged_in(*nightly, "--json")[1])
+    assert task["trigger"] == {"cron": "0 0 * * *", "timezone": "Europe/Amsterdam"}
+    id = str(task["id"])
+    assert logged_in("tasks", "pause", id)[:2] == (0, f"task {id} is paused\n")
+    span = ("--start", "2026-05-01T00:00:00+02:00", "--end", "2026-05-03T00:00:00+02:00")
+    assert logged_in("tasks", "backfill", id, *span)[:2] == (0, f"backfill 1 of task {id} has 2 runs\n")
+    shown = "1\t{}\t2026-04-30 22:00Z\t2026-05-02 22:00Z\t2\t0\t0\t{}\n"
+    assert logged_in("tasks", "backfills", id)[:2] == (0, shown.format("INPROGRESS", 2))
+    assert logged_in("tasks", "backfills", id, "--stop", "1")[:2] == (0, shown.format("CANCELLED", 0))
+    assert json.loads(logged_in("tasks", "backfills", id, "--json")[1])[0]["state"] == "CANCELLED"
+    assert logged_in("tasks", "resume", id, "--catch-up", "none")[:2] == (0, f"task {id} is resumed\n")
+    assert logged_in("tasks", "cancel", id)[0] == 0
+    assert logged_in("tasks", "pause", id)[0] == 1
+    at = json.loads(logged_in(*nightly, "--at", "2099-01-01T03:00:00+01:00", "--json")[1])
+    assert at["trigger"] == {"once": "2099-01-01T02:00:00Z", "repeat": "daily", "timezone": "Europe/Amsterdam"}
+    assert logged_in("tasks", "cancel", str(at["id"]))[0] == 0
+
+
 def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
     later = json.loads(logged_in("export", "wallet-ledger", "--at", "2099-01-01T00:00:00Z", "--json")[1])
     cases: list[tuple[int, tuple[str, ...]]] = [
@@ -161,6 +181,8 @@ def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
         (2, ("export", "wallet-ledger", "--last", "soon")),
         (2, ("export", "wallet-ledger", "--last", "1d", "--segment", "x")),
         (2, ("export", "wallet-ledger", "--at", "2099-01-01")),
+        (2, ("export", "wallet-ledger", "--timezone", "Europe/Amsterdam")),
+        (2, ("tasks", "backfill", str(later["id"]), "--start", "2026-05-01", "--end", "2026-05-02T00:00:00Z")),
         (2, ("export", "wallet-ledger", "--json", "-o", "-")),
         (2, ("tasks", "get", "x")),
         (2, ("tasks", "list", "--profile", "other")),

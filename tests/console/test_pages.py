@@ -145,6 +145,46 @@ def test_a_running_export_is_cancelled(service: Longshore, page: Page, client: h
     expect(page.locator("#part tbody tr")).to_have_count(2)
 
 
+def test_schedule_is_paused_resumed_and_backfilled_without_scripts(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+) -> None:
+    body = export_body(once="2126-01-05T03:00:00Z", repeat="daily", timezone="Europe/Amsterdam")
+    task = client.post("/tasks", json=body).json()["id"]
+    page = context(java_script_enabled=False).new_page()
+    sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#part .row")).to_contain_text("PAUSED")
+    page.get_by_label("Times after").fill("2026-05-01T04:00")
+    page.get_by_label("Up to").fill("2026-05-03T04:00")
+    page.get_by_role("button", name="Backfill", exact=True).click()
+    expect(page.locator("#part")).to_contain_text("0 of 2 done")
+    [backfill] = client.get(f"/tasks/{task}/backfills").json()
+    assert (backfill["start"], backfill["end"]) == ("2026-05-01T02:00:00Z", "2026-05-03T02:00:00Z")
+    page.get_by_label("Times after").fill("2026-05-01T04:00")
+    page.get_by_label("Up to").fill("2026-05-01T04:00")
+    page.get_by_role("button", name="Backfill", exact=True).click()
+    expect(page.locator(".fault")).to_contain_text("expected a time after `start`")
+    page.goto(f"/console/{CHAIN}/tasks/{task}")
+    page.get_by_label("Missed runs").select_option("none")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    assert client.get(f"/tasks/{task}").json()["logs"][-1]["msg"].startswith("resumed by user ")
+    assert client.post(f"/tasks/{task}/cancel").status_code in (200, 409)
+
+
+def test_backfill_is_ended_on_the_page_of_its_task(page: Page, client: httpx2.Client) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z", repeat="daily")).json()["id"]
+    client.post(f"/tasks/{task}/pause")
+    span = {"start": "2026-05-01T03:00:00Z", "end": "2026-05-09T03:00:00Z"}
+    client.post(f"/tasks/{task}/backfill", json=span)
+    go(page, f"tasks/{task}")
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="End backfill 1").click()
+    expect(page.get_by_role("status")).to_have_text("Backfill 1 was ended.")
+    expect(page.locator("#part")).to_contain_text("CANCELLED")
+    client.post(f"/tasks/{task}/cancel")
+
+
 def test_a_session_that_expires_is_asked_for_again_and_goes_on_there(
     service: Longshore, page: Page, person: Person
 ) -> None:
@@ -457,7 +497,11 @@ def test_nothing_keeps_anybody_from_using_a_page(
     page.goto("/sign-in")
     found = {"sign-in": violations(page)}
     sign_in(page, person)
-    for name in (*PAGES, f"tasks/{task}"):
+    paused = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z", repeat="daily")).json()["id"]
+    client.post(f"/tasks/{paused}/pause")
+    span = {"start": "2026-05-01T03:00:00Z", "end": "2026-05-09T03:00:00Z"}
+    assert client.post(f"/tasks/{paused}/backfill", json=span).status_code == 202
+    for name in (*PAGES, f"tasks/{task}", f"tasks/{paused}"):
         go(page, name)
         if name == "new":
             add_rule(page, "timestamp", "is_not_empty")

@@ -1,13 +1,13 @@
 """`longshore export`: create an export, wait for it, download its file."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
 from longshore.cli import follow, remote
 
+MIDNIGHT = "0 0 * * *"  # so that each run is for a whole day of the zone
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -22,6 +22,10 @@ def export(  # noqa: PLR0913 (the options of the command)
         bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
     ] = False,
     at: Annotated[str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; then without a download.")] = None,
+    nightly: Annotated[
+        bool, typer.Option("--nightly", help="Each midnight, or daily from --at on; no download.")
+    ] = False,
+    timezone: Annotated[str | None, typer.Option(help="IANA time zone of --nightly; UTC by default.")] = None,
     desc: Annotated[str, typer.Option(help="Description of the task.")] = "",
     output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
     timeout: remote.Timeout = None,
@@ -31,10 +35,12 @@ def export(  # noqa: PLR0913 (the options of the command)
     """Export an index to a file."""
     if last and segment:
         raise typer.BadParameter("give --last or --segment, not both")
+    if timezone and not nightly:
+        raise typer.BadParameter("--timezone is for --nightly")
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
     follow.refuse_missing_folder(output)
-    period, moment = _period(last), _moment(at)
+    period, moment = _period(last), None if at is None else remote.moment(at, "--at")
     with remote.client_of(profile) as client:
         where: Any = segment
         if period:
@@ -49,19 +55,23 @@ def export(  # noqa: PLR0913 (the options of the command)
             format=format,
             where=where,
             at=moment,
+            repeat="daily" if nightly and moment else None,
+            cron=MIDNIGHT if nightly and not moment else None,
+            timezone=timezone,
             fields=field,
             compression=compression,
             deletes=deletes,
             desc=desc,
         )
-        if moment is not None:
-            remote.show(task.data) if json else typer.echo(f"task {task.id} is {task.state.code}, due at {at}")
+        if nightly or moment:
+            due = f"from {at} on" if at and nightly else f"due at {at}" if at else f"at midnight, {timezone or 'UTC'}"
+            remote.show(task.data) if json else typer.echo(f"task {task.id} is {task.state.code}, {due}")
             return
         typer.echo(f"task {task.id}", err=True)
         follow.wait(task, timeout)
         file = follow.download(task, output)
         if json:
-            remote.show({"task": task.data, "run": task.runs(limit=1)[0], "file": str(file)})
+            remote.show({"task": task.data, "run": task.latest_run(), "file": str(file)})
         elif file:
             typer.echo(file)
 
@@ -73,15 +83,3 @@ def _period(last: str | None) -> dict[str, int] | None:
     if not match:
         raise typer.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {last!r}", param_hint="--last")
     return {UNITS[match[2]]: int(match[1])}
-
-
-def _moment(at: str | None) -> datetime | None:
-    if at is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise typer.BadParameter("expected a time with its offset, such as 2026-05-26T03:00:00Z", param_hint="--at")
-    return moment

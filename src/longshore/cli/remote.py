@@ -3,6 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
@@ -48,6 +49,17 @@ def client_of(profile: str) -> Iterator["Longshore"]:
 
     with exit_on_client_error(), Longshore.from_profile(profile) as client:
         yield client
+
+
+def moment(text: str, option: str) -> datetime:
+    """Return the time of an option. Raises BadParameter for a time without an offset."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise typer.BadParameter("expected a time with its offset, such as 2026-05-26T03:00:00Z", param_hint=option)
+    return found
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """`longshore tasks …`: list, wait, run and cancel tasks, and download their results."""
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,16 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from longshore.client import Task
+    from longshore.client.model import Backfill
+
+
+class CatchUp(StrEnum):
+    """The values of `catch_up`."""
+
+    ONE = "one"
+    NONE = "none"
+    ALL = "all"
+
 
 app = typer.Typer(
     help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list", no_args_is_help=True
@@ -126,6 +137,71 @@ def runs(
     remote.show_table(("run", "state", "interval from", "until", "began", "rows", "bytes"), rows)
 
 
+@app.command(epilog="Example: longshore tasks pause 12345")
+def pause(id: remote.TaskNumber, profile: remote.Profile = "default", json: remote.Json = False) -> None:
+    """Pause the schedule of a task; a run that has begun ends as usual."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id).pause()
+    remote.show(task.data) if json else typer.echo(f"task {task.id} is paused")
+
+
+@app.command(epilog="Example: longshore tasks resume 12345 --catch-up none")
+def resume(
+    id: remote.TaskNumber,
+    catch_up: Annotated[
+        CatchUp | None, typer.Option(help="Runs missed meanwhile: one for all, none, or all; by default as created.")
+    ] = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Resume the paused schedule of a task."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id).resume(catch_up.value if catch_up else None)
+    remote.show(task.data) if json else typer.echo(f"task {task.id} is resumed")
+
+
+@app.command(epilog="Example: longshore tasks backfill 12345 --start 2026-05-01T00:00:00Z --end 2026-05-26T00:00:00Z")
+def backfill(
+    id: remote.TaskNumber,
+    start: Annotated[str, typer.Option(help="Run the schedule's times after this one.")],
+    end: Annotated[str, typer.Option(help="The last time to run.")],
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """Run past times of a task's schedule, oldest first and one at a time."""
+    after, until = remote.moment(start, "--start"), remote.moment(end, "--end")
+    with remote.client_of(profile) as client:
+        created = client.tasks.get(id).backfill(after, until)
+    remote.show(created) if json else typer.echo(f"backfill {created.id} of task {id} has {created.runs} runs")
+
+
+@app.command(epilog="Example: longshore tasks backfills 12345 --stop 1")
+def backfills(
+    id: remote.TaskNumber,
+    stop: Annotated[int | None, typer.Option(help="End the backfill of this number first.", min=1)] = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the backfills of a task with their progress, newest first."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id)
+        if stop is not None:
+            task.end_backfill(stop)
+        _show_backfills(task.backfills(), json)
+
+
+def _show_backfills(backfills: "list[Backfill]", json: bool) -> None:
+    if json:
+        remote.show(backfills)
+        return
+    rows = [
+        (each.id, each.state, f"{each.start:%Y-%m-%d %H:%M}Z", f"{each.end:%Y-%m-%d %H:%M}Z", each.runs, each.done,
+         each.failed, each.left)
+        for each in backfills
+    ]  # fmt: skip
+    remote.show_table(("backfill", "state", "after", "until", "runs", "done", "failed", "left"), rows)
+
+
 @app.command(epilog="Example: longshore tasks run 12345")
 def run(
     id: remote.TaskNumber,
@@ -157,7 +233,7 @@ def download(
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         file = follow.download(task, output)
-        run = task.runs(limit=1)[0] if json else None
+        run = task.latest_run() if json else None
     if json:
         remote.show({"task": task.data, "run": run, "file": str(file)})
     elif file:

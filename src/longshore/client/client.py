@@ -59,7 +59,11 @@ class Exports(Part[K]):
         format: str = "csv",
         where: Where | None = None,
         at: datetime | None = None,
-        repeat: str | Mapping[str, Any] | None = None,
+        repeat: Literal["daily", "weekly", "monthly"] | None = None,
+        cron: str | None = None,
+        timezone: str | None = None,
+        until: datetime | None = None,
+        catch_up: Literal["one", "none", "all"] | None = None,
         fields: Sequence[str | Mapping[str, str]] | None = None,
         schema: str | None = None,
         compression: str | None = None,
@@ -73,7 +77,8 @@ class Exports(Part[K]):
         """Create a task that exports an index such as `wallet-ledger`, and return it.
 
         `format`: `csv`, `json`, `jsonl`, `parquet` or `xlsx`. `where`: which rows; all by default.
-        `at`: when, with a time zone; now by default. `repeat`: as `trigger.repeat` of the API.
+        `at`: when, with a time zone; now by default. `repeat` and `cron`: a schedule, by the clock of `timezone` (an
+        IANA name), which ends with `until`; `catch_up`: the treatment of missed runs.
         `fields`: the columns in their order; `{"name": …, "as": …}` renames one.
         `schema`: the fingerprint that the fields must have. `compression`: `gzip` or `zstd`. `csv`: the dialect.
         `incremental`: each run exports the rows that became visible since the last run, or since the last acknowledged
@@ -87,7 +92,11 @@ class Exports(Part[K]):
                 "`repeat` with an `idempotency_key` needs `at`, as the same key stands for the same times"
             )
         # With a key of the caller's, every call must send the same time.
-        trigger: dict[str, Any] = {"once": _once(at, LONG_AGO if idempotency_key else datetime.now(UTC))}
+        now = LONG_AGO if idempotency_key else datetime.now(UTC)
+        trigger: dict[str, Any] = {} if cron is not None and at is None else {"once": _moment("at", at or now)}
+        trigger |= _present({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
+        if until is not None:
+            trigger["until"] = _moment("until", until)
         if isinstance(where, str):
             trigger["segment_id"] = where
         elif where is not None:
@@ -102,7 +111,7 @@ class Exports(Part[K]):
                 "export_format": format,
                 **_present({**options, "incremental": incremental or deletes or None, "deletes": deletes or None}),
             },
-            "trigger": trigger | _present({"repeat": repeat}),
+            "trigger": trigger,
             **_present({"debug": debug or None}),
         }
         return (yield from self._create(body, idempotency_key or secrets.token_urlsafe(24)))
@@ -220,10 +229,10 @@ def _present(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _once(at: datetime | None, default: datetime) -> str:
-    if at is not None and at.tzinfo is None:
-        raise ClientError("`at` has no time zone; give it one, such as datetime.UTC")
-    return (at or default).isoformat()
+def _moment(name: str, moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ClientError(f"`{name}` has no time zone; give it one, such as datetime.UTC")
+    return moment.isoformat()
 
 
 class _Client(Operates[K]):

@@ -21,7 +21,6 @@ from longshore.client.steps import Answer, Call, Close, LostError, NotSentError,
 from longshore.client.wait import ServiceState
 
 MAX_REPLACEMENTS = 3  # of a result by a newer run during one download
-MAX_RUNS = 100  # among which the last DONE one is looked up
 
 OnBytes = Callable[[int, int], None]
 """Called with the number of bytes so far and the number in total."""
@@ -87,7 +86,7 @@ def destination(path: str | Path) -> Path:
 def download(known: ServiceState, id: int, path: Path, on_bytes: OnBytes | None) -> Steps[Path]:
     """Download the result of a task to a path, or into a folder under its own name."""
     for _ in range(MAX_REPLACEMENTS):
-        run = yield from _last_done(known, id)
+        run = yield from _latest(known, id)
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
         into = path / Path(run.result).name if path.is_dir() else path
@@ -108,14 +107,10 @@ def download(known: ServiceState, id: int, path: Path, on_bytes: OnBytes | None)
     raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
 
 
-def _last_done(known: ServiceState, id: int) -> Steps[Run]:
+def _latest(known: ServiceState, id: int) -> Steps[Run]:
     # The address first: if there is no result, its problem says why.
     expect((yield from send(Request(method="GET", url=f"/tasks/{id}/download_url"), known.budget())), _Address)
-    request = Request(method="GET", url=f"/tasks/{id}/runs", params={"limit": MAX_RUNS})
-    for run in expect((yield from send(request, known.budget())), list[Run]):
-        if run.state == "DONE":
-            return run
-    raise DownloadError(f"none of the last {MAX_RUNS} runs of task {id} is DONE")
+    return expect((yield from send(Request(method="GET", url=f"/tasks/{id}/runs/latest"), known.budget())), Run)
 
 
 def _fetch(known: ServiceState, id: int, part: Part, run: Run, on_bytes: OnBytes | None) -> Steps[None]:

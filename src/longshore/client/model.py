@@ -59,6 +59,8 @@ class Progress(msgspec.Struct, frozen=True):
     rows_per_second: float | None = None
     percent: float | None = None
     seconds_left: float | None = None
+    paused: bool = False
+    """Whether the schedule of the task is paused."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -89,6 +91,34 @@ class Run(msgspec.Struct, frozen=True):
     """The data interval of the run."""
     full: bool | None = None
     """With `deletes`: whether the copy is emptied before the result is applied."""
+
+
+class NewBackfill(msgspec.Struct, frozen=True):
+    """The answer to a request for a backfill: its number, and the number of its runs."""
+
+    id: int
+    runs: int
+
+
+class Backfill(msgspec.Struct, frozen=True):
+    """A backfill: runs of a schedule's past times, with its progress."""
+
+    id: int
+    """Number of the backfill; each task counts from 1."""
+    state: str
+    """`INPROGRESS`, `DONE`, `CANCELLED`, or one that a newer service adds."""
+    start: datetime
+    end: datetime
+    runs: int
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    """Runs that are still to begin."""
+    next: datetime | None = None
+    """The time of the schedule that the next run is for."""
+    created: datetime | None = None
+    created_by: str | None = None
+    ended: datetime | None = None
 
 
 class Field(msgspec.Struct, frozen=True):

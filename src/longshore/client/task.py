@@ -1,17 +1,18 @@
 """A task of the service, and the operations on it."""
 
 import contextlib
+import secrets
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from longshore.client import download as downloads
 from longshore.client.download import OnBytes
 from longshore.client.errors import ClientError
-from longshore.client.model import LogEntry, Progress, Run, State, TaskData
+from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, Run, State, TaskData
 from longshore.client.retry import expect, send
 from longshore.client.steps import Call, Request, Steps
 from longshore.client.transport import Awaiting, Blocking, Operates, operation
@@ -108,6 +109,11 @@ class TaskOperations(Operates[K]):
         )
 
     @operation
+    def latest_run(self) -> Steps[Run]:
+        """Return the DONE run with the newest data, whose result `download` takes. Raises NotFoundError, GoneError."""
+        return expect((yield from send(self._request("GET", "/runs/latest"), self._known.budget())), Run)
+
+    @operation
     def execute(self, interval_end: str | datetime | None = None) -> Steps[K]:
         """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError.
 
@@ -129,6 +135,53 @@ class TaskOperations(Operates[K]):
         if answer.status >= 300:
             raise answer.error()
         return self._refreshed(expect((yield from send(self._request("GET"), self._known.budget())), TaskData))
+
+    @operation
+    def pause(self) -> Steps[K]:
+        """Pause the schedule: a run that has begun ends as usual. Raises ConflictError for a task without one."""
+        answer = yield from send(self._request("POST", "/pause"), self._known.budget(), is_idempotent=True)
+        return self._refreshed(expect(answer, TaskData))
+
+    @operation
+    def resume(self, catch_up: Literal["one", "none", "all"] | None = None) -> Steps[K]:
+        """Resume a paused schedule. Raises ConflictError for a task without one.
+
+        `catch_up`: the treatment of the runs that were missed until now; None for that of the trigger.
+        """
+        body = {} if catch_up is None else {"catch_up": catch_up}
+        request = Request(method="POST", url=f"/tasks/{self.id}/resume", body=body)
+        return self._refreshed(expect((yield from send(request, self._known.budget(), is_idempotent=True)), TaskData))
+
+    @operation
+    def backfill(self, start: datetime, end: datetime, idempotency_key: str | None = None) -> Steps[NewBackfill]:
+        """Run the schedule's times after `start` and up to `end` that have come, oldest first and one at a time.
+
+        Return the number of the backfill and that of its runs. Two calls with the same key create one backfill.
+        Raises BadRequestError (no time in the range, or more than 1,000) and ConflictError.
+        """
+        if start.tzinfo is None or end.tzinfo is None:
+            raise ClientError("`start` and `end` need a time zone, such as datetime.UTC")
+        request = Request(
+            method="POST",
+            url=f"/tasks/{self.id}/backfill",
+            headers={"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)},
+            body={"start": start.isoformat(), "end": end.isoformat()},
+        )
+        return expect((yield from send(request, self._known.budget(), is_idempotent=True)), NewBackfill)
+
+    @operation
+    def backfills(self, limit: int = 25, offset: int = 0) -> Steps[list[Backfill]]:
+        """Return the backfills with their progress, newest first. `limit`: 1 to 100."""
+        request = self._request("GET", "/backfills", limit=limit, offset=offset)
+        return expect((yield from send(request, self._known.budget())), list[Backfill])
+
+    @operation
+    def end_backfill(self, backfill: int) -> Steps[None]:
+        """End a backfill; a run that has begun finishes. Raises NotFoundError."""
+        request = self._request("DELETE", f"/backfills/{backfill}")
+        answer = yield from send(request, self._known.budget(), is_idempotent=True)
+        if answer.status >= 300:
+            raise answer.error()
 
     @operation
     def acknowledge(self, run: int) -> Steps[Run]:

@@ -1,13 +1,13 @@
 """Pages for people, at `/`: server-rendered, kept up to date by htmx and server-sent events.
 
 Pages only read. Whatever they change goes to the API itself, with the session's cookie, as any other client's request
-does; so there is one place that checks it.
+does, or, from forms without a script, to its functions; so there is one place that checks it.
 """
 
 from litestar import Router
 
 from longshore.api.static import static_files
-from longshore.console import admin, export, sign_in, tasks
+from longshore.console import admin, export, schedules, sign_in, tasks
 from longshore.console.pages import STATIC, to_page
 
 assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
@@ -24,6 +24,9 @@ router = Router(
         tasks.show_task,
         tasks.task_events,
         tasks.show_schedules,
+        schedules.pause,
+        schedules.resume,
+        schedules.backfill,
         export.new_export,
         export.show_segments,
         admin.show_access,

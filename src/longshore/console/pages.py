@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -127,6 +127,11 @@ def html(template: str, status: int = 200, **content: Any) -> Response[str]:
     return Response(text, status_code=status, media_type=MediaType.HTML, headers=HEADERS)
 
 
+def form_of(body: bytes) -> dict[str, str]:
+    """Return the fields of a form that a browser has sent."""
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
 def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Return the answer to an error: a redirect to the sign-in page, or a page with the problem."""
     if isinstance(error, UnauthorizedError):
@@ -145,6 +150,7 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         title=KINDS[kind].title,
         detail=detail,
         request_id=answer.content.request_id,
+        violations=answer.content.errors or [],
     )
 
 

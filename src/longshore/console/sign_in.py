@@ -1,6 +1,5 @@
 """Signing in and out of the console."""
 
-from urllib.parse import parse_qsl
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -15,7 +14,7 @@ from longshore.api.auth import cookie_of
 from longshore.api.guard import actor, refuse_other_site, shown_session
 from longshore.api.problems import KINDS
 from longshore.api.service import AnyRequest, Service
-from longshore.console.pages import html
+from longshore.console.pages import form_of, html
 from longshore.errors import OverloadError
 
 WRONG_CREDENTIALS = "The name or the password is wrong."
@@ -33,7 +32,7 @@ async def home(request: AnyRequest) -> Response[str]:
     name, levels = await users.name_and_levels(service.pool, person.user)
     if not levels:
         detail = f"{name} has no level for any chain. An admin of a chain can give one."
-        return html("problem.html", 403, title="No chain", detail=detail, request_id="")
+        return html("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[])
     return Redirect(f"/console/{min(levels)}/tasks", status_code=303)
 
 
@@ -48,7 +47,7 @@ async def sign_in(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check name and password; return the form for a one-time code where one is needed."""
     service: Service = request.app.state.service
     refuse_other_site(request)
-    form = _form(body)
+    form = form_of(body)
     next_path, name = _local(form.get("next", "")), form.get("username", "")
     try:
         session = await service.sign_in.login(name.replace("\x00", ""), form.get("password", ""), actor(request))
@@ -67,7 +66,7 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     """Check the one-time code."""
     service: Service = request.app.state.service
     refuse_other_site(request)
-    form = _form(body)
+    form = form_of(body)
     next_path = _local(form.get("next", ""))
     try:
         attempt = UUID(form.get("attempt", ""))
@@ -79,10 +78,6 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
 
 def _signed_in(request: AnyRequest, session: NewSession, there: str) -> Response[str]:
     return Redirect(there or "/", status_code=303, cookies=[cookie_of(request, session)])
-
-
-def _form(body: bytes) -> dict[str, str]:
-    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
 
 
 def _local(path: str) -> str:

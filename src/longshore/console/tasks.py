@@ -26,7 +26,7 @@ from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
-from longshore.tasks import overview, progress, reads
+from longshore.tasks import backfills, overview, progress, reads, requests
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import TaskFilter
 from longshore.tasks.reads import LogPage
@@ -35,6 +35,7 @@ from longshore.tasks.schedule import Schedule
 PAGE_SIZE = 25
 MAX_LOG_ENTRIES = 1000
 MAX_RUNS = 50
+MAX_BACKFILLS = 10
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
 DAYS = 7
 UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
@@ -112,8 +113,12 @@ async def show_task(
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
     if not sees(caller, polled.reads, service.catalog):
         now = msgspec.structs.replace(now, **UNKNOWN)
+    whole = await requests.whole(service.pool, caller.chain, task_id(id))
+    listed, _ = await backfills.of_task(service.pool, caller.chain, task_id(id), Page(MAX_BACKFILLS))
     content: dict[str, Any] = {
         "task": task,
+        "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
+        "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
         "target": target,
         "trigger": trigger,
         "runs": [(run, _resolved(run.segment)) for run in runs],
