@@ -80,7 +80,9 @@ def test_backfill_is_accepted_and_shows_its_progress(
     assert client.delete(f"/tasks/{task}/backfills/1").status_code == 204
     assert client.get(f"/tasks/{task}").headers["etag"] == before
     runs = client.get(f"/tasks/{task}/runs").json()
-    assert [run["due"] for run in runs] == ["2026-05-03T03:00:00Z", "2026-05-02T03:00:00Z"]
+    assert [(run["due"], run["backfill"]) for run in runs] == [
+        ("2026-05-03T03:00:00Z", 1), ("2026-05-02T03:00:00Z", 1),
+    ]  # fmt: skip
     assert runs[1]["interval"] == {"start": "2026-05-01T03:00:00Z", "end": "2026-05-02T03:00:00Z"}
     entries = client.get("/audit", params={"object": f"task {task}"}).json()
     assert [entry["action"] for entry in entries] == ["task.backfill.end", "task.backfill", "task.create"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longshore.database.connect import Pool, open_pool
@@ -263,11 +263,14 @@ def test_of_ended_backfills_the_newest_hundred_are_kept(run: Any) -> None:
     run(test)
 
 
-STEPS = ("tick", "begin", "finish", "fail", "lost", "execute", "pause", "resume", "due", "stale", "retry")
+# The first two often, so that walks get to runs that have begun.
+STEPS = 4 * ("tick", "begin") + ("finish", "fail", "lost", "retry", "execute", "pause", "resume", "due", "stale")
 
 
 @settings(max_examples=25)
-@given(steps=st.lists(st.sampled_from(STEPS), min_size=10, max_size=60), count=st.integers(1, 5), second=st.booleans())
+@example(steps=["tick", "begin", "retry", "begin", "lost", "begin", "finish"], count=2, second=False)
+@example(steps=["tick", "due", "tick", "begin", "pause", "finish", "tick", "execute", "begin"], count=2, second=True)
+@given(steps=st.lists(st.sampled_from(STEPS), min_size=30, max_size=60), count=st.integers(1, 5), second=st.booleans())
 def test_every_time_of_a_backfill_has_exactly_one_run_whatever_happens(
     idle: Longshore, steps: list[str], count: int, second: bool
 ) -> None:
@@ -280,8 +283,12 @@ def test_every_time_of_a_backfill_has_exactly_one_run_whatever_happens(
                 await _drained(pool, task)
                 for number in numbers:
                     assert await runs_of(pool, task, number) == tiles(times)
-                order = [row["backfill"] for row in await pool.fetch(RUNS, task) if row["backfill"] is not None]
+                runs = await pool.fetch(RUNS, task)
+                order = [row["backfill"] for row in runs if row["backfill"] is not None]
                 assert order == sorted(order), "one backfill after the other"
+                own = [row for row in runs if row["due_at"] is not None and row["backfill"] is None]
+                starts = [None, *(row["interval_end"] for row in own)]
+                assert [row["interval_start"] for row in own] == starts[: len(own)], "the schedule tiles time"
             finally:
                 await pool.execute("delete from longshore.tasks where id = $1", task)
                 await pool.execute("delete from longshore.pgqueuer")

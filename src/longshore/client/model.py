@@ -91,6 +91,8 @@ class Run(msgspec.Struct, frozen=True):
     """The data interval of the run."""
     full: bool | None = None
     """With `deletes`: whether the copy is emptied before the result is applied."""
+    backfill: int | None = None
+    """The number of the backfill that the run belongs to."""
 
 
 class NewBackfill(msgspec.Struct, frozen=True):

@@ -177,6 +177,8 @@ class Run(msgspec.Struct, frozen=True):
     """The time of the trigger that the run is for, however late it began; null if `execute` asked for it."""
     interval: Interval
     """The data interval of the run. Relative rules and windows count from its end."""
+    backfill: int | None
+    """The backfill that the run belongs to; null for all other runs."""
     began: datetime
     ended: datetime | None
     rows: int

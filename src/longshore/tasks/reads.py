@@ -130,7 +130,7 @@ LOCK = f"{STATE} for update of t"
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
 RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at, r.interval_start, r.interval_end,
-       r.began_at, r.ended_at, r.rows, r.bytes,
+       r.backfill, r.began_at, r.ended_at, r.rows, r.bytes,
        r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
        r.manifest, r.watermark_to is not null as is_increment, r.acknowledged,
        left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from,
@@ -391,6 +391,7 @@ def _run(row: asyncpg.Record) -> Run:
         attempts=row["attempts"],
         due=row["due_at"],
         interval=Interval(row["interval_start"], row["interval_end"]),
+        backfill=row["backfill"],
         began=_whole(row["began_at"]),
         ended=ended and _whole(ended),
         rows=row["rows"],
