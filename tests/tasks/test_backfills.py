@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from longshore.database.connect import Pool, open_pool
+from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.tasks import attempts, backfills, pauses, requests, run_ends, scheduler
 from longshore.tasks.backfills import BackfillRange, calendar
@@ -102,7 +103,7 @@ def test_failed_run_does_not_stop_a_backfill(run: Any) -> None:
             attempt = await begun(pool, task)
             assert attempt is not None
             await run_ends.fail(pool, attempt.message, "failed: a test")
-        [listed], _ = await backfills.of_task(pool, CHAIN, task, 10, 0)
+        [listed], _ = await backfills.of_task(pool, CHAIN, task, Page(10))
         assert (listed.id, listed.state, listed.failed, listed.left) == (number, "DONE", 3, 0)
 
     run(test)
@@ -163,10 +164,10 @@ def test_ended_backfill_lets_a_run_that_has_begun_finish_and_begins_no_other(run
         for again in (False, True):
             async with pool.acquire() as connection, connection.transaction():
                 assert await backfills.end(connection, CHAIN, task, first, "a test") is not again
-        (_, ended), _ = await backfills.of_task(pool, CHAIN, task, 10, 0)
+        (_, ended), _ = await backfills.of_task(pool, CHAIN, task, Page(10))
         assert (ended.state, ended.left) == ("INPROGRESS", 0)
         await run_ends.finish(pool, attempt.message, DONE)
-        (_, ended), _ = await backfills.of_task(pool, CHAIN, task, 10, 0)
+        (_, ended), _ = await backfills.of_task(pool, CHAIN, task, Page(10))
         assert (ended.state, ended.done, ended.left, ended.next) == ("CANCELLED", 1, 0, None)
         await tick(pool)
         assert (await pool.fetchrow(ROW, task))["origin"] == "backfill"  # type: ignore[index]
