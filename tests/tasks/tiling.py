@@ -66,6 +66,7 @@ def intervals(schedule: Schedule, created: datetime, end: datetime, late: Iterat
     while due is not None and (now := max(now, due) + next(late)) < end:
         covered = found[-1].end if found else None
         row: Any = {"id": 1, "chain_id": 1, "trigger": trigger, "due_at": due, "covered_until": covered, "now": now}
+        row["catch_up"] = None
         decision = decide(row)
         if decision.later is not None:
             assert schedule.catch_up == "none"
