@@ -41,6 +41,7 @@ description = "Wide rows."
 relation = "shards.ledger"
 chain = "chain_id"
 time = "timestamp"
+key = "id"
 prefix = "Wallet"
 totals = { amount = "amount", per = "currency" }
 
@@ -190,3 +191,24 @@ def test_ranges_of_time_are_grouped_by_their_rows_and_each_row_is_in_one_group(
     assert sum(found) == rows
     assert len(found) >= 3
     assert max(found) < 2 * most
+
+
+def test_a_full_run_with_deletes_is_written_by_many_workers_and_later_ones_by_one(
+    services: tuple[Longshore, Longshore], clients: tuple[httpx2.Client, httpx2.Client]
+) -> None:
+    service, client = services[0], clients[0]
+    before = begun(service)
+    body = export_body()
+    body["target"] |= {"incremental": True, "deletes": True}
+    done, _ = exported(client, body)
+    task = done["id"]
+    until(lambda: begun(service) > before + 1, "the messages of the shards to be finished")
+    written = begun(service)
+    service.sql("update shards.ledger set amount = amount where id = 5")
+    assert client.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
+    second, first = client.get(f"/tasks/{task}/runs").json()
+    assert [(run["full"], run["rows"]) for run in (first, second)] == [(True, ROWS), (False, 1)]
+    assert begun(service) == written
+    mirrors = [client.get(f"/tasks/{task}/runs/{run}/manifest").json()["mirror"] for run in (1, 2)]
+    assert mirrors[0] == mirrors[1]
+    assert mirrors[0]["rows"] == ROWS
