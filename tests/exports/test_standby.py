@@ -8,16 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import msgspec
 import pytest
 
 from longshore.database.connect import Connection
 from longshore.database.embedded import embedded_server, programs
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
+from longshore.exports.columns import columns_of
+from longshore.exports.increments import changes
+from longshore.exports.increments.changes import ReaderCopy
+from longshore.exports.increments.key_list import KeyList
+from longshore.exports.increments.keys import key_of
+from longshore.exports.ranges import Source
 from tests.exports.engine import index_over
 from tests.exports.incremental import taken
 
 INDEX = index_over("public.entries", id=Field(type=FieldType.NUMBER, description=""))
+KEYED = msgspec.structs.replace(INDEX, key="id")
 WAIT = 30.0  # seconds
 
 
@@ -94,6 +102,43 @@ def test_a_standby_has_increments_until_it_is_promoted(pair: tuple[str, Path]) -
         with pytest.raises(LongshoreError, match="restored or promoted"):
             await taken(standby, INDEX, mark)
         for connection in (primary, late, standby):
+            await connection.close()
+
+    asyncio.run(steps())
+
+
+def test_a_run_with_deletes_waits_for_a_standby_that_lags_behind_the_run_before(
+    pair: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, folder = pair
+    monkeypatch.setattr(changes, "REPLAY_SECONDS", 0.0)
+
+    async def watermark(connection: Connection) -> str:
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            columns = await columns_of(connection, KEYED, [("id", "id")])
+            copy = ReaderCopy(columns, Source(KEYED.rows, (1764,)), key_of(KEYED, columns, "csv"))
+            found = await changes.resolve(connection, KEYED, None, copy)
+            return found.watermark(KeyList("", 0, "", 0, found.form))
+
+    async def steps() -> None:
+        primary = await asyncpg.connect(url)
+        standby = await asyncpg.connect(user="postgres", database="postgres", host=str(folder.parent))
+        await primary.execute("create table entries (id bigint, chain_id bigint default 1764, at timestamptz)")
+        await replayed(primary, standby)
+        await changes.wait_for_replay(standby, await watermark(standby))
+        await standby.execute("select pg_wal_replay_pause()")
+        await primary.execute("insert into entries values (1)")
+        ahead = await watermark(primary)
+        await changes.wait_for_replay(primary, ahead)
+        with pytest.raises(TransientError, match="lags behind the run before"):
+            await changes.wait_for_replay(standby, ahead)
+        other = msgspec.json.decode(ahead)
+        await changes.wait_for_replay(standby, msgspec.json.encode({**other, "system": 1}).decode())
+        await standby.execute("select pg_wal_replay_resume()")
+        await primary.execute("insert into entries values (2)")
+        await replayed(primary, standby)
+        await changes.wait_for_replay(standby, ahead)
+        for connection in (primary, standby):
             await connection.close()
 
     asyncio.run(steps())

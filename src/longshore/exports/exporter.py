@@ -18,7 +18,7 @@ from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
 from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, read_of, refuse_unfit, result_name
 from longshore.exports.formats import FORMATS
-from longshore.exports.increments import change_rows, transactions
+from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
 from longshore.exports.manifest import hash_of
@@ -107,6 +107,8 @@ class Exporter:
         if increments:
             async with self._sources.of(index).autocommit() as connection:
                 await transactions.wait_for_open_transactions(connection)
+                if baseline is not None:
+                    await changes.wait_for_replay(connection, baseline.start)
         request = Request(
             attempt.chain,
             target,

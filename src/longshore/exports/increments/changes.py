@@ -10,13 +10,15 @@ of a partition that is replaced by another one with the same keys. The form of a
 watermark the tables that the relation had.
 """
 
+import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, TransientError
 from longshore.exports import row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted, regclass, shape, unqualified
 from longshore.exports.columns import Column, columns_of
@@ -39,6 +41,22 @@ with recursive tables as (
 select id::bigint from tables order by id
 """
 
+LSN = """
+select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text
+"""
+
+# $1, $2, $3: a watermark's server, history and position. A server of another one is not behind: it cannot go on.
+IS_BEHIND = """
+select pg_is_in_recovery() and pg_last_wal_replay_lsn() < $3::text::pg_lsn
+       and (select system_identifier from pg_control_system()) = $1
+       and (
+           select greatest(c.timeline_id, r.min_recovery_end_timeline)
+           from pg_control_checkpoint() c, pg_control_recovery() r
+       ) = $2
+"""
+REPLAY_SECONDS = 10.0  # to wait for a standby
+REPLAY_POLL_SECONDS = 0.1
+
 ATTRIBUTES = """
 select a.attname, a.attnum, case when a.attgenerated <> '' then pg_get_expr(d.adbin, d.adrelid) end as generated
 from pg_catalog.pg_attribute a
@@ -51,6 +69,8 @@ order by a.attname
 class ChangeWatermark(Watermark, frozen=True):
     """The watermark of a run with deletes."""
 
+    lsn: str
+    """A position in the WAL that the snapshot does not lie behind."""
     tables: Sequence[int]
     """The relation and its partitions."""
     keys: KeyList
@@ -74,6 +94,7 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     changed: Condition
     """Those that were written since; its placeholders follow those of `everything`."""
     position: Position
+    lsn: str
     tables: Sequence[int]
     form: str
     start: str | None
@@ -84,7 +105,7 @@ class ChangeQuery(msgspec.Struct, frozen=True):
     def watermark(self, keys: KeyList) -> str:
         """Return the next watermark."""
         here = msgspec.structs.asdict(self.position.watermark)
-        return msgspec.json.encode(ChangeWatermark(**here, tables=self.tables, keys=keys)).decode()
+        return msgspec.json.encode(ChangeWatermark(**here, lsn=self.lsn, tables=self.tables, keys=keys)).decode()
 
 
 def read_watermark(text: str | None) -> ChangeWatermark | None:
@@ -93,6 +114,19 @@ def read_watermark(text: str | None) -> ChangeWatermark | None:
         return None if text is None else msgspec.json.decode(text, type=ChangeWatermark)
     except msgspec.ValidationError:
         return None
+
+
+async def wait_for_replay(connection: Connection, start: str | None) -> None:
+    """Wait until a standby has replayed all that the run before has seen. `connection` must not be in a transaction.
+
+    On one that lags, rows would go back to older states that no later run takes again. Raises TransientError.
+    """
+    watermark = read_watermark(start)
+    deadline = time.monotonic() + REPLAY_SECONDS
+    while watermark and await connection.fetchval(IS_BEHIND, watermark.system, watermark.timeline, watermark.lsn):
+        if time.monotonic() > deadline:
+            raise TransientError("the standby that is the source lags behind the run before")
+        await asyncio.sleep(REPLAY_POLL_SECONDS)
 
 
 async def resolve(connection: Connection, index: Index, start: str | None, copy: ReaderCopy) -> ChangeQuery:
@@ -105,6 +139,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
         raise LongshoreError("`deletes` needs all columns of the index's key among the fields")
     await refuse_outside(connection, index, columns)
     position = await transactions.position(connection, index)
+    lsn = await connection.fetchval(LSN)
     tables = [row["id"] for row in await connection.fetch(TABLES, regclass(index.relation))]
     form = await _form(connection, index, columns, key)
     watermark = read_watermark(start)
@@ -117,7 +152,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
         changed, start = Condition("true", ()), None
     else:
         changed = _changed(watermark, position, tables, first=len(everything.values) + 1)
-    return ChangeQuery(key, everything, changed, position, tables, form, start, why_full)
+    return ChangeQuery(key, everything, changed, position, lsn, tables, form, start, why_full)
 
 
 async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
