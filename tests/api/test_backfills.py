@@ -148,6 +148,25 @@ def test_backfill_is_refused_without_a_schedule_and_for_incremental_tasks(client
     assert client.get(f"/tasks/{incremental}/backfills").json() == []
 
 
+def test_times_that_were_missed_at_the_end_of_a_schedule_can_be_backfilled(
+    idle: Longshore, client: httpx2.Client, ticked: Callable[[], None]
+) -> None:
+    task = scheduled(client)
+    over = '{"once":"2026-05-01T03:00:00Z","repeat":"daily","until":"2026-05-04T03:00:00Z"}'
+    idle.sql("update longshore.tasks set trigger = $2, due_at = '2026-05-02T03:00Z' where id = $1", task, over)
+    ticked()
+    assert client.get(f"/tasks/{task}").json()["logs"][0]["msg"].endswith("was missed, and no time is left")
+    wanted = {"start": "2026-05-01T03:00:00Z", "end": "2026-06-01T03:00:00Z"}
+    assert client.post(f"/tasks/{task}/backfill", json=wanted).json() == {"id": 1, "runs": 3}
+    for _ in range(3):
+        ticked()
+        play(idle, task, "begin", "finish")
+    ticked()
+    assert client.get(f"/tasks/{task}/backfills").json()[0]["state"] == "DONE"
+    assert len(client.get(f"/tasks/{task}/runs").json()) == 3, "the missed times are not due again"
+    assert "retry-after" not in client.get(f"/tasks/{task}").headers
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

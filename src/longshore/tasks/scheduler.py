@@ -60,18 +60,20 @@ from unnest($1::bigint[], $2::timestamptz[]) as later (id, at)
 where t.id = later.id
 """
 
-# $2: the log entries. $3: whether the task fails; one that never ran fails in any case.
+# $2: the log entries. $3: whether the task fails, as its trigger is invalid; one that never ran fails in any case. A
+# valid schedule has no time after `until`, and its earlier ones may be backfilled.
 END = """
 with before as (
     select t.id, t.state, t.log_length, ended.why, greatest(t.modified_at, now()) as at,
-           t.state = 'READY' or (ended.failed and t.state <> 'ERROR') as fails
+           t.state = 'READY' or (ended.failed and t.state <> 'ERROR') as fails, ended.failed as is_invalid
     from longshore.tasks t
     join unnest($1::bigint[], $2::text[], $3::boolean[]) as ended (id, why, failed) on ended.id = t.id
 ),
 task as (
     update longshore.tasks t
     set state = case when before.fails then 'ERROR' else t.state end, attempt_began_at = before.at, due_at = null,
-        schedule_ended = true, paused = false, modified_at = before.at, revision = t.revision + 1,
+        schedule_ended = before.is_invalid, planned_at = before.at, paused = false,
+        modified_at = before.at, revision = t.revision + 1,
         log_length = before.log_length + 1 + before.fails::int
     from before
     where t.id = before.id
