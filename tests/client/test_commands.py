@@ -145,6 +145,14 @@ def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
     assert whole.count("READY -> INPROGRESS") + whole.count("DONE -> INPROGRESS") == 2
     assert logged_in("tasks", "logs", id, "-f")[1] == whole
     assert len(json.loads(logged_in("tasks", "logs", id, "--json")[1])) == len(whole.splitlines())
+    runs = [line.split("\t") for line in logged_in("tasks", "runs", id)[1].splitlines()]
+    assert [(run, state) for run, state, *_ in runs] == [("2", "DONE"), ("1", "DONE")]
+    newest = json.loads(logged_in("tasks", "runs", id, "--limit", "1", "--json")[1])[0]
+    assert (newest["due"], newest["interval"]["start"]) == (None, None)
+    assert runs[0][2:4] == ["", newest["interval"]["end"].replace("T", " ")]
+    code, _, error = logged_in("tasks", "run", id, "--interval-end", "2026-05-26T03:00:00Z")
+    assert code != 0
+    assert "neither `repeat` nor `cron`" in error
 
 
 def test_a_task_is_cancelled(logged_in: Cli) -> None:

@@ -16,10 +16,10 @@ FIRST = datetime.fromisoformat("2024-06-30T22:00:00Z")
 LATE = "update longshore.tasks set due_at = $2 where id = $1"
 IN_TIME = "select due_at > now() from longshore.tasks where id = $1"
 IDS = "select id from loyalty.wallet_ledger where chain_id = 1765 and timestamp < $1"
-WINDOW = {"operator": "is_in_window", "window": "last_quarter"}
+RELATIVE = {"operator": "relative_less_than", "time_factor": "month", "time_amount": 3}
 
 
-@pytest.mark.parametrize("operator", [{"operator": "is_in_interval"}, WINDOW], ids=["interval", "window"])
+@pytest.mark.parametrize("operator", [{"operator": "is_in_interval"}, RELATIVE], ids=["interval", "relative"])
 def test_runs_that_are_caught_up_years_later_take_each_row_once(
     service: Longshore, small: httpx2.Client, operator: dict[str, Any]
 ) -> None:
@@ -43,7 +43,7 @@ def test_runs_that_are_caught_up_years_later_take_each_row_once(
         taken.update(_ids(small, task["id"], run["run"]))
     expected = service.sql(IDS, datetime.fromisoformat(found[-1]["interval"]["end"]))
     assert taken == Counter({str(row["id"]): 1 for row in expected})
-    if "window" not in operator:
+    if operator is not RELATIVE:
         assert before_now == len(service.sql(IDS, datetime.now(UTC))), "without a start, until now"
     again = small.post(f"/tasks/{task['id']}/execute", json={"interval_end": found[4]["due"]})
     assert again.json()["code"] == "DONE"

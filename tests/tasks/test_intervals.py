@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from longshore.actions import Action, Context, Target
+from longshore.actions.action import Plugged
 from longshore.database.connect import Pool
+from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends, scheduler
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import Interval, TaskId
@@ -167,6 +171,22 @@ def test_once_that_has_passed_is_for_the_time_until_it_was_asked_for(run: Any) -
         await scheduler.send_due(pool)
         late = await ran(pool, planned)
         assert (late.due, late.interval) == (moment, Interval(None, moment)), "late, and for its own time"
+
+    run(test)
+
+
+def test_action_of_a_package_gets_the_interval_of_its_run(run: Any, tmp_path: Path) -> None:
+    given: list[Interval] = []
+
+    async def take(context: Context[Target]) -> None:
+        given.append(context.interval)
+
+    async def test(pool: Pool) -> None:
+        task = await created(pool, new(repeat="daily"))
+        await pool.execute('update longshore.tasks set target = \'{"action":"take"}\' where id = $1', task)
+        begun = await ran(pool, task)
+        await Plugged(Action(Target, take), pool, LocalStore(tmp_path)).run(begun)
+        assert given == [Interval(None, await today(pool))]
 
     run(test)
 

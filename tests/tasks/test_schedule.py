@@ -174,6 +174,20 @@ def test_schedule_whose_until_has_passed_has_no_first_time() -> None:
     assert preview(over, at("2026-01-01T00:00Z"), 10) == []
 
 
+def test_schedule_whose_once_has_passed_begins_with_its_newest_time_unless_runs_have_covered_it() -> None:
+    now, newest = at("2026-05-26T12:00Z"), at("2026-05-26T06:00Z")
+    for schedule in (
+        Schedule(once=at("2020-01-01T06:00Z"), repeat="daily"),
+        Schedule(once=at("2020-01-01T06:00Z"), cron="0 6 * * *"),
+    ):
+        assert first(schedule, now) == newest
+        assert first(schedule, now, newest - timedelta(seconds=1)) == newest
+        assert first(schedule, now, newest) == newest + timedelta(days=1)
+        assert preview(schedule, now, 2) == [now, newest + timedelta(days=1)]
+    assert first(Schedule(cron="0 6 * * *"), now) == newest + timedelta(days=1), "without `once` there is no first time"
+    assert first(Schedule(once=at("2026-05-26T11:00Z"), cron="0 6 * * *"), now) == newest + timedelta(days=1)
+
+
 def test_no_time_comes_before_once_where_an_hour_comes_twice() -> None:
     once = at("2027-10-31T01:30Z")  # the second half past two in Amsterdam
     for schedule in (
