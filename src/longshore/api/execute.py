@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, post
 from litestar.params import HeaderParameter, RawBody
+from msgspec import Meta
 
 from longshore.api.audited import audited_in
 from longshore.api.bodies import read_json
@@ -26,12 +27,13 @@ from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check
 
+ABOUT = "A time of the schedule: the run is for the data interval that ends then, once more."
+
 
 class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /tasks/{id}/execute`, which may be left out."""
 
-    interval_end: datetime | None = None
-    """A time of the schedule: the run is for the data interval that ends then, once more."""
+    interval_end: Annotated[datetime, Meta(description=ABOUT, examples=["2026-05-26T01:00:00Z"])] | None = None
 
 
 @post(
