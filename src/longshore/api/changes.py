@@ -26,14 +26,12 @@ from longshore.tasks import backfills, quotas, reads, requests, run_ends
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.run_ends import same_times
-from longshore.tasks.schedule import Schedule, preview
+from longshore.tasks.schedule import preview
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 log = structlog.get_logger()
 
 PREVIEWED_TIMES = 10
-
-SCHEDULE_KEYS = tuple(field.name for field in msgspec.structs.fields(Schedule))
 
 
 class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -183,14 +181,12 @@ async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerB
     service, _ = admitted(request)
     value = read_json(request, body)
     violations: list[Violation] = []
-    check(TriggerBody, value, "", violations)
+    wanted = check(TriggerBody, value, "", violations)
     if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
         violations += check_schedule(value["trigger"], "/trigger")
-    if violations:
+    if violations or wanted is None:
         raise ValidationError(violations)
-    chosen = {key: part for key, part in value["trigger"].items() if key in SCHEDULE_KEYS and part is not None}
-    now = await service.pool.fetchval("select now()")
-    times = preview(msgspec.convert(chosen, Schedule), now, PREVIEWED_TIMES)
+    times = preview(wanted.trigger, await service.pool.fetchval("select now()"), PREVIEWED_TIMES)
     if not times:
         raise ValidationError([NEVER_DUE])
     return Times([time.astimezone(UTC).replace(microsecond=0) for time in times])

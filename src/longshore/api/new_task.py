@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -25,20 +25,9 @@ SegmentOf = Callable[[str], Awaitable[Segment | None]]
 """Return the rules of a stored segment by its id; None where the chain has no such segment."""
 
 
-class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Trigger(Schedule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """When a task runs, and for an export which rows it takes."""
 
-    once: datetime | None = None
-    """The time of the first run; in the past it means now. Required without `cron`."""
-    repeat: Literal["daily", "weekly", "monthly"] | None = None
-    cron: str | None = None
-    """Minute, hour, day of month, month, day of week."""
-    timezone: str = "UTC"
-    """The IANA name of the zone whose clock `repeat`, `cron` and date rules without a zone of their own follow."""
-    until: datetime | None = None
-    """The last possible time of a run, missed runs included."""
-    catch_up: Literal["one", "none", "all"] = "one"
-    """The handling of missed runs."""
     segment: Segment | None = None
     segment_id: str | None = None
     """A stored segment in place of `segment`."""
@@ -95,14 +84,7 @@ async def read_new_task(
         trigger=STORED.encode(trigger).decode(),
         target=STORED.encode(typed_target).decode(),
         debug=new.debug,
-        schedule=Schedule(
-            once=trigger.once,
-            repeat=trigger.repeat,
-            cron=trigger.cron,
-            timezone=trigger.timezone,
-            until=trigger.until,
-            catch_up=trigger.catch_up,
-        ),
+        schedule=trigger,
         priority=typed_target.priority,
     )
 

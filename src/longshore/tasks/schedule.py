@@ -38,7 +38,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     cron: str | None = None
     """Minute, hour, day of month, month, day of week."""
     timezone: str = "UTC"
-    """IANA name of the time zone that `repeat` and `cron` follow."""
+    """IANA name of the zone whose clock `repeat`, `cron` and date rules without a zone of their own follow."""
     until: datetime | None = None
     """No run is due after this time, and no missed run is caught up after it."""
     catch_up: Literal["one", "none", "all"] = "one"
