@@ -18,15 +18,14 @@ Limit = Annotated[int, QueryParameter(ge=1, le=100, description="Number of entri
 
 
 def paged(request: AnyRequest, listed: tuple[list[T], bool], page: Page) -> Response[list[T]]:
-    """Return the answer with a page of a list. `listed`: its entries, and whether more follow."""
+    """Return the answer with a page of a list, and with a `Link` header to the next page (RFC 8288), if there is one.
+
+    `listed`: its entries, and whether more follow.
+    """
     entries, more = listed
-    return Response(entries, headers=next_page(request, more, page.limit, page.offset))
-
-
-def next_page(request: AnyRequest, more: bool, limit: int, offset: int) -> dict[str, str]:
-    """Return the `Link` header to the next page (RFC 8288), if there is one."""
-    if not more:
-        return {}
-    query = [(key, value) for key, value in request.query_params.multi_items() if key not in ("limit", "offset")]
-    address = f"{request.url.path}?{urlencode([*query, ('limit', limit), ('offset', offset + limit)])}"
-    return {"Link": f'<{address}>; rel="next"'}
+    headers = {}
+    if more:
+        query = [(key, value) for key, value in request.query_params.multi_items() if key not in ("limit", "offset")]
+        following = urlencode([*query, ("limit", page.limit), ("offset", page.offset + page.limit)])
+        headers["Link"] = f'<{request.url.path}?{following}>; rel="next"'
+    return Response(entries, headers=headers)

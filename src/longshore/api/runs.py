@@ -11,15 +11,16 @@ from longshore.api.audited import audited
 from longshore.api.bodies import Encoded
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, next_page
+from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
 from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import Manifest
 from longshore.exports.rights import sees
-from longshore.tasks import reads, watermarks
+from longshore.tasks import run_reads, watermarks
 from longshore.tasks.model import Run
 from longshore.validation import ValidationError, Violation
 
@@ -47,7 +48,7 @@ async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyR
                 [Violation(f"expected a number from 1 to {MAX_OFFSET}, or `latest`", parameter="run")]
             )
         return run
-    found = await reads.latest_run(pool, caller.chain, task_id(id))
+    found = await run_reads.latest_run(pool, caller.chain, task_id(id))
     if found is None:
         raise NotFoundError("run-not-found", f"No run of task {id} is DONE yet.")
     return found
@@ -59,9 +60,9 @@ async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyR
 async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Run]]:
     """Return the runs of a task that the credential may see, newest first, with their results."""
     service, caller = admitted(request)
-    page, more = await reads.runs(service.pool, caller.chain, task_id(id), limit, offset)
-    runs = [each.run for each in page if sees(caller, each.reads, service.catalog)]
-    return Response(runs, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    recorded, more = await run_reads.runs(service.pool, caller.chain, task_id(id), page)
+    return paged(request, ([each.run for each in recorded if sees(caller, each.reads, service.catalog)], more), page)
 
 
 @get(
@@ -71,7 +72,7 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
     """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    text, recorded = await reads.manifest(service.pool, caller.chain, task_id(id), number)
+    text, recorded = await run_reads.manifest(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
@@ -83,7 +84,7 @@ async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Return one run of a task, as the list of runs has it."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    found = await reads.one_run(service.pool, caller.chain, task_id(id), number)
+    found = await run_reads.one_run(service.pool, caller.chain, task_id(id), number)
     if found is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
     may_see_run(caller, service.catalog, found.reads)
@@ -105,7 +106,7 @@ async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
         number = await run_number(change.connection, caller, id, run)
         change.details = {"run": number}
         await watermarks.acknowledge(change.connection, caller.chain, task, number)
-    found = await reads.one_run(service.pool, caller.chain, task, number)
+    found = await run_reads.one_run(service.pool, caller.chain, task, number)
     if found is None:
         raise NotFoundError("task-not-found")  # deleted meanwhile
     return found.run

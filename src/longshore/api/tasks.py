@@ -18,19 +18,20 @@ from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import NewTaskBody, read_new_task
-from longshore.api.paging import Limit, Offset, next_page
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import MAX_BIGINT
+from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports import export, schemas
 from longshore.exports.catalog import Shape
 from longshore.exports.segments import stored
-from longshore.tasks import idempotency, progress, quotas, requests
+from longshore.tasks import idempotency, progress, quotas, requests, run_reads
 from longshore.tasks import reads as read
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import Code, Progress, Task, TaskId
+from longshore.tasks.reads import Conditions
 from longshore.tasks.requests import EditableTask, NewTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
@@ -150,9 +151,11 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 ) -> Response[list[Task]]:
     """Return the chain's tasks, newest first, each with its ten newest log entries."""
     service, caller = admitted(request)
-    page, more = await read.list_tasks(service.pool, caller.chain, status, action, campaign_id, limit, offset)
-    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in page]
-    return Response(tasks, headers=next_page(request, more, limit, offset))
+    page = Page(limit, offset)
+    conditions = Conditions(status, action, campaign_id)
+    listed, more = await read.list_tasks(service.pool, caller.chain, conditions, page)
+    tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in listed]
+    return paged(request, (tasks, more), page)
 
 
 async def lock_to_change(request: AnyRequest, connection: Connection, task: TaskId) -> EditableTask:
@@ -172,7 +175,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 async def get_progress(request: AnyRequest, id: Id) -> Progress:
     """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
     service, caller = admitted(request)
-    reads = await read.newest_reads(service.pool, caller.chain, task_id(id))
+    reads = await run_reads.newest_reads(service.pool, caller.chain, task_id(id))
     may_see_run(caller, service.catalog, reads)
     return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
 

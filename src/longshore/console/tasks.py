@@ -26,7 +26,7 @@ from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
-from longshore.tasks import backfills, overview, progress, reads, requests
+from longshore.tasks import backfills, overview, progress, reads, requests, run_reads
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import TaskFilter
 from longshore.tasks.reads import LogPage
@@ -107,7 +107,7 @@ async def show_task(
     polled = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MAX_LOG_ENTRIES))
     assert polled.task is not None
     task = shown_task(caller, service.catalog, polled.task, polled.reads)
-    recorded, _ = await reads.runs(service.pool, caller.chain, task_id(id), MAX_RUNS, 0)
+    recorded, _ = await run_reads.runs(service.pool, caller.chain, task_id(id), Page(MAX_RUNS))
     runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
     target, trigger = _readable(task)
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)

@@ -10,21 +10,9 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
-from longshore.tasks.model import (
-    FORMAT_VERSION,
-    ChainId,
-    Code,
-    Interval,
-    LogEntry,
-    Run,
-    RunField,
-    RunIncrement,
-    State,
-    Task,
-    TaskId,
-    Version,
-)
+from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, State, Task, TaskId, Version
 from longshore.tasks.recorded_reads import Read, decoded
 
 # The task has ended, is not due again, and has no queued run and no run of a backfill to come.
@@ -127,58 +115,6 @@ where t.id = $1 and t.chain_id = $2
 
 LOCK = f"{STATE} for update of t"
 
-# A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
-RUNS = """
-select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at, r.interval_start, r.interval_end,
-       r.backfill, r.began_at, r.ended_at, r.rows, r.bytes,
-       r.snapshot_at, encode(r.sha256, 'hex') as sha256, r.result,
-       r.manifest, r.watermark_to is not null as is_increment, r.acknowledged,
-       left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from,
-       left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as watermark_to,
-       r.reads
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = coalesce($5, r.run)
-where t.id = $1 and t.chain_id = $2
-order by r.run desc
-limit $3 offset $4
-"""
-
-MANIFEST = """
-select r.manifest, r.reads
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = $3
-where t.id = $1 and t.chain_id = $2
-"""
-
-# Of runs whose intervals have the same end, the later one.
-LATEST_RUN = """
-select (
-    select r.run
-    from longshore.runs r
-    where r.task_id = t.id and r.state = 'DONE'
-    order by r.interval_end desc, r.run desc
-    limit 1
-) as run
-from longshore.tasks t
-where t.id = $1 and t.chain_id = $2
-"""
-
-# Null before the first run, and until the run has recorded its reads.
-NEWEST = """
-select r.reads
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.chain_id = $2
-"""
-
-
-class ManifestSummary(msgspec.Struct, frozen=True):
-    """The parts of a manifest that a run shows."""
-
-    fields: list[RunField] | None = None
-    segment: Any = None
-    full: bool | None = None
-
 
 class LogPage(msgspec.Struct, frozen=True):
     """A page of a task's log: `limit` entries after `offset` entries, counted from the oldest or the newest."""
@@ -202,17 +138,18 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
 
 
+class Conditions(msgspec.Struct, frozen=True):
+    """Conditions on the tasks of a list; None matches all."""
+
+    status: str | None = None
+    action: str | None = None
+    campaign: int | None = None
+
+
 class TaskWithReads(msgspec.Struct, frozen=True):
     """A task, with the reads of its runs."""
 
     task: Task
-    reads: list[Read]
-
-
-class RunWithReads(msgspec.Struct, frozen=True):
-    """A run, with its reads."""
-
-    run: Run
     reads: list[Read]
 
 
@@ -298,12 +235,11 @@ async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChan
     )
 
 
-async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
-    pool: Pool, chain: ChainId, status: str | None, action: str | None, campaign: int | None, limit: int, offset: int
+async def list_tasks(
+    pool: Pool, chain: ChainId, conditions: Conditions, page: Page
 ) -> tuple[list[TaskWithReads], bool]:
-    """A page of a chain's tasks, newest first, each with its ten newest log entries, and whether more follow."""
-    rows = await pool.fetch(LIST, chain, status, action, campaign, limit + 1, offset)
-    return [TaskWithReads(_task(row), decoded(row["reads"])) for row in rows[:limit]], len(rows) > limit
+    """Return a page of a chain's tasks, newest first, with their ten newest log entries, and whether more follow."""
+    return await fetch_page(pool, _with_reads, page, LIST, chain, *msgspec.structs.astuple(conditions))
 
 
 async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
@@ -322,52 +258,11 @@ def _standing(row: asyncpg.Record | None) -> TaskStatus:
     return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"])
 
 
-async def runs(pool: Pool, chain: ChainId, task: TaskId, limit: int, offset: int) -> tuple[list[RunWithReads], bool]:
-    """Return a page of the runs of a task, newest first, and whether more follow. Raises NotFoundError."""
-    rows = await pool.fetch(RUNS, task, chain, limit + 1, offset, None)
-    if not rows and not offset:
-        raise NotFoundError("task-not-found")
-    found = [RunWithReads(_run(row), decoded(row["reads"])) for row in rows[:limit] if row["run"] is not None]
-    return found, len(rows) > limit
+def _with_reads(**columns: Any) -> TaskWithReads:
+    return TaskWithReads(_task(columns), decoded(columns["reads"]))
 
 
-async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunWithReads | None:
-    """Return one run of a task, None if there is none. Raises NotFoundError."""
-    row = await pool.fetchrow(RUNS, task, chain, 1, 0, run)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    return None if row["run"] is None else RunWithReads(_run(row), decoded(row["reads"]))
-
-
-async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> int | None:
-    """Return the number of the DONE run with the greatest end of its interval, None if there is none.
-
-    Raises NotFoundError.
-    """
-    row = await pool.fetchrow(LATEST_RUN, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    number: int | None = row["run"]
-    return number
-
-
-async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
-    """Return the manifest of a run, None if it has none, and the reads of the run. Raises NotFoundError."""
-    row = await pool.fetchrow(MANIFEST, task, chain, run)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    return row["manifest"], decoded(row["reads"])
-
-
-async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
-    """Return the reads of the newest run of a task. Raises NotFoundError."""
-    row = await pool.fetchrow(NEWEST, task, chain)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    return decoded(row["reads"])
-
-
-def _task(row: asyncpg.Record) -> Task:
+def _task(row: asyncpg.Record | dict[str, Any]) -> Task:
     return Task(
         id=row["id"],
         chain=row["chain_id"],
@@ -382,32 +277,7 @@ def _task(row: asyncpg.Record) -> Task:
     )
 
 
-def _run(row: asyncpg.Record) -> Run:
-    written, ended = msgspec.json.decode(row["manifest"] or "{}", type=ManifestSummary), row["ended_at"]
-    increment = RunIncrement(start=row["watermark_from"], end=row["watermark_to"], acknowledged=row["acknowledged"])
-    return Run(
-        run=row["run"],
-        state=row["state"],
-        attempts=row["attempts"],
-        due=row["due_at"],
-        interval=Interval(row["interval_start"], row["interval_end"]),
-        backfill=row["backfill"],
-        began=_whole(row["began_at"]),
-        ended=ended and _whole(ended),
-        rows=row["rows"],
-        bytes=row["bytes"],
-        snapshot=row["snapshot_at"],
-        sha256=row["sha256"],
-        result=row["result"],
-        seconds=ended and (ended - row["began_at"]).total_seconds(),
-        fields=written.fields,
-        segment=written.segment,
-        increment=increment if row["is_increment"] else None,
-        full=written.full,
-    )
-
-
-def _state(row: asyncpg.Record) -> State:
+def _state(row: asyncpg.Record | dict[str, Any]) -> State:
     last_run = row["last_run_at"]
     return State(
         code=Code(row["state"]),

@@ -1,0 +1,143 @@
+"""Reads of the runs of a task: as a list, alone, their manifests, and what they have read. Each is one statement.
+
+As in `reads`, the chain is part of every `where` (promise 5).
+"""
+
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, fetch_page
+from longshore.errors import NotFoundError
+from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
+from longshore.tasks.recorded_reads import Read, decoded
+
+# A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
+RUNS = """
+select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at as due, r.backfill,
+       row(r.interval_start, r.interval_end) as interval,
+       date_trunc('second', r.began_at) as began, date_trunc('second', r.ended_at) as ended,
+       extract(epoch from r.ended_at - r.began_at)::float8 as seconds,
+       r.rows, r.bytes, r.snapshot_at as snapshot, encode(r.sha256, 'hex') as sha256, r.result, r.manifest, r.reads,
+       case when r.watermark_to is not null then row(
+           left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16),
+           left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16),
+           r.acknowledged
+       ) end as increment
+from longshore.tasks t
+join longshore.runs r on r.task_id = t.id
+where t.id = $1 and t.chain_id = $2 and ($3::int is null or r.run = $3)
+order by r.run desc
+limit $4 offset $5
+"""
+
+EXISTS = "select from longshore.tasks where id = $1 and chain_id = $2"
+
+MANIFEST = """
+select r.manifest, r.reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
+# Of runs whose intervals have the same end, the later one.
+LATEST_RUN = """
+select (
+    select r.run
+    from longshore.runs r
+    where r.task_id = t.id and r.state = 'DONE'
+    order by r.interval_end desc, r.run desc
+    limit 1
+) as run
+from longshore.tasks t
+where t.id = $1 and t.chain_id = $2
+"""
+
+# Null before the first run, and until the run has recorded its reads.
+NEWEST = """
+select r.reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = t.run
+where t.id = $1 and t.chain_id = $2
+"""
+
+
+class ManifestSummary(msgspec.Struct, frozen=True):
+    """The parts of a manifest that a run shows."""
+
+    fields: list[RunField] | None = None
+    segment: Any = None
+    full: bool | None = None
+
+
+class RunWithReads(msgspec.Struct, frozen=True):
+    """A run, with its reads."""
+
+    run: Run
+    reads: list[Read]
+
+
+async def runs(pool: Pool, chain: ChainId, task: TaskId, page: Page) -> tuple[list[RunWithReads], bool]:
+    """Return a page of the runs of a task, newest first, and whether more follow. Raises NotFoundError."""
+    found, more = await fetch_page(pool, _run, page, RUNS, task, chain, None)
+    if not found:
+        await _require(pool, chain, task)
+    return found, more
+
+
+async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunWithReads | None:
+    """Return one run of a task, None if there is none. Raises NotFoundError."""
+    if (row := await pool.fetchrow(RUNS, task, chain, run, 1, 0)) is not None:
+        return _run(**row)
+    await _require(pool, chain, task)
+    return None
+
+
+async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> int | None:
+    """Return the number of the DONE run with the greatest end of its interval, None if there is none.
+
+    Raises NotFoundError.
+    """
+    row = await pool.fetchrow(LATEST_RUN, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    number: int | None = row["run"]
+    return number
+
+
+async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
+    """Return the manifest of a run, None if it has none, and the reads of the run. Raises NotFoundError."""
+    row = await pool.fetchrow(MANIFEST, task, chain, run)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    return row["manifest"], decoded(row["reads"])
+
+
+async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
+    """Return the reads of the newest run of a task. Raises NotFoundError."""
+    row = await pool.fetchrow(NEWEST, task, chain)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    return decoded(row["reads"])
+
+
+async def _require(pool: Pool, chain: ChainId, task: TaskId) -> None:
+    if await pool.fetchrow(EXISTS, task, chain) is None:
+        raise NotFoundError("task-not-found")
+
+
+def _run(
+    manifest: str | None, reads: str | None, interval: asyncpg.Record, increment: asyncpg.Record | None, **columns: Any
+) -> RunWithReads:
+    written = msgspec.json.decode(manifest or "{}", type=ManifestSummary)
+    run = Run(
+        interval=Interval(*interval),
+        increment=None if increment is None else RunIncrement(*increment),
+        fields=written.fields,
+        segment=written.segment,
+        full=written.full,
+        **columns,
+    )
+    return RunWithReads(run, decoded(reads))
