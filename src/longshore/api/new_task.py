@@ -84,7 +84,8 @@ async def read_new_task(
         trigger=STORED.encode(trigger).decode(),
         target=STORED.encode(typed_target).decode(),
         debug=new.debug,
-        schedule=trigger,
+        # A task that runs once does not begin before its time, of which the stored trigger has whole seconds.
+        schedule=trigger if trigger.repeats else msgspec.structs.replace(trigger, once=new.trigger.once),
         priority=typed_target.priority,
     )
 
