@@ -25,8 +25,7 @@ from longshore.results.store import StoreError
 from longshore.tasks import backfills, quotas, reads, requests, run_ends
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
-from longshore.tasks.run_ends import same_times
-from longshore.tasks.schedule import preview
+from longshore.tasks.schedule import preview, same_times
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 log = structlog.get_logger()

@@ -18,7 +18,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import form_of
 from longshore.tasks import requests
-from longshore.tasks.run_ends import SCHEDULE
+from longshore.tasks.schedule import stored
 
 
 @post("/console/{chain:int}/tasks/{id:str}/pause", include_in_schema=False)
@@ -42,7 +42,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     found = await requests.whole(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
     try:
-        zone = ZoneInfo(SCHEDULE.decode(found.trigger).timezone)
+        zone = ZoneInfo(stored(found.trigger).timezone)
         value |= {key: _with_offset(value[key], zone) for key in ("start", "end") if key in value}
     except (msgspec.MsgspecError, ValueError, OSError):
         pass  # the API names what is wrong

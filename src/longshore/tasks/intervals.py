@@ -7,8 +7,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.run_ends import SCHEDULE, uncomputable
-from longshore.tasks.schedule import Schedule, is_time, preceding, times
+from longshore.tasks.schedule import Schedule, is_time, preceding, stored, times, uncomputable
 from longshore.validation import ValidationError, Violation
 
 STANDING = """
@@ -34,7 +33,7 @@ async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Int
         raise NotFoundError("task-not-found")
     start, end = row["covered_until"], row["now"]
     try:
-        repeats = SCHEDULE.decode(row["trigger"]).repeats
+        repeats = stored(row["trigger"]).repeats
     except msgspec.MsgspecError:
         repeats = False
     return Interval(start if repeats and start is not None and start <= end else None, end)
@@ -50,7 +49,7 @@ async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: da
         raise NotFoundError("task-not-found")
     run = await connection.fetchrow(RECORDED, task, end)
     try:
-        schedule = SCHEDULE.decode(row["trigger"])
+        schedule = stored(row["trigger"])
         if not schedule.repeats:
             raise ProblemError("no-intervals", "The task's trigger has neither `repeat` nor `cron`.")
         return _of_calendar(schedule, end, row["now"]) if run is None else Interval(run["interval_start"], end)

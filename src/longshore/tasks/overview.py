@@ -14,7 +14,7 @@ from longshore.database.rows import Page, fetch_page
 from longshore.tasks.model import ChainId
 from longshore.tasks.reads import MEMBER
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.schedule import Schedule, times
+from longshore.tasks.schedule import stored, times
 
 MAX_PLANNED = 200
 MAX_TIMES = 1000  # of all tasks together, because each takes time to compute
@@ -161,7 +161,7 @@ def _times(trigger: str, due: datetime, end: datetime, count: int) -> tuple[list
     A trigger that cannot be decoded gives `due` alone; the scheduler ends that task in ERROR.
     """
     try:
-        schedule = msgspec.json.decode(trigger, type=Schedule)
+        schedule = stored(trigger)
         schedule = msgspec.structs.replace(schedule, until=min(schedule.until or end, end))
         later = islice(times(schedule, due), count - 1) if schedule.repeats else ()
         return [due, *later], schedule.repeats

@@ -11,8 +11,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.run_ends import SCHEDULE
-from longshore.tasks.schedule import Schedule
+from longshore.tasks.schedule import Schedule, stored
 from longshore.tasks.slots import admit
 
 CatchUp = Literal["one", "none", "all"]
@@ -95,7 +94,7 @@ async def _is_paused(connection: Connection, chain: ChainId, task: TaskId) -> bo
 def schedule_of(trigger: str, *, ended: bool) -> Schedule:
     """Return the schedule of a stored trigger; raise ProblemError if it does not repeat, or has ended for good."""
     try:
-        schedule = SCHEDULE.decode(trigger)
+        schedule = stored(trigger)
     except msgspec.MsgspecError:
         raise ProblemError("no-schedule") from None
     if ended or not schedule.repeats:

@@ -6,7 +6,6 @@ The transaction that ends a run also sets when the next one is due, and gives th
 from datetime import timedelta
 
 import asyncpg
-import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import MAX_FAILURES
@@ -15,7 +14,6 @@ from longshore.tasks import backfills, schedule
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
-from longshore.tasks.schedule import Schedule
 from longshore.tasks.slots import admit
 from longshore.telemetry import metrics
 
@@ -161,17 +159,6 @@ join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
 """
 
-SCHEDULE = msgspec.json.Decoder(Schedule)
-"""Decodes the schedule of a stored trigger, which may be invalid if another version or an operator wrote it."""
-
-
-def same_times(one: str, other: str) -> bool:
-    """Return whether two stored triggers have the same schedule; False if one of them cannot be decoded."""
-    try:
-        return SCHEDULE.decode(one) == SCHEDULE.decode(other)
-    except msgspec.MsgspecError:
-        return False
-
 
 class NothingToCancelError(ProblemError):
     """The task has ended and has no run to come."""
@@ -250,19 +237,14 @@ async def lost(pool: Pool, message: Message) -> bool:
     return True
 
 
-def uncomputable(error: Exception) -> str:
-    """Return a log entry that says why a stored trigger has no times, and what to do."""
-    return f"its times cannot be computed ({type(error).__name__}: {error}); change the trigger to begin a new one"
-
-
 async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
     """Set when a task whose run has ended is due again, and admit the next task of its chain."""
     if not ended["schedule_ended"]:
         try:
-            due = schedule.following(SCHEDULE.decode(ended["trigger"]), ended["planned_at"])
+            due = schedule.following(schedule.stored(ended["trigger"]), ended["planned_at"])
         except Exception as error:  # an invalid trigger ends the schedule; the end of the run stands
             await connection.execute(
-                END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {uncomputable(error)}")
+                END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {schedule.uncomputable(error)}")
             )
         else:
             if due is not None:

@@ -50,6 +50,27 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.repeat is not None or self.cron is not None
 
 
+DECODER = msgspec.json.Decoder(Schedule)
+
+
+def stored(trigger: str | bytes) -> Schedule:
+    """Return the schedule of a stored trigger. Raises msgspec.MsgspecError if this version cannot read it."""
+    return DECODER.decode(trigger)
+
+
+def same_times(one: str, other: str) -> bool:
+    """Return whether two stored triggers have the same schedule; False if one of them cannot be decoded."""
+    try:
+        return stored(one) == stored(other)
+    except msgspec.MsgspecError:
+        return False
+
+
+def uncomputable(error: Exception) -> str:
+    """Return a log entry that says why a stored trigger has no times, and what to do."""
+    return f"its times cannot be computed ({type(error).__name__}: {error}); change the trigger to begin a new one"
+
+
 def bounds_violation(moment: datetime) -> str | None:
     """Return why a client may not plan a time: no offset, or out of bounds. None if it may."""
     if moment.tzinfo is None:

@@ -21,8 +21,7 @@ from longshore.tasks import backfills, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.run_ends import SCHEDULE, uncomputable
-from longshore.tasks.schedule import newest, not_missed
+from longshore.tasks.schedule import newest, not_missed, stored, uncomputable
 from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
@@ -191,7 +190,7 @@ def decide(row: asyncpg.Record) -> Decision:
     """Return the decision on a row of DUE. An invalid trigger ends the schedule."""
     task, chain, now = TaskId(row["id"]), ChainId(row["chain_id"]), row["now"]
     try:
-        schedule = SCHEDULE.decode(row["trigger"])
+        schedule = stored(row["trigger"])
         if row["catch_up"] is not None:
             schedule = msgspec.structs.replace(schedule, catch_up=row["catch_up"])
         at = not_missed(schedule, row["due_at"], now)
