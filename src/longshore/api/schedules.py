@@ -31,10 +31,12 @@ BackfillNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="
 
 
 class ResumeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /tasks/{id}/resume`, which may be left out."""
+    """The body of `POST /tasks/{id}/resume`, which may be left out.
+
+    `catch_up`: the handling of the runs that were missed until now, in place of the trigger's `catch_up`.
+    """
 
     catch_up: CatchUp | None = None
-    """The handling of the runs that were missed until now, in place of the trigger's `catch_up`."""
 
 
 @post("/tasks/{id:str}/pause", opt={"conditional": True}, status_code=200, responses=problems(409))

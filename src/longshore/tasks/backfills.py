@@ -8,8 +8,10 @@ that each time has exactly one run whatever happens to workers. A run in ERROR d
 import asyncio
 from datetime import datetime
 from itertools import islice
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated
@@ -164,13 +166,15 @@ where t.id = $1 and b.task_id = t.id and b.backfill = t.backfill and {IDLE}
 """  # noqa: S608  # only a constant is put in
 
 
-class BackfillRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /tasks/{id}/backfill`."""
+ABOUT_START = "The times of the schedule after this one are run, also those before `once`."
+ABOUT_END = "The last time that is run, if it is one of the schedule. Times that have not come are left out."
 
-    start: datetime
-    """The times of the schedule after this one are run."""
-    end: datetime
-    """The last time that is run, where it is one of the schedule."""
+
+class BackfillRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /tasks/{id}/backfill`: a range of 1,000 times of the schedule at most."""
+
+    start: Annotated[datetime, Meta(description=ABOUT_START, examples=["2026-05-01T00:00:00Z"])]
+    end: Annotated[datetime, Meta(description=ABOUT_END, examples=["2026-05-26T00:00:00Z"])]
 
 
 async def create(
