@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bucket, changes, door, export, loop, pages, pickup, poll, scale, table, wait, workers
+from benchmarks import bucket, changes, door, export, files, loop, pages, pickup, poll, scale, table, wait, workers
 from benchmarks.duckdb_reader import FOLDER
 from benchmarks.options import Options
 from benchmarks.table import Case
@@ -23,6 +23,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "export": export.run,
     "formats": export.run_formats,
     "memory": export.run_memory,
+    "files": files.run,
     "poll": poll.run,
     "door": door.run,
     "loop": loop.run,
@@ -41,6 +42,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "pickup": ("redis-server", "celery", "redis", "procrastinate"),
     "export": ("duckdb_extension_postgres_scanner",),
     "formats": ("duckdb_extension_postgres_scanner",),
+    "files": ("duckdb_extension_postgres_scanner",),
     "bucket": ("rclone",),
 }
 """Programs and modules of cases, beside what the tests need."""

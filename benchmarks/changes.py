@@ -17,7 +17,7 @@ from benchmarks.table import Case
 from longshore.database.connect import open_pool
 from longshore.demo.seed import SMALLER_CHAINS
 from longshore.exports import catalog
-from longshore.exports.export import ExportTarget
+from longshore.exports.export import IndexTarget
 from longshore.exports.increments import change_rows
 from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.query import Request, prepare
@@ -28,7 +28,7 @@ MOST_OF_EXPORT = 0.25
 MOST_GROWTH = 15.0  # MB of a worker, between a tenth of the rows and all of them
 ROUNDS = 3
 
-TARGET = ExportTarget("export", "wallet-ledger", "csv", incremental=True, deletes=True)
+TARGET = IndexTarget(action="export", export_index="wallet-ledger", export_format="csv", incremental=True, deletes=True)
 
 
 def run(options: Options, tell: Callable[[str], None]) -> list[Case]:

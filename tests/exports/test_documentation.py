@@ -6,10 +6,10 @@ from pathlib import Path
 
 from longshore.exports import catalog
 from longshore.exports.catalog_check import TYPES
-from longshore.exports.export import check_target
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES, SETTABLE
 from longshore.exports.segments.rules import OPERATORS, WINDOWS
+from longshore.exports.target_check import check_target
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
 
@@ -38,7 +38,7 @@ def test_every_example_of_a_target_is_accepted_as_it_stands() -> None:
     examples = re.findall(r'^    (\{"action".*?\})$', PAGE, re.M | re.S)
     assert len(examples) >= 6
     for example in examples:
-        assert check_target(json.loads(example), catalog.load(), "", None) == [], example
+        assert check_target(json.loads(example), catalog.load(), "", {}) == [], example
 
 
 def test_every_format_profile_and_option_is_documented() -> None:

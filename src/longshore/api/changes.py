@@ -20,7 +20,7 @@ from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
-from longshore.exports import export, schemas
+from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, quotas, reads, requests, run_ends
 from longshore.tasks.model import Task, TaskId
@@ -102,7 +102,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         value = merge_patch(value, patch) if merges else value | patch
         new = await read_task(caller, service, connection, value)
         await may_have(caller, service, connection, new.target, new.trigger)
-        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
+        for shape in target_check.pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.
         planned_anew = (old.schedule_ended and "trigger" in patch) or not same_times(new.trigger, old.trigger)

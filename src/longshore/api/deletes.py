@@ -24,13 +24,14 @@ async def refuse_unsuited(service: Service, caller: Caller, new: NewTask) -> Non
     if new.action != "export":
         return
     target = msgspec.json.decode(new.target, type=ExportTarget)
-    index = service.catalog[target.export_index]
     if not target.deletes:
         return
+    part = target.of(target.export_index)
+    index = service.catalog[part.export_index]
     pool = service.pool if index.own else service.source
     async with service.previews.turn(caller.chain):
         try:
-            await changes.refuse_unsuited(pool, index, choices(target.fields, index), new.chain)
+            await changes.refuse_unsuited(pool, index, choices(part.fields, index), new.chain)
         except LongshoreError as error:
             raise ValidationError([Violation(str(error), "/target/deletes")]) from None
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:

@@ -20,6 +20,7 @@ from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
 from longshore.api.service import AnyRequest
 from longshore.api.static import static_files
+from longshore.exports.segments.rules import Segment
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
 
@@ -157,13 +158,16 @@ class DocumentPlugin(JsonRenderPlugin):
         return openapi_schema
 
     def _schemas(self, bodies: Collection[type[msgspec.Struct]]) -> dict[str, Any]:
-        kinds = [*sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values()]
+        kinds = [*sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values(), Segment]
         _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
         for action, target in self._targets.items():
             schemas[target.__name__]["properties"]["action"] = {"const": action}
         any_target = [{"$ref": REFERENCE.format(name=target.__name__)} for target in self._targets.values()]
         schemas["NewTaskBody"]["properties"]["target"] = {"oneOf": any_target}
         schemas["TaskChange"]["properties"]["target"] = {"oneOf": any_target}
+        segment = {"$ref": REFERENCE.format(name=Segment.__name__)}
+        by_index = {"type": "object", "additionalProperties": segment}
+        schemas["Trigger"]["properties"]["segment"] = {"anyOf": [segment, by_index, {"type": "null"}], "default": None}
         return schemas
 
 

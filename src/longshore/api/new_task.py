@@ -8,7 +8,7 @@ import msgspec
 
 from longshore.actions import Action, Target
 from longshore.database.rows import MAX_BIGINT
-from longshore.exports import export
+from longshore.exports import target_check
 from longshore.exports.catalog import Catalog, Shape
 from longshore.exports.export import ExportTarget
 from longshore.exports.segments import rules
@@ -28,7 +28,8 @@ SegmentOf = Callable[[str], Awaitable[Segment | None]]
 class Trigger(Schedule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """When a task runs, and for an export which rows it takes."""
 
-    segment: Segment | None = None
+    segment: Any = None
+    """The rows to take; of several indexes, an object of segments by index name."""
     segment_id: str | None = None
     """A stored segment in place of `segment`."""
 
@@ -58,8 +59,8 @@ async def read_new_task(
     if isinstance(value, dict):
         # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
-        schema = target.get("schema") if isinstance(target, dict) else None
-        before = await pinned_of(schema) if isinstance(schema, str) else None
+        pinned = _pinned(target.get("schema")) if isinstance(target, dict) else []
+        before = {schema: await pinned_of(schema) for schema in pinned}
         if "target" in value:
             typed_target = _check_target(target, actions, violations)
         _check_parts(value, catalog, actions, before, violations)
@@ -74,7 +75,7 @@ async def read_new_task(
         new.trigger,
         once=new.trigger.once and _whole(new.trigger.once),
         until=new.trigger.until and _whole(new.trigger.until),
-        segment=new.trigger.segment and rules.normalised(new.trigger.segment),
+        segment=_normalised(new.trigger.segment, typed_target),
         segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
     return NewTask(
@@ -88,6 +89,21 @@ async def read_new_task(
         schedule=trigger if trigger.repeats else msgspec.structs.replace(trigger, once=new.trigger.once),
         priority=typed_target.priority,
     )
+
+
+def _pinned(schema: Any) -> list[str]:
+    """Return the fingerprints in the `schema` of a target."""
+    values = schema.values() if isinstance(schema, dict) else [schema]
+    return [value for value in values if isinstance(value, str)]
+
+
+def _normalised(segment: Any, target: ExportTarget | Target) -> Any:
+    """Return the valid segment of a trigger in the stored form; of several indexes, an object of them."""
+    if segment is None or not isinstance(target, ExportTarget):
+        return segment
+    if target.export_indexes is None:
+        return rules.normalised(msgspec.convert(segment, Segment))
+    return {name: rules.normalised(msgspec.convert(one, Segment)) for name, one in segment.items()}
 
 
 def _check_target(
@@ -122,7 +138,7 @@ def _check_parts(
     value: dict[str, Any],
     catalog: Catalog,
     actions: Mapping[str, Action],
-    before: Shape | None,
+    before: Mapping[str, Shape | None],
     violations: list[Violation],
 ) -> None:
     chain = value.get("chain")
@@ -132,21 +148,14 @@ def _check_parts(
     action = target.get("action") if isinstance(target, dict) else None
     exports = action == "export" or not (isinstance(action, str) and action in actions)
     if isinstance(target, dict) and exports:
-        violations += export.check_target(target, catalog, "/target", before)
+        violations += target_check.check_target(target, catalog, "/target", before)
     if isinstance(trigger, dict):
         violations += check_schedule(trigger, "/trigger")
         if not exports:
             needless = [key for key in ("segment", "segment_id") if trigger.get(key) is not None]
             violations += [Violation("is for the action export", pointer("/trigger", key)) for key in needless]
             return
-        checked = check(Segment, trigger.get("segment"), "", [])
-        if checked is not None and isinstance(target, dict) and isinstance(chain, int):
-            if target.get("incremental"):
-                violations += [
-                    Violation(export.NOT_INCREMENTAL, f"/trigger/segment/rules/{number}/operator")
-                    for number in export.interval_rules(checked)
-                ]
-            violations += export.check_segment(checked, target.get("export_index"), chain, catalog, "/trigger/segment")
+        violations += target_check.check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
 
 
 def _with_nul(value: Any, at: str) -> Iterator[str]:
@@ -170,14 +179,16 @@ async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> lis
     at = "/trigger/segment_id"
     if trigger.get("segment") is not None:
         return [Violation("expected either `segment` or `segment_id`, got both", at)]
+    if isinstance(target, dict) and target.get("export_indexes") is not None:
+        return [Violation("is for one index; give `segment` as an object of segments by index name", at)]
     segment = await segment_of(trigger["segment_id"])
     if segment is None:
         return [Violation("this chain has no stored segment of that id", at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None
     if isinstance(wanted, str) and wanted != segment.index:
         return [Violation(f"the segment is for the index {segment.index!r}, the target's is {wanted!r}", at)]
-    if isinstance(target, dict) and target.get("incremental") and export.interval_rules(segment):
-        return [Violation(f"a rule of the segment {export.NOT_INCREMENTAL}", at)]
+    if isinstance(target, dict) and target.get("incremental") and target_check.interval_rules(segment):
+        return [Violation(f"a rule of the segment {target_check.NOT_INCREMENTAL}", at)]
     return []
 
 

@@ -1,38 +1,32 @@
 """Downloads: signed addresses of results, and the files."""
 
-import asyncio
 import base64
 import re
-from typing import Annotated
 from urllib.parse import unquote
 
-import asyncpg
 import msgspec
 from litestar import Response, delete, get
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 from starlette.responses import FileResponse
 from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
-from longshore.access.tokens import Level
+from longshore.api import addresses
+from longshore.api.addresses import ExpiresIn, MaxUses, address
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
-from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import RunNumber, run_number
-from longshore.api.scopes import may_change_task, may_see_run
+from longshore.api.scopes import may_change_task
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
-from longshore.exports.rights import level_for
 from longshore.results import links
-from longshore.results.links import MAX_SECONDS, Link, Terms
+from longshore.results.links import MAX_SECONDS, Link
 from longshore.results.media_types import media_type
-from longshore.tasks.model import Code
-from longshore.tasks.recorded_reads import decoded
-from longshore.validation import ValidationError, Violation
 
 OF_TASK = """
 select t.id, t.state, t.action, r.reads, r.run, r.location, r.result
@@ -53,23 +47,6 @@ from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
-
-AT_LOCATION = """
-select t.chain_id, r.task_id, r.run, r.result, r.rows, r.sha256
-from longshore.runs r
-join longshore.tasks t on t.id = r.task_id
-where r.location = $1
-"""
-
-ExpiresIn = Annotated[
-    int, QueryParameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")
-]
-MaxUses = Annotated[
-    int | None,
-    QueryParameter(
-        ge=1, le=MAX_OFFSET, description="Downloads that may begin with it; one taken up again counts anew."
-    ),
-]
 
 RANGE = re.compile(r"[ \t]*(?:([0-9]*)-([0-9]*))?[ \t]*")
 
@@ -141,7 +118,7 @@ async def get_download_url(
     """Return a signed address of a `DONE` export's result, valid for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
-    return await _address(request, f"task {id}", row, expires_in, max_uses)
+    return DownloadUrl(await address(request, f"task {id}", row, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
@@ -158,56 +135,7 @@ async def get_download_url_of_run(
     row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, number)
     if row is not None and row["state"] is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
-    return await _address(request, f"run {number} of task {id}", row, expires_in, max_uses)
-
-
-async def _address(
-    request: AnyRequest, what: str, row: asyncpg.Record | None, life: int, uses: int | None
-) -> DownloadUrl:
-    service, caller = admitted(request)
-    if row is None:
-        raise NotFoundError("task-not-found")
-    may_see_run(caller, service.catalog, decoded(row["reads"]))
-    if row["state"] != Code.DONE:
-        said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
-        raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
-    if row["action"] != "export" and not row["result"]:
-        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
-    gone = ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
-    if row["location"] is None:
-        raise gone
-    terms = Terms(life, uses, _level_of(service, row))
-    if service.store.presigns:
-        address = await _presigned(request, what, row["location"], terms)
-        if address is None:
-            raise gone
-        return DownloadUrl(address)
-    if service.store.open_path(row["location"]) is None:
-        raise gone
-    async with audited(request, "result.address", what) as change:
-        link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
-        change.details = {"link": str(link.id)}
-    base = service.settings.public_url or str(request.base_url)
-    return DownloadUrl(base.rstrip("/") + service.signer.sign(row["location"], link))
-
-
-def _level_of(service: Service, row: asyncpg.Record) -> str:
-    """Return the level that a result needs: the highest of the indexes that its run has read, else `read`."""
-    levels = (level_for(read, service.catalog) for read in decoded(row["reads"]))
-    return max(levels, default=Level.READ).name.lower()
-
-
-async def _presigned(request: AnyRequest, what: str, location: str, terms: Terms) -> str | None:
-    """Return an address that the store itself answers; it can neither be revoked nor have its uses counted."""
-    if terms.uses is not None:
-        raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
-    service, caller = admitted(request)
-    # The store does not check the credential, so the address expires with it.
-    left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
-    address = await asyncio.to_thread(service.store.address, location, max(1, min(terms.seconds, left)))
-    if address is not None:
-        await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
-    return address
+    return DownloadUrl(await address(request, f"run {number} of task {id}", row, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/links")
@@ -240,7 +168,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     if given.keys() != {"expires", "link", "signature"}:
         raise ProblemError("bad-address")
     link = service.signer.check(location, given["expires"], given["link"], given["signature"])
-    row = await service.pool.fetchrow(AT_LOCATION, location)
+    row = await addresses.at_location(service.pool, location)
     path = service.store.open_path(location)
     if row is None or path is None:
         raise ProblemError("result-gone", "The result has expired or was deleted.")
@@ -257,7 +185,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     try:
         about = path.stat()
         found = Download(
-            path, headers=headers, media_type=media_type(path.name), filename=row["result"], stat_result=about
+            path, headers=headers, media_type=media_type(path.name), filename=row["name"], stat_result=about
         )
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None

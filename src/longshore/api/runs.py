@@ -18,7 +18,7 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
-from longshore.exports.manifest import Manifest
+from longshore.exports.manifest import FilesManifest, Manifest
 from longshore.exports.rights import sees
 from longshore.tasks import run_reads, watermarks
 from longshore.tasks.model import Run
@@ -68,7 +68,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
 @get(
     "/tasks/{id:str}/runs/{run:str}/manifest",
 )
-async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest]:
+async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest | FilesManifest]:
     """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)

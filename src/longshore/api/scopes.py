@@ -117,13 +117,34 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
         return
     target = check(ExportTarget, value.get("target"), "", [])
     trigger = value.get("trigger")
-    segment = check(Segment, trigger.get("segment"), "", []) if isinstance(trigger, dict) else None
-    if target is not None and target.export_index in catalog:
-        may_export(caller, target.export_index, catalog, "/target/export_index")
-        refuse_hidden_fields(caller, target.export_index, catalog, target.fields, "/target/fields")
-        refuse_hidden_key(caller, target, catalog)
-    if segment is not None:
-        refuse_hidden_rules(caller, segment, "/trigger/segment")
+    given = trigger.get("segment") if isinstance(trigger, dict) else None
+    if target is not None:
+        refuse_hidden_target(caller, catalog, target)
+    segments = {"": given} if target is None or target.export_indexes is None else given
+    for name, one in segments.items() if isinstance(segments, dict) else ():
+        if (segment := check(Segment, one, "", [])) is not None:
+            refuse_hidden_rules(caller, segment, pointer("/trigger/segment", name) if name else "/trigger/segment")
+
+
+def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget) -> None:
+    """Raise HiddenError or ForbiddenError where a target asks for an index, field or partition that is hidden."""
+    for number, name in enumerate(target.names):
+        if name not in catalog:
+            continue
+        several = target.export_indexes is not None
+        may_export(caller, name, catalog, f"/target/export_indexes/{number}" if several else "/target/export_index")
+        part = target.of(name)
+
+        def place(key: str, name: str = name) -> str:
+            at = pointer("/target", key)
+            return pointer(at, name) if isinstance(getattr(target, key), dict) else at
+
+        if not isinstance(part.fields, dict):
+            refuse_hidden_fields(caller, name, catalog, part.fields, place("fields"))
+        if isinstance(part.partition_by, list):
+            keys = [key.field for key in part.partition_by]
+            refuse_hidden_fields(caller, name, catalog, keys, place("partition_by"))
+        refuse_hidden_key(caller, part, catalog)
 
 
 def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
@@ -165,12 +186,12 @@ async def may_have(
     if (definition := _export(caller, target, trigger)) is None:
         return
     asked, rules = definition
-    if asked.export_index in service.catalog:
-        may_export(caller, asked.export_index, service.catalog, "/target/export_index")
-        refuse_hidden_fields(caller, asked.export_index, service.catalog, asked.fields, "/target/fields")
-        refuse_hidden_key(caller, asked, service.catalog)
-    if rules.segment is not None:
-        refuse_hidden_rules(caller, rules.segment, "/trigger/segment")
+    refuse_hidden_target(caller, service.catalog, asked)
+    for name in asked.names:
+        segment = rules.of(asked, name)
+        if segment is not None:
+            at = "/trigger/segment" if asked.export_indexes is None else pointer("/trigger/segment", name)
+            refuse_hidden_rules(caller, segment, at)
     stored = as_uuid(rules.segment_id or "")
     if stored is not None:
         try:

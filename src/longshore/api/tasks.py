@@ -24,7 +24,7 @@ from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import NotFoundError, ProblemError
-from longshore.exports import export, schemas
+from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Shape
 from longshore.exports.segments import stored
 from longshore.tasks import idempotency, progress, quotas, requests, run_reads
@@ -78,7 +78,7 @@ async def create_task(
             id = await requests.create(connection, new, actor(request).name)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
-        if (shape := export.pinned_shape(new.target, service.catalog)) is not None:
+        for shape in target_check.pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, new.chain, shape)
         return Kept(id, b"")
 

@@ -12,11 +12,22 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def export(  # noqa: PLR0913 (the options of the command)
-    index: Annotated[str, typer.Argument(help="Export index; `longshore indexes` lists them.")],
+    index: Annotated[
+        list[str],
+        typer.Argument(help="Export index; several are exported from one snapshot; `longshore indexes` lists them."),
+    ],
     format: Annotated[str, typer.Option(help="csv, json, jsonl, parquet or xlsx.")] = "csv",
     last: Annotated[str | None, typer.Option(help="Only rows of the last 30m, 24h, 7d, 2w.")] = None,
     segment: Annotated[str | None, typer.Option(help="Only rows of this stored segment.", metavar="ID")] = None,
     field: Annotated[list[str] | None, typer.Option(help="A column; repeatable; all by default.")] = None,
+    partition_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A folder for each value of a keyword, or for each timestamp:day, :month or :year; repeatable."
+        ),
+    ] = None,
+    split_rows: Annotated[int | None, typer.Option(help="Rows of each file.", min=1)] = None,
+    split_bytes: Annotated[int | None, typer.Option(help="Bytes from which on a new file begins.", min=1)] = None,
     compression: Annotated[str | None, typer.Option(help="gzip or zstd.")] = None,
     deletes: Annotated[
         bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
@@ -39,19 +50,26 @@ def export(  # noqa: PLR0913 (the options of the command)
         raise typer.BadParameter("--timezone is for --nightly")
     if json and output == follow.STDOUT:
         raise typer.BadParameter("the file and the JSON cannot both go to stdout")
+    if split_rows and split_bytes:
+        raise typer.BadParameter("give --split-rows or --split-bytes, not both")
     follow.refuse_missing_folder(output)
+    if output == follow.STDOUT and (partition_by or split_rows or split_bytes or len(index) > 1):
+        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
     period, moment = _period(last), None if at is None else remote.moment(at, "--at")
     with remote.client_of(profile) as client:
         where: Any = segment
         if period:
             from longshore import F
 
-            time = client.indexes.get(index).time
-            if time is None:
-                raise typer.BadParameter(f"the index {index} has no time field for --last")
-            where = F(time).within(**period)
+            where = {}
+            for name in index:
+                time = client.indexes.get(name).time
+                if time is None:
+                    raise typer.BadParameter(f"the index {name} has no time field for --last")
+                where[name] = F(time).within(**period)
+            where = where if len(index) > 1 else where[index[0]]
         task = client.exports.create(
-            index,
+            index if len(index) > 1 else index[0],
             format=format,
             where=where,
             at=moment,
@@ -59,6 +77,8 @@ def export(  # noqa: PLR0913 (the options of the command)
             cron=MIDNIGHT if nightly and not moment else None,
             timezone=timezone,
             fields=field,
+            partition_by=[_key(each) for each in partition_by] if partition_by else None,
+            split={"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
             compression=compression,
             deletes=deletes,
             desc=desc,
@@ -74,6 +94,12 @@ def export(  # noqa: PLR0913 (the options of the command)
             remote.show({"task": task.data, "run": task.latest_run(), "file": str(file)})
         elif file:
             typer.echo(file)
+
+
+def _key(text: str) -> dict[str, str]:
+    """Return a key of `partition_by` from `timestamp:day` or `currency`."""
+    field, _, by = text.partition(":")
+    return {"field": field, "by": by} if by else {"field": field}
 
 
 def _period(last: str | None) -> dict[str, int] | None:

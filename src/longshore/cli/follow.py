@@ -55,7 +55,12 @@ def wait(task: "Task", timeout: float | None) -> None:
 
 
 def download(task: "Task", to: str | None) -> Path | None:
-    """Download a result to a path, a folder, or standard output (`-`), which gets the checked file only."""
+    """Download a result to a path, a folder, or standard output (`-`), which gets the checked file only.
+
+    A result of many files needs a folder.
+    """
+    if to == STDOUT and task.result.endswith(".manifest.json"):
+        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
     if to != STDOUT:
         with _bar("download", "bytes") as update:
             return task.download(to or ".", on_bytes=update)

@@ -178,13 +178,18 @@ def demo(
 
 @app.command(epilog="Example: longshore verify Wallet_Export-12345.csv")
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Result files, each beside its manifest.")],
+    files: Annotated[
+        list[Path], typer.Argument(help="Results, each beside its manifest; of many files, the manifest.")
+    ],
 ) -> None:
     """Check result files against their manifests, and that no run between them is missing."""
+    from longshore.exports.manifest import Manifest
     from longshore.exports.verify import verify as check
 
     for manifest in check(files):
-        typer.echo(f"{manifest.file}: run {manifest.run}, {manifest.rows:,} rows, SHA-256 {manifest.sha256}: good")
+        what = f"{manifest.file}: run" if isinstance(manifest, Manifest) else f"{len(manifest.files):,} files of run"
+        sha256 = f", SHA-256 {manifest.sha256}" if isinstance(manifest, Manifest) else ""
+        typer.echo(f"{what} {manifest.run}, {manifest.rows:,} rows{sha256}: good")
 
 
 @app.command(epilog="Example: longshore doctor")

@@ -1,7 +1,7 @@
 """`longshore tasks …`: list, wait, run and cancel tasks, and download their results."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,7 +43,7 @@ def list_tasks(
         remote.show(tasks)
         return
     rows = [
-        (task.id, task.state.code, f"{task.state.created_date:%Y-%m-%d %H:%M}Z", task.target.get("export_index", ""),
+        (task.id, task.state.code, f"{task.state.created_date:%Y-%m-%d %H:%M}Z", _indexes(task.target),
          task.target.get("export_format", ""), task.desc)
         for task in tasks
     ]  # fmt: skip
@@ -242,6 +242,32 @@ def download(
 
 def _time(moment: "datetime | None") -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else ""
+
+
+@app.command(epilog="Example: longshore tasks files 12345 --run 3")
+def files(
+    id: remote.TaskNumber,
+    run: Annotated[
+        int | None, typer.Option(help="Number of the run; the newest that is DONE by default.", min=1)
+    ] = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the files of a run."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id)
+        done = [one.run for one in task.runs(limit=100) if one.state == "DONE"] if run is None else [run]
+        if not done:
+            raise typer.BadParameter(f"task {id} has no run that is DONE", param_hint="ID")
+        found = task.files(done[0])
+    if json:
+        remote.show(found)
+        return
+    remote.show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
+
+
+def _indexes(target: dict[str, Any]) -> str:
+    return ", ".join(target.get("export_indexes") or [target.get("export_index", "")])
 
 
 def _show_state(task: "Task", json: bool) -> None:

@@ -54,18 +54,20 @@ class Exports(Part[K]):
     @operation
     def create(  # noqa: PLR0913 (the options of the API, by keyword)
         self,
-        index: str,
+        index: str | Sequence[str],
         *,
         format: str = "csv",
-        where: Where | None = None,
+        where: Where | Mapping[str, Any] | None = None,
         at: datetime | None = None,
         repeat: Literal["daily", "weekly", "monthly"] | None = None,
         cron: str | None = None,
         timezone: str | None = None,
         until: datetime | None = None,
         catch_up: Literal["one", "none", "all"] | None = None,
-        fields: Sequence[str | Mapping[str, str]] | None = None,
-        schema: str | None = None,
+        fields: Sequence[str | Mapping[str, str]] | Mapping[str, Any] | None = None,
+        schema: str | Mapping[str, str] | None = None,
+        partition_by: Sequence[Mapping[str, str]] | Mapping[str, Any] | None = None,
+        split: Mapping[str, int] | None = None,
         compression: str | None = None,
         csv: Mapping[str, Any] | None = None,
         incremental: bool | Literal["on_ack"] = False,
@@ -76,10 +78,13 @@ class Exports(Part[K]):
     ) -> Steps[K]:
         """Create a task that exports an index such as `wallet-ledger`, and return it.
 
+        Several indexes share a snapshot; `where`, `fields`, `schema`, `partition_by` may be objects by index name.
         `format`: `csv`, `json`, `jsonl`, `parquet` or `xlsx`. `where`: which rows; all by default.
         `at`: when, with a time zone; now by default. `repeat` and `cron`: a schedule, by the clock of `timezone` (an
         IANA name), which ends with `until`; `catch_up`: the treatment of missed runs.
         `fields`: the columns in their order; `{"name": …, "as": …}` renames one.
+        `partition_by`: `[{"field": "timestamp", "by": "day"}]`, a folder for each day. `split`: `{"rows": n}` or
+        `{"bytes": n}`, the size of a file. With either, the result is a manifest of many files.
         `schema`: the fingerprint that the fields must have. `compression`: `gzip` or `zstd`. `csv`: the dialect.
         `incremental`: each run exports the rows that became visible since the last run, or since the last acknowledged
         one (`"on_ack"`). `deletes`: each run also says which rows are to be deleted from a copy; without `incremental`
@@ -97,19 +102,28 @@ class Exports(Part[K]):
         trigger |= _present({"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up})
         if until is not None:
             trigger["until"] = _moment("until", until)
+        named = {"export_index": index} if isinstance(index, str) else {"export_indexes": list(index)}
         if isinstance(where, str):
             trigger["segment_id"] = where
-        elif where is not None:
+        elif where is not None and isinstance(index, str):
             trigger["segment"] = yield from self._segment(index, where)
-        options = {"fields": fields, "schema": schema, "compression": compression, "csv": csv}
+        elif isinstance(where, Rules):
+            raise ClientError("several indexes need `where` as an object of rules by index name")
+        elif where is not None:
+            trigger["segment"] = {}
+            for name, rules in where.items():
+                trigger["segment"][name] = yield from self._segment(name, rules)
+        options: dict[str, Any] = {"fields": fields, "schema": schema, "partition_by": partition_by, "split": split}
+        options |= {"compression": compression, "csv": csv, "incremental": incremental or deletes or None}
+        options["deletes"] = deletes or None
         body = {
             "chain": self._known.chain,
-            "desc": desc or f"Export of {index}",
+            "desc": desc or f"Export of {index if isinstance(index, str) else ', '.join(index)}",
             "target": {
                 "action": "export",
-                "export_index": index,
+                **named,
                 "export_format": format,
-                **_present({**options, "incremental": incremental or deletes or None, "deletes": deletes or None}),
+                **_present(options),
             },
             "trigger": trigger,
             **_present({"debug": debug or None}),

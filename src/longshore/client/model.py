@@ -123,6 +123,21 @@ class Backfill(msgspec.Struct, frozen=True):
     ended: datetime | None = None
 
 
+class RunFile(msgspec.Struct, frozen=True):
+    """A file of a run."""
+
+    path: str
+    """Below the folder of the manifest, such as `users/part-00001.parquet`."""
+    index: str
+    rows: int
+    bytes: int
+    sha256: str
+    url: str
+    """A signed address, valid for about an hour."""
+    partition: dict[str, str | None] = {}
+    """The values of its partition; None stands for NULL and the empty string."""
+
+
 class Field(msgspec.Struct, frozen=True):
     """A field of an export index."""
 

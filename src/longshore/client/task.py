@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from longshore.client import download as downloads
 from longshore.client.download import OnBytes
 from longshore.client.errors import ClientError
-from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, Run, State, TaskData
+from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, Run, RunFile, State, TaskData
 from longshore.client.retry import expect, send
 from longshore.client.steps import Call, Request, Steps
 from longshore.client.transport import Awaiting, Blocking, Operates, operation
@@ -193,13 +193,24 @@ class TaskOperations(Operates[K]):
     def download(self, path: str | Path = ".", on_bytes: OnBytes | None = None) -> Steps[Path]:
         """Download the result to a file, or into a folder under its own name, and return the path.
 
-        An interrupted download is resumed, also by a later call. The file appears once it is complete and has the
+        A result of many files needs a folder, and the path is that of its manifest, beside which they are.
+        An interrupted download is resumed, also by a later call. A file appears once it is complete and has the
         SHA-256 that the run recorded. The folder must exist; a path that ends with "/" is a folder.
         `on_bytes`: called with the number of bytes so far and the number in total.
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError.
         """
         to: Path = yield Call(partial(downloads.destination, path))
         return (yield from downloads.download(self._known, self.id, to, on_bytes))
+
+    @operation
+    def files(self, run: int) -> Steps[list[RunFile]]:
+        """Return the files of a run, each with an address that is valid for about an hour."""
+        found: list[RunFile] = []
+        while page := (yield from downloads.list_files(self._known, self.id, run, offset=len(found))):
+            found += page
+            if len(page) < downloads.FILES_PAGE:
+                break
+        return found
 
     @operation
     def to_arrow(self) -> Steps["pyarrow.Table"]:
@@ -222,7 +233,11 @@ class TaskOperations(Operates[K]):
         parquet = _imported("pyarrow.parquet")
         with _folder() as folder:
             file = yield from downloads.download(self._known, self.id, folder, None)
-            return (yield Call(partial(parquet.read_table, file, memory_map=False)))
+            paths = yield Call(partial(downloads.tables, file))
+            tables = []
+            for path in paths:  # the columns stay in the files, so none is made of the folders' names
+                tables.append((yield Call(partial(parquet.read_table, path, memory_map=False, partitioning=None))))
+            return tables[0] if len(tables) == 1 else _imported("pyarrow").concat_tables(tables)
 
 
 @contextlib.contextmanager

@@ -21,11 +21,13 @@ from longshore.console.pages import html, page
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.export import TRIGGER, ExportTarget
+from longshore.exports.manifest import is_files
 from longshore.exports.rights import sees
 from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
+from longshore.exports.visibility import stored_export
 from longshore.tasks import backfills, overview, progress, reads, requests, run_reads
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import TaskFilter
@@ -126,13 +128,14 @@ async def show_task(
         "progress": now,
         "over": task.state.code in (Code.DONE, Code.ERROR),
         "may_write": caller.level >= Level.WRITE,
+        "many_files": is_files(task.result),
         "has_file": task.state.code == Code.DONE and bool(task.result),
     }
     if part == "live":
         return await asyncio.to_thread(
             html, "task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content
         )
-    rules, name = await _rules(request, task.trigger) if target else (None, "")
+    rules, name = await _rules(request, task) if target else ([], "")
     return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
 
 
@@ -140,10 +143,9 @@ def _readable(task: Task) -> tuple[Any, Any]:
     """Return a task's target and trigger as values; None for both where this version does not understand them."""
     try:
         target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
-        if target["action"] == "export":
-            msgspec.convert(target, ExportTarget)
         msgspec.convert(trigger, Schedule)
-        TRIGGER.decode(task.trigger)
+        if target["action"] == "export":
+            stored_export(task.target, task.trigger)
         if trigger.get("cron") or trigger.get("once"):
             return target, trigger
     except (msgspec.MsgspecError, TypeError, KeyError):
@@ -151,22 +153,25 @@ def _readable(task: Task) -> tuple[Any, Any]:
     return None, None
 
 
-async def _rules(request: AnyRequest, trigger: msgspec.Raw) -> tuple[Segment | None, str]:
-    """Return a task's segment in words, and its name where it is a stored one."""
+async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
+    """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
     service, caller = admitted(request)
-    asked = TRIGGER.decode(trigger)
+    asked = TRIGGER.decode(task.trigger)
     if asked.segment is not None:
-        return _in_words(asked.segment), ""
+        target = msgspec.json.decode(task.target, type=ExportTarget)
+        segments = [(name, asked.of(target, name)) for name in target.names]
+        several = target.export_indexes is not None
+        return [(name if several else "", _in_words(segment)) for name, segment in segments if segment], ""
     stored = as_uuid(asked.segment_id or "")
     if stored is None:
-        return None, ""
+        return [], ""
     try:
         found = await stored_segment(service.pool, caller.chain, stored)
     except NotFoundError:
-        return None, "a stored segment that was deleted"
+        return [], "a stored segment that was deleted"
     if (shown := shown_segment(caller, service.catalog, found)).segment is None:
-        return None, f"{found.name}, whose rules you may not see"
-    return _in_words(READ.decode(shown.segment)), found.name
+        return [], f"{found.name}, whose rules you may not see"
+    return [("", _in_words(READ.decode(shown.segment)))], found.name
 
 
 def _in_words(segment: Segment) -> Any:

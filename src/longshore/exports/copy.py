@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -63,6 +63,29 @@ class RowSource(msgspec.Struct, frozen=True):
     """Rows that the source has sent before, and that the writer has taken."""
 
 
+class Rows(Protocol):
+    """A writer of rows. Blocking; used by one thread at a time."""
+
+    form: Format
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+
+    @property
+    def rows(self) -> int:
+        """Rows written."""
+
+    def begin(self) -> None:
+        """Write the bytes before the first row."""
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Write the rows in PostgreSQL's chunks."""
+
+    def end(self) -> bytes:
+        """Write the bytes after the last row. Return the SHA-256 where it is one file, else nothing."""
+
+
 class RowWriter:
     """Frames, compresses, hashes and writes rows. Blocking; used by one thread at a time."""
 
@@ -83,6 +106,16 @@ class RowWriter:
         self._place = place
         self._begun = False
         self._hash = hashlib.sha256() if place == WHOLE else None
+
+    @property
+    def rows(self) -> int:
+        """Rows written; after `end`, the rows counted in the finished file."""
+        return self.form.rows
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the file so far, which depend on its rows alone."""
+        return self.form.stored(self.size)
 
     def begin(self) -> None:
         """Write the bytes before the first row, if this is the first piece."""
@@ -126,7 +159,7 @@ class RowWriter:
 
 async def copy_rows(
     rows: RowSource,
-    writer: RowWriter,
+    writer: Rows,
     report: Report,
     first: Callable[[], Awaitable[None]] | None = None,
     pace: Pace = UNLIMITED,
@@ -141,12 +174,12 @@ async def copy_rows(
     try:
         async with rows.readers.connections(rows.connection, len(rows.clauses) - 1) as connections:
             copy = _Copy(rows, connections, writer, thread)
-            sha256 = await reporting(copy.run(first, pace), lambda: report(writer.form.rows, writer.size))
+            sha256 = await reporting(copy.run(first, pace), lambda: report(writer.rows, writer.size))
     finally:
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
-    if copy.sent != writer.form.rows:
-        raise LongshoreError(f"the source sent {copy.sent} rows and {writer.form.rows} were written")
-    return Copied(copy.sent, writer.form.rows, writer.size, sha256)
+    if copy.sent != writer.rows:
+        raise LongshoreError(f"the source sent {copy.sent} rows and {writer.rows} were written")
+    return Copied(copy.sent, writer.rows, writer.size, sha256)
 
 
 async def reporting(work: Coroutine[Any, Any, T], report: Callable[[], Awaitable[None]]) -> T:
@@ -166,7 +199,7 @@ class _Copy:
     """One copy while it runs: the ranges are read side by side and written in order."""
 
     def __init__(
-        self, rows: RowSource, connections: Sequence[Connection], writer: RowWriter, thread: ThreadPoolExecutor
+        self, rows: RowSource, connections: Sequence[Connection], writer: Rows, thread: ThreadPoolExecutor
     ) -> None:
         self.sent = rows.sent  # as PostgreSQL counts them
         self._rows = rows

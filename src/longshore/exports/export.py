@@ -1,4 +1,4 @@
-"""The action `export`: its target and trigger, as requests have them, and their validation. `exporter` runs it."""
+"""The action `export`: its target and trigger, as requests have them. `target_check` validates, `exporter` runs it."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -6,34 +6,58 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from longshore.errors import LongshoreError
-from longshore.exports import formats, schemas
-from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
-from longshore.exports.columns import FieldChoice, check_fields, choices, shape_of
-from longshore.exports.formats import FORMATS, Compression
-from longshore.exports.formats.dialect import CsvOptions, check_options
+from longshore.exports import formats
+from longshore.exports.catalog import Catalog
+from longshore.exports.columns import FieldChoice
+from longshore.exports.files.partitions import PartitionKey
+from longshore.exports.formats import Compression
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.manifest import SUFFIX
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.recorded_reads import Read
-from longshore.validation import Violation, check, pointer, suggestion
 
 CHANGE, REASON = "_change", "_reason"
 CHANGE_NAMES = (CHANGE, REASON)
 """The columns that come first with `deletes`."""
 
 MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
+MAX_SPLIT = 2**53 - 1  # the largest integer that every JSON reader keeps
+
+BY_INDEX = ("fields", "schema", "partition_by")
+"""Keys of a target that may be objects by index name where there are several indexes."""
+
+Fields = list[str | FieldChoice]
+Keys = list[PartitionKey]
 
 
-class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Split(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The size of the parts of a result: a number of rows or of bytes."""
+
+    rows: Annotated[int, Meta(ge=1, le=MAX_SPLIT)] | None = None
+    """Rows of each part; the last one of a partition has fewer."""
+    bytes: Annotated[int, Meta(ge=1, le=MAX_SPLIT)] | None = None
+    """Bytes of the stored file from which on no further rows are added to it."""
+
+
+class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, kw_only=True):
     """The data to export, and the form of the result."""
 
     action: Literal["export"]
-    export_index: str
+    export_index: str = ""
+    """Required without `export_indexes`."""
+    export_indexes: list[str] | None = None
+    """Several indexes, all read from one snapshot."""
     export_format: str
-    fields: list[str | FieldChoice] | None = None
-    """The columns, in this order; without it, all of them."""
-    schema: str | None = None
-    """The fingerprint of the fields that the client expects."""
+    fields: Fields | dict[str, Fields] | None = None
+    """The columns, in this order; without it, all of them. For several indexes also an object by index name."""
+    schema: str | dict[str, str] | None = None
+    """The fingerprint of the fields that the client expects. For several indexes also an object by index name."""
+    partition_by: Keys | dict[str, Keys] | None = None
+    """The fields by whose values the rows are divided into folders. For several indexes also an object by index
+    name."""
+    split: Split | None = None
+    """The size at which a file is closed and another one begins."""
     compression: Compression | None = None
     csv: CsvOptions | None = None
     incremental: bool | Literal["on_ack"] = False
@@ -47,131 +71,61 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     """The task of a chain with the highest priority gets the next free slot."""
 
+    @property
+    def names(self) -> list[str]:
+        """The names of its indexes."""
+        return [self.export_index] if self.export_indexes is None else self.export_indexes
+
+    @property
+    def has_files(self) -> bool:
+        """Whether its result has many files, which a manifest names."""
+        return self.export_indexes is not None or self.split is not None or self.partition_by is not None
+
+    def of(self, name: str) -> "IndexTarget":
+        """Return the target of one of its indexes."""
+        values = {key: getattr(self, key) for key in self.__struct_fields__}
+        if self.export_indexes is not None:
+            values |= {key: _of_index(values[key], name) for key in BY_INDEX}
+        return IndexTarget(**{**values, "export_index": name, "export_indexes": None})
+
+
+class IndexTarget(ExportTarget, frozen=True, kw_only=True):
+    """The target of one index."""
+
+    fields: Fields | None = None
+    schema: str | None = None
+    partition_by: Keys | None = None
+
+
+def _of_index(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else value
+
 
 class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
     """The part of a stored trigger that an export reads."""
 
-    segment: Segment | None = None
+    segment: Any = None
+    """A segment; of several indexes, an object of segments by index name."""
     segment_id: str | None = None
     timezone: str | None = None
     """The time zone of date rules that name none."""
 
+    def of(self, target: ExportTarget, name: str) -> Segment | None:
+        """Return the segment of one of the target's indexes. Raises msgspec.ValidationError."""
+        value = self.segment if target.export_indexes is None else (self.segment or {}).get(name)
+        return None if value is None else msgspec.convert(value, Segment)
 
-NOT_INCREMENTAL = (
-    "uses `is_in_interval`, which cannot be combined with `incremental`: a row that is written later with a date in an "
-    "earlier interval would be in no increment"
-)
 
 TRIGGER = msgspec.json.Decoder(ExportTrigger, float_hook=Decimal)
 
 
-def check_target(value: dict[str, Any], catalog: Catalog, at: str, before: Shape | None) -> list[Violation]:
-    """Return the violations of a target; `at` is its JSON pointer.
-
-    `before`: the shape that the pinned `schema` was made of, where that is known.
-    """
-    violations = []
-    for key, known in (("export_index", catalog), ("export_format", FORMATS)):
-        name = value.get(key)
-        if isinstance(name, str) and name not in known:
-            hint = suggestion(name, known) or f"; expected one of {', '.join(known)}"
-            violations.append(Violation(f"{name!r} is not known{hint}", pointer(at, key)))
-    target = check(ExportTarget, value, at, [])
-    if target is None:
-        return violations
-    form = FORMATS.get(target.export_format)
-    if form and form.compression == "refused" and target.compression:
-        violations.append(Violation(f"{target.export_format} is compressed already", pointer(at, "compression")))
-    if target.csv is not None:
-        if target.export_format != "csv":
-            violations.append(Violation("is for the format csv", pointer(at, "csv")))
-        violations += check_options(target.csv, pointer(at, "csv"))
-    if target.deletes:
-        violations += _check_deletes(target, catalog.get(target.export_index), at)
-    if target.export_index in catalog:
-        violations += _check_fields(target, catalog[target.export_index], at, before)
-    return violations
+def reads_of(target: ExportTarget, trigger: ExportTrigger, catalog: Catalog) -> list[Read]:
+    """Return the columns that an export reads, of each of its indexes. Raises msgspec.ValidationError."""
+    return [read_of(target.of(name), trigger.of(target, name), catalog) for name in target.names]
 
 
-def _check_deletes(target: ExportTarget, index: Index | None, at: str) -> list[Violation]:
-    violations = []
-    if not target.incremental:
-        violations.append(Violation("needs `incremental`", pointer(at, "deletes")))
-    if target.export_format == "xlsx":
-        violations.append(Violation("a workbook cannot hold changes; expected another format", pointer(at, "deletes")))
-    if index is None:
-        return violations
-    if not index.key_fields:
-        why = "this index has no key in the catalog, or a column of its key is no field"
-        return [*violations, Violation(why, pointer(at, "deletes"))]
-    chosen = choices(target.fields, index)
-    missing = [name for name in index.key_fields if name not in [name for name, _ in chosen]]
-    if missing:
-        said = f"`deletes` needs all fields of the key; missing: {', '.join(missing)}"
-        violations.append(Violation(said, pointer(at, "fields")))
-    for number, (_, shown) in enumerate(chosen):
-        if shown in CHANGE_NAMES:
-            where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "fields")
-            violations.append(
-                Violation(f"{shown!r} is a column that `deletes` adds; give the field another name", where)
-            )
-    return violations
-
-
-def _check_fields(target: ExportTarget, index: Index, at: str, before: Shape | None) -> list[Violation]:
-    chosen = choices(target.fields, index)
-    violations = check_fields(chosen, index, pointer(at, "fields"))
-    if target.schema is not None and not violations:
-        now = shape_of(chosen, index)
-        if fingerprint(now) != target.schema:
-            violations.append(Violation(schemas.difference(target.schema, before, now), pointer(at, "schema")))
-    return violations
-
-
-def pinned_shape(target: str, catalog: Catalog) -> Shape | None:
-    """Return the shape of a valid target's fields if it pins their `schema`, else None."""
-    if msgspec.json.decode(target)["action"] != "export":
-        return None
-    export = msgspec.json.decode(target, type=ExportTarget)
-    if export.schema is None:
-        return None
-    index = catalog[export.export_index]
-    return shape_of(choices(export.fields, index), index)
-
-
-def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Violation]:
-    """Return the violations of a segment for this export index and chain; `at` is its JSON pointer."""
-    violations = []
-    if segment.chain_id != chain:
-        violations.append(Violation(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
-    if segment.index != index:
-        violations.append(Violation(f"expected {index!r}, the target's index", pointer(at, "index")))
-    elif segment.index in catalog:
-        violations += segments.check_rules(segment, catalog[segment.index], at)
-    return violations
-
-
-def interval_rules(segment: Segment) -> list[int]:
-    """Return the numbers of the rules that an incremental export must not have; see NOT_INCREMENTAL."""
-    return [number for number, rule in enumerate(segment.rules) if rule.operator == "is_in_interval"]
-
-
-def refuse_unfit(segment: Segment | None, target: ExportTarget, chain: int, catalog: Catalog) -> None:
-    """Raise LongshoreError where the catalog or a stored segment has changed so that a run cannot use the segment."""
-    if segment is None:
-        return
-    violations = check_segment(segment, target.export_index, chain, catalog, "")
-    if violations:
-        raise LongshoreError(
-            f"the segment does not fit index {target.export_index} of the catalog any more: "
-            f"{violations[0].pointer} {violations[0].detail}"
-        )
-    if target.incremental and (rules := interval_rules(segment)):
-        raise LongshoreError(f"the segment's /rules/{rules[0]} {NOT_INCREMENTAL}")
-
-
-def read_of(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> Read:
-    """Return the columns that an export reads: those that it writes and those of its rules.
+def read_of(target: IndexTarget, segment: Segment | None, catalog: Catalog) -> Read:
+    """Return the columns that the export of one index reads: those it writes, of its rules and of its partitions.
 
     Control totals are made of columns that are written too, and increments of PostgreSQL's own transaction numbers.
     """
@@ -182,11 +136,17 @@ def read_of(target: ExportTarget, segment: Segment | None, catalog: Catalog) -> 
         chosen = list(index.fields)
     else:
         return Read(target.export_index)
-    rules = segment.rules if segment else ()
+    rules, keys = segment.rules if segment else (), target.partition_by or ()
     level = index.level if index else "read"  # without an index no row is read
-    return Read(target.export_index, level, frozenset([*chosen, *map(segments.column_of, rules)]))
+    columns = [*chosen, *map(segments.column_of, rules), *(key.field for key in keys)]
+    return Read(target.export_index, level, frozenset(columns))
 
 
-def result_name(target: ExportTarget, index: Index, task: int) -> str:
-    """Return the name of a result file, such as `Wallet_Export-12345.csv`."""
-    return f"{index.prefix}_Export-{task}.{formats.extension(target.export_format, target.compression)}"
+def result_name(target: ExportTarget, catalog: Catalog, task: int) -> str:
+    """Return the name of a result: `Wallet_Export-12345.csv`, `Wallet_Export-12345.manifest.json` for many files.
+
+    Several indexes: `Bundle_Export-12345.manifest.json`.
+    """
+    prefix = "Bundle" if target.export_indexes is not None else catalog[target.export_index].prefix
+    extension = formats.extension(target.export_format, target.compression)
+    return f"{prefix}_Export-{task}{SUFFIX if target.has_files else f'.{extension}'}"

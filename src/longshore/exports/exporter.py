@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
@@ -13,10 +14,10 @@ from structlog.contextvars import bind_contextvars
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
-from longshore.exports import rights, schemas
-from longshore.exports.catalog import Catalog, Index, fingerprint
-from longshore.exports.columns import choices, shape_of
-from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, read_of, refuse_unfit, result_name
+from longshore.exports import resolve, rights
+from longshore.exports.catalog import Catalog, Index
+from longshore.exports.export import ExportTarget, read_of, result_name
+from longshore.exports.files.run import FilesExport
 from longshore.exports.formats import FORMATS
 from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
@@ -27,11 +28,10 @@ from longshore.exports.publication import ResultName, published
 from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.ranges import Plan, Range, groups, plan
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.segments import stored
-from longshore.exports.segments.rules import Segment, in_zone
+from longshore.exports.resolve import Resolver
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
-from longshore.exports.snapshot import Sources, refuse_outdated
+from longshore.exports.snapshot import Readers, Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
 from longshore.results.store import Store
@@ -40,7 +40,6 @@ from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
-from longshore.tasks.watermarks import IncrementState
 from longshore.telemetry import tracing
 
 log = structlog.get_logger()
@@ -76,18 +75,21 @@ class Exporter:
         self._store = store
         self._policy = policy
         self._coordinator = Coordinator(pool, store, timedelta(seconds=policy.shard_silence_seconds))
+        self._files = FilesExport(pool, store, self._coordinator, policy.source, policy.shard_rows)
 
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
-        target, trigger = _decoded(attempt)
-        bind_contextvars(index=target.export_index)
-        if target.export_index not in self._catalog:
-            raise LongshoreError(f"the catalog has no index {target.export_index!r} any more")
-        index = self._catalog[target.export_index]
-        await self._refuse_changed(attempt, target, index)
+        target, trigger = resolve.decoded(attempt)
+        bind_contextvars(index=",".join(target.names))
+        if gone := [name for name in target.names if name not in self._catalog]:
+            raise LongshoreError(f"the catalog has no index {gone[0]!r} any more")
+        parts = [target.of(name) for name in target.names]
+        for part in parts:
+            await resolve.refuse_changed(self._pool, attempt.chain, part, self._catalog[part.export_index])
+        readers = self._readers([self._catalog[name] for name in target.names])
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
-        naming = await self._named(attempt, target, index)
+        naming = await self._named(attempt, target)
         increments = await watermarks.standing(self._pool, attempt.message) if target.incremental else None
         pending = increments.pending if increments else []
         if increments and pending:
@@ -101,45 +103,36 @@ class Exporter:
         if target.deletes and increments:
             baseline = await asyncio.to_thread(open_baseline, self._store, attempt, increments)
             increments, pending = msgspec.structs.replace(increments, pending=[]), []
-        segment = await self._segment(attempt, trigger, increments)
-        refuse_unfit(segment, target, attempt.chain, self._catalog)
-        await self._permit(attempt, [read_of(target, segment, self._catalog)])
+        resolver = Resolver(self._pool, self._catalog, attempt, increments)
+        requests = [await resolver.request(part, trigger, trigger.of(target, part.export_index)) for part in parts]
+        await self._permit(attempt, [read_of(one.target, one.segment, self._catalog) for one in requests])
         if increments:
-            async with self._sources.of(index).autocommit() as connection:
+            async with readers.autocommit() as connection:
                 await transactions.wait_for_open_transactions(connection)
                 if baseline is not None:
                     await changes.wait_for_replay(connection, baseline.start)
-        request = Request(
-            attempt.chain,
-            target,
-            segment,
-            interval=pending[-1].interval if pending else attempt.interval,
-            start=baseline.start if baseline else increments.watermark if increments else None,
-            end=pending[-1].end if pending else None,
-        )
-        result = await self._exported(index, request, naming, baseline)
+        if target.has_files:
+            indexed = [(self._catalog[one.target.export_index], one) for one in requests]
+            result = await self._files.run(naming, readers, indexed)
+        else:
+            request = msgspec.structs.replace(requests[0], start=baseline.start) if baseline else requests[0]
+            result = await self._exported(self._catalog[target.export_index], request, naming, baseline)
         return msgspec.structs.replace(result, note=reread_note(pending)) if pending else result
 
-    async def _refuse_changed(self, attempt: Attempt, target: ExportTarget, index: Index) -> None:
-        """Raise LongshoreError where the fields are not those that the client pinned, or one is gone."""
-        chosen = choices(target.fields, index)
-        now = shape_of(chosen, index)
-        if target.schema is not None and fingerprint(now) != target.schema:
-            before = await schemas.load(self._pool, attempt.chain, target.schema)
-            raise LongshoreError(schemas.difference(target.schema, before, now))
-        missing = [name for name, _ in chosen if name not in index.fields]
-        if missing:
-            raise LongshoreError(
-                f"the catalog has no field {', '.join(missing)} in index {target.export_index} any more"
-            )
+    def _readers(self, indexes: Sequence[Index]) -> Readers:
+        """Return the readers of the database that all indexes lie in."""
+        readers = self._sources.of(indexes[0])
+        if any(self._sources.of(index) is not readers for index in indexes):
+            raise LongshoreError("the indexes lie in two databases, which have no snapshot in common")
+        return readers
 
-    async def _named(self, attempt: Attempt, target: ExportTarget, index: Index) -> ResultName:
+    async def _named(self, attempt: Attempt, target: ExportTarget) -> ResultName:
         """Return where the result goes, after everything that earlier attempts left was removed."""
         message = attempt.message
         await shards.forget_earlier(self._pool, message)
         kept = await attempts.locations(self._pool, message.task)
         await asyncio.to_thread(self._store.remove_abandoned, attempt.chain, message.task, message.attempt, kept)
-        name = result_name(target, index, message.task)
+        name = result_name(target, self._catalog, message.task)
         location = self._store.location(attempt.chain, message.task, message.attempt, name)
         manifest = await self._pool.fetchval(PREVIOUS, message.task)
         return ResultName(attempt, name, location, manifest and hash_of(manifest.encode()))
@@ -148,19 +141,6 @@ class Exporter:
         """Record the reads of a run, unless they are beyond the rights of the credential that made the task."""
         await rights.refuse_beyond(self._pool, attempt, reads, self._catalog)
         await record(self._pool, attempt, reads)
-
-    async def _segment(
-        self, attempt: Attempt, trigger: ExportTrigger, increments: IncrementState | None
-    ) -> Segment | None:
-        """Return the segment of this run; for an increment that is read again, that of the run that read it first."""
-        segment = trigger.segment
-        if trigger.segment_id is not None:
-            first = increments.pending[-1].segment if increments and increments.pending else None
-            if first is not None:
-                segment = stored.READ.decode(first)
-            else:
-                segment = await stored.resolve(self._pool, attempt, trigger.segment_id)
-        return None if segment is None else in_zone(segment, trigger.timezone)
 
     async def _exported(
         self, index: Index, request: Request, naming: ResultName, baseline: Baseline | None
@@ -221,14 +201,3 @@ class Exporter:
         # A report that is lost does no harm: the state of the task is written when the copy has ended.
         with ignore_outage("progress not reported", task=message.task):
             await attempts.report(self._pool, message, rows, size, expected, exact=exact)
-
-
-def _decoded(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
-    """Return target and trigger of a task. Raises LongshoreError where this version cannot read them."""
-    try:
-        target, trigger = msgspec.json.decode(attempt.target, type=ExportTarget), TRIGGER.decode(attempt.trigger)
-    except msgspec.MsgspecError as error:
-        raise LongshoreError(f"this version cannot read the target or the trigger: {error}") from error
-    if target.export_format not in FORMATS:
-        raise LongshoreError(f"there is no format {target.export_format!r} any more")
-    return target, trigger

@@ -71,7 +71,94 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def encoded(self) -> bytes:
         """Return the text of the manifest; equal manifests have the same bytes."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        return _text_of(self)
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One of the many files of a result."""
+
+    path: str
+    """Relative to the manifest."""
+    index: str
+    partition: dict[str, str | None]
+    """The values of the partition, by key; null stands for NULL and the empty string. Empty without partitions."""
+    rows: int
+    size: int = msgspec.field(name="bytes")
+    sha256: str
+
+
+class IndexEntry(msgspec.Struct, frozen=True):
+    """One of the indexes of a result of many files."""
+
+    index: str
+    rows: int
+    fields: Sequence[ManifestField]
+    schema: str
+    key: Sequence[str]
+    """The columns of the key; empty if the export lacks one of them."""
+    segment: Any
+    """The rules as they were resolved."""
+    totals: Totals | None
+    """Control totals of all its files."""
+
+
+class FilesManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The description of a result of many files, and the result's own file. Its keys are those of `Manifest`."""
+
+    version: int = VERSION
+    rows: int
+    size: int = msgspec.field(name="bytes")
+    """Of all files together."""
+    chain: int
+    task: int
+    run: int
+    due: datetime | None
+    interval: Interval
+    format: str
+    indexes: Sequence[IndexEntry]
+    snapshot: datetime
+    previous: str | None
+    csv: CsvOptions = CsvOptions()
+    files: Sequence[FileEntry]
+    """In the order of indexes, partitions and rows."""
+
+    def encoded(self) -> bytes:
+        """Return the text of the manifest; equal manifests have the same bytes."""
+        return _text_of(self)
+
+    def of_file(self, entry: FileEntry) -> Manifest:
+        """Return the manifest that one of the files would have by itself."""
+        index = next(each for each in self.indexes if each.index == entry.index)
+        return Manifest(
+            version=self.version,
+            file=entry.path,
+            size=entry.size,
+            sha256=entry.sha256,
+            rows=entry.rows,
+            chain=self.chain,
+            task=self.task,
+            run=self.run,
+            due=self.due,
+            interval=self.interval,
+            index=entry.index,
+            format=self.format,
+            fields=index.fields,
+            schema=index.schema,
+            key=index.key,
+            segment=index.segment,
+            snapshot=self.snapshot,
+            previous=None,
+            csv=self.csv,
+        )
+
+
+def _text_of(manifest: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def is_files(name: str) -> bool:
+    """Return whether a result, by its name, is a manifest of many files."""
+    return name.endswith(SUFFIX)
 
 
 def hash_of(manifest: bytes) -> str:

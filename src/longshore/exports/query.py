@@ -9,7 +9,7 @@ from longshore.database.connect import Connection
 from longshore.exports import formats, row_security, totals
 from longshore.exports.catalog import Index, quoted_part
 from longshore.exports.columns import Column, choices, columns_of
-from longshore.exports.export import ExportTarget
+from longshore.exports.export import IndexTarget
 from longshore.exports.formats import WHOLE, FileSpec, Format, Place, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.increments import changes, transactions
@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True):
     """An export as it was requested, with everything that was resolved when the attempt began."""
 
     chain: ChainId
-    target: ExportTarget
+    target: IndexTarget
     segment: Segment | None
     interval: Interval
     """The data interval that rules are for: relative ones count back from its end."""
@@ -35,6 +35,8 @@ class Request(msgspec.Struct, frozen=True):
     """The watermark that an increment begins at."""
     end: str | None = None
     """The watermark that it ends at; None: the snapshot's."""
+    zone: str = "UTC"
+    """The time zone of partitions by a date."""
 
 
 class ExportQuery(msgspec.Struct, frozen=True):
@@ -56,7 +58,8 @@ class ExportQuery(msgspec.Struct, frozen=True):
     def format(self, place: Place = WHOLE) -> Format:
         """Return the format of the result, or of a piece of it."""
         target = self.request.target
-        spec = FileSpec(self.columns, self.layout.dialect, target.compression, place, self.key)
+        part_bytes = target.split.bytes if target.split else None
+        spec = FileSpec(self.columns, self.layout.dialect, target.compression, place, self.key, part_bytes)
         return formats.make(target.export_format, spec)
 
     def fingerprint(self, form: Format) -> str:

@@ -128,6 +128,8 @@ class Plan(msgspec.Struct, frozen=True):
     """`from` clauses; together they select each row once."""
     ranges: list[Range]
     """The range of each clause; none where there is one clause, which selects everything."""
+    one_statement: bool = False
+    """Whether another statement might read other rows, even in the same snapshot; see `is_one_statement`."""
 
 
 async def plan(connection: Connection, index: Index, query: str, source: Source, *, count: bool = True) -> Plan:
@@ -139,7 +141,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
         leaf = below[0]
     table = await connection.fetchrow(TABLE, regclass(index.relation))
     ranges: list[Range] = []
-    if await is_one_statement(connection, explained):
+    if one_statement := await is_one_statement(connection, explained):
         pass
     elif leaf["Node Type"] == "Seq Scan" and table and table["plain"]:
         ranges = _block_ranges(table["blocks"])
@@ -147,7 +149,7 @@ async def plan(connection: Connection, index: Index, query: str, source: Source,
         ranges = await _time_ranges(connection, index, source, expected, explained["Total Cost"])
     counted = await _count(connection, source) if count else None
     parts = clauses(index, source, ranges) or [source.sql]
-    return Plan(expected if counted is None else counted, counted is not None, parts, ranges)
+    return Plan(expected if counted is None else counted, counted is not None, parts, ranges, one_statement)
 
 
 def clauses(index: Index, source: Source, ranges: Sequence[Range]) -> list[str]:

@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import msgspec
 import zstandard
 
-from longshore.exports.formats.dialect import Dialect, dialect
-from longshore.exports.formats.records import Records
-from longshore.exports.manifest import Manifest
+from longshore.exports.formats.dialect import CsvOptions, Dialect, dialect
+from longshore.exports.formats.records import QUOTE, Records
+from longshore.exports.manifest import ManifestField
 from longshore.exports.totals import EXACT, Key, Sums, TotalColumns, added
 
 CHUNK_BYTES = 512 << 10
@@ -45,6 +45,25 @@ class _Row(msgspec.Struct, gc=False):
 Opener = Callable[[], IO[bytes]]
 
 
+class ReadableFile(Protocol):
+    """A file as its manifest describes it, as far as a reader of its rows needs to know."""
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def format(self) -> str: ...
+
+    @property
+    def rows(self) -> int: ...
+
+    @property
+    def fields(self) -> Sequence[ManifestField]: ...
+
+    @property
+    def csv(self) -> CsvOptions: ...
+
+
 class Layout(msgspec.Struct, frozen=True):
     """How the text of a result is to be read."""
 
@@ -53,7 +72,7 @@ class Layout(msgspec.Struct, frozen=True):
     dialect: Dialect
 
 
-def rows(opener: Opener, manifest: Manifest) -> int:
+def rows(opener: Opener, manifest: ReadableFile) -> int:
     """Return the number of rows of a file, counted by a reader of its format.
 
     Blocking. Raises what reading the file raises, and ValueError where it is not what its manifest says.
@@ -77,7 +96,7 @@ def rows(opener: Opener, manifest: Manifest) -> int:
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
+def sums(opener: Opener, manifest: ReadableFile, columns: TotalColumns) -> Sums:
     """Return rows and sum of the amounts in a file for each value of the column `per`.
 
     Blocking. Raises as `rows`. The sums are exact without a known scale, too, and then take longer.
@@ -91,7 +110,7 @@ def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
         return added({}, _of_parquet(opener, columns))
     layout = Layout(manifest.format, names, dialect(manifest.csv))
     text = TextSums(layout, columns, header=layout.dialect.header)
-    records = Records(PIECE_BYTES, csv=manifest.format == "csv")
+    records = Records(PIECE_BYTES, QUOTE if manifest.format == "csv" else None)
     with _text(opener, manifest) as file:
         while chunk := file.read(CHUNK_BYTES):
             for piece in records.add(chunk):
@@ -255,7 +274,7 @@ def _unescaped(text: str, options: Dialect) -> str:
 
 
 @contextlib.contextmanager
-def _text(opener: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
+def _text(opener: Opener, manifest: ReadableFile) -> Iterator[IO[bytes]]:
     """Open the text of a file, whose compression may have several members or frames, as many workers write them."""
     with opener() as file:
         if manifest.file.endswith(".gz"):

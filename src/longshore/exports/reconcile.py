@@ -83,13 +83,18 @@ class Reconciler:
         `opener`: opens the finished file. Raises LongshoreError, what reading raises, and ValueError where the
         file is not of its format.
         """
-        if self._columns is None:
+        if self._columns is None or self._piece_sums is not None:
+            return self.check_pieces()
+        if self._text is not None:
+            self._piece_sums = await asyncio.to_thread(self._text.end)
+        else:
+            self._piece_sums = await asyncio.to_thread(readback.sums, opener, manifest, self._columns)
+        return self.check_pieces()
+
+    def check_pieces(self) -> Totals | None:
+        """Return the totals of the result by the sums of its pieces, as `check` does."""
+        if self._columns is None or self._piece_sums is None:
             return None
         expected = Totals(self._columns.amount, self._columns.per, totals.as_list(self._expected))
-        sums = self._piece_sums
-        if sums is None and self._text is not None:
-            sums = await asyncio.to_thread(self._text.end)
-        if sums is None:
-            sums = await asyncio.to_thread(readback.sums, opener, manifest, self._columns)
-        totals.compare(expected, sums)
+        totals.compare(expected, self._piece_sums)
         return expected

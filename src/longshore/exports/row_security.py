@@ -20,6 +20,8 @@ select set_config('longshore.chain', $1::bigint::text, true),
        )
 """
 
+RESET = "set local role none; set local search_path to default"
+
 SEARCH_PATH = "select set_config('search_path', $1, true)"
 
 SETTINGS = """
@@ -39,6 +41,12 @@ async def restrict(connection: Connection, index: Index, chain: int) -> None:
     if index.search_path:
         await connection.fetchval(SEARCH_PATH, index.schemas)
     await connection.fetchrow(RESTRICT, chain, regclass(index.relation))
+
+
+async def restrict_anew(connection: Connection, index: Index, chain: int) -> None:
+    """Restrict a transaction for another index than before: its role and search path are those of this index alone."""
+    await connection.execute(RESET)
+    await restrict(connection, index, chain)
 
 
 async def restrict_like(connection: Connection, first: Connection) -> None:

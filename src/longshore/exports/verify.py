@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,20 +14,32 @@ from longshore.errors import LongshoreError
 from longshore.exports import readback, totals
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import check_options
-from longshore.exports.manifest import SUFFIX, VERSION, Manifest, hash_of
-from longshore.exports.totals import TotalColumns, Totals
+from longshore.exports.manifest import SUFFIX, VERSION, FilesManifest, Manifest, hash_of, is_files
+from longshore.exports.totals import Sums, TotalColumns, Totals
 
 CHUNK_BYTES = 1 << 20
 MAX_REASON_CHARACTERS = 200
 SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # a numeric of PostgreSQL
 
 
-def verify(paths: Iterable[Path]) -> list[Manifest]:
+PATH = re.compile(r"[A-Za-z0-9_.%=/-]{1,1000}")  # of a file; see `files.paths`
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class _Kind(msgspec.Struct):
+    """The member that tells a manifest of many files from one of a single file."""
+
+    files: list[Any] | None = None
+
+
+def verify(paths: Iterable[Path]) -> list[Manifest | FilesManifest]:
     """Check files by the manifests beside them, and that no run is missing between those of the same task.
 
-    Return the manifests in the order of their runs. Raises LongshoreError for the first violation.
+    A path that is a manifest of many files stands for all of them. Return the manifests in the order of their runs.
+    Raises LongshoreError for the first violation.
     """
-    read = sorted((_verify_file(path) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
+    read = sorted((_verify_result(path) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
     for (before, hash_before), (after, _) in itertools.pairwise(read):
         if before.task == after.task and after.previous != hash_before:
             raise LongshoreError(
@@ -36,18 +49,71 @@ def verify(paths: Iterable[Path]) -> list[Manifest]:
     return [manifest for manifest, _ in read]
 
 
-def _verify_file(path: Path) -> tuple[Manifest, str]:
+def _verify_result(path: Path) -> tuple[Manifest | FilesManifest, str]:
     if not path.name:
         raise LongshoreError(f"{path} is a folder; name the result file")
+    if is_files(path.name):
+        text = _read(path)
+        if _decoded(path, text, _Kind).files is None:
+            raise LongshoreError(f"{path} is the manifest of one file; name that file")
+        files = _decoded(path, text, FilesManifest)
+        _verify_files(path, files)
+        return files, hash_of(text)
     beside = path.with_name(path.name + SUFFIX)
-    try:
-        text = beside.read_bytes()
-        manifest = msgspec.json.decode(text, type=Manifest)
-    except OSError as error:
-        raise LongshoreError(f"{beside} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise LongshoreError(f"{beside} is no manifest: {error}") from None
+    text = _read(beside)
+    manifest = _decoded(beside, text, Manifest)
     _refuse_made_up(beside, manifest)
+    sums = _verify_file(path, manifest, manifest.totals)
+    _compare(path, manifest.totals, sums)
+    return manifest, hash_of(text)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LongshoreError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _decoded(path: Path, text: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise LongshoreError(f"{path} is no manifest: {error}") from None
+
+
+def _verify_files(path: Path, manifest: FilesManifest) -> None:
+    """Check all files of a manifest, and that their figures add up to those of their index and of the whole."""
+    indexes = {index.index: index for index in manifest.indexes}
+    found: dict[str, Sums] = {name: {} for name in indexes}
+    rows = dict.fromkeys(indexes, 0)
+    seen: set[str] = set()
+    for entry in manifest.files:
+        if entry.index not in indexes or not _is_inside(entry.path) or entry.path in seen:
+            raise LongshoreError(f"{path} is no manifest: it names a file {entry.path!r} of index {entry.index!r}")
+        seen.add(entry.path)
+        expected = indexes[entry.index].totals
+        alone = msgspec.structs.replace(manifest.of_file(entry), totals=expected)
+        _refuse_made_up(path, alone)
+        sums = _verify_file(path.parent / entry.path, alone, expected)
+        totals.added(found[entry.index], ((value, count, total) for value, (count, total) in sums.items()))
+        rows[entry.index] += entry.rows
+    for name, index in indexes.items():
+        if rows[name] != index.rows:
+            raise LongshoreError(f"{path}: the files of index {name} have {rows[name]:,} rows, expected {index.rows:,}")
+        _compare(path, index.totals, found[name])
+    size = sum(entry.size for entry in manifest.files)
+    if (sum(rows.values()), size) != (manifest.rows, manifest.size):
+        raise LongshoreError(f"{path} is no manifest: its rows and bytes are not those of its files")
+
+
+def _is_inside(path: str) -> bool:
+    """Return whether the path of a file is one that an export writes, below the folder of its manifest."""
+    return bool(PATH.fullmatch(path)) and not {"", ".", ".."} & set(path.split("/"))
+
+
+def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sums:
+    """Check bytes and rows of a file. Return its sums for the control totals; none where there are none."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -64,8 +130,7 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         rows = readback.rows(lambda: path.open("rb"), manifest)
         if rows != manifest.rows:
             raise LongshoreError(f"{path} has {rows:,} rows, and must have {manifest.rows:,}")
-        if manifest.totals is not None:
-            _verify_totals(path, manifest, manifest.totals)
+        return {} if expected is None else readback.sums(lambda: path.open("rb"), manifest, _columns(expected))
     except LongshoreError:
         raise
     except Exception as error:  # the readers of five formats raise many kinds for bytes that are not of their format
@@ -73,7 +138,21 @@ def _verify_file(path: Path) -> tuple[Manifest, str]:
         raise LongshoreError(
             f"{path} cannot be read as the {manifest.format} that its manifest describes: {reason}"
         ) from None
-    return manifest, hash_of(text)
+
+
+def _columns(expected: Totals) -> TotalColumns:
+    digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
+    scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
+    return TotalColumns(expected.amount, expected.per, scale)
+
+
+def _compare(path: Path, expected: Totals | None, found: Sums) -> None:
+    if expected is None:
+        return
+    try:
+        totals.compare(expected, found)
+    except LongshoreError as error:
+        raise LongshoreError(f"{path}: {error}") from None
 
 
 def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
@@ -94,14 +173,3 @@ def _refuse_made_up(beside: Path, manifest: Manifest) -> None:
         wrong = "its totals have a value twice"
     if wrong is not None:
         raise LongshoreError(f"{beside} is no manifest: {wrong}")
-
-
-def _verify_totals(path: Path, manifest: Manifest, expected: Totals) -> None:
-    digits = [Decimal(one.sum).as_tuple().exponent for one in expected.sums]
-    scale = max((-digit for digit in digits if isinstance(digit, int)), default=0)
-    columns = TotalColumns(expected.amount, expected.per, scale)
-    actual = readback.sums(lambda: path.open("rb"), manifest, columns)
-    try:
-        totals.compare(expected, actual)
-    except LongshoreError as error:
-        raise LongshoreError(f"{path}: {error}") from None

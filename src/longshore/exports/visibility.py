@@ -8,7 +8,7 @@ from longshore.access.tokens import Caller, Level, limits_of
 from longshore.database.connect import Pool
 from longshore.exports import export
 from longshore.exports.catalog import Catalog
-from longshore.exports.export import ExportTarget, ExportTrigger, read_of
+from longshore.exports.export import ExportTarget, ExportTrigger, reads_of
 from longshore.exports.rights import sees
 from longshore.tasks.model import ChainId
 from longshore.tasks.recorded_reads import Read, decoded
@@ -34,6 +34,7 @@ class Definition(msgspec.Struct, frozen=True):
 
     action: str
     export_index: str = ""
+    export_indexes: list[str] | None = None
 
 
 DEFINITION = msgspec.json.Decoder(Definition)
@@ -45,11 +46,10 @@ def sees_task(caller: Caller, catalog: Catalog, target: str | bytes, trigger: st
         return True
     try:
         if caller.limits is None:  # all columns are visible, so the index suffices; polls are many
-            name = _index_of(target)
-            current = [] if name is None else [Read(name, catalog[name].level if name in catalog else "read")]
+            current = [Read(name, catalog[name].level if name in catalog else "read") for name in _indexes_of(target)]
         else:
             definition = stored_export(target, trigger)
-            current = [] if definition is None else [read_of(definition[0], definition[1].segment, catalog)]
+            current = [] if definition is None else reads_of(*definition, catalog)
     except msgspec.MsgspecError:
         return caller.limits is None and sees(caller, reads, catalog)
     return sees(caller, [*reads, *current], catalog)
@@ -59,7 +59,10 @@ def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarg
     """Return target and trigger of a stored export; None for another action. Raises msgspec.MsgspecError."""
     if DEFINITION.decode(target).action != "export":
         return None
-    return msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+    asked, rules = msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
+    for name in asked.names:
+        rules.of(asked, name)
+    return asked, rules
 
 
 async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
@@ -77,6 +80,8 @@ async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: 
     return sees_task(maker, catalog, row["target"], row["trigger"], decoded(row["reads"]))
 
 
-def _index_of(target: str | bytes) -> str | None:
+def _indexes_of(target: str | bytes) -> list[str]:
     definition = DEFINITION.decode(target)
-    return definition.export_index if definition.action == "export" else None
+    if definition.action != "export":
+        return []
+    return [definition.export_index] if definition.export_indexes is None else definition.export_indexes

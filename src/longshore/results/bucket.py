@@ -9,7 +9,7 @@ Credentials, endpoint and encryption come from the environment variables of each
 """
 
 import functools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -22,7 +22,7 @@ from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.local import LEVELS, NUMBER, place_of
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
-from longshore.results.object_file import ObjectFile, first_line, open_object, translated_errors
+from longshore.results.object_file import ObjectFile, ObjectResultFile, first_line, open_object, translated_errors
 from longshore.results.store import KEYS, OF_TASK, AttemptFiles, PieceNumber, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 
@@ -67,6 +67,14 @@ class BucketStore:
     def create(self, location: str) -> ObjectFile:
         return ObjectFile(self._store, location)
 
+    def begin_file(self, location: str) -> ObjectResultFile:
+        return ObjectResultFile(self._store, location)
+
+    def publish_files(self, location: str, manifest: bytes) -> None:
+        with ObjectFile(self._store, location) as file:
+            file.write(manifest)
+            file.publish()
+
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"
         return ObjectAssembly(self.bucket, location, functools.partial(self.open, location))
@@ -92,13 +100,13 @@ class BucketStore:
 
         If the store refuses to list or to delete them, they stay, which does no harm. Raises StoreUnavailableError.
         """
-        keep = {location.rpartition("/")[0] for location in kept}
+        keep = {_attempt_of(location) for location in kept}
         self._abort(f"{chain}/{task}/", lambda upload: _is_before(upload.key, attempt))
         try:
             with translated_errors():
                 for found in obstore.list(self._store, f"{chain}/{task}"):
                     paths = [meta["path"] for meta in found]
-                    old = [path for path in paths if _is_before(path, attempt) and path.rpartition("/")[0] not in keep]
+                    old = [path for path in paths if _is_before(path, attempt) and _attempt_of(path) not in keep]
                     if old:
                         obstore.delete(self._store, old)
         except StoreError as error:
@@ -125,8 +133,8 @@ class BucketStore:
         with translated_errors():
             for path, moment in self._all_files():
                 names = path.split("/")
-                place = place_of(names[:3]) if len(names) in (LEVELS, KEY_LIST_LEVELS) else None
-                if place is not None and (len(names) > LEVELS) == (place.attempt == OF_TASK):
+                place = place_of(names[: LEVELS - 1]) if len(names) >= LEVELS else None
+                if place is not None and (place.attempt != OF_TASK or len(names) == KEY_LIST_LEVELS):
                     newest[place] = max(newest.get(place, 0.0), moment.timestamp())
         return [attempt_files for attempt_files, written in newest.items() if written < before]
 
@@ -144,9 +152,13 @@ class BucketStore:
                 obstore.head(self._store, location)
             except FileNotFoundError:
                 return None
+        return self.addresses([location], seconds)[0]
+
+    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:
+        with translated_errors():
             if not isinstance(self._store, (AzureStore, GCSStore, S3Store)):
                 raise StoreError("this results store makes no presigned addresses")
-            return obstore.sign(self._store, "GET", location, timedelta(seconds=seconds))
+            return list(obstore.sign(self._store, "GET", list(locations), timedelta(seconds=seconds)))
 
     def _abort(self, below: str, unwanted: Callable[[Unfinished], bool]) -> None:
         if self.bucket is not None:
@@ -163,6 +175,11 @@ class BucketStore:
         with translated_errors():
             for chunk in result:
                 yield bytes(chunk)
+
+
+def _attempt_of(path: str) -> str:
+    """Return the folder of an object's attempt."""
+    return "/".join(path.split("/")[: LEVELS - 1])
 
 
 def _is_before(path: str, attempt: int) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -106,6 +107,27 @@ class LocalFile:
         self._file.close()
         if not self._published:
             shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+class LocalResultFile:
+    """One of the many files of a result, under a name of the writer's own until it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = path
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+        self._file = PartFile(self._part)
+        self.write = self._file.write
+
+    def end(self) -> None:
+        """Sync the file and give it its name; publishing the result syncs the folders."""
+        self._file.sync()
+        self._file.close()
+        self._part.rename(self._path)
+
+    def close(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
 
 
 class LocalPiece:
@@ -212,6 +234,22 @@ class LocalStore:
     def create(self, location: str) -> LocalFile:
         return LocalFile(self.path(location))
 
+    def begin_file(self, location: str) -> LocalResultFile:
+        return LocalResultFile(self.path(location))
+
+    def publish_files(self, location: str, manifest: bytes) -> None:
+        path = self.path(location)
+        for left in path.parent.rglob(f"*{PART}"):  # of writers that were given up
+            left.unlink(missing_ok=True)
+        for folder, _, _ in os.walk(path.parent):
+            _sync(Path(folder))
+        with LocalFile(path) as file:
+            file.write(manifest)
+            file.publish()
+
+    def open(self, location: str) -> IO[bytes]:
+        return self.path(location).open("rb")
+
     def assemble(self, location: str) -> LocalAssembly:
         return LocalAssembly(self.path(location))
 
@@ -266,6 +304,9 @@ class LocalStore:
 
     def address(self, location: str, seconds: int) -> str | None:  # noqa: ARG002  # of the protocol
         return None
+
+    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:  # noqa: ARG002  # of the protocol
+        return []
 
     def path(self, location: str) -> Path:
         """Return the path of a result, whether it exists or not. Raises StoreError."""

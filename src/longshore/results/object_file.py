@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import queue
 import re
 from collections.abc import Iterator
@@ -97,10 +98,20 @@ class ObjectFile:
                 return
 
     def _put(self) -> None:
+        blocks = self._blocks_until_end()
+        first, size = [], 0
+        for block in blocks:
+            first.append(block)
+            size += len(block)
+            if size >= PART_BYTES:
+                break
+        else:  # all of it: one request in place of three
+            obstore.put(self._store, self._key, b"".join(first), attributes=headers_of(self._key), use_multipart=False)
+            return
         obstore.put(
             self._store,
             self._key,
-            self._blocks_until_end(),
+            itertools.chain(first, blocks),
             attributes=headers_of(self._key),
             use_multipart=True,
             chunk_size=PART_BYTES,
@@ -112,6 +123,22 @@ class ObjectFile:
             if isinstance(block, StoreError):
                 raise block
             yield block
+
+
+class ObjectResultFile:
+    """One of the many files of a result, as an object of its own."""
+
+    def __init__(self, store: ObjectStore, key: str) -> None:
+        self._file = ObjectFile(store, key)
+        self.write = self._file.write
+
+    def end(self) -> None:
+        """Complete the upload."""
+        self._file.publish()
+
+    def close(self) -> None:
+        """Abort the upload unless it is complete."""
+        self._file.close()
 
 
 class _Reader(io.RawIOBase):

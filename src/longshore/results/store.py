@@ -85,6 +85,15 @@ class PieceWriter(Writable, Protocol):
     def close(self) -> None: ...
 
 
+class FileWriter(Writable, Protocol):
+    """One of the many files of a result. `close` removes it unless `end` was called."""
+
+    def end(self) -> None:
+        """Complete the file. It can be read, and nothing names it until the result is published."""
+
+    def close(self) -> None: ...
+
+
 class Result(Protocol):
     """A result that is not published yet. `close` removes it unless it was published."""
 
@@ -144,6 +153,18 @@ class Store(Protocol):
     def create(self, location: str) -> ResultWriter:
         """Begin a result."""
 
+    def begin_file(self, location: str) -> FileWriter:
+        """Begin one of the many files of a result, in a folder of its attempt."""
+
+    def publish_files(self, location: str, manifest: bytes) -> None:
+        """Publish a result of many files, which are all complete. `location`, `manifest`: of the file that names them.
+
+        A crash of the machine afterwards loses none of them.
+        """
+
+    def open(self, location: str) -> IO[bytes]:
+        """Open a complete file for reading."""
+
     def assemble(self, location: str) -> Assembly:
         """Begin a result that is assembled from pieces."""
 
@@ -158,6 +179,9 @@ class Store(Protocol):
 
     def address(self, location: str, seconds: int) -> str | None:
         """Return a presigned address of a result; None if it is gone or the store presigns none."""
+
+    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:
+        """Return presigned addresses of files, which are not looked for; none if the store presigns none."""
 
     def remove(self, location: str) -> None:
         """Remove a result with the files beside it."""

@@ -19,7 +19,11 @@ from longshore.tasks.schedule import stored, times
 MAX_PLANNED = 200
 MAX_TIMES = 1000  # of all tasks together, because each takes time to compute
 
-INDEX = MEMBER.format("export_index")
+INDEX = f"""coalesce({MEMBER.format("export_index")}, (
+           select string_agg(name, ', ')
+           from json_array_elements_text(({MEMBER.format("export_indexes")})::json) name
+       ))"""  # noqa: S608  # a constant
+"""The index of a task; several of them in the order of the target."""
 
 LIST = f"""
 select t.id, t.description as desc, t.action, {INDEX} as index, t.state, t.last_run_at as last_run, t.due_at as due,
@@ -29,7 +33,7 @@ left join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.chain_id = $1
   and ($2::text is null or t.state = $2)
   and ($3::text is null or t.action = $3)
-  and ($4::text is null or {INDEX} = $4)
+  and ($4::text is null or $4 = any(string_to_array({INDEX}, ', ')))
   and ($5::interval is null or t.created_at > now() - $5)
 order by t.id desc
 limit $6 offset $7

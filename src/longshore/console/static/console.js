@@ -114,6 +114,40 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// The files of a run, each with a link of its own; a page of them is one link of the service.
+const FILES_PAGE = 100;
+
+async function showFiles(path, offset) {
+  const dialog = document.getElementById("files");
+  const list = dialog.querySelector("ul");
+  const more = document.getElementById("files-more");
+  const files = await ask("GET", `${path}?limit=${FILES_PAGE}&offset=${offset}`);
+  if (!offset) list.replaceChildren();
+  for (const file of files) {
+    const link = document.createElement("a");
+    link.href = file.url;
+    link.textContent = file.path;
+    const item = document.createElement("li");
+    item.append(link, ` ${file.rows.toLocaleString("en")} rows, ${file.bytes.toLocaleString("en")} bytes`);
+    list.append(item);
+  }
+  more.hidden = files.length < FILES_PAGE;
+  more.dataset.files = path;
+  more.dataset.offset = offset + files.length;
+  if (!dialog.open) dialog.showModal();
+}
+
+document.addEventListener("click", async (event) => {
+  if (event.target.closest("#files-close")) return document.getElementById("files").close();
+  const button = event.target.closest("button[data-files]");
+  if (!button) return;
+  try {
+    await showFiles(button.dataset.files, Number(button.dataset.offset || 0));
+  } catch (problem) {
+    say(faultsOf(problem).join("; "));
+  }
+});
+
 function valueOf(field) {
   if (field.dataset.kind === "list") {
     const chosen = [...field.selectedOptions].map((option) => option.value);

@@ -42,6 +42,8 @@ class FileSpec(msgspec.Struct, frozen=True):
     """Always the whole file for a format that does not join."""
     key: RowKey | None = None
     """Used by the formats that cannot hold every value."""
+    part_bytes: int | None = None
+    """The bytes at which the file is to end; None: with the last row."""
 
 
 def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError:
@@ -71,6 +73,9 @@ class Format(Protocol):
 
     def frame(self, block: bytes) -> bytes:
         """Return the bytes of the file for a block of PostgreSQL's output, which is cut anywhere."""
+
+    def stored(self, size: int) -> int:
+        """Return the bytes of the file so far, which depend on its rows alone. `size`: those that were handed out."""
 
     def end(self) -> Iterator[bytes]:
         """Yield the bytes after the last row."""

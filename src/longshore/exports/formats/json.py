@@ -79,6 +79,9 @@ class JsonLines:
         self.complete = not self._inside and block.endswith(b"\n")
         return block
 
+    def stored(self, size: int) -> int:
+        return size
+
     def end(self) -> Iterator[bytes]:
         yield b""
 

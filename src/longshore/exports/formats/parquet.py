@@ -32,7 +32,9 @@ class Parquet:
         self.rows = 0
         self._spec = spec
         self._reader = TableReader(spec.columns, spec.key)
-        self._records = Records(PIECE_BYTES)
+        self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
+        self._records = Records(min(PIECE_BYTES, self._max_group_bytes))
+        self._stored = 0  # bytes of the row groups before the one that is written
         self._file = _Drain()
         schema = self._reader.schema
         # A dictionary makes repeated words small, and costs time for numbers without making them much smaller.
@@ -58,6 +60,9 @@ class Parquet:
             self._take(piece)
         return self._file.drain()
 
+    def stored(self, size: int) -> int:  # noqa: ARG002  # the thread may have handed out more, or less
+        return self._stored
+
     def end(self) -> Iterator[bytes]:
         if rest := self._records.rest():
             self._take(rest)
@@ -77,7 +82,7 @@ class Parquet:
         self.rows += table.num_rows
         self._group_rows += table.num_rows
         self._group_bytes += len(records)
-        if self._group_rows >= GROUP_ROWS or self._group_bytes >= GROUP_BYTES:
+        if self._group_rows >= GROUP_ROWS or self._group_bytes >= self._max_group_bytes:
             self._write_group()
 
     def _write_group(self) -> None:
@@ -85,6 +90,7 @@ class Parquet:
             return
         if self._writing is not None:
             self._writing.result()
+            self._stored = self._file.tell()
         group = pa.concat_tables(self._tables)
         self._tables.clear()
         self._group_rows = self._group_bytes = 0

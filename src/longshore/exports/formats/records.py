@@ -1,6 +1,7 @@
 """Whole records, cut from a stream of text that comes in blocks, always at the same places."""
 
 from collections.abc import Iterator
+from functools import cache
 
 LINE_FEED = b"\n"
 QUOTE = b'"'
@@ -13,10 +14,10 @@ class Records:
     and not on the blocks that they came in. Each byte is searched once, however long a record is.
     """
 
-    def __init__(self, size: int, *, csv: bool = True) -> None:
-        """`csv`: a line feed inside quotes ends no record; else each line feed ends one."""
+    def __init__(self, size: int, quote: bytes | None = QUOTE) -> None:
+        """`quote`: a line feed inside quotes ends no record; None: each line feed ends one."""
         self._size = size
-        self._csv = csv
+        self._quote = quote
         self._text = bytearray()
         self._searched = 0
         self._quoted = False  # whether the byte at `_searched` is inside quotes
@@ -50,6 +51,30 @@ class Records:
 
     def _search(self, end: int) -> None:
         # An escaped quote is two quotes, so an odd number of them means that a value is open.
-        if self._csv:
-            self._quoted ^= self._text.count(QUOTE, self._searched, end) % 2 == 1
+        if self._quote is not None:
+            self._quoted ^= self._text.count(self._quote, self._searched, end) % 2 == 1
         self._searched = end
+
+
+def count_records(records: bytes, quote: bytes) -> int:
+    """Return the number of whole records."""
+    if quote not in records:
+        return records.count(LINE_FEED)
+    structure = records.translate(None, _all_but(quote + LINE_FEED))
+    return sum(map(len, structure.split(quote)[::2]))
+
+
+def end_of_record(records: bytes, number: int, quote: bytes) -> int:
+    """Return where the record of this number, from 1, ends among whole records."""
+    at, quoted = 0, False
+    while number:
+        end = records.index(LINE_FEED, at) + 1
+        quoted ^= records.count(quote, at, end) % 2 == 1
+        at = end
+        number -= not quoted
+    return at
+
+
+@cache
+def _all_but(kept: bytes) -> bytes:
+    return bytes(byte for byte in range(256) if byte not in kept)

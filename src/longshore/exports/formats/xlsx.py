@@ -81,6 +81,9 @@ class Xlsx:
         self._pieces.append(rest)
         return b""
 
+    def stored(self, size: int) -> int:
+        return size
+
     def end(self) -> Iterator[bytes]:
         self._book.close()
         with self._path.open("rb") as file:

@@ -8,17 +8,17 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import msgspec
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until_available
 from longshore.errors import LongshoreError, TransientError
-from longshore.exports.copy import Copied
+from longshore.exports.copy import Copied, Report
 from longshore.exports.pieces import ExportJob, WrittenResult
 from longshore.exports.ranges import Range
 from longshore.exports.shards import store as shards
@@ -28,12 +28,26 @@ from longshore.results.multipart import UnfitPieceError
 from longshore.results.open import open_result
 from longshore.results.store import Assembly, Store
 from longshore.tasks.attempts import StaleAttemptError
+from longshore.tasks.queue import Message
 from longshore.telemetry import tracing
 
 POLL_SECONDS = 0.2  # between two looks at the shards
 REPORT_SECONDS = 1.0  # between two reports, and two statements on the source, which disconnects an idle session
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class SharedWork(msgspec.Struct, frozen=True):
+    """An export that many workers write, as its coordinator sees it."""
+
+    message: Message
+    connection: Connection
+    """Holds the snapshot."""
+    report: Report
+    ask: Callable[[], Awaitable[None]]
+    """Asks the source for the control totals, on the connection."""
+    add: Callable[[ShardResult], Awaitable[None]]
+    """Takes the result of each shard, in order."""
 
 
 class Coordinator:
@@ -53,16 +67,26 @@ class Coordinator:
         """
         assembly, thread = await stack.enter_async_context(open_result(self._store.assemble, job.location))
         works = await _works(job, ranges, assembly.upload)
-        try:
-            await shards.send(self._pool, job.message, [ENCODER.encode(work).decode() for work in works])
-            results = await _Assembler(self._pool, job, assembly, thread, self._silence).assemble(len(works))
-            await retry_until_available(shards.forget, self._pool, job.message)
-        except BaseException:
-            with contextlib.suppress(*DATABASE_ERRORS):
-                await shards.forget(self._pool, job.message)
-            raise
+
+        async def add(result: ShardResult) -> None:
+            await asyncio.get_running_loop().run_in_executor(thread, assembly.add, result.piece)
+
+        ask = functools.partial(job.reconciler.ask, job.connection)
+        results = await self.collect(SharedWork(job.message, job.connection, job.report, ask, add), works)
         job.reconciler.add_pieces([result.sums for result in results])
         return WrittenResult(assembly, thread, functools.partial(_finish, job, assembly, thread, results))
+
+    async def collect(self, shared: "SharedWork", works: Sequence[Work]) -> list[ShardResult]:
+        """Have shards written by any workers, and return their results in order. Raises as `write`."""
+        try:
+            await shards.send(self._pool, shared.message, [ENCODER.encode(work).decode() for work in works])
+            results = await _Collector(self._pool, shared, self._silence).collect(len(works))
+            await retry_until_available(shards.forget, self._pool, shared.message)
+        except BaseException:
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await shards.forget(self._pool, shared.message)
+            raise
+        return results
 
 
 async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> list[Work]:
@@ -87,22 +111,18 @@ async def _finish(
     return Copied(sum(result.sent for result in results), rows, *await finishing)
 
 
-class _Assembler:
-    """Assembles the pieces of an export in their order, while its source is asked for the control totals."""
+class _Collector:
+    """Collects the results of shards in their order, while the source is asked for the control totals."""
 
-    def __init__(
-        self, pool: Pool, job: ExportJob, assembly: Assembly, thread: ThreadPoolExecutor, silence: timedelta
-    ) -> None:
+    def __init__(self, pool: Pool, shared: SharedWork, silence: timedelta) -> None:
         self._pool = pool
-        self._job = job
-        self._assembly = assembly
-        self._thread = thread
+        self._shared = shared
         self._silence = silence
         self._reported_at = time.monotonic()
 
-    async def assemble(self, count: int) -> list[ShardResult]:
-        """Return the results of all shards, in order, once they are assembled and the source has answered."""
-        asking = asyncio.create_task(self._job.reconciler.ask(self._job.connection))
+    async def collect(self, count: int) -> list[ShardResult]:
+        """Return the results of all shards, in order, once they are taken and the source has answered."""
+        asking = asyncio.ensure_future(self._shared.ask())
         results: list[ShardResult] = []
         try:
             while len(results) < count:
@@ -112,7 +132,7 @@ class _Assembler:
                     await asking
                 await self._report(current, idle=asking.done())
                 if current and (result := current[len(results)].result) is not None:
-                    await asyncio.get_running_loop().run_in_executor(self._thread, self._assembly.add, result.piece)
+                    await self._shared.add(result)
                     results.append(result)
                 else:
                     await asyncio.sleep(POLL_SECONDS)
@@ -125,16 +145,16 @@ class _Assembler:
             await asyncio.wait({asking})
         return results
 
-    async def _current(self, assembled: int) -> list[Shard]:
+    async def _current(self, taken: int) -> list[Shard]:
         """Return all shards as they are now; none while the service's database is away."""
         current: list[Shard] = []
         with ignore_outage("shards out of reach"):
-            current = await shards.current(self._pool, self._job.message, assembled, self._silence)
+            current = await shards.current(self._pool, self._shared.message, taken, self._silence)
             if not current:
-                raise StaleAttemptError(self._job.message)
+                raise StaleAttemptError(self._shared.message)
             for shard in current:
                 if shard.abandoned:
-                    await shards.offer_again(self._pool, self._job.message, shard)
+                    await shards.offer_again(self._pool, self._shared.message, shard)
         return current
 
     async def _report(self, current: Sequence[Shard], *, idle: bool) -> None:
@@ -143,9 +163,9 @@ class _Assembler:
             return
         self._reported_at = time.monotonic()
         if idle:
-            await self._job.connection.fetchval("select 1")
+            await self._shared.connection.fetchval("select 1")
         if current:
-            await self._job.report(sum(shard.rows for shard in current), sum(shard.bytes for shard in current))
+            await self._shared.report(sum(shard.rows for shard in current), sum(shard.bytes for shard in current))
 
 
 def _refuse_failed(current: Sequence[Shard]) -> None:

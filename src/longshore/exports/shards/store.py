@@ -13,6 +13,7 @@ import msgspec
 
 from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
+from longshore.exports.manifest import FileEntry
 from longshore.exports.totals import Sum
 from longshore.results.store import Piece
 from longshore.tasks.attempts import StaleAttemptError, storable
@@ -121,6 +122,8 @@ class ShardResult(msgspec.Struct, frozen=True):
     rows: int
     sums: Sequence[Sum]
     """For the control totals; empty where there are none."""
+    files: Sequence[FileEntry] = ()
+    """The files that it wrote, where the result has many; the piece then has their bytes alone."""
 
 
 RESULT = msgspec.json.Decoder(ShardResult)

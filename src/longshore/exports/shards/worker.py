@@ -23,7 +23,9 @@ from longshore.database.retry import (
     retry_until_available,
 )
 from longshore.exports.catalog import Catalog
-from longshore.exports.copy import RowSource, copy_rows
+from longshore.exports.copy import Report, RowSource, copy_rows
+from longshore.exports.files.share_output import FilesOutput, ShareSource, prefix_of, write_share
+from longshore.exports.files.shares import Share, keys_of
 from longshore.exports.formats import Place
 from longshore.exports.pieces import row_writer
 from longshore.exports.query import ExportQuery, Request, prepare
@@ -34,7 +36,7 @@ from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
 from longshore.exports.snapshot import Readers, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
-from longshore.results.store import PieceNumber, Store
+from longshore.results.store import Piece, PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.queue import ShardMessage
 from longshore.telemetry import tracing
@@ -56,6 +58,8 @@ class Work(msgspec.Struct, frozen=True):
     ranges: list[Range]
     traceparent: str | None
     """The coordinator's span, where there is one."""
+    share: Share | None = None
+    """The share to write as files of its own; `upload`, `number`, `count` and `ranges` are those of a piece."""
 
 
 WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
@@ -118,25 +122,39 @@ class ShardWorker:
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
-                return await self._write_piece(trial, work, query, readers, connection)
+                write = self._write_piece if work.share is None else self._write_share
+                return await write(trial, work, query, readers, connection)
+
+    async def _write_share(
+        self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
+    ) -> ShardResult:
+        """Write a share as files. Another trial of it writes the same bytes to the same places."""
+        assert work.share is not None
+        pace = Pace(self._bytes_per_second)
+        output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
+        keys = await keys_of(connection, query)
+        written = await write_share(output, ShareSource(readers, connection, query, keys), work.share)
+        return ShardResult(Piece(written.size), written.sent, written.rows, written.sums, written.files)
+
+    def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
+        async def report(rows: int, size: int) -> None:
+            with ignore_outage("shard not reported"):
+                pace.share(await shards.report(self._pool, trial, rows, size))
+
+        return report
 
     async def _write_piece(
         self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
     ) -> ShardResult:
         reconciler, pace = Reconciler(query), Pace(self._bytes_per_second)
         place = Place(first=work.number == 0, last=work.number == work.count - 1)
-
-        async def report(rows: int, size: int) -> None:
-            with ignore_outage("shard not reported"):
-                pace.share(await shards.report(self._pool, trial, rows, size))
-
         number = PieceNumber(work.number, work.count, trial.trial)
         file = await asyncio.to_thread(self._store.piece, work.location, work.upload, number)
         try:
             ranges = clauses(query.index, query.source, work.ranges)
             rows = RowSource(readers, connection, ranges, query.source.values)
             writer = row_writer(query, query.format(place), reconciler, file, place)
-            copied = await copy_rows(rows, writer, report, pace=pace)
+            copied = await copy_rows(rows, writer, self._report(trial, pace), pace=pace)
             sums = await asyncio.to_thread(reconciler.piece_sums)
             return ShardResult(await asyncio.to_thread(file.end), copied.sent, copied.rows, sums)
         finally:

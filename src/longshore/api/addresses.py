@@ -1,0 +1,133 @@
+"""Signed addresses of the files of a run: of a result, and of a page of many files, which counts as one link."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import asyncpg
+from litestar.params import QueryParameter
+
+from longshore.access import audit
+from longshore.access.tokens import Level
+from longshore.api.audited import audited
+from longshore.api.guard import actor, admitted
+from longshore.api.paging import MAX_OFFSET
+from longshore.api.scopes import may_see_run
+from longshore.api.service import AnyRequest, Service
+from longshore.database.connect import Pool
+from longshore.errors import NotFoundError, ProblemError
+from longshore.exports.rights import level_for
+from longshore.results import links
+from longshore.results.links import MAX_SECONDS, Terms
+from longshore.tasks.model import Code
+from longshore.tasks.recorded_reads import decoded
+from longshore.validation import ValidationError, Violation
+
+AT_LOCATION = """
+select t.chain_id, r.task_id, r.run, r.result as name, r.rows, r.sha256
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+where r.location = $1
+"""
+
+# $1: the folder of an attempt, $2: its task, $3: the path of one of its files.
+IN_FOLDER = """
+select t.chain_id, r.task_id, r.run, regexp_replace(one ->> 'path', '^.*/', '') as name,
+       (one ->> 'rows')::bigint as rows, decode(one ->> 'sha256', 'hex') as sha256
+from longshore.runs r
+join longshore.tasks t on t.id = r.task_id
+cross join lateral json_array_elements(r.manifest::json -> 'files') files (one)
+where r.task_id = $2 and starts_with(r.location, $1) and one ->> 'path' = $3
+"""
+
+LOCATION = re.compile(r"([0-9]{1,18}/([0-9]{1,18})/[0-9]{1,9}/)(.+)")
+
+ExpiresIn = Annotated[
+    int, QueryParameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")
+]
+MaxUses = Annotated[
+    int | None,
+    QueryParameter(
+        ge=1, le=MAX_OFFSET, description="Downloads that may begin with it; one taken up again counts anew."
+    ),
+]
+
+
+async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
+    """Return run, name, rows and hash of the file at a location; None where no run names it."""
+    row = await pool.fetchrow(AT_LOCATION, location)
+    if row is None and (match := LOCATION.fullmatch(location)):
+        row = await pool.fetchrow(IN_FOLDER, match[1], int(match[2]), match[3])
+    return row
+
+
+def downloadable(request: AnyRequest, what: str, row: asyncpg.Record | None) -> asyncpg.Record:
+    """Return the row of a run, or of a task with its run, whose result can be downloaded. Raises ProblemError."""
+    service, caller = admitted(request)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    may_see_run(caller, service.catalog, decoded(row["reads"]))
+    if row["state"] != Code.DONE:
+        said = f"{what[:1].upper()}{what[1:]} is {row['state']}"
+        raise ProblemError("task-not-done", f"{said}, and there is a result only when it is DONE.")
+    if row["action"] != "export" and not row["result"]:
+        raise ProblemError("no-export", f"The action of {what} is {row['action']!r}, which left no file.")
+    if row["location"] is None:
+        raise gone(what)
+    return row
+
+
+def gone(what: str) -> ProblemError:
+    """Return the problem of a result that was removed."""
+    return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
+
+
+async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, life: int, uses: int | None) -> str:
+    """Return the signed address of a run's result. Raises ProblemError."""
+    found = downloadable(request, what, row)
+    return (await of_files(request, what, found, [found["location"]], terms_of(request, found, life, uses)))[0]
+
+
+def terms_of(request: AnyRequest, row: asyncpg.Record, life: int, uses: int | None) -> Terms:
+    """Return the terms of a link to files of a run."""
+    return Terms(life, uses, _level_of(admitted(request)[0], row))
+
+
+async def of_files(
+    request: AnyRequest, what: str, row: asyncpg.Record, locations: Sequence[str], terms: Terms
+) -> list[str]:
+    """Return signed addresses of files of one run, all by one link. Raises ProblemError where the result is gone."""
+    service, _ = admitted(request)
+    if service.store.presigns:
+        return await _presigned(request, what, row, locations, terms)
+    if service.store.open_path(row["location"]) is None:
+        raise gone(what)
+    async with audited(request, "result.address", what) as change:
+        link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
+        change.details = {"link": str(link.id)}
+    base = (service.settings.public_url or str(request.base_url)).rstrip("/")
+    return [base + service.signer.sign(location, link) for location in locations]
+
+
+async def _presigned(
+    request: AnyRequest, what: str, row: asyncpg.Record, locations: Sequence[str], terms: Terms
+) -> list[str]:
+    """Return addresses that the store itself answers; they can neither be revoked nor have their uses counted."""
+    if terms.uses is not None:
+        raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
+    service, caller = admitted(request)
+    # The store does not check the credential, so the address expires with it.
+    left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
+    seconds = max(1, min(terms.seconds, left))
+    if await asyncio.to_thread(service.store.address, row["location"], seconds) is None:
+        raise gone(what)
+    found = await asyncio.to_thread(service.store.addresses, locations, seconds)
+    await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
+    return found
+
+
+def _level_of(service: Service, row: asyncpg.Record) -> str:
+    """Return the level that a result needs: the highest of the indexes that its run has read, else `read`."""
+    levels = (level_for(read, service.catalog) for read in decoded(row["reads"]))
+    return max(levels, default=Level.READ).name.lower()

@@ -1,0 +1,300 @@
+"""The run of an export of many files: all indexes are planned in one snapshot, and written share by share.
+
+The files are complete when the manifest is written, and nothing names them before (promise 3). The manifest lists them
+in the order of indexes, partitions and rows, whichever worker wrote them.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import ignore_outage
+from longshore.exports import row_security
+from longshore.exports.catalog import Index, fingerprint, shape
+from longshore.exports.copy import Report
+from longshore.exports.files.paths import MAX_FILES, too_many_files
+from longshore.exports.files.share_output import (
+    FilesOutput,
+    ShareSource,
+    WrittenShare,
+    prefix_of,
+    write_empty,
+    write_share,
+)
+from longshore.exports.files.shares import SharePlan, keys_of, plan_shares
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.increments import keys, transactions
+from longshore.exports.manifest import FileEntry, FilesManifest, IndexEntry, ManifestField
+from longshore.exports.publication import ResultName
+from longshore.exports.query import Request, prepare
+from longshore.exports.ranges import Plan, plan
+from longshore.exports.reconcile import Reconciler
+from longshore.exports.segments import sql
+from longshore.exports.shards.coordinator import Coordinator, SharedWork
+from longshore.exports.shards.store import ShardResult
+from longshore.exports.shards.worker import Work
+from longshore.exports.snapshot import Readers, refuse_outdated
+from longshore.exports.source_limits import Pace, SourceLimits
+from longshore.exports.totals import Sum
+from longshore.results.store import Store
+from longshore.tasks import attempts
+from longshore.tasks.attempts import RunResult
+from longshore.tasks.queue import Message
+from longshore.tasks.watermarks import Increment
+from longshore.telemetry import tracing
+
+
+class IndexJob(msgspec.Struct, frozen=True):
+    """One index of the run, planned in the snapshot."""
+
+    source: ShareSource
+    cut: Plan
+    shares: SharePlan
+    reconciler: Reconciler
+
+    async def restrict(self) -> None:
+        """Give the connection role and search path of this index."""
+        query = self.source.query
+        await row_security.restrict_anew(self.source.connection, query.index, query.request.chain)
+
+    async def ask(self) -> None:
+        """Ask the source for the control totals."""
+        await self.reconciler.ask(self.source.connection)
+
+
+class WrittenIndex(msgspec.Struct):
+    """The files of one index, so far."""
+
+    sent: int = 0
+    rows: int = 0
+    size: int = 0
+    sums: list[Sequence[Sum]] = []
+    files: list[FileEntry] = []
+
+    def add(self, share: WrittenShare) -> None:
+        """Add the files of the next share."""
+        self.sent += share.sent
+        self.rows += share.rows
+        self.size += share.size
+        self.sums.append(share.sums)
+        self.files += share.files
+
+
+class FilesExport:
+    """Runs exports of many files."""
+
+    def __init__(
+        self, pool: Pool, store: Store, coordinator: Coordinator, limits: SourceLimits, share_rows: int
+    ) -> None:
+        """`pool`: of the service's database. `share_rows`: rows of the shares that a larger table is cut into."""
+        self._pool = pool
+        self._store = store
+        self._coordinator = coordinator
+        self._limits = limits
+        self._share_rows = share_rows
+
+    async def run(self, naming: ResultName, readers: Readers, parts: Sequence[tuple[Index, Request]]) -> RunResult:
+        """Export indexes, each with its own request, from one snapshot. Raises as `Exporter.run`."""
+        try:
+            return await self._exported(naming, readers, parts)
+        except BaseException:
+            await asyncio.to_thread(self._store.remove, naming.location)
+            raise
+
+    async def _exported(
+        self, naming: ResultName, readers: Readers, parts: Sequence[tuple[Index, Request]]
+    ) -> RunResult:
+        message = naming.attempt.message
+        async with self._limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
+            await self._limits.refuse_lagging(connection)
+            with tracing.span("plan"):
+                jobs = await plan_indexes(readers, connection, parts, self._share_rows)
+            pace = Pace(self._limits.bytes_per_second)
+            output = FilesOutput(self._store, prefix_of(naming.location), self._report(message, jobs), pace)
+            if self._store.is_shared and is_shared(jobs):
+                done = await write_by_many(self._coordinator, output, jobs, naming)
+            else:
+                done = await write_by_one(output, jobs)
+            bounds = jobs[0].source.query.bounds
+            if bounds is not None:
+                await transactions.wait_until_durable(self._pool, connection)
+        indexes = await complete(output, jobs, done)
+        manifest = described(naming, snapshot_at, jobs, done, indexes)
+        text = manifest.encoded()
+        with tracing.span("publish"):
+            await asyncio.to_thread(self._store.publish_files, naming.location, text)
+        on_ack = parts[0][1].target.incremental == "on_ack"
+        return RunResult(
+            result=naming.name,
+            location=naming.location,
+            total=sum(index.sent for index in done),
+            success=manifest.rows,
+            size=manifest.size,
+            sha256=hashlib.sha256(text).digest(),
+            snapshot_at=snapshot_at,
+            manifest=text.decode(),
+            skips=sum(job.reconciler.skips for job in jobs),
+            increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
+        )
+
+    def _report(self, message: Message, jobs: Sequence[IndexJob]) -> Report:
+        async def report(rows: int, size: int) -> None:
+            expected, exact = expected_of(jobs)
+            # A report that is lost does no harm: the state of the task is written when the copy has ended.
+            with ignore_outage("progress not reported", task=message.task):
+                await attempts.report(self._pool, message, rows, size, expected, exact=exact)
+
+        return report
+
+
+async def plan_indexes(
+    readers: Readers, connection: Connection, parts: Sequence[tuple[Index, Request]], share_rows: int
+) -> list[IndexJob]:
+    """Plan all indexes in the connection's snapshot. Raises LongshoreError and asyncpg.PostgresError."""
+    jobs = []
+    for index, request in parts:
+        await row_security.restrict_anew(connection, index, request.chain)
+        query = await prepare(connection, index, request)
+        reconciler = Reconciler(query)
+        cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=False)
+        shares = await plan_shares(connection, query, cut, share_rows)
+        source = ShareSource(readers, connection, query, await keys_of(connection, query))
+        jobs.append(IndexJob(source, cut, shares, reconciler))
+    await refuse_outdated(connection)
+    return jobs
+
+
+def expected_of(jobs: Sequence[IndexJob]) -> tuple[int | None, bool]:
+    """Return the number of rows of all indexes, None where it is not known, and whether it was counted."""
+    rows, exact = 0, True
+    for job in jobs:
+        if job.reconciler.rows is not None:
+            rows += job.reconciler.rows
+        elif job.shares.rows is None:
+            return None, False
+        else:
+            rows, exact = rows + job.shares.rows, exact and job.shares.exact
+    return rows, exact
+
+
+def is_shared(jobs: Sequence[IndexJob]) -> bool:
+    """Return whether many workers are to write the files: a table was cut, and any connection may read each index."""
+    is_cut = any(len(job.shares.shares) > 1 for job in jobs)
+    return is_cut and not any(job.cut.one_statement for job in jobs)
+
+
+async def write_by_one(output: FilesOutput, jobs: Sequence[IndexJob]) -> list[WrittenIndex]:
+    """Write all shares of all indexes, one after another."""
+    done: list[WrittenIndex] = []
+    for job in jobs:
+        await job.restrict()
+        index = WrittenIndex()
+        done.append(index)
+        for number, share in enumerate(job.shares.shares):
+            counted = msgspec.structs.replace(output, report=_added(output.report, done))
+            index.add(await write_share(counted, job.source, share, None if number else job.ask))
+            _refuse_too_many(done)
+    return done
+
+
+async def write_by_many(
+    coordinator: Coordinator, output: FilesOutput, jobs: Sequence[IndexJob], naming: ResultName
+) -> list[WrittenIndex]:
+    """Have all shares of all indexes written by any workers."""
+    connection = jobs[0].source.connection
+    snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
+    done = [WrittenIndex() for _ in jobs]
+    works: list[Work] = []
+    owners: list[WrittenIndex] = []
+    for job, index in zip(jobs, done, strict=True):
+        query = job.source.query
+        request, same = query.request, query.fingerprint(query.format())
+        if query.bounds is not None:
+            request = msgspec.structs.replace(request, end=query.bounds.end)
+        for share in job.shares.shares:
+            work = Work(request, snapshot, same, naming.location, "", len(works), 0, [], tracing.current(), share)
+            works.append(work)
+            owners.append(index)
+    following = iter(owners)
+
+    async def add(result: ShardResult) -> None:
+        next(following).add(WrittenShare(result.sent, result.rows, result.piece.size, result.sums, result.files))
+        _refuse_too_many(done)
+
+    async def ask() -> None:
+        for job in jobs:
+            await job.restrict()
+            await job.ask()
+
+    await coordinator.collect(SharedWork(naming.attempt.message, connection, output.report, ask, add), works)
+    return done
+
+
+async def complete(output: FilesOutput, jobs: Sequence[IndexJob], done: Sequence[WrittenIndex]) -> list[IndexEntry]:
+    """Compare each index with the source, and return its entry of the manifest. An index without rows gets a file."""
+    entries = []
+    for job, index in zip(jobs, done, strict=True):
+        query = job.source.query
+        if not index.files:
+            index.files.append(await write_empty(output, job.source))
+            index.size += index.files[0].size
+        job.reconciler.add_pieces(index.sums)
+        segment = query.request.segment
+        key = keys.key_of(query.index, query.columns, query.request.target.export_format)
+        entries.append(
+            IndexEntry(
+                index=query.request.target.export_index,
+                rows=index.rows,
+                fields=[ManifestField(column.name, column.field.type) for column in query.columns],
+                schema=fingerprint(shape((column.name, column.field) for column in query.columns)),
+                key=[column.name for column in key.columns] if key else [],
+                segment=segment and sql.resolved(segment, query.request.interval),
+                totals=await asyncio.to_thread(job.reconciler.check_pieces),
+            )
+        )
+    return entries
+
+
+def described(
+    naming: ResultName,
+    snapshot_at: datetime,
+    jobs: Sequence[IndexJob],
+    done: Sequence[WrittenIndex],
+    indexes: Sequence[IndexEntry],
+) -> FilesManifest:
+    """Return the manifest of a run whose files are all written."""
+    target = jobs[0].source.query.request.target
+    return FilesManifest(
+        rows=sum(index.rows for index in done),
+        size=sum(index.size for index in done),
+        chain=naming.attempt.chain,
+        task=naming.attempt.message.task,
+        run=naming.attempt.run,
+        due=naming.attempt.due,
+        interval=naming.attempt.interval,
+        format=target.export_format,
+        indexes=indexes,
+        snapshot=snapshot_at,
+        previous=naming.previous,
+        csv=target.csv or CsvOptions(),
+        files=[file for index in done for file in index.files],
+    )
+
+
+def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:
+    """Return a report of the rows and bytes of a share, added to those before it."""
+    rows, size = sum(index.rows for index in done), sum(index.size for index in done)
+
+    async def added(share_rows: int, share_size: int) -> None:
+        await report(rows + share_rows, size + share_size)
+
+    return added
+
+
+def _refuse_too_many(done: Sequence[WrittenIndex]) -> None:
+    if sum(len(index.files) for index in done) > MAX_FILES:
+        raise too_many_files()

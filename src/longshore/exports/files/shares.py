@@ -1,0 +1,97 @@
+"""Shares: the parts of an export of many files that may be written apart, each into files of its own.
+
+The cut depends on the data and on no number of workers. With partitions, a share is some of them, as their first key
+says, so that it has whole partitions. Else a share is some ranges of the table, and no part crosses a share.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from longshore.database.connect import Connection
+from longshore.errors import LongshoreError
+from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
+from longshore.exports.query import ExportQuery
+from longshore.exports.ranges import MAX_GROUPS, Plan, Range, Source, clauses, groups
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A part of the rows of one index."""
+
+    number: int | None
+    """From 1, as it is in the names of its files; None where no name needs it."""
+    ranges: list[Range] = []
+    """Ranges of the table; none: all of it."""
+    partitions: list[Partition] | None = None
+    """The partitions of the share, in order; None where the request has none."""
+    first: list[str | None] | None = None
+    """The first keys of its partitions; None: all rows of the index are in it."""
+
+
+class SharePlan(msgspec.Struct, frozen=True):
+    """The shares of one index. None of them has no rows at all."""
+
+    shares: list[Share]
+    rows: int | None
+    """The number of its rows, as far as it is known."""
+    exact: bool
+    keys: list[str]
+    """Names of the partition's keys."""
+
+
+def clauses_of(query: ExportQuery, partitions: PartitionQuery | None, share: Share) -> tuple[list[str], Source]:
+    """Return the `from` clauses of a share, and the source with the values of their parameters."""
+    if partitions is None:
+        return clauses(query.index, query.source, share.ranges) or [query.source.sql], query.source
+    source = query.source if share.first is None else partitions.of(query.source, share.first)
+    return [f"{source.sql} {partitions.order}"], source
+
+
+async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery | None:
+    """Return the partition keys of an export as SQL; None where it has none."""
+    keys = query.request.target.partition_by
+    if keys is None:
+        return None
+    return await partition_query(connection, query.index, keys, query.request.zone)
+
+
+async def plan_shares(connection: Connection, query: ExportQuery, cut: Plan, share_rows: int) -> SharePlan:
+    """Cut an index into shares of about `share_rows` rows. Raises LongshoreError."""
+    keys = await keys_of(connection, query)
+    if keys is None:
+        ranges: list[list[Range]] = []
+        if query.request.target.split is not None and (cut.expected or 0) > share_rows:
+            ranges = await groups(connection, query.index, query.source, cut, share_rows)
+        if len(ranges) < 2:
+            return SharePlan([Share(None, cut.ranges)], cut.expected, cut.exact, [])
+        shares = [Share(number, some) for number, some in enumerate(ranges, 1)]
+        return SharePlan(shares, cut.expected, cut.exact, [])
+    if cut.one_statement:
+        raise LongshoreError(
+            f"{query.index.relation} reads a foreign table, or may give other rows each time, so its partitions cannot"
+            " be counted before they are written; export it without `partition_by`"
+        )
+    partitions = await keys.found(connection, query.source)
+    rows = sum(partition.rows for partition in partitions)
+    grouped = _grouped(partitions, max(share_rows, -(-rows // MAX_GROUPS)))
+    if len(grouped) < 2:
+        return SharePlan([Share(None, partitions=partitions)], rows, True, keys.names)
+    return SharePlan([Share(None, partitions=some, first=_first(some)) for some in grouped], rows, True, keys.names)
+
+
+def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]]:
+    """Return partitions in groups of about `rows` rows; those of one first key are together."""
+    grouped: list[list[Partition]] = []
+    collected = 0
+    for partition in partitions:
+        begins = not grouped or (collected >= rows and partition.first != grouped[-1][-1].first)
+        if begins:
+            grouped.append([])
+            collected = 0
+        grouped[-1].append(partition)
+        collected += partition.rows
+    return grouped
+
+
+def _first(partitions: Sequence[Partition]) -> list[str | None]:
+    return list(dict.fromkeys(partition.first for partition in partitions))

@@ -1,0 +1,238 @@
+"""Writes the rows of one share as files, one after another: a partition, or a part of one, is a file.
+
+The copy is cut at whole records, always at the same ones: where a counted partition ends, at the number of rows of
+`split`, or where the stored file has reached its bytes. One file is open at a time, so memory does not grow with their
+number. Complete files are synced, uploaded and read back in other threads, while the next ones are written.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import msgspec
+
+from longshore.exports import formats, readback, totals
+from longshore.exports.copy import RowWriter
+from longshore.exports.files.partitions import Partition
+from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.formats.records import Records, count_records, end_of_record
+from longshore.exports.manifest import FileEntry, ManifestField
+from longshore.exports.query import ExportQuery
+from longshore.exports.readback import TEXT_FORMATS, TextSums
+from longshore.exports.totals import Sum, Sums
+from longshore.results.store import FileWriter, Store
+
+PIECE_BYTES = 256 << 10  # of records that are written at once
+PIECES_OF_PART = 8  # in the bytes of a part at least, so that it is hardly larger than requested
+MAX_FINISHING = 4  # complete files whose bytes are on their way to the store
+
+
+class FilesPlace(msgspec.Struct, frozen=True):
+    """The place of the files of one share."""
+
+    store: Store
+    prefix: str
+    """Of the locations of the attempt's files."""
+    keys: Sequence[str]
+    """Names of the partition's keys."""
+    share: int | None = None
+    """Number of the share, from 1, where a table was cut into several."""
+
+
+class _File(msgspec.Struct, frozen=True):
+    """The file that is being written."""
+
+    path: str
+    values: Sequence[str | None]
+    file: FileWriter
+    writer: RowWriter
+    text: TextSums | None
+
+
+class _Readable(msgspec.Struct, frozen=True):
+    """A complete file, as `readback` reads it."""
+
+    file: str
+    format: str
+    rows: int
+    fields: Sequence[ManifestField]
+    csv: CsvOptions
+
+
+class FilesWriter:
+    """The writer of a share, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
+
+    def __init__(self, query: ExportQuery, place: FilesPlace, partitions: Sequence[Partition] | None) -> None:
+        """`partitions`: those of the share, in the order of the rows; None: all rows are of one."""
+        self.form = query.format()
+        self._rows = self._size = 0  # of complete files
+        self._query = query
+        self._place = place
+        self._partitions = iter(partitions or ())
+        self._values: Sequence[str | None] = ()
+        self._left: int | None = None if partitions is None else 0  # rows of the partition; None: any number
+        split = query.request.target.split
+        self._max_rows, self._max_bytes = (split.rows, split.bytes) if split else (None, None)
+        self._quote = str(self.form.options().get("quote", '"')).encode()
+        piece = PIECE_BYTES if self._max_bytes is None else min(PIECE_BYTES, self._max_bytes // PIECES_OF_PART)
+        self._records = Records(max(1, piece), self._quote)
+        self._file: _File | None = None
+        self._part = 0
+        self._in_part = 0
+        self._threads = ThreadPoolExecutor(MAX_FINISHING, "file")
+        self._finishing: deque[Future[tuple[FileEntry, list[Sum]]]] = deque()
+        self.files: list[FileEntry] = []
+        self._sums: Sums = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows written."""
+        return self._rows + (self._file.writer.rows if self._file else 0)
+
+    @property
+    def size(self) -> int:
+        """Bytes written."""
+        return self._size + (self._file.writer.size if self._file else 0)
+
+    @property
+    def sums(self) -> list[Sum]:
+        """Sums of all files for the control totals; empty where there are none."""
+        return totals.as_list(self._sums)
+
+    def begin(self) -> None:
+        """Do nothing: a file begins with its first row."""
+
+    def write(self, chunks: list[bytes]) -> None:
+        """Write the rows in PostgreSQL's chunks."""
+        for records in self._records.add(b"".join(chunks)):
+            self._take(records)
+
+    def end(self) -> bytes:
+        """Complete the last file, and wait until all of them are stored."""
+        if rest := self._records.rest():
+            self._take(rest)
+        self._end_file()
+        while self._finishing:
+            self._collect()
+        return b""
+
+    def write_empty(self) -> None:
+        """Write one file without rows."""
+        self._begin_file(index_folder(self._query.request.target.export_index))
+        self._end_file()
+        self._collect()
+
+    def close(self) -> None:
+        """End the threads, and remove the file that is open."""
+        self._threads.shutdown()
+        if self._file is not None:
+            self._file.file.close()
+
+    def _take(self, records: bytes) -> None:
+        """Write whole records, each into the file that it belongs to."""
+        count = None
+        while records:
+            if self._file is None:
+                self._next_file()
+            room = self._room()
+            if room is None:
+                self._put(records, 0)
+                return
+            count = count_records(records, self._quote) if count is None else count
+            if count <= room:
+                self._put(records, count)
+                return
+            end = end_of_record(records, room, self._quote)
+            self._put(records[:end], room)
+            records = records[end:]
+            count -= room
+
+    def _room(self) -> int | None:
+        """Return the rows that the open file still takes; None: any number."""
+        limits = [self._left, None if self._max_rows is None else self._max_rows - self._in_part]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _put(self, records: bytes, count: int) -> None:
+        assert self._file is not None
+        writer = self._file.writer
+        writer.write([records])
+        self._in_part += count
+        if self._left is not None:
+            self._left -= count
+        if self._room() == 0 or (self._max_bytes is not None and writer.stored >= self._max_bytes):
+            self._end_file()
+
+    def _next_file(self) -> None:
+        """Begin the next file: of this partition, or of the next one where all its rows are written."""
+        if self._left == 0:
+            partition = next(self._partitions)
+            self._values, self._left, self._part = partition.values, partition.rows, 0
+        self._begin_file(folder(self._query.request.target.export_index, self._place.keys, self._values))
+
+    def _begin_file(self, below: str) -> None:
+        if len(self.files) + len(self._finishing) == MAX_FILES:
+            raise too_many_files()
+        self._part += 1
+        query, target = self._query, self._query.request.target
+        extension = formats.extension(target.export_format, target.compression)
+        path = f"{below}/{part_name(self._part, extension, self._place.share)}"
+        columns = query.total_columns
+        text = TextSums(query.layout, columns) if columns and target.export_format in TEXT_FORMATS else None
+        file = self._place.store.begin_file(self._place.prefix + path)
+        compressor = formats.compressor(target.export_format, target.compression)
+        writer = RowWriter(query.format(), file, compressor, _adder(text))
+        self._file = _File(path, self._values, file, writer, text)
+        writer.begin()
+
+    def _end_file(self) -> None:
+        """Write the end of the open file, and have it stored."""
+        if self._file is None:
+            return
+        done = self._file
+        digest = done.writer.end()
+        self._rows += done.writer.rows
+        self._size += done.writer.size
+        self._in_part = 0
+        if len(self._finishing) == MAX_FINISHING:
+            self._collect()
+        self._finishing.append(self._threads.submit(self._stored, done, digest))
+        self._file = None
+
+    def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, list[Sum]]:
+        """Complete a file in the store. Return its entry of the manifest, and its sums."""
+        try:
+            done.file.end()
+        finally:
+            done.file.close()
+        target, rows = self._query.request.target, done.writer.rows
+        partition = dict(zip(self._place.keys, (value or None for value in done.values), strict=False))
+        entry = FileEntry(
+            path=done.path,
+            index=target.export_index,
+            partition=partition,
+            rows=rows,
+            size=done.writer.size,
+            sha256=digest.hex(),
+        )
+        return entry, totals.as_list(self._sums_of(done, rows))
+
+    def _sums_of(self, done: _File, rows: int) -> Sums:
+        columns, target = self._query.total_columns, self._query.request.target
+        if columns is None:
+            return {}
+        if done.text is not None:
+            return done.text.end()
+        fields = [ManifestField(column.name, column.field.type) for column in self._query.columns]
+        written = _Readable(done.path, target.export_format, rows, fields, target.csv or CsvOptions())
+        location = self._place.prefix + done.path
+        return readback.sums(lambda: self._place.store.open(location), written, columns)
+
+    def _collect(self) -> None:
+        entry, sums = self._finishing.popleft().result()
+        self.files.append(entry)
+        totals.added(self._sums, totals.as_parts(sums))
+
+
+def _adder(text: TextSums | None) -> Callable[[bytes, bool], None] | None:
+    return None if text is None else lambda block, complete: text.add(block, complete=complete)

@@ -1,0 +1,226 @@
+"""The violations of an export's target and segments, as a request has them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from longshore.exports import schemas
+from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
+from longshore.exports.columns import check_fields, choices, shape_of
+from longshore.exports.export import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
+from longshore.exports.files.partitions import check_keys
+from longshore.exports.formats import FORMATS
+from longshore.exports.formats.dialect import check_options
+from longshore.exports.segments import rules as segments
+from longshore.exports.segments.rules import Segment
+from longshore.validation import Violation, check, pointer, suggestion
+
+NOT_INCREMENTAL = (
+    "uses `is_in_interval`, which cannot be combined with `incremental`: a row that is written later with a date in an "
+    "earlier interval would be in no increment"
+)
+
+
+def check_target(
+    value: dict[str, Any], catalog: Catalog, at: str, before: Mapping[str, Shape | None]
+) -> list[Violation]:
+    """Return the violations of a target; `at` is its JSON pointer.
+
+    `before`: the shapes that the pinned fingerprints were made of, as far as they are known.
+    """
+    violations = _check_names(value, catalog, at)
+    target = check(ExportTarget, value, at, [])
+    if target is None:
+        return violations
+    form = FORMATS.get(target.export_format)
+    if form and form.compression == "refused" and target.compression:
+        violations.append(Violation(f"{target.export_format} is compressed already", pointer(at, "compression")))
+    if target.csv is not None:
+        if target.export_format != "csv":
+            violations.append(Violation("is for the format csv", pointer(at, "csv")))
+        violations += check_options(target.csv, pointer(at, "csv"))
+    violations += _check_files(target, at)
+    if target.deletes and not target.has_files:
+        violations += _check_deletes(target.of(target.export_index), catalog.get(target.export_index), at)
+    for name in target.names:
+        if name in catalog:
+            violations += _check_index(target, name, catalog[name], at, before)
+    return violations
+
+
+def _check_deletes(target: IndexTarget, index: Index | None, at: str) -> list[Violation]:
+    violations = []
+    if not target.incremental:
+        violations.append(Violation("needs `incremental`", pointer(at, "deletes")))
+    if target.export_format == "xlsx":
+        violations.append(Violation("a workbook cannot hold changes; expected another format", pointer(at, "deletes")))
+    if index is None:
+        return violations
+    if not index.key_fields:
+        why = "this index has no key in the catalog, or a column of its key is no field"
+        return [*violations, Violation(why, pointer(at, "deletes"))]
+    chosen = choices(target.fields, index)
+    missing = [name for name in index.key_fields if name not in [name for name, _ in chosen]]
+    if missing:
+        said = f"`deletes` needs all fields of the key; missing: {', '.join(missing)}"
+        violations.append(Violation(said, pointer(at, "fields")))
+    for number, (_, shown) in enumerate(chosen):
+        if shown in CHANGE_NAMES:
+            where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "fields")
+            violations.append(
+                Violation(f"{shown!r} is a column that `deletes` adds; give the field another name", where)
+            )
+    return violations
+
+
+def _check_names(value: dict[str, Any], catalog: Catalog, at: str) -> list[Violation]:
+    """Return the violations of the names of indexes and format."""
+    several, names = value.get("export_indexes"), [(pointer(at, "export_index"), value.get("export_index"))]
+    violations: list[Violation] = []
+    if several is None and "export_index" not in value:
+        violations.append(Violation("is required", pointer(at, "export_index")))
+    elif several is not None and "export_index" in value:
+        violations.append(Violation("expected either `export_index` or `export_indexes`, got both", names[0][0]))
+    if isinstance(several, list):
+        where = pointer(at, "export_indexes")
+        if not several:
+            violations.append(Violation("expected at least one index", where))
+        names += [(pointer(where, number), name) for number, name in enumerate(several)]
+        violations += [
+            Violation(f"{name!r} is named before", pointer(where, number))
+            for number, name in enumerate(several)
+            if name in several[:number]
+        ]
+    for known, places in ((catalog, names), (FORMATS, [(pointer(at, "export_format"), value.get("export_format"))])):
+        for place, name in places:
+            if isinstance(name, str) and name not in known:
+                hint = suggestion(name, known, violations) or f"; expected one of {', '.join(known)}"
+                violations.append(Violation(f"{name!r} is not known{hint}", place))
+    return violations
+
+
+def _check_files(target: ExportTarget, at: str) -> list[Violation]:
+    """Return the violations of a result of many files."""
+    violations = []
+    if target.has_files and target.export_format == "xlsx":
+        violations.append(
+            Violation("xlsx is one workbook; expected csv, json, jsonl or parquet", pointer(at, "export_format"))
+        )
+    if target.split is not None and (target.split.rows is None) == (target.split.bytes is None):
+        violations.append(Violation("expected either `rows` or `bytes`", pointer(at, "split")))
+    if target.export_indexes is not None and target.incremental:
+        violations.append(
+            Violation(
+                "is not supported with `export_indexes`; create one task for each index", pointer(at, "incremental")
+            )
+        )
+    if target.deletes and target.has_files:
+        violations.append(Violation("is not supported for a result of many files", pointer(at, "deletes")))
+    for key in BY_INDEX:
+        value = getattr(target, key)
+        if not isinstance(value, dict):
+            continue
+        if target.export_indexes is None:
+            violations.append(Violation("is an object by index name only with `export_indexes`", pointer(at, key)))
+            continue
+        violations += [
+            Violation(f"{name!r} is not among `export_indexes`", pointer(pointer(at, key), name))
+            for name in value
+            if name not in target.export_indexes
+        ]
+    return violations
+
+
+def _check_index(
+    target: ExportTarget, name: str, index: Index, at: str, before: Mapping[str, Shape | None]
+) -> list[Violation]:
+    """Return the violations of the parts of a target that are about one index."""
+
+    def place(key: str) -> str:
+        return pointer(pointer(at, key), name) if isinstance(getattr(target, key), dict) else pointer(at, key)
+
+    several = target.export_indexes is not None
+    if not several and any(isinstance(getattr(target, key), dict) for key in BY_INDEX):
+        return []  # a violation by itself
+    part = target.of(name)
+    chosen = choices(part.fields, index)
+    violations = check_fields(chosen, index, place("fields"))
+    if part.partition_by is not None:
+        violations += check_keys(part.partition_by, index, place("partition_by"))
+    if part.schema is not None and not violations:
+        now = shape_of(chosen, index)
+        if fingerprint(now) != part.schema:
+            violations.append(Violation(schemas.difference(part.schema, before.get(part.schema), now), place("schema")))
+    if several:
+        return [Violation(f"{each.detail} (index {name})", each.pointer) for each in violations]
+    return violations
+
+
+def pinned_shapes(target: str, catalog: Catalog) -> list[Shape]:
+    """Return the shapes of a valid target's fields, of each index whose `schema` it pins."""
+    if msgspec.json.decode(target)["action"] != "export":
+        return []
+    export = msgspec.json.decode(target, type=ExportTarget)
+    parts = [export.of(name) for name in export.names]
+    return [_shape_of(part, catalog) for part in parts if part.schema is not None]
+
+
+def _shape_of(target: IndexTarget, catalog: Catalog) -> Shape:
+    index = catalog[target.export_index]
+    return shape_of(choices(target.fields, index), index)
+
+
+def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: str) -> list[Violation]:
+    """Return the violations of the segment of a new task's trigger; `at` is its JSON pointer.
+
+    Target and chain may be invalid, which is named elsewhere.
+    """
+    if value is None:
+        return []
+    several = target.get("export_indexes") if isinstance(target, dict) else None
+    if not isinstance(several, list):
+        index = target.get("export_index") if isinstance(target, dict) else None
+        return [*_check_increment(value, target, at), *_check_one(value, index, chain, catalog, at)]
+    if not isinstance(value, dict):
+        return [Violation("expected an object of segments by index name", at)]
+    violations: list[Violation] = []
+    for name, segment in value.items():
+        if name not in several:
+            violations.append(Violation(f"{name!r} is not among `export_indexes`", pointer(at, name)))
+        else:
+            violations += _check_one(segment, name, chain, catalog, pointer(at, name))
+    return violations
+
+
+def _check_increment(value: Any, target: Any, at: str) -> list[Violation]:
+    """Return the violations of a segment's rules that an increment must not have."""
+    segment = check(Segment, value, "", [])
+    if segment is None or not isinstance(target, dict) or not target.get("incremental"):
+        return []
+    return [Violation(NOT_INCREMENTAL, f"{at}/rules/{number}/operator") for number in interval_rules(segment)]
+
+
+def _check_one(value: Any, index: Any, chain: Any, catalog: Catalog, at: str) -> list[Violation]:
+    violations: list[Violation] = []
+    segment = check(Segment, value, at, violations)
+    if segment is None or index is None or not isinstance(chain, int):
+        return violations
+    return check_segment(segment, index, chain, catalog, at)
+
+
+def interval_rules(segment: Segment) -> list[int]:
+    """Return the numbers of the rules that an incremental export must not have; see NOT_INCREMENTAL."""
+    return [number for number, rule in enumerate(segment.rules) if rule.operator == "is_in_interval"]
+
+
+def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at: str) -> list[Violation]:
+    """Return the violations of a segment for this export index and chain; `at` is its JSON pointer."""
+    violations = []
+    if segment.chain_id != chain:
+        violations.append(Violation(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
+    if segment.index != index:
+        violations.append(Violation(f"expected {index!r}, the target's index", pointer(at, "index")))
+    elif segment.index in catalog:
+        violations += segments.check_rules(segment, catalog[segment.index], at)
+    return violations

@@ -1,0 +1,187 @@
+"""Partitions of a table with odd values, read by the engine from a real PostgreSQL into real files."""
+
+import asyncio
+import csv
+import io
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import duckdb
+import pytest
+
+from longshore.database.connect import open_pool
+from longshore.errors import LongshoreError
+from longshore.exports.catalog import FieldType, Index
+from longshore.exports.columns import FieldChoice
+from longshore.exports.export import IndexTarget, Split
+from longshore.exports.files.partitions import PartitionKey
+from longshore.exports.files.paths import MAX_FILES
+from longshore.exports.files.run import complete, plan_indexes, write_by_one
+from longshore.exports.files.share_output import FilesOutput
+from longshore.exports.manifest import FileEntry
+from longshore.exports.query import Request
+from longshore.exports.snapshot import SESSION, Readers
+from longshore.exports.source_limits import Pace
+from longshore.results.local import LocalStore
+from longshore.tasks.model import ChainId, Interval
+from tests.exports.engine import CHAIN, ignore, index_over
+from tests.service import Longshore, in_own_loop
+
+WORDS = [
+    None, "", "EUR", "eur", "a/b", "..", ".", "ü", "a b", "100%", "__HIVE_DEFAULT_PARTITION__", "=", "a\nb", "'", '"',
+    "~", "$1", "\\", "a,b", "NULL", "日本", "🙂",
+]  # fmt: skip
+TIMES = [
+    "2026-03-29 00:59:59Z", "2026-03-29 01:00:00Z", "2026-10-25 00:30:00Z", "2026-10-25 01:30:00Z",
+    "2026-12-31 23:30:00Z", "2026-05-26 21:59:59.999999Z", "2026-05-26 22:00:00Z",
+    "infinity", "-infinity", "0044-03-15 12:00:00 BC",
+    "0044-03-15 12:00:00", "20231-01-01 00:00:00Z", None,
+]  # fmt: skip
+INDEX = index_over(
+    "files.odd",
+    id=FieldType.NUMBER,
+    word=FieldType.KEYWORD,
+    at=FieldType.DATE,
+    local=FieldType.DATE,
+    day=FieldType.DATE,
+)
+
+
+async def make(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("create schema if not exists files; drop table if exists files.odd")
+    await connection.execute(
+        "create table files.odd (id int, chain_id bigint, word text, at timestamptz, local timestamp, day date)"
+    )
+    rows = [(word, time) for word in WORDS for time in TIMES]
+    values = [
+        f"({n}, {CHAIN}, {quoted(word)}, {quoted(time)}, {quoted(time)}, {quoted(time)})"
+        for n, (word, time) in enumerate(rows)
+    ]
+    await connection.execute(f"set time zone 'UTC'; insert into files.odd values {', '.join(values)}")
+    await connection.close()
+
+
+def quoted(text: str | None) -> str:
+    return "null" if text is None else "'" + text.replace("'", "''") + "'"
+
+
+@pytest.fixture(scope="module")
+def url(idle: Longshore) -> str:
+    in_own_loop(make(idle.url))
+    return idle.url
+
+
+async def export(
+    url: str,
+    folder: Path,
+    keys: list[PartitionKey] | None,
+    zone: str = "UTC",
+    split: Split | None = None,
+    share_rows: int = 10**9,
+    index: Index = INDEX,
+    form: str = "csv",
+    fields: list[str | FieldChoice] | None = None,
+) -> list[FileEntry]:
+    """Export a table into a folder; return the entries of the manifest."""
+    target = IndexTarget(
+        action="export", export_index="odd", export_format=form, fields=fields, partition_by=keys, split=split
+    )
+    request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)), zone=zone)
+    async with open_pool(url, size=2, name="test", **SESSION) as pool:
+        readers = Readers(pool, 1)
+        async with readers.snapshot() as (connection, _):
+            jobs = await plan_indexes(readers, connection, [(index, request)], share_rows)
+            output = FilesOutput(LocalStore(folder), "1/1/1/", ignore, Pace(0))
+            done = await write_by_one(output, jobs)
+            await complete(output, jobs, done)
+    return done[0].files
+
+
+def rows_of(folder: Path, file: FileEntry) -> list[dict[str, str]]:
+    text = (folder / "1/1/1" / file.path).read_bytes().decode()
+    found = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(found) == file.rows
+    return found
+
+
+def test_each_spelling_of_a_keyword_is_a_partition_and_missing_ones_are_together(url: str, tmp_path: Path) -> None:
+    files = asyncio.run(export(url, tmp_path, [PartitionKey("word")]))
+    found = {file.partition["word"]: file for file in files}
+    assert set(found) == {word or None for word in WORDS}
+    assert len({file.path for file in files}) == len(files) == len(WORDS) - 1
+    for value, file in found.items():
+        assert {row["word"] or None for row in rows_of(tmp_path, file)} == {value}
+        assert file.rows == len(TIMES) * (1 if value else 2)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Amsterdam", "America/St_Johns", "Pacific/Apia"])
+def test_days_are_those_of_the_clock_of_the_zone(url: str, tmp_path: Path, zone: str) -> None:
+    files = asyncio.run(export(url, tmp_path, [PartitionKey("at", "day")], zone))
+    counted: Counter[str | None] = Counter()
+    for file in files:
+        for row in rows_of(tmp_path, file):
+            text = row["at"]
+            if text.startswith("2026"):
+                expected: str | None = f"{datetime.fromisoformat(text).astimezone(ZoneInfo(zone)):%Y-%m-%d}"
+                assert file.partition["at_day"] == expected
+            counted[file.partition["at_day"]] += 1
+    assert counted[None] == counted["infinity"] == counted["-infinity"] == len(WORDS)
+    assert sum(counted.values()) == len(WORDS) * len(TIMES)
+    years = {str(value).partition("-")[0] + (" BC" if str(value).endswith("BC") else "") for value in counted if value}
+    assert {"0044", "0044 BC"} <= years
+
+
+def test_a_date_without_a_time_and_a_time_without_a_zone_have_their_day(url: str, tmp_path: Path) -> None:
+    keys = [PartitionKey("day", "month"), PartitionKey("local", "year")]
+    for file in asyncio.run(export(url, tmp_path, keys, "Asia/Tokyo")):
+        for row in rows_of(tmp_path, file):
+            if row["day"].startswith("2026"):
+                assert file.partition["day_month"] == row["day"][:7]
+                local = datetime.fromisoformat(row["local"]).astimezone(ZoneInfo("Asia/Tokyo"))
+                assert file.partition["local_year"] == str(local.year)
+
+
+def test_duckdb_reads_each_value_from_its_folder(url: str, tmp_path: Path) -> None:
+    keys = [PartitionKey("word"), PartitionKey("at", "month")]
+    files = asyncio.run(export(url, tmp_path, keys, form="parquet", fields=["id", "word"]))
+    with duckdb.connect() as database:
+        query = f"""
+            select word, at_month, count(*)
+            from read_parquet('{tmp_path}/**/*.parquet', hive_partitioning = true, hive_types_autocast = false)
+            group by all
+        """
+        found = {(word, month): rows for word, month, rows in database.execute(query).fetchall()}
+    expected: Counter[tuple[str | None, str | None]] = Counter()
+    for file in files:
+        expected[file.partition["word"], file.partition["at_month"]] += file.rows
+    assert found == expected
+
+
+def test_shares_of_partitions_have_the_files_of_one_share(url: str, tmp_path: Path) -> None:
+    keys = [PartitionKey("word"), PartitionKey("at", "day")]
+    found = [
+        asyncio.run(export(url, tmp_path / str(rows), keys, split=Split(rows=2), share_rows=rows))
+        for rows in (10**9, 50)
+    ]
+    assert found[0] == found[1]
+    assert sum(file.rows for file in found[0]) == len(WORDS) * len(TIMES)
+
+
+def test_more_partitions_than_files_are_refused_before_a_row_is_written(url: str, tmp_path: Path) -> None:
+    async def fill() -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute("drop table if exists files.many; create table files.many (like files.odd)")
+        await connection.execute(
+            f"insert into files.many select n, {CHAIN}, n::text from generate_series(1, {MAX_FILES + 1}) n"
+        )
+        await connection.close()
+
+    in_own_loop(fill())
+    many = index_over("files.many", word=FieldType.KEYWORD)
+    with pytest.raises(LongshoreError, match="more than 10,000 files"):
+        asyncio.run(export(url, tmp_path, [PartitionKey("word")], index=many))
+    assert list(tmp_path.iterdir()) == []

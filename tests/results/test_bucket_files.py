@@ -1,0 +1,71 @@
+"""Results of many files in a bucket: a real S3 server (moto's) on this machine."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+
+from longshore.results.bucket import BucketStore
+from longshore.results.store import AttemptFiles
+from longshore.tasks.model import ChainId, TaskId
+from tests.results.bucket import BUCKET, keys, unfinished
+from tests.service import CHAIN, Longshore, ended, export_body
+
+
+def test_files_lie_below_their_folders_and_each_has_an_address(
+    bucket: Any, new_service: Callable[..., Longshore]
+) -> None:
+    service = new_service(2_000, results_url=f"s3://{BUCKET}/exports", shard_rows="500")
+    for _ in range(2):
+        service.start("worker")
+    service.start_api()
+    body = export_body()
+    body["target"] |= {"partition_by": [{"field": "kind"}], "split": {"rows": 300}}
+    with service.client() as client:
+        task = ended(client, client.post("/tasks", json=body).json()["id"])
+        assert task["state"]["code"] == "DONE", task["logs"]
+        manifest = client.get(f"/tasks/{task['id']}/runs/1/manifest").json()
+        files = client.get(f"/tasks/{task['id']}/runs/1/files").json()
+        below = f"exports/{CHAIN}/{task['id']}/1/"
+        assert keys(bucket) == sorted(below + path for path in [task["result"], *(file["path"] for file in files)])
+        assert [{**file, "url": None} for file in files] == [{**file, "url": None} for file in manifest["files"]]
+        for file in files:
+            answer = httpx2.get(file["url"])
+            assert answer.headers["Content-Disposition"] == f'attachment; filename="{file["path"].rpartition("/")[2]}"'
+            assert hashlib.sha256(answer.content).hexdigest() == file["sha256"]
+        assert httpx2.get(client.get(f"/tasks/{task['id']}/download_url").json()["url"]).json() == manifest
+        assert client.delete(f"/tasks/{task['id']}").status_code == 204
+    assert keys(bucket) == []
+
+
+def test_files_of_an_attempt_without_a_manifest_are_found_and_removed(bucket: Any) -> None:
+    store = BucketStore(f"s3://{BUCKET}/some/prefix")
+    for attempt in (1, 2, 3):
+        for name in ("a/k=Den%20Haag/part-00001.csv", "b/part-00001.csv"):
+            file = store.begin_file(f"1/2/{attempt}/{name}")
+            file.write(b"x" * (9 << 20 if attempt == 2 else 1))
+            file.end()
+            file.close()
+    store.publish_files("1/2/2/A.manifest.json", json.dumps({}).encode())
+    assert {file.attempt for file in store.attempts(2**40)} == {1, 2, 3}
+    store.remove_abandoned(ChainId(1), TaskId(2), 3, ["1/2/2/A.manifest.json"])
+    assert {key.split("/")[4] for key in keys(bucket)} == {"2", "3"}
+    store.remove_attempt(AttemptFiles(ChainId(1), TaskId(2), 3))
+    assert keys(bucket) == [
+        f"some/prefix/1/2/2/{name}" for name in ("A.manifest.json", "a/k=Den%20Haag/part-00001.csv", "b/part-00001.csv")
+    ]
+    with store.open("1/2/2/a/k=Den%20Haag/part-00001.csv") as opened:
+        assert len(opened.read()) == 9 << 20
+    store.remove("1/2/2/A.manifest.json")
+    assert keys(bucket) == []
+
+
+def test_a_file_that_is_given_up_leaves_nothing(bucket: Any) -> None:
+    store = BucketStore(f"s3://{BUCKET}/some/prefix")
+    for size in (1, 20 << 20):
+        file = store.begin_file("1/2/3/a/part-00001.csv")
+        file.write(bytes(size))
+        file.close()
+    assert (keys(bucket), unfinished(bucket)) == ([], [])
