@@ -48,6 +48,8 @@ async def held(state: Pool, source: str, folder: Path, attempt: Attempt) -> Asyn
             running = asyncio.create_task(exporter.run(attempt))
             while not await lock.fetchval(WAITS):
                 assert not running.done(), running
+                # Within a transaction PostgreSQL lists the sessions of its first look, and that of the source is newer.
+                await lock.execute("select pg_stat_clear_snapshot()")
                 await asyncio.sleep(0.02)
             yield running
         await lock.close()
