@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
 from tests import own_data
-from tests.service import Longshore, database_in, in_own_loop
+from tests.service import Longshore, database_in, in_own_loop, remove_stopped
 
 # A shell that starts a command in the background has SIGINT ignored there, `nohup` SIGHUP, and children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -31,6 +31,13 @@ settings.load_profile("shared")
 httpx2._config.DEFAULT_TIMEOUT_CONFIG.__dict__.update(dict.fromkeys(("connect", "read", "write", "pool"), 60.0))
 
 ALLOWED = "https://app.example.com"  # the origin whose pages may read what `perimeter` answers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_left() -> Iterator[None]:
+    """Removes the stopped servers that databases were copied from."""
+    yield
+    remove_stopped()
 
 
 @pytest.fixture(scope="session")

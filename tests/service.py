@@ -174,11 +174,22 @@ def database_in(data: Path, rows: int = 0) -> Iterator[str]:
         yield url
 
 
+_stopped_folders: list[Path] = []
+
+
+@atexit.register
+def remove_stopped() -> None:
+    """Remove the stopped servers. Processes of pytest-xdist end without what is registered for their end."""
+    while _stopped_folders:
+        shutil.rmtree(_stopped_folders.pop(), ignore_errors=True)
+    _stopped.cache_clear()
+
+
 @functools.cache
 def _stopped(rows: int) -> Path:
     """A folder with a stopped server, whose copies start faster than a new one is made and filled."""
     folder = Path(tempfile.mkdtemp(prefix="longshore-stopped-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _stopped_folders.append(folder)
     if rows:
         _copy(_stopped(0), folder)
     with embedded_server(folder) as url:
