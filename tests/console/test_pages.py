@@ -303,6 +303,26 @@ def test_the_same_request_from_elsewhere_is_the_same(
     assert json.loads(made.stdout)["task"]["target"] == by_curl["target"]
 
 
+def test_files_of_a_run_of_several_indexes_are_listed_with_links(page: Page, client: httpx2.Client) -> None:
+    body = export_body()
+    del body["target"]["export_index"]
+    body["target"] |= {
+        "export_indexes": ["users", "wallet-ledger"],
+        "partition_by": {"wallet-ledger": [{"field": "kind"}]},
+        "fields": {"users": ["id"]},
+    }
+    task = client.post("/tasks", json=body).json()["id"]
+    assert ended(client, task)["state"]["code"] == "DONE"
+    go(page, f"tasks/{task}")
+    expect(page.get_by_text("users, wallet-ledger").first).to_be_visible()
+    page.get_by_role("button", name="Files").click()
+    link = page.get_by_role("link", name="users/part-00001.csv")
+    expect(link).to_be_visible()
+    assert httpx2.get(link.get_attribute("href") or "").text.startswith("id")
+    page.get_by_role("button", name="Close").click()
+    expect(link).to_be_hidden()
+
+
 def test_a_task_is_repeated_as_new_with_what_it_was_asked(page: Page, client: httpx2.Client) -> None:
     rules = [
         {"field_name": "timestamp", "field_type": "date", "operator": "relative_less_than", "time_factor": "week",

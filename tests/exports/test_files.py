@@ -17,7 +17,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from longshore import Longshore as Client
 from longshore.access.tokens import Level, Scope
+from longshore.client import DownloadError
 from longshore.errors import LongshoreError
 from longshore.exports.verify import verify
 from tests.service import CHAIN, Longshore, ended, export_body
@@ -351,6 +353,24 @@ def test_deleting_a_task_removes_all_its_files_and_their_bytes(client: httpx2.Cl
     assert sum(path.stat().st_size for path in folder.rglob("*.csv")) == size
     assert client.delete(f"/tasks/{task['id']}").status_code == 204
     assert not folder.exists()
+
+
+def test_client_downloads_all_files_again_only_what_is_missing_and_reads_one_table(
+    service: Longshore, tmp_path: Path
+) -> None:
+    with Client(service.address, service.token(), chain=CHAIN) as client:
+        task = client.exports.create("wallet-ledger", format="parquet", partition_by=[{"field": "kind"}]).wait(60)
+        manifest = task.download(tmp_path)
+        verify([manifest])
+        files = task.files(1)
+        kept, gone = (tmp_path / file.path for file in files[:2])
+        before = kept.stat().st_mtime_ns
+        gone.unlink()
+        assert task.download(tmp_path) == manifest
+        assert (gone.is_file(), kept.stat().st_mtime_ns) == (True, before)
+        assert task.to_arrow().num_rows == 20_000
+        with pytest.raises(DownloadError, match="give a folder"):
+            task.download(tmp_path / "file.parquet")
 
 
 def test_verify_finds_a_changed_missing_or_foreign_file(client: httpx2.Client, tmp_path: Path) -> None:
