@@ -15,7 +15,8 @@ import pytest
 from longshore.results import bucket_client, multipart
 from longshore.results.bucket import BucketStore
 from longshore.results.bucket_client import BucketClient
-from longshore.results.local import LocalAssembly, LocalStore
+from longshore.results.local import LocalStore
+from longshore.results.local_files import LocalAssembly
 from longshore.results.multipart import MIN_PART_BYTES, PART_BYTES, ObjectAssembly, UnfitPieceError, UploadedPiece
 from longshore.results.store import Piece, PieceNumber, Store, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId

@@ -20,7 +20,8 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
-from longshore.results.local import LEVELS, NUMBER, place_of
+from longshore.results.local import NUMBER, place_of
+from longshore.results.local_files import LEVELS
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import ObjectFile, ObjectResultFile, first_line, open_object, translated_errors
 from longshore.results.store import KEYS, OF_TASK, AttemptFiles, PieceNumber, StoreError, StoreUnavailableError

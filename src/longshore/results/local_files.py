@@ -1,0 +1,196 @@
+"""Files of the local store, each with another name until it is complete and on the disk (promise 3)."""
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from longshore.results.store import Piece, StoreUnavailableError
+
+PART = ".part"
+PIECES = "pieces"  # folder of the pieces of a result
+FLUSH_BYTES = 16 << 20
+CHUNK_BYTES = 1 << 20
+LEVELS = 4  # folders above a file: attempt, task, chain, store
+
+
+class PartFile:
+    """A new file that is written sequentially."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.fdopen(_create(path), "wb", buffering=0)
+        self._dirty = 0
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises OSError, for example if the disk is full."""
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+        self._dirty += len(data)
+        if self._dirty >= FLUSH_BYTES and hasattr(os, "posix_fadvise"):
+            # On this advice Linux begins to write the pages and does not wait, so little is left for the fsync.
+            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            self._dirty = 0
+
+    def sync(self) -> None:
+        """Wait until the file is on disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        self._file.close()
+
+
+class LocalFile:
+    """A result that one worker writes, under another name until it is published."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(path.name + PART)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = PartFile(self._part)
+        self.write = self._file.write
+        self._published = False
+
+    def finish(self) -> None:
+        """Do nothing: an open file can be read."""
+
+    def open(self) -> IO[bytes]:
+        """Open the unpublished file for reading."""
+        return self._part.open("rb")
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        """Sync the file and the file beside it, give the file its final name, and sync the folders."""
+        self._file.sync()
+        self._file.close()
+        if suffix:
+            with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
+                file.write(beside)
+                file.flush()
+                os.fsync(file.fileno())
+        self._part.rename(self._path)
+        for folder in self._path.parents[:LEVELS]:
+            sync(folder)
+        self._published = True
+
+    def __enter__(self) -> "LocalFile":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file unless it was published."""
+        self._file.close()
+        if not self._published:
+            shutil.rmtree(self._path.parent, ignore_errors=True)
+
+
+class LocalResultFile:
+    """One of the many files of a result, under a name of the writer's own until it is complete."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._path = path
+        self._part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+        self._file = PartFile(self._part)
+        self.write = self._file.write
+
+    def end(self) -> None:
+        """Sync the file and give it its name; publishing the result syncs the folders."""
+        self._file.sync()
+        self._file.close()
+        self._part.rename(self._path)
+
+    def close(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class LocalPiece:
+    """A piece in a file of its own, in a folder beside the result."""
+
+    def __init__(self, result: Path, name: str) -> None:
+        self._name = name
+        self._path = result.parent / PIECES / name
+        self._file = PartFile(self._path)
+        self._size = 0
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._size += len(data)
+
+    def end(self) -> Piece:
+        self._file.close()  # after which other machines see it on NFS; the result is synced, not its pieces
+        self._ended = True
+        return Piece(self._size, name=self._name)
+
+    def close(self) -> None:
+        self._file.close()
+        if not self._ended:
+            self._path.unlink(missing_ok=True)
+
+
+class LocalAssembly:
+    """A result that each piece is appended to; the piece is removed."""
+
+    upload = ""
+
+    def __init__(self, result: Path) -> None:
+        self._folder = result.parent / PIECES
+        self._file = LocalFile(result)
+        self._folder.mkdir(mode=0o700)  # here only, so that a late worker does not create it again
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def add(self, piece: Piece) -> None:
+        path, before = self._folder / piece.name, self._size
+        with path.open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                self._hash.update(chunk)
+                self._file.write(chunk)
+                self._size += len(chunk)
+        if (read := self._size - before) != piece.size:  # a shared folder may lose what was not flushed
+            raise StoreUnavailableError(f"a part of the result has {read} bytes of {piece.size}")
+        path.unlink()
+
+    def finish(self) -> tuple[int, bytes]:
+        return self._size, self._hash.digest()
+
+    def open(self) -> IO[bytes]:
+        return self._file.open()
+
+    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)  # pieces of lost workers
+        self._file.publish(suffix, beside)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def sync(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    # A name is on disk once its folder is: https://man7.org/linux/man-pages/man2/fsync.2.html
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a file."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
