@@ -117,6 +117,64 @@ def test_to_acknowledge_needs_the_level_write_in_the_tasks_own_chain(shop: Longs
     assert series.runs()[0]["increment"]["acknowledged"] is False
 
 
+FILES = {"partition_by": [{"field": "kind"}], "split": {"rows": 2}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [({}, {"export_format": "parquet"}), ({}, FILES), (FILES, {}), (FILES, {"export_format": "parquet"})],
+    ids=["another format", "one file to many", "many files to one", "many files to one of another format"],
+)
+def test_a_pending_increment_keeps_its_name_and_its_files_when_the_target_is_changed(
+    client: httpx2.Client, session: Sessions, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    writer, series = session(), Series(client, "on_ack", target=before)
+    writer.insert(1, 2, 3)
+    assert series.execute() == "DONE"
+    first = _given(series, 1)
+    target = {"action": "export", "export_index": "entries", "export_format": "csv", "incremental": "on_ack", **after}
+    changed = client.patch(f"/tasks/{series.id}", json={"target": target})
+    assert changed.status_code == 200, changed.text
+    writer.insert(4)
+    for run in (2, 3):  # 3: what is given again can be given again
+        assert series.execute() == "DONE", series.messages()
+        assert _given(series, run) == first
+    assert series.acknowledge(3).status_code == 200
+    assert series.execute() == "DONE", series.messages()
+    last = client.get(f"/tasks/{series.id}/runs/4/manifest").json()
+    assert (last["rows"], last["format"], "files" in last) == (1, target["export_format"], after is FILES)
+
+
+def _given(series: Series, run: int) -> tuple[str, dict[str, Any], list[bytes]]:
+    """Return name, manifest (without what is of the run itself) and files of a run, as a client gets them."""
+    at = f"/tasks/{series.id}/runs/{run}"
+    files = series.client.get(f"{at}/files").json()
+    manifest = series.client.get(f"{at}/manifest").json()
+    for key in ("run", "due", "interval", "previous"):
+        del manifest[key]
+    result = series.runs()[run - 1]["result"]
+    return result, manifest, [httpx2.get(file["url"]).raise_for_status().content for file in files]
+
+
+def test_an_increment_that_waits_when_on_ack_is_taken_out_of_the_target_is_given_once_more(
+    client: httpx2.Client, session: Sessions
+) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1, 2)
+    series.run()
+    series.run()
+    first = series.content()
+    target = {"action": "export", "export_index": "entries", "export_format": "csv", "incremental": True}
+    assert client.patch(f"/tasks/{series.id}", json={"target": target}).status_code == 200
+    writer.insert(3)
+    assert series.ids() == [1, 2]
+    assert series.content() == first
+    assert [run["increment"]["acknowledged"] for run in series.runs()] == [True, True, None]
+    assert series.acknowledge(1).status_code == 200  # still; and it moves nothing
+    assert series.ids() == [3]
+    assert series.ids() == []
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_watermarks(
     shop: Longshore, client: httpx2.Client, session: Sessions, broken: bool
@@ -137,6 +195,21 @@ def test_an_increment_whose_file_is_gone_is_read_again_between_the_same_watermar
     assert first["increment"] == again["increment"]
     assert series.acknowledge(1).status_code == 200
     assert series.ids() == [1, 3]
+
+
+def test_an_increment_is_given_again_from_the_copy_of_an_older_run_where_the_newest_is_gone(
+    shop: Longshore, client: httpx2.Client, session: Sessions
+) -> None:
+    writer, series = session(), Series(client, "on_ack")
+    writer.insert(1, 2)
+    series.run()
+    first = series.content()
+    series.run()
+    (shop.data / "results" / str(CHAIN) / str(series.id) / "2" / f"Entry_Export-{series.id}.csv").unlink()
+    writer.insert(3)
+    assert series.ids() == [1, 2]
+    assert series.content() == first
+    assert series.messages().count("the increment of run 1 again, as it is not acknowledged") == 2
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -18,3 +18,19 @@ def test_folder_that_is_no_attempt_keeps_no_other_from_being_cleaned_up(tmp_path
     assert [place.prefix for place in store.attempts(1)] == ["1/1/1/"]
     store.remove_abandoned(ChainId(1), TaskId(1), 2, [])
     assert sorted(path.name for path in (tmp_path / "1/1").iterdir()) == [name]
+
+
+def test_a_partition_folder_named_like_an_unfinished_file_stays_and_what_writers_left_goes(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for folder in ("spare.part", "keys", "pieces"):
+        file = store.begin_file(f"1/1/1/items/sku={folder}/part-00001.csv")
+        file.write(b"id\n1\n")
+        file.end()
+    left = tmp_path / "1/1/1/items/sku=spare.part/part-00002.csv.0badcafe.part"
+    left.write_bytes(b"id")
+    store.publish_files("1/1/1/A.manifest.json", b"{}")
+    files = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert sorted(files) == [
+        "1/1/1/A.manifest.json",
+        *(f"1/1/1/items/sku={folder}/part-00001.csv" for folder in ("keys", "pieces", "spare.part")),
+    ]

@@ -94,9 +94,8 @@ class Exporter:
         pending = increments.pending if increments else []
         if increments and pending:
             await self._permit(attempt, [read for each in pending for read in each.reads])
-            again = await asyncio.to_thread(
-                redeliver, self._store, increments, attempt, naming.location, naming.previous
-            )
+            on_ack = target.incremental == "on_ack"
+            again = await redeliver(self._pool, self._store, increments, naming, on_ack=on_ack)
             if again is not None:
                 return again
         baseline = None

@@ -57,7 +57,8 @@ class LocalStore:
     def publish_files(self, location: str, manifest: bytes) -> None:
         path = self.path(location)
         for left in path.parent.rglob(f"*{PART}"):  # of writers that were given up
-            left.unlink(missing_ok=True)
+            if not left.is_dir():  # the folder of a partition may have such a name
+                left.unlink(missing_ok=True)
         for folder, _, _ in os.walk(path.parent):
             sync(Path(folder))
         with LocalFile(path) as file:

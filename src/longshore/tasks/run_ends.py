@@ -50,6 +50,14 @@ run as (
     from before
     where r.task_id = before.id and r.run = before.run
 ),
+-- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
+given as (
+    update longshore.runs r
+    set acknowledged = true
+    from before
+    where r.task_id = before.id and r.run <> before.run and $13::boolean is false
+      and not r.acknowledged and r.watermark_from is not distinct from $11 and r.watermark_to = $12
+),
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
     select before.id, before.log_length, before.at, 'success', $9::bigint, $5::bigint, $16::bigint, 0

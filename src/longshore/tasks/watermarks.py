@@ -17,9 +17,11 @@ from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
+# There may be many runs after it: their manifests are read one at a time, and one segment is enough.
 STANDING = """
 select t.watermark, t.last_run_at, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256,
-       r.snapshot_at, r.interval_start, r.interval_end, r.manifest, r.segment, r.reads
+       r.snapshot_at, r.interval_start, r.interval_end,
+       case when r.run = min(r.run) over () then r.segment end as segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
     on r.task_id = t.id and not r.acknowledged and r.watermark_from is not distinct from t.watermark
@@ -91,9 +93,8 @@ class Pending(msgspec.Struct, frozen=True):
     sha256: bytes
     snapshot_at: datetime
     interval: Interval
-    manifest: str
     segment: str | None
-    """The stored segment as that run used it, if the task names one."""
+    """The stored segment as the first of the runs used it, if the task names one; None for the others."""
     reads: list[Read]
     """The reads of that run."""
 

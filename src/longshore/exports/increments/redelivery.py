@@ -4,50 +4,68 @@ The query is not repeated, as the rows may have changed since. Only where no cop
 read again, between the same watermarks.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 
 import msgspec
 
+from longshore.database.connect import Pool
 from longshore.exports.manifest import SUFFIX, FileEntry, FilesManifest, Manifest, is_files
+from longshore.exports.publication import ResultName
 from longshore.results.store import Store
-from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks import run_reads
+from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
 
 
-def redeliver(
-    store: Store, increments: IncrementState, attempt: Attempt, location: str, previous: str | None
+async def redeliver(
+    pool: Pool, store: Store, increments: IncrementState, naming: ResultName, *, on_ack: bool
 ) -> RunResult | None:
-    """Copy the file of the pending increment to this attempt's location. Return None if no unchanged copy is left.
+    """Copy the result of the pending increment to this attempt's folder. Return None if no unchanged copy is left.
 
-    Blocking. `previous`: hash of the manifest before. Raises OSError, StoreUnavailableError and StoreError.
+    The copy has name and kind of the run that it is of, whatever the target says now; only `on_ack` is the target's.
+    Raises the errors of the database, OSError, StoreUnavailableError and StoreError.
     """
     for pending in increments.pending:
-        has_files = is_files(pending.location)
-        kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest
-        written = msgspec.json.decode(pending.manifest, type=kind)
-        manifest = msgspec.structs.replace(
-            written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=previous
-        ).encoded()
-        files = written.files if isinstance(written, FilesManifest) else None
-        if files is None:
-            is_copied = _copy(store, pending, location, manifest)
-        else:
-            is_copied = _copy_files(store, pending, location, files, manifest)
-        if is_copied:
-            return RunResult(
-                result=location.rpartition("/")[2],
-                location=location,
-                total=pending.rows,
-                success=pending.rows,
-                size=pending.size,
-                sha256=hashlib.sha256(manifest).digest() if has_files else pending.sha256,
-                snapshot_at=pending.snapshot_at,
-                manifest=manifest.decode(),
-                increment=Increment(increments.watermark, pending.end, on_ack=True),
+        attempt = naming.attempt
+        text, _ = await run_reads.manifest(pool, attempt.chain, attempt.message.task, pending.run)
+        again = None if text is None else await asyncio.to_thread(_again, store, pending, text, naming)
+        if again is not None:
+            return msgspec.structs.replace(
+                again,
+                increment=Increment(increments.watermark, pending.end, on_ack),
                 note=f"the increment of run {_first(increments.pending)} again, as it is not acknowledged",
             )
     return None
+
+
+def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> RunResult | None:
+    """Copy the result of one run, whose manifest is `text`. Return None if it is not as it was written."""
+    has_files, attempt = is_files(pending.location), naming.attempt
+    kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest
+    written = msgspec.json.decode(text, type=kind)
+    manifest = msgspec.structs.replace(
+        written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=naming.previous
+    ).encoded()
+    name = pending.location.rpartition("/")[2]
+    location = store.location(attempt.chain, attempt.message.task, attempt.message.attempt, name)
+    if isinstance(written, FilesManifest):
+        is_copied = _copy_files(store, pending, location, written.files, manifest)
+    else:
+        is_copied = _copy(store, pending, location, manifest)
+    if not is_copied:
+        return None
+    return RunResult(
+        result=name,
+        location=location,
+        total=pending.rows,
+        success=pending.rows,
+        size=pending.size,
+        sha256=hashlib.sha256(manifest).digest() if has_files else pending.sha256,
+        snapshot_at=pending.snapshot_at,
+        manifest=manifest.decode(),
+    )
 
 
 def reread_note(pending: Sequence[Pending]) -> str:
