@@ -22,6 +22,7 @@ from tests.tasks.test_repeating import CHAIN, DONE, created, new
 ROW = "select * from longshore.tasks where id = $1"
 RUNS = "select * from longshore.runs where task_id = $1 order by run"
 HOURLY = Schedule(cron="0 * * * *")
+HALF_HOUR = timedelta(minutes=30)
 DAILY = Schedule(once=datetime(2026, 3, 28, 3, tzinfo=UTC), repeat="daily", timezone="Europe/Amsterdam")
 
 
@@ -33,7 +34,7 @@ def hours(count: int) -> list[datetime]:
 
 async def backfilled(pool: Pool, task: TaskId, times: list[datetime]) -> int:
     """Create a backfill of these times of an hourly task."""
-    wanted = BackfillRange(times[0] - timedelta(minutes=30), times[-1] + timedelta(minutes=30))
+    wanted = BackfillRange(times[0] - HALF_HOUR, times[-1] + HALF_HOUR)
     async with pool.acquire() as connection, connection.transaction():
         made = await backfills.create(connection, task, HOURLY, wanted, "user 7")
     assert made.runs == len(times)

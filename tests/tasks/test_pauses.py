@@ -140,6 +140,31 @@ def test_queued_run_of_the_schedule_is_withdrawn_by_a_pause_and_due_again_after_
     run(test)
 
 
+@pytest.mark.parametrize(("catch_up", "runs"), [("all", 3), ("one", 1), (None, 1), ("none", 0)])
+def test_queued_run_for_several_missed_times_is_treated_anew_when_its_schedule_is_resumed(
+    run: Any, catch_up: pauses.CatchUp | None, runs: int
+) -> None:
+    async def test(pool: Pool) -> None:
+        task = await missed(pool, 3, "one")
+        [due, covered] = await pool.fetchrow("select due_at, covered_until from longshore.tasks where id = $1", task)  # type: ignore[misc]
+        before = "update longshore.tasks set planned_at = $2, covered_until = $2 where id = $1"
+        await pool.execute(before, task, covered - timedelta(days=3))
+        await resumed(pool, task)
+        assert await scheduler.send_due(pool) == 1
+        await paused(pool, task)
+        assert (await pool.fetchrow(ROW, task))["due_at"] == due  # type: ignore[index]
+        await resumed(pool, task, catch_up)
+        assert await caught_up(pool, task) == runs
+        intervals = await pool.fetch(
+            "select interval_start, interval_end from longshore.runs where task_id = $1 and run > 1 order by run", task
+        )
+        ends = [due + timedelta(days=number) for number in range(3)] if catch_up == "all" else [covered][:runs]
+        starts = [covered - timedelta(days=3), *ends[:-1]][:runs]
+        assert [tuple(interval) for interval in intervals] == list(zip(starts, ends, strict=True))
+
+    run(test)
+
+
 def test_pause_gives_the_slot_of_a_queued_run_to_the_next_task(run: Any) -> None:
     async def test(pool: Pool) -> None:
         first, second, third = [await created(pool, new(repeat="daily")) for _ in range(3)]

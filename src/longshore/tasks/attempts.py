@@ -15,8 +15,14 @@ from longshore.tasks.queue import Message, send
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import metrics
 
+# If the statement waits for the lock of the task, the row of `before` is newer than its snapshot. The transaction that
+# held the lock may then have changed backfills that the snapshot does not show, so `backfill` stays: the scheduler
+# computes the next one.
 BEGIN = """
-with before as (
+with seen as materialized (
+    select revision from longshore.tasks where id = $1
+),
+before as (
     select *, greatest(modified_at, now()) as at, state = 'INPROGRESS' as again,
            origin = 'schedule' and due_at is null as of_schedule,
            origin = 'backfill' and state <> 'INPROGRESS' and due_at is null as of_backfill
@@ -36,7 +42,7 @@ task as (
         last_run_at = case when before.again then before.last_run_at else before.at end,
         planned_at = case when before.of_schedule then before.interval_end else before.planned_at end,
         covered_until = case when before.of_schedule then before.interval_end else before.covered_until end,
-        backfill = case when not before.of_backfill then before.backfill else (
+        backfill = case when not before.of_backfill or before.revision <> seen.revision then before.backfill else (
             select min(b.backfill)
             from longshore.backfills b
             where b.task_id = before.id and b.ended_at is null
@@ -45,7 +51,7 @@ task as (
         modified_at = before.at,
         revision = before.revision + 1,
         log_length = before.log_length + 1
-    from before
+    from before, seen
     where t.id = before.id
     returning t.id, t.chain_id, t.action, t.trigger, t.target, t.run, t.attempt,
               t.traceparent, t.follows, extract(epoch from before.at - before.waits_since)::float8 as waited

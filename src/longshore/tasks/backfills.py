@@ -149,11 +149,20 @@ where {OVERTAKEN}
 limit $1
 """  # noqa: S608  # only constants are put in
 
+# In a statement of its own, so that the snapshots of those after it show the backfills of the task as they are.
+LOCK = "select from longshore.tasks where id = $1 for update"
+
 GIVE_WAY = f"""
 update longshore.tasks t
 set due_at = t.next_due_at, next_due_at = null, parked = false, attempt = t.attempt + 1, asked_by = null
 where t.id = $1 and {OVERTAKEN}
 """  # noqa: S608  # only a constant is put in
+
+NEXT = f"""
+update longshore.tasks t
+set backfill = (select min(b.backfill) from longshore.backfills b where b.task_id = t.id and {UNFINISHED})
+where t.id = $1 and {IDLE}
+"""  # noqa: S608  # only constants are put in
 
 PARK = f"""
 update longshore.tasks t
@@ -251,6 +260,6 @@ async def send_next(pool: Pool) -> None:
     for row in await pool.fetch(WAITING, BATCH):
         with isolated("run of a backfill not queued", task=row["id"]):
             async with pool.acquire() as connection, connection.transaction():
-                await connection.execute(GIVE_WAY, row["id"])
-                await connection.execute(PARK, row["id"])
+                for statement in (LOCK, GIVE_WAY, NEXT, PARK):
+                    await connection.execute(statement, row["id"])
                 await admit(connection, ChainId(row["chain_id"]))

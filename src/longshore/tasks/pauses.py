@@ -6,19 +6,24 @@ with `execute` belong to no schedule and run as usual. Backfills pause with thei
 
 from typing import Literal
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.schedule import Schedule, stored
+from longshore.tasks.schedule import Schedule, following, stored
 from longshore.tasks.slots import admit
 
 CatchUp = Literal["one", "none", "all"]
 
-STANDING = "select trigger, schedule_ended, paused from longshore.tasks where id = $1 and chain_id = $2 for update"
+STANDING = """
+select trigger, schedule_ended, paused, planned_at from longshore.tasks where id = $1 and chain_id = $2 for update
+"""
 
 # A queued run of the schedule is due again, and one of a backfill waits; its message finds itself outdated.
+# $3: the first time after the schedule's newest run; null if it cannot be computed. A queued run may stand for several
+# times, each of which `resume` may give a run of its own.
 PAUSE = """
 with before as (
     select *, greatest(modified_at, now()) as at,
@@ -30,7 +35,8 @@ task as (
     update longshore.tasks t
     set paused = true,
         due_at = case when not before.withdrawn then before.due_at
-                      when before.origin = 'schedule' then before.interval_end else before.next_due_at end,
+                      when before.origin = 'schedule' then least($3, before.interval_end)
+                      else before.next_due_at end,
         next_due_at = null,
         parked = before.parked and not before.withdrawn,
         attempt = before.attempt + before.withdrawn::int,
@@ -63,9 +69,14 @@ async def pause(connection: Connection, chain: ChainId, task: TaskId, who: str) 
 
     A run that has begun goes on. Raises NotFoundError, and ProblemError if the task has no schedule.
     """
-    if await _is_paused(connection, chain, task):
+    row, schedule = await _standing(connection, chain, task)
+    if row["paused"]:
         return False
-    await connection.execute(PAUSE, task, f"paused by {who}")
+    try:
+        due = following(schedule, row["planned_at"])
+    except Exception:  # stored by another version, or where another tzdata is installed
+        due = None
+    await connection.execute(PAUSE, task, f"paused by {who}", due)
     await admit(connection, chain)
     return True
 
@@ -76,19 +87,20 @@ async def resume(connection: Connection, chain: ChainId, task: TaskId, who: str,
     `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises NotFoundError, and
     ProblemError if the task has no schedule.
     """
-    if not await _is_paused(connection, chain, task):
+    row, _ = await _standing(connection, chain, task)
+    if not row["paused"]:
         return False
     entry = f"resumed by {who}, catch_up {catch_up}" if catch_up else f"resumed by {who}"
     await connection.execute(RESUME, task, entry, catch_up)
     return True
 
 
-async def _is_paused(connection: Connection, chain: ChainId, task: TaskId) -> bool:
+async def _standing(connection: Connection, chain: ChainId, task: TaskId) -> tuple[asyncpg.Record, Schedule]:
+    """Lock a task and return its row with its schedule. Raises NotFoundError and ProblemError."""
     row = await connection.fetchrow(STANDING, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
-    schedule_of(row["trigger"], ended=row["schedule_ended"])
-    return bool(row["paused"])
+    return row, schedule_of(row["trigger"], ended=row["schedule_ended"])
 
 
 def schedule_of(trigger: str, *, ended: bool) -> Schedule:

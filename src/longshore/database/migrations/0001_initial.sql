@@ -40,7 +40,8 @@ create table longshore.tasks (
     interval_start timestamptz,
     interval_end timestamptz not null default date_trunc('second', now()),
     origin text not null default 'schedule' check (origin in ('schedule', 'backfill', 'execute')),
-    -- The backfill whose runs are to begin; null: none is.
+    -- The backfill whose runs are to begin; null: none is. While the newest run is in progress, it may be the backfill
+    -- of that run, although a backfill that was created meanwhile is next, or none.
     backfill integer,
     -- When the schedule is due next, while a run of a backfill is queued.
     next_due_at timestamptz,
