@@ -185,3 +185,26 @@ def test_more_partitions_than_files_are_refused_before_a_row_is_written(url: str
     with pytest.raises(LongshoreError, match="more than 10,000 files"):
         asyncio.run(export(url, tmp_path, [PartitionKey("word")], index=many))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        target = IndexTarget(action="export", export_index="odd", export_format="csv")
+        full, empty = (
+            Request(ChainId(chain), target, None, Interval(None, datetime.now(UTC))) for chain in (CHAIN, CHAIN + 1)
+        )
+        async with open_pool(url, size=2, name="test", **SESSION) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (connection, _):
+                jobs = await plan_indexes(readers, connection, [(INDEX, full), (INDEX, empty)], 10**9)
+                output = FilesOutput(LocalStore(tmp_path), "1/1/1/", ignore, Pace(0))
+                done = await write_by_one(output, jobs)
+                assert [len(index.files) for index in done] == [1, 0]
+                done[0].files *= MAX_FILES
+                with pytest.raises(LongshoreError, match="more than 10,000 files"):
+                    await complete(output, jobs, done)
+                done[0].files.pop()
+                await complete(output, jobs, done)
+                assert sum(len(index.files) for index in done) == MAX_FILES
+
+    asyncio.run(test())

@@ -192,8 +192,7 @@ async def write_by_one(output: FilesOutput, jobs: Sequence[IndexJob]) -> list[Wr
     done: list[WrittenIndex] = []
     for job in jobs:
         await job.restrict()
-        index = WrittenIndex()
-        done.append(index)
+        done.append(index := WrittenIndex())
         for number, share in enumerate(job.shares.shares):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
             index.add(await write_share(counted, job.source, share, None if number else job.ask))
@@ -236,6 +235,7 @@ async def write_by_many(
 
 async def complete(output: FilesOutput, jobs: Sequence[IndexJob], done: Sequence[WrittenIndex]) -> list[IndexEntry]:
     """Compare each index with the source, and return its entry of the manifest. An index without rows gets a file."""
+    _refuse_too_many(done)
     entries = []
     for job, index in zip(jobs, done, strict=True):
         query = job.source.query
@@ -296,5 +296,5 @@ def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:
 
 
 def _refuse_too_many(done: Sequence[WrittenIndex]) -> None:
-    if sum(len(index.files) for index in done) > MAX_FILES:
+    if sum(max(1, len(index.files)) for index in done) > MAX_FILES:  # an index without rows gets a file
         raise too_many_files()
