@@ -57,6 +57,7 @@ async def created(pool: Pool) -> Message:
 async def executed(pool: Pool, task: TaskId) -> Message:
     """Ask for a run of a task, and give its message."""
     async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select from longshore.tasks where id = $1 for update", task)
         await requests.execute(connection, ChainId(CHAIN), task)
         return Message(task, await connection.fetchval("select attempt from longshore.tasks where id = $1", task))
 

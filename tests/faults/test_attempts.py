@@ -187,7 +187,7 @@ def test_a_task_executed_many_times_at_once_runs_once(by_hand: Longshore) -> Non
         asked = await asyncio.gather(*(executed(pool, first.task) for _ in range(8)))
         begun = await asyncio.gather(*(attempts.begin(pool, message) for message in [first, *asked]))
         assert [one.run for one in begun if one is not None] == [1]
-        assert await log(pool, first.task) == [*["run requested by the service"] * 8, "READY -> INPROGRESS"]
+        assert await log(pool, first.task) == ["run requested by the service", "READY -> INPROGRESS"]
 
     with_pool(by_hand, run)
 

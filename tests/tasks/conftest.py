@@ -1,12 +1,14 @@
-"""Fixtures of the tests of tasks: a pool of a database without a worker."""
+"""Fixtures of the tests of tasks: a pool of a database without a worker, and a task with a schedule."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
+import httpx2
 import pytest
 
 from longshore.database.connect import Pool, open_pool
-from tests.service import Longshore
+from tests.played import play
+from tests.service import Longshore, export_body
 
 
 @pytest.fixture
@@ -22,4 +24,15 @@ def run(idle: Longshore) -> Iterator[Callable[[Callable[[Pool], Awaitable[None]]
 
     yield run
     idle.sql("delete from longshore.tasks where chain_id in (501, 502)")
+    idle.sql("delete from longshore.pgqueuer")
+
+
+@pytest.fixture
+def daily(idle: Longshore, waiting: httpx2.Client) -> Iterator[int]:
+    """A task of every night at six, whose first run has ended."""
+    body = export_body(once="2026-01-01T06:00:00Z", repeat="daily")
+    task = waiting.post("/tasks", json=body).json()["id"]
+    play(idle, task, "begin", "finish")
+    yield task
+    idle.sql("delete from longshore.tasks where id = $1", task)
     idle.sql("delete from longshore.pgqueuer")

@@ -1,6 +1,5 @@
 """The data interval that each run is stored with: of schedules, of `once` and of `execute`."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -189,17 +188,6 @@ def test_action_of_a_package_gets_the_interval_of_its_run(run: Any, tmp_path: Pa
         assert given == [Interval(None, await today(pool))]
 
     run(test)
-
-
-@pytest.fixture
-def daily(idle: Longshore, waiting: httpx2.Client) -> Iterator[int]:
-    """A task of every night at six, whose first run has ended."""
-    body = export_body(once="2026-01-01T06:00:00Z", repeat="daily")
-    task = waiting.post("/tasks", json=body).json()["id"]
-    play(idle, task, "begin", "finish")
-    yield task
-    idle.sql("delete from longshore.tasks where id = $1", task)
-    idle.sql("delete from longshore.pgqueuer")
 
 
 def runs(client: httpx2.Client, task: int) -> list[dict[str, Any]]:

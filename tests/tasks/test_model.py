@@ -48,6 +48,8 @@ class Known(msgspec.Struct):
     """Whether a run of it is still to begin."""
     queued: bool = True
     """Whether that run begins as soon as there is room for it."""
+    executed: bool = False
+    """Whether that run is of an `execute`, which others join."""
     planned: bool = False
     """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
     begun: Attempt | None = None
@@ -104,8 +106,8 @@ class Life(RuleBasedStateMachine):
     def execute(self, task: Known) -> None:
         answer = self.client.post(f"/tasks/{task.id}/execute", headers={"Prefer": "respond-async"})
         assert answer.status_code == (409 if task.state == "INPROGRESS" else 202), answer.text
-        if task.state != "INPROGRESS":
-            task.waits = task.queued = True
+        if task.state != "INPROGRESS" and not task.executed:
+            task.waits = task.queued = task.executed = True
             self._must_differ(task)
 
     @rule(task=tasks)
@@ -117,7 +119,8 @@ class Life(RuleBasedStateMachine):
         if task.state != "INPROGRESS":
             task.becomes("INPROGRESS")
             task.failures = 0
-        task.waits, task.queued, task.begun, task.result = False, False, begun, None
+        task.waits = task.queued = task.executed = False
+        task.begun, task.result = begun, None
 
     @rule(task=tasks)
     def finish(self, task: Known) -> None:
@@ -179,7 +182,7 @@ class Life(RuleBasedStateMachine):
             task.becomes("ERROR")
         if task.begun is not None:
             self._ended(task)
-        task.waits = task.queued = task.planned = False
+        task.waits = task.queued = task.executed = task.planned = False
 
     @rule(task=tasks)
     def change(self, task: Known) -> None:
@@ -198,7 +201,7 @@ class Life(RuleBasedStateMachine):
         differs = before != trigger or cancelled["schedule_ended"]
         assert answer.status_code == (409 if task.state == "INPROGRESS" and differs else 200), answer.text
         if task.state != "INPROGRESS" and differs:
-            task.waits, task.queued, task.planned = True, not later, later
+            task.waits, task.queued, task.executed, task.planned = True, not later, False, later
             self._must_differ(task)
 
     @rule(task=tasks)

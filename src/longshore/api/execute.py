@@ -54,7 +54,8 @@ async def execute_task(
     """Run a task now, whatever its trigger says. Answers its state when the run has ended.
 
     The run is for the data interval from the end of the schedule's newest run until now. With `interval_end`, a time of
-    the schedule, it is for the interval of that time again.
+    the schedule, it is for the interval of that time again. Where an `execute` waits to start, another one for the same
+    interval joins its run, and one for another interval is 409 `run-queued`.
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)

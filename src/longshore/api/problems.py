@@ -101,6 +101,9 @@ KINDS = {
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),
+    "run-queued": ProblemKind(
+        409, "Another run is queued", "A task has one queued run at a time; ask again once it has ended, or cancel it."
+    ),
     "task-not-done": ProblemKind(
         409, "The task is not done", "There is a result to download only while the task is `DONE`."
     ),
@@ -179,7 +182,7 @@ KINDS = {
     "run-withdrawn": ProblemKind(
         409,
         "The run was withdrawn",
-        "Before the run began, the task was planned for another time; `GET /tasks/{id}` shows it.",
+        "Before the run began, it was cancelled, or the task was planned for another time; `GET /tasks/{id}` shows it.",
     ),
     "idempotency-key-reused": ProblemKind(
         422,

@@ -63,13 +63,14 @@ def _of_calendar(schedule: Schedule, end: datetime, now: datetime) -> Interval:
     before = preceding(schedule, end)
     if not is_time(schedule, end):
         nearest = (before if before and is_time(schedule, before) else None, next(times(schedule, end), None))
-        listed = " and ".join(_shown(time) for time in nearest if time is not None)
-        detail = f"{_shown(end)} is not one of the times of the schedule; the nearest: {listed}"
+        listed = " and ".join(shown(time) for time in nearest if time is not None)
+        detail = f"{shown(end)} is not one of the times of the schedule; the nearest: {listed}"
         raise ValidationError([Violation(detail, "/interval_end")])
     if end > now:
-        raise ValidationError([Violation(f"{_shown(end)} has not come yet: it is {_shown(now)}", "/interval_end")])
+        raise ValidationError([Violation(f"{shown(end)} has not come yet: it is {shown(now)}", "/interval_end")])
     return Interval(before, end)
 
 
-def _shown(moment: datetime) -> str:
+def shown(moment: datetime) -> str:
+    """Return a time in UTC, as answers show it."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

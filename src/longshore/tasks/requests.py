@@ -8,7 +8,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import intervals
 from longshore.tasks import reads as read
-from longshore.tasks.model import ChainId, Code, TaskId
+from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first
 from longshore.tasks.slots import admit
@@ -71,6 +71,15 @@ entry as (
     select before.id, before.log_length, before.at, $11 from before
 )
 select id from before
+"""
+
+# `execute` without an interval stores the second in which it was asked for as the end of its interval.
+QUEUED_EXECUTE = """
+select run, interval_start as start, interval_end as end,
+       interval_end = date_trunc('second', waits_since) as until_now
+from longshore.tasks
+where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and origin = 'execute'
+  and attempt_began_at is null and due_at is null
 """
 
 # The one thing that a new run needs is a new attempt: the message of the old one finds itself outdated. The state stays
@@ -231,12 +240,20 @@ async def execute(
 
     Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
     that asks, such as `user 7`; None for the service itself. `interval_end`: the time of the schedule whose interval
-    the run is for; by default it reaches until now. Raises ProblemError, ValidationError and NotFoundError.
+    the run is for; by default it reaches until now. A request for the interval of a queued `execute` joins it: nothing
+    changes. Raises ProblemError, also where that is another interval, ValidationError and NotFoundError.
     """
     if interval_end is None:
         interval = await intervals.until_now(connection, chain, task)
     else:
         interval = await intervals.recorded(connection, chain, task, interval_end)
+    queued = await connection.fetchrow(QUEUED_EXECUTE, task, chain)
+    if queued is not None:
+        same = queued["until_now"] if interval_end is None else Interval(queued["start"], queued["end"]) == interval
+        if not same:
+            detail = f"A run for the interval that ends at {intervals.shown(queued['end'])} waits to start."
+            raise ProblemError("run-queued", detail)
+        return int(queued["run"]) + 1
     traceparent = tracing.current()
     row = await connection.fetchrow(EXECUTE, task, chain, traceparent, by, interval.start, interval.end)
     if row is None:

@@ -137,14 +137,14 @@ class Watch:
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
         """Return the state of a task once its run number `run`, or a later one, has ended.
 
-        `waiter`: a waiter for this task. Raises NotFoundError, ProblemError and the waiter's
-        error.
+        `waiter`: a waiter for this task. Raises NotFoundError, ProblemError, also where the run was cancelled or
+        displaced before it began, and the waiter's error.
         """
         while True:
             standing = await reads.standing(self._pool, chain, task)
             waiter.revision = standing.revision
-            if standing.state.code in ENDED and (standing.run >= run or not standing.queued):
-                return standing.state  # not queued: the run was cancelled before it began
+            if standing.state.code in ENDED and standing.run >= run:
+                return standing.state
             if standing.run < run and not standing.queued:
                 raise ProblemError("run-withdrawn")
             if self.closing:

@@ -1,0 +1,88 @@
+"""An `execute` that waits to start: what joins its run, what is refused, and the answer where it never begins."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.answers import problem
+from tests.faults.held import until
+from tests.played import play
+from tests.service import Longshore
+from tests.tasks.test_intervals import ASYNC, DAY, runs, shown
+
+MINUTE_LATER = """
+update longshore.tasks
+set waits_since = waits_since - interval '1 minute', interval_end = interval_end - interval '1 minute'
+where id = $1
+"""
+
+
+def body_of(client: httpx2.Client, task: int, days: int | None) -> dict[str, str]:
+    """Return the body that asks for the interval so many days before the newest; without one for `None`."""
+    [first] = runs(client, task)
+    return {} if days is None else {"interval_end": shown(datetime.fromisoformat(first["due"]) - days * DAY)}
+
+
+def row_of(service: Longshore, task: int) -> Any:
+    [row] = service.sql("select t::text from longshore.tasks t where id = $1", task)
+    return row["t"]
+
+
+@pytest.mark.parametrize(("queued", "asked"), [(3, 2), (3, None), (None, 3)])
+def test_execute_for_another_interval_than_the_queued_run_is_refused_and_changes_nothing(
+    idle: Longshore, waiting: httpx2.Client, daily: int, queued: int | None, asked: int | None
+) -> None:
+    path, body, other = f"/tasks/{daily}/execute", body_of(waiting, daily, queued), body_of(waiting, daily, asked)
+    assert waiting.post(path, json=body, headers=ASYNC).status_code == 202
+    before = row_of(idle, daily)
+    for headers in (ASYNC, {}):
+        refused = problem(waiting.post(path, json=other, headers=headers), "run-queued")
+        assert body.get("interval_end", "A run for the interval") in refused["detail"]
+    assert row_of(idle, daily) == before
+    play(idle, daily, "begin", "finish")
+    end = runs(waiting, daily)[0]["interval"]["end"]
+    if queued is not None:
+        assert end == body["interval_end"]
+    assert waiting.post(path, json=other, headers=ASYNC).status_code == 202, "nothing is queued any more"
+
+
+@pytest.mark.parametrize("days", [3, None])
+def test_execute_for_the_interval_of_the_queued_run_joins_it_and_changes_nothing(
+    idle: Longshore, waiting: httpx2.Client, daily: int, days: int | None
+) -> None:
+    path, body = f"/tasks/{daily}/execute", body_of(waiting, daily, days)
+    assert waiting.post(path, json=body, headers=ASYNC).status_code == 202
+    if days is None:
+        idle.sql(MINUTE_LATER, daily)
+    before = row_of(idle, daily)
+    with ThreadPoolExecutor(1) as pool:
+        joined = pool.submit(waiting.post, path, json=body, timeout=10)
+        assert waiting.post(path, json=body, headers=ASYNC).status_code == 202
+        assert row_of(idle, daily) == before
+        until(lambda: "\nlongshore_waiters 0" not in httpx2.get(f"{idle.address}/metrics").text, "the waiter")
+        assert row_of(idle, daily) == before
+        play(idle, daily, "begin", "fail")
+        assert joined.result().json()["code"] == "ERROR", "of the run that was queued"
+    assert len(runs(waiting, daily)) == 2
+
+
+@pytest.mark.parametrize("last", ["finish", "fail"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/cancel", None), ("PATCH", "", {"trigger": {"once": "2126-05-26T12:00:00Z"}})],
+    ids=["cancel", "patch"],
+)
+def test_execute_of_an_ended_task_that_never_begins_is_not_answered_with_the_run_before(
+    idle: Longshore, waiting: httpx2.Client, daily: int, method: str, path: str, body: Any, last: str
+) -> None:
+    assert waiting.post(f"/tasks/{daily}/execute", headers=ASYNC).status_code == 202
+    play(idle, daily, "begin", last)
+    with ThreadPoolExecutor(1) as pool:
+        execute = pool.submit(waiting.post, f"/tasks/{daily}/execute", timeout=10)
+        queued = "select from longshore.tasks where id = $1 and attempt_began_at is null and due_at is null"
+        until(lambda: idle.sql(queued, daily), "the execute")
+        assert waiting.request(method, f"/tasks/{daily}{path}", json=body).status_code == 200
+        problem(execute.result(), "run-withdrawn")
