@@ -6,7 +6,6 @@ import statistics
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from tests.service import CHAIN, Longshore, ended, export_body
@@ -108,8 +107,7 @@ def _peak(longshore: Longshore, chain: int) -> float:
         assert ended(client, task, ledger.MAX_EXPORT_SECONDS, every=0.25)["state"]["code"] == "DONE"
         assert client.post(f"/tasks/{task}/execute", timeout=ledger.MAX_EXPORT_SECONDS).json()["code"] == "DONE"
         assert client.delete(f"/tasks/{task}").status_code == 204
-    status = Path(f"/proc/{worker.pid}/status").read_text()
+    megabytes = ledger.peak_of(worker.pid)
     worker.terminate()
     worker.wait()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6
+    return megabytes

@@ -29,6 +29,11 @@ OPTIONS = {
 }
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a process that imports DuckDB."""
+    return {**os.environ, "PYTHONPATH": f"{FOLDER}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
 def by_duckdb(longshore: Longshore, rows: int, kind: str, chain: int = CHAIN) -> tuple[float, float]:
     """Copy the ledger of a chain into a file of a kind of OPTIONS; return the seconds and the peak memory in MB.
 
@@ -37,10 +42,8 @@ def by_duckdb(longshore: Longshore, rows: int, kind: str, chain: int = CHAIN) ->
     index = catalog.load()["wallet-ledger"]
     file = longshore.data / f"duckdb.{kind.replace(' ', '.')}"
     command = [sys.executable, "-m", "benchmarks.duckdb_reader", longshore.url, index.relation, str(chain)]
-    environment = {**os.environ, "PYTHONPATH": f"{FOLDER}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run(
-        [*command, str(file), OPTIONS[kind], *index.fields], env=environment, check=True, capture_output=True, text=True
-    )
+    command += [str(file), OPTIONS[kind], *index.fields]
+    done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
     written, seconds, megabytes = done.stdout.split()
     assert int(written) == rows, done
     file.unlink()

@@ -1,18 +1,17 @@
 """Results of many files: 365 Parquet files beside one, the memory of a worker, and DuckDB as their reader."""
 
 import json
-import os
+import shutil
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.service import Longshore, ended, export_body
+from tests.service import Longshore, export_body
 
 from benchmarks import ledger
-from benchmarks.duckdb_reader import FOLDER
-from benchmarks.ledger import MAX_EXPORT_SECONDS, RUN
+from benchmarks.duckdb_reader import environment
 from benchmarks.options import Options
 from benchmarks.table import Case
 from longshore.demo.seed import CHAIN
@@ -55,7 +54,7 @@ def run(options: Options, tell: Callable[[str], None]) -> list[Case]:
             for many, seconds in ((True, ours), (False, peer)):
                 worker = longshore.start("worker")
                 seconds.append(_export(longshore, rows, many=many))
-                peaks[many].append(_peak(worker.pid))
+                peaks[many].append(ledger.peak_of(worker.pid))
                 worker.terminate()
                 worker.wait()
             tell(f"round {number}: {DAYS} files {ours[-1]:.1f} s, {peaks[True][-1]:.0f} MB")
@@ -97,30 +96,17 @@ def _export(longshore: Longshore, rows: int, *, many: bool) -> float:
     body = export_body("parquet")
     if many:
         body["target"]["partition_by"] = [{"field": "timestamp", "by": "day"}]
-    with longshore.client() as client:
-        created = client.post("/tasks", json=body)
-        assert created.status_code == 201, created.text
-        task = ended(client, created.json()["id"], MAX_EXPORT_SECONDS, every=0.25)
-        assert task["state"]["code"] == "DONE", task
-        (found,) = longshore.sql(RUN, task["id"])
-        assert found["rows"] == rows, found
-        if many:
-            folder = (longshore.data / "results" / found["location"]).parent
-            assert len(json.loads((folder / task["result"]).read_text())["files"]) == DAYS
-            assert _read(folder) == [str(rows), str(DAYS)]
-        assert client.delete(f"/tasks/{task['id']}").status_code == 204
+    found = ledger.exported_as(longshore, rows, body)
+    manifest = longshore.data / "results" / found["location"]
+    if many:
+        assert len(json.loads(manifest.read_text())["files"]) == DAYS
+        assert _read(manifest.parent) == [str(rows), str(DAYS)]
+    shutil.rmtree(manifest.parent)
     return float(found["seconds"])
 
 
 def _read(folder: Path) -> list[str]:
     """Return rows and days of the files, as DuckDB reads them with their folders."""
-    environment = {**os.environ, "PYTHONPATH": f"{FOLDER}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-c", READ, str(folder)]
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
     return done.stdout.split()
-
-
-def _peak(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) * 1024 / 1e6

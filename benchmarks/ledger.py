@@ -58,7 +58,12 @@ def exported(longshore: Longshore, rows: int, kind: str = "csv", compression: st
     body = export_body(kind, chain)
     if compression:
         body["target"]["compression"] = compression
-    with longshore.client(chain=chain) as client:
+    return exported_as(longshore, rows, body)
+
+
+def exported_as(longshore: Longshore, rows: int, body: dict[str, Any]) -> Any:
+    """Export as a body of `POST /tasks` says, and give the record of its run, which has all rows."""
+    with longshore.client(chain=body["chain"]) as client:
         created = client.post("/tasks", json=body)
         assert created.status_code == 201, created.text
         task = ended(client, created.json()["id"], MAX_EXPORT_SECONDS, every=0.25)
@@ -119,8 +124,14 @@ def peak(longshore: Longshore, rows: int, kind: str = "csv", compression: str = 
     """The largest resident set, in MB, of a worker that was started for one export."""
     worker = longshore.start("worker")
     export(longshore, rows, kind, compression, chain)
-    status = Path(f"/proc/{worker.pid}/status").read_text()
+    megabytes = peak_of(worker.pid)
     worker.terminate()
     worker.wait()
+    return megabytes
+
+
+def peak_of(pid: int) -> float:
+    """The largest resident set of a process so far, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
