@@ -83,15 +83,15 @@ class PartitionQuery(msgspec.Struct, frozen=True):
     order: str
     """The `order by` clause that brings the rows of each partition together."""
 
-    async def found(self, connection: Connection, source: Source) -> list[Partition]:
+    async def partitions(self, connection: Connection, source: Source) -> list[Partition]:
         """Return the partitions in the connection's snapshot, in the order of `order`. Raises LongshoreError."""
-        names = [f"found.k{number}" for number in range(len(self.keys))]
+        names = [f"counted.k{number}" for number in range(len(self.keys))]
         numbers = [str(number + 1) for number in range(len(self.keys))]
         values = ", ".join(f"{key.value} as k{number}" for number, key in enumerate(self.keys))
         labels = ", ".join(key.label(name) for key, name in zip(self.keys, names, strict=True))
         query = (
-            f"select found.k0::text as first, n, {labels} from "  # noqa: S608  # the catalog's
-            f"(select {values}, count(*) as n {source.sql} group by {', '.join(numbers)}) found "
+            f"select counted.k0::text as first, n, {labels} from "  # noqa: S608  # the catalog's
+            f"(select {values}, count(*) as n {source.sql} group by {', '.join(numbers)}) counted "
             f"order by {', '.join(names)} limit {MAX_FILES + 1}"
         )
         rows = await connection.fetch(query, *source.values)
@@ -102,10 +102,10 @@ class PartitionQuery(msgspec.Struct, frozen=True):
     def of(self, source: Source, first: Sequence[str | None]) -> Source:
         """Return the rows whose first key is one of these."""
         key, number = self.keys[0], len(source.values) + 1
-        given = [value for value in first if value is not None]
+        values = [value for value in first if value is not None]
         missing = f" or {key.value} is null" if None in first else ""
         condition = f"{key.value} = any(${number}::text[]::{key.type}[]){missing}"
-        return Source(f"{source.sql} and ({condition})", (*source.values, given))
+        return Source(f"{source.sql} and ({condition})", (*source.values, values))
 
 
 async def partition_query(

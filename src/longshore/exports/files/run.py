@@ -19,13 +19,12 @@ from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.files.share_output import (
     FilesOutput,
-    ShareSource,
     WrittenShare,
     prefix_of,
     write_empty,
     write_share,
 )
-from longshore.exports.files.shares import SharePlan, keys_of, plan_shares
+from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import keys, transactions
 from longshore.exports.manifest import FileEntry, FilesManifest, IndexEntry, ManifestField
@@ -161,8 +160,8 @@ async def plan_indexes(
         query = await prepare(connection, index, request)
         reconciler = Reconciler(query)
         cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=False)
-        shares = await plan_shares(connection, query, cut, share_rows)
         source = ShareSource(readers, connection, query, await keys_of(connection, query))
+        shares = await plan_shares(source, cut, share_rows)
         jobs.append(IndexJob(source, cut, shares, reconciler))
     await refuse_outdated(connection)
     return jobs

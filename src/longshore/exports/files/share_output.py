@@ -5,14 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from longshore.database.connect import Connection
 from longshore.exports.copy import Report, RowSource, copy_rows
-from longshore.exports.files.partitions import PartitionQuery
-from longshore.exports.files.shares import Share, clauses_of
+from longshore.exports.files.shares import Share, ShareSource, clauses_of
 from longshore.exports.files.writer import FilesPlace, FilesWriter
 from longshore.exports.manifest import FileEntry
-from longshore.exports.query import ExportQuery
-from longshore.exports.snapshot import Readers
 from longshore.exports.source_limits import Pace
 from longshore.exports.totals import Sum
 from longshore.results.store import Store
@@ -26,21 +22,6 @@ class FilesOutput(msgspec.Struct, frozen=True):
     """Of the locations of the attempt's files."""
     report: Report
     pace: Pace
-
-
-class ShareSource(msgspec.Struct, frozen=True):
-    """The rows of one index, in a snapshot that is open."""
-
-    readers: Readers
-    connection: Connection
-    """Holds the snapshot."""
-    query: ExportQuery
-    keys: PartitionQuery | None
-
-    @property
-    def key_names(self) -> list[str]:
-        """Names of the partition's keys."""
-        return self.keys.names if self.keys else []
 
 
 class WrittenShare(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.files.partitions import Partition, PartitionQuery, partition_query
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import MAX_GROUPS, Plan, Range, Source, clauses, groups
+from longshore.exports.snapshot import Readers
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -28,6 +29,21 @@ class Share(msgspec.Struct, frozen=True):
     """The first keys of its partitions; None: all rows of the index are in it."""
 
 
+class ShareSource(msgspec.Struct, frozen=True):
+    """The rows of one index, in a snapshot that is open."""
+
+    readers: Readers
+    connection: Connection
+    """Holds the snapshot."""
+    query: ExportQuery
+    keys: PartitionQuery | None
+
+    @property
+    def key_names(self) -> list[str]:
+        """Names of the partition's keys."""
+        return self.keys.names if self.keys else []
+
+
 class SharePlan(msgspec.Struct, frozen=True):
     """The shares of one index. None of them has no rows at all."""
 
@@ -35,8 +51,6 @@ class SharePlan(msgspec.Struct, frozen=True):
     rows: int | None
     """The number of its rows, as far as it is known."""
     exact: bool
-    keys: list[str]
-    """Names of the partition's keys."""
 
 
 def clauses_of(query: ExportQuery, partitions: PartitionQuery | None, share: Share) -> tuple[list[str], Source]:
@@ -55,28 +69,28 @@ async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery 
     return await partition_query(connection, query.index, keys, query.request.zone)
 
 
-async def plan_shares(connection: Connection, query: ExportQuery, cut: Plan, share_rows: int) -> SharePlan:
+async def plan_shares(source: ShareSource, cut: Plan, share_rows: int) -> SharePlan:
     """Cut an index into shares of about `share_rows` rows. Raises LongshoreError."""
-    keys = await keys_of(connection, query)
+    connection, query, keys = source.connection, source.query, source.keys
     if keys is None:
         ranges: list[list[Range]] = []
         if query.request.target.split is not None and (cut.expected or 0) > share_rows:
             ranges = await groups(connection, query.index, query.source, cut, share_rows)
         if len(ranges) < 2:
-            return SharePlan([Share(None, cut.ranges)], cut.expected, cut.exact, [])
+            return SharePlan([Share(None, cut.ranges)], cut.expected, cut.exact)
         shares = [Share(number, some) for number, some in enumerate(ranges, 1)]
-        return SharePlan(shares, cut.expected, cut.exact, [])
+        return SharePlan(shares, cut.expected, cut.exact)
     if cut.one_statement:
         raise LongshoreError(
             f"{query.index.relation} reads a foreign table, or may give other rows each time, so its partitions cannot"
             " be counted before they are written; export it without `partition_by`"
         )
-    partitions = await keys.found(connection, query.source)
+    partitions = await keys.partitions(connection, query.source)
     rows = sum(partition.rows for partition in partitions)
     grouped = _grouped(partitions, max(share_rows, -(-rows // MAX_GROUPS)))
     if len(grouped) < 2:
-        return SharePlan([Share(None, partitions=partitions)], rows, True, keys.names)
-    return SharePlan([Share(None, partitions=some, first=_first(some)) for some in grouped], rows, True, keys.names)
+        return SharePlan([Share(None, partitions=partitions)], rows, True)
+    return SharePlan([Share(None, partitions=some, first=_first(some)) for some in grouped], rows, True)
 
 
 def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]]:

@@ -24,8 +24,8 @@ from longshore.database.retry import (
 )
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import Report, RowSource, copy_rows
-from longshore.exports.files.share_output import FilesOutput, ShareSource, prefix_of, write_share
-from longshore.exports.files.shares import Share, keys_of
+from longshore.exports.files.share_output import FilesOutput, prefix_of, write_share
+from longshore.exports.files.shares import Share, ShareSource, keys_of
 from longshore.exports.formats import Place
 from longshore.exports.pieces import row_writer
 from longshore.exports.query import ExportQuery, Request, prepare
