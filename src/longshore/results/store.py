@@ -3,7 +3,8 @@
 All methods block and are used from threads. They raise StoreError, and StoreUnavailableError where a retry may help.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol
@@ -75,6 +76,15 @@ class Writable(Protocol):
     """A file that bytes are appended to."""
 
     def write(self, data: bytes) -> None: ...
+
+
+def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object]) -> bytes:
+    """Pass chunks to `write`; return their SHA-256. Blocking."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+        write(chunk)
+    return digest.digest()
 
 
 class PieceWriter(Writable, Protocol):

@@ -1,6 +1,5 @@
 """The baseline of a run with deletes: the watermark and the key list that it goes on from, or why it cannot."""
 
-import hashlib
 import tempfile
 from collections.abc import Sequence
 from typing import IO
@@ -9,7 +8,7 @@ import msgspec
 
 from longshore.exports.increments.changes import read_watermark
 from longshore.exports.increments.key_list import KeyList
-from longshore.results.store import AttemptFiles, Store
+from longshore.results.store import AttemptFiles, Store, copy_hashed
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.watermarks import IncrementState
 
@@ -87,11 +86,8 @@ def _intact(store: Store, keys: KeyList) -> IO[bytes] | None:
     chunks = store.read(keys.location)
     if chunks is None:
         return None
-    copy, digest = tempfile.TemporaryFile(), hashlib.sha256()  # noqa: SIM115  # closed with the run
-    for chunk in chunks:
-        digest.update(chunk)
-        copy.write(chunk)
-    if digest.hexdigest() != keys.sha256:
+    copy = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the run
+    if copy_hashed(chunks, copy.write).hex() != keys.sha256:
         copy.close()
         return None
     return copy

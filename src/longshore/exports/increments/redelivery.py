@@ -13,7 +13,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.manifest import SUFFIX, FileEntry, FilesManifest, Manifest, is_files
 from longshore.exports.publication import ResultName
-from longshore.results.store import Store
+from longshore.results.store import Store, copy_hashed
 from longshore.tasks import run_reads
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
@@ -84,12 +84,8 @@ def _copy(store: Store, pending: Pending, location: str, manifest: bytes) -> boo
     chunks = store.read(pending.location)
     if chunks is None:
         return False
-    digest = hashlib.sha256()
     with store.create(location) as new:
-        for chunk in chunks:
-            digest.update(chunk)
-            new.write(chunk)
-        if digest.digest() != pending.sha256:
+        if copy_hashed(chunks, new.write) != pending.sha256:
             return False
         new.publish(SUFFIX, manifest)
     return True
@@ -110,13 +106,9 @@ def _copy_file(store: Store, source: str, target: str, sha256: str) -> bool:
     chunks = store.read(source)
     if chunks is None:
         return False
-    digest = hashlib.sha256()
     new = store.begin_file(target)
     try:
-        for chunk in chunks:
-            digest.update(chunk)
-            new.write(chunk)
-        if digest.hexdigest() != sha256:
+        if copy_hashed(chunks, new.write).hex() != sha256:
             return False
         new.end()
     finally:
