@@ -9,7 +9,7 @@ from litestar.params import HeaderParameter, RawBody
 from msgspec import Meta
 
 from longshore.api.audited import audited_in
-from longshore.api.bodies import read_json
+from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
@@ -25,7 +25,7 @@ from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import State
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import Violation
 
 ABOUT = "A time of the schedule: the run is for the data interval that ends then, once more."
 
@@ -59,8 +59,8 @@ async def execute_task(
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
-    value = None if body.strip() in (b"", b"{}") else read_json(request, body)
-    interval_end = _interval_end(value)
+    value = read_optional_json(request, body)
+    interval_end = check_body(ExecuteBody, value, _check_interval_end).interval_end
 
     async def make(connection: Connection) -> Kept:
         whole = await lock_to_change(request, connection, task)
@@ -70,7 +70,7 @@ async def execute_task(
             run = await requests.execute(connection, chain, task, actor(request).name, interval_end)
         return Kept(task, str(run).encode())
 
-    claim = claim_of(request, idempotency_key, value)
+    claim = claim_of(request, idempotency_key, value or None)
     if "respond-async" in preferences(prefer):
         _, again = await idempotency.once(service.pool, claim, make)
         standing = await read.standing(service.pool, chain, task)
@@ -97,16 +97,9 @@ def is_incremental(target: str, trigger: str) -> bool:
     return export is not None and bool(export[0].incremental)
 
 
-def _interval_end(value: Any) -> datetime | None:
-    """Return the time that a body names. Raises ValidationError with all violations of the body."""
-    violations: list[Violation] = []
-    body = check(ExecuteBody, {} if value is None else value, "", violations)
-    moment = body.interval_end if body else None
-    if moment is not None and (violation := bounds_violation(moment)) is not None:
-        violations.append(Violation(violation, "/interval_end"))
-    if violations:
-        raise ValidationError(violations)
-    return moment
+def _check_interval_end(body: ExecuteBody) -> list[Violation]:
+    violation = None if body.interval_end is None else bounds_violation(body.interval_end)
+    return [] if violation is None else [Violation(violation, "/interval_end")]
 
 
 def _details(interval_end: datetime | None) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from litestar import Response, delete, get, post
 from litestar.params import PathParameter, RawBody
 
 from longshore.api.audited import audited, audited_in
-from longshore.api.bodies import read_json, read_optional_json
+from longshore.api.bodies import check_body, read_json, read_optional_json
 from longshore.api.documentation import problems
 from longshore.api.execute import refuse_incremental
 from longshore.api.guard import actor, admitted
@@ -25,7 +25,7 @@ from longshore.tasks.idempotency import Claim, Kept
 from longshore.tasks.model import Backfill, NewBackfill, Task
 from longshore.tasks.pauses import CatchUp, schedule_of
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, check, pointer
+from longshore.validation import Violation, pointer
 
 BackfillNumber = Annotated[int, PathParameter(ge=1, le=MAX_OFFSET, description="Number of the backfill.")]
 
@@ -71,10 +71,7 @@ async def resume(request: AnyRequest, id: int, value: Any) -> Task:
     """Resume a task, as the body `value` says. Raises ValidationError and ProblemError."""
     service, caller = admitted(request)
     task = task_id(id)
-    violations: list[Violation] = []
-    wanted = check(ResumeBody, value, "", violations)
-    if wanted is None:
-        raise ValidationError(violations)
+    wanted = check_body(ResumeBody, value)
     async with audited(request, "task.resume", f"task {task}", value or None) as change:
         await lock_to_change(request, change.connection, task)
         by = actor(request).name
@@ -108,7 +105,7 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
     Raises ValidationError and ProblemError.
     """
     service, _ = admitted(request)
-    task, wanted = task_id(id), _range(value)
+    task, wanted = task_id(id), check_body(BackfillRange, value, _check_range)
 
     async def make(connection: Connection) -> Kept:
         async with audited_in(connection, request, "task.backfill", f"task {task}") as change:
@@ -123,19 +120,15 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
     return msgspec.json.decode(kept.answer, type=NewBackfill), replayed
 
 
-def _range(value: Any) -> BackfillRange:
-    """Return the range in a body. Raises ValidationError."""
-    violations: list[Violation] = []
-    wanted = check(BackfillRange, value, "", violations)
-    if wanted is not None:
-        for name in ("start", "end"):
-            if (violation := bounds_violation(getattr(wanted, name))) is not None:
-                violations.append(Violation(violation, pointer("", name)))
-        if not violations and wanted.end <= wanted.start:
-            violations.append(Violation("expected a time after `start`", "/end"))
-    if violations or wanted is None:
-        raise ValidationError(violations)
-    return wanted
+def _check_range(wanted: BackfillRange) -> list[Violation]:
+    violations = [
+        Violation(violation, pointer("", name))
+        for name in ("start", "end")
+        if (violation := bounds_violation(getattr(wanted, name))) is not None
+    ]
+    if not violations and wanted.end <= wanted.start:
+        violations.append(Violation("expected a time after `start`", "/end"))
+    return violations
 
 
 @get("/tasks/{id:str}/backfills")
