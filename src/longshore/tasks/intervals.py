@@ -1,13 +1,13 @@
 """The data intervals of runs that requests ask for. Those of a schedule's own runs are made by the scheduler."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.schedule import Schedule, is_time, preceding, stored, times, uncomputable
+from longshore.tasks.schedule import Schedule, is_time, preceding, shown, stored, times, uncomputable
 from longshore.validation import ValidationError, Violation
 
 STANDING = """
@@ -69,8 +69,3 @@ def _of_calendar(schedule: Schedule, end: datetime, now: datetime) -> Interval:
     if end > now:
         raise ValidationError([Violation(f"{shown(end)} has not come yet: it is {shown(now)}", "/interval_end")])
     return Interval(before, end)
-
-
-def shown(moment: datetime) -> str:
-    """Return a time in UTC, as answers show it."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -10,7 +10,7 @@ from longshore.tasks import intervals
 from longshore.tasks import reads as read
 from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.schedule import Schedule, first
+from longshore.tasks.schedule import Schedule, first, shown
 from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
 from longshore.validation import ValidationError, Violation
@@ -251,7 +251,7 @@ async def execute(
     if queued is not None:
         same = queued["until_now"] if interval_end is None else Interval(queued["start"], queued["end"]) == interval
         if not same:
-            detail = f"A run for the interval that ends at {intervals.shown(queued['end'])} waits to start."
+            detail = f"A run for the interval that ends at {shown(queued['end'])} waits to start."
             raise ProblemError("run-queued", detail)
         return int(queued["run"]) + 1
     traceparent = tracing.current()

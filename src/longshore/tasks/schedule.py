@@ -181,6 +181,11 @@ def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
     return list(islice(times(schedule, now), count))
 
 
+def shown(moment: datetime) -> str:
+    """Return a time in UTC, as answers and log entries show it."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def cron_violation(expression: str) -> str | None:
     """Return why a cron expression is invalid; None if it is valid."""
     if len(expression) > MAX_CRON_CHARACTERS:

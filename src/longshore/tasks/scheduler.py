@@ -21,7 +21,7 @@ from longshore.tasks import backfills, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import newest, not_missed, stored, uncomputable
+from longshore.tasks.schedule import newest, not_missed, shown, stored, uncomputable
 from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
@@ -200,14 +200,10 @@ def decide(row: asyncpg.Record) -> Decision:
         log.error("schedule ended", task=task, chain=chain, error=str(error))
         return Decision(task, chain, reason=f"the run failed: {uncomputable(error)}", failed=True)
     if at is None or end is None:
-        return Decision(task, chain, reason=f"the run due at {_shown(row['due_at'])} was missed, and no time is left")
+        return Decision(task, chain, reason=f"the run due at {shown(row['due_at'])} was missed, and no time is left")
     if at != row["due_at"]:
         return Decision(task, chain, later=at)
     return Decision(task, chain, Interval(row["covered_until"] if schedule.repeats else None, end))
-
-
-def _shown(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def sweep(pool: Pool) -> None:
