@@ -150,3 +150,11 @@ def result_name(target: ExportTarget, catalog: Catalog, task: int) -> str:
     prefix = "Bundle" if target.export_indexes is not None else catalog[target.export_index].prefix
     extension = formats.extension(target.export_format, target.compression)
     return f"{prefix}_Export-{task}{SUFFIX if target.has_files else f'.{extension}'}"
+
+
+def decode_definition(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarget, ExportTrigger]:
+    """Return target and trigger of a stored export. Raises msgspec.MsgspecError where they cannot be read."""
+    definition = msgspec.json.decode(target, type=ExportTarget), TRIGGER.decode(trigger)
+    for name in definition[0].names:
+        definition[1].of(definition[0], name)
+    return definition

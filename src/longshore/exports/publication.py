@@ -37,10 +37,8 @@ async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -
     text = msgspec.structs.replace(manifest, totals=totals).encoded()
     with tracing.span("publish"):
         await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, SUFFIX, text)
-        if beside is not None:
-            await (
-                beside.publish()
-            )  # last: a list that no watermark names looks like one of a run that a restore has undone
+        if beside is not None:  # last: a list that no watermark names looks like one of a run that a restore has undone
+            await beside.publish()
     return RunResult(
         result=naming.name,
         location=naming.location,

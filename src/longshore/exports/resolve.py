@@ -7,7 +7,7 @@ from longshore.errors import LongshoreError
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, fingerprint
 from longshore.exports.columns import choices, shape_of
-from longshore.exports.export import TRIGGER, ExportTarget, ExportTrigger, IndexTarget
+from longshore.exports.export import ExportTarget, ExportTrigger, IndexTarget, decode_definition
 from longshore.exports.formats import FORMATS
 from longshore.exports.query import Request
 from longshore.exports.segments import stored
@@ -21,9 +21,7 @@ from longshore.tasks.watermarks import IncrementState
 def decoded(attempt: Attempt) -> tuple[ExportTarget, ExportTrigger]:
     """Return target and trigger of a task. Raises LongshoreError where this version cannot read them."""
     try:
-        target, trigger = msgspec.json.decode(attempt.target, type=ExportTarget), TRIGGER.decode(attempt.trigger)
-        for name in target.names:
-            trigger.of(target, name)
+        target, trigger = decode_definition(attempt.target, attempt.trigger)
     except msgspec.MsgspecError as error:
         raise LongshoreError(f"this version cannot read the target or the trigger: {error}") from error
     if target.export_format not in FORMATS:

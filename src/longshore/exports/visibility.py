@@ -6,9 +6,8 @@ import msgspec
 
 from longshore.access.tokens import Caller, Level, limits_of
 from longshore.database.connect import Pool
-from longshore.exports import export
 from longshore.exports.catalog import Catalog
-from longshore.exports.export import ExportTarget, ExportTrigger, reads_of
+from longshore.exports.export import ExportTarget, ExportTrigger, decode_definition, reads_of
 from longshore.exports.rights import sees
 from longshore.tasks.model import ChainId
 from longshore.tasks.recorded_reads import Read, decoded
@@ -59,10 +58,7 @@ def stored_export(target: str | bytes, trigger: str | bytes) -> tuple[ExportTarg
     """Return target and trigger of a stored export; None for another action. Raises msgspec.MsgspecError."""
     if DEFINITION.decode(target).action != "export":
         return None
-    asked, rules = msgspec.json.decode(target, type=ExportTarget), export.TRIGGER.decode(trigger)
-    for name in asked.names:
-        rules.of(asked, name)
-    return asked, rules
+    return decode_definition(target, trigger)
 
 
 async def webhook_maker_sees(pool: Pool, catalog: Catalog, webhook: UUID, task: int) -> bool:
