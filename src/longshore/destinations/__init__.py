@@ -1,0 +1,1 @@
+"""Chains' own places for results: kinds, the destinations of a chain, deliveries."""

@@ -1,0 +1,157 @@
+"""A kind of destination: its settings and secret, and how a place of this kind takes files or a table.
+
+Built-in kinds and those of other packages are registered by the entry point group `longshore.destinations`, whose
+objects are functions that take `settings.Settings` and return a `Kind`.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import IO, Any, Literal, Protocol
+
+import msgspec
+
+from longshore.errors import LongshoreError, TransientError
+from longshore.exports.totals import TotalColumns, Totals
+from longshore.outbound import Network
+
+
+class DestinationError(LongshoreError):
+    """A destination refuses, and goes on refusing until someone changes it: wrong key, no such bucket, no right.
+
+    The message names the right or setting that is missing, and never holds a part of a secret.
+    """
+
+
+class DestinationUnavailableError(TransientError):
+    """A destination does not answer, or answers that another attempt may succeed."""
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of the test of a destination: what was tried, whether it worked, and what to change where it did not."""
+
+    step: str
+    ok: bool
+    detail: str = ""
+
+
+class File(Protocol):
+    """A file of a result, which a delivery reads."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def sha256(self) -> bytes: ...
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading from its first byte. Blocking, as its reads are; may be called again."""
+
+
+class FilePlace(Protocol):
+    """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts."""
+
+    def address(self, path: str) -> str:
+        """Return where a file lies, such as `s3://bucket/prefix/path`. Without secrets."""
+
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+        """Write a file, which appears under its path whole or not at all.
+
+        `attempt`: names the delivery, so that an interrupted write can go on or be removed: letters, digits, hyphens.
+        `overwrite`: whether a file that lies there is replaced; where it is false and another file lies there, raise
+        DestinationError. A file that lies there with the same bytes is left as it is. Raises DestinationError and
+        DestinationUnavailableError.
+        """
+
+    def read(self, path: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of a file as they lie at the destination. Raises as `write`."""
+
+    async def discard(self, path: str, attempt: str) -> None:
+        """Remove what an interrupted `write` of the same arguments has left: temporary files, parts of an upload."""
+
+
+class TableColumn(msgspec.Struct, frozen=True):
+    """A column of a table to load."""
+
+    name: str
+    type: str
+    """The field's type as the catalog names it, see docs/catalog.md."""
+    postgresql: str
+    """Its type in the source, such as `numeric(12,2)`; the table is made with it."""
+
+
+class DeliveryLine(msgspec.Struct, frozen=True):
+    """What a table records of a delivery, in `_longshore_deliveries`."""
+
+    task: int
+    run: int
+    interval_start: datetime | None
+    interval_end: datetime
+    mark_from: str | None
+    """Marks of an increment; None where the run is none."""
+    mark_to: str | None
+    rows: int
+    sha256: bytes
+    """Of the run's file."""
+
+
+class TableLoad(msgspec.Struct, frozen=True):
+    """Rows to load into a table."""
+
+    table: str
+    mode: Literal["append", "replace", "merge"]
+    columns: list[TableColumn]
+    """As in the file, without `_change` and `_reason`."""
+    key: list[str]
+    has_changes: bool
+    """Whether `_change` and `_reason` come first in the file. Rows with `_change` = `delete` are deleted by the key."""
+    is_full: bool
+    """Whether the rows are the whole copy: a merge then replaces."""
+    format: Literal["csv", "parquet"]
+    file: File
+    totals: TotalColumns | None
+    """What the control totals of the evidence are made of."""
+    line: DeliveryLine
+
+
+class TableEvidence(msgspec.Struct, frozen=True):
+    """What a table holds of a delivery, read back from it."""
+
+    rows: int
+    """Rows that the load brought: those of the staging table, read in the transaction that wrote them."""
+    totals: Totals | None
+    """Control totals of these rows."""
+    was_there: bool
+    """Whether an earlier delivery of the same run or marks was found, so that nothing was loaded."""
+
+
+class TablePlace(Protocol):
+    """An open destination that takes tables."""
+
+    def address(self, table: str) -> str:
+        """Return where a table lies, such as `postgresql://host:5432/database/schema.table`. Without secrets."""
+
+    async def load(self, load: TableLoad) -> TableEvidence:
+        """Load rows and write the line of the delivery in one transaction. May be called again after any error.
+
+        Raises DestinationError and DestinationUnavailableError.
+        """
+
+
+Opened = FilePlace | TablePlace
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A kind of destination."""
+
+    settings: type[msgspec.Struct]
+    """What is shown: where and as whom to connect. Forbids unknown fields; its schema makes the console's form."""
+    secret: type[msgspec.Struct]
+    takes: Literal["files", "tables"]
+    open: Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[Opened]]
+    """`open(settings, secret, allow)` connects. `allow`: networks that the chain may reach though they are not public.
+    Raises DestinationError and DestinationUnavailableError."""
+    test: Callable[[Any, Any, tuple[Network, ...]], AsyncIterator[Step]]
+    """`test(settings, secret, allow)` tries each thing that a delivery does, with a file or table of its own that it
+    removes, and yields a step for each. It ends after the first step that fails, and raises nothing."""
