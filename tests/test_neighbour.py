@@ -26,7 +26,7 @@ STORED = {"many tasks at once": Stored(due=200), "a full quota": Stored(large=39
 BEHIND = {
     "many tasks at once": "select count(*) from longshore.tasks where parked and chain_id = $1",
     "silent receivers": """
-        select count(*) from longshore.deliveries d join longshore.webhooks w on w.id = d.webhook_id
+        select count(*) from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhook_id
         where w.chain_id = $1 and d.attempts = 0
     """,
 }

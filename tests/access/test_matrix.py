@@ -91,7 +91,7 @@ def webhook(site: Site) -> Ids:
         insert into longshore.webhooks (chain_id, url, events, secret)
         values ($1, 'http://127.0.0.1:9/', '{}', 'x') returning id
     )
-    insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, state, due_at)
+    insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, state, due_at)
     select id, 1, 'task.done', 1, '{}', 'failed', null from made returning webhook_id, id
     """
     row = site.service.sql(insert, CHAIN)[0]

@@ -36,10 +36,10 @@ KEEP_IN = (
     " return null; end $$",
     "create or replace trigger keep_in before insert or update on longshore.tasks"
     " for each row execute function longshore.keep_in()",
-    "create or replace trigger keep_in before insert on longshore.deliveries"
+    "create or replace trigger keep_in before insert on longshore.webhook_deliveries"
     " for each row execute function longshore.keep_in()",
 )
-LET_OUT = ("drop trigger keep_in on longshore.deliveries", "drop trigger keep_in on longshore.tasks")
+LET_OUT = ("drop trigger keep_in on longshore.webhook_deliveries", "drop trigger keep_in on longshore.tasks")
 
 
 def judged(

@@ -20,7 +20,7 @@ SEGMENT = {
     ],
 }
 MEASURES = ("poll", "preview", "delivery", "run")
-CREATED = "select 'msg_' || id as id, extract(epoch from created_at)::float8 as at from longshore.deliveries"
+CREATED = "select 'msg_' || id as id, extract(epoch from created_at)::float8 as at from longshore.webhook_deliveries"
 
 Times = dict[str, list[float]]
 """Seconds by measure."""

@@ -28,7 +28,7 @@ WEBHOOK = """
 insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
 """
 DELIVERY = """
-insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, due_at)
+insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, due_at)
 values ($1, 1, 'task.done', 1, $2, now() - interval '1 minute') returning id
 """
 OLD_TASK = """
@@ -84,7 +84,7 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
                 dispatching = asyncio.create_task(dispatcher.run(idle.url))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'
-                    count = "select count(*) from longshore.deliveries where id = any($1) and fault is not null"
+                    count = "select count(*) from longshore.webhook_deliveries where id = any($1) and fault is not null"
                     async with asyncio.timeout(30):
                         while await pool.fetchval(count, strange) < len(strange):  # noqa: ASYNC110  # another's
                             await asyncio.sleep(0.05)
@@ -92,9 +92,9 @@ def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_deliver
                 finally:
                     dispatching.cancel()
                     await asyncio.wait({dispatching})
-            states = await pool.fetch("select state, attempts from longshore.deliveries where id = $1", stuck)
+            states = await pool.fetch("select state, attempts from longshore.webhook_deliveries where id = $1", stuck)
             assert [tuple(row) for row in states] == [("pending", 0)]
-            state = "select state from longshore.deliveries where id = $1"
+            state = "select state from longshore.webhook_deliveries where id = $1"
             assert await pool.fetchval(state, delivered) == "delivered"
             assert receiver.received.empty()
 

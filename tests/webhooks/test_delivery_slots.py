@@ -23,15 +23,15 @@ WEBHOOK = """
 insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
 """
 DUE = """
-insert into longshore.deliveries (webhook_id, task_id, event, revision, payload, due_at)
+insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, due_at)
 select $1, 1, 'task.done', 1, '{}', now() - interval '1 minute' from generate_series(1, $2)
 """
 LEASED = """
 select w.chain_id, w.id, count(*) as count
-from longshore.deliveries d join longshore.webhooks w on w.id = d.webhook_id
+from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhook_id
 where d.attempts > 0 group by 1, 2
 """
-FAILED = "select count(distinct webhook_id) from longshore.deliveries where fault is not null"
+FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where fault is not null"
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
 async def deliver(pool: Pool, chain: int, receiver: Receiver) -> None:
     """Make a webhook of a chain at a receiver, with three due messages, and wait until they are there."""
     await pool.execute(DUE, await pool.fetchval(WEBHOOK, chain, receiver.url), 3)
-    await pool.execute("select pg_notify('longshore_deliveries', '')")
+    await pool.execute("select pg_notify('longshore_webhook_deliveries', '')")
     for _ in range(3):
         await asyncio.to_thread(receiver.next)
 

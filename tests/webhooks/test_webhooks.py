@@ -97,8 +97,8 @@ def test_message_that_is_not_accepted_is_sent_again_later_and_a_redirect_is_not_
     assert delivery["next"] > delivery["attempted"]
     for status in (500, 204):  # there is no need to wait for the pause
         service.sql(
-            "with d as (update longshore.deliveries set due_at = now() where id = $1::text::uuid returning id)"
-            " select pg_notify('longshore_deliveries', '') from d",
+            "with d as (update longshore.webhook_deliveries set due_at = now() where id = $1::text::uuid returning id)"
+            " select pg_notify('longshore_webhook_deliveries', '') from d",
             delivery["id"],
         )
         request = receiver.next()

@@ -49,7 +49,7 @@ select count(distinct application_name) from pg_stat_activity
 where datname = current_database() and application_name like 'longshore worker %'
 """
 
-DELIVERIES = "select count(*) from longshore.deliveries where due_at is not null"
+DELIVERIES = "select count(*) from longshore.webhook_deliveries where due_at is not null"
 
 
 class Figures(msgspec.Struct, frozen=True):

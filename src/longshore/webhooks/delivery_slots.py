@@ -26,10 +26,10 @@ SLOW_SECONDS = 5.0
 # each chain comes before the second of any.
 DUE = """
 with recursive webhook(id) as (
-    (select webhook_id from longshore.deliveries where due_at is not null order by webhook_id limit 1)
+    (select webhook_id from longshore.webhook_deliveries where due_at is not null order by webhook_id limit 1)
     union all
     select (
-        select d.webhook_id from longshore.deliveries d
+        select d.webhook_id from longshore.webhook_deliveries d
         where d.due_at is not null and d.webhook_id > webhook.id
         order by d.webhook_id
         limit 1
@@ -44,7 +44,7 @@ within_webhook as (
     from webhook
     join longshore.webhooks w on w.id = webhook.id
     cross join lateral (
-        select id, due_at from longshore.deliveries
+        select id, due_at from longshore.webhook_deliveries
         where webhook_id = w.id and due_at <= now()
         order by due_at
         limit $2

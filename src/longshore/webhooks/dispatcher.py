@@ -26,7 +26,7 @@ from longshore.webhooks.signature import signature_headers
 
 log = structlog.get_logger()
 
-CHANNEL = "longshore_deliveries"
+CHANNEL = "longshore_webhook_deliveries"
 POLL_SECONDS = 5.0  # the longest that a due message waits if its notification was lost
 TIMEOUT_SECONDS = 15.0  # until the status line of the answer
 LEASE_SECONDS = 60  # well beyond TIMEOUT_SECONDS
@@ -42,9 +42,9 @@ MaySeeData = Callable[[UUID, int], Awaitable[bool]]
 # $1: deliveries; $2: lease in seconds.
 LEASE = """
 with due as (
-    select id from longshore.deliveries where id = any($1::uuid[]) and due_at <= now() for update skip locked
+    select id from longshore.webhook_deliveries where id = any($1::uuid[]) and due_at <= now() for update skip locked
 )
-update longshore.deliveries d
+update longshore.webhook_deliveries d
 set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
@@ -58,7 +58,7 @@ returning d.id, d.attempts, d.tries, d.event, d.task_id as task, d.payload, w.ur
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
-update longshore.deliveries
+update longshore.webhook_deliveries
 set state = 'delivered', due_at = null, status = $3, fault = null
 where id = $1 and attempts = $2 and tries > 0
 """
@@ -66,7 +66,7 @@ where id = $1 and attempts = $2 and tries > 0
 # $5: seconds until the next attempt, null for none. A delivery without `due_at` has failed with its webhook, which
 # another delivery disabled.
 NOT_DELIVERED = """
-update longshore.deliveries
+update longshore.webhook_deliveries
 set status = $3, fault = $4,
     state = case when $5::float8 is null then 'failed' else 'pending' end,
     due_at = now() + make_interval(secs => $5)
@@ -82,7 +82,7 @@ with webhook as (
     returning id, chain_id
 ),
 failed as (
-    update longshore.deliveries d
+    update longshore.webhook_deliveries d
     set state = 'failed', due_at = null, fault = $2
     from webhook
     where d.webhook_id = webhook.id and d.due_at is not null
@@ -92,11 +92,11 @@ select chain_id, 'address', '', 'webhook.disable', 'webhook ' || id, '', '', jso
 from webhook
 """
 
-FORGET = f"delete from longshore.deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
+FORGET = f"delete from longshore.webhook_deliveries where created_at < now() - interval '{KEPT}' and due_at is null"  # noqa: S608
 
 # Only times to come: a due message that was not leased waits for a slot, and the end of a delivery wakes the loop.
 SECONDS_UNTIL_NEXT = """
-select extract(epoch from min(due_at) - now())::float8 from longshore.deliveries where due_at > now()
+select extract(epoch from min(due_at) - now())::float8 from longshore.webhook_deliveries where due_at > now()
 """
 
 

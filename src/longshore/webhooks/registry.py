@@ -92,20 +92,20 @@ case when d.state = 'pending' then date_trunc('second', d.due_at) end as next
 DELIVERIES = f"""
 select {DELIVERY}
 from longshore.webhooks w
-join longshore.deliveries d on d.webhook_id = w.id
+join longshore.webhook_deliveries d on d.webhook_id = w.id
 where w.id = $1 and w.chain_id = $2
 order by d.created_at desc, d.id
 limit $3 offset $4
 """  # noqa: S608  # a constant
 
 REDELIVER = f"""
-update longshore.deliveries d
+update longshore.webhook_deliveries d
 set state = 'pending', tries = 0, due_at = now()
 where d.id = $2 and d.webhook_id = $1
 returning {DELIVERY}
 """  # noqa: S608  # a constant
 
-NOTIFY = "select pg_notify('longshore_deliveries', '')"
+NOTIFY = "select pg_notify('longshore_webhook_deliveries', '')"
 
 
 class Webhook(msgspec.Struct, frozen=True):

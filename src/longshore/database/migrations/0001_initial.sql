@@ -414,7 +414,7 @@ create table longshore.previous_webhook_secrets (
 );
 
 -- The outbox: messages to webhooks. A dispatcher takes a due row by moving its `due_at`.
-create table longshore.deliveries (
+create table longshore.webhook_deliveries (
     id uuid primary key default gen_random_uuid(),
     webhook_id uuid not null references longshore.webhooks on delete cascade,
     task_id bigint not null,
@@ -433,10 +433,10 @@ create table longshore.deliveries (
     created_at timestamptz not null default now()
 );
 
-create index deliveries_of_webhook on longshore.deliveries (webhook_id, created_at desc, id);
-create index deliveries_due on longshore.deliveries (due_at) where due_at is not null;
-create index deliveries_due_of_webhook on longshore.deliveries (webhook_id, due_at) where due_at is not null;
-create index deliveries_by_age on longshore.deliveries (created_at);
+create index webhook_deliveries_of_webhook on longshore.webhook_deliveries (webhook_id, created_at desc, id);
+create index webhook_deliveries_due on longshore.webhook_deliveries (due_at) where due_at is not null;
+create index webhook_deliveries_due_of_webhook on longshore.webhook_deliveries (webhook_id, due_at) where due_at is not null;
+create index webhook_deliveries_by_age on longshore.webhook_deliveries (created_at);
 
 -- A time as the API shows it.
 create function longshore.shown_time(moment timestamptz) returns text language sql stable as $$
@@ -444,7 +444,7 @@ select to_char(moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 $$;
 
 -- Each statement that ends a task also writes the messages to its chain's webhooks, in the same transaction.
-create function longshore.write_deliveries() returns trigger language plpgsql as $$
+create function longshore.write_webhook_deliveries() returns trigger language plpgsql as $$
 declare
     event_name text := 'task.' || lower(new.state);
     reason text;
@@ -457,7 +457,7 @@ begin
         order by l.seq desc
         limit 1;
     end if;
-    insert into longshore.deliveries (webhook_id, task_id, event, revision, payload)
+    insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload)
     select w.id, new.id, event_name, new.revision,
            jsonb_build_object(
                'type', event_name,
@@ -481,15 +481,15 @@ begin
     from longshore.webhooks w
     where w.chain_id = new.chain_id and event_name = any(w.events) and w.disabled_at is null;
     if found then
-        perform pg_notify('longshore_deliveries', '');
+        perform pg_notify('longshore_webhook_deliveries', '');
     end if;
     return null;
 end
 $$;
 
-create trigger write_deliveries after update of state on longshore.tasks
+create trigger write_webhook_deliveries after update of state on longshore.tasks
     for each row when (old.state <> new.state and new.state in ('DONE', 'ERROR'))
-    execute function longshore.write_deliveries();
+    execute function longshore.write_webhook_deliveries();
 
 -- Service clients and their access tokens
 
