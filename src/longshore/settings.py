@@ -25,6 +25,7 @@ PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
 DEFAULT_CONFIG = "longshore.toml"
 CHAIN_DAYS = re.compile(r"([0-9]{1,19})\s*=\s*([0-9]{1,5}(?:\.[0-9]+)?)")
+CHAIN_NETWORK = re.compile(r"([1-9][0-9]{0,18})\s*=\s*(\S+)")
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
 WINDOW_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(WINDOW_SECONDS)})")
@@ -113,7 +114,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         float, Meta(ge=60, le=31_536_000, description="seconds after which a person's session ends in any case")
     ] = 43_200.0
     secret: Annotated[
-        str, Meta(description="encrypts passcode secrets; empty: the key in the data folder, made at its first use")
+        str,
+        Meta(
+            description="encrypts stored secrets; several, newest first, with commas between; empty: a key in the data"
+            " folder, with the embedded database alone"
+        ),
     ] = ""
     credential_rate: Annotated[
         str, Meta(description="requests that one token or user may make, such as 6000/minute; empty: any number")
@@ -137,7 +142,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         str, Meta(description="origins whose pages may read answers, with commas between; empty: none")
     ] = ""
     outbound_allow: Annotated[
-        str, Meta(description="networks that webhooks may reach though not public, as 10.1.0.0/16, 127.0.0.1")
+        str,
+        Meta(
+            description="networks that destinations, webhooks and actions may reach though not public: 10.1.0.0/16, ::1"
+        ),
+    ] = ""
+    chain_outbound_allow: Annotated[
+        str, Meta(description="such networks of some chains, beside those for all: 1764=10.1.0.0/16, 9=10.2.0.5")
     ] = ""
     log_format: Annotated[
         Literal["auto", "console", "json"], Meta(description="auto (console on a terminal, else json), console or json")
@@ -179,9 +190,30 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return _networks("trusted_proxies", self.trusted_proxies)
 
     @cached_property
+    def secrets(self) -> list[str]:
+        """The secrets of the vault, newest first."""
+        return _parts(self.secret)
+
+    @cached_property
     def outbound_networks(self) -> tuple[Network, ...]:
-        """The networks that webhooks and actions may reach though they are not public."""
+        """The networks that all chains may reach though they are not public."""
         return _networks("outbound_allow", self.outbound_allow)
+
+    @cached_property
+    def outbound_networks_of_chains(self) -> dict[int, tuple[Network, ...]]:
+        """The networks that some chains may reach beside those."""
+        networks: dict[int, tuple[Network, ...]] = {}
+        for part in _parts(self.chain_outbound_allow):
+            match = CHAIN_NETWORK.fullmatch(part)
+            if match is None:
+                raise LongshoreError("chain_outbound_allow must be such as 1764=10.1.0.0/16, 9=10.2.0.5")
+            chain = int(match[1])
+            networks[chain] = networks.get(chain, ()) + _networks("chain_outbound_allow", match[2])
+        return networks
+
+    def outbound_networks_of(self, chain: int) -> tuple[Network, ...]:
+        """Return the networks that destinations, webhooks and actions of a chain may reach though not public."""
+        return self.outbound_networks + self.outbound_networks_of_chains.get(chain, ())
 
     @cached_property
     def origins(self) -> list[str]:
@@ -269,8 +301,8 @@ def _check(settings: Settings) -> None:
     for name, value in vars(Settings).items():
         if isinstance(value, cached_property):
             getattr(settings, name)
-    if settings.secret and len(settings.secret) < MIN_SECRET_CHARACTERS:
-        raise LongshoreError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters")
+    if any(len(secret) < MIN_SECRET_CHARACTERS for secret in settings.secrets):
+        raise LongshoreError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters, each of a list as well")
     for name in URLS:
         if url := getattr(settings, name):
             try:

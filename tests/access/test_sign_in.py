@@ -5,8 +5,6 @@ import statistics
 import threading
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,7 +13,8 @@ import pytest
 
 from longshore.access import passwords, sign_in, totp
 from longshore.access.tokens import Level
-from longshore.errors import LongshoreError
+from longshore.settings import Settings
+from longshore.vault import VaultError, open_vault
 from tests.access.users import Person, headers_of, new_person
 from tests.answers import problem, violations
 from tests.service import Longshore
@@ -211,23 +210,12 @@ def test_codes_are_those_of_rfc_6238() -> None:
         assert totp.step_of(secret, code, at) == at // 30
 
 
-def test_sealed_secret_opens_only_for_its_user_and_key() -> None:
-    vault = totp.SecretBox("x" * 32, Path())
-    sealed = vault.seal(7, "SECRET")
-    assert vault.open(7, sealed) == "SECRET"
-    assert b"SECRET" not in sealed
-    for user, other in ((8, vault), (7, totp.SecretBox("y" * 32, Path()))):
-        with pytest.raises(LongshoreError):
-            other.open(user, sealed)
-
-
-def test_without_a_setting_all_processes_share_the_key_in_the_data_folder(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with ThreadPoolExecutor(8) as threads:
-        sealed = list(threads.map(lambda _: totp.SecretBox("", data).seal(7, "SECRET"), range(8)))
-    assert {totp.SecretBox("", data).open(7, each) for each in sealed} == {"SECRET"}
-    assert [path.name for path in data.iterdir()] == ["secret.key"]
-    assert (data / "secret.key").stat().st_mode & 0o777 == 0o600
+def test_sealed_secret_opens_only_for_its_user() -> None:
+    vault = open_vault(Settings(secret="x" * 32))
+    sealed = totp.seal(vault, 7, "SECRET")
+    assert totp.unseal(vault, 7, sealed) == "SECRET"
+    with pytest.raises(VaultError):
+        totp.unseal(vault, 8, sealed)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import msgspec
 from longshore.access import audit, passwords, totp
 from longshore.access.audit import Actor
 from longshore.access.sessions import NewSession, Sessions
-from longshore.access.totp import SecretBox
 from longshore.database.connect import Connection, Pool
 from longshore.errors import OverloadError, ProblemError
 from longshore.fair_queue import FairQueue, QueueLimits
+from longshore.vault import Vault
 
 FREE_ACCOUNT_FAILURES = 5  # before a wait begins; then 1 s, 2 s, 4 s, …
 FREE_ADDRESS_FAILURES = 20
@@ -117,10 +117,10 @@ class PasscodeChallenge(msgspec.Struct, frozen=True):
 class SignIn:
     """Checks passwords and one-time codes and opens sessions."""
 
-    def __init__(self, pool: Pool, sessions: Sessions, secrets: SecretBox) -> None:
+    def __init__(self, pool: Pool, sessions: Sessions, vault: Vault) -> None:
         self._pool = pool
         self._sessions = sessions
-        self._secrets = secrets
+        self._vault = vault
         # Each queue has one of the two threads that check passwords (passwords.MAX_HASHES).
         self._known = FairQueue("sign-ins", SIGN_IN_LIMITS)
         self._others = FairQueue("sign-ins", SIGN_IN_LIMITS)
@@ -166,7 +166,7 @@ class SignIn:
             raise LoginError
         step = None
         if row["totp_secret"] is not None:
-            secret = self._secrets.open(row["id"], bytes(row["totp_secret"]))
+            secret = totp.unseal(self._vault, row["id"], row["totp_secret"])
             step = totp.step_of(secret, code, row["now"])
         async with self._pool.acquire() as connection, connection.transaction():
             # Of two requests with one code, one takes its step; of two for one attempt, one ends it.

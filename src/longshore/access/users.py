@@ -15,6 +15,7 @@ from longshore.access.tokens import Level
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page, structs
 from longshore.errors import LongshoreError, NotFoundError, ProblemError
+from longshore.vault import SHARED_CHAIN, SealedValues
 
 CREATE = "insert into longshore.users (name, password) values ($1, $2) returning id"
 
@@ -62,11 +63,22 @@ where u.id = $1
 FIND = "select id from longshore.users where lower(name) = lower($1)"
 SET_PASSWORD = "update longshore.users set password = $2 where id = $1"  # noqa: S105
 SET_TOTP = "update longshore.users set totp_secret = $2 where id = $1"
+
 DISABLE = """
 update longshore.users set disabled_at = case when $2 then coalesce(disabled_at, now()) end where id = $1
 """
 END_SESSIONS = "delete from longshore.sessions where user_id = $1"
 END_ATTEMPTS = "delete from longshore.sign_in_attempts where user_id = $1"
+
+SEALED = SealedValues(
+    "one-time codes",
+    f"""
+    select id, {SHARED_CHAIN} as chain, 'user ' || id as owner, totp_secret as sealed
+    from longshore.users
+    where substr(totp_secret, 1, length($1::bytea)) <> $1
+    """,  # noqa: S608  # a constant
+    "update longshore.users set totp_secret = $3 where id = $1 and totp_secret = $2",
+)
 
 
 class ChainUser(msgspec.Struct, frozen=True):

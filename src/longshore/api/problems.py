@@ -85,6 +85,27 @@ KINDS = {
         "No such segment",
         "This chain has no stored segment of that id. One of another chain is answered in the same way.",
     ),
+    "destination-not-found": ProblemKind(
+        404,
+        "No such destination",
+        "This chain has no destination of that id. One of another chain is answered in the same way.",
+    ),
+    "destination-exists": ProblemKind(
+        409, "The destination exists", "The names of a chain's destinations differ; a name cannot be changed."
+    ),
+    "too-many-destinations": ProblemKind(
+        409, "Too many destinations", "A chain may have 100. Delete one that is not needed."
+    ),
+    "destination-in-use": ProblemKind(
+        409,
+        "The destination is in use",
+        "A task that names it is delivering, or has a run to come. Change the task's `deliver`, or cancel the task.",
+    ),
+    "secrets-unavailable": ProblemKind(
+        503,
+        "A secret cannot be stored or read",
+        "The setting LONGSHORE_SECRET of the service is missing or was changed; its operator has to set it.",
+    ),
     "index-not-found": ProblemKind(404, "No such index", "`GET /indexes` lists what can be exported."),
     "user-not-found": ProblemKind(404, "No such user", "This chain has no user of that id."),
     "client-not-found": ProblemKind(

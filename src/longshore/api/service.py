@@ -12,16 +12,16 @@ import msgspec
 import structlog
 from litestar import Litestar, Request
 
-from longshore import actions
+from longshore import actions, destinations
 from longshore.access.open_requests import OpenRequestLimits, OpenRequests, open_open_requests
 from longshore.access.rate_limits import Rates, open_rates
 from longshore.access.sessions import Lives, Sessions
 from longshore.access.sign_in import SignIn
 from longshore.access.token_auth import TokenAuth
-from longshore.access.totp import SecretBox
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool, open_shared_pool
 from longshore.database.retry import retry_until_available
+from longshore.destinations.stored import Destinations
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
@@ -38,6 +38,7 @@ from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import Watch
 from longshore.telemetry import tracing
 from longshore.telemetry.metrics import of_pools
+from longshore.vault import Vault, open_vault
 
 log = structlog.get_logger()
 
@@ -74,6 +75,10 @@ class Service(msgspec.Struct, frozen=True):
     polls: Polls
     catalog: Catalog
     actions: Mapping[str, actions.Action]
+    vault: Vault
+    kinds: Mapping[str, destinations.Kind]
+    """The kinds of destinations."""
+    destinations: Destinations
     quotas: Usage
     """The quotas of each chain."""
     figures: FiguresCollector
@@ -94,6 +99,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     ):
         await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
+        vault = open_vault(settings)
+        kinds = destinations.load(settings)
         lives = Lives(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lives)
         open_limits = OpenRequestLimits(
@@ -113,7 +120,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 source=source,
                 token_auth=TokenAuth(pool),
                 sessions=sessions,
-                sign_in=SignIn(pool, sessions, SecretBox(settings.secret, settings.data)),
+                sign_in=SignIn(pool, sessions, vault),
                 rates=rates,
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
@@ -121,6 +128,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
+                vault=vault,
+                kinds=kinds,
+                destinations=Destinations(pool, kinds, vault, settings),
                 quotas=quotas.allowed_by(settings),
                 figures=FiguresCollector(pool),
                 signer=Signer(await retry_until_available(signing_key, pool)),

@@ -117,6 +117,7 @@ def user_totp(
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
     from longshore.access import audit, totp, users
     from longshore.settings import load
+    from longshore.vault import open_vault
 
     if turn not in ("on", "off"):
         raise typer.BadParameter("expected on or off")
@@ -127,7 +128,7 @@ def user_totp(
         user = await users.find(connection, name)
         sealed = None
         if secret is not None:
-            sealed = totp.SecretBox(settings.secret, settings.data).seal(user, secret)
+            sealed = totp.seal(open_vault(settings), user, secret)
         await users.set_totp(connection, user, sealed)
         await audit.record_of_user(connection, actor, user, f"user.totp_{turn}")
 

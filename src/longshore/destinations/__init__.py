@@ -1,1 +1,41 @@
-"""Chains' own places for results: kinds, the destinations of a chain, deliveries."""
+"""Destinations: chains' own places for results. Packages add kinds by an entry point, see docs/destinations.md.
+
+    [project.entry-points."longshore.destinations"]
+    webdav = "my_package:webdav"
+
+The entry point is called with the settings when a process starts and returns a `Kind`; its name is the kind's.
+"""
+
+from longshore.destinations.kind import (
+    DeliveryLine,
+    DestinationError,
+    DestinationUnavailableError,
+    File,
+    FilePlace,
+    Kind,
+    Opened,
+    Step,
+    TableColumn,
+    TableEvidence,
+    TableLoad,
+    TablePlace,
+)
+from longshore.destinations.registry import GROUP, KindLoadError, load
+
+__all__ = [
+    "GROUP",
+    "DeliveryLine",
+    "DestinationError",
+    "DestinationUnavailableError",
+    "File",
+    "FilePlace",
+    "Kind",
+    "KindLoadError",
+    "Opened",
+    "Step",
+    "TableColumn",
+    "TableEvidence",
+    "TableLoad",
+    "TablePlace",
+    "load",
+]

@@ -14,6 +14,7 @@ import msgspec
 from longshore.errors import LongshoreError, TransientError
 from longshore.exports.totals import TotalColumns, Totals
 from longshore.outbound import Network
+from longshore.validation import Violation
 
 
 class DestinationError(LongshoreError):
@@ -142,6 +143,11 @@ class TablePlace(Protocol):
 Opened = FilePlace | TablePlace
 
 
+def no_violations(_settings: Any, _secret: Any, _allow: tuple[Network, ...]) -> list[Violation]:
+    """Return no violations: the check of a kind that needs none beyond the types of its fields."""
+    return []
+
+
 class Kind(msgspec.Struct, frozen=True):
     """A kind of destination."""
 
@@ -155,3 +161,10 @@ class Kind(msgspec.Struct, frozen=True):
     test: Callable[[Any, Any, tuple[Network, ...]], AsyncIterator[Step]]
     """`test(settings, secret, allow)` tries each thing that a delivery does, with a file or table of its own that it
     removes, and yields a step for each. It ends after the first step that fails, and raises nothing."""
+    check: Callable[[Any, Any, tuple[Network, ...]], list[Violation]] = no_violations
+    """`check(settings, secret, allow)` returns the violations beyond the types of fields, without a connection: such as
+    two fields that exclude each other, or a host that `outbound.check_host` refuses. Each pointer begins with
+    `/settings/` or `/secret/`. No detail holds a part of the secret."""
+    changes_freely: frozenset[str] = frozenset()
+    """Names of settings that say neither where nor as whom to connect, such as a prefix. A change of any other one is
+    refused unless the secret is sent with it, so that nobody can have the stored secret sent elsewhere."""

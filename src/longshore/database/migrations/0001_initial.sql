@@ -386,6 +386,22 @@ create trigger count_result after update of expires_at on longshore.runs
     for each row when ((old.expires_at is null) <> (new.expires_at is null))
     execute function longshore.count_result();
 
+-- Destinations: chains' own places for results.
+create table longshore.destinations (
+    id uuid primary key default gen_random_uuid(),
+    chain_id bigint not null,
+    -- Never changes, as tasks name it.
+    name text not null,
+    kind text not null,
+    settings json not null,
+    -- Sealed by the vault, bound to chain and id.
+    secret bytea not null,
+    created_at timestamptz not null default now(),
+    modified_at timestamptz not null default now(),
+    created_by text,
+    unique (chain_id, name)
+);
+
 -- Webhooks
 
 create table longshore.webhooks (

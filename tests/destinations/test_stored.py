@@ -1,0 +1,116 @@
+"""Stored destinations: opened with their secret by a delivery, and only by those of their chain."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from longshore.database.connect import Pool
+from longshore.destinations import DestinationError, DestinationUnavailableError
+from longshore.destinations.stored import Destination, Destinations, NewDestination
+from longshore.settings import Settings
+from longshore.tasks.model import ChainId
+from longshore.vault import open_vault
+from tests.destinations.memory import PASSWORD, MemorySecret, MemorySettings, Shelf, memory
+from tests.service import Longshore, in_own_loop
+
+CHAIN = ChainId(1764)
+SETTINGS = Settings(secret="n" * 32)
+
+
+def destinations(pool: Pool, settings: Settings = SETTINGS, **kinds: Any) -> Destinations:
+    return Destinations(pool, kinds or {"memory": memory(settings)}, open_vault(settings), settings)
+
+
+def with_pool(service: Longshore, run: Callable[[Pool], Awaitable[None]]) -> None:
+    async def opened() -> None:
+        async with asyncpg.create_pool(service.url, min_size=1, max_size=2) as pool:
+            await run(pool)
+
+    in_own_loop(opened())
+
+
+async def stored(pool: Pool, password: str = PASSWORD, chain: int = CHAIN) -> Destination:
+    """A new destination, of a name of its own."""
+    new = NewDestination(f"shelf-{uuid4().hex}", "memory", MemorySettings("top"), MemorySecret(password))
+    async with pool.acquire() as connection, connection.transaction():
+        return await destinations(pool).create(connection, ChainId(chain), new, "user 7")
+
+
+def test_stored_destination_is_opened_with_its_settings_and_secret(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        async with destinations(pool).open(CHAIN, made.name) as opened:
+            assert isinstance(opened, Shelf)
+            assert opened.address("x") == "memory://top/x"
+        assert await destinations(pool).kinds_of(CHAIN, [made.name, "missing"]) == {made.name: "memory"}
+
+    with_pool(idle, run)
+
+
+def test_destination_of_another_chain_is_a_missing_one(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool, chain=9)
+        with pytest.raises(DestinationError, match="chain 1764 has no destination"):
+            async with destinations(pool).open(CHAIN, made.name):
+                pass
+        assert await destinations(pool).kinds_of(CHAIN, [made.name]) == {}
+
+    with_pool(idle, run)
+
+
+def test_secret_copied_into_another_destination_is_not_read(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        theirs, mine = await stored(pool, chain=9), await stored(pool, "mine")
+        await pool.execute(
+            "update longshore.destinations m set secret = t.secret from longshore.destinations t"
+            " where m.id = $1 and t.id = $2",
+            mine.id,
+            theirs.id,
+        )
+        with pytest.raises(DestinationUnavailableError, match="another owner's"):
+            async with destinations(pool).open(CHAIN, mine.name):
+                pass
+
+    with_pool(idle, run)
+
+
+def test_destination_after_a_restart_with_another_secret_waits_for_the_setting(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        with pytest.raises(DestinationUnavailableError, match="LONGSHORE_SECRET does not have"):
+            async with destinations(pool, Settings(secret="x" * 32)).open(CHAIN, made.name):
+                pass
+        async with destinations(pool, Settings(secret=f"{'x' * 32},{'n' * 32}")).open(CHAIN, made.name):
+            pass
+
+    with_pool(idle, run)
+
+
+@pytest.mark.parametrize("column", ["kind", "settings"])
+def test_destination_that_this_version_cannot_read_says_so(idle: Longshore, column: str) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        value = {"kind": "'removed'", "settings": "'{\"bucket\": 1}'"}[column]
+        await pool.execute(f"update longshore.destinations set {column} = {value} where id = $1", made.id)
+        with pytest.raises(DestinationError, match=r"removed|cannot read its settings"):
+            async with destinations(pool).open(CHAIN, made.name):
+                pass
+
+    with_pool(idle, run)
+
+
+def test_unreadable_secret_is_not_told(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        sealed = open_vault(SETTINGS).seal(CHAIN, f"destination {made.id}", b'{"password": ["hunter2"]}')
+        await pool.execute("update longshore.destinations set secret = $2 where id = $1", made.id, sealed)
+        with pytest.raises(DestinationError, match="send it again") as caught:
+            async with destinations(pool).open(CHAIN, made.name):
+                pass
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    with_pool(idle, run)
