@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # No test asks a machine for its role in the cloud: that address is not on loopback.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+# Services of tests have a kind of destination that sends nothing: `memory`.
+INSTALLED = Path(__file__).parent / "installed"
+os.environ["PYTHONPATH"] = os.pathsep.join([str(INSTALLED), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+sys.path.insert(0, str(INSTALLED))
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each
 SMALL_CHAIN = 1765

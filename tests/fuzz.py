@@ -15,6 +15,8 @@ from tests.service import Longshore, database_in, ended, export_body
 LEAST = 20_000  # requests
 SHARE = {"a token": 6_000, "a session": 3_000, "a task that exists": 2_000, "nothing": 2_000}
 ODD = 8_000  # requests made up byte by byte, see tests/odd_requests.py
+# Tests of made-up destinations would connect to made-up hosts.
+CONNECTING = ("/destinations/test", "/destinations/{id}/test")
 ROUND = 100  # examples of each operation that schemathesis makes up before it is started again with another seed
 
 
@@ -47,10 +49,11 @@ def _enough(service: Longshore, kind: str, least: int) -> int:
     while made < least:
         number += 1
         config, options = "", ["--max-examples", str(ROUND), "--phases", "coverage,fuzzing", "--seed", str(number)]
-        headers, without = {}, ""
+        headers: dict[str, str] = {}
+        without = CONNECTING
         if kind == "a session":
             headers = new_person(service, _1764=Level.WRITE).session()
-            without = "/auth/logout"  # it would end what the others need
+            without = (*CONNECTING, "/auth/logout")  # it would end what the others need
         elif kind != "nothing":
             headers = bearer(service, Level.ADMIN)
         if kind == "a task that exists":

@@ -3,7 +3,7 @@
 import difflib
 import re
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -67,6 +67,20 @@ def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] 
         return ""
     near = difflib.get_close_matches(name, list(names), 1, 0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def with_nul(value: Any, at: str) -> Iterator[str]:
+    """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
+    stack = [(value, at)]  # recursion could exceed Python's limit
+    while stack:
+        value, at = stack.pop()
+        if isinstance(value, str) and "\x00" in value:
+            yield at
+        elif isinstance(value, dict):
+            yield from (pointer(at, key) for key in value if "\x00" in key)
+            stack += [(part, pointer(at, key)) for key, part in value.items()]
+        elif isinstance(value, list):
+            stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
 def check(kind: type[T], value: Any, at: str, violations: list[Violation]) -> T | None:

@@ -12,6 +12,7 @@ from longshore.api import (
     auth,
     changes,
     clients,
+    destinations,
     documentation,
     events,
     execute,
@@ -34,6 +35,7 @@ from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
 from longshore.api.service import lifespan
 from longshore.console.pages import compile_templates
+from longshore.destinations import registry as kinds
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings
 from longshore.telemetry import logs
@@ -100,6 +102,14 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     clients.get_token,
     clients.revoke_token,
     audit.list_entries,
+    destinations.create_destination,
+    destinations.list_destinations,
+    destinations.test_new_destination,
+    destinations.get_destination,
+    destinations.change_destination,
+    destinations.delete_destination,
+    destinations.test_destination,
+    destinations.list_kinds,
     webhooks.create_webhook,
     webhooks.list_webhooks,
     webhooks.delete_webhook,
@@ -118,14 +128,14 @@ ENDPOINTS: list[ControllerRouterHandler] = [
 
 
 def build(chosen: Settings) -> Litestar:
-    """Return the application for settings with a `database_url`. Raises ActionLoadError."""
+    """Return the application for settings with a `database_url`. Raises ActionLoadError and KindLoadError."""
     targets = {"export": ExportTarget} | {name: action.target for name, action in actions.load(chosen).items()}
     app = Litestar(
         route_handlers=ENDPOINTS,
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
-        openapi_config=documentation.config(targets),
+        openapi_config=documentation.config(targets, kinds.load(chosen).values()),
         cors_config=_cors(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,

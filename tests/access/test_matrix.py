@@ -98,6 +98,19 @@ def webhook(site: Site) -> Ids:
     return {"id": str(row[0]), "delivery": str(row[1])}
 
 
+DESTINATION = {"kind": "memory", "settings": {"shelf": "top"}, "secret": {"password": "x"}}
+
+
+def destination(site: Site) -> Ids:
+    with site.service.client(Level.ADMIN) as admin:
+        made = admin.post("/destinations", json={"name": f"x{uuid.uuid4().hex}", **DESTINATION})
+        return {"id": made.json()["id"], "name": made.json()["name"]}
+
+
+def new_destination(_: Ids) -> Any:
+    return {"name": f"x{uuid.uuid4().hex}", **DESTINATION}
+
+
 def user(site: Site) -> Ids:
     return {"id": new_person(site.service, _1764=Level.READ).id}
 
@@ -148,6 +161,14 @@ CELLS = {
     ("GET", "/segments/{id}"): Cell(200, 404, segment),
     ("PUT", "/segments/{id}"): Cell(200, 403, segment, stored),
     ("DELETE", "/segments/{id}"): Cell(204, 404, segment),
+    ("GET", "/destinations"): Cell(200, 200),
+    ("POST", "/destinations"): Cell(201, 201, body=new_destination),
+    ("POST", "/destinations/test"): Cell(200, 200, body=new_destination),
+    ("GET", "/destinations/{id}"): Cell(200, 404, destination),
+    ("PATCH", "/destinations/{id}"): Cell(200, 404, destination, lambda _: {"secret": {"password": "y"}}),
+    ("DELETE", "/destinations/{id}"): Cell(204, 404, destination),
+    ("POST", "/destinations/{id}/test"): Cell(200, 404, destination),
+    ("GET", "/destination_kinds"): Cell(200, 200),
     ("GET", "/webhooks"): Cell(200, 200),
     ("POST", "/webhooks"): Cell(400, 400, body=lambda _: {"url": "x", "events": []}),  # no webhook is made
     ("DELETE", "/webhooks/{id}"): Cell(204, 404, webhook),

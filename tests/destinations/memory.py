@@ -15,17 +15,18 @@ from longshore.validation import Violation
 PASSWORD = "the right one"
 
 
-class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class MemorySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where the files are kept."""
 
     shelf: Annotated[str, Meta(min_length=1, description="name of the shelf")]
     username: str = "anna"
     prefix: str = ""
     size: Literal["small", "large"] = "small"
+    key: str | None = None
 
 
 class MemorySecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What opens the shelf."""
+    """The secret that opens the shelf."""
 
     password: str
 
@@ -68,8 +69,12 @@ def memory(_settings: Settings) -> Kind:
         yield Shelf(settings.shelf, shelves.setdefault(settings.shelf, {}))
 
     async def test(settings: MemorySettings, secret: MemorySecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+        if settings.shelf == "broken":
+            raise RuntimeError(f"cannot open it with {secret}")
         try:
             async with opened(settings, secret, allow):
+                if settings.shelf == "keyed" and settings.key is None:
+                    raise DestinationError("the shelf shows the key 'k1'")
                 yield Step("connect", True)
         except DestinationError as error:
             yield Step("connect", False, str(error))
@@ -78,6 +83,8 @@ def memory(_settings: Settings) -> Kind:
 
     def check(settings: Any, secret: Any, _allow: tuple[Network, ...]) -> list[Violation]:
         violations = [] if settings.shelf.isascii() else [Violation("expected ASCII", "/settings/shelf")]
+        if settings.shelf == "keyed" and settings.key != "k1":
+            violations.append(Violation("expected the key of the shelf", "/settings/key"))
         return violations + ([] if secret.password else [Violation("expected a password", "/secret/password")])
 
     return Kind(MemorySettings, MemorySecret, "files", opened, test, check, frozenset({"prefix"}))

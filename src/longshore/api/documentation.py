@@ -20,6 +20,7 @@ from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
 from longshore.api.service import AnyRequest
 from longshore.api.static import static_files
+from longshore.destinations.kind import Kind
 from longshore.exports.segments.rules import Segment
 
 ASSETS = Path(str(resources.files("swagger_ui") / "static"))
@@ -134,12 +135,13 @@ def _statuses(handler: HTTPRouteHandler, method: str, path: str) -> set[int]:
 class DocumentPlugin(JsonRenderPlugin):
     """Serves the document with all that Litestar does not see in the endpoints by itself.
 
-    `targets`: what the `target` of a task may be, by action.
+    `targets`: what the `target` of a task may be, by action. `kinds`: the kinds of destinations.
     """
 
-    def __init__(self, targets: Mapping[str, type[msgspec.Struct]]) -> None:
+    def __init__(self, targets: Mapping[str, type[msgspec.Struct]], kinds: Collection[Kind]) -> None:
         super().__init__(path="/", media_type=MediaType.JSON)
         self._targets = targets
+        self._kinds = kinds
 
     def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
         return super().render(request, self.whole(request.app, openapi_schema))
@@ -159,7 +161,10 @@ class DocumentPlugin(JsonRenderPlugin):
 
     def _schemas(self, bodies: Collection[type[msgspec.Struct]]) -> dict[str, Any]:
         kinds = [*sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values(), Segment]
-        _, schemas = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
+        settings, secrets = [kind.settings for kind in self._kinds], [kind.secret for kind in self._kinds]
+        found, schemas = msgspec.json.schema_components([*settings, *secrets, *kinds], ref_template=REFERENCE)
+        for name, first in (("settings", 0), ("secret", len(settings))) if settings else ():
+            schemas["DestinationBody"]["properties"][name]["anyOf"] = list(found[first : first + len(settings)])
         for action, target in self._targets.items():
             schemas[target.__name__]["properties"]["action"] = {"const": action}
         any_target = [{"$ref": REFERENCE.format(name=target.__name__)} for target in self._targets.values()]
@@ -195,8 +200,8 @@ def document(app: Litestar) -> dict[str, Any]:
     return plugin.whole(app, app.openapi_schema.to_schema())
 
 
-def config(targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
-    """Return the configuration of the document at /openapi.json. `targets`: as of DocumentPlugin."""
+def config(targets: Mapping[str, type[msgspec.Struct]], kinds: Collection[Kind]) -> OpenAPIConfig:
+    """Return the configuration of the document at /openapi.json. `targets`, `kinds`: as of DocumentPlugin."""
     return OpenAPIConfig(
         title="Longshore",
         version=__version__,
@@ -218,7 +223,7 @@ def config(targets: Mapping[str, type[msgspec.Struct]]) -> OpenAPIConfig:
                 "sessionChainId": _header("X-Session-Chain-Id", "The chain that the request is about."),
             }
         ),
-        render_plugins=[DocumentPlugin(targets)],
+        render_plugins=[DocumentPlugin(targets, kinds)],
     )
 
 

@@ -1,6 +1,6 @@
 """The body of `POST /tasks`: validated with all its violations, and converted into the stored form."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
-from longshore.validation import ValidationError, Violation, check, pointer, suggestion
+from longshore.validation import ValidationError, Violation, check, pointer, suggestion, with_nul
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 
@@ -67,8 +67,8 @@ async def read_new_task(
         violations += await _check_segment_id(value, segment_of)
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
-            with_nul = [at for at in _with_nul(value.get(key), f"/{key}") if at not in named]
-            violations += [Violation("expected a string without U+0000", at) for at in with_nul]
+            nuls = [at for at in with_nul(value.get(key), f"/{key}") if at not in named]
+            violations += [Violation("expected a string without U+0000", at) for at in nuls]
     if violations or new is None or typed_target is None:
         raise ValidationError(violations)
     trigger = msgspec.structs.replace(
@@ -156,20 +156,6 @@ def _check_parts(
             violations += [Violation("is for the action export", pointer("/trigger", key)) for key in needless]
             return
         violations += target_check.check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
-
-
-def _with_nul(value: Any, at: str) -> Iterator[str]:
-    """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
-    stack = [(value, at)]  # recursion could exceed Python's limit
-    while stack:
-        value, at = stack.pop()
-        if isinstance(value, str) and "\x00" in value:
-            yield at
-        elif isinstance(value, dict):
-            yield from (pointer(at, key) for key in value if "\x00" in key)
-            stack += [(part, pointer(at, key)) for key, part in value.items()]
-        elif isinstance(value, list):
-            stack += [(part, pointer(at, number)) for number, part in enumerate(value)]
 
 
 async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> list[Violation]:

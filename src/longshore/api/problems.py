@@ -101,6 +101,11 @@ KINDS = {
         "The destination is in use",
         "A task that names it is delivering, or has a run to come. Change the task's `deliver`, or cancel the task.",
     ),
+    "destination-unusable": ProblemKind(
+        409,
+        "This version cannot use the destination",
+        "Its kind is not installed, or what is stored is not of its kind any more; `detail` says which.",
+    ),
     "secrets-unavailable": ProblemKind(
         503,
         "A secret cannot be stored or read",

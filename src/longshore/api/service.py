@@ -29,7 +29,7 @@ from longshore.fair_queue import FairQueue, QueueLimits
 from longshore.results.open import open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import Store
-from longshore.settings import Settings
+from longshore.settings import Rate, Settings
 from longshore.tasks import quotas
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.queue_metrics import FiguresCollector
@@ -56,6 +56,11 @@ SOURCE_SIZE = 2  # read-only connections of one API process to the source, for p
 # A chain may use one of them at a time, so that no chain has all.
 PREVIEW_LIMITS = QueueLimits(running=SOURCE_SIZE, running_of_key=1, waiting=40, waiting_of_key=4, seconds=15.0)
 
+TEST_LIMIT = "destination tests"
+TEST_RATE = Rate(30, 60)  # of a chain
+# A test may last, and holds connections to servers of the chain's choice.
+TEST_LIMITS = QueueLimits(running=8, running_of_key=2, waiting=32, waiting_of_key=8, seconds=15.0)
+
 
 class Service(msgspec.Struct, frozen=True):
     """The open resources of one API process."""
@@ -76,9 +81,9 @@ class Service(msgspec.Struct, frozen=True):
     catalog: Catalog
     actions: Mapping[str, actions.Action]
     vault: Vault
-    kinds: Mapping[str, destinations.Kind]
-    """The kinds of destinations."""
     destinations: Destinations
+    destination_tests: FairQueue
+    """The queue for tests of destinations, by chain."""
     quotas: Usage
     """The quotas of each chain."""
     figures: FiguresCollector
@@ -100,7 +105,6 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
         vault = open_vault(settings)
-        kinds = destinations.load(settings)
         lives = Lives(settings.session_idle, settings.session_life)
         sessions = Sessions(pool, lives)
         open_limits = OpenRequestLimits(
@@ -111,7 +115,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         )
         async with (
             Watch(pool, settings.database_url) as watch,
-            open_rates(pool, settings.rates) as rates,
+            open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
             open_open_requests(pool, lives, open_limits) as open_requests,
         ):
             yield Service(
@@ -129,8 +133,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 vault=vault,
-                kinds=kinds,
-                destinations=Destinations(pool, kinds, vault, settings),
+                destinations=Destinations(pool, destinations.load(settings), vault, settings),
+                destination_tests=FairQueue("tests of destinations", TEST_LIMITS),
                 quotas=quotas.allowed_by(settings),
                 figures=FiguresCollector(pool),
                 signer=Signer(await retry_until_available(signing_key, pool)),

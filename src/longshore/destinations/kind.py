@@ -83,7 +83,7 @@ class TableColumn(msgspec.Struct, frozen=True):
 
 
 class DeliveryLine(msgspec.Struct, frozen=True):
-    """What a table records of a delivery, in `_longshore_deliveries`."""
+    """The line of a delivery in the table `_longshore_deliveries` of the destination."""
 
     task: int
     run: int
@@ -117,7 +117,7 @@ class TableLoad(msgspec.Struct, frozen=True):
 
 
 class TableEvidence(msgspec.Struct, frozen=True):
-    """What a table holds of a delivery, read back from it."""
+    """The rows of a delivery in a table, read back from it."""
 
     rows: int
     """Rows that the load brought: those of the staging table, read in the transaction that wrote them."""

@@ -27,7 +27,7 @@ LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.destinati
 
 COLUMNS = """
 id, name, kind, settings, date_trunc('second', created_at) as created, date_trunc('second', modified_at) as modified,
-created_by
+created_by, revision
 """
 
 CREATE = f"""
@@ -45,7 +45,7 @@ select {COLUMNS} from longshore.destinations where chain_id = $1 order by create
 
 CHANGE = f"""
 update longshore.destinations
-set settings = $3, secret = $4, modified_at = greatest(modified_at, now())
+set settings = $3, secret = $4, modified_at = greatest(modified_at, now()), revision = revision + 1
 where id = $1 and chain_id = $2
 returning {COLUMNS}
 """  # noqa: S608  # a constant
@@ -84,6 +84,13 @@ class Destination(msgspec.Struct, frozen=True):
     """Kind and id of the credential that created it, such as `user 7`."""
 
 
+class StoredDestination(msgspec.Struct, frozen=True):
+    """A destination, and the revision it was read at."""
+
+    destination: Destination
+    revision: int
+
+
 class Destinations:
     """The destinations of all chains, with their kinds and secrets."""
 
@@ -116,7 +123,7 @@ class Destinations:
         rows = await self._pool.fetch(KINDS_OF, chain, list(names))
         return {row["name"]: row["kind"] for row in rows}
 
-    async def create(self, connection: Connection, chain: ChainId, new: "NewDestination", by: str) -> Destination:
+    async def create(self, connection: Connection, chain: ChainId, new: "NewDestination", by: str) -> StoredDestination:
         """Store a valid destination in the connection's transaction. Raises ProblemError and VaultError.
 
         `by`: kind and id of the credential, such as `user 7`.
@@ -130,16 +137,16 @@ class Destinations:
             raise ProblemError("destination-exists", f"Chain {chain} has a destination {new.name!r} already.") from None
         if row is None:
             raise ProblemError("too-many-destinations", f"Chain {chain} has {MAX_DESTINATIONS} already.")
-        return _destination(**row)
+        return _stored(**row)
 
     async def change(
         self, connection: Connection, chain: ChainId, id: UUID, settings: msgspec.Struct, secret: msgspec.Struct
-    ) -> Destination:
+    ) -> StoredDestination:
         """Replace settings and secret of a destination. Raises NotFoundError and VaultError."""
         row = await connection.fetchrow(CHANGE, id, chain, _text(settings), self.sealed(chain, id, secret))
         if row is None:
             raise NotFoundError("destination-not-found")
-        return _destination(**row)
+        return _stored(**row)
 
     async def secret(self, connection: Connection | Pool, chain: ChainId, id: UUID, kind: Kind) -> Any:
         """Return the secret of a destination, as its kind's struct. Raises NotFoundError and VaultError."""
@@ -178,7 +185,7 @@ def stored_settings(kind: Kind, name: str, settings: str) -> Any:
         raise DestinationError(f"destination {name!r}: this version cannot read its settings: {error}") from None
 
 
-async def get(connection: Connection | Pool, chain: ChainId, id: UUID, *, lock: bool = False) -> Destination:
+async def get(connection: Connection | Pool, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredDestination:
     """Return a destination. Raises NotFoundError.
 
     `lock`: whether to lock it until the end of the connection's transaction.
@@ -186,12 +193,13 @@ async def get(connection: Connection | Pool, chain: ChainId, id: UUID, *, lock: 
     row = await connection.fetchrow(f"{GET} for update" if lock else GET, id, chain)
     if row is None:
         raise NotFoundError("destination-not-found")
-    return _destination(**row)
+    return _stored(**row)
 
 
 async def list_destinations(pool: Pool, chain: ChainId, page: Page) -> tuple[list[Destination], bool]:
     """Return a page of a chain's destinations, newest first, and whether more follow."""
-    return await fetch_page(pool, _destination, page, LIST, chain)
+    found, more = await fetch_page(pool, _stored, page, LIST, chain)
+    return [each.destination for each in found], more
 
 
 async def delete(connection: Connection, chain: ChainId, id: UUID) -> None:
@@ -208,5 +216,5 @@ def _text(value: msgspec.Struct) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _destination(settings: str, **columns: Any) -> Destination:
-    return Destination(settings=as_json(settings), **columns)
+def _stored(settings: str, revision: int, **columns: Any) -> StoredDestination:
+    return StoredDestination(Destination(settings=as_json(settings), **columns), revision)

@@ -107,6 +107,18 @@ where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
 returning id
 """
 
+# PostgreSQL reads no JSON that has some escape sequences, and such targets name no destination.
+NAMES_DESTINATION = r"""
+select exists (
+    select from longshore.tasks t
+    where t.chain_id = $1 and t.action = 'export'
+      and (t.due_at is not null or t.attempt_began_at is null or t.state = 'INPROGRESS' or t.backfill is not null)
+      and case when t.target::text ~* '\\u(0000|d[89a-f])' then false else exists (
+          select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
+      ) end
+)
+"""
+
 
 NEVER_DUE = Violation("leaves no time to run at", "/trigger/until")
 
@@ -271,3 +283,8 @@ async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
         await read.standing(connection, chain, task)
         raise ProblemError("task-running")
     await admit(connection, chain)
+
+
+async def names_destination(connection: Connection, chain: ChainId, name: str) -> bool:
+    """Return whether a task that names a destination has a run to come or is in progress."""
+    return bool(await connection.fetchval(NAMES_DESTINATION, chain, name))

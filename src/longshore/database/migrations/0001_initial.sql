@@ -396,6 +396,7 @@ create table longshore.destinations (
     settings json not null,
     -- Sealed by the vault, bound to chain and id.
     secret bytea not null,
+    revision bigint not null default 1,
     created_at timestamptz not null default now(),
     modified_at timestamptz not null default now(),
     created_by text,

@@ -1,0 +1,174 @@
+"""The bodies of the resource `destinations`, validated with all their violations by the kind that they name."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from longshore.api.bodies import merge_patch
+from longshore.destinations.kind import Kind
+from longshore.destinations.stored import NewDestination
+from longshore.outbound import Network
+from longshore.validation import ValidationError, Violation, check, pointer, suggestion, with_nul
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
+
+Kinds = Mapping[str, Kind]
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class DestinationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /destinations`."""
+
+    name: Annotated[
+        str, Meta(pattern=NAME, description="How tasks name it; it cannot be changed.", examples=["warehouse"])
+    ]
+    kind: Annotated[str, Meta(description="A kind of `GET /destination_kinds`.", examples=["s3"])]
+    settings: Annotated[
+        dict[str, Any],
+        Meta(description="Where and as whom to connect.", examples=[{"bucket": "exports", "region": "eu-west-1"}]),
+    ]
+    secret: Annotated[
+        dict[str, Any],
+        Meta(
+            description="What proves it. It is stored encrypted, and never given back.",
+            examples=[{"access_key_id": "AKIA…", "secret_access_key": "…"}],
+            extra_json_schema={"writeOnly": True},
+        ),
+    ]
+
+
+class DestinationChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `PATCH /destinations/{id}`. Each key replaces its field as a whole; fields without a key stay."""
+
+    settings: Annotated[dict[str, Any], Meta(examples=[{"bucket": "exports", "prefix": "loyalty/"}])] | UnsetType = (
+        UNSET
+    )
+    secret: (
+        Annotated[
+            dict[str, Any],
+            Meta(
+                description="Needed where `settings` change where or as whom to connect.",
+                extra_json_schema={"writeOnly": True},
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """Settings and secret of a destination, of the types of its kind."""
+
+    kind: Kind
+    settings: Any
+    secret: Any
+
+
+def read_new(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> NewDestination:
+    """Return the destination of a body, to be stored. Raises ValidationError."""
+    violations: list[Violation] = []
+    body, draft = _read(value, kinds, violations)
+    if draft is not None:
+        violations += draft.kind.check(draft.settings, draft.secret, allow)
+    if violations or body is None or draft is None:
+        raise ValidationError(violations)
+    return NewDestination(body.name, body.kind, draft.settings, draft.secret)
+
+
+def read_draft(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> Draft:
+    """Return the destination of a body, to be tested. Raises ValidationError.
+
+    It may lack what only a stored destination needs, such as the host key that the test is to find.
+    """
+    violations: list[Violation] = []
+    _, draft = _read(value, kinds, violations)
+    if draft is not None:
+        found = draft.kind.check(draft.settings, draft.secret, allow)
+        violations += [violation for violation in found if _is_given(value, violation)]
+    if violations or draft is None:
+        raise ValidationError(violations)
+    return draft
+
+
+def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network, ...], *, merges: bool) -> Draft:
+    """Return a destination as the body of a PATCH changes it. Raises ValidationError.
+
+    `old_settings`: those of `old` as JSON. `merges`: whether it is a merge patch; the secret, which no client can read,
+    is replaced as a whole in either case.
+    """
+    violations: list[Violation] = []
+    if not isinstance(value, dict):
+        raise ValidationError([Violation("expected an object", "")])
+    names = DestinationChange.__struct_fields__
+    for key in value:
+        if key not in names:
+            fixed = "cannot be changed" if key in ("name", "kind") else f"unknown key{suggestion(key, names)}"
+            violations.append(Violation(fixed, pointer("", key)))
+    settings, secret = old.settings, old.secret
+    if "settings" in value:
+        new = merge_patch(old_settings, value["settings"]) if merges else value["settings"]
+        settings = _typed(old.kind.settings, new, "/settings", violations)
+    if "secret" in value:
+        new = merge_patch({}, value["secret"]) if merges else value["secret"]
+        secret = _typed(old.kind.secret, new, "/secret", violations)
+    elif settings is not None and (moved := _moved(old.kind, old.settings, settings)):
+        because = f"because {' and '.join(map(repr, moved))} say where or as whom to connect"
+        violations.append(Violation(f"is required {because}", "/secret"))
+    if not violations:
+        violations += old.kind.check(settings, secret, allow)
+    if violations:
+        raise ValidationError(violations)
+    return Draft(old.kind, settings, secret)
+
+
+def _moved(kind: Kind, old: Any, new: Any) -> list[str]:
+    """Return the names of the changed settings that say where or as whom to connect."""
+    fields = msgspec.structs.fields(kind.settings)
+    return [
+        field.encode_name
+        for field in fields
+        if field.encode_name not in kind.changes_freely and getattr(old, field.name) != getattr(new, field.name)
+    ]
+
+
+def _read(value: Any, kinds: Kinds, violations: list[Violation]) -> tuple[DestinationBody | None, Draft | None]:
+    body = check(DestinationBody, value, "", violations)
+    name = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(name, str):
+        return body, None
+    kind = kinds.get(name)
+    if kind is None:
+        hint = suggestion(name, kinds) or f"; expected one of {', '.join(kinds) or 'none, as no kind is installed'}"
+        violations.append(Violation(f"{name!r} is not known{hint}", "/kind"))
+        return body, None
+    # What is no object at all, the check of the body has named.
+    before = len(violations)
+    settings, secret = (
+        _typed(type, value[key], f"/{key}", violations) if isinstance(value.get(key), dict) else None
+        for key, type in (("settings", kind.settings), ("secret", kind.secret))
+    )
+    complete = settings is not None and secret is not None and len(violations) == before
+    return body, Draft(kind, settings, secret) if complete else None
+
+
+def _typed(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S | None:
+    before = len(violations)
+    typed = check(kind, value, at, violations)
+    named = {violation.pointer for violation in violations}
+    violations += [
+        Violation("expected a string without U+0000", nul) for nul in with_nul(value, at) if nul not in named
+    ]
+    return typed if len(violations) == before else None
+
+
+def _is_given(value: Any, violation: Violation) -> bool:
+    """Return whether the body has the member that a violation is about."""
+    member = value
+    for step in (violation.pointer or "").split("/")[1:]:
+        key = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(member, dict) or key not in member:
+            return False
+        member = member[key]
+    return True

@@ -1,0 +1,268 @@
+"""The resource `destinations`: a chain's own places for results, their tests, and the kinds that there are."""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+import structlog
+from litestar import Response, delete, get, patch, post
+from litestar.params import FromPath, RawBody
+
+from longshore.access import audit
+from longshore.access.tokens import Caller
+from longshore.api.audited import audited, audited_in
+from longshore.api.bodies import BODY, JSON, MERGE_PATCH, read_json
+from longshore.api.conditional import require
+from longshore.api.destination_bodies import (
+    DestinationBody,
+    DestinationChange,
+    Draft,
+    read_change,
+    read_draft,
+    read_new,
+)
+from longshore.api.documentation import problems
+from longshore.api.guard import actor, admitted
+from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
+from longshore.api.paging import Limit, Offset, paged
+from longshore.api.service import TEST_LIMIT, TEST_RATE, AnyRequest, Service
+from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, as_uuid
+from longshore.destinations import stored
+from longshore.destinations.kind import DestinationError, Kind, Step
+from longshore.destinations.stored import Destination, StoredDestination, stored_settings
+from longshore.errors import NotFoundError, ProblemError
+from longshore.outbound import Network
+from longshore.tasks import idempotency, requests
+from longshore.tasks.idempotency import Claim, Kept
+
+log = structlog.get_logger()
+
+TEST_SECONDS = 45.0
+
+
+class DestinationTest(msgspec.Struct, frozen=True):
+    """The result of the test of a destination."""
+
+    ok: bool
+    """Whether all steps worked, so that deliveries will."""
+    steps: list[Step]
+    """In order; a step that does not work is the last one."""
+
+
+class DestinationKind(msgspec.Struct, frozen=True):
+    """A kind of destination, and the JSON schemas of its settings and secret."""
+
+    kind: str
+    takes: Literal["files", "tables"]
+    settings: dict[str, Any]
+    secret: dict[str, Any]
+
+
+@post("/destinations", responses=problems(409))
+async def create_destination(
+    request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: Key = None
+) -> Response[Destination]:
+    """Create a destination; tasks name it in `target.deliver`. The secret is stored encrypted and never given back."""
+    service, caller = admitted(request)
+    value = read_json(request, body)
+    claim = _claim(request, service, idempotency_key, value)
+    # The outcome of an earlier request does not depend on whether the body is still valid.
+    if (before := await idempotency.find(service.pool, claim)) is not None:
+        return await _created(service, caller, before, REPLAYED)
+    new = read_new(value, service.destinations.kinds, _allow(service, caller))
+
+    async def make(connection: Connection) -> Kept:
+        async with audited_in(connection, request, "destination.create") as change:
+            made = await service.destinations.create(connection, caller.chain, new, actor(request).name)
+            change.object = f"destination {made.destination.id}"
+            change.details = {"name": new.name, "kind": new.kind}
+        return Kept(None, made.destination.id.bytes)
+
+    kept, again = await idempotency.once(service.pool, claim, make)
+    return await _created(service, caller, kept, REPLAYED if again else {})
+
+
+def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -> Claim | None:
+    """Return the claim of a request with a secret, of which only a digest under a key of the vault is kept."""
+    if key is None or not isinstance(value, dict) or "secret" not in value:
+        return claim_of(request, key, value)
+    return claim_of(request, key, value | {"secret": service.vault.digest(CANONICAL.encode(value["secret"]))})
+
+
+async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[Destination]:
+    """Return the destination that a request made, as it is now. Raises NotFoundError."""
+    found = await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
+    return _answer(found, 201, {**headers, "Location": f"/destinations/{found.destination.id}"})
+
+
+@get("/destinations")
+async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Destination]]:
+    """Return the chain's destinations, newest first, without their secrets."""
+    service, caller = admitted(request)
+    page = Page(limit, offset)
+    return paged(request, await stored.list_destinations(service.pool, caller.chain, page), page)
+
+
+@get("/destinations/{id:str}")
+async def get_destination(request: AnyRequest, id: FromPath[str]) -> Response[Destination]:
+    """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
+    service, caller = admitted(request)
+    return _answer(await stored.get(service.pool, caller.chain, _id(id)))
+
+
+@patch("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))
+async def change_destination(
+    request: AnyRequest, id: FromPath[str], body: Annotated[RawBody, DestinationChange, MERGE_PATCH]
+) -> Response[Destination]:
+    """Change the settings or the secret of a destination; name and kind stay.
+
+    A change of settings that say where or as whom to connect needs the secret again. As `application/json`, each named
+    key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) the settings are merged.
+    """
+    service, caller = admitted(request)
+    value = read_json(request, body, JSON, MERGE_PATCH)
+    merges = request.content_type[0] == MERGE_PATCH
+    async with audited(request, "destination.change") as change:
+        old = await stored.get(change.connection, caller.chain, _id(id), lock=True)
+        require(request, _tag(old))
+        needs_secret = not (isinstance(value, dict) and "secret" in value)
+        draft = await _stored_draft(service, caller, change.connection, old.destination, with_secret=needs_secret)
+        settings = BODY.decode(bytes(old.destination.settings))
+        new = read_change(value, draft, settings, _allow(service, caller), merges=merges)
+        change.object = f"destination {old.destination.id}"
+        change.details = {"name": old.destination.name, "changed": sorted(value)}
+        if needs_secret and new.settings == draft.settings:
+            change.happens = False
+            return _answer(old)
+        found = await service.destinations.change(
+            change.connection, caller.chain, old.destination.id, new.settings, new.secret
+        )
+        return _answer(found)
+
+
+@delete("/destinations/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(409))
+async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
+    """Delete a destination with its secret. What was delivered stays where it is."""
+    _, caller = admitted(request)
+    async with audited(request, "destination.delete") as change:
+        old = await stored.get(change.connection, caller.chain, _id(id), lock=True)
+        require(request, _tag(old))
+        name = old.destination.name
+        if await requests.names_destination(change.connection, caller.chain, name):
+            raise ProblemError("destination-in-use")
+        change.object, change.details = f"destination {old.destination.id}", {"name": name}
+        await stored.delete(change.connection, caller.chain, old.destination.id)
+
+
+@post("/destinations/test", status_code=200)
+async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, DestinationBody]) -> DestinationTest:
+    """Try each thing that a delivery does, with a file or table that is removed again. Nothing is stored.
+
+    Takes the body of `POST /destinations`, which may lack what only a stored destination needs: without the `host_key`
+    of a kind that has one, `detail` says which key the server shows.
+    """
+    service, caller = admitted(request)
+    value = read_json(request, body)
+    draft = read_draft(value, service.destinations.kinds, _allow(service, caller))
+    return await _test(request, draft, "", {"name": value.get("name"), "kind": value["kind"]})
+
+
+@post("/destinations/{id:str}/test", status_code=200, responses=problems(409))
+async def test_destination(request: AnyRequest, id: FromPath[str]) -> DestinationTest:
+    """Test a destination with the settings and the secret that are stored."""
+    service, caller = admitted(request)
+    found = (await stored.get(service.pool, caller.chain, _id(id))).destination
+    draft = await _stored_draft(service, caller, service.pool, found)
+    return await _test(request, draft, f"destination {found.id}", {"name": found.name, "kind": found.kind})
+
+
+@get("/destination_kinds")
+async def list_kinds(request: AnyRequest) -> list[DestinationKind]:
+    """Return the kinds of destinations, with the JSON schemas of their settings and secrets."""
+    service, _ = admitted(request)
+    return [
+        DestinationKind(name, kind.takes, _schema(kind.settings), _schema(kind.secret))
+        for name, kind in service.destinations.kinds.items()
+    ]
+
+
+async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[str, Any]) -> DestinationTest:
+    """Run the test of a destination, with its audit entry, within the limits of the chain. Raises ProblemError."""
+    service, caller = admitted(request)
+    try:
+        service.rates.count(TEST_LIMIT, f"chain {caller.chain}")
+    except ProblemError as exceeded:
+        detail = f"A chain may test destinations {TEST_RATE.requests} times in {TEST_RATE.seconds} seconds."
+        raise ProblemError(exceeded.kind, detail, exceeded.headers) from None
+    # A test writes to the destination, so its audit entry is written before.
+    await audit.record(service.pool, actor(request), caller.chain, "destination.test", object, details)
+    steps: list[Step] = []
+    async with service.destination_tests.turn(caller.chain):
+        try:
+            async with asyncio.timeout(TEST_SECONDS), aclosing(_steps(draft, _allow(service, caller))) as found:
+                async for step in found:
+                    steps.append(step)
+        except TimeoutError:
+            steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
+        except Exception as error:
+            # Neither its message nor its variables: they may hold a part of the secret.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{place.filename}:{place.lineno}"
+            log.error("the test of a destination failed", kind=details["kind"], error=type(error).__name__, where=where)
+            steps.append(Step("test", False, "the kind failed; the service's log says why"))
+    return DestinationTest(bool(steps) and all(step.ok for step in steps), steps)
+
+
+def _steps(draft: Draft, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+    return draft.kind.test(draft.settings, draft.secret, allow)
+
+
+async def _stored_draft(
+    service: Service, caller: Caller, connection: Connection | Pool, found: Destination, *, with_secret: bool = True
+) -> Draft:
+    """Return a stored destination, of the types of its kind. Raises ProblemError."""
+    kind: Kind | None = service.destinations.kinds.get(found.kind)
+    if kind is None:
+        raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
+    try:
+        settings = stored_settings(kind, found.name, bytes(found.settings).decode())
+        secret = None
+        if with_secret:
+            secret = await service.destinations.secret(connection, caller.chain, found.id, kind)
+    except DestinationError as error:
+        raise ProblemError("destination-unusable", str(error)) from None
+    return Draft(kind, settings, secret)
+
+
+def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the JSON schema of a struct, with the struct itself at its root."""
+    schema = msgspec.json.schema(kind)
+    definitions = schema.pop("$defs")
+    root = definitions.pop(schema.pop("$ref").rpartition("/")[2])
+    return {**root, **({"$defs": definitions} if definitions else {})}
+
+
+def _allow(service: Service, caller: Caller) -> tuple[Network, ...]:
+    return service.settings.outbound_networks_of(caller.chain)
+
+
+def _tag(found: StoredDestination) -> str:
+    return f'"{found.destination.id}-{found.revision}"'
+
+
+def _answer(
+    found: StoredDestination, status: int = 200, headers: dict[str, str] | None = None
+) -> Response[Destination]:
+    return Response(found.destination, status_code=status, headers={**(headers or {}), "ETag": _tag(found)})
+
+
+def _id(text: str) -> UUID:
+    """Return the id in a path. Raises NotFoundError where it is none."""
+    if (id := as_uuid(text)) is None:
+        raise NotFoundError("destination-not-found")
+    return id

@@ -1,0 +1,360 @@
+"""Destinations, over HTTP: made, read, changed, tested and deleted, without ever giving back a secret."""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.api.idempotent import CANONICAL
+from tests.answers import problem, violations
+from tests.destinations.memory import PASSWORD
+from tests.service import CHAIN, Longshore, export_body
+
+MISSING = "00000000-0000-4000-8000-000000000000"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+def body_of(name: str | None = None, password: str = PASSWORD, **settings: Any) -> dict[str, Any]:
+    return {
+        "name": name or f"shelf-{uuid.uuid4().hex}",
+        "kind": "memory",
+        "settings": {"shelf": "top", **settings},
+        "secret": {"password": password},
+    }
+
+
+def made(client: httpx2.Client, name: str | None = None, **settings: Any) -> dict[str, Any]:
+    answer = client.post("/destinations", json=body_of(name, **settings))
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/destinations/{found['id']}"
+    return found
+
+
+def sealed(service: Longshore, id: str) -> bytes:
+    return bytes(service.sql("select secret from longshore.destinations where id = $1", uuid.UUID(id))[0][0])
+
+
+@pytest.fixture(scope="module")
+def writer(idle: Longshore) -> Iterator[httpx2.Client]:
+    with idle.client(Level.WRITE) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def elsewhere(idle: Longshore) -> Iterator[httpx2.Client]:
+    with idle.client(Level.ADMIN, 1765) as client:
+        yield client
+
+
+def test_destination_is_made_read_changed_and_deleted(waiting: httpx2.Client, writer: httpx2.Client) -> None:
+    new = made(waiting)
+    assert list(new) == ["id", "name", "kind", "settings", "created", "modified", "created_by"]
+    assert new["kind"] == "memory"
+    assert new["settings"] == {"shelf": "top"}
+    assert new["created_by"].startswith("token ")
+    path = f"/destinations/{new['id']}"
+    assert writer.get(path).json() == new
+
+    changed = waiting.patch(path, json={"settings": {"shelf": "top", "prefix": "loyalty/"}})
+    assert changed.status_code == 200, changed.text
+    assert changed.json()["settings"]["prefix"] == "loyalty/"
+    assert changed.json() | {"settings": 0, "modified": 0} == new | {"settings": 0, "modified": 0}
+    assert writer.get(path).json() == changed.json()
+
+    gone = waiting.delete(path)
+    assert (gone.status_code, gone.content) == (204, b"")
+    for answer in (
+        waiting.get(path),
+        waiting.delete(path),
+        waiting.patch(path, json={}),
+        waiting.post(f"{path}/test"),
+    ):
+        problem(answer, "destination-not-found")
+
+
+def test_destinations_are_listed_newest_first_in_pages(idle: Longshore) -> None:
+    with idle.client(Level.ADMIN, chain=78) as client:
+        assert client.get("/destinations").json() == []
+        ids = [made(client)["id"] for _ in range(5)]
+        first = client.get("/destinations", params={"limit": 2})
+        assert first.headers["link"] == '</destinations?limit=2&offset=2>; rel="next"'
+        rest = client.get("/destinations", params={"limit": 3, "offset": 2})
+        assert "link" not in rest.headers
+        assert [one["id"] for one in first.json() + rest.json()] == ids[::-1]
+
+
+def test_destination_of_another_chain_looks_like_a_missing_one(
+    waiting: httpx2.Client, elsewhere: httpx2.Client
+) -> None:
+    new = made(waiting)
+    calls: list[Callable[[str], httpx2.Response]] = [
+        lambda id: elsewhere.get(f"/destinations/{id}"),
+        lambda id: elsewhere.delete(f"/destinations/{id}"),
+        lambda id: elsewhere.patch(f"/destinations/{id}", json={"secret": {"password": "x"}}),
+        lambda id: elsewhere.post(f"/destinations/{id}/test"),
+    ]
+    for call in calls:
+        answers = [problem(call(id), "destination-not-found") for id in (new["id"], MISSING, "no-id")]
+        for answer in answers:
+            del answer["request_id"]
+        assert all(answer == answers[0] for answer in answers)
+    assert new["id"] not in [one["id"] for one in elsewhere.get("/destinations").json()]
+    assert waiting.get(f"/destinations/{new['id']}").json() == new
+    assert made(elsewhere, new["name"])["id"] != new["id"]
+
+
+def test_all_violations_of_a_destination_are_named_at_once(waiting: httpx2.Client) -> None:
+    wrong = {
+        "name": "no name",
+        "kind": "memory",
+        "settings": {"shelf": "", "shelve": 1, "size": "smal"},
+        "secret": {"password": 5},
+        "chain": CHAIN,
+    }
+    expected = {
+        "/chain", "/name", "/settings/shelve", "/settings/shelf", "/settings/size", "/secret/password"
+    }  # fmt: skip
+    for path in ("/destinations", "/destinations/test"):
+        assert set(violations(waiting.post(path, json=wrong))) == expected
+        assert set(violations(waiting.post(path, json={}))) == {"/name", "/kind", "/settings", "/secret"}
+        assert violations(waiting.post(path, json=[])) == {"": "expected an object, got an array"}
+        unknown = violations(waiting.post(path, json={**body_of(), "kind": "memori"}))
+        assert unknown == {"/kind": "'memori' is not known; did you mean 'memory'?"}
+        assert violations(waiting.post(path, json={**body_of(), "secret": None})) == {
+            "/secret": "expected an object, got null"
+        }
+        assert set(violations(waiting.post(path, json=body_of("x\n")))) == {"/name"}
+        assert set(violations(waiting.post(path, json=body_of(shelf="a\0b", password="a\0b")))) == {
+            "/settings/shelf",
+            "/secret/password",
+        }
+    assert set(violations(waiting.post("/destinations", json=body_of(shelf="é")))) == {"/settings/shelf"}
+
+
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\xff"', b'"\\udc00\\ud800"'])
+def test_secret_that_is_no_text_is_refused(waiting: httpx2.Client, text: bytes) -> None:
+    body = msgspec.json.encode(body_of(password="HERE")).replace(b'"HERE"', text)
+    headers = {"Content-Type": "application/json"}
+    problem(waiting.post("/destinations", content=body, headers=headers), "bad-request")
+
+
+def test_large_secret_is_stored_and_a_megabyte_is_refused(idle: Longshore, waiting: httpx2.Client) -> None:
+    large = "é" * 30_000
+    answer = waiting.post("/destinations", json=body_of(password=large))
+    assert answer.status_code == 201, answer.text
+    assert len(sealed(idle, answer.json()["id"])) > 60_000
+    problem(waiting.post("/destinations", json=body_of(password="x" * 1_000_000)), "too-large")
+
+
+def test_name_is_one_destinations_in_its_chain(waiting: httpx2.Client) -> None:
+    new = made(waiting)
+    problem(waiting.post("/destinations", json=body_of(new["name"])), "destination-exists")
+
+
+def test_name_and_kind_cannot_be_changed(waiting: httpx2.Client) -> None:
+    path = f"/destinations/{made(waiting)['id']}"
+    for headers in ({}, MERGE):
+        found = violations(waiting.patch(path, json={"name": "x", "kind": "s3", "sekret": {}}, headers=headers))
+        assert found == {
+            "/name": "cannot be changed",
+            "/kind": "cannot be changed",
+            "/sekret": "unknown key; did you mean 'secret'?",
+        }
+
+
+@pytest.mark.parametrize("headers", [{}, MERGE])
+@pytest.mark.parametrize("change", [{"shelf": "another"}, {"username": "mallory"}, {"size": "large"}])
+def test_change_of_where_or_as_whom_to_connect_needs_the_secret_again(
+    waiting: httpx2.Client, headers: dict[str, str], change: dict[str, str]
+) -> None:
+    path = f"/destinations/{made(waiting)['id']}"
+    patch = {"settings": {"shelf": "top", **change}}
+    [name] = change
+    assert violations(waiting.patch(path, json=patch, headers=headers)) == {
+        "/secret": f"is required because '{name}' say where or as whom to connect"
+    }
+    again = waiting.patch(path, json={**patch, "secret": {"password": "x"}}, headers=headers)
+    assert again.status_code == 200, again.text
+    assert again.json()["settings"][name] == change[name]
+
+
+def test_merge_patch_merges_settings_and_replaces_the_secret_whole(waiting: httpx2.Client) -> None:
+    path = f"/destinations/{made(waiting, prefix='a/')['id']}"
+    merged = waiting.patch(path, json={"settings": {"prefix": None}}, headers=MERGE)
+    assert merged.json()["settings"] == {"shelf": "top"}
+    assert set(violations(waiting.patch(path, json={"secret": {}}, headers=MERGE))) == {"/secret/password"}
+    assert set(violations(waiting.patch(path, json={"settings": None}, headers=MERGE))) == {"/settings"}
+    assert set(violations(waiting.patch(path, json={"settings": {"shelf": None}}, headers=MERGE))) == {
+        "/settings/shelf"
+    }
+
+
+def test_change_to_equal_settings_changes_nothing(waiting: httpx2.Client) -> None:
+    path = f"/destinations/{made(waiting)['id']}"
+    before = waiting.get(path)
+    for patch in ({}, {"settings": {"shelf": "top"}}):
+        same = waiting.patch(path, json=patch)
+        assert (same.json(), same.headers["etag"]) == (before.json(), before.headers["etag"])
+
+
+def test_change_of_the_secret_alone_is_a_new_version(idle: Longshore, waiting: httpx2.Client) -> None:
+    new = made(waiting)
+    path = f"/destinations/{new['id']}"
+    tag, stored = waiting.get(path).headers["etag"], sealed(idle, new["id"])
+    changed = waiting.patch(path, json={"secret": {"password": "new"}}, headers={"If-Match": tag})
+    assert changed.status_code == 200, changed.text
+    assert changed.headers["etag"] != tag
+    assert sealed(idle, new["id"]) != stored
+    for call in (waiting.delete, lambda path, headers: waiting.patch(path, headers=headers, json={})):
+        problem(call(path, headers={"If-Match": tag}), "changed-meanwhile")  # type: ignore[operator]
+    assert waiting.delete(path, headers={"If-Match": changed.headers["etag"]}).status_code == 204
+
+
+def test_test_tells_each_step_and_stores_nothing(waiting: httpx2.Client) -> None:
+    before = len(waiting.get("/destinations", params={"limit": 100}).json())
+    good = waiting.post("/destinations/test", json=body_of())
+    assert good.json() == {"ok": True, "steps": [{"step": "connect", "ok": True}, {"step": "write", "ok": True}]}
+    wrong = waiting.post("/destinations/test", json=body_of(password="wrong"))
+    assert wrong.json() == {
+        "ok": False,
+        "steps": [{"step": "connect", "ok": False, "detail": "the password is wrong"}],
+    }
+    full = waiting.post("/destinations/test", json=body_of(shelf="full")).json()
+    assert (full["ok"], full["steps"][-1]["detail"]) == (False, "the shelf is full")
+    assert len(waiting.get("/destinations", params={"limit": 100}).json()) == before
+
+
+def test_test_may_lack_what_only_a_stored_destination_needs(waiting: httpx2.Client) -> None:
+    body = body_of(shelf="keyed")
+    assert violations(waiting.post("/destinations", json=body)) == {"/settings/key": "expected the key of the shelf"}
+    assert waiting.post("/destinations/test", json=body).json()["steps"][0]["detail"] == "the shelf shows the key 'k1'"
+    wrong = body_of(shelf="keyed", key="no key")
+    assert set(violations(waiting.post("/destinations/test", json=wrong))) == {"/settings/key"}
+
+
+def test_stored_destination_is_tested_with_its_secret(waiting: httpx2.Client) -> None:
+    path = f"/destinations/{made(waiting)['id']}"
+    assert waiting.post(f"{path}/test").json()["ok"] is True
+    waiting.patch(path, json={"secret": {"password": "wrong"}})
+    assert waiting.post(f"{path}/test").json()["ok"] is False
+
+
+def test_kind_that_fails_in_a_test_tells_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
+    password = f"secret-{uuid.uuid4().hex}"
+    answer = waiting.post("/destinations/test", json=body_of(shelf="broken", password=password))
+    assert answer.json()["steps"] == [
+        {"step": "test", "ok": False, "detail": "the kind failed; the service's log says why"}
+    ]
+    [logged] = [entry for entry in idle.logged() if entry.get("event") == "the test of a destination failed"][-1:]
+    assert (logged["kind"], logged["error"]) == ("memory", "RuntimeError")
+    assert "memory.py:" in logged["where"]
+    assert password not in idle.log_file.read_text()
+
+
+def test_a_chain_tests_destinations_thirty_times_a_minute_at_most(idle: Longshore) -> None:
+    with idle.client(Level.ADMIN, chain=79) as client:
+        statuses = [client.post("/destinations/test", json=body_of()).status_code for _ in range(31)]
+        assert statuses == [200] * 30 + [429]
+        refused = client.post(f"/destinations/{made(client)['id']}/test")
+        assert "30 times in 60 seconds" in problem(refused, "too-many-requests")["detail"]
+        assert 0 < int(refused.headers["retry-after"]) <= 60
+
+
+def test_repeated_request_makes_one_destination_and_keeps_no_digest_of_the_secret(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    body = body_of()
+    first, second = (waiting.post("/destinations", json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+    assert second.headers["idempotent-replayed"] == "true"
+    other = {**body, "secret": {"password": "another"}}
+    problem(waiting.post("/destinations", json=other, headers=headers), "idempotency-key-reused")
+    digest = hashlib.sha256(b"POST /destinations\n" + CANONICAL.encode(body)).digest()
+    stored = idle.sql("select body_sha256 from longshore.idempotency_keys where key like '%' || $1", *headers.values())
+    assert bytes(stored[0][0]) != digest, "whoever reads the database could try passwords"
+    waiting.delete(f"/destinations/{first.json()['id']}")
+    problem(waiting.post("/destinations", json=body, headers=headers), "destination-not-found")
+
+
+def test_destination_that_a_task_names_is_kept_while_a_run_is_to_come(idle: Longshore, waiting: httpx2.Client) -> None:
+    new = made(waiting)
+    task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+    deliver = {"deliver": [{"destination": new["name"]}]}
+    target = {**export_body()["target"], **deliver}
+    idle.sql("update longshore.tasks set target = $2 where id = $1", task, msgspec.json.encode(target).decode())
+    problem(waiting.delete(f"/destinations/{new['id']}"), "destination-in-use")
+    waiting.post(f"/tasks/{task}/cancel")
+    assert waiting.delete(f"/destinations/{new['id']}").status_code == 204
+
+
+def test_changes_and_tests_of_destinations_are_in_the_audit_log(waiting: httpx2.Client) -> None:
+    new = made(waiting)
+    path = f"/destinations/{new['id']}"
+    waiting.post("/destinations/test", json=body_of())
+    waiting.post(f"{path}/test")
+    waiting.patch(path, json={"secret": {"password": "new"}})
+    waiting.delete(path)
+    entries = waiting.get("/audit", params={"object": f"destination {new['id']}"}).json()
+    assert [(entry["action"], entry["details"]) for entry in reversed(entries)] == [
+        ("destination.create", {"name": new["name"], "kind": "memory"}),
+        ("destination.test", {"name": new["name"], "kind": "memory"}),
+        ("destination.change", {"name": new["name"], "changed": ["secret"]}),
+        ("destination.delete", {"name": new["name"]}),
+    ]
+    [tested] = waiting.get("/audit", params={"action": "destination.test", "object": "", "limit": 1}).json()
+    assert tested["details"]["kind"] == "memory"
+
+
+def test_kinds_are_listed_with_schemas_of_settings_and_secrets(writer: httpx2.Client) -> None:
+    kinds = {kind.pop("kind"): kind for kind in writer.get("/destination_kinds").json()}
+    memory = kinds["memory"]
+    assert memory["takes"] == "files"
+    assert memory["settings"]["required"] == ["shelf"]
+    assert memory["settings"]["properties"]["shelf"]["description"] == "name of the shelf"
+    assert memory["secret"]["properties"] == {"password": {"type": "string"}}
+
+
+def test_destination_whose_kind_was_removed_can_be_deleted_alone(idle: Longshore, waiting: httpx2.Client) -> None:
+    new = made(waiting)
+    path = f"/destinations/{new['id']}"
+    idle.sql("update longshore.destinations set kind = 'removed' where id = $1", uuid.UUID(new["id"]))
+    assert waiting.get(path).status_code == 200
+    for answer in (waiting.post(f"{path}/test"), waiting.patch(path, json={"settings": {}})):
+        assert problem(answer, "destination-unusable")["detail"] == "The kind 'removed' is not installed."
+    assert waiting.delete(path).status_code == 204
+
+
+def test_unreadable_secret_names_the_setting_and_is_replaced_by_a_new_one(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    new = made(waiting)
+    path = f"/destinations/{new['id']}"
+    idle.sql(
+        "update longshore.destinations set secret = overlay(secret placing '\\x00'::bytea from 3) where id = $1",
+        uuid.UUID(new["id"]),
+    )
+    refused = problem(waiting.post(f"{path}/test"), "secrets-unavailable")
+    assert "LONGSHORE_SECRET" in refused["detail"]
+    problem(waiting.patch(path, json={"settings": {"shelf": "top", "prefix": "x"}}), "secrets-unavailable")
+    assert waiting.patch(path, json={"secret": {"password": PASSWORD}}).status_code == 200
+    assert waiting.post(f"{path}/test").json()["ok"] is True
+
+
+def test_chain_has_a_hundred_destinations_at_most(idle: Longshore) -> None:
+    with idle.client(Level.ADMIN, chain=80) as client:
+        first = made(client)
+        idle.sql(
+            "insert into longshore.destinations (chain_id, name, kind, settings, secret)"
+            " select 80, 'x' || n, 'memory', '{}', '' from generate_series(1, 99) n"
+        )
+        problem(client.post("/destinations", json=body_of()), "too-many-destinations")
+        assert client.delete(f"/destinations/{first['id']}").status_code == 204
+        made(client)
