@@ -36,7 +36,7 @@ async def stored(pool: Pool, password: str = PASSWORD, chain: int = CHAIN) -> De
     """A new destination, of a name of its own."""
     new = NewDestination(f"shelf-{uuid4().hex}", "memory", MemorySettings("top"), MemorySecret(password))
     async with pool.acquire() as connection, connection.transaction():
-        return await destinations(pool).create(connection, ChainId(chain), new, "user 7")
+        return (await destinations(pool).create(connection, ChainId(chain), new, "user 7")).destination
 
 
 def test_stored_destination_is_opened_with_its_settings_and_secret(idle: Longshore) -> None:
