@@ -50,7 +50,7 @@ def _enough(service: Longshore, kind: str, least: int) -> int:
         number += 1
         config, options = "", ["--max-examples", str(ROUND), "--phases", "coverage,fuzzing", "--seed", str(number)]
         headers: dict[str, str] = {}
-        without = CONNECTING
+        without: tuple[str, ...] = CONNECTING
         if kind == "a session":
             headers = new_person(service, _1764=Level.WRITE).session()
             without = (*CONNECTING, "/auth/logout")  # it would end what the others need

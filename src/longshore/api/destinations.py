@@ -2,8 +2,6 @@
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -204,8 +202,8 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
     steps: list[Step] = []
     async with service.destination_tests.turn(caller.chain):
         try:
-            async with asyncio.timeout(TEST_SECONDS), aclosing(_steps(draft, _allow(service, caller))) as found:
-                async for step in found:
+            async with asyncio.timeout(TEST_SECONDS):
+                async for step in draft.kind.test(draft.settings, draft.secret, _allow(service, caller)):
                     steps.append(step)
         except TimeoutError:
             steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
@@ -216,10 +214,6 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
             log.error("the test of a destination failed", kind=details["kind"], error=type(error).__name__, where=where)
             steps.append(Step("test", False, "the kind failed; the service's log says why"))
     return DestinationTest(bool(steps) and all(step.ok for step in steps), steps)
-
-
-def _steps(draft: Draft, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
-    return draft.kind.test(draft.settings, draft.secret, allow)
 
 
 async def _stored_draft(
