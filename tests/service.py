@@ -27,6 +27,7 @@ from longshore.access.tokens import Level, Scope, create
 from longshore.database.embedded import embedded_server
 from longshore.database.migrate import connected, migrate_at
 from longshore.demo.seed import seed
+from longshore.exports.manifest import SIGNATURE, SUFFIX
 
 READY_TIMEOUT = 60.0  # seconds
 CHAIN = 1764
@@ -200,6 +201,11 @@ def _stopped(rows: int) -> Path:
 def _copy(stopped: Path, data: Path) -> None:
     data.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", stopped / "postgres", data / "postgres"], check=True)
+
+
+def stored_names(result: str) -> list[str]:
+    """The names of the files that belong to a result of one file: itself, its manifest and the signature of that."""
+    return [result, result + SUFFIX, result + SUFFIX + SIGNATURE]
 
 
 def export_body(export_format: str = "csv", chain: int = CHAIN, **trigger: Any) -> dict[str, Any]:

@@ -178,7 +178,7 @@ class World:
         visible = [number for number, run in enumerate(known.runs, 1) if not (run or frozenset()) & self.hidden]
         assert seen == visible[::-1]
         for number, run in enumerate(known.runs, 1):
-            for what in ("download_url", "manifest"):
+            for what in ("download_url", "manifest", "manifest.jws", "files"):
                 answer = self.ask(True, "GET", f"{path}/runs/{number}/{what}")
                 refused = {True: {403}, False: {200}}[number not in visible] if run is not None else {404, 409}
                 assert answer.status_code in refused, answer.text

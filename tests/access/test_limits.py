@@ -12,6 +12,7 @@ from tests.service import Longshore, ended
 
 HIDDEN = ["users.phone_number", "transactions.items", "users.birthday"]
 CHAIN = 1765
+OF_MANIFEST = ("runs/1/manifest", "runs/1/manifest.jws")
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_hidden_column_is_refused_under_any_name_by_every_request(limited: httpx
     asked = {"segment": segment("id", field_type="number"), "fields": renamed}
     assert set(hidden(limited.post("/segments/preview", json=asked))) == {"/fields/1"}
     theirs = result(small, body(fields=renamed, once=DONE))
-    for path in ("download_url", "runs/1/download_url", "runs/1/manifest", "progress", "links"):
+    for path in ("download_url", "runs/1/download_url", *OF_MANIFEST, "runs/1/files", "progress", "links"):
         problem(limited.get(f"/tasks/{theirs}/{path}"), "forbidden")
     for task in (limited.get(f"/tasks/{theirs}").json(), limited.get("/tasks").json()[0]):
         assert task["id"] == theirs
@@ -168,7 +169,7 @@ def test_renamed_hidden_column_closes_the_index_in_every_request(
             closed.post("/segments", json=named),
             closed.get(f"/segments/{stored}"),
             closed.post("/segments/preview", json={"segment": named["segment"], "fields": ["id"]}),
-            *(closed.get(f"/tasks/{theirs}/{path}") for path in ("download_url", "runs/1/manifest", "progress")),
+            *(closed.get(f"/tasks/{theirs}/{path}") for path in ("download_url", *OF_MANIFEST, "progress")),
         ]
         for answer in refused:
             problem(answer, "forbidden")

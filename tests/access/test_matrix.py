@@ -147,6 +147,7 @@ CELLS = {
     ("GET", "/tasks/{id}/runs"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}/manifest"): Cell(200, 404, done_task),
+    ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}/files"): Cell(200, 404, done_task),
     ("POST", "/tasks/{id}/runs/{run}/ack"): Cell(409, 404, done_task),  # it is no increment
     ("GET", "/tasks/{id}/download_url"): Cell(200, 404, done_task),

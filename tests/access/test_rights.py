@@ -81,7 +81,13 @@ def stored(client: httpx2.Client, rules: Any) -> str:
     return str(answer.json()["id"])
 
 
-OF_RUN = ("/tasks/{0}/download_url", "/tasks/{0}/runs/1/download_url", "/tasks/{0}/runs/1/manifest")
+OF_RUN = (
+    "/tasks/{0}/download_url",
+    "/tasks/{0}/runs/1/download_url",
+    "/tasks/{0}/runs/1/manifest",
+    "/tasks/{0}/runs/1/manifest.jws",
+    "/tasks/{0}/runs/1/files",
+)
 
 
 def test_run_is_judged_by_the_columns_that_it_read_after_a_change_of_its_task(clients: Clients) -> None:

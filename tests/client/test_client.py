@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from longshore.client import (
     WaitTimeoutError,
 )
 from longshore.client.model import LogEntry, Progress
+from longshore.exports.verify import verify
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 from tests.faults.held import until
@@ -139,6 +141,31 @@ def test_options_of_an_export_reach_the_service(longshore: Longshore) -> None:
         "action": "export", "export_index": "wallet-ledger", "export_format": "csv", "compression": "gzip",
         "fields": ["id", {"name": "amount", "as": "betrag"}], "csv": {"delimiter": ";"}, "incremental": "on_ack",
     }  # fmt: skip
+
+
+def test_result_of_any_run_is_downloaded_with_its_manifest_and_signature(longshore: Longshore, tmp_path: Path) -> None:
+    task = longshore.exports.create("products").wait(60)
+    task.execute().wait(60)
+    file = task.download(tmp_path / "first.csv", run=1, manifest=True)
+    beside = sorted(path.name for path in tmp_path.iterdir())
+    assert beside == ["first.csv", "first.csv.manifest.json", "first.csv.manifest.json.jws"]
+    assert verify([file])[0].run == 1
+    manifest, signature = (tmp_path / name for name in beside[1:])
+    assert json.loads(manifest.read_bytes()) == task.manifest(1)
+    assert signature.read_text() == task.signature(1) != task.signature(2)
+    assert task.get_run(1).run == 1
+    with pytest.raises(NotFoundError):
+        task.download(tmp_path, run=3)
+
+
+def test_many_files_come_with_their_manifest_and_its_signature(longshore: Longshore, tmp_path: Path) -> None:
+    task = longshore.exports.create(["users", "products"]).wait(60)
+    for run in (None, 1):
+        manifest = task.download(tmp_path, run=run)
+        assert verify([manifest])[0].run == 1
+        signature = manifest.with_name(manifest.name + ".jws")
+        assert signature.read_text() == task.signature(1)
+        signature.unlink()
 
 
 def test_an_increment_is_acknowledged(longshore: Longshore) -> None:

@@ -141,6 +141,15 @@ def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
     assert logged_in("tasks", "wait", id)[1] == f"task {id} is DONE\n"
     assert logged_in("tasks", "run", id)[1] == f"task {id} is DONE\n"
     assert logged_in("tasks", "download", id, "-o", "again.csv")[1] == "again.csv\n"
+    assert logged_in("tasks", "download", id, "-o", "first.csv", "--run", "1", "--manifest")[1] == "first.csv\n"
+    assert sorted(path.name for path in Path().glob("first*")) == [
+        "first.csv", "first.csv.manifest.json", "first.csv.manifest.json.jws",
+    ]  # fmt: skip
+    shown = json.loads(logged_in("tasks", "download", id, "--run", "1", "--json")[1])
+    assert (shown["run"]["run"], Path(shown["file"]).read_bytes()) == (1, Path("first.csv").read_bytes())
+    assert logged_in("tasks", "download", id, "--run", "1", "-o", "-")[1] == Path("first.csv").read_bytes().decode()
+    assert logged_in("tasks", "download", id, "--run", "9")[0] == 3
+    assert logged_in("tasks", "ack", id, "--run", "1")[0] == 1
     whole = logged_in("tasks", "logs", id)[1]
     assert whole.count("READY -> INPROGRESS") + whole.count("DONE -> INPROGRESS") == 2
     assert logged_in("tasks", "logs", id, "-f")[1] == whole

@@ -45,7 +45,7 @@ async def export(
                     rows = RowSource(readers, connection, cut.clauses, source.values)
                     writer = RowWriter(form, file, formats.compressor(name, compression))
                     copied = await copy_rows(rows, writer, ignore)
-                    file.publish(".json", b"{}")
+                    file.publish({".json": b"{}"})
         path = store.open_path(location)
         assert path is not None
         return path.read_bytes(), copied, cut

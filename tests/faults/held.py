@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 import httpx2
 
-from longshore.exports.manifest import SUFFIX
-from tests.service import CHAIN, Longshore, downloaded
+from tests.service import CHAIN, Longshore, downloaded, stored_names
 
 ROWS = 6_000  # of 2 kB, so that the export is cut into three ranges of 512 blocks
 GATE = 1207  # the class of the advisory locks, one for each row
@@ -192,7 +191,7 @@ def assert_whole(service: Longshore, client: httpx2.Client, task: dict[str, Any]
     assert task["state"]["code"] == "DONE", task
     run = client.get(f"/tasks/{task['id']}/runs").json()[0]
     assert_complete(task, run, downloaded(client, task["id"]))
-    assert sorted(files_of(service, task["id"])) == [task["result"], task["result"] + SUFFIX]
+    assert sorted(files_of(service, task["id"])) == stored_names(task["result"])
 
 
 def assert_complete(task: dict[str, Any], run: dict[str, Any], content: bytes, rows: int = ROWS) -> None:

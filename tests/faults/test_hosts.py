@@ -14,13 +14,13 @@ import httpx2
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.exports.manifest import SUFFIX
 from longshore.results.bucket import BucketStore
 from longshore.worker import cleanup
 from tests.faults.attempts import with_pool
 from tests.faults.held import messages
 from tests.faults.hosts import BUCKET, HEARTBEAT_TIMEOUT, HOSTS, LONG_ROWS, RESULTS, RUNNING, WORKERS, Hosts, six_hosts
 from tests.faults.patient import Patient
+from tests.service import stored_names
 
 SEED = int(os.environ.get("FAULT_SEED", random.randrange(2**32)))
 CUT = 3  # of the exports that run are cut into shards
@@ -134,4 +134,4 @@ def test_every_export_ends_as_done_after_any_host_was_cut_off(hosts: Hosts, monk
     assert sorted((row["task_id"], row["run"], row["state"]) for row in runs) == sorted(
         (task["id"], 1, "DONE") for task in tasks
     )
-    assert swept(hosts, monkeypatch) == {name for row in runs for name in (row["location"], row["location"] + SUFFIX)}
+    assert swept(hosts, monkeypatch) == {name for row in runs for name in stored_names(row["location"])}

@@ -52,7 +52,7 @@ async def export(pool: Pool, catalog_file: Path, folder: Path, form: type[Csv]) 
         with LocalStore(folder).create(f"{CHAIN}/1/1/some.csv") as file:
             rows = RowSource(readers, connection, cut.clauses, source.values)
             copied = await copy_rows(rows, RowWriter(made, file), report)
-            file.publish(SUFFIX, b"{}")
+            file.publish({SUFFIX: b"{}"})
     return copied.rows
 
 

@@ -14,13 +14,12 @@ from typing import Any
 import httpx2
 
 from longshore.database.connect import Pool
-from longshore.exports.manifest import SUFFIX
 from longshore.results.local import LocalStore
 from longshore.worker.cleanup import Cleanup
 from tests.faults.attempts import with_pool
 from tests.faults.conftest import Create
 from tests.faults.held import assert_whole, messages
-from tests.service import Longshore, ended
+from tests.service import Longshore, ended, stored_names
 
 # `make faults` asks for more.
 TASKS, KILLS = int(os.environ.get("FAULT_TASKS", "12")), int(os.environ.get("FAULT_KILLS", "6"))
@@ -86,7 +85,7 @@ def test_each_task_ends_once_and_leaves_nothing_behind_after_random_kills(
     for worker in crew:
         worker.terminate()
         assert worker.wait(30) in (0, -signal.SIGTERM)  # the last one may not have begun yet
-    assert swept(service) == {name for row in service.sql(LOCATIONS) for name in (row[0], row[0] + SUFFIX)}
+    assert swept(service) == {name for row in service.sql(LOCATIONS) for name in stored_names(row[0])}
 
 
 def swept(service: Longshore) -> set[str]:

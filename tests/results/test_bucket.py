@@ -50,7 +50,7 @@ def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_
         for _ in range(20):
             file.write(block)
         assert keys(bucket) == []
-        file.publish(".manifest.json", b"{}")
+        file.publish({".manifest.json": b"{}"})
     assert keys(bucket) == [f"some/prefix/{NAME}", f"some/prefix/{NAME}.manifest.json"]
     head = bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")
     assert head["ETag"].endswith('-3"')  # three parts of 8 MiB
@@ -98,7 +98,7 @@ def test_encryption_asked_for_in_the_environment_is_passed_on(bucket: Any, monke
     monkeypatch.setenv("AWS_SERVER_SIDE_ENCRYPTION", "AES256")
     with store().create(NAME) as file:
         file.write(b"x")
-        file.publish(".manifest.json", b"{}")
+        file.publish({".manifest.json": b"{}"})
     assert bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")["ServerSideEncryption"] == "AES256"
 
 
@@ -109,7 +109,7 @@ def test_store_that_does_not_answer_is_unavailable(bucket: Any, relay: Relay, mo
     relay.hang = True
     with pytest.raises(StoreUnavailableError, match="out of reach"), hung.create(NAME) as file:
         file.write(bytes(100))
-        file.publish(".manifest.json", b"{}")
+        file.publish({".manifest.json": b"{}"})
     relay.hang = False
     assert keys(bucket) == []
 

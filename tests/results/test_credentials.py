@@ -42,7 +42,7 @@ def signers_of_everything(relay: Relay) -> set[str]:
     """Do all that is done with a bucket, and give the access keys that its requests were signed with."""
     with store().create(NAME) as file:
         file.write(b"x")
-        file.publish(".manifest.json", b"{}")
+        file.publish({".manifest.json": b"{}"})
     made = store()
     assert made.bucket is not None
     upload = made.bucket.begin(NAME)
@@ -150,7 +150,7 @@ def everything(made: BucketStore) -> list[Callable[[], Any]]:
     def write() -> None:
         with made.create(NAME) as file:
             file.write(b"x")
-            file.publish(".manifest.json", b"{}")
+            file.publish({".manifest.json": b"{}"})
 
     return [write, lambda: bucket.begin(NAME), lambda: made.attempts(1), lambda: made.remove(NAME),
             lambda: made.address(NAME, 60)]  # fmt: skip

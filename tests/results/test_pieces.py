@@ -65,7 +65,7 @@ def test_pieces_written_apart_make_one_object_with_its_manifest_and_headers(buck
         assembly.add(pieces[number])
     assert keys(bucket) == []
     assert assembly.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
-    assembly.publish(".manifest.json", b"{}")
+    assembly.publish({".manifest.json": b"{}"})
     assembly.close()
     assert keys(bucket) == [KEY, f"{KEY}.manifest.json"]
     found = bucket.get_object(Bucket=BUCKET, Key=KEY)
@@ -82,7 +82,7 @@ def test_pieces_written_apart_make_one_file(tmp_path: Path) -> None:
     for found in pieces:
         assembly.add(found)
     assert assembly.finish() == (len(WHOLE), hashlib.sha256(WHOLE).digest())
-    assembly.publish(".json", b"{}")
+    assembly.publish({".json": b"{}"})
     assembly.close()
     assert (tmp_path / NAME).read_bytes() == WHOLE
     assert sorted(path.name for path in (tmp_path / NAME).parent.iterdir()) == [
@@ -169,7 +169,7 @@ def test_encryption_asked_for_in_the_environment_is_passed_on_for_both_objects(
     assembly = assembly_of(store)
     assembly.add(written(store, assembly.upload, 0, b"x", count=1))
     assembly.finish()
-    assembly.publish(".manifest.json", b"{}")
+    assembly.publish({".manifest.json": b"{}"})
     assembly.close()
     for key in keys(bucket):
         assert bucket.head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"

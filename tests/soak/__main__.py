@@ -16,9 +16,8 @@ from subprocess import Popen
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import SMALLER_CHAINS, seed
-from longshore.exports.manifest import SUFFIX
 from longshore.worker.cleanup import ACTION, SERVICE
-from tests.service import CHAIN, Longshore, database_in, ended, free_port, in_own_loop
+from tests.service import CHAIN, Longshore, database_in, ended, free_port, in_own_loop, stored_names
 from tests.soak.figures import Figures
 from tests.soak.load import Load
 
@@ -161,7 +160,7 @@ def _left_over(service: Longshore) -> list[str]:
         task = service.sql(CLEANUP, SERVICE, ACTION)[0]["id"]
         client.post(f"/tasks/{task}/execute")
         print("cleanup: " + "; ".join(entry["msg"] for entry in ended(client, task)["logs"][-3:]))
-    named = {name for row in service.sql(NAMED) for name in (row["location"], row["location"] + SUFFIX)}
+    named = {name for row in service.sql(NAMED) for name in stored_names(row["location"])}
     files = {str(path.relative_to(results)) for path in service.files()}
     violations = [f"nothing names {name}" for name in sorted(files - named)]
     violations += [f"{name} is gone" for name in sorted(named - files)]

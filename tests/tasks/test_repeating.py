@@ -171,7 +171,7 @@ def test_cleanup_removes_expired_results_and_files_without_a_task(run: Any, tmp_
         kept, orphan = f"{CHAIN}/{task}/1/a.csv", f"{CHAIN}/{task}/7/a.csv"
         for location in (kept, orphan):
             with store.create(location) as file:
-                file.publish(".manifest.json", b"{}")
+                file.publish({".manifest.json": b"{}"})
         old = msgspec.structs.replace(DONE, location=kept)
         cleanup = Cleanup(pool, store, timedelta(days=365))
         await pool.execute(SHARD, task)

@@ -26,6 +26,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/docs/assets/{name}"): Open.ANYBODY,
     ("GET", "/openapi.json"): Open.ANYBODY,
     ("GET", "/problems/{kind}"): Open.ANYBODY,
+    ("GET", "/.well-known/longshore-keys.json"): Open.ANYBODY,
     ("POST", "/auth/login"): Open.ANYBODY,
     ("POST", "/auth/session"): Open.ANYBODY,
     ("GET", "/results/{location}"): Open.ANYBODY,  # the signature of its address is the right
@@ -51,6 +52,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/tasks/{id}/runs"): READ,
     ("GET", "/tasks/{id}/runs/{run}"): READ,
     ("GET", "/tasks/{id}/runs/{run}/manifest"): READ,
+    ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): READ,
     ("GET", "/tasks/{id}/runs/{run}/files"): READ,
     ("POST", "/tasks/{id}/runs/{run}/ack"): WRITE,
     ("GET", "/tasks/{id}/download_url"): READ,
@@ -149,6 +151,7 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/tasks/{id}/runs"): Right.SEE_RUN,
     ("GET", "/tasks/{id}/runs/{run}"): Right.SEE_RUN,
     ("GET", "/tasks/{id}/runs/{run}/manifest"): Right.SEE_RUN,
+    ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): Right.SEE_RUN,
     ("GET", "/tasks/{id}/runs/{run}/files"): Right.SEE_RUN,
     ("POST", "/tasks/{id}/runs/{run}/ack"): Right.CHANGE_TASK,
     ("GET", "/tasks/{id}/download_url"): Right.SEE_RUN,

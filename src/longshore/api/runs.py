@@ -25,6 +25,7 @@ from longshore.tasks.model import Run
 from longshore.validation import ValidationError, Violation
 
 LATEST = "latest"
+JOSE = "application/jose"
 AnyRun = int | Literal["latest"]
 RunNumber = Annotated[
     AnyRun,
@@ -77,6 +78,21 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
     return Encoded(text.encode(), {})
+
+
+@get("/tasks/{id:str}/runs/{run:str}/manifest.jws", media_type=JOSE)
+async def get_signature(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
+    """Return the signature of a run's manifest: a compact JWS with an empty payload (RFC 7515, appendix F).
+
+    It is over the bytes that `…/manifest` answers. Its `kid` names a key of `/.well-known/longshore-keys.json`.
+    """
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    text, recorded = await run_reads.signature(service.pool, caller.chain, task_id(id), number)
+    may_see_run(caller, service.catalog, recorded)
+    if text is None:
+        raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a manifest.")
+    return Response(text, media_type=JOSE)
 
 
 @get("/tasks/{id:str}/runs/{run:str}")

@@ -54,18 +54,19 @@ def wait(task: "Task", timeout: float | None) -> None:
         task.wait(timeout, on_progress=lambda progress: update(progress.rows, progress.rows_expected))
 
 
-def download(task: "Task", to: str | None) -> Path | None:
+def download(task: "Task", to: str | None, run: int | None = None, *, manifest: bool = False) -> Path | None:
     """Download a result to a path, a folder, or standard output (`-`), which gets the checked file only.
 
-    A result of many files needs a folder.
+    A result of many files needs a folder. `run`, `manifest`: as in `Task.download`.
     """
-    if to == STDOUT and task.result.endswith(".manifest.json"):
-        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
     if to != STDOUT:
         with _bar("download", "bytes") as update:
-            return task.download(to or ".", on_bytes=update)
+            return task.download(to or ".", on_bytes=update, run=run, manifest=manifest)
+    result = task.result if run is None else task.get_run(run).result or ""
+    if result.endswith(".manifest.json"):
+        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
-        file = task.download(folder)
+        file = task.download(folder, run=run)
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()

@@ -13,6 +13,7 @@ import typer
 from longshore.cli import remote_commands
 from longshore.cli.access import client_app, token_app
 from longshore.cli.database import database_app, existing_database
+from longshore.cli.keys import keys_app
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, description, load
@@ -33,6 +34,7 @@ app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
 app.add_typer(token_app, name="token")
 app.add_typer(database_app, name="database")
+app.add_typer(keys_app, name="keys")
 remote_commands.add_to(app)
 
 
@@ -176,20 +178,24 @@ def demo(
     run_demo(load(), rows)
 
 
-@app.command(epilog="Example: longshore verify Wallet_Export-12345.csv")
+@app.command(epilog="Example: longshore verify --keys longshore-keys.json Wallet_Export-12345.csv")
 def verify(
     files: Annotated[
         list[Path], typer.Argument(help="Results, each beside its manifest; of many files, the manifest.")
     ],
+    keys: Annotated[
+        Path | None, typer.Option(help="The service's JWK Set: checks the signatures beside the manifests too.")
+    ] = None,
 ) -> None:
     """Check result files against their manifests, and that no run between them is missing."""
     from longshore.exports.manifest import Manifest
     from longshore.exports.verify import verify as check
 
-    for manifest in check(files):
+    for manifest in check(files, keys):
         what = f"{manifest.file}: run" if isinstance(manifest, Manifest) else f"{len(manifest.files):,} files of run"
         sha256 = f", SHA-256 {manifest.sha256}" if isinstance(manifest, Manifest) else ""
-        typer.echo(f"{what} {manifest.run}, {manifest.rows:,} rows{sha256}: good")
+        signed = ", signed" if keys else ""
+        typer.echo(f"{what} {manifest.run}, {manifest.rows:,} rows{sha256}{signed}: good")
 
 
 @app.command(epilog="Example: longshore doctor")

@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed
 
 import typer
 
-from longshore.cli import export, login, lookups, tasks
+from longshore.cli import export, login, lookups, task_results
 
 
 def add_to(app: typer.Typer) -> None:
@@ -14,4 +14,4 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: longshore export wallet-ledger --last 24h --format csv -o ledger.csv")(export.export)
     app.command(epilog="Example: longshore indexes wallet-ledger")(lookups.indexes)
     app.command(epilog="Example: longshore segments --json")(lookups.segments)
-    app.add_typer(tasks.app, name="tasks")
+    app.add_typer(task_results.app, name="tasks")

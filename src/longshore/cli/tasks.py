@@ -1,4 +1,4 @@
-"""`longshore tasks …`: list, wait, run and cancel tasks, and download their results."""
+"""`longshore tasks …`: list, wait, run and cancel tasks; `task_results` has the commands for their results."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
@@ -219,51 +219,8 @@ def run(
     _show_state(task, json)
 
 
-@app.command(epilog="Example: longshore tasks download 12345 -o ledger.csv")
-def download(
-    id: remote.TaskNumber,
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
-    profile: remote.Profile = "default",
-    json: remote.Json = False,
-) -> None:
-    """Download the result of a task; an interrupted download is resumed."""
-    if json and output == follow.STDOUT:
-        raise typer.BadParameter("the file and the JSON cannot both go to stdout")
-    follow.refuse_missing_folder(output)
-    with remote.client_of(profile) as client:
-        task = client.tasks.get(id)
-        file = follow.download(task, output)
-        run = task.latest_run() if json else None
-    if json:
-        remote.show({"task": task.data, "run": run, "file": str(file)})
-    elif file:
-        typer.echo(file)
-
-
 def _time(moment: "datetime | None") -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else ""
-
-
-@app.command(epilog="Example: longshore tasks files 12345 --run 3")
-def files(
-    id: remote.TaskNumber,
-    run: Annotated[
-        int | None, typer.Option(help="Number of the run; the newest that is DONE by default.", min=1)
-    ] = None,
-    profile: remote.Profile = "default",
-    json: remote.Json = False,
-) -> None:
-    """List the files of a run."""
-    with remote.client_of(profile) as client:
-        task = client.tasks.get(id)
-        done = [one.run for one in task.runs(limit=100) if one.state == "DONE"] if run is None else [run]
-        if not done:
-            raise typer.BadParameter(f"task {id} has no run that is DONE", param_hint="ID")
-        found = task.files(done[0])
-    if json:
-        remote.show(found)
-        return
-    remote.show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
 
 
 def _indexes(target: dict[str, Any]) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from longshore.client import download as downloads
-from longshore.client.download import OnBytes
+from longshore.client.download import DownloadOptions
 from longshore.client.errors import ClientError
 from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, Run, RunFile, State, TaskData
 from longshore.client.retry import expect, send
 from longshore.client.steps import Call, Request, Steps
+from longshore.client.transfer import OnBytes
 from longshore.client.transport import Awaiting, Blocking, Operates, operation
 from longshore.client.wait import MAX_LOG_ENTRIES, OnLog, OnProgress, ServiceState, WaitOptions, until_ended
 
@@ -109,9 +110,19 @@ class TaskOperations(Operates[K]):
         )
 
     @operation
+    def signature(self, run: int) -> Steps[str]:
+        """Return the signature of the manifest of a run: a detached JWS over its bytes."""
+        return (yield from downloads.signature_of(self._known, self.id, run))
+
+    @operation
     def latest_run(self) -> Steps[Run]:
         """Return the DONE run with the newest data, whose result `download` takes. Raises NotFoundError, GoneError."""
         return expect((yield from send(self._request("GET", "/runs/latest"), self._known.budget())), Run)
+
+    @operation
+    def get_run(self, run: int) -> Steps[Run]:
+        """Return one run. Raises NotFoundError."""
+        return expect((yield from send(self._request("GET", f"/runs/{run}"), self._known.budget())), Run)
 
     @operation
     def execute(self, interval_end: str | datetime | None = None) -> Steps[K]:
@@ -190,17 +201,27 @@ class TaskOperations(Operates[K]):
         return expect((yield from send(request, self._known.budget(), is_idempotent=True)), Run)
 
     @operation
-    def download(self, path: str | Path = ".", on_bytes: OnBytes | None = None) -> Steps[Path]:
+    def download(
+        self,
+        path: str | Path = ".",
+        on_bytes: OnBytes | None = None,
+        *,
+        run: int | None = None,
+        manifest: bool = False,
+    ) -> Steps[Path]:
         """Download the result to a file, or into a folder under its own name, and return the path.
 
-        A result of many files needs a folder, and the path is that of its manifest, beside which they are.
+        `run`: the run whose result it is; None for the one with the newest data. `manifest`: also write the manifest
+        and its signature beside the file, for `longshore verify`.
+        A result of many files needs a folder. It always has its manifest and signature, and the path is the manifest's.
         An interrupted download is resumed, also by a later call. A file appears once it is complete and has the
         SHA-256 that the run recorded. The folder must exist; a path that ends with "/" is a folder.
         `on_bytes`: called with the number of bytes so far and the number in total.
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError.
         """
         to: Path = yield Call(partial(downloads.destination, path))
-        return (yield from downloads.download(self._known, self.id, to, on_bytes))
+        options = DownloadOptions(on_bytes, run, manifest)
+        return (yield from downloads.download(self._known, self.id, to, options))
 
     @operation
     def files(self, run: int) -> Steps[list[RunFile]]:
@@ -232,7 +253,7 @@ class TaskOperations(Operates[K]):
             raise ClientError("only a parquet export keeps the types of its fields; create it with format='parquet'")
         parquet = _imported("pyarrow.parquet")
         with _folder() as folder:
-            file = yield from downloads.download(self._known, self.id, folder, None)
+            file = yield from downloads.download(self._known, self.id, folder, DownloadOptions())
             paths = yield Call(partial(downloads.tables, file))
             tables = []
             for path in paths:  # the columns stay in the files, so none is made of the folders' names

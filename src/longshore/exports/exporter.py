@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -22,7 +23,6 @@ from longshore.exports.formats import FORMATS
 from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
-from longshore.exports.manifest import hash_of
 from longshore.exports.pieces import ExportJob, WrittenResult, write_alone
 from longshore.exports.publication import ResultName, published
 from longshore.exports.query import ExportQuery, Request, prepare
@@ -31,6 +31,7 @@ from longshore.exports.reconcile import Reconciler
 from longshore.exports.resolve import Resolver
 from longshore.exports.shards import store as shards
 from longshore.exports.shards.coordinator import Coordinator
+from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import Readers, Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
@@ -41,11 +42,16 @@ from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.telemetry import tracing
+from longshore.vault import Vault
 
 log = structlog.get_logger()
 
 PREVIOUS = """
-select manifest from longshore.runs where task_id = $1 and state = 'DONE' order by run desc limit 1
+select encode(sha256(convert_to(manifest, 'UTF8')), 'hex')
+from longshore.runs
+where task_id = $1 and state = 'DONE'
+order by run desc
+limit 1
 """
 
 
@@ -57,6 +63,8 @@ class ExportPolicy(msgspec.Struct, frozen=True):
     """Exports of more rows are written by many workers, in shards of about this many rows."""
     shard_silence_seconds: float = 60.0
     """Seconds after which a shard that has no message, and of which no worker reports, is offered again."""
+    vault: Vault = Vault((), Path(), may_use_file=False)
+    """Seals the keys that sign manifests; this one seals nothing, so a process has a key of its own."""
 
 
 DEFAULT_POLICY = ExportPolicy()
@@ -74,6 +82,7 @@ class Exporter:
         self._catalog = catalog
         self._store = store
         self._policy = policy
+        self._keys = SigningKeys(pool, policy.vault)
         self._coordinator = Coordinator(pool, store, timedelta(seconds=policy.shard_silence_seconds))
         self._files = FilesExport(pool, store, self._coordinator, policy.source, policy.shard_rows)
 
@@ -133,8 +142,8 @@ class Exporter:
         await asyncio.to_thread(self._store.remove_abandoned, attempt.chain, message.task, message.attempt, kept)
         name = result_name(target, self._catalog, message.task)
         location = self._store.location(attempt.chain, message.task, message.attempt, name)
-        manifest = await self._pool.fetchval(PREVIOUS, message.task)
-        return ResultName(attempt, name, location, manifest and hash_of(manifest.encode()))
+        previous = await self._pool.fetchval(PREVIOUS, message.task)
+        return ResultName(attempt, name, location, previous, await self._keys.current())
 
     async def _permit(self, attempt: Attempt, reads: list[Read]) -> None:
         """Record the reads of a run, unless they are beyond the rights of the credential that made the task."""

@@ -1,7 +1,8 @@
 """The manifest of a result: the description by which a file can be checked without the service.
 
-It lies beside the file as `NAME.manifest.json`. Each has the hash of the manifest of its task's run before, so that
-`longshore verify` finds a gap, a changed file or a wrong order in a series of increments.
+It lies beside the file as `NAME.manifest.json`, and its signature as `NAME.manifest.json.jws`, see `signatures`. Each
+has the hash of the manifest of its task's run before, so that `longshore verify` finds a gap, a changed file or a wrong
+order in a series of increments.
 """
 
 import hashlib
@@ -16,6 +17,8 @@ from longshore.exports.totals import Totals
 from longshore.tasks.model import Interval
 
 SUFFIX = ".manifest.json"
+SIGNATURE = ".jws"
+"""The suffix of a signature beside its manifest."""
 VERSION = 1
 
 
@@ -154,6 +157,11 @@ class FilesManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def _text_of(manifest: msgspec.Struct) -> bytes:
     return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def beside(manifest: bytes, signature: str) -> dict[str, bytes]:
+    """Return the files beside a result of one file, by the suffixes of their names: manifest and signature."""
+    return {SUFFIX: manifest, SUFFIX + SIGNATURE: signature.encode()}
 
 
 def is_files(name: str) -> bool:

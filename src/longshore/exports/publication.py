@@ -8,9 +8,10 @@ from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.copy import Copied
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import changes, keys
-from longshore.exports.manifest import SUFFIX, Manifest, ManifestField
+from longshore.exports.manifest import Manifest, ManifestField, beside
 from longshore.exports.pieces import ExportJob, WrittenResult
 from longshore.exports.segments import sql
+from longshore.exports.signatures import SigningKey
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
@@ -24,21 +25,26 @@ class ResultName(msgspec.Struct, frozen=True):
     location: str
     previous: str | None
     """Hash of the manifest before."""
+    key: SigningKey
+    """What its manifest is signed with."""
 
 
 async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -> RunResult:
     """Complete a result, compare it with the source and publish it. Return the result of the run."""
     copied = await result.finish()
     manifest = _manifest(naming, job, copied)
-    beside = job.changes
-    if beside is not None:
-        manifest = beside.described(manifest)
+    change_rows = job.changes
+    if change_rows is not None:
+        manifest = change_rows.described(manifest)
     totals = await job.reconciler.check(result.file.open, manifest)
     text = msgspec.structs.replace(manifest, totals=totals).encoded()
+    signature = naming.key.sign(text)
     with tracing.span("publish"):
-        await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, SUFFIX, text)
-        if beside is not None:  # last: a list that no watermark names looks like one of a run that a restore has undone
-            await beside.publish()
+        files = beside(text, signature)
+        await asyncio.get_running_loop().run_in_executor(result.thread, result.file.publish, files)
+        # Last, as a list that no watermark names looks like one of a run that a restore has undone.
+        if change_rows is not None:
+            await change_rows.publish()
     return RunResult(
         result=naming.name,
         location=naming.location,
@@ -48,9 +54,10 @@ async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -
         sha256=copied.sha256,
         snapshot_at=job.snapshot_at,
         manifest=text.decode(),
+        signature=signature,
         skips=job.reconciler.skips,
         increment=_increment(job),
-        note=None if beside is None else beside.note,
+        note=None if change_rows is None else change_rows.note,
     )
 
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import readback, totals
+from longshore.exports import readback, signatures, totals
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import check_options
-from longshore.exports.manifest import SUFFIX, VERSION, FilesManifest, Manifest, hash_of, is_files
+from longshore.exports.manifest import SIGNATURE, SUFFIX, VERSION, FilesManifest, Manifest, hash_of, is_files
+from longshore.exports.signatures import PublicKey
 from longshore.exports.totals import Sums, TotalColumns, Totals
 
 CHUNK_BYTES = 1 << 20
@@ -23,6 +24,9 @@ SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # a nu
 
 
 PATH = re.compile(r"[A-Za-z0-9_.%=/-]{1,1000}")  # of a file; see `files.paths`
+
+Keys = dict[str, PublicKey]
+"""The keys that may have signed, by kid."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -33,13 +37,15 @@ class _Kind(msgspec.Struct):
     files: list[Any] | None = None
 
 
-def verify(paths: Iterable[Path]) -> list[Manifest | FilesManifest]:
+def verify(paths: Iterable[Path], keys: Path | None = None) -> list[Manifest | FilesManifest]:
     """Check files by the manifests beside them, and that no run is missing between those of the same task.
 
-    A path that is a manifest of many files stands for all of them. Return the manifests in the order of their runs.
-    Raises LongshoreError for the first violation.
+    A path that is a manifest of many files stands for all of them. `keys`: a JWK Set with the keys that may have signed
+    the manifests; without it signatures are not looked at. Return the manifests in the order of their runs. Raises
+    LongshoreError for the first violation.
     """
-    read = sorted((_verify_result(path) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
+    known = None if keys is None else signatures.read_keys(keys)
+    read = sorted((_verify_result(path, known) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
     for (before, hash_before), (after, _) in itertools.pairwise(read):
         if before.task == after.task and after.previous != hash_before:
             raise LongshoreError(
@@ -49,23 +55,37 @@ def verify(paths: Iterable[Path]) -> list[Manifest | FilesManifest]:
     return [manifest for manifest, _ in read]
 
 
-def _verify_result(path: Path) -> tuple[Manifest | FilesManifest, str]:
+def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManifest, str]:
     if not path.name:
         raise LongshoreError(f"{path} is a folder; name the result file")
     if is_files(path.name):
-        text = _read(path)
+        text = _read_signed(path, keys)
         if _decoded(path, text, _Kind).files is None:
             raise LongshoreError(f"{path} is the manifest of one file; name that file")
         files = _decoded(path, text, FilesManifest)
         _verify_files(path, files)
         return files, hash_of(text)
     beside = path.with_name(path.name + SUFFIX)
-    text = _read(beside)
+    text = _read_signed(beside, keys)
     manifest = _decoded(beside, text, Manifest)
     _refuse_made_up(beside, manifest)
     sums = _verify_file(path, manifest, manifest.totals)
     _compare(path, manifest.totals, sums)
     return manifest, hash_of(text)
+
+
+def _read_signed(manifest: Path, keys: Keys | None) -> bytes:
+    """Return the text of a manifest, after its signature was checked where there are keys."""
+    text = _read(manifest)
+    if keys is not None:
+        signature = manifest.with_name(manifest.name + SIGNATURE)
+        if not signature.exists():
+            raise LongshoreError(f"{signature} is missing, so nothing proves who wrote {manifest.name}")
+        try:
+            signatures.check(text, _read(signature).decode("latin-1"), keys)
+        except LongshoreError as error:
+            raise LongshoreError(f"{signature} {error}") from None
+    return text
 
 
 def _read(path: Path) -> bytes:

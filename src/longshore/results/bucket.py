@@ -24,7 +24,16 @@ from longshore.results.local import NUMBER, place_of
 from longshore.results.local_files import LEVELS
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import ObjectFile, ObjectResultFile, first_line, open_object, translated_errors
-from longshore.results.store import KEYS, OF_TASK, AttemptFiles, PieceNumber, StoreError, StoreUnavailableError
+from longshore.results.store import (
+    KEYS,
+    NOTHING,
+    OF_TASK,
+    AttemptFiles,
+    Beside,
+    PieceNumber,
+    StoreError,
+    StoreUnavailableError,
+)
 from longshore.tasks.model import ChainId, TaskId
 
 if TYPE_CHECKING:
@@ -71,10 +80,10 @@ class BucketStore:
     def begin_file(self, location: str) -> ObjectResultFile:
         return ObjectResultFile(self._store, location)
 
-    def publish_files(self, location: str, manifest: bytes) -> None:
+    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
         with ObjectFile(self._store, location) as file:
             file.write(manifest)
-            file.publish()
+            file.publish(beside)
 
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"

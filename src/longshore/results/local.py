@@ -22,7 +22,7 @@ from longshore.results.local_files import (
     chunks,
     sync,
 )
-from longshore.results.store import KEY_LIST, KEYS, OF_TASK, AttemptFiles, PieceNumber, StoreError
+from longshore.results.store import KEY_LIST, KEYS, NOTHING, OF_TASK, AttemptFiles, Beside, PieceNumber, StoreError
 from longshore.tasks.model import ChainId, TaskId
 
 NUMBER = re.compile(r"[0-9]{1,18}")  # of a chain, a task or an attempt; other names are not the service's
@@ -54,7 +54,7 @@ class LocalStore:
     def begin_file(self, location: str) -> LocalResultFile:
         return LocalResultFile(self.path(location))
 
-    def publish_files(self, location: str, manifest: bytes) -> None:
+    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
         path = self.path(location)
         for left in path.parent.rglob(f"*{PART}"):  # of writers that were given up
             if not left.is_dir():  # the folder of a partition may have such a name
@@ -63,7 +63,7 @@ class LocalStore:
             sync(Path(folder))
         with LocalFile(path) as file:
             file.write(manifest)
-            file.publish()
+            file.publish(beside)
 
     def open(self, location: str) -> IO[bytes]:
         return self.path(location).open("rb")

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from longshore.results.store import Piece, StoreUnavailableError
+from longshore.results.store import NOTHING, Beside, Piece, StoreUnavailableError
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
@@ -63,13 +63,13 @@ class LocalFile:
         """Open the unpublished file for reading."""
         return self._part.open("rb")
 
-    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
-        """Sync the file and the file beside it, give the file its final name, and sync the folders."""
+    def publish(self, beside: Beside = NOTHING) -> None:
+        """Sync the file and the files beside it, give the file its final name, and sync the folders."""
         self._file.sync()
         self._file.close()
-        if suffix:
+        for suffix, content in beside.items():
             with os.fdopen(_create(self._path.with_name(self._path.name + suffix)), "wb") as file:
-                file.write(beside)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         self._part.rename(self._path)
@@ -167,9 +167,9 @@ class LocalAssembly:
     def open(self) -> IO[bytes]:
         return self._file.open()
 
-    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
+    def publish(self, beside: Beside = NOTHING) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # pieces of lost workers
-        self._file.publish(suffix, beside)
+        self._file.publish(beside)
 
     def close(self) -> None:
         self._file.close()

@@ -17,7 +17,8 @@ from obstore.store import ObjectStore
 
 from longshore.results.aws import error_of
 from longshore.results.bucket_client import headers_of
-from longshore.results.store import StoreError, StoreUnavailableError
+from longshore.results.media_types import media_type
+from longshore.results.store import NOTHING, Beside, StoreError, StoreUnavailableError
 
 log = structlog.get_logger()
 
@@ -41,7 +42,7 @@ class ObjectFile:
         self._key = key
         self._blocks: queue.Queue[bytes | StoreError | None] = queue.Queue(MAX_WAITING_BLOCKS)
         self._thread = ThreadPoolExecutor(1, "upload")
-        self._beside: str | None = None
+        self._beside: list[str] = []
         self._published = False
         self._upload = self._thread.submit(self._put)
 
@@ -60,13 +61,14 @@ class ObjectFile:
         """Open the finished object for reading."""
         return open_object(self._store, self._key)
 
-    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
-        """Complete the upload, put the object beside it, and keep both."""
+    def publish(self, beside: Beside = NOTHING) -> None:
+        """Complete the upload, put the objects beside it, and keep all of them."""
         self.finish()
-        if suffix:
-            self._beside = self._key + suffix
+        for suffix, content in beside.items():
+            key = self._key + suffix
+            self._beside.append(key)
             with translated_errors():
-                obstore.put(self._store, self._beside, beside, attributes={"Content-Type": "application/json"})
+                obstore.put(self._store, key, content, attributes={"Content-Type": media_type(key)})
         self._published = True
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class ObjectFile:
                 self._put_block(StoreError("the result was not published"))  # aborts the upload
             if self._upload.exception() is None:  # it was complete
                 with contextlib.suppress(BaseError, OSError):
-                    obstore.delete(self._store, [key for key in (self._beside, self._key) if key])
+                    obstore.delete(self._store, [*self._beside, self._key])
         self._thread.shutdown()
 
     def __enter__(self) -> "ObjectFile":

@@ -4,9 +4,9 @@ All methods block and are used from threads. They raise StoreError, and StoreUna
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import IO, Protocol
 
 import msgspec
@@ -72,6 +72,11 @@ class PieceNumber(msgspec.Struct, frozen=True):
     """How often the piece was begun."""
 
 
+Beside = Mapping[str, bytes]
+"""Files beside a result, such as its manifest: their contents, by the suffixes that their names add to the result's."""
+NOTHING: Beside = MappingProxyType({})
+
+
 class Writable(Protocol):
     """A file that bytes are appended to."""
 
@@ -110,11 +115,8 @@ class Result(Protocol):
     def open(self) -> IO[bytes]:
         """Open the finished result for reading."""
 
-    def publish(self, suffix: str = "", beside: bytes = b"") -> None:
-        """Make the result visible.
-
-        `suffix`, `beside`: suffix and content of a file beside it, such as the manifest; none if `suffix` is empty.
-        """
+    def publish(self, beside: Beside = NOTHING) -> None:
+        """Make the result visible, with files beside it, such as the manifest."""
 
     def close(self) -> None: ...
 
@@ -166,10 +168,11 @@ class Store(Protocol):
     def begin_file(self, location: str) -> FileWriter:
         """Begin one of the many files of a result, in a folder of its attempt."""
 
-    def publish_files(self, location: str, manifest: bytes) -> None:
-        """Publish a result of many files, which are all complete. `location`, `manifest`: of the file that names them.
+    def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
+        """Publish a result of many files, which are all complete.
 
-        A crash of the machine afterwards loses none of them.
+        `location`, `manifest`: of the file that names them; `beside`: the files beside that one. A crash of the machine
+        afterwards loses none of them.
         """
 
     def open(self, location: str) -> IO[bytes]:

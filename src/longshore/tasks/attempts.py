@@ -202,6 +202,8 @@ class RunResult(msgspec.Struct, frozen=True):
     snapshot_at: datetime | None
     manifest: str | None
     """The manifest, as JSON text."""
+    signature: str | None = None
+    """The signature of the manifest."""
     increment: Increment | None = None
     """Set for an incremental run."""
     note: str | None = None

@@ -43,7 +43,7 @@ task as (
 run as (
     update longshore.runs r
     set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
-        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10,
+        rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10, signature = $17,
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
         acknowledged = case when $13 then before.watermark is distinct from $11 end
@@ -200,6 +200,7 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
             outcome.note,
             keep if outcome.location else None,
             outcome.skips,
+            outcome.signature,
         )
         if ended is None:
             raise StaleAttemptError(message)

@@ -54,6 +54,13 @@ left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
 
+SIGNATURE = """
+select r.signature, r.reads
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
 # Of runs whose intervals have the same end, the later one.
 LATEST_RUN = """
 select (
@@ -121,10 +128,20 @@ async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> i
 
 async def manifest(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
     """Return the manifest of a run, None if it has none, and the reads of the run. Raises NotFoundError."""
-    row = await pool.fetchrow(MANIFEST, task, chain, run)
+    return await _text(pool, MANIFEST, chain, task, run)
+
+
+async def signature(pool: Pool, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
+    """Return the signature of a run's manifest, None if it has none, and the reads of the run. Raises NotFoundError."""
+    return await _text(pool, SIGNATURE, chain, task, run)
+
+
+async def _text(pool: Pool, query: str, chain: ChainId, task: TaskId, run: int) -> tuple[str | None, list[Read]]:
+    row = await pool.fetchrow(query, task, chain, run)
     if row is None:
         raise NotFoundError("task-not-found")
-    return row["manifest"], decoded(row["reads"])
+    text, reads = row
+    return text, decoded(reads)
 
 
 async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:

@@ -39,6 +39,7 @@ from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
 from longshore.telemetry import metrics, tracing
+from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
@@ -125,7 +126,7 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
 async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog) -> Runner:
     pool, store = pools.service, open_store(settings)
     silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
-    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds)
+    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds, open_vault(settings))
     exporter = Exporter(pool, pools.sources, known, store, policy)
     shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))

@@ -161,6 +161,8 @@ create table longshore.runs (
     sha256 bytea,
     -- Byte for byte the file beside the result.
     manifest text,
+    -- Of the manifest: a detached JWS.
+    signature text,
     -- Watermarks of an increment.
     watermark_from text,
     watermark_to text,
@@ -573,6 +575,16 @@ create index links_by_expiry on longshore.links (expires_at);
 create table longshore.keys (
     name text primary key,
     value bytea not null
+);
+
+-- Keys that manifests are signed with (Ed25519). The public ones stay, so that old manifests can be verified.
+create table longshore.signing_keys (
+    -- Thumbprint of the public key (RFC 7638).
+    kid text primary key,
+    public_key bytea not null check (octet_length(public_key) = 32),
+    -- The private key, sealed by the vault. Null: it signs nothing more, or only the process that made it has it.
+    sealed bytea,
+    created_at timestamptz not null default clock_timestamp()
 );
 
 -- Users and their sessions

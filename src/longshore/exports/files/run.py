@@ -27,7 +27,7 @@ from longshore.exports.files.share_output import (
 from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import keys, transactions
-from longshore.exports.manifest import FileEntry, FilesManifest, IndexEntry, ManifestField
+from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, IndexEntry, ManifestField
 from longshore.exports.publication import ResultName
 from longshore.exports.query import Request, prepare
 from longshore.exports.ranges import Plan, plan
@@ -124,8 +124,10 @@ class FilesExport:
         indexes = await complete(output, jobs, done)
         manifest = described(naming, snapshot_at, jobs, done, indexes)
         text = manifest.encoded()
+        signature = naming.key.sign(text)
         with tracing.span("publish"):
-            await asyncio.to_thread(self._store.publish_files, naming.location, text)
+            beside = {SIGNATURE: signature.encode()}
+            await asyncio.to_thread(self._store.publish_files, naming.location, text, beside)
         on_ack = parts[0][1].target.incremental == "on_ack"
         return RunResult(
             result=naming.name,
@@ -136,6 +138,7 @@ class FilesExport:
             sha256=hashlib.sha256(text).digest(),
             snapshot_at=snapshot_at,
             manifest=text.decode(),
+            signature=signature,
             skips=sum(job.reconciler.skips for job in jobs),
             increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
         )

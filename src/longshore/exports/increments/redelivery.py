@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.exports.manifest import SUFFIX, FileEntry, FilesManifest, Manifest, is_files
+from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
 from longshore.exports.publication import ResultName
-from longshore.results.store import Store, copy_hashed
+from longshore.results.store import Beside, Store, copy_hashed
 from longshore.tasks import run_reads
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
@@ -50,11 +50,12 @@ def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> Run
     ).encoded()
     name = pending.location.rpartition("/")[2]
     location = store.location(attempt.chain, attempt.message.task, attempt.message.attempt, name)
+    signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
-        is_copied = _copy_files(store, pending, location, written.files, manifest)
-    else:
-        is_copied = _copy(store, pending, location, manifest)
-    if not is_copied:
+        if not _copy_files(store, pending, location, written.files):
+            return None
+        store.publish_files(location, manifest, {SIGNATURE: signature.encode()})
+    elif not _copy(store, pending, location, beside(manifest, signature)):
         return None
     return RunResult(
         result=name,
@@ -65,6 +66,7 @@ def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> Run
         sha256=hashlib.sha256(manifest).digest() if has_files else pending.sha256,
         snapshot_at=pending.snapshot_at,
         manifest=manifest.decode(),
+        signature=signature,
     )
 
 
@@ -80,25 +82,24 @@ def _first(pending: Sequence[Pending]) -> int:
     return pending[-1].run
 
 
-def _copy(store: Store, pending: Pending, location: str, manifest: bytes) -> bool:
+def _copy(store: Store, pending: Pending, location: str, files: Beside) -> bool:
     chunks = store.read(pending.location)
     if chunks is None:
         return False
     with store.create(location) as new:
         if copy_hashed(chunks, new.write) != pending.sha256:
             return False
-        new.publish(SUFFIX, manifest)
+        new.publish(files)
     return True
 
 
-def _copy_files(store: Store, pending: Pending, location: str, files: Sequence[FileEntry], manifest: bytes) -> bool:
-    """Copy the files of a result of many, and publish their manifest."""
+def _copy_files(store: Store, pending: Pending, location: str, files: Sequence[FileEntry]) -> bool:
+    """Copy the files of a result of many, without their manifest."""
     source, target = (place.rpartition("/")[0] + "/" for place in (pending.location, location))
     for entry in files:
         if not _copy_file(store, source + entry.path, target + entry.path, entry.sha256):
             store.remove(location)
             return False
-    store.publish_files(location, manifest)
     return True
 
 

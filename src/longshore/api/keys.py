@@ -1,0 +1,34 @@
+"""The resource `/.well-known/longshore-keys.json`: the public keys that manifests are signed with."""
+
+import hashlib
+
+import msgspec
+from litestar import Response, get
+
+from longshore.api.conditional import none_match, require
+from longshore.api.guard import unknown_parameters
+from longshore.api.service import AnyRequest, Service
+from longshore.exports import signing_keys
+from longshore.exports.signatures import KeySet
+from longshore.validation import ValidationError
+
+# A key is in the set before it signs, so a reader who meets an unknown one asks again.
+MAX_AGE_SECONDS = 300
+
+
+@get("/.well-known/longshore-keys.json")
+async def get_keys(request: AnyRequest) -> Response[KeySet]:
+    """Return the JWK Set (RFC 7517) of all keys that manifests have been signed with, newest first.
+
+    It needs no credential. A manifest's signature names its key by `kid`.
+    """
+    if violations := unknown_parameters(request):
+        raise ValidationError(violations)
+    service: Service = request.app.state.service
+    found = await signing_keys.public_keys(service.pool)
+    tag = f'"{hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
+    require(request, tag)
+    if none_match(request, tag):
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # without content
+    return Response(found, headers=headers)
