@@ -69,6 +69,13 @@ def test_the_page_on_the_command_line_runs(service: services.Longshore, logged_i
     assert run_blocks("cli.md", service, logged_in)[-1] == "DONE\n20000\n"
 
 
+def test_the_page_on_proving_a_result_runs(service: services.Longshore, logged_in: Path) -> None:
+    told = run_blocks("verify.md", service, logged_in)
+    said = r"Wallet_Export-\d+\.csv: run 1, 20,000 rows, SHA-256 [0-9a-f]{64}, signed: good"
+    assert re.fullmatch(said, told[0].splitlines()[-1])
+    assert told[1].startswith("signed by ")
+
+
 def test_every_method_of_the_builder_is_documented() -> None:
     page = (DOCS / "client.md").read_text(encoding="utf-8")
     methods = [name for name in vars(F) if not name.startswith("_") and name != "kind_in"]
