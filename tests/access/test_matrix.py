@@ -202,6 +202,7 @@ CELLS = {
     ("GET", "/docs"): Cell(200, 200),
     ("GET", "/docs/assets/{name}"): Cell(200, 200, lambda _: {"name": "swagger-ui.css"}),
     ("GET", "/openapi.json"): Cell(200, 200),
+    ("GET", "/.well-known/longshore-keys.json"): Cell(200, 200),
     ("GET", "/problems/{kind}"): Cell(200, 200, lambda _: {"kind": next(iter(KINDS))}),
     ("GET", "/healthz"): Cell(200, 200),
     ("GET", "/readyz"): Cell(200, 200),

@@ -18,7 +18,10 @@ from tests.exports.test_verify_forged import CSV, made
 
 __all__ = ["made"]  # a fixture
 
-KEY = SigningKey.new()
+# Of RFC 8037, appendix A: https://www.rfc-editor.org/rfc/rfc8037#appendix-A
+KEY = SigningKey(
+    decoded("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"), decoded("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
+)
 PUBLIC = PublicKey(KEY.kid, encoded(KEY.public))
 MANIFEST = b'{"rows": 1}\n'
 SIGNED = KEY.sign(MANIFEST)
@@ -51,10 +54,7 @@ def test_signature_is_what_the_rfcs_say_and_no_warning_is_raised() -> None:
 
 
 def test_kid_is_the_thumbprint_of_rfc_8037() -> None:
-    # https://www.rfc-editor.org/rfc/rfc8037#appendix-A
-    public = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
-    private = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"
-    assert SigningKey(decoded(public), decoded(private)).kid == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+    assert KEY.kid == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
 def test_manifest_of_many_megabytes_is_signed_and_checked() -> None:

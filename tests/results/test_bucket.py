@@ -50,12 +50,18 @@ def test_a_result_appears_whole_when_its_upload_completes_with_its_manifest_and_
         for _ in range(20):
             file.write(block)
         assert keys(bucket) == []
-        file.publish({".manifest.json": b"{}"})
-    assert keys(bucket) == [f"some/prefix/{NAME}", f"some/prefix/{NAME}.manifest.json"]
+        file.publish({".manifest.json": b"{}", ".manifest.json.jws": b"e30..AA"})
+    names = {
+        "": "text/csv; charset=utf-8",
+        ".manifest.json": "application/json",
+        ".manifest.json.jws": "application/jose",
+    }
+    assert keys(bucket) == [f"some/prefix/{NAME}{suffix}" for suffix in names]
+    for suffix, media_type in names.items():
+        assert bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}{suffix}")["ContentType"] == media_type
     head = bucket.head_object(Bucket=BUCKET, Key=f"some/prefix/{NAME}")
     assert head["ETag"].endswith('-3"')  # three parts of 8 MiB
     assert head["ContentDisposition"] == 'attachment; filename="Wallet_Export-1.csv"'
-    assert head["ContentType"] == "text/csv; charset=utf-8"
     chunks = store().read(NAME)
     assert chunks is not None
     assert hashlib.sha256(b"".join(chunks)).digest() == hashlib.sha256(block * 20).digest()

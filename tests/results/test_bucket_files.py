@@ -29,7 +29,8 @@ def test_files_lie_below_their_folders_and_each_has_an_address(
         manifest = client.get(f"/tasks/{task['id']}/runs/1/manifest").json()
         files = client.get(f"/tasks/{task['id']}/runs/1/files").json()
         below = f"exports/{CHAIN}/{task['id']}/1/"
-        assert keys(bucket) == sorted(below + path for path in [task["result"], *(file["path"] for file in files)])
+        beside = [task["result"], task["result"] + ".jws"]
+        assert keys(bucket) == sorted(below + path for path in [*beside, *(file["path"] for file in files)])
         assert [{**file, "url": None} for file in files] == [{**file, "url": None} for file in manifest["files"]]
         for file in files:
             answer = httpx2.get(file["url"])

@@ -23,7 +23,14 @@ from longshore.results.bucket_client import BucketClient, Unfinished
 from longshore.results.local import NUMBER, place_of
 from longshore.results.local_files import LEVELS
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
-from longshore.results.object_file import ObjectFile, ObjectResultFile, first_line, open_object, translated_errors
+from longshore.results.object_file import (
+    ObjectFile,
+    ObjectResultFile,
+    first_line,
+    open_object,
+    put_beside,
+    translated_errors,
+)
 from longshore.results.store import (
     KEYS,
     NOTHING,
@@ -81,9 +88,10 @@ class BucketStore:
         return ObjectResultFile(self._store, location)
 
     def publish_files(self, location: str, manifest: bytes, beside: Beside = NOTHING) -> None:
+        put_beside(self._store, location, beside)
         with ObjectFile(self._store, location) as file:
             file.write(manifest)
-            file.publish(beside)
+            file.publish()
 
     def assemble(self, location: str) -> ObjectAssembly:
         assert self.bucket is not None, "not a shared store"

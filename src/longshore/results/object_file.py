@@ -64,11 +64,8 @@ class ObjectFile:
     def publish(self, beside: Beside = NOTHING) -> None:
         """Complete the upload, put the objects beside it, and keep all of them."""
         self.finish()
-        for suffix, content in beside.items():
-            key = self._key + suffix
-            self._beside.append(key)
-            with translated_errors():
-                obstore.put(self._store, key, content, attributes={"Content-Type": media_type(key)})
+        self._beside = [self._key + suffix for suffix in beside]
+        put_beside(self._store, self._key, beside)
         self._published = True
 
     def close(self) -> None:
@@ -125,6 +122,13 @@ class ObjectFile:
             if isinstance(block, StoreError):
                 raise block
             yield block
+
+
+def put_beside(store: ObjectStore, key: str, beside: Beside) -> None:
+    """Put the objects beside a result. Raises StoreError."""
+    for suffix, content in beside.items():
+        with translated_errors():
+            obstore.put(store, key + suffix, content, attributes={"Content-Type": media_type(suffix)})
 
 
 class ObjectResultFile:
