@@ -113,7 +113,7 @@ def test_file_that_was_not_recorded_is_written_again(
         with Hold.task(service, task) as state:
             last_row.release()
             waiters = state.reached()
-            assert len(files_of(service, task)) == 2  # whole, with its manifest
+            assert len(files_of(service, task)) == 3  # whole, with its manifest and signature
             assert client.get(f"/tasks/{task}").json()["state"]["code"] == "INPROGRESS"
             assert client.get(f"/tasks/{task}/download_url").status_code == 409
             crew.kill()

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from longshore.exports.manifest import SIGNATURE
 from longshore.exports.verify import verify
 from tests.faults.held import ROWS, TAKEN_OVER, UNDISTURBED, Hold, files_of, messages, until
 from tests.faults.test_shards import Hand, hands, holds, reached, release, split
@@ -35,7 +36,7 @@ def assert_whole(service: Longshore, task: dict[str, Any]) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(path.read_text())
     assert manifest["rows"] == ROWS
     names = [Path(file["path"]).name for file in manifest["files"]]
-    assert sorted(files_of(service, task["id"])) == sorted([*names, task["result"]])
+    assert sorted(files_of(service, task["id"])) == sorted([*names, task["result"], task["result"] + SIGNATURE])
     return manifest
 
 

@@ -5,7 +5,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed
 
 import typer
 
-from longshore.cli import export, login, lookups, task_results
+from longshore.cli import export, login, lookups, task_results, tasks
 
 
 def add_to(app: typer.Typer) -> None:
@@ -14,4 +14,8 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: longshore export wallet-ledger --last 24h --format csv -o ledger.csv")(export.export)
     app.command(epilog="Example: longshore indexes wallet-ledger")(lookups.indexes)
     app.command(epilog="Example: longshore segments --json")(lookups.segments)
-    app.add_typer(task_results.app, name="tasks")
+    results = tasks.app.command
+    results(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")(task_results.download)
+    results(epilog="Example: longshore tasks files 12345 --run 3")(task_results.files)
+    results(epilog="Example: longshore tasks ack 12345 --run 3")(task_results.ack)
+    app.add_typer(tasks.app, name="tasks")

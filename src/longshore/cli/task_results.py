@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from longshore.cli import follow, remote
-from longshore.cli.tasks import app
 
 if TYPE_CHECKING:
     from longshore.client import Task
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 RunNumber = Annotated[int | None, typer.Option(help="Number of the run; by default that of the newest data.", min=1)]
 
 
-@app.command(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")
 def download(  # noqa: PLR0913 (options of the command)
     id: remote.TaskNumber,
     output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
@@ -43,7 +41,6 @@ def _run(task: "Task", run: int | None) -> "Run":
     return task.latest_run() if run is None else task.get_run(run)
 
 
-@app.command(epilog="Example: longshore tasks files 12345 --run 3")
 def files(
     id: remote.TaskNumber,
     run: RunNumber = None,
@@ -60,7 +57,6 @@ def files(
     remote.show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
 
 
-@app.command(epilog="Example: longshore tasks ack 12345 --run 3")
 def ack(
     id: remote.TaskNumber,
     run: Annotated[int, typer.Option(help="Number of the run.", min=1)],

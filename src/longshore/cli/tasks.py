@@ -1,4 +1,4 @@
-"""`longshore tasks …`: list, wait, run and cancel tasks; `task_results` has the commands for their results."""
+"""`longshore tasks …`: list, wait, run and cancel tasks; `task_results` has those for their results."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any

@@ -8,18 +8,18 @@ import base64
 import binascii
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
-from joserfc.jws import JWSAlgModel, JWSRegistry
+from joserfc.jws import JWSRegistry
 
 from longshore.errors import LongshoreError
 
 ALGORITHM = "EdDSA"
-CURVE = "Ed25519"
+CURVE: Final = "Ed25519"
 MAX_SHOWN_CHARACTERS = 100
 
 
@@ -47,7 +47,7 @@ class _Registry(JWSRegistry):
 
     max_payload_length = sys.maxsize
 
-    def get_alg(self, name: str) -> JWSAlgModel:
+    def get_alg(self, name: str) -> Any:  # a JWSAlgModel, which joserfc does not export to type checkers
         if name != ALGORITHM:
             raise UnsupportedAlgorithmError(f"Algorithm of '{name}' is not supported")
         return self.algorithms[name]  # joserfc's own method warns of the older name
@@ -61,8 +61,7 @@ class SigningKey:
 
     def __init__(self, public: bytes, private: bytes) -> None:
         """`public`, `private`: 32 bytes each."""
-        key = {"kty": "OKP", "crv": CURVE, "x": encoded(public), "d": encoded(private)}
-        self._key = OKPKey.import_key(key)
+        self._key = OKPKey.import_key({"kty": "OKP", "crv": CURVE, "x": encoded(public), "d": encoded(private)})
         self.kid = self._key.thumbprint()
 
     @classmethod
