@@ -49,14 +49,16 @@ $(BIN)/promtool: $(BIN)/python
 network:
 	@$(call need,ip,iproute2)
 
-# PostgreSQL 15 and PgBouncer, from Debian's packages, which are only unpacked, as their installation would make a cluster
-# and start servers; and the sources of locales.
+# PostgreSQL 15, PgBouncer and OpenSSH's server, from Debian's packages, which are only unpacked, as their installation
+# would make a cluster and start servers; and the sources of locales.
 DEBIAN := .venv/debian
 debian: $(BIN)/python
 	@test -d /usr/share/i18n/locales || $(call need,-,locales)
 	@test -x $(DEBIAN)/usr/lib/postgresql/15/bin/postgres \
 		|| { $(call unpack,postgresql-15 postgresql-client-15,libpq5 libxml2 libxslt1.1); }
 	@test -x /usr/sbin/pgbouncer -o -x $(DEBIAN)/usr/sbin/pgbouncer || { $(call unpack,pgbouncer,libevent-2.1-7 libc-ares2); }
+	@test -x /usr/sbin/sshd -o -x $(DEBIAN)/usr/sbin/sshd || { $(call unpack,openssh-server,libwrap0); }
+	@$(call need,sftp,openssh-client)
 
 # $(call unpack,PACKAGES,LIBRARIES): unpack packages into .venv/debian, and install the libraries that it needs.
 unpack = folder=$$(mktemp -d) && apt-get update -qq \

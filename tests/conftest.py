@@ -161,7 +161,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 # `make test-fast` leaves out the tests that start a service, a server, a browser or a network.
 STARTING_FIXTURES = {
     "service", "idle", "perimeter", "own_catalog", "new_service", "debian", "cluster", "pair", "store", "url", "source",
-    "shop", "shelves", "world",
+    "shop", "shelves", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
 }  # fmt: skip
 STARTING_PLACES = {
     "azure", "console", "database", "demo", "faults", "exports/test_source_limits.py", "exports/test_shards.py",

@@ -1,10 +1,10 @@
-"""HTTP requests to addresses that users set: to public addresses, and to networks that the operator allows.
+"""Connections to addresses that users set: to public addresses, and to networks that the operator allows.
 
 A host name is resolved once, each of its addresses is checked, and the connection goes to a checked address, so DNS
 rebinding has no effect. Redirects are not followed. Proxies of the environment are not used, because they would resolve
 the name themselves.
 
-Webhooks and actions that send requests use it.
+Webhooks, actions that send requests, and destinations use it.
 """
 
 import asyncio
@@ -104,11 +104,16 @@ def check_url(text: str, allow: tuple[Network, ...]) -> str | None:
         return f"expected a port from 1 to {MAX_PORT}"
     if url.userinfo or url.fragment or "\x00" in text:
         return "expected an address without user, password and fragment"
+    return check_host(url.host, allow)
+
+
+def check_host(host: str, allow: tuple[Network, ...]) -> str | None:
+    """Return why a host may not be connected to, without a DNS lookup; None if it may."""
     try:
-        found = socket.getaddrinfo(url.host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return None  # a name, which is resolved when it is called
-    return None if is_allowed(_address(found[0]), allow) else f"{url.host} is not a public address"
+    return None if is_allowed(_address(found[0]), allow) else f"{host} is not a public address"
 
 
 async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
@@ -119,7 +124,7 @@ async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
     url = httpx2.URL(request.url)
     try:
         async with asyncio.timeout(request.timeout):
-            return await _send(request, url, await _checked(url, allow))
+            return await _send(request, url, await resolve(url.host, url.port, allow))
     except TimeoutError:
         raise OutboundError(f"no answer within {request.timeout:.0f} seconds") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
@@ -130,7 +135,7 @@ async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> 
     # No keep-alive: the next request to the same address may be for another name.
     limits = httpx2.Limits(max_keepalive_connections=0)
     timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
-    async with httpx2.AsyncClient(verify=_tls(), limits=limits, timeout=timeout, trust_env=False) as client:
+    async with httpx2.AsyncClient(verify=tls_context(), limits=limits, timeout=timeout, trust_env=False) as client:
         for number, checked in enumerate(addresses, 1):
             sent = client.build_request(
                 request.method,
@@ -150,17 +155,17 @@ async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> 
     raise AssertionError("getaddrinfo returned no address")
 
 
-async def _checked(url: httpx2.URL, allow: tuple[Network, ...]) -> list[Address]:
+async def resolve(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:
     """Return the addresses of a host after checking each of them. Raises RefusedError and OutboundError."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise OutboundError(f"the host {url.host} is not known") from None
+        raise OutboundError(f"the host {host} is not known") from None
     addresses = list(dict.fromkeys(_address(item) for item in found))
     for address in addresses:
         if not is_allowed(address, allow):
-            raise RefusedError(f"the host {url.host} has an address that is not public")
+            raise RefusedError(f"the host {host} has an address that is not public")
     return addresses
 
 
@@ -183,5 +188,6 @@ def is_allowed(address: Address, allow: tuple[Network, ...]) -> bool:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context of outbound connections: the certificates of the system, none of the environment."""
     return httpx2.create_ssl_context(trust_env=False)

@@ -58,6 +58,7 @@ DATABASE = Pauses(0.1, 5.0)  # of a step that has to be done
 QUEUE = Pauses(0.1, 2.0)  # of a statement of the queue, whose heartbeat has to go on
 LISTENER = Pauses(0.1, 2.0)  # of the connection for notifications
 STORE = Pauses(0.1, 5.0)  # of a request to a bucket
+DESTINATION = Pauses(0.2, 5.0)  # of a request to a chain's destination
 
 MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 ATTEMPT_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt of a run, and after the second

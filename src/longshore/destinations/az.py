@@ -1,0 +1,106 @@
+"""The kind `az`: Azure Blob Storage."""
+
+import contextlib
+from base64 import b64decode
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from longshore.destinations.az_objects import AzureObjects, Container
+from longshore.destinations.az_signature import KeySigner, SasSigner
+from longshore.destinations.http_client import HttpClient
+from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
+from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
+from longshore.destinations.object_test import object_steps
+from longshore.outbound import Network
+from longshore.settings import Settings
+from longshore.validation import Violation
+
+ENDPOINT = "https://{account}.blob.core.windows.net"
+
+
+class AzSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the container is."""
+
+    account: Annotated[str, Meta(pattern=r"^[a-z0-9]{3,24}\Z", description="Name of the storage account.")]
+    container: Annotated[
+        str, Meta(pattern=r"^(\$root|\$web|[a-z0-9]([a-z0-9-]{1,61})[a-z0-9])\Z", description="Name of the container.")
+    ]
+    prefix: Prefix = ""
+
+
+class AzSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key of the account, or a shared access signature."""
+
+    account_key: Annotated[
+        str, Meta(pattern=r"^[\x21-\x7e]{0,200}\Z", description="Either of the account's two keys.")
+    ] = ""
+    sas_token: Annotated[
+        str, Meta(pattern=r"^[\x21-\x7e]{0,2000}\Z", description="A shared access signature, such as `sv=…&sig=…`.")
+    ] = ""
+
+
+def az_kind(endpoint: str = ENDPOINT) -> Kind:
+    """Return the kind. `endpoint`: address of an account's blobs."""
+
+    @contextlib.asynccontextmanager
+    async def objects(
+        settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]
+    ) -> AsyncIterator[AzureObjects]:
+        origin, base = _parts(endpoint.format(account=settings.account))
+        if secret.sas_token:
+            signer: KeySigner | SasSigner = SasSigner(secret.sas_token)
+        else:
+            signer = KeySigner(settings.account, _key(secret.account_key))
+        async with HttpClient(origin, allow, signer) as client:
+            yield AzureObjects(client, Container(settings.account, settings.container, f"{base}/{settings.container}"))
+
+    @contextlib.asynccontextmanager
+    async def opened(settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
+        async with objects(settings, secret, allow) as found:
+            yield ObjectPlace(found, settings.prefix)
+
+    async def test(settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+        try:
+            async with objects(settings, secret, allow) as found:
+                async for step in object_steps(found, settings.prefix):
+                    yield step
+        except DestinationError as error:
+            yield Step("settings", ok=False, detail=str(error))
+
+    return Kind(AzSettings, AzSecret, "files", opened, test, _check, frozenset({"prefix"}))
+
+
+def _check(settings: AzSettings, secret: AzSecret, _allow: tuple[Network, ...]) -> list[Violation]:
+    violations = check_prefix(settings.prefix)
+    if bool(secret.account_key) == bool(secret.sas_token):
+        violations.append(Violation("expected an account_key or a sas_token", "/secret"))
+    elif secret.account_key:
+        try:
+            _key(secret.account_key)
+        except DestinationError as error:
+            violations.append(Violation(str(error), "/secret/account_key"))
+    elif "sig=" not in secret.sas_token or secret.sas_token.startswith("http"):
+        violations.append(Violation("expected a token such as sv=…&sig=…, without the address", "/secret/sas_token"))
+    return violations
+
+
+def _key(text: str) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise DestinationError("account_key is not a key in Base64, as the portal shows it") from None
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Return the origin of an address, and its path without a slash at the end."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host}", f"{slash}{path}".rstrip("/")
+
+
+def az(_: Settings) -> Kind:
+    """Return the kind."""
+    return az_kind()

@@ -1,0 +1,108 @@
+"""The requests to a container of Azure Blob Storage that destinations need.
+
+https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
+"""
+
+import asyncio
+import hashlib
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Collection
+
+import msgspec
+
+from longshore.destinations.az_errors import code_of, error_of
+from longshore.destinations.http_client import Answer, HttpClient, Request
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, key_path, read_whole, send_parts
+from longshore.results.media_types import media_type
+
+EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite")
+
+
+class Container(msgspec.Struct, frozen=True):
+    """A container."""
+
+    account: str
+    name: str
+    base: str
+    """What stands before keys in the paths of its addresses."""
+
+
+class AzureObjects:
+    """Objects, which Azure calls blobs, of a container."""
+
+    def __init__(self, client: HttpClient, container: Container) -> None:
+        self.client = client
+        self._container = container
+
+    def address(self, key: str) -> str:
+        return f"az://{self._container.account}/{self._container.name}/{key}"
+
+    async def size(self, key: str) -> int | None:
+        answer = await self._send(Request("HEAD", self._path(key)), "read (r)", {404})
+        if answer.status == 404 and code_of(answer) == "ContainerNotFound":
+            raise self._error(answer, "read (r)")
+        return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))
+
+    async def list_one(self, prefix: str) -> None:
+        query = {"restype": "container", "comp": "list", "maxresults": "1", "prefix": prefix}
+        await self._send(Request("GET", self._container.base, query), "list (l)")
+
+    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
+        headers = {} if overwrite else {"If-None-Match": "*"}
+        headers["x-ms-blob-content-type"] = media_type(key)
+        if file.size <= PART_BYTES:
+            content = await read_whole(file)
+            headers |= {"x-ms-blob-type": "BlockBlob", "Content-MD5": await _md5(content)}
+            await self._send_new(Request("PUT", self._path(key), headers=headers, content=content))
+            return
+        # The blocks of this delivery alone make the blob: their ids, all of one length, are made from its name.
+        delivery = hashlib.sha256(attempt.encode()).hexdigest()[:16]
+
+        async def send(number: int, part: bytes) -> str:
+            block = b64encode(f"{delivery}-{number:06}".encode()).decode()
+            query = {"comp": "block", "blockid": block}
+            request = Request("PUT", self._path(key), query, {"Content-MD5": await _md5(part)}, part)
+            await self._send(request, "create and write (cw)")
+            return block
+
+        blocks = "".join(f"<Uncommitted>{block}</Uncommitted>" for block in await send_parts(file, send))
+        content = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode()
+        await self._send_new(Request("PUT", self._path(key), {"comp": "blocklist"}, headers, content))
+
+    def get(self, key: str) -> AsyncGenerator[bytes, None]:
+        return self.client.read(Request("GET", self._path(key)), lambda answer: self._error(answer, "read (r)"))
+
+    async def delete(self, key: str) -> None:
+        await self._send(Request("DELETE", self._path(key)), "delete (d)", {404})
+
+    async def discard(self, key: str) -> None:
+        """Do nothing: blocks that make no blob are invisible, and Azure removes them after a week."""
+
+    async def try_upload(self, key: str) -> None:
+        """Do nothing: blocks need no right of their own."""
+
+    async def _send_new(self, request: Request) -> None:
+        answer = await self._send(request, "create and write (cw)", {403, 409, 412})
+        if not answer.is_success:
+            if code_of(answer) in EXISTS_CODES and "If-None-Match" in request.headers:
+                raise ObjectExistsError("another blob was written meanwhile")
+            raise self._error(answer, "create and write (cw)")
+
+    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
+        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
+        answer = await self.client.send(request)
+        if answer.is_success or answer.status in expected:
+            return answer
+        raise self._error(answer, right)
+
+    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+        return error_of(answer, self._container.name, right)
+
+    def _path(self, key: str) -> str:
+        return key_path(self._container.base, key)
+
+
+async def _md5(content: bytes) -> str:
+    digest = await asyncio.to_thread(hashlib.md5, content, usedforsecurity=False)
+    return b64encode(digest.digest()).decode()

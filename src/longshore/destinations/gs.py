@@ -1,0 +1,95 @@
+"""The kind `gs`: Google Cloud Storage."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from longshore.destinations.gs_objects import GoogleObjects
+from longshore.destinations.gs_token import ServiceAccount, Tokens
+from longshore.destinations.http_client import HttpClient, check_endpoint
+from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
+from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
+from longshore.destinations.object_test import object_steps
+from longshore.outbound import Network
+from longshore.settings import Settings
+from longshore.validation import Violation
+
+ENDPOINT = "https://storage.googleapis.com"
+
+
+class GsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the bucket is."""
+
+    bucket: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z", description="Name of the bucket.")]
+    prefix: Prefix = ""
+
+
+class GsSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service account."""
+
+    service_account: Annotated[
+        dict[str, Any] | Annotated[str, Meta(max_length=20_000)],
+        Meta(description="The key file of the service account: its JSON, as an object or as text."),
+    ]
+
+
+def gs_kind(endpoint: str = ENDPOINT) -> Kind:
+    """Return the kind. `endpoint`: address of the service."""
+
+    @contextlib.asynccontextmanager
+    async def objects(
+        settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]
+    ) -> AsyncIterator[GoogleObjects]:
+        tokens = Tokens(_account(secret), allow)
+        async with HttpClient(endpoint, allow, tokens.authorize) as client:
+            yield GoogleObjects(client, settings.bucket)
+
+    @contextlib.asynccontextmanager
+    async def opened(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
+        async with objects(settings, secret, allow) as found:
+            yield ObjectPlace(found, settings.prefix)
+
+    async def test(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+        try:
+            async with objects(settings, secret, allow) as found:
+                async for step in object_steps(found, settings.prefix):
+                    yield step
+        except DestinationError as error:
+            yield Step("settings", ok=False, detail=str(error))
+
+    return Kind(GsSettings, GsSecret, "files", opened, test, _check, frozenset({"prefix"}))
+
+
+def _check(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> list[Violation]:
+    violations = check_prefix(settings.prefix)
+    try:
+        account = _account(secret)
+    except DestinationError as error:
+        return [*violations, Violation(str(error), "/secret/service_account")]
+    if problem := check_endpoint(account.token_uri, allow):
+        violations.append(Violation(f"token_uri: {problem}", "/secret/service_account"))
+    return violations
+
+
+def _account(secret: GsSecret) -> ServiceAccount:
+    """Return the service account. Raises DestinationError, whose message holds no part of it."""
+    try:
+        if isinstance(secret.service_account, str):
+            account = msgspec.json.decode(secret.service_account, type=ServiceAccount)
+        else:
+            account = msgspec.convert(secret.service_account, ServiceAccount)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise DestinationError("service_account is not the JSON of a service account's key file") from None
+    if account.type != "service_account":
+        # Other types name files, programs or addresses to get credentials from.
+        raise DestinationError('service_account must be a key file with "type": "service_account"')
+    account.check_key()
+    return account
+
+
+def gs(_: Settings) -> Kind:
+    """Return the kind."""
+    return gs_kind()

@@ -1,0 +1,62 @@
+"""The errors for answers of Google Cloud Storage: what is wrong, and the right that mends it.
+
+https://cloud.google.com/storage/docs/json_api/v1/status-codes
+"""
+
+import re
+
+import msgspec
+
+from longshore.destinations.http_client import Answer
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.object_place import CredentialError
+
+REASON = re.compile(r"[A-Za-z0-9]{1,80}")
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """One error of an answer."""
+
+    reason: str = ""
+
+
+class Errors(msgspec.Struct, frozen=True):
+    """The errors of an answer."""
+
+    errors: list[Reason] = []
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """The body of an answer that refuses."""
+
+    error: Errors
+
+
+def reason_of(answer: Answer) -> str:
+    """Return the reason that an answer gives, such as `forbidden`; empty where there is none."""
+    try:
+        errors = msgspec.json.decode(answer.content, type=Failure).error.errors
+    except (msgspec.MsgspecError, UnicodeError):
+        return ""
+    return errors[0].reason if errors and REASON.fullmatch(errors[0].reason) else ""
+
+
+def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | DestinationUnavailableError:
+    """Return the error for an answer. Of its text only the reason is used. `right`: that the request needs."""
+    reason, status = reason_of(answer), answer.status
+    shown = reason or f"status {status}"
+    if status == 401:
+        return CredentialError(f"Google does not accept the service account's token ({shown})")
+    if status >= 500 or status in (408, 429) or reason in ("rateLimitExceeded", "userRateLimitExceeded"):
+        return DestinationUnavailableError(f"the service of the bucket {bucket} failed ({shown})")
+    if reason in ("accountDisabled", "userProjectAccountProblem", "billingNotEnabled"):
+        return DestinationError(f"the project of the bucket {bucket} is suspended or has no billing ({shown})")
+    if reason in ("retentionPolicyNotMet", "objectUnderActiveHold"):
+        return DestinationError(f"a retention policy of the bucket {bucket} keeps the file that lies there ({shown})")
+    if status == 403:
+        return DestinationError(f"the service account needs the permission {right} on the bucket {bucket} ({shown})")
+    if status == 404:
+        return DestinationError(f"the bucket {bucket} does not exist, or a file in it ({shown})")
+    if status == 400 and reason == "invalid":  # such as another MD5 than the one that the upload began with
+        return DestinationUnavailableError(f"the service of the bucket {bucket} received other bytes ({shown})")
+    return DestinationError(f"the service of the bucket {bucket} refused a request that needs {right} ({shown})")

@@ -1,0 +1,152 @@
+"""The requests to a bucket of Google Cloud Storage that destinations need, by its JSON API.
+
+A large file is a resumable upload: it appears when its last bytes have arrived, and only if they have the MD5 that the
+upload began with. An upload that is given up is invisible and ends by itself after a week.
+https://cloud.google.com/storage/docs/json_api/v1, https://cloud.google.com/storage/docs/performing-resumable-uploads
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import AsyncGenerator, Collection
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+from longshore.destinations.gs_errors import error_of
+from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError
+from longshore.results.media_types import media_type
+
+INCOMPLETE = 308  # the answer to a part of an upload that is not the last
+RANGE = re.compile(r"bytes=0-(\d+)")
+READ_BYTES = 1 << 20  # at a time
+MAX_STALLS = 5  # parts in a row of which the service has kept nothing
+
+
+class Metadata(msgspec.Struct, frozen=True):
+    """The part of an object's description that counts here."""
+
+    size: str
+
+
+class GoogleObjects:
+    """Objects of a bucket."""
+
+    def __init__(self, client: HttpClient, bucket: str) -> None:
+        self.client = client
+        self._bucket = bucket
+
+    def address(self, key: str) -> str:
+        return f"gs://{self._bucket}/{key}"
+
+    async def size(self, key: str) -> int | None:
+        request = Request("GET", self._path(key), {"fields": "size"})
+        answer = await self._send(request, "storage.objects.get", {404})
+        if answer.status == 404:
+            return None
+        return int(msgspec.json.decode(answer.content, type=Metadata).size)
+
+    async def list_one(self, prefix: str) -> None:
+        query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
+        await self._send(Request("GET", f"/storage/v1/b/{self._bucket}/o", query), "storage.objects.list")
+
+    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
+        right = "storage.objects.create" + (" and storage.objects.delete" if overwrite else "")
+        session = await self._begin(key, file, right, overwrite=overwrite)
+        try:
+            await self._send_parts(session, file, right)
+        except BaseException:
+            with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
+                gone = self.client.send(msgspec.structs.replace(session, method="DELETE"))
+                await asyncio.shield(asyncio.wait_for(gone, 10.0))
+            raise
+
+    def get(self, key: str) -> AsyncGenerator[bytes, None]:
+        request = Request("GET", self._path(key), {"alt": "media"})
+        return self.client.read(request, lambda answer: self._error(answer, "storage.objects.get"))
+
+    async def delete(self, key: str) -> None:
+        await self._send(Request("DELETE", self._path(key)), "storage.objects.delete", {404})
+
+    async def discard(self, key: str) -> None:
+        """Do nothing: an upload that is not complete is invisible, and ends after a week."""
+
+    async def try_upload(self, key: str) -> None:
+        """Do nothing: an upload needs the same right in each of its forms."""
+
+    async def _begin(self, key: str, file: File, right: str, *, overwrite: bool) -> Request:
+        """Return the request of a new upload, which lacks its content."""
+        query = {"uploadType": "resumable", "name": key}
+        if not overwrite:
+            query["ifGenerationMatch"] = "0"  # no object has the key
+        metadata = {"name": key, "contentType": media_type(key), "md5Hash": await asyncio.to_thread(_md5, file)}
+        headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(file.size)}
+        path = f"/upload/storage/v1/b/{self._bucket}/o"
+        answer = await self._send(Request("POST", path, query, headers, msgspec.json.encode(metadata)), right, {412})
+        if answer.status == 412:
+            raise ObjectExistsError("another object was written meanwhile")
+        # Of the address only path and query count: the service has no say in where the file goes.
+        session = urlsplit(answer.headers.get("location", ""))
+        query = dict(parse_qsl(session.query, keep_blank_values=True))
+        if "upload_id" not in query:
+            raise DestinationUnavailableError(f"the service of the bucket {self._bucket} began no upload")
+        return Request("PUT", session.path, query)
+
+    async def _send_parts(self, session: Request, file: File, right: str) -> None:
+        offset, stalls = 0, 0
+        with await asyncio.to_thread(file.open) as opened:
+            while True:
+                await asyncio.to_thread(opened.seek, offset)
+                part = await asyncio.to_thread(opened.read, min(PART_BYTES, file.size - offset))
+                if not part and offset < file.size:
+                    raise DestinationUnavailableError("the file of the result is cut short")
+                kept = await self._send_part(session, (offset, part, file.size), right)
+                if kept is None:
+                    return
+                stalls = 0 if kept > offset else stalls + 1
+                offset = kept
+                if stalls == MAX_STALLS:
+                    raise DestinationUnavailableError(f"the service of the bucket {self._bucket} keeps no bytes")
+
+    async def _send_part(self, session: Request, part: tuple[int, bytes, int], right: str) -> int | None:
+        """Send a part and return how many bytes the service has; None once the object is there.
+
+        `part`: its offset, its bytes, and the size of the file.
+        """
+        offset, data, size = part
+        span = f"{offset}-{offset + len(data) - 1}" if data else "*"
+        request = msgspec.structs.replace(session, content=data).with_headers(Content_Range=f"bytes {span}/{size}")
+        answer = await self._send(request, right, {INCOMPLETE, 404, 410, 412})
+        if answer.is_success:
+            return None
+        if answer.status == 412:
+            raise ObjectExistsError("another object was written meanwhile")
+        if answer.status != INCOMPLETE:  # the upload has ended, also where the answer to its last part was lost
+            raise DestinationUnavailableError(f"the service of the bucket {self._bucket} ended the upload")
+        found = RANGE.fullmatch(answer.headers.get("range", ""))
+        return int(found[1]) + 1 if found else 0
+
+    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
+        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
+        answer = await self.client.send(request)
+        if answer.is_success or answer.status in expected:
+            return answer
+        raise self._error(answer, right)
+
+    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+        return error_of(answer, self._bucket, right)
+
+    def _path(self, key: str) -> str:
+        return f"/storage/v1/b/{self._bucket}/o/{encoded(key)}"
+
+
+def _md5(file: File) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    with file.open() as opened:
+        while chunk := opened.read(READ_BYTES):
+            digest.update(chunk)
+    return b64encode(digest.digest()).decode()

@@ -1,0 +1,246 @@
+"""HTTP requests to the service of a destination, such as an object store: to checked addresses, signed and retried.
+
+Each request goes to an address that `outbound.resolve` has checked, whatever the name is by then. Redirects are not
+followed, and neither proxies nor credentials of the environment are read. Plain HTTP is for networks alone that the
+operator allows, as it shows the data to whoever is on the way.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from types import TracebackType
+from urllib.parse import quote
+
+import httpx2
+import msgspec
+
+from longshore.database.retry import DESTINATION
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.outbound import Address, Network, OutboundError, RefusedError, check_url, resolve, tls_context
+
+TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
+CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
+MAX_TRIES = 5  # of one request
+MAX_ANSWER_BYTES = 1 << 20  # of an answer that is no file
+SENT_BYTES = 256 << 10  # at a time, so that TLS does not hold the event loop
+
+RETRIED_STATUS = {408, 429, 500, 502, 503, 504}
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request that may be sent again."""
+
+    method: str
+    path: str
+    """Percent-encoded, with `/` in front."""
+    query: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    content: bytes = b""
+
+    @property
+    def target(self) -> str:
+        """Return path and query as they are sent."""
+        return f"{self.path}?{encoded_query(self.query)}" if self.query else self.path
+
+    def with_headers(self, **headers: str) -> "Request":
+        """Return the request with further header fields; `_` in their names stands for `-`."""
+        added = {name.replace("_", "-"): value for name, value in headers.items()}
+        return msgspec.structs.replace(self, headers={**self.headers, **added})
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer: header fields by lower-case name, and its body up to MAX_ANSWER_BYTES."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+Authorize = Callable[[Request], Awaitable[Request]]
+"""Returns a request with its signature, of this moment."""
+
+
+class HttpClient:
+    """Requests to one origin, such as `https://bucket.s3.eu-west-1.amazonaws.com`."""
+
+    def __init__(self, origin: str, allow: tuple[Network, ...], authorize: Authorize) -> None:
+        """`allow`: networks that may be reached though they are not public. Raises DestinationError."""
+        try:
+            self._origin = httpx2.URL(origin)
+        except (httpx2.InvalidURL, ValueError, UnicodeError):
+            raise DestinationError(f"{origin} is not an address such as https://storage.example.com") from None
+        self._allow = allow
+        self._authorize = authorize
+        self._client = httpx2.AsyncClient(
+            verify=tls_context(),
+            timeout=httpx2.Timeout(TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    @property
+    def netloc(self) -> str:
+        """Return host and port as the header field `Host` has them."""
+        return self._origin.netloc.decode("ascii")
+
+    async def __aenter__(self) -> "HttpClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def resolve(self) -> list[Address]:
+        """Return the checked addresses of the host. Raises DestinationError and DestinationUnavailableError."""
+        host = self._origin.host
+        try:
+            found = await resolve(host, self._origin.port, self._allow)
+        except RefusedError as error:
+            raise DestinationError(f"{error}; the operator of this service can allow its network") from None
+        except OutboundError as error:
+            raise DestinationUnavailableError(str(error)) from None
+        if self._origin.scheme == "http" and not all(any(one in each for each in self._allow) for one in found):
+            raise DestinationError(
+                f"use https:// for {host}: plain HTTP is for networks alone that the operator allows"
+            )
+        return found
+
+    async def connect(self) -> None:
+        """Connect, and wait for any answer to a request without credentials. Raises as `send`."""
+        async with self._open(Request("HEAD", "/")):
+            pass
+
+    async def send(self, request: Request) -> Answer:
+        """Send a request and return its answer, after retries where those may help.
+
+        Raises DestinationError where the address is refused, DestinationUnavailableError where there is no answer.
+        """
+        for number, pause in enumerate(DESTINATION, 1):
+            try:
+                async with self._open(await self._authorize(request)) as response:
+                    answer = Answer(response.status_code, dict(response.headers), await self._body(response))
+                if answer.status not in RETRIED_STATUS or number == MAX_TRIES:
+                    return answer
+            except DestinationUnavailableError:
+                if number == MAX_TRIES:
+                    raise
+            await asyncio.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    async def read(self, request: Request, refuse: Callable[[Answer], Exception]) -> AsyncGenerator[bytes, None]:
+        """Yield the body of an answer. Where it breaks off, go on from there, as long as it is the same file.
+
+        `refuse`: returns the error of an answer other than 200 and 206. Raises as `send`, and what `refuse` returns.
+        """
+        offset, tag, tries = 0, "", 0
+        while True:
+            ranged = request.with_headers(Range=f"bytes={offset}-", If_Match=tag) if tag and offset else request
+            try:
+                async with self._open(await self._authorize(ranged)) as response:
+                    if response.status_code == 412 and ranged is not request:
+                        raise DestinationUnavailableError("the file was replaced while it was read")
+                    if response.status_code != (206 if ranged is not request else 200):
+                        raise refuse(Answer(response.status_code, dict(response.headers), await self._body(response)))
+                    tag = tag or response.headers.get("etag", "")
+                    async for chunk in self._chunks(response):
+                        offset, tries = offset + len(chunk), 0
+                        yield chunk
+                    return
+            except DestinationUnavailableError:
+                tries += 1
+                if tries == MAX_TRIES or (offset and not tag):
+                    raise
+            await asyncio.sleep(DESTINATION.first)
+
+    @contextlib.asynccontextmanager
+    async def _open(self, request: Request) -> AsyncIterator[httpx2.Response]:
+        """Send a request once, to the first address that can be connected to, and yield the open answer."""
+        addresses = await self.resolve()
+        for number, address in enumerate(addresses, 1):
+            built = self._built(request, address)
+            try:
+                response = await self._client.send(built, stream=True)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                if number == len(addresses):
+                    raise self._error(error) from None
+                continue
+            except httpx2.HTTPError as error:
+                raise self._error(error) from None
+            try:
+                yield response
+            finally:
+                await response.aclose()
+            return
+
+    def _built(self, request: Request, address: Address) -> httpx2.Request:
+        url = self._origin.copy_with(host=str(address), raw_path=request.target.encode("ascii"))
+        length = {"Content-Length": str(len(request.content))} if request.method in ("PUT", "POST") else {}
+        return self._client.build_request(
+            request.method,
+            url,
+            # The bytes of a file count as they lie there, so no compression on the way.
+            headers={
+                "User-Agent": "longshore", "Accept-Encoding": "identity",
+                **length, **request.headers, "Host": self.netloc,
+            },
+            content=_slices(request.content) if request.content else None,
+            extensions={"sni_hostname": self._origin.raw_host.decode("ascii")},
+        )  # fmt: skip
+
+    async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in response.aiter_raw():
+                yield chunk
+        except httpx2.HTTPError as error:
+            raise self._error(error) from None
+
+    async def _body(self, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for chunk in self._chunks(response):
+            body += chunk
+            if len(body) > MAX_ANSWER_BYTES:
+                raise DestinationUnavailableError(f"{self.netloc} answers with more than {MAX_ANSWER_BYTES} bytes")
+        return bytes(body)
+
+    def _error(self, error: httpx2.HTTPError) -> Exception:
+        """Return the error for one of httpx2, without its text, which may hold what was sent."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return DestinationError(f"the certificate of {self.netloc} is not valid: {cause.verify_message}")
+            if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+                return DestinationError(f"{self.netloc} does not speak TLS; is it http:// or another port?")
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
+            return DestinationUnavailableError(f"cannot connect to {self.netloc}")
+        if isinstance(error, httpx2.TimeoutException):
+            return DestinationUnavailableError(f"{self.netloc} does not answer within {TIMEOUT_SECONDS:.0f} seconds")
+        return DestinationUnavailableError(f"the connection to {self.netloc} broke")
+
+
+def check_endpoint(endpoint: str, allow: tuple[Network, ...]) -> str | None:
+    """Return why an address cannot be a service's, without a DNS lookup; None if it can."""
+    if "?" in endpoint:
+        return "expected an address without a query"
+    return check_url(endpoint, allow)
+
+
+async def _slices(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), SENT_BYTES):
+        yield content[start : start + SENT_BYTES]
+
+
+def encoded_query(query: Mapping[str, str]) -> str:
+    """Return a query string, sorted and encoded as signatures need it."""
+    return "&".join(f"{encoded(name)}={encoded(value)}" for name, value in sorted(query.items()))
+
+
+def encoded(text: str, safe: str = "") -> str:
+    """Return a text percent-encoded, all but ASCII letters, digits and `-_.~`. `safe`: further ones."""
+    return quote(text, safe="-_.~" + safe)

@@ -1,0 +1,201 @@
+"""Files as objects of a bucket or container: what the kinds `s3`, `gs` and `az` have in common."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import IO, Annotated, Protocol
+
+import msgspec
+
+from longshore.destinations.http_client import HttpClient, encoded
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.validation import Violation
+
+Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=500, description="What stands before "
+    "the path of each file; slashes around it make no difference.")]  # fmt: skip
+
+PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
+MAX_PARTS = 10_000  # of an upload, for S3
+UPLOADS_AT_A_TIME = 3  # of the parts of one file; bounds the memory
+MAX_KEY_BYTES = 1024  # for S3, Google and Azure
+
+
+class ObjectExistsError(DestinationError):
+    """Another object has the key."""
+
+
+class CredentialError(DestinationError):
+    """The destination does not accept the credentials, whatever they might allow."""
+
+
+class Objects(Protocol):
+    """The requests that a kind of object store sends. Each raises DestinationError and DestinationUnavailableError."""
+
+    client: HttpClient
+
+    def address(self, key: str) -> str: ...
+
+    async def size(self, key: str) -> int | None:
+        """Return the size of an object; None where there is none."""
+
+    async def list_one(self, prefix: str) -> None:
+        """List one object below a prefix."""
+
+    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
+        """Write an object, whole or not at all. Raises ObjectExistsError where it must not replace one."""
+
+    def get(self, key: str) -> AsyncGenerator[bytes, None]: ...
+
+    async def delete(self, key: str) -> None: ...
+
+    async def discard(self, key: str) -> None:
+        """Abort the uploads of a key that were begun and not completed."""
+
+    async def try_upload(self, key: str) -> None:
+        """Begin an upload in parts and abort it, where that needs rights of its own."""
+
+
+class ObjectPlace:
+    """A FilePlace in an object store, below a prefix."""
+
+    def __init__(self, objects: Objects, prefix: str) -> None:
+        self._objects = objects
+        self._prefix = prefix.strip("/")
+
+    def address(self, path: str) -> str:
+        return self._objects.address(self.key(path))
+
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+        key = self.key(path)
+        if await self.holds(key, file, overwrite=overwrite):
+            return
+        try:
+            await self._objects.put(key, file, attempt, overwrite=overwrite)
+        except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
+            if not await self.holds(key, file, overwrite=overwrite):
+                raise DestinationUnavailableError(f"{self.address(path)} was written and removed meanwhile") from None
+
+    def read(self, path: str) -> AsyncIterator[bytes]:
+        return self._objects.get(self.key(path))
+
+    async def discard(self, path: str, attempt: str) -> None:  # noqa: ARG002  # uploads do not name it
+        await self._objects.discard(self.key(path))
+
+    async def holds(self, key: str, file: File, *, overwrite: bool) -> bool:
+        """Return whether an object has the bytes of a file. Raises ObjectExistsError for another that must stay."""
+        size = await self._objects.size(key)
+        if size is None:
+            return False
+        if size == file.size and await self._sha256(key) == file.sha256:
+            return True
+        if overwrite:
+            return False
+        raise ObjectExistsError(
+            f'another file lies at {self._objects.address(key)}; use {{run}} in "path" or "overwrite"'
+        )
+
+    async def _sha256(self, key: str) -> bytes:
+        digest = hashlib.sha256()
+        async with aclosing(self._objects.get(key)) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+        return digest.digest()
+
+    def key(self, path: str) -> str:
+        """Return the key of a path. Raises DestinationError."""
+        check_path(path)
+        key = f"{self._prefix}/{path}" if self._prefix else path
+        if len(key.encode()) > MAX_KEY_BYTES:
+            raise DestinationError(f"the path {path[:50]}… is longer than {MAX_KEY_BYTES} bytes with its prefix")
+        return key
+
+
+def check_path(path: str) -> None:
+    """Raise DestinationError for a path that could mean another place, or that no server takes."""
+    if any(part in ("", ".", "..") for part in path.split("/")):
+        raise DestinationError(f"the path {path!r} has an empty part, or the part . or ..")
+    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+        raise DestinationError(f"the path {path!r} has a control character")
+
+
+def check_prefix(prefix: str) -> list[Violation]:
+    """Return the violations of a prefix."""
+    if prefix.strip("/"):
+        try:
+            check_path(prefix.strip("/"))
+        except DestinationError:
+            return [Violation("expected folders between single slashes, none of them . or ..", "/settings/prefix")]
+    return []
+
+
+def key_path(base: str, key: str) -> str:
+    """Return the path of an address, percent-encoded. `base`: what stands before the key."""
+    return f"{base}/{encoded(key, safe='/')}"
+
+
+class BytesFile(msgspec.Struct, frozen=True):
+    """A File in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.content).digest()
+
+    def open(self) -> IO[bytes]:
+        return io.BytesIO(self.content)
+
+
+def part_bytes(size: int) -> int:
+    """Return how large the parts of a file are."""
+    return max(PART_BYTES, -(-size // MAX_PARTS))
+
+
+async def read_whole(file: File) -> bytes:
+    """Return the bytes of a small file. Raises DestinationUnavailableError if it is cut short."""
+
+    def read() -> bytes:
+        with file.open() as opened:
+            return opened.read()
+
+    return _checked(await asyncio.to_thread(read), file.size)
+
+
+async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]]) -> list[str]:
+    """Send the parts of a file, some at a time, and return what `send(number, part)` returns for each, by number."""
+    count = -(-file.size // part_bytes(file.size))
+    numbers = iter(range(1, count + 1))
+    sent: dict[int, str] = {}
+    reading = asyncio.Lock()
+    with await asyncio.to_thread(file.open) as opened:
+
+        async def sender() -> None:
+            while True:
+                async with reading:
+                    number = next(numbers, None)
+                    if number is None:
+                        return
+                    size = min(part_bytes(file.size), file.size - (number - 1) * part_bytes(file.size))
+                    part = _checked(await asyncio.to_thread(opened.read, size), size)
+                sent[number] = await send(number, part)
+
+        senders = [asyncio.create_task(sender()) for _ in range(UPLOADS_AT_A_TIME)]
+        try:
+            await asyncio.gather(*senders)
+        finally:
+            for one in senders:
+                one.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+    return [sent[number] for number in sorted(sent)]
+
+
+def _checked(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise DestinationUnavailableError("the file of the result is cut short")
+    return data

@@ -1,0 +1,101 @@
+"""The kind `s3`: Amazon S3, and what speaks its protocol."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from longshore.destinations.http_client import HttpClient, check_endpoint
+from longshore.destinations.kind import FilePlace, Kind, Step
+from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
+from longshore.destinations.object_test import object_steps
+from longshore.destinations.s3_objects import Bucket, S3Objects
+from longshore.destinations.s3_signature import Keys, Signer
+from longshore.outbound import Network
+from longshore.settings import Settings
+from longshore.validation import Violation
+
+DEFAULT_REGION = "us-east-1"
+
+
+class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the bucket is, and how its objects are encrypted."""
+
+    bucket: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}\Z", description="Name of the bucket.")]
+    prefix: Prefix = ""
+    region: Annotated[
+        str, Meta(pattern=r"^[a-z0-9-]{0,40}\Z", description="Region of the bucket; us-east-1 where it is empty.")
+    ] = ""
+    endpoint: Annotated[
+        str,
+        Meta(max_length=500, description="Address of the service, such as https://minio.example.com; Amazon's of the "
+        "region where it is empty."),
+    ] = ""  # fmt: skip
+    encryption: Annotated[
+        Literal["AES256", "aws:kms", "aws:kms:dsse"] | None,
+        Meta(description="Encryption of new objects; the bucket's own where it is null."),
+    ] = None
+    kms_key_id: Annotated[
+        str,
+        Meta(pattern=r"^[A-Za-z0-9:/_-]{0,300}\Z", description="Id or ARN of the key, with aws:kms and aws:kms:dsse."),
+    ] = ""
+    path_style: Annotated[
+        bool | None,
+        Meta(description="Whether the bucket stands in the path of addresses and not in the host name; where it is "
+        "null, it does with an `endpoint`, and where its name has dots."),
+    ] = None  # fmt: skip
+
+
+class S3Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An access key, of a user or of a role for a while."""
+
+    access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z")]
+    secret_access_key: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,500}\Z")]
+    session_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8000}\Z", description="Of temporary credentials.")] = ""
+
+
+@contextlib.asynccontextmanager
+async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
+    region = settings.region or DEFAULT_REGION
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    scheme, _, rest = (settings.endpoint or f"https://s3.{region}.{domain}").partition("://")
+    host, _, folder = rest.partition("/")
+    base = f"/{folder.strip('/')}".rstrip("/")
+    in_path = settings.path_style
+    if in_path is None:
+        in_path = bool(settings.endpoint) or "." in settings.bucket
+    host, base = (host, f"{base}/{settings.bucket}") if in_path else (f"{settings.bucket}.{host}", base)
+    keys = Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, region)
+    signer = Signer(host.lower().removesuffix(":443" if scheme == "https" else ":80"), keys)
+    bucket = Bucket(settings.bucket, base, settings.region, settings.encryption or "", settings.kms_key_id)
+    async with HttpClient(f"{scheme}://{host}", allow, signer) as client:
+        yield S3Objects(client, bucket, signer)
+
+
+@contextlib.asynccontextmanager
+async def _open(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
+    async with _objects(settings, secret, allow) as objects:
+        yield ObjectPlace(objects, settings.prefix)
+
+
+async def _test(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+    async with _objects(settings, secret, allow) as objects:
+        async for step in object_steps(objects, settings.prefix):
+            yield step
+
+
+def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) -> list[Violation]:
+    violations = check_prefix(settings.prefix)
+    if settings.kms_key_id and settings.encryption in (None, "AES256"):
+        violations.append(Violation("needs encryption aws:kms or aws:kms:dsse", "/settings/kms_key_id"))
+    if settings.endpoint and (problem := check_endpoint(settings.endpoint, allow)):
+        violations.append(Violation(problem, "/settings/endpoint"))
+    return violations
+
+
+def s3(_: Settings) -> Kind:
+    """Return the kind."""
+    freely = frozenset({"prefix", "encryption", "kms_key_id"})
+    return Kind(S3Settings, S3Secret, "files", _open, _test, _check, freely)

@@ -1,0 +1,166 @@
+"""The requests to a bucket of S3 that destinations need.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+"""
+
+import asyncio
+import contextlib
+import html
+import re
+from collections.abc import AsyncGenerator, Collection
+
+import msgspec
+
+from longshore.destinations.http_client import Answer, HttpClient, Request
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, key_path, read_whole, send_parts
+from longshore.destinations.s3_errors import code_of, error_of
+from longshore.destinations.s3_signature import Signer
+from longshore.results.media_types import media_type
+
+UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
+ABORT_SECONDS = 10.0
+
+
+class Bucket(msgspec.Struct, frozen=True):
+    """A bucket, and what new objects are written with."""
+
+    name: str
+    base: str
+    """What stands before keys in the paths of its addresses."""
+    region: str
+    """Empty where the settings name none."""
+    encryption: str
+    kms_key_id: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the header fields for the encryption of a new object."""
+        headers = {
+            "x-amz-server-side-encryption": self.encryption,
+            "x-amz-server-side-encryption-aws-kms-key-id": self.kms_key_id,
+        }
+        return {name: value for name, value in headers.items() if value}
+
+
+class S3Objects:
+    """Objects of a bucket."""
+
+    def __init__(self, client: HttpClient, bucket: Bucket, signer: Signer) -> None:
+        self.client = client
+        self._bucket = bucket
+        self._signer = signer
+
+    def address(self, key: str) -> str:
+        return f"s3://{self._bucket.name}/{key}"
+
+    async def size(self, key: str) -> int | None:
+        answer = await self._send(Request("HEAD", self._path(key)), "s3:GetObject", {403, 404})
+        # An answer to HEAD has no body. Without the right to list, a missing object is 403 too, so the answer to a list
+        # says what is wrong; whether a bucket is missing, the answer to a write says.
+        if answer.status == 403:
+            await self.list_one(key)
+            raise self._error(answer, "s3:GetObject")
+        return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))
+
+    async def list_one(self, prefix: str) -> None:
+        query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
+        await self._send(Request("GET", self._bucket.base or "/", query), "s3:ListBucket")
+
+    async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
+        condition = {} if overwrite else {"If-None-Match": "*"}
+        headers = {"Content-Type": media_type(key), **self._bucket.headers}
+        if file.size <= PART_BYTES:
+            request = Request("PUT", self._path(key), headers=headers, content=await read_whole(file))
+            await self._send_new(request, condition)
+            return
+        await self.discard(key)
+        upload = await self._begin(key, headers)
+        try:
+            await self._send_in_parts(key, upload, file, condition)
+        except BaseException:
+            with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
+                await asyncio.shield(asyncio.wait_for(self._abort(key, upload), ABORT_SECONDS))
+            raise
+
+    def get(self, key: str) -> AsyncGenerator[bytes, None]:
+        return self.client.read(Request("GET", self._path(key)), lambda answer: self._error(answer, "s3:GetObject"))
+
+    async def delete(self, key: str) -> None:
+        await self._send(Request("DELETE", self._path(key)), "s3:DeleteObject", {404})
+
+    async def discard(self, key: str) -> None:
+        try:
+            uploads = await self._uploads(key)
+        except DestinationError:  # not allowed, or not implemented; rules of the bucket's lifecycle remove them
+            return
+        for upload in uploads:
+            await self._abort(key, upload)
+
+    async def try_upload(self, key: str) -> None:
+        upload = await self._begin(key, self._bucket.headers)
+        await self._uploads(key)
+        await self._abort(key, upload)
+
+    async def _send_in_parts(self, key: str, upload: str, file: File, condition: dict[str, str]) -> None:
+        async def send(number: int, part: bytes) -> str:
+            query = {"partNumber": str(number), "uploadId": upload}
+            answer = await self._send(Request("PUT", self._path(key), query, content=part), "s3:PutObject")
+            return answer.headers.get("etag", "")
+
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(tag)}</ETag></Part>"
+            for number, tag in enumerate(await send_parts(file, send), 1)
+        )
+        content = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'
+        request = Request("POST", self._path(key), {"uploadId": upload}, content=content.encode())
+        await self._send_new(request, condition)
+
+    async def _send_new(self, request: Request, condition: dict[str, str]) -> None:
+        """Send a request that makes an object. `condition`: as header fields, which some servers do not implement."""
+        conditional = msgspec.structs.replace(request, headers={**request.headers, **condition})
+        answer = await self._send(conditional, "s3:PutObject", {409, 412, 501} if condition else ())
+        if answer.status == 501:
+            answer = await self._send(request, "s3:PutObject")
+        if answer.status in (409, 412):
+            if code_of(answer) in ("PreconditionFailed", "ConditionalRequestConflict", ""):
+                raise ObjectExistsError("another object was written meanwhile")
+            raise self._error(answer, "s3:PutObject")
+        if code_of(answer):  # the answer to the end of an upload begins with 200 before its outcome is known
+            raise self._error(answer, "s3:PutObject")
+
+    async def _begin(self, key: str, headers: dict[str, str]) -> str:
+        answer = await self._send(Request("POST", self._path(key), {"uploads": ""}, headers), "s3:PutObject")
+        return _element("UploadId", answer.content.decode("utf-8", "replace"))
+
+    async def _abort(self, key: str, upload: str) -> None:
+        request = Request("DELETE", self._path(key), {"uploadId": upload})
+        await self._send(request, "s3:AbortMultipartUpload", {404})
+
+    async def _uploads(self, key: str) -> list[str]:
+        """Return the ids of the uploads of a key that were begun and not completed."""
+        query = {"uploads": "", "prefix": key}
+        request = Request("GET", self._bucket.base or "/", query)
+        answer = await self._send(request, "s3:ListBucketMultipartUploads", {404})
+        found = UPLOAD.findall(answer.content.decode("utf-8", "replace"))
+        return [_element("UploadId", one) for one in found if _element("Key", one) == key]
+
+    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
+        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
+        answer = await self.client.send(request)
+        if code_of(answer) == "RequestTimeTooSkewed" and self._signer.follow_clock(answer):
+            answer = await self.client.send(request)
+        if answer.is_success or (answer.status in expected and code_of(answer) != "NoSuchBucket"):
+            return answer
+        raise self._error(answer, right)
+
+    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+        return error_of(answer, self._bucket.name, right)
+
+    def _path(self, key: str) -> str:
+        return key_path(self._bucket.base, key)
+
+
+def _element(name: str, text: str) -> str:
+    found = re.search(f"<{name}>([^<]*)</{name}>", text)
+    return html.unescape(found[1]) if found else ""

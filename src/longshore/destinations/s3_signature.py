@@ -1,0 +1,75 @@
+"""Signatures of requests to S3: AWS Signature Version 4, over header fields and the hash of the content.
+
+https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+"""
+
+import asyncio
+import hashlib
+import hmac
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+import msgspec
+
+from longshore.destinations.http_client import Answer, Request, encoded_query
+
+ALGORITHM = "AWS4-HMAC-SHA256"
+SMALL_BYTES = 256 << 10  # that are hashed on the event loop
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Credentials for one region."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    region: str
+
+
+class Signer:
+    """Signs requests to one host. It follows the clock of S3, which refuses requests of another time."""
+
+    def __init__(self, host: str, keys: Keys) -> None:
+        """`host`: as the header field has it."""
+        self._host = host
+        self._keys = keys
+        self._ahead = timedelta(0)
+
+    async def __call__(self, request: Request) -> Request:
+        """Return a request with its signature."""
+        if len(request.content) > SMALL_BYTES:
+            return await asyncio.to_thread(self.sign, request, datetime.now(UTC) + self._ahead)
+        return self.sign(request, datetime.now(UTC) + self._ahead)
+
+    def follow_clock(self, answer: Answer) -> bool:
+        """Sign from now on by the clock of an answer; return False if it does not tell the time."""
+        try:
+            theirs = parsedate_to_datetime(answer.headers["date"])
+        except (KeyError, ValueError, TypeError):
+            return False
+        self._ahead = theirs - datetime.now(UTC)
+        return True
+
+    def sign(self, request: Request, now: datetime) -> Request:
+        """Return a request with its signature of a moment."""
+        time = f"{now:%Y%m%dT%H%M%SZ}"
+        scope = f"{now:%Y%m%d}/{self._keys.region}/s3/aws4_request"
+        content = hashlib.sha256(request.content).hexdigest()
+        headers = {**request.headers, "x-amz-date": time, "x-amz-content-sha256": content}
+        if self._keys.session_token:
+            headers["x-amz-security-token"] = self._keys.session_token
+        signed = {name.lower(): " ".join(value.split()) for name, value in {**headers, "host": self._host}.items()}
+        names = ";".join(sorted(signed))
+        canonical = "\n".join(
+            [request.method, request.path, encoded_query(request.query),
+             *(f"{name}:{signed[name]}" for name in sorted(signed)), "", names, content]
+        )  # fmt: skip
+        text = "\n".join([ALGORITHM, time, scope, hashlib.sha256(canonical.encode()).hexdigest()])
+        key = b"AWS4" + self._keys.secret_access_key.encode()
+        for part in scope.split("/"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        signature = hmac.digest(key, text.encode(), "sha256").hex()
+        headers["Authorization"] = (
+            f"{ALGORITHM} Credential={self._keys.access_key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
+        )
+        return msgspec.structs.replace(request, headers=headers)

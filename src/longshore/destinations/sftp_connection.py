@@ -1,0 +1,175 @@
+"""Connections to SFTP servers: to a checked address, with a pinned host key, by modern algorithms alone.
+
+Nothing of the machine's own user counts: no configuration, key or known host of `~/.ssh`, no agent.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncssh
+
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.sftp_login import Login
+from longshore.outbound import Address, Network, OutboundError, RefusedError, resolve
+
+CONNECT_SECONDS = 15.0  # for each address
+LOGIN_SECONDS = 30.0
+KEEPALIVE_SECONDS = 15  # three without an answer end the connection
+
+# OpenSSH's notation: the library's defaults less what is old. SHA-1, MACs of 64 bits, and logins by Kerberos, which
+# would use the machine's tickets.
+KEX_ALGORITHMS = "-*sha1*,gss-*,rsa2048*"
+MAC_ALGORITHMS = "-*sha1*,umac-64*"
+SIGNATURE_ALGORITHMS = "-ssh-rsa,ssh-dss"
+HOST_KEY_ALGORITHMS = {"ssh-rsa": ["rsa-sha2-512", "rsa-sha2-256"]}  # others are named like their keys
+OFFERED = [
+    "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "rsa-sha2-512", "rsa-sha2-256",
+]  # fmt: skip
+
+
+async def checked_addresses(login: Login, allow: tuple[Network, ...]) -> list[Address]:
+    """Return the addresses of the server. Raises DestinationError and DestinationUnavailableError."""
+    try:
+        return await resolve(login.host, login.port, allow)
+    except RefusedError as error:
+        raise DestinationError(f"{error}; the operator of this service can allow its network") from None
+    except OutboundError as error:
+        raise DestinationUnavailableError(str(error)) from None
+
+
+@contextlib.asynccontextmanager
+async def connected(login: Login, allow: tuple[Network, ...]) -> AsyncIterator[asyncssh.SFTPClient]:
+    """Connect, sign in and begin SFTP. Raises DestinationError and DestinationUnavailableError."""
+    if not login.host_key:
+        raise DestinationError('"host_key" is not set; the test of the destination shows the key of the server')
+    addresses = await checked_addresses(login, allow)
+    async with signed_in(login, addresses) as connection:
+        with connection_errors(login):
+            client = await asyncio.wait_for(_begun(connection, login), LOGIN_SECONDS)
+        try:
+            yield client
+        finally:
+            client.exit()
+
+
+async def _begun(connection: asyncssh.SSHClientConnection, login: Login) -> asyncssh.SFTPClient:
+    try:
+        return await connection.start_sftp_client()
+    except (asyncssh.ChannelOpenError, asyncssh.SFTPError):
+        raise DestinationError(f"{login.server} has no SFTP for {login.username}") from None
+
+
+@contextlib.asynccontextmanager
+async def signed_in(login: Login, addresses: list[Address]) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """Connect to the first address that answers, check the host key and sign in."""
+    connection = await _connect(login, addresses)
+    try:
+        yield connection
+    finally:
+        connection.abort()
+        with contextlib.suppress(Exception):  # whatever ended the connection, it has ended
+            await asyncio.wait_for(connection.wait_closed(), CONNECT_SECONDS)
+
+
+async def _connect(login: Login, addresses: list[Address]) -> asyncssh.SSHClientConnection:
+    key = public_key(login.host_key)
+    credentials: dict[str, Any] = (
+        {"client_keys": [_private_key(login)], "preferred_auth": ["publickey"]}
+        if login.private_key
+        else {"client_keys": None, "password": login.password, "preferred_auth": ["password", "keyboard-interactive"]}
+    )
+    for number, address in enumerate(addresses, 1):
+        try:
+            with connection_errors(login):
+                return await asyncssh.connect(
+                    str(address), login.port, username=login.username, known_hosts=([key], [], []),
+                    server_host_key_algs=host_key_algorithms(key), login_timeout=LOGIN_SECONDS,
+                    keepalive_interval=KEEPALIVE_SECONDS, **credentials, **_nothing_of_this_machine(),
+                )  # fmt: skip
+        except DestinationUnavailableError:
+            if number == len(addresses):
+                raise
+    raise AssertionError("getaddrinfo returned no address")
+
+
+def _nothing_of_this_machine() -> dict[str, Any]:
+    return {
+        "config": None, "agent_path": None, "pkcs11_provider": None, "x509_trusted_certs": None,
+        "x509_trusted_cert_paths": [], "gss_host": None, "gss_auth": False, "gss_kex": False, "host_based_auth": False,
+        "proxy_command": None, "env": {}, "send_env": [], "compression_algs": None, "connect_timeout": CONNECT_SECONDS,
+        "kex_algs": KEX_ALGORITHMS, "mac_algs": MAC_ALGORITHMS, "signature_algs": SIGNATURE_ALGORITHMS,
+    }  # fmt: skip
+
+
+async def offered_key(login: Login, addresses: list[Address], algorithms: list[str]) -> asyncssh.SSHKey:
+    """Return the host key that the server shows for algorithms. Raises as `connected`."""
+    for number, address in enumerate(addresses, 1):
+        try:
+            with connection_errors(login):
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    key = await asyncssh.get_server_host_key(
+                        str(address), login.port, config=None, proxy_command=None, kex_algs=KEX_ALGORITHMS,
+                        server_host_key_algs=algorithms,
+                    )  # fmt: skip
+                if key is None:
+                    raise DestinationError(f"{login.server} shows no host key")
+                return key
+        except DestinationUnavailableError:
+            if number == len(addresses):
+                raise
+    raise AssertionError("getaddrinfo returned no address")
+
+
+def host_key_algorithms(key: asyncssh.SSHKey) -> list[str]:
+    """Return the algorithms with which a server can prove that it has a key."""
+    name = key.get_algorithm()
+    return HOST_KEY_ALGORITHMS.get(name, [name])
+
+
+def public_key(text: str) -> asyncssh.SSHKey:
+    """Return a host key of the settings. Raises DestinationError."""
+    try:
+        return asyncssh.import_public_key(text)
+    except (asyncssh.KeyImportError, ValueError):
+        raise DestinationError('"host_key" is not an OpenSSH public key such as ssh-ed25519 AAAA…') from None
+
+
+def _private_key(login: Login) -> asyncssh.SSHKey:
+    try:
+        return asyncssh.import_private_key(login.private_key, login.passphrase or None)
+    except asyncssh.KeyEncryptionError:
+        raise DestinationError('"passphrase" is wrong or missing: the private key is encrypted') from None
+    except (asyncssh.KeyImportError, ValueError):
+        # A wrong passphrase of a key in PEM is told by its content alone.
+        raise DestinationError('"private_key" is no private key of OpenSSH or PEM, or "passphrase" is wrong') from None
+
+
+@contextlib.contextmanager
+def connection_errors(login: Login) -> Iterator[None]:
+    """Raise DestinationError or DestinationUnavailableError for errors of a connection."""
+    server = login.server
+    try:
+        yield
+    except asyncssh.HostKeyNotVerifiable:
+        raise DestinationError(
+            f'{server} shows another host key than "host_key"; ask who runs it which one is right'
+        ) from None
+    except asyncssh.PermissionDenied:
+        what = "key" if login.private_key else "password"
+        raise DestinationError(f"{server} refuses the {what} of {login.username}") from None
+    except asyncssh.KeyExchangeFailed:
+        raise DestinationError(
+            f'{server} has no host key of the type of "host_key", or offers outdated algorithms alone (SHA-1, CBC, DSA)'
+        ) from None
+    except asyncssh.IllegalUserName:
+        raise DestinationError(f"{login.username!r} is no user name") from None
+    except (asyncssh.ProtocolNotSupported, asyncssh.ProtocolError):
+        raise DestinationUnavailableError(f"{server} does not answer as an SSH server") from None
+    except TimeoutError:
+        raise DestinationUnavailableError(f"{server} does not answer in time") from None
+    except (asyncssh.DisconnectError, asyncssh.ChannelOpenError, OSError):
+        raise DestinationUnavailableError(f"the connection to {server} cannot be made or broke") from None
+    except ValueError as error:  # of options, such as a machine whose user has no name
+        raise DestinationError(f"cannot sign in to {server}: {type(error).__name__}") from None

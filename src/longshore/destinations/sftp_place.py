@@ -1,0 +1,201 @@
+"""Files on an SFTP server: written under a temporary name in their folder, checked, and renamed."""
+
+import asyncio
+import contextlib
+import hashlib
+import posixpath
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from typing import IO, Any, TypeVar
+
+import asyncssh
+
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.destinations.object_place import check_path
+from longshore.destinations.sftp_connection import connection_errors
+from longshore.destinations.sftp_login import Login
+
+CHUNK_BYTES = 4 << 20  # as many requests of 256 KiB at a time as asyncssh sends; bounds the memory
+CALL_SECONDS = 120.0  # of one request, or of the requests of one chunk
+
+T = TypeVar("T")
+
+
+class SftpPlace:
+    """A FilePlace on an SFTP server."""
+
+    def __init__(self, client: asyncssh.SFTPClient, login: Login, base: str) -> None:
+        self._client = client
+        self._login = login
+        self._base = base.rstrip("/") or ("/" if base else "")
+
+    def address(self, path: str) -> str:
+        host = f"[{self._login.host}]" if ":" in self._login.host else self._login.host
+        port = "" if self._login.port == 22 else f":{self._login.port}"
+        return f"sftp://{self._login.username}@{host}{port}/{self.full(path).lstrip('/')}"
+
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+        target, temporary = self.full(path), self._temporary(path, attempt)
+        if await self._is_there(target, file, overwrite=overwrite):
+            await self.remove(temporary)
+            return
+        await self.make_folder(posixpath.dirname(target))
+        await self.send(temporary, file)
+        await self._publish(temporary, target, file, overwrite=overwrite)
+
+    async def read(self, path: str) -> AsyncGenerator[bytes, None]:
+        async for chunk in self._chunks(self.full(path)):
+            yield chunk
+
+    async def discard(self, path: str, attempt: str) -> None:
+        await self.remove(self._temporary(path, attempt))
+
+    def full(self, path: str) -> str:
+        """Return a path as the server has it. Raises DestinationError."""
+        check_path(path)
+        return posixpath.join(self._base, path)
+
+    async def make_folder(self, folder: str) -> None:
+        """Make a folder with those above it, where they are missing."""
+        if not folder:
+            return
+        with self.errors(folder, "make the folder"):
+            if await self._call(self._client.isdir(folder)):
+                return
+            await self.make_folder(posixpath.dirname(folder))
+            try:
+                await self._call(self._client.mkdir(folder))
+            except asyncssh.SFTPError:
+                if not await self._call(self._client.isdir(folder)):  # not made meanwhile by another delivery
+                    raise
+
+    async def _is_there(self, target: str, file: File, *, overwrite: bool) -> bool:
+        """Return whether a file lies there with the same bytes. Raises DestinationError for another that must stay."""
+        with self.errors(target, "look for"):
+            try:
+                found = await self._call(self._client.stat(target))
+            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+                return False
+        if found.size == file.size and await self._sha256(target) == file.sha256:
+            return True
+        if not overwrite:
+            raise DestinationError(f'another file lies at {target}; use {{run}} in "path" or "overwrite"')
+        if not await self.can_replace(target):
+            raise DestinationError(
+                f"a file lies at {target}, and {self._login.server} cannot replace it at once, as it lacks "
+                'posix-rename@openssh.com; use {run} in "path"'
+            )
+        return False
+
+    async def can_replace(self, target: str) -> bool:
+        """Return whether the server can rename one file over another."""
+        try:
+            # Of a file that is not there: the answer says whether there is such a request.
+            await self._call(self._client.posix_rename(f"{target}.longshore-none", target))
+        except asyncssh.SFTPOpUnsupported:
+            return False
+        except asyncssh.SFTPError:
+            return True
+        return True
+
+    async def send(self, temporary: str, file: File) -> None:
+        """Write the temporary file, from where what lies there ends to be the same."""
+        flags = asyncssh.FXF_READ | asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
+        with self.errors(temporary, "write"), await asyncio.to_thread(file.open) as source:
+            async with await self._call(self._client.open(temporary, flags, encoding=None)) as remote:
+                there = (await self._call(remote.stat())).size or 0
+                offset = await self._same_bytes(remote, source, there) if there else 0
+                if there > offset:
+                    await self._call(remote.truncate(offset))
+                await asyncio.to_thread(source.seek, offset)
+                while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                    await self._call(remote.write(chunk, offset))
+                    offset += len(chunk)
+                if offset != file.size:
+                    raise DestinationUnavailableError("the file of the result is cut short")
+                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                    await self._call(remote.fsync())
+                if (await self._call(remote.stat())).size != file.size:
+                    raise DestinationUnavailableError(f"{temporary} has another size than was written to it")
+
+    async def _same_bytes(self, remote: Any, source: IO[bytes], there: int) -> int:
+        """Return up to where the temporary file holds what is to be written; within it, at the end of a chunk."""
+        offset = 0
+        while offset < there:
+            ours = await asyncio.to_thread(source.read, CHUNK_BYTES)
+            theirs = await self._call(remote.read(len(ours), offset)) if ours else b""
+            if not ours or theirs[: len(ours)] != ours:
+                same = len(ours) and ours.startswith(theirs[: len(ours)])  # cut within the chunk
+                return offset + (len(theirs) if same else 0)
+            offset += len(ours)
+        return offset
+
+    async def _publish(self, temporary: str, target: str, file: File, *, overwrite: bool) -> None:
+        try:
+            await self.rename(temporary, target, overwrite=overwrite)
+        except DestinationUnavailableError:  # which is all that most servers say where a file lies
+            if not await self._is_there(target, file, overwrite=overwrite):
+                raise
+            await self.remove(temporary)
+
+    async def rename(self, temporary: str, target: str, *, overwrite: bool = False) -> None:
+        """Rename a file, once. Raises as `write`."""
+        with self.errors(target, "rename a file to"):
+            if overwrite:
+                with contextlib.suppress(asyncssh.SFTPOpUnsupported):
+                    await self._call(self._client.posix_rename(temporary, target))
+                    return
+            await self._call(self._client.rename(temporary, target))  # which replaces no file
+
+    async def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+        with self.errors(path, "remove"), contextlib.suppress(asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            await self._call(self._client.remove(path))
+
+    async def _sha256(self, path: str) -> bytes:
+        digest = hashlib.sha256()
+        async with contextlib.aclosing(self._chunks(path)) as chunks:
+            async for chunk in chunks:
+                await asyncio.to_thread(digest.update, chunk)
+        return digest.digest()
+
+    async def _chunks(self, path: str) -> AsyncGenerator[bytes, None]:
+        with self.errors(path, "read"):
+            async with await self._call(self._client.open(path, "rb", encoding=None)) as remote:
+                offset = 0
+                while chunk := await self._call(remote.read(CHUNK_BYTES, offset)):
+                    assert isinstance(chunk, bytes), "opened without an encoding"
+                    yield chunk
+                    offset += len(chunk)
+
+    def _temporary(self, path: str, attempt: str) -> str:
+        """Return the temporary name of a delivery's file: in its folder, hidden, and short enough for any name."""
+        folder = posixpath.dirname(self.full(path))
+        name = hashlib.sha256(path.encode()).hexdigest()[:12]
+        return posixpath.join(folder, f".longshore-{attempt}-{name}.part")
+
+    async def _call(self, call: Awaitable[T]) -> T:
+        return await asyncio.wait_for(call, CALL_SECONDS)
+
+    @contextlib.contextmanager
+    def errors(self, path: str, action: str) -> Iterator[None]:
+        """Raise DestinationError or DestinationUnavailableError for errors of SFTP. `action`: such as "write"."""
+        user, server = self._login.username, self._login.server
+        try:
+            with connection_errors(self._login):
+                yield
+        except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect):
+            raise DestinationError(f"{user} has no right on {server} to {action} {path}") from None
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            raise DestinationError(f"{path} does not exist on {server}") from None
+        except (asyncssh.SFTPNoSpaceOnFilesystem, asyncssh.SFTPQuotaExceeded):
+            raise DestinationUnavailableError(
+                f"the disk of {server} is full, or the quota of {user} is used up"
+            ) from None
+        except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection):
+            raise DestinationUnavailableError(f"the connection to {server} broke") from None
+        except (asyncssh.SFTPBadMessage, asyncssh.SFTPInvalidFilename):
+            raise DestinationError(f"{server} does not take the name {path}") from None
+        except asyncssh.SFTPError:  # most servers have no other word for a full disk
+            raise DestinationUnavailableError(
+                f"{server} failed to {action} {path}: is its disk full or read-only, or the quota of {user} used up?"
+            ) from None

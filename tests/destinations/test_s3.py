@@ -1,0 +1,240 @@
+"""Files in S3: against rclone's server, which checks signatures, and moto's, which knows conditions."""
+
+import io
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import pytest
+
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from tests.destinations.front import Front, Reply, Seen, once, s3_error
+from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
+from tests.destinations.servers import RCLONE, Made, MadeFile, random_file
+
+LARGE = (8 << 20) + 1  # more than one part
+
+
+@pytest.fixture
+def place(rclone_server: RcloneServer) -> Made:
+    return rclone_server.place()
+
+
+@pytest.fixture
+def front(moto_server: MotoServer) -> Iterator[Front]:
+    found = Front(moto_server.netloc)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, LARGE, 20_000_001])
+def test_file_of_any_size_is_read_back_by_another_program(place: Made, rclone_server: RcloneServer, size: int) -> None:
+    file = random_file(size)
+    place.write(f"sizes/{size}.csv", file)
+    command = [str(RCLONE), "cat", f"t:{BUCKET}/in/sizes/{size}.csv"]
+    found = subprocess.run(command, env=rclone_server.environment, capture_output=True, check=True)
+    assert found.stdout == file.content
+    assert place.read(f"sizes/{size}.csv") == file.content
+
+
+def test_the_test_of_a_good_destination_leaves_nothing(place: Made, rclone_server: RcloneServer) -> None:
+    steps = place.change(prefix="tested").test()
+    assert [step.step for step in steps if step.ok] == [
+        "resolve", "connect", "authenticate", "list", "write", "read", "upload", "delete"
+    ], steps  # fmt: skip
+    assert list((rclone_server.folder / BUCKET).glob("tested/**/*")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.csv", "a+b.csv", "a%20b.csv", "a%.csv", "ü/é/日本.csv", "e\u0301.csv", "a&b=c;d.csv", "a?b#c.csv",
+     "'\"<>.csv", "~a!*().csv", "field=2026-05-26/part-00001.csv", "a:b@c,d$.csv", "\U0001f6d2.csv", "-", "x" * 200],
+)  # fmt: skip
+def test_key_of_any_characters_is_signed_and_found(place: Made, moto_server: MotoServer, name: str) -> None:
+    place.write(name, MadeFile(name.encode()))
+    assert place.read(name) == name.encode()
+    moto_server.place().write(f"odd/{name}", MadeFile(name.encode()))
+    assert moto_server.content(f"in/odd/{name}") == name.encode()
+
+
+@pytest.mark.parametrize("prefix", ["", "p", "p/", "/p", "/p/", "p q/+"])
+def test_slashes_around_a_prefix_make_no_difference(moto_server: MotoServer, prefix: str) -> None:
+    name = f"prefixes/{prefix.strip('/') or 'none'}.csv"
+    moto_server.place().change(prefix=prefix).write(name, MadeFile(b"x"))
+    assert moto_server.content(f"{prefix.strip('/')}/{name}".lstrip("/")) == b"x"
+
+
+@pytest.mark.parametrize("path", ["../a", "a/../b", "./a", "a//b", "/a", "a/", "", "a\nb", "x" * 1100])
+def test_path_that_could_lead_elsewhere_is_refused(place: Made, path: str) -> None:
+    with pytest.raises(DestinationError):
+        place.write(path, MadeFile(b"x"))
+
+
+def test_file_that_lies_there_with_the_same_bytes_is_left(moto_server: MotoServer) -> None:
+    place, key = moto_server.place(), "in/same.csv"
+    for overwrite in (False, False, True):
+        place.write("same.csv", MadeFile(b"same"), overwrite=overwrite)
+    versions = moto_server.bucket.head_object(Bucket=BUCKET, Key=key)["LastModified"]
+    place.write("same.csv", MadeFile(b"same"))
+    assert moto_server.bucket.head_object(Bucket=BUCKET, Key=key)["LastModified"] == versions
+
+
+def test_another_file_is_replaced_only_where_the_task_says_so(moto_server: MotoServer) -> None:
+    place = moto_server.place()
+    place.write("other.csv", MadeFile(b"first"))
+    for content in (b"other", b"longer than the first"):
+        with pytest.raises(DestinationError, match=r"another file lies at s3://exports/in/other\.csv"):
+            place.write("other.csv", MadeFile(content))
+    assert moto_server.content("in/other.csv") == b"first"
+    place.write("other.csv", MadeFile(b"other"), overwrite=True)
+    assert moto_server.content("in/other.csv") == b"other"
+
+
+class InterferingFile(MadeFile, frozen=True):
+    """A File during whose reading something happens."""
+
+    happens: Callable[[], Any] = lambda: None
+
+    def open(self) -> IO[bytes]:
+        self.happens()
+        return io.BytesIO(self.content)
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_file_that_appears_while_another_is_sent_is_not_replaced(moto_server: MotoServer, size: int) -> None:
+    name = f"race-{size}.csv"
+
+    def write_other() -> None:
+        moto_server.bucket.put_object(Bucket=BUCKET, Key=f"in/{name}", Body=b"of another program")
+
+    with pytest.raises(DestinationError, match="another file lies at"):
+        moto_server.place().write(name, InterferingFile(bytes(size), [], write_other))
+    assert moto_server.content(f"in/{name}") == b"of another program"
+    assert moto_server.uploads() == []
+
+
+def test_interrupted_upload_is_invisible_and_aborted(moto_server: MotoServer) -> None:
+    class CutFile(MadeFile, frozen=True):
+        def open(self) -> IO[bytes]:
+            return io.BytesIO(self.content[: LARGE - 10])
+
+    with pytest.raises(DestinationUnavailableError, match="cut short"):
+        moto_server.place().write("cut.csv", CutFile(bytes(LARGE)))
+    assert "in/cut.csv" not in moto_server.found_keys()
+    assert moto_server.uploads() == []
+
+
+def test_upload_of_a_killed_process_is_aborted_by_discard_and_by_the_next_write(moto_server: MotoServer) -> None:
+    place = moto_server.place()
+
+    def left(key: str) -> None:
+        moto_server.bucket.create_multipart_upload(Bucket=BUCKET, Key=key)
+
+    left("in/killed.csv")
+    left("in/killed.csv.other")
+    place.discard("killed.csv")
+    assert moto_server.uploads() == ["in/killed.csv.other"]
+    left("in/killed.csv")
+    place.write("killed.csv", random_file(LARGE))
+    assert moto_server.uploads() == ["in/killed.csv.other"]
+    place.discard("killed.csv.other")
+    place.discard("never-begun.csv")
+    assert moto_server.uploads() == []
+
+
+def test_encryption_is_that_of_the_settings(moto_server: MotoServer) -> None:
+    settings: dict[str, Any] = {"encryption": "aws:kms", "kms_key_id": "arn:aws:kms:us-east-1:123456789012:key/abc-1"}
+    for size in (10, LARGE):
+        moto_server.place().change(**settings).write(f"kms-{size}.csv", random_file(size))
+        found = moto_server.bucket.head_object(Bucket=BUCKET, Key=f"in/kms-{size}.csv")
+        assert found["ServerSideEncryption"] == "aws:kms"
+        assert found["SSEKMSKeyId"] == settings["kms_key_id"]
+        assert found["ContentType"] == "text/csv; charset=utf-8"
+
+
+def is_put(seen: Seen) -> bool:
+    return seen.method == "PUT"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(500), Reply(503, body=b"<Error><Code>SlowDown</Code></Error>"), Reply(drops=True), Reply(429),
+     Reply(passes_on=True, drops=True)],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_request_that_fails_once_is_sent_again(moto_server: MotoServer, front: Front, reply: Reply, size: int) -> None:
+    front.rule = once(is_put, reply)
+    file, name = random_file(size), f"again-{size}-{reply.status}-{reply.passes_on}.csv"
+    moto_server.place(address=front.address).write(name, file)
+    assert moto_server.content(f"in/{name}") == file.content
+
+
+def test_lost_answer_to_the_end_of_an_upload_counts_as_written(moto_server: MotoServer, front: Front) -> None:
+    def is_end(seen: Seen) -> bool:
+        return seen.method == "POST" and "uploadId=" in seen.target
+
+    front.rule = once(is_end, Reply(passes_on=True, drops=True))
+    file = random_file(LARGE)
+    place = moto_server.place(address=front.address)
+    try:
+        place.write("lost-answer.csv", file)
+    except DestinationUnavailableError:  # the upload is gone: the next try of the delivery finds the file
+        place.write("lost-answer.csv", file)
+    assert moto_server.content("in/lost-answer.csv") == file.content
+
+
+def test_error_after_the_status_of_the_end_of_an_upload_counts(moto_server: MotoServer, front: Front) -> None:
+    def is_end(seen: Seen) -> bool:
+        return seen.method == "POST" and "uploadId=" in seen.target
+
+    front.rule = once(is_end, s3_error(200, "InternalError"))
+    with pytest.raises(DestinationUnavailableError, match="InternalError"):
+        moto_server.place(address=front.address).write("late-error.csv", random_file(LARGE))
+    assert "in/late-error.csv" not in moto_server.found_keys()
+    assert moto_server.uploads() == []
+
+
+def test_server_without_conditions_is_written_to_all_the_same(moto_server: MotoServer, front: Front) -> None:
+    front.rule = lambda seen: s3_error(501, "NotImplemented") if "if-none-match" in seen.headers else None
+    place = moto_server.place(address=front.address)
+    place.write("plain.csv", MadeFile(b"a"))
+    with pytest.raises(DestinationError, match="another file"):
+        place.write("plain.csv", MadeFile(b"b"))
+    assert moto_server.content("in/plain.csv") == b"a"
+
+
+def test_reading_goes_on_where_the_connection_broke(moto_server: MotoServer, front: Front) -> None:
+    file = random_file(3_000_000)
+    moto_server.place().write("broken.csv", file)
+    cuts = iter([1_000_000, 0, 500_000])
+
+    def rule(seen: Seen) -> Reply | None:
+        cut = next(cuts, None) if seen.method == "GET" else None
+        return None if cut is None else Reply(cuts_after=cut)
+
+    front.rule = rule
+    assert moto_server.place(address=front.address).read("broken.csv") == file.content
+    assert [seen.headers.get("range") for seen in front.seen] == [
+        None, "bytes=1000000-", "bytes=1000000-", "bytes=1500000-"
+    ]  # fmt: skip
+
+
+def test_file_that_changes_while_it_is_read_is_an_error(moto_server: MotoServer, front: Front) -> None:
+    moto_server.place().write("changing.csv", random_file(100_000))
+
+    def rule(seen: Seen) -> Reply | None:
+        if "range" not in seen.headers:
+            return Reply(cuts_after=10)
+        moto_server.bucket.put_object(Bucket=BUCKET, Key="in/changing.csv", Body=bytes(100_000))
+        return None
+
+    front.rule = rule
+    with pytest.raises(DestinationUnavailableError, match="replaced while it was read"):
+        moto_server.place(address=front.address).read("changing.csv")
+
+
+def test_clock_of_the_server_is_followed(moto_server: MotoServer, front: Front) -> None:
+    front.rule = once(is_put, s3_error(403, "RequestTimeTooSkewed", Date="Thu, 01 Jan 2026 00:00:00 GMT"))
+    moto_server.place(address=front.address).write("skewed.csv", MadeFile(b"x"))
+    assert moto_server.content("in/skewed.csv") == b"x"
+    assert [seen.headers["x-amz-date"][:8] for seen in front.seen][-1] == "20260101"

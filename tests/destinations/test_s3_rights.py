@@ -1,0 +1,47 @@
+"""What the test of an S3 destination says of each right and setting that is missing; nothing of the machine counts."""
+
+import pytest
+
+from longshore.destinations.kind import DestinationError
+from tests.destinations.s3_servers import MotoServer, RcloneServer
+from tests.destinations.servers import MadeFile
+
+ALL = [
+    "s3:ListBucket", "s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload",
+    "s3:ListBucketMultipartUploads",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("secret", "expected"),
+    [({"access_key_id": "AKIDOTHER"}, "access_key_id"), ({"secret_access_key": "anotherOne"}, "secret_access_key")],
+)
+def test_wrong_key_is_named(rclone_server: RcloneServer, secret: dict[str, str], expected: str) -> None:
+    step, detail = rclone_server.place().change(secret=secret).failure()
+    assert step == "authenticate"
+    assert expected in detail
+
+
+def test_missing_bucket_is_named(rclone_server: RcloneServer) -> None:
+    assert rclone_server.place().change(bucket="nosuch").failure() == (
+        "list", "the bucket nosuch does not exist (NoSuchBucket)"
+    )  # fmt: skip
+    with pytest.raises(DestinationError, match="bucket nosuch does not exist"):
+        rclone_server.place().change(bucket="nosuch").write("a.csv", MadeFile(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("missing", "step"),
+    [("s3:ListBucket", "list"), ("s3:PutObject", "write"), ("s3:GetObject", "read"), ("s3:DeleteObject", "delete"),
+     ("s3:AbortMultipartUpload", "upload")],
+)  # fmt: skip
+def test_missing_right_is_named(moto_server: MotoServer, missing: str, step: str) -> None:
+    with moto_server.user(f"without-{step}", *(action for action in ALL if action != missing)) as place:
+        failed, detail = place.failure()
+    assert (failed, missing in detail) == (step, True), detail
+    assert "AccessDenied" in detail or "status 403" in detail  # an answer to HEAD has no code
+
+
+def test_all_rights_are_enough(moto_server: MotoServer) -> None:
+    with moto_server.user("with-all", *ALL) as place:
+        assert place.test()[-1].ok
