@@ -19,7 +19,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What the front does with a request in place of passing it on, or with the answer to it."""
+    """The fate of a request: an answer of the front itself, or a fault of the connection."""
 
     status: int = 0
     headers: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""What the test of an S3 destination says of each right and setting that is missing; nothing of the machine counts."""
+"""The test of an S3 destination names the right or setting that is missing."""
 
 import pytest
 

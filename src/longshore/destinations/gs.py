@@ -12,7 +12,7 @@ from longshore.destinations.gs_token import ServiceAccount, Tokens
 from longshore.destinations.http_client import HttpClient, check_endpoint
 from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
 from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
-from longshore.destinations.object_test import object_steps
+from longshore.destinations.object_steps import object_steps
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation

@@ -2,7 +2,7 @@
 
 Each request goes to an address that `outbound.resolve` has checked, whatever the name is by then. Redirects are not
 followed, and neither proxies nor credentials of the environment are read. Plain HTTP is for networks alone that the
-operator allows, as it shows the data to whoever is on the way.
+operator allows, as everything on the way can read it.
 """
 
 import asyncio

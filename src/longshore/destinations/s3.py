@@ -10,7 +10,7 @@ from msgspec import Meta
 from longshore.destinations.http_client import HttpClient, check_endpoint
 from longshore.destinations.kind import FilePlace, Kind, Step
 from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
-from longshore.destinations.object_test import object_steps
+from longshore.destinations.object_steps import object_steps
 from longshore.destinations.s3_objects import Bucket, S3Objects
 from longshore.destinations.s3_signature import Keys, Signer
 from longshore.outbound import Network

@@ -66,7 +66,7 @@ async def _open(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network
 
 
 async def _test(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
-    from longshore.destinations.sftp_test import sftp_steps
+    from longshore.destinations.sftp_steps import sftp_steps
 
     async for step in sftp_steps(_login(settings, secret), settings.path, allow):
         yield step
