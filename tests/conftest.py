@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from longshore.access.tokens import Level
@@ -21,6 +22,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # No test asks a machine for its role in the cloud: that address is not on loopback.
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+# Tracebacks with local variables, as structlog draws them by default, hold the event loop of a test for seconds.
+structlog.configure(
+    [structlog.stdlib.add_log_level, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+)
 
 # Services of tests have a kind of destination that sends nothing: `memory`.
 INSTALLED = Path(__file__).parent / "installed"

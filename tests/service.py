@@ -18,16 +18,23 @@ from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 import httpx2
 
 from longshore.access import clients
 from longshore.access.tokens import Level, Scope, create
+from longshore.database.connect import Pool
 from longshore.database.embedded import embedded_server
 from longshore.database.migrate import connected, migrate_at
 from longshore.demo.seed import seed
 from longshore.exports.manifest import SIGNATURE, SUFFIX
+from longshore.settings import Settings
+from longshore.tasks.model import ChainId
+from longshore.vault import Vault, open_vault
+from longshore.webhooks import registry
+from longshore.webhooks.registry import WebhookDraft
 
 READY_TIMEOUT = 60.0  # seconds
 CHAIN = 1764
@@ -142,6 +149,17 @@ class Longshore:
         """An HTTP client with a token of its own."""
         headers = {"Authorization": f"Bearer {self.token(level, chain, scope)}"}
         return httpx2.Client(base_url=self.address, headers=headers, timeout=60)
+
+    @property
+    def vault(self) -> Vault:
+        """The vault of its processes."""
+        return open_vault(Settings(data=self.data, secret=self._settings.get("secret", "")))
+
+    async def webhook(self, pool: Pool, chain: int, url: str) -> UUID:
+        """A new webhook of a chain for tasks that are done, at any address."""
+        async with pool.acquire() as connection, connection.transaction():
+            draft = WebhookDraft(url, ["task.done"], "test")
+            return await registry.create(connection, self.vault, ChainId(chain), draft)
 
     def sql(self, statement: str, *args: Any) -> list[Any]:
         """Run one statement in the service's database."""

@@ -88,7 +88,7 @@ def test_database_of_ones_own_needs_the_setting_once_something_is_sealed(tmp_pat
             use()
     assert not list(tmp_path.iterdir())
     sealed = vault(OLD).seal(1, "webhook 1", b"secret")
-    with pytest.raises(VaultError, match="LONGSHORE_SECRET, which is not set"):
+    with pytest.raises(VaultError, match="this machine does not have: set LONGSHORE_SECRET"):
         unset.unseal(1, "webhook 1", sealed)
 
 

@@ -112,11 +112,12 @@ class Vault:
             raise _damaged(chain, owner)
         secret = next((secret for secret in self._known if secret.prefix == prefix), None)
         if secret is None:
-            where = "LONGSHORE_SECRET" if self._texts else "LONGSHORE_SECRET, which is not set,"
-            raise VaultError(
-                f"the secret of {_shown(chain, owner)} was sealed under a secret that {where} does not have: add that"
-                " one to the end of its list, on every machine"
+            remedy = (
+                "that LONGSHORE_SECRET does not have: add that one to the end of its list, on every machine"
+                if self._texts
+                else f"that this machine does not have: set LONGSHORE_SECRET to it, or restore {self._file.name}"
             )
+            raise VaultError(f"the secret of {_shown(chain, owner)} was sealed under a secret {remedy}")
         try:
             return secret.wrapping.decrypt(rest[:NONCE_BYTES], rest[NONCE_BYTES:], _bound(chain, owner))
         except InvalidTag:

@@ -14,8 +14,6 @@ import pyotp
 from longshore.access import totp
 from longshore.access.tokens import Level
 from longshore.database.embedded import programs
-from longshore.settings import Settings
-from longshore.vault import open_vault
 from tests.access.users import headers_of, new_person
 from tests.service import Longshore, ended, export_body
 
@@ -72,7 +70,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     assert httpx2.post(f"{service.address}/auth/password", json=change, headers=mine).status_code == 204
     other = new_person(service, totp=False, _1764=Level.READ)
     secret = totp.new_secret()
-    sealed = totp.seal(open_vault(Settings(secret=given)), other.id, secret)
+    sealed = totp.seal(service.vault, other.id, secret)
     service.sql("update longshore.users set totp_secret = $2 where id = $1", other.id, sealed)
     made["a passcode's secret"] = secret
     made["its bytes"] = base64.b32decode(secret)

@@ -14,14 +14,14 @@ from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool, open_pool
 from longshore.errors import OverloadError
-from tests.access.users import PASSWORD, new_person, vault_of
+from tests.access.users import PASSWORD, new_person
 from tests.service import Longshore
 
 HOME = Actor("address", "", "198.51.100.7")
 
 
 def sign_in_of(service: Longshore, pool: Pool) -> SignIn:
-    return SignIn(pool, Sessions(pool, Lives(3600, 3600)), vault_of(service))
+    return SignIn(pool, Sessions(pool, Lives(3600, 3600)), service.vault)
 
 
 def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:

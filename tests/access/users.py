@@ -9,8 +9,6 @@ import httpx2
 from longshore.access import totp as one_time_codes
 from longshore.access import users
 from longshore.access.tokens import Level
-from longshore.settings import Settings
-from longshore.vault import Vault, open_vault
 from tests.service import CHAIN, Longshore, in_own_loop
 
 PASSWORD = "correct horse battery staple"
@@ -45,11 +43,6 @@ def headers_of(opened: dict[str, Any], chain: int = CHAIN, prefix: str = "X-Sess
     }
 
 
-def vault_of(service: Longshore) -> Vault:
-    """The vault of a service whose database is the embedded one, and which has no secret as a setting."""
-    return open_vault(Settings(data=service.data))
-
-
 def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWORD, **levels: Level) -> Person:
     """A new user; `levels` by chain, such as `_1764=Level.READ`."""
     name = f"anna-{secrets.token_hex(4)}"
@@ -62,7 +55,7 @@ def new_person(service: Longshore, *, totp: bool = False, password: str = PASSWO
             for chain, level in levels.items():
                 await users.grant(connection, user, int(chain.lstrip("_")), level)
             if secret:
-                await users.set_totp(connection, user, one_time_codes.seal(vault_of(service), user, secret))
+                await users.set_totp(connection, user, one_time_codes.seal(service.vault, user, secret))
             return user
         finally:
             await connection.close()

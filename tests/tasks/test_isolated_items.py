@@ -24,9 +24,6 @@ from tests.receiver import receiving
 from tests.service import Longshore, export_body
 
 BAD, GOOD = 501, 502
-WEBHOOK = """
-insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
-"""
 DELIVERY = """
 insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, due_at)
 values ($1, 1, 'task.done', 1, $2, now() - interval '1 minute') returning id
@@ -72,15 +69,15 @@ async def may_see_data(*_: object) -> bool:
 def test_delivery_that_cannot_be_taken_or_sent_keeps_no_other_from_being_delivered(idle: Longshore, run: Any) -> None:
     async def test(pool: Pool) -> None:
         with receiving() as receiver:
-            good = await pool.fetchval(WEBHOOK, GOOD, receiver.url)
-            stuck = await pool.fetchval(DELIVERY, await pool.fetchval(WEBHOOK, BAD, receiver.url), '{"from":"stuck"}')
+            good = await idle.webhook(pool, GOOD, receiver.url)
+            stuck = await pool.fetchval(DELIVERY, await idle.webhook(pool, BAD, receiver.url), '{"from":"stuck"}')
             strange = [
-                await pool.fetchval(DELIVERY, await pool.fetchval(WEBHOOK, BAD, url), "{}")
+                await pool.fetchval(DELIVERY, await idle.webhook(pool, BAD, url), "{}")
                 for url in ("http://[", "", "ftp://a.example/", "http://127.0.0.1:99999/", "http://a\x01b.example/")
             ]
             delivered = await pool.fetchval(DELIVERY, good, '{"from":"good"}')
-            with poisoned(idle, "deliveries", "update", f"old.id = '{stuck}'"):
-                dispatcher = Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_data)
+            with poisoned(idle, "webhook_deliveries", "update", f"old.id = '{stuck}'"):
+                dispatcher = Dispatcher(pool, idle.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
                 dispatching = asyncio.create_task(dispatcher.run(idle.url))
                 try:
                     assert (await asyncio.to_thread(receiver.next)).body == b'{"from":"good"}'

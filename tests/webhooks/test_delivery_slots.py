@@ -19,9 +19,6 @@ from tests.service import Longshore
 SILENT_CHAINS = 20  # more than there are slots for all of them
 DELIVERIES = 40  # of each silent webhook
 
-WEBHOOK = """
-insert into longshore.webhooks (chain_id, url, events, secret) values ($1, $2, '{task.done}', 'secret') returning id
-"""
 DUE = """
 insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, due_at)
 select $1, 1, 'task.done', 1, '{}', now() - interval '1 minute' from generate_series(1, $2)
@@ -48,7 +45,8 @@ async def may_see_data(*_: object) -> bool:
 @contextlib.asynccontextmanager
 async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
     """A dispatcher that runs while the context is open; afterwards the webhooks of chains 4999 to 5999 are gone."""
-    running = asyncio.create_task(Dispatcher(pool, (ip_network("127.0.0.1"),), may_see_data).run(service.url))
+    dispatching = Dispatcher(pool, service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
+    running = asyncio.create_task(dispatching.run(service.url))
     try:
         yield
     finally:
@@ -57,9 +55,9 @@ async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
         await pool.execute("delete from longshore.webhooks where chain_id between 4999 and 5999")
 
 
-async def deliver(pool: Pool, chain: int, receiver: Receiver) -> None:
+async def deliver(service: Longshore, pool: Pool, chain: int, receiver: Receiver) -> None:
     """Make a webhook of a chain at a receiver, with three due messages, and wait until they are there."""
-    await pool.execute(DUE, await pool.fetchval(WEBHOOK, chain, receiver.url), 3)
+    await pool.execute(DUE, await service.webhook(pool, chain, receiver.url), 3)
     await pool.execute("select pg_notify('longshore_webhook_deliveries', '')")
     for _ in range(3):
         await asyncio.to_thread(receiver.next)
@@ -72,12 +70,12 @@ def test_deliveries_to_silent_receivers_of_many_chains_do_not_delay_another_chai
         async with open_pool(idle.url, size=8, name="test") as pool:
             for chain in range(SILENT_CHAINS):
                 for _ in range(2):
-                    await pool.execute(DUE, await pool.fetchval(WEBHOOK, 5000 + chain, silent), DELIVERIES)
+                    await pool.execute(DUE, await idle.webhook(pool, 5000 + chain, silent), DELIVERIES)
             async with dispatching(idle, pool):
                 async with asyncio.timeout(20):
                     while not (leased := await pool.fetch(LEASED)):  # noqa: ASYNC110  # of another connection
                         await asyncio.sleep(0.05)
-                await deliver(pool, 4999, receiver)
+                await deliver(idle, pool, 4999, receiver)
         counts: dict[int, list[int]] = {}
         for row in leased:
             counts.setdefault(row["chain_id"], []).append(row["count"])
@@ -98,13 +96,13 @@ def test_silent_webhooks_of_a_chain_do_not_delay_a_healthy_one_of_the_same_chain
     async def run(receiver: Receiver) -> float:
         async with open_pool(idle.url, size=8, name="test") as pool:
             for _ in range(2):
-                await pool.execute(DUE, await pool.fetchval(WEBHOOK, 5000, silent), DELIVERIES)
+                await pool.execute(DUE, await idle.webhook(pool, 5000, silent), DELIVERIES)
             async with dispatching(idle, pool):
                 async with asyncio.timeout(30):
                     while await pool.fetchval(FAILED) < 2:  # noqa: ASYNC110  # of another connection
                         await asyncio.sleep(0.05)
                 began = time.monotonic()
-                await deliver(pool, 5000, receiver)
+                await deliver(idle, pool, 5000, receiver)
                 return time.monotonic() - began
 
     with receiving() as receiver:

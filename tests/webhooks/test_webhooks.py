@@ -1,5 +1,6 @@
 """Webhooks: a message for each task that ends, signed, and sent again until the receiver accepts it."""
 
+import base64
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,6 +12,8 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from longshore.access.tokens import Level, Scope
+from longshore.settings import Settings
+from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import HIDDEN_REASON
 from longshore.webhooks.registry import MAX_PREVIOUS_SECRETS, MAX_WEBHOOKS
 from tests.answers import problem, violations
@@ -335,3 +338,33 @@ def test_chain_cannot_have_more_webhooks_than_allowed(service: Longshore) -> Non
         problem(client.post("/webhooks", json=body), "too-many-webhooks")
         page = client.get("/webhooks", params={"limit": MAX_WEBHOOKS - 1})
         assert 'rel="next"' in page.headers["link"]
+
+
+def test_secrets_of_a_webhook_are_stored_sealed(
+    small: httpx2.Client, service: Longshore, webhook: dict[str, Any]
+) -> None:
+    new = small.post(f"/webhooks/{webhook['id']}/secret").json()["secret"]
+    rows = service.sql(
+        "select w.secret, p.secret as previous from longshore.webhooks w"
+        " join longshore.previous_webhook_secrets p on p.webhook_id = w.id where w.id = $1::text::uuid",
+        webhook["id"],
+    )
+    for stored, secret in ((rows[0]["secret"], new), (rows[0]["previous"], webhook["secret"])):
+        plain = base64.b64decode(secret.removeprefix("whsec_"))
+        assert plain not in stored
+        assert service.vault.unseal(CHAIN, f"webhook {webhook['id']}", stored) == plain
+
+
+def test_message_whose_secret_cannot_be_read_waits_for_the_setting(
+    small: httpx2.Client, service: Longshore, receiver: Receiver, webhook: dict[str, Any]
+) -> None:
+    readable = service.sql("select secret from longshore.webhooks where id = $1::text::uuid", webhook["id"])[0][0]
+    set_secret = "update longshore.webhooks set secret = $2 where id = $1::text::uuid"
+    service.sql(set_secret, webhook["id"], open_vault(Settings(secret="x" * 32)).seal(CHAIN, "webhook", b"x"))
+    run(small)
+    (failed,) = deliveries(small, webhook, "pending")
+    assert "set LONGSHORE_SECRET" in failed["fault"]
+    service.sql(set_secret, webhook["id"], readable)
+    small.post(f"/webhooks/{webhook['id']}/deliveries/{failed['id']}/redeliver")
+    request = receiver.next()
+    Webhook(webhook["secret"]).verify(request.body, request.headers)

@@ -30,6 +30,7 @@ from longshore.webhooks.registry import (
     NewSecret,
     NewWebhook,
     Webhook,
+    WebhookDraft,
 )
 
 
@@ -56,14 +57,15 @@ async def create_webhook(
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
-    new = _read(value, service.settings.outbound_networks)
+    new = _read(value, service.settings.outbound_networks_of(caller.chain))
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     events = list(EVENTS) if new.events is None else sorted(set(new.events))
 
     async def make(connection: Connection) -> Kept:
         async with audited_in(connection, request, "webhook.create") as change:
-            made = await registry.create(connection, caller.chain, new.url, events, actor(request).name)
+            draft = WebhookDraft(new.url, events, actor(request).name)
+            made = await registry.create(connection, service.vault, caller.chain, draft)
             change.object = f"webhook {made}"
         return Kept(None, made.bytes)  # without the secret, which only the webhook's row has
 
@@ -73,7 +75,7 @@ async def create_webhook(
 
 async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[NewWebhook]:
     """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
-    webhook = await registry.new_webhook(service.pool, caller.chain, UUID(bytes=kept.answer))
+    webhook = await registry.new_webhook(service.pool, service.vault, caller.chain, UUID(bytes=kept.answer))
     return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})
 
 
@@ -99,10 +101,10 @@ async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
 @post("/webhooks/{id:str}/secret", status_code=200, responses=problems(409))
 async def rotate_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
-    _, caller = admitted(request)
+    service, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
     async with audited(request, "webhook.rotate", f"webhook {webhook}") as change:
-        return await registry.rotate(change.connection, caller.chain, webhook)
+        return await registry.rotate(change.connection, service.vault, caller.chain, webhook)
 
 
 @post("/webhooks/{id:str}/enable", status_code=200)

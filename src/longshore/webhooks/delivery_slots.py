@@ -85,8 +85,8 @@ class LeasedDelivery(msgspec.Struct, frozen=True):
     task: int
     payload: str
     url: str
-    secrets: list[bytes]
-    """The current secret first, then the previous ones that still sign."""
+    sealed: list[bytes]
+    """The secrets as they are stored: the current one first, then the previous ones that still sign."""
     webhook: UUID
     chain: int
 

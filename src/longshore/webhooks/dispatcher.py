@@ -20,7 +20,9 @@ from longshore.database.listener import Listener
 from longshore.database.retry import DATABASE_ERRORS, isolated, step_of
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
+from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_slots import DUE, DeliverySlots, LeasedDelivery
+from longshore.webhooks.registry import unsealed
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
 
@@ -39,6 +41,9 @@ HIDDEN_REASON = "hidden: this credential may not see all that the task has read"
 MaySeeData = Callable[[UUID, int], Awaitable[bool]]
 """Return whether the credential that made a webhook may see all of a task."""
 
+NetworksOf = Callable[[int], tuple[Network, ...]]
+"""Return the networks that messages of a chain may reach, see `outbound.send`."""
+
 # $1: deliveries; $2: lease in seconds.
 LEASE = """
 with due as (
@@ -53,7 +58,7 @@ returning d.id, d.attempts, d.tries, d.event, d.task_id as task, d.payload, w.ur
               select p.secret from longshore.previous_webhook_secrets p
               where p.webhook_id = w.id and p.signs_until > now()
               order by p.signs_until desc
-          )) as secrets
+          )) as sealed
 """
 
 # Only the newest attempt since the last redelivery may write.
@@ -114,9 +119,9 @@ class Attempt(msgspec.Struct, frozen=True):
 class Dispatcher:
     """Sends due messages of all chains."""
 
-    def __init__(self, pool: Pool, allow: tuple[Network, ...], may_see_data: MaySeeData) -> None:
-        """`allow`: see `outbound.send`."""
+    def __init__(self, pool: Pool, vault: Vault, allow: NetworksOf, may_see_data: MaySeeData) -> None:
         self._pool = pool
+        self._vault = vault
         self._allow = allow
         self._may_see_data = may_see_data
         self._slots = DeliverySlots()
@@ -170,7 +175,7 @@ class Dispatcher:
         bound = log.bind(delivery=str(delivery.id), attempt=delivery.attempts)
         try:
             attempt = await self._send(delivery)
-        except OutboundError as error:
+        except (OutboundError, VaultError) as error:
             attempt = Attempt(None, str(error), None)
         except Exception as error:
             attempt = Attempt(None, f"{type(error).__name__}: {error}", None)
@@ -186,13 +191,14 @@ class Dispatcher:
         body = delivery.payload.encode()
         if not await self._may_see_data(delivery.webhook, delivery.task):
             body = _without_data(delivery.payload)
+        secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
         headers = {
-            **signature_headers(f"msg_{delivery.id}", int(time.time()), body, delivery.secrets),
+            **signature_headers(f"msg_{delivery.id}", int(time.time()), body, secrets),
             "Content-Type": "application/json",
             "User-Agent": f"Longshore/{__version__}",
         }
         request = Request("POST", delivery.url, headers, body, TIMEOUT_SECONDS)
-        answer = await send(request, self._allow)
+        answer = await send(request, self._allow(delivery.chain))
         fault = None if 200 <= answer.status < 300 else f"answered {answer.status}"
         return Attempt(answer.status, fault, retry_after_seconds(answer.headers.get("retry-after"), time.time()))
 

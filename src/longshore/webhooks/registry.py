@@ -7,7 +7,7 @@ chain.
 import base64
 import secrets
 from datetime import datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 
@@ -15,6 +15,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
+from longshore.vault import SealedValues, Vault
 
 EVENTS = ("task.done", "task.error")
 MAX_WEBHOOKS = 20  # of a chain
@@ -27,9 +28,9 @@ MAX_PREVIOUS_SECRETS = 3
 LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.webhooks', $1))"
 
 CREATE = """
-insert into longshore.webhooks (chain_id, url, events, secret, created_by)
-select $1, $2, $3, $4, $6
-where (select count(*) from longshore.webhooks where chain_id = $1) < $5
+insert into longshore.webhooks (id, chain_id, url, events, secret, created_by)
+select $2, $1, $3, $4, $5, $6
+where (select count(*) from longshore.webhooks where chain_id = $1) < $7
 returning id
 """
 
@@ -81,6 +82,28 @@ returning {WEBHOOK}
 
 DELETE = "delete from longshore.webhooks where id = $1 and chain_id = $2 returning id"
 
+SEALED = (
+    SealedValues(
+        "webhooks",
+        """
+        select id, chain_id as chain, 'webhook ' || id as owner, secret as sealed
+        from longshore.webhooks
+        where substr(secret, 1, length($1::bytea)) <> $1
+        """,
+        "update longshore.webhooks set secret = $3 where id = $1 and secret = $2",
+    ),
+    SealedValues(
+        "previous secrets of webhooks",
+        """
+        select w.id, w.chain_id as chain, 'webhook ' || w.id as owner, p.secret as sealed
+        from longshore.previous_webhook_secrets p
+        join longshore.webhooks w on w.id = p.webhook_id
+        where substr(p.secret, 1, length($1::bytea)) <> $1
+        """,
+        "update longshore.previous_webhook_secrets set secret = $3 where webhook_id = $1 and secret = $2",
+    ),
+)
+
 EXISTS = "select from longshore.webhooks where id = $1 and chain_id = $2"
 
 DELIVERY = """
@@ -120,6 +143,15 @@ class Webhook(msgspec.Struct, frozen=True):
     disabled: datetime | None
     """When its receiver answered 410 Gone; null while messages are sent."""
     disabled_reason: str | None
+
+
+class WebhookDraft(msgspec.Struct, frozen=True):
+    """A validated webhook, ready to be stored."""
+
+    url: str
+    events: list[str]
+    created_by: str
+    """Kind and id of the credential that asks, such as `user 7`."""
 
 
 class NewWebhook(msgspec.Struct, frozen=True):
@@ -167,41 +199,47 @@ class Delivery(msgspec.Struct, frozen=True):
     """When the next attempt begins."""
 
 
-async def create(connection: Connection, chain: ChainId, url: str, events: list[str], by: str) -> UUID:
-    """Make a webhook for a checked address, in the connection's transaction, and return its id. Raises ProblemError.
-
-    `by`: kind and id of the credential that asks, such as `user 7`.
-    """
+async def create(connection: Connection, vault: Vault, chain: ChainId, draft: WebhookDraft) -> UUID:
+    """Make a webhook, in the connection's transaction, and return its id. Raises ProblemError and VaultError."""
     await connection.execute(LOCK_CHAIN, chain)
-    secret = secrets.token_bytes(SECRET_BYTES)
-    webhook: UUID | None = await connection.fetchval(CREATE, chain, url, events, secret, MAX_WEBHOOKS, by)
-    if webhook is None:
+    webhook = uuid4()
+    sealed = vault.seal(chain, _owner(webhook), secrets.token_bytes(SECRET_BYTES))
+    made = await connection.fetchval(
+        CREATE, chain, webhook, draft.url, draft.events, sealed, draft.created_by, MAX_WEBHOOKS
+    )
+    if made is None:
         raise ProblemError("too-many-webhooks", f"Chain {chain} has {MAX_WEBHOOKS} already.")
     return webhook
 
 
-async def new_webhook(pool: Pool, chain: ChainId, webhook: UUID) -> NewWebhook:
-    """Return a webhook with the secret that it was made with. Raises ProblemError."""
+async def new_webhook(pool: Pool, vault: Vault, chain: ChainId, webhook: UUID) -> NewWebhook:
+    """Return a webhook with the secret that it was made with. Raises ProblemError and VaultError."""
     row = await pool.fetchrow(NEW, webhook, chain)
     if row is None:
         raise NotFoundError("webhook-not-found")
     if row["secret"] is None:
         raise ProblemError("webhook-secret-replaced", f"The secret of webhook {webhook} has been replaced.")
-    return NewWebhook(**{**row, "secret": _encoded(row["secret"])})
+    return NewWebhook(**{**row, "secret": _encoded(unsealed(vault, chain, webhook, row["secret"]))})
 
 
-async def rotate(connection: Connection, chain: ChainId, webhook: UUID) -> NewSecret:
+async def rotate(connection: Connection, vault: Vault, chain: ChainId, webhook: UUID) -> NewSecret:
     """Give a webhook a new secret, in the connection's transaction; the previous one signs for PREVIOUS_SECRET_HOURS.
 
-    Raises ProblemError.
+    Raises ProblemError and VaultError.
     """
     if await connection.fetchval(LOCK, webhook, chain) is None:
         raise NotFoundError("webhook-not-found")
     secret = secrets.token_bytes(SECRET_BYTES)
-    until = await connection.fetchval(ROTATE, webhook, secret, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
+    sealed = vault.seal(chain, _owner(webhook), secret)
+    until = await connection.fetchval(ROTATE, webhook, sealed, PREVIOUS_SECRET_HOURS, MAX_PREVIOUS_SECRETS)
     if until is None:
         raise ProblemError("too-many-webhook-secrets")
     return NewSecret(webhook, _encoded(secret), until)
+
+
+def unsealed(vault: Vault, chain: int, webhook: UUID, sealed: bytes) -> bytes:
+    """Return a stored secret of a webhook. Raises VaultError."""
+    return vault.unseal(chain, _owner(webhook), sealed)
 
 
 async def enable(connection: Connection, chain: ChainId, webhook: UUID) -> Webhook:
@@ -246,6 +284,10 @@ async def redeliver(connection: Connection, chain: ChainId, webhook: UUID, deliv
         raise NotFoundError("delivery-not-found")
     await connection.execute(NOTIFY)
     return Delivery(**row)
+
+
+def _owner(webhook: UUID) -> str:
+    return f"webhook {webhook}"
 
 
 def _encoded(secret: bytes) -> str:

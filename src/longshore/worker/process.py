@@ -77,8 +77,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
-        allow = settings.outbound_networks
-        dispatcher = Dispatcher(pools.service, allow, partial(webhook_maker_sees, pools.service, known))
+        sees = partial(webhook_maker_sees, pools.service, known)
+        dispatcher = Dispatcher(pools.service, open_vault(settings), settings.outbound_networks_of, sees)
         loops = [run_scheduler(pools.service), dispatcher.run(url)]
 
         def begin() -> None:

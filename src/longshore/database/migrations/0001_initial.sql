@@ -412,6 +412,7 @@ create table longshore.webhooks (
     chain_id bigint not null,
     url text not null,
     events text[] not null,
+    -- Sealed by the vault, bound to chain and id; so are the previous ones.
     secret bytea not null,
     -- Null: the secret is the first one.
     secret_replaced_at timestamptz,
