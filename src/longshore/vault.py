@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from longshore.database.connect import Pool
+from longshore.database.connect import Connection, Pool
 from longshore.database.embedded import embedded_url, has_database
 from longshore.errors import ProblemError
 from longshore.settings import Settings
@@ -223,22 +223,22 @@ class Rotation(msgspec.Struct, frozen=True):
     name: str
     rewrapped: int
     failures: list[str]
-    """Why some values could not be read."""
+    """The reasons why some values could not be read."""
 
 
-async def rotate(pool: Pool, vault: Vault, values: SealedValues) -> Rotation:
+async def rotate(connection: Connection | Pool, vault: Vault, values: SealedValues) -> Rotation:
     """Seal the data keys of all values under the newest secret. May be interrupted, and run again.
 
     Each value is replaced on its own, and only as it was read, so the service may go on changing them. Raises
     VaultError where there is no secret to seal under.
     """
     rewrapped, failures = 0, []
-    for row in await pool.fetch(values.find, vault.newest_prefix):
+    for row in await connection.fetch(values.find, vault.newest_prefix):
         try:
             new = vault.rewrap(row["chain"], row["owner"], row["sealed"])
         except VaultError as error:
             failures.append(str(error))
             continue
-        if await pool.execute(values.replace, row["id"], row["sealed"], new) != "UPDATE 0":
+        if await connection.execute(values.replace, row["id"], row["sealed"], new) != "UPDATE 0":
             rewrapped += 1
     return Rotation(values.name, rewrapped, failures)

@@ -14,6 +14,7 @@ from longshore.cli import remote_commands
 from longshore.cli.access import client_app, token_app
 from longshore.cli.database import database_app, existing_database
 from longshore.cli.keys import keys_app
+from longshore.cli.secrets import secrets_app
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
 from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, description, load
@@ -35,6 +36,7 @@ app.add_typer(client_app, name="client")
 app.add_typer(token_app, name="token")
 app.add_typer(database_app, name="database")
 app.add_typer(keys_app, name="keys")
+app.add_typer(secrets_app, name="secrets")
 remote_commands.add_to(app)
 
 

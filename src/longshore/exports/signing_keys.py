@@ -10,7 +10,7 @@ import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.exports.signatures import KeySet, PublicKey, SigningKey, encoded
-from longshore.vault import SHARED_CHAIN, Vault, VaultError
+from longshore.vault import SHARED_CHAIN, SealedValues, Vault, VaultError
 
 log = structlog.get_logger()
 
@@ -27,6 +27,16 @@ ADD = "insert into longshore.signing_keys (kid, public_key, sealed) values ($1, 
 RETIRE = "update longshore.signing_keys set sealed = null where sealed is not null"
 
 PUBLIC = "select kid, public_key from longshore.signing_keys order by created_at desc, kid"
+
+SEALED = SealedValues(
+    "signing keys",
+    f"""
+    select kid as id, {SHARED_CHAIN} as chain, 'signing key ' || kid as owner, sealed
+    from longshore.signing_keys
+    where substr(sealed, 1, length($1::bytea)) <> $1
+    """,  # noqa: S608  # a constant
+    "update longshore.signing_keys set sealed = $3 where kid = $1 and sealed = $2",
+)
 
 
 class SigningKeys:

@@ -1,0 +1,71 @@
+"""The command `longshore secrets …`: the secrets that the vault seals with."""
+
+import asyncio
+import getpass
+from typing import TYPE_CHECKING
+
+import typer
+
+from longshore.cli.database import existing_database
+from longshore.errors import LongshoreError
+
+if TYPE_CHECKING:
+    from longshore.vault import Rotation
+
+EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
+
+secrets_app = typer.Typer(
+    help="The secrets of the vault, which LONGSHORE_SECRET lists.", epilog=EXAMPLE, no_args_is_help=True
+)
+
+
+@secrets_app.callback()
+def _secrets() -> None:
+    pass
+
+
+@secrets_app.command("rotate", epilog=EXAMPLE)
+def rotate_secrets() -> None:
+    """Seal all that is stored under the first secret of LONGSHORE_SECRET, so that the others are not needed any more.
+
+    The service may run meanwhile, if its processes have all secrets of the list. An interrupted rotation is run again.
+    """
+    from longshore.settings import load
+    from longshore.telemetry import logs
+
+    settings = load().settings
+    logs.configure(settings)
+    if not settings.secrets:
+        raise LongshoreError(
+            "LONGSHORE_SECRET is not set: set it to a new secret, restart all processes, and run this command again"
+        )
+    with existing_database(settings) as url:
+        outcomes = asyncio.run(_rotate(url))
+    for outcome in outcomes:
+        typer.echo(f"{outcome.name}: {outcome.rewrapped:,} sealed under the newest secret")
+    failures = [failure for outcome in outcomes for failure in outcome.failures]
+    for failure in failures:
+        typer.echo(failure, err=True)
+    if failures:
+        raise LongshoreError(f"{len(failures):,} could not be read, and stay as they are")
+    typer.echo("All are sealed under the newest secret; LONGSHORE_SECRET needs no other one.")
+
+
+async def _rotate(url: str) -> list["Rotation"]:
+    from longshore.access import audit, users
+    from longshore.access.audit import Actor
+    from longshore.database.migrate import connected
+    from longshore.destinations import stored
+    from longshore.exports import signing_keys
+    from longshore.settings import load
+    from longshore.vault import SHARED_CHAIN, open_vault, rotate
+    from longshore.webhooks import registry
+
+    vault = open_vault(load().settings)
+    sealed = (stored.SEALED, *registry.SEALED, users.SEALED, signing_keys.SEALED)
+    async with connected(url) as connection:
+        outcomes = [await rotate(connection, vault, values) for values in sealed]
+        details = {outcome.name: outcome.rewrapped for outcome in outcomes}
+        actor = Actor("command", getpass.getuser())
+        await audit.record(connection, actor, SHARED_CHAIN, "secret.rotate", "vault", details)
+    return outcomes

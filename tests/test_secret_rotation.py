@@ -1,0 +1,123 @@
+"""`longshore secrets rotate`: afterwards all that is stored needs the newest secret alone."""
+
+import asyncio
+from pathlib import Path
+
+import asyncpg
+
+from longshore.access import totp, users
+from longshore.database.connect import open_pool
+from longshore.destinations.stored import Destinations, NewDestination
+from longshore.exports import signing_keys
+from longshore.settings import Settings
+from longshore.tasks.model import ChainId
+from longshore.vault import Vault, open_vault
+from longshore.webhooks import registry
+from longshore.webhooks.registry import WebhookDraft
+from tests.command import failed, run, start
+from tests.destinations.memory import MemorySecret, MemorySettings
+from tests.service import database_in, in_own_loop
+
+CHAIN = ChainId(1764)
+OLD, NEW = "o" * 32, "n" * 32
+BLOCKED = "select exists (select from pg_locks where not granted)"
+BYTES = """
+select table_name, column_name from information_schema.columns
+where table_schema = 'longshore' and data_type = 'bytea'
+"""
+
+
+def vault_of(secret: str) -> Vault:
+    return open_vault(Settings(secret=secret, data=Path("nowhere")))
+
+
+async def fill(url: str, vault: Vault, settings: Settings) -> None:
+    """Seal something of every kind."""
+    async with open_pool(url, size=2, name="test") as pool, pool.acquire() as connection, connection.transaction():
+        new = NewDestination("shelf", "memory", MemorySettings("top"), MemorySecret("hunter2"))
+        await Destinations(pool, {}, vault, settings).create(connection, CHAIN, new, "test")
+        webhook = await registry.create(connection, vault, CHAIN, WebhookDraft("http://127.0.0.1/", ["task.done"], "x"))
+        await registry.rotate(connection, vault, CHAIN, webhook)
+        user = await users.create(connection, "anna", "correct horse battery staple")
+        await users.set_totp(connection, user, totp.seal(vault, user, "SECRET"))
+        await signing_keys.rotate(connection, vault)
+
+
+def sealed_under(url: str, secret: str) -> dict[str, int]:
+    """The number of values in each column that are sealed under a secret."""
+
+    async def count() -> dict[str, int]:
+        connection = await asyncpg.connect(url)
+        try:
+            found = {}
+            for row in await connection.fetch(BYTES):
+                table, column = row.values()
+                text = f"select count(*) from longshore.{table} where substr({column}, 1, 9) = $1"
+                found[f"{table}.{column}"] = await connection.fetchval(text, vault_of(secret).newest_prefix)
+            return {column: number for column, number in found.items() if number}
+        finally:
+            await connection.close()
+
+    return in_own_loop(count())
+
+
+def test_after_a_rotation_the_newest_secret_alone_reads_all_that_is_stored(tmp_path: Path) -> None:
+    with database_in(tmp_path / "data") as url:
+        in_own_loop(fill(url, vault_of(OLD), Settings()))
+        before = sealed_under(url, OLD)
+        assert before == {
+            "destinations.secret": 1,
+            "webhooks.secret": 1,
+            "previous_webhook_secrets.secret": 1,
+            "users.totp_secret": 1,
+            "signing_keys.sealed": 1,
+        }
+        failed(run("secrets", "rotate", folder=tmp_path, database_url=url), "LONGSHORE_SECRET is not set")
+        done = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}")
+        assert done.returncode == 0, done.stderr
+        assert "destinations: 1 sealed under the newest secret" in done.stdout
+        assert sealed_under(url, OLD) == {}
+        assert sealed_under(url, NEW) == before
+        again = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=NEW)
+        assert "destinations: 0 sealed under the newest secret" in again.stdout
+
+
+def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: Path) -> None:
+    with database_in(tmp_path / "data") as url:
+        in_own_loop(fill(url, vault_of(OLD), Settings()))
+        both = f"{NEW},{OLD}"
+
+        async def kill_at_the_webhooks() -> None:
+            connection = await asyncpg.connect(url)
+            async with connection.transaction():
+                await connection.execute("select from longshore.webhooks for update")
+                process = start("secrets", "rotate", folder=tmp_path, database_url=url, secret=both)
+                try:
+                    async with asyncio.timeout(60):
+                        while not await connection.fetchval(BLOCKED):  # of another process
+                            assert process.poll() is None
+                            await asyncio.sleep(0.05)
+                finally:
+                    process.kill()
+                    process.communicate()
+            await connection.close()
+
+        in_own_loop(kill_at_the_webhooks())
+        # The server still ends the statement that was blocked.
+        assert "destinations.secret" in sealed_under(url, NEW)
+        assert sealed_under(url, OLD) | {"webhooks.secret": 1} == {
+            "webhooks.secret": 1, "previous_webhook_secrets.secret": 1, "users.totp_secret": 1, "signing_keys.sealed": 1
+        }  # fmt: skip
+        assert run("secrets", "rotate", folder=tmp_path, database_url=url, secret=both).returncode == 0
+        assert sealed_under(url, OLD) == {}
+        assert len(sealed_under(url, NEW)) == 5
+
+
+def test_rotation_without_the_earlier_secret_names_what_it_cannot_read(tmp_path: Path) -> None:
+    with database_in(tmp_path / "data") as url:
+        in_own_loop(fill(url, vault_of(OLD), Settings()))
+        done = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=NEW)
+        assert done.returncode == 1
+        assert "5 could not be read" in done.stderr
+        assert "of chain 1764 was sealed under a secret that LONGSHORE_SECRET does not have" in done.stderr
+        assert len(sealed_under(url, OLD)) == 5
