@@ -31,6 +31,10 @@ def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_
         before = ended(client, task)
         client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z"))
         listed, audit = client.get("/tasks").json(), client.get("/audit").json()
+        signature = client.get(f"/tasks/{task}/runs/1/manifest.jws").text
+        keys = client.get("/.well-known/longshore-keys.json").json()
+        assert signature
+        assert keys["keys"]
     service.stop()
 
     dump, role, restore = re.findall(r"^ {4,7}((?:pg_dump|psql|pg_restore) .+)$", DOCS.read_text(), re.M)
@@ -59,6 +63,8 @@ def test_a_service_goes_on_from_its_backup_in_the_database_of_a_retailer_and_on_
                 assert client.get(f"/tasks/{task}", params={"log_limit": 1000}).json() == before
                 assert client.get("/tasks").json() == listed
                 assert client.get("/audit").json() == audit
+                assert client.get(f"/tasks/{task}/runs/1/manifest.jws").text == signature
+                assert client.get("/.well-known/longshore-keys.json").json() == keys
                 again = client.post("/tasks", json=export_body()).json()["id"]
                 assert again > task
                 assert ended(client, again)["logs"][1]["success"] == 1000
