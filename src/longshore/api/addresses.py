@@ -31,17 +31,16 @@ join longshore.tasks t on t.id = r.task_id
 where r.location = $1
 """
 
-# $1: the folder of an attempt, $2: its task, $3: the path of one of its files.
+# $1: the folder of an attempt, $2: the path of one of its files. '0' is the character after '/'.
 IN_FOLDER = """
-select t.chain_id, r.task_id, r.run, regexp_replace(one ->> 'path', '^.*/', '') as name,
-       (one ->> 'rows')::bigint as rows, decode(one ->> 'sha256', 'hex') as sha256
+select t.chain_id, r.task_id, r.run, regexp_replace(f.path, '^.*/', '') as name, f.rows, f.sha256
 from longshore.runs r
 join longshore.tasks t on t.id = r.task_id
-cross join lateral json_array_elements(r.manifest::json -> 'files') files (one)
-where r.task_id = $2 and starts_with(r.location, $1) and one ->> 'path' = $3
+join longshore.run_files f on f.task_id = r.task_id and f.run = r.run and f.path = $2
+where r.location > $1::text || '/' and r.location < $1::text || '0'
 """
 
-LOCATION = re.compile(r"([0-9]{1,18}/([0-9]{1,18})/[0-9]{1,9}/)(.+)")
+LOCATION = re.compile(r"([0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9})/(.+)")
 
 ExpiresIn = Annotated[
     int, QueryParameter(ge=1, le=MAX_SECONDS, description="Seconds that the address is to be good for.")
@@ -58,7 +57,7 @@ async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
     """Return run, name, rows and hash of the file at a location; None where no run names it."""
     row = await pool.fetchrow(AT_LOCATION, location)
     if row is None and (match := LOCATION.fullmatch(location)):
-        row = await pool.fetchrow(IN_FOLDER, match[1], int(match[2]), match[3])
+        row = await pool.fetchrow(IN_FOLDER, match[1], match[2])
     return row
 
 

@@ -21,21 +21,25 @@ from longshore.results.links import MAX_SECONDS
 
 MAX_PAGE = 1000
 
-# $4, $5: offset and limit. The result of one file has no `files` in its manifest, and is the only one itself.
+# $4, $5: offset and limit. A result of one file is the only one itself.
 FILES = """
-select t.id, r.state, t.action, r.reads, r.run, r.location, r.result, one.files is not null as has_files,
+select t.id, r.state, t.action, r.reads, r.run, r.location, r.result, r.expires_at,
        array(
-           select file::text
-           from json_array_elements(coalesce(one.files, json_build_array(json_build_object(
-               'path', r.result, 'index', coalesce(r.manifest::json ->> 'index', ''), 'partition', json_build_object(),
-               'rows', r.rows, 'bytes', r.bytes, 'sha256', encode(r.sha256, 'hex')
-           )))) with ordinality as listed (file, number)
+           select json_build_object('path', path, 'index', index, 'partition', partition, 'rows', rows, 'bytes', bytes,
+                                    'sha256', encode(sha256, 'hex'))::text
+           from (
+               select number, path, index, partition, rows, bytes, sha256
+               from longshore.run_files
+               where task_id = r.task_id and run = r.run
+               union all
+               select 1, r.result, coalesce(r.summary ->> 'index', ''), '{}', r.rows, r.bytes, r.sha256
+               where r.summary -> 'files' is null or json_typeof(r.summary -> 'files') = 'null'
+           ) files
            where number > $4 and number <= $4::bigint + $5
            order by number
        ) as files
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
-left join lateral (select r.manifest::json -> 'files' as files) one on true
 where t.id = $1 and t.chain_id = $2
 """
 
@@ -71,6 +75,8 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     if row is not None and row["state"] is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
     found = addresses.downloadable(request, what, row)
+    if found["expires_at"] is None:
+        raise addresses.gone(what)
     entries = [ENTRY.decode(text) for text in found["files"]]
     page, more = entries[:limit], len(entries) > limit
     folder = found["location"].rpartition("/")[0]

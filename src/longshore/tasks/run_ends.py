@@ -40,15 +40,37 @@ task as (
     from before
     where t.id = before.id
 ),
+described as materialized (
+    select $10::text::json as manifest, $10::text::json -> 'files' as files, $10::text::json -> 'indexes' as indexes
+),
 run as (
     update longshore.runs r
     set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
         rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10, signature = $17,
+        -- Of several indexes there is no one list of fields.
+        summary = (
+            select json_build_object(
+                'index', only_one -> 'index', 'fields', only_one -> 'fields', 'segment', only_one -> 'segment',
+                'full', manifest -> 'full', 'files', json_array_length(files)
+            )
+            from described
+            left join lateral (
+                select coalesce(indexes -> 0, manifest) as only_one
+                where indexes is null or json_array_length(indexes) = 1
+            ) one on true
+            where manifest is not null
+        ),
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
         acknowledged = case when $13 then before.watermark is distinct from $11 end
     from before
     where r.task_id = before.id and r.run = before.run
+),
+files as (
+    insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256)
+    select before.id, before.run, one.number, file ->> 'path', file ->> 'index', file -> 'partition',
+           (file ->> 'rows')::bigint, (file ->> 'bytes')::bigint, decode(file ->> 'sha256', 'hex')
+    from before, described, json_array_elements(described.files) with ordinality one (file, number)
 ),
 -- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
 given as (

@@ -14,25 +14,14 @@ from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 
-# The parts of a manifest that a list of runs shows. That of a result with many files has megabytes; PostgreSQL reads it
-# here, so that they are not sent. Of several indexes there is no one list of fields.
-SUMMARY = """case
-           when r.manifest::json -> 'files' is null then r.manifest
-           when json_array_length(r.manifest::json -> 'indexes') = 1 then (
-               select json_build_object('fields', one -> 'fields', 'segment', one -> 'segment')::text
-               from (select r.manifest::json -> 'indexes' -> 0 as one) only_index
-           )
-           else '{}'
-       end"""
-
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
-RUNS = f"""
+RUNS = """
 select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at as due, r.backfill,
        row(r.interval_start, r.interval_end) as interval,
        date_trunc('second', r.began_at) as began, date_trunc('second', r.ended_at) as ended,
        extract(epoch from r.ended_at - r.began_at)::float8 as seconds,
        r.rows, r.bytes, r.snapshot_at as snapshot, encode(r.sha256, 'hex') as sha256, r.result,
-       {SUMMARY} as manifest, r.reads,
+       r.summary, r.reads,
        case when r.watermark_to is not null then row(
            left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16),
            left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16),
@@ -43,7 +32,7 @@ join longshore.runs r on r.task_id = t.id
 where t.id = $1 and t.chain_id = $2 and ($3::int is null or r.run = $3)
 order by r.run desc
 limit $4 offset $5
-"""  # noqa: S608  # a constant
+"""
 
 EXISTS = "select from longshore.tasks where id = $1 and chain_id = $2"
 
@@ -158,9 +147,9 @@ async def _require(pool: Pool, chain: ChainId, task: TaskId) -> None:
 
 
 def _run(
-    manifest: str | None, reads: str | None, interval: asyncpg.Record, increment: asyncpg.Record | None, **columns: Any
+    summary: str | None, reads: str | None, interval: asyncpg.Record, increment: asyncpg.Record | None, **columns: Any
 ) -> RunWithReads:
-    written = msgspec.json.decode(manifest or "{}", type=ManifestSummary)
+    written = msgspec.json.decode(summary or "{}", type=ManifestSummary)
     run = Run(
         interval=Interval(*interval),
         increment=None if increment is None else RunIncrement(*increment),

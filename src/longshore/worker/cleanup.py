@@ -43,7 +43,10 @@ select task_id, run, location from longshore.runs
 where expires_at <= now() order by expires_at, task_id, run limit $1 offset $2
 """
 
-FORGET = "update longshore.runs set expires_at = null where task_id = $1 and run = $2"
+FORGET = """
+with files as (delete from longshore.run_files where task_id = $1 and run = $2)
+update longshore.runs set expires_at = null where task_id = $1 and run = $2
+"""
 
 OVER = """
 state in ('DONE', 'ERROR') and modified_at < now() - $1::interval

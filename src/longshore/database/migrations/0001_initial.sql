@@ -157,12 +157,16 @@ create table longshore.runs (
     -- The result, once the run is done.
     snapshot_at timestamptz,
     result text,
-    location text unique,
+    -- Collated so that the results below a folder are a range of the index.
+    location text collate "C" unique,
     sha256 bytea,
     -- Byte for byte the file beside the result.
     manifest text,
     -- Of the manifest: a detached JWS.
     signature text,
+    -- The parts of the manifest that a list of runs shows, as the manifest of many files may have megabytes: `index`,
+    -- `fields`, `segment`, `full`, and the number of `files` where they are many.
+    summary json,
     -- Watermarks of an increment.
     watermark_from text,
     watermark_to text,
@@ -177,6 +181,23 @@ create index runs_unacknowledged on longshore.runs (task_id, run) where not ackn
 create index runs_of_backfill on longshore.runs (task_id, backfill) where backfill is not null;
 create index runs_by_interval on longshore.runs (task_id, interval_end, run);
 create index runs_expiring on longshore.runs (expires_at) where expires_at is not null;
+
+-- The files of a result of many, so that a page of them, or one, is found without the manifest. They go with the result.
+create table longshore.run_files (
+    task_id bigint not null references longshore.tasks on delete cascade,
+    run integer not null,
+    -- From 1, in the order of the manifest.
+    number integer not null,
+    -- Relative to the folder of the result.
+    path text collate "C" not null,
+    index text not null,
+    partition json not null,
+    rows bigint not null,
+    bytes bigint not null,
+    sha256 bytea not null,
+    primary key (task_id, run, number),
+    unique (task_id, run, path)
+);
 
 -- Parts of an export that other workers may take.
 create table longshore.shards (
