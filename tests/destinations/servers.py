@@ -9,9 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import msgspec
 
@@ -22,8 +22,6 @@ from longshore.settings import Settings
 LOOPBACK: tuple[Network, ...] = Settings(outbound_allow="127.0.0.0/8").outbound_networks
 RCLONE = Path(sys.executable).parent / "rclone"
 READY_SECONDS = 30.0
-
-T = TypeVar("T")
 
 
 class MadeFile(msgspec.Struct, frozen=True):
@@ -57,10 +55,17 @@ class Made(msgspec.Struct, frozen=True):
     secret: dict[str, Any]
     allow: tuple[Network, ...] = LOOPBACK
 
-    def change(self, secret: dict[str, Any] | None = None, **settings: Any) -> "Made":
-        return msgspec.structs.replace(
-            self, settings={**self.settings, **settings}, secret={**self.secret, **(secret or {})}
-        )
+    def change(self, **settings: Any) -> "Made":
+        """The same with other settings."""
+        return msgspec.structs.replace(self, settings={**self.settings, **settings})
+
+    def with_secret(self, **secret: Any) -> "Made":
+        """The same with another secret."""
+        return msgspec.structs.replace(self, secret=secret)
+
+    def reaching(self, *allow: Network) -> "Made":
+        """The same where no network but these, and public ones, may be reached."""
+        return msgspec.structs.replace(self, allow=allow)
 
     @property
     def values(self) -> tuple[msgspec.Struct, msgspec.Struct, tuple[Network, ...]]:
@@ -99,11 +104,16 @@ class Made(msgspec.Struct, frozen=True):
         *before, last = self.test()
         assert all(step.ok for step in before), before
         assert not last.ok
+        for shown in [last.detail, *(step.detail for step in before)]:
+            assert not [value for value in _texts(self.secret) if value in shown], "a part of the secret is shown"
         return last.step, last.detail
 
 
-def run(job: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(job)
+def _texts(value: Any) -> list[str]:
+    """Texts of a secret that are long enough to be told from others: of a key, each of its lines."""
+    if isinstance(value, dict):
+        return [text for one in value.values() for text in _texts(one)]
+    return [line for line in str(value).splitlines() if len(line) > 7]
 
 
 @contextlib.contextmanager

@@ -128,12 +128,18 @@ def _make_users(folder: Path) -> None:
 
 
 def _make_keys(folder: Path) -> None:
-    for name, algorithm in (("host_ed25519", "ssh-ed25519"), ("host_rsa", "ssh-rsa"), ("client", "ssh-ed25519")):
+    for name, algorithm in (
+        ("host_ed25519", "ssh-ed25519"),
+        ("host_rsa", "ssh-rsa"),
+        ("client", "ssh-ed25519"),
+        ("client_rsa", "ssh-rsa"),
+    ):
         key = asyncssh.generate_private_key(algorithm)
         key.write_private_key(folder / name)
         (folder / name).chmod(0o600)
         key.write_public_key(folder / f"{name}.pub")
-    shutil.copy(folder / "client.pub", folder / "authorized")
+    keys = [(folder / name).read_text() for name in ("client.pub", "client_rsa.pub")]
+    (folder / "authorized").write_text("".join(keys))
 
 
 def place_of(server: Sshd, username: str = "shop") -> Made:

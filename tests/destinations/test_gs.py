@@ -36,6 +36,6 @@ def test_the_test_of_a_good_destination_leaves_nothing(place: Made, gcs_server: 
 
 
 def test_key_file_may_be_sent_as_text(place: Made, gcs_server: tuple[str, TokenService]) -> None:
-    made = place.change(secret={"service_account": json.dumps(gcs_server[1].account())})
+    made = place.with_secret(service_account=json.dumps(gcs_server[1].account()))
     assert made.test()[-1].ok
     assert gcs_server[1].claims["scope"] == "https://www.googleapis.com/auth/devstorage.read_write"

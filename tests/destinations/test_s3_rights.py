@@ -3,7 +3,7 @@
 import pytest
 
 from longshore.destinations.kind import DestinationError
-from tests.destinations.s3_servers import MotoServer, RcloneServer
+from tests.destinations.s3_servers import KEY, SECRET, MotoServer, RcloneServer
 from tests.destinations.servers import MadeFile
 
 ALL = [
@@ -17,7 +17,9 @@ ALL = [
     [({"access_key_id": "AKIDOTHER"}, "access_key_id"), ({"secret_access_key": "anotherOne"}, "secret_access_key")],
 )
 def test_wrong_key_is_named(rclone_server: RcloneServer, secret: dict[str, str], expected: str) -> None:
-    step, detail = rclone_server.place().change(secret=secret).failure()
+    step, detail = (
+        rclone_server.place().with_secret(**{"access_key_id": KEY, "secret_access_key": SECRET, **secret}).failure()
+    )
     assert step == "authenticate"
     assert expected in detail
 

@@ -123,9 +123,13 @@ async def offered_key(login: Login, addresses: list[Address], algorithms: list[s
 
 
 def host_key_algorithms(key: asyncssh.SSHKey) -> list[str]:
-    """Return the algorithms with which a server can prove that it has a key."""
+    """Return the algorithms of host keys, those of a pinned key first: a server uses the first one that it has.
+
+    The others tell a server with another key from one that does not answer.
+    """
     name = key.get_algorithm()
-    return HOST_KEY_ALGORITHMS.get(name, [name])
+    own = HOST_KEY_ALGORITHMS.get(name, [name])
+    return own + [other for other in OFFERED if other not in own]
 
 
 def public_key(text: str) -> asyncssh.SSHKey:
@@ -161,7 +165,7 @@ def connection_errors(login: Login) -> Iterator[None]:
         raise DestinationError(f"{server} refuses the {what} of {login.username}") from None
     except asyncssh.KeyExchangeFailed:
         raise DestinationError(
-            f'{server} has no host key of the type of "host_key", or offers outdated algorithms alone (SHA-1, CBC, DSA)'
+            f"{server} offers outdated algorithms alone (SHA-1, CBC, DSA), which this service does not use"
         ) from None
     except asyncssh.IllegalUserName:
         raise DestinationError(f"{login.username!r} is no user name") from None
