@@ -62,7 +62,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 Authorize = Callable[[Request], Awaitable[Request]]
-"""Returns a request with its signature, of this moment."""
+"""Returns a request, which has its `Host`, with a signature of this moment."""
 
 
 class HttpClient:
@@ -85,7 +85,7 @@ class HttpClient:
 
     @property
     def netloc(self) -> str:
-        """Return host and port as the header field `Host` has them."""
+        """Return host and port; the port only where it is not that of the scheme."""
         return self._origin.netloc.decode("ascii")
 
     async def __aenter__(self) -> "HttpClient":
@@ -123,7 +123,7 @@ class HttpClient:
         """
         for number, pause in enumerate(DESTINATION, 1):
             try:
-                async with self._open(await self._authorize(request)) as response:
+                async with self._open(await self._signed(request)) as response:
                     answer = Answer(response.status_code, dict(response.headers), await self._body(response))
                 if answer.status not in RETRIED_STATUS or number == MAX_TRIES:
                     return answer
@@ -142,7 +142,7 @@ class HttpClient:
         while True:
             ranged = request.with_headers(Range=f"bytes={offset}-", If_Match=tag) if tag and offset else request
             try:
-                async with self._open(await self._authorize(ranged)) as response:
+                async with self._open(await self._signed(ranged)) as response:
                     if response.status_code == 412 and ranged is not request:
                         raise DestinationUnavailableError("the file was replaced while it was read")
                     if response.status_code != (206 if ranged is not request else 200):
@@ -157,6 +157,9 @@ class HttpClient:
                 if tries == MAX_TRIES or (offset and not tag):
                     raise
             await asyncio.sleep(DESTINATION.first)
+
+    async def _signed(self, request: Request) -> Request:
+        return await self._authorize(request.with_headers(Host=self.netloc))
 
     @contextlib.asynccontextmanager
     async def _open(self, request: Request) -> AsyncIterator[httpx2.Response]:

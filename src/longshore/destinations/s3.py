@@ -56,8 +56,18 @@ class S3Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     session_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8000}\Z", description="Of temporary credentials.")] = ""
 
 
-@contextlib.asynccontextmanager
-async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
+class BucketPlace(msgspec.Struct, frozen=True):
+    """The address of a bucket."""
+
+    scheme: str
+    host: str
+    base: str
+    """Path that keys stand below."""
+    region: str
+
+
+def place_in(settings: S3Settings) -> BucketPlace:
+    """Return the address of the settings' bucket."""
     region = settings.region or DEFAULT_REGION
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     scheme, _, rest = (settings.endpoint or f"https://s3.{region}.{domain}").partition("://")
@@ -66,11 +76,18 @@ async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network,
     in_path = settings.path_style
     if in_path is None:
         in_path = bool(settings.endpoint) or "." in settings.bucket
-    host, base = (host, f"{base}/{settings.bucket}") if in_path else (f"{settings.bucket}.{host}", base)
-    keys = Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, region)
-    signer = Signer(host.lower().removesuffix(":443" if scheme == "https" else ":80"), keys)
-    bucket = Bucket(settings.bucket, base, settings.region, settings.encryption or "", settings.kms_key_id)
-    async with HttpClient(f"{scheme}://{host}", allow, signer) as client:
+    if in_path:
+        return BucketPlace(scheme, host, f"{base}/{settings.bucket}", region)
+    return BucketPlace(scheme, f"{settings.bucket}.{host}", base, region)
+
+
+@contextlib.asynccontextmanager
+async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
+    place = place_in(settings)
+    keys = Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, place.region)
+    bucket = Bucket(settings.bucket, place.base, settings.encryption or "", settings.kms_key_id)
+    signer = Signer(keys)
+    async with HttpClient(f"{place.scheme}://{place.host}", allow, signer) as client:
         yield S3Objects(client, bucket, signer)
 
 

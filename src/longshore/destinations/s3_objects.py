@@ -28,8 +28,6 @@ class Bucket(msgspec.Struct, frozen=True):
     name: str
     base: str
     """What stands before keys in the paths of its addresses."""
-    region: str
-    """Empty where the settings name none."""
     encryption: str
     kms_key_id: str
 

@@ -27,11 +27,9 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class Signer:
-    """Signs requests to one host. It follows the clock of S3, which refuses requests of another time."""
+    """Signs requests with all their header fields. It follows the clock of S3, which refuses other times."""
 
-    def __init__(self, host: str, keys: Keys) -> None:
-        """`host`: as the header field has it."""
-        self._host = host
+    def __init__(self, keys: Keys) -> None:
         self._keys = keys
         self._ahead = timedelta(0)
 
@@ -58,7 +56,7 @@ class Signer:
         headers = {**request.headers, "x-amz-date": time, "x-amz-content-sha256": content}
         if self._keys.session_token:
             headers["x-amz-security-token"] = self._keys.session_token
-        signed = {name.lower(): " ".join(value.split()) for name, value in {**headers, "host": self._host}.items()}
+        signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
         names = ";".join(sorted(signed))
         canonical = "\n".join(
             [request.method, request.path, encoded_query(request.query),

@@ -1,0 +1,201 @@
+"""Answers of S3 and of addresses in its place: each error names what to change, and nothing of the machine is sent."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from longshore.destinations.http_client import Request, encoded
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.s3 import S3Settings, place_in
+from longshore.destinations.s3_signature import Keys, Signer
+from tests.destinations.front import Front, Reply, Seen, s3_error
+from tests.destinations.s3_servers import KEY, SECRET, s3_place
+from tests.destinations.servers import Made, MadeFile
+
+NOWHERE = ("127.0.0.1", 1)
+
+
+@pytest.fixture
+def front() -> Iterator[Front]:
+    """A server that answers as a test says, and has nothing behind it."""
+    found = Front(NOWHERE)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def place(front: Front) -> Made:
+    return s3_place(front.address, KEY, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("reply", "step", "expected"),
+    [
+        (s3_error(403, "InvalidAccessKeyId"), "authenticate", "access_key_id"),
+        (s3_error(403, "SignatureDoesNotMatch"), "authenticate", "secret_access_key does not belong"),
+        (s3_error(400, "ExpiredToken"), "authenticate", "session_token has expired"),
+        (s3_error(400, "InvalidToken"), "authenticate", "session_token is not valid"),
+        (s3_error(404, "NoSuchBucket"), "list", "bucket exports does not exist"),
+        (s3_error(403, "AccessDenied"), "list", "s3:ListBucket"),
+        (s3_error(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1"), "list", 'set "region" to it'),
+        (s3_error(307, "TemporaryRedirect", Location="http://127.0.0.1:1/"), "list", "another region"),
+        (Reply(302, {"Location": "http://169.254.169.254/latest"}), "list", "another region"),
+        (Reply(400, {}, b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-2</Region></Error>"), "list",
+         "region eu-west-2"),
+        (s3_error(403, "RequestTimeTooSkewed"), "authenticate", "RequestTimeTooSkewed"),
+        (s3_error(403, "KMS.DisabledException"), "list", "kms_key_id"),
+        (Reply(507), "authenticate", "quota"),
+        (s3_error(400, "XMinioStorageFull"), "authenticate", "full"),
+        (Reply(404, {}, b"<html>no S3 here</html>"), "list", "does not exist"),
+        (Reply(200, {}, bytes((1 << 20) + 1)), "authenticate", "more than"),
+    ],
+)  # fmt: skip
+def test_answer_that_refuses_is_explained(place: Made, front: Front, reply: Reply, step: str, expected: str) -> None:
+    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else reply
+    failed, detail = place.failure()
+    assert (failed, expected in detail) == (step, True), detail
+    assert "StringToSign" not in detail
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(s3_error(403, "AccessDenied"), DestinationError), (s3_error(400, "ExpiredToken"), DestinationError),
+     (s3_error(404, "NoSuchBucket"), DestinationError), (s3_error(400, "EntityTooLarge"), DestinationError),
+     (s3_error(400, "BadDigest"), DestinationUnavailableError),
+     (s3_error(409, "OperationAborted"), DestinationUnavailableError),
+     (s3_error(400, "RequestTimeout"), DestinationUnavailableError),
+     (s3_error(507, "QuotaExceeded"), DestinationUnavailableError)],
+)  # fmt: skip
+def test_delivery_is_retried_only_where_that_may_help(
+    place: Made, front: Front, reply: Reply, error: type[Exception]
+) -> None:
+    front.rule = lambda seen: Reply(404) if seen.method == "HEAD" else reply
+    with pytest.raises(error):
+        place.write("a.csv", MadeFile(b"x"))
+
+
+def test_redirect_is_not_followed_even_to_the_same_host(place: Made, front: Front) -> None:
+    front.rule = lambda seen: Reply(307, {"Location": f"{front.address}/elsewhere{seen.target}"})
+    with pytest.raises(DestinationError, match="another region"):
+        place.write("a.csv", MadeFile(b"x"))
+    assert all(not seen.target.startswith("/elsewhere") for seen in front.seen)
+
+
+def test_address_that_is_not_public_is_refused_before_a_connection(place: Made, front: Front) -> None:
+    for endpoint in (front.address, front.address.replace("127.0.0.1", "localhost"), "http://169.254.169.254"):
+        step, detail = place.reaching().change(endpoint=endpoint).failure()
+        assert (step, "not public" in detail) == ("resolve", True)
+        with pytest.raises(DestinationError, match="not public"):
+            place.reaching().change(endpoint=endpoint).write("a.csv", MadeFile(b"x"))
+    assert front.seen == []
+
+
+def test_plain_http_is_for_allowed_networks_alone(place: Made) -> None:
+    step, detail = place.reaching().change(endpoint="http://1.1.1.1").failure()
+    assert (step, "use https://" in detail) == ("resolve", True)
+
+
+def test_server_that_does_not_speak_tls_is_named(place: Made, front: Front) -> None:
+    step, detail = place.change(endpoint=front.address.replace("http://", "https://")).failure()
+    assert (step, "TLS" in detail) == ("connect", True), detail
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://a.example.com", "https://u:p@a.example.com", "https://a.example.com/?x", "x"]
+)
+def test_endpoint_that_is_none_is_a_violation(place: Made, endpoint: str) -> None:
+    settings, secret, allow = place.change(endpoint=endpoint).values
+    assert [violation.pointer for violation in place.kind.check(settings, secret, allow)] == ["/settings/endpoint"]
+
+
+def test_settings_that_do_not_fit_each_other_are_violations(place: Made) -> None:
+    settings, secret, allow = place.change(kms_key_id="k", prefix="a//b").values
+    pointers = [violation.pointer for violation in place.kind.check(settings, secret, allow)]
+    assert pointers == ["/settings/prefix", "/settings/kms_key_id"]
+
+
+POISON = {
+    "AWS_ACCESS_KEY_ID": "OPERATOR", "AWS_SECRET_ACCESS_KEY": "OPERATOR", "AWS_SESSION_TOKEN": "OPERATOR",
+    "AWS_PROFILE": "OPERATOR", "AWS_REGION": "operator-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1", "AWS_SERVER_SIDE_ENCRYPTION": "aws:kms",
+    "AWS_SSE_KMS_KEY_ID": "OPERATOR", "AWS_SKIP_SIGNATURE": "true", "AWS_REQUEST_PAYER": "OPERATOR", "HTTP_PROXY": "http://127.0.0.1:1",
+    "http_proxy": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1", "SSL_CERT_FILE": "/nonexistent",
+    "NETRC": "/nonexistent",
+}  # fmt: skip
+
+
+def test_nothing_of_the_environment_is_used(place: Made, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in POISON.items():
+        monkeypatch.setenv(name, value)
+
+    def rule(seen: Seen) -> Reply:
+        if seen.method == "HEAD":
+            return Reply(404)
+        return Reply(200, {"ETag": '"x"'}, b"<UploadId>1</UploadId>")
+
+    front.rule = rule
+    for size in (1, 9_000_000):
+        place.write(f"{size}.csv", MadeFile(bytes(size)))
+    assert len(front.seen) > 5
+    for seen in front.seen:
+        assert seen.headers["authorization"].startswith(f"AWS4-HMAC-SHA256 Credential={KEY}/")
+        assert "/us-east-1/s3/" in seen.headers["authorization"]
+        assert "OPERATOR" not in str(seen)
+        assert not {"x-amz-security-token", "x-amz-server-side-encryption", "x-amz-request-payer"} & set(seen.headers)
+
+
+def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
+    made = place.with_secret(access_key_id=KEY, secret_access_key=SECRET, session_token="of/a+role==")
+    front.rule = lambda seen: Reply(404 if seen.method == "HEAD" else 200)
+    made.write("a.csv", MadeFile(b"x"))
+    assert all(seen.headers["x-amz-security-token"] == "of/a+role==" for seen in front.seen)
+    assert all(";x-amz-security-token," in seen.headers["authorization"] for seen in front.seen)
+
+
+@pytest.mark.parametrize(
+    ("settings", "host", "target"),
+    [({"region": ""}, "exports.s3.us-east-1.amazonaws.com", "/in/a"),
+     ({"region": "eu-west-1"}, "exports.s3.eu-west-1.amazonaws.com", "/in/a"),
+     ({"region": "cn-north-1"}, "exports.s3.cn-north-1.amazonaws.com.cn", "/in/a"),
+     ({"bucket": "a.b"}, "s3.us-east-1.amazonaws.com", "/a.b/in/a"),
+     ({"path_style": True}, "s3.us-east-1.amazonaws.com", "/exports/in/a"),
+     ({"endpoint": "https://s3.example.com"}, "s3.example.com", "/exports/in/a"),
+     ({"endpoint": "https://example.com/storage/s3/"}, "example.com", "/storage/s3/exports/in/a"),
+     ({"endpoint": "https://s3.example.com:8443", "path_style": False}, "exports.s3.example.com:8443", "/in/a")],
+)  # fmt: skip
+def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host: str, target: str) -> None:
+    found = place_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings))
+    assert (found.host, f"{found.base}/in/a") == (host, target)
+
+
+def test_signature_is_that_of_amazons_own_library() -> None:
+    seeded = random.Random(7)
+    alphabet = "aZ0 -_.~/+%&=?#:@!$'()*,;[]é日"
+    now = datetime(2026, 5, 26, 12, 0, 5, tzinfo=UTC)
+    for _ in range(300):
+        key = "".join(seeded.choice(alphabet) for _ in range(seeded.randrange(1, 30))).strip("/")
+        query = {
+            "".join(seeded.choice("abzAZ-") for _ in range(3)): "".join(seeded.choice(alphabet) for _ in range(5))
+            for _ in range(seeded.randrange(4))
+        }
+        content = seeded.randbytes(seeded.randrange(20))
+        token = seeded.choice(["", "of/a+role=="])
+        more = {"Content-Type": "text/csv; charset=utf-8", "If-None-Match": "*"} if seeded.random() < 0.5 else {}
+        headers = {"Host": "s3.example.com:8443", **more}
+        request = Request("PUT", f"/exports/{encoded(key, safe='/')}", query, headers, content)
+        keys = Keys("AKID", "secret/of+tests==", token, "eu-west-1")
+        ours = Signer(keys).sign(request, now).headers["Authorization"]
+        theirs = AWSRequest("PUT", f"https://s3.example.com:8443{request.target}", data=content, headers=dict(headers))
+        signer = S3SigV4Auth(Credentials("AKID", "secret/of+tests==", token or None), "s3", "eu-west-1")
+        theirs.headers["X-Amz-Content-SHA256"] = signer.payload(theirs)
+        theirs.headers["X-Amz-Date"] = theirs.context["timestamp"] = "20260526T120005Z"
+        if token:
+            theirs.headers["X-Amz-Security-Token"] = token
+        text = signer.string_to_sign(theirs, signer.canonical_request(theirs))
+        assert ours.rpartition("=")[2] == signer.signature(text, theirs), request
