@@ -94,7 +94,7 @@ def test_part_that_google_keeps_in_part_is_sent_on_from_there(gcs_server: tuple[
     file = MadeFile(bytes(9_000_000) + b"end")
     place.write("again.csv", file)
     assert place.read("again.csv") == file.content
-    with pytest.raises(DestinationError, match="another file lies at gs://exports/again.csv"):
+    with pytest.raises(DestinationError, match=r"another file lies at gs://exports/again\.csv"):
         place.write("again.csv", MadeFile(b"other"))
     place.write("again.csv", MadeFile(b"other"), overwrite=True)
     assert place.read("again.csv") == b"other"

@@ -169,25 +169,34 @@ def test_request_that_fails_once_is_sent_again(moto_server: MotoServer, front: F
     assert moto_server.content(f"in/{name}") == file.content
 
 
-def test_lost_answer_to_the_end_of_an_upload_counts_as_written(moto_server: MotoServer, front: Front) -> None:
-    def is_end(seen: Seen) -> bool:
-        return seen.method == "POST" and "uploadId=" in seen.target
+def is_end(seen: Seen) -> bool:
+    """Whether a request ends an upload."""
+    return seen.method == "POST" and "uploadId=" in seen.target
 
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_lost_answer_to_the_end_of_an_upload_counts_as_written(
+    moto_server: MotoServer, front: Front, overwrite: bool
+) -> None:
     front.rule = once(is_end, Reply(passes_on=True, drops=True))
     file = random_file(LARGE)
-    place = moto_server.place(address=front.address)
-    try:
-        place.write("lost-answer.csv", file)
-    except DestinationUnavailableError:  # the upload is gone: the next try of the delivery finds the file
-        place.write("lost-answer.csv", file)
-    assert moto_server.content("in/lost-answer.csv") == file.content
+    moto_server.place(address=front.address).write(f"lost-answer-{overwrite}.csv", file, overwrite=overwrite)
+    assert moto_server.content(f"in/lost-answer-{overwrite}.csv") == file.content
+
+
+def test_upload_that_another_program_aborted_may_be_written_again(moto_server: MotoServer, front: Front) -> None:
+    front.rule = lambda seen: s3_error(404, "NoSuchUpload") if is_end(seen) else None
+    with pytest.raises(DestinationUnavailableError):
+        moto_server.place(address=front.address).write("aborted.csv", random_file(LARGE))
+    assert "in/aborted.csv" not in moto_server.found_keys()
 
 
 def test_error_after_the_status_of_the_end_of_an_upload_counts(moto_server: MotoServer, front: Front) -> None:
-    def is_end(seen: Seen) -> bool:
-        return seen.method == "POST" and "uploadId=" in seen.target
-
     front.rule = once(is_end, s3_error(200, "InternalError"))
+    file = random_file(LARGE)
+    moto_server.place(address=front.address).write("late-error-once.csv", file)
+    assert moto_server.content("in/late-error-once.csv") == file.content
+    front.rule = lambda seen: s3_error(200, "InternalError") if is_end(seen) else None
     with pytest.raises(DestinationUnavailableError, match="InternalError"):
         moto_server.place(address=front.address).write("late-error.csv", random_file(LARGE))
     assert "in/late-error.csv" not in moto_server.found_keys()

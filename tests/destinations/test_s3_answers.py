@@ -67,6 +67,7 @@ def test_answer_that_refuses_is_explained(place: Made, front: Front, reply: Repl
     ("reply", "error"),
     [(s3_error(403, "AccessDenied"), DestinationError), (s3_error(400, "ExpiredToken"), DestinationError),
      (s3_error(404, "NoSuchBucket"), DestinationError), (s3_error(400, "EntityTooLarge"), DestinationError),
+     (Reply(404), DestinationError), (s3_error(501, "NotImplemented"), DestinationUnavailableError),
      (s3_error(400, "BadDigest"), DestinationUnavailableError),
      (s3_error(409, "OperationAborted"), DestinationUnavailableError),
      (s3_error(400, "RequestTimeout"), DestinationUnavailableError),

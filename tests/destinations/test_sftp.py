@@ -79,7 +79,7 @@ def test_another_file_is_replaced_only_where_the_task_says_so(place: Made, ssh_s
     before = written.stat().st_ino
     place.write("other.csv", MadeFile(b"first"), overwrite=True)
     assert written.stat().st_ino == before  # left as it is
-    with pytest.raises(DestinationError, match="another file lies at /in/other.csv"):
+    with pytest.raises(DestinationError, match=r"another file lies at /in/other\.csv"):
         place.write("other.csv", MadeFile(b"other"))
     assert written.read_bytes() == b"first"
     place.write("other.csv", MadeFile(b"other"), overwrite=True)
@@ -179,7 +179,7 @@ def test_server_without_posix_rename_replaces_nothing(tmp_path: Path) -> None:
         place = place_of(server)
         place.write("new.csv", MadeFile(b"first"))
         place.write("overwritten.csv", MadeFile(b"first"), overwrite=True)
-        with pytest.raises(DestinationError, match="posix-rename@openssh.com"):
+        with pytest.raises(DestinationError, match=r"posix-rename@openssh\.com"):
             place.write("new.csv", MadeFile(b"other"), overwrite=True)
         assert (server.uploads / "new.csv").read_bytes() == b"first"
         assert temporary_files(server) == []

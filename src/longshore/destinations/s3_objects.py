@@ -14,7 +14,7 @@ import msgspec
 from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, key_path, read_whole, send_parts
-from longshore.destinations.s3_errors import code_of, error_of
+from longshore.destinations.s3_errors import PASSING_CODES, code_of, error_of
 from longshore.destinations.s3_signature import Signer
 from longshore.results.media_types import media_type
 
@@ -117,14 +117,18 @@ class S3Objects:
     async def _send_new(self, request: Request, condition: dict[str, str]) -> None:
         """Send a request that makes an object. `condition`: as header fields, which some servers do not implement."""
         conditional = msgspec.structs.replace(request, headers={**request.headers, **condition})
-        answer = await self._send(conditional, "s3:PutObject", {409, 412, 501} if condition else ())
+        answer = await self._send(conditional, "s3:PutObject", {404, 409, 412, 501})
         if answer.status == 501:
             answer = await self._send(request, "s3:PutObject")
-        if answer.status in (409, 412):
-            if code_of(answer) in ("PreconditionFailed", "ConditionalRequestConflict", ""):
-                raise ObjectExistsError("another object was written meanwhile")
-            raise self._error(answer, "s3:PutObject")
-        if code_of(answer):  # the answer to the end of an upload begins with 200 before its outcome is known
+        # The answer to the end of an upload begins with 200 before its outcome is known.
+        if answer.is_success and code_of(answer) in PASSING_CODES:
+            answer = await self._send(conditional, "s3:PutObject", {404, 409, 412})
+        code = code_of(answer)
+        if code == "NoSuchUpload":
+            raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
+        if answer.status in (409, 412) and code in ("PreconditionFailed", "ConditionalRequestConflict", ""):
+            raise ObjectExistsError("another object was written meanwhile")
+        if code or not answer.is_success:
             raise self._error(answer, "s3:PutObject")
 
     async def _begin(self, key: str, headers: dict[str, str]) -> str:

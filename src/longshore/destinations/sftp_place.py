@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import posixpath
 from collections.abc import AsyncGenerator, Awaitable, Iterator
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import asyncssh
 
@@ -61,7 +61,8 @@ class SftpPlace:
         with self.errors(folder, "make the folder"):
             if await self._call(self._client.isdir(folder)):
                 return
-            await self.make_folder(posixpath.dirname(folder))
+            if (above := posixpath.dirname(folder)) != folder:
+                await self.make_folder(above)
             try:
                 await self._call(self._client.mkdir(folder))
             except asyncssh.SFTPError:
@@ -98,36 +99,50 @@ class SftpPlace:
         return True
 
     async def send(self, temporary: str, file: File) -> None:
-        """Write the temporary file, from where what lies there ends to be the same."""
-        flags = asyncssh.FXF_READ | asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
+        """Write a temporary file, from where the bytes that lie there already end."""
         with self.errors(temporary, "write"), await asyncio.to_thread(file.open) as source:
-            async with await self._call(self._client.open(temporary, flags, encoding=None)) as remote:
-                there = (await self._call(remote.stat())).size or 0
-                offset = await self._same_bytes(remote, source, there) if there else 0
-                if there > offset:
-                    await self._call(remote.truncate(offset))
+            offset = await self._bytes_there(temporary, source, file.size)
+            remote, offset = await self._open_at(temporary, offset)
+            async with remote:
                 await asyncio.to_thread(source.seek, offset)
                 while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
                     await self._call(remote.write(chunk, offset))
                     offset += len(chunk)
-                if offset != file.size:
-                    raise DestinationUnavailableError("the file of the result is cut short")
                 with contextlib.suppress(asyncssh.SFTPOpUnsupported):
                     await self._call(remote.fsync())
-                if (await self._call(remote.stat())).size != file.size:
-                    raise DestinationUnavailableError(f"{temporary} has another size than was written to it")
+            if offset != file.size:
+                raise DestinationUnavailableError("the file of the result is cut short")
+            if (await self._call(self._client.stat(temporary))).size != file.size:
+                raise DestinationUnavailableError(f"{temporary} has another size than was written to it")
 
-    async def _same_bytes(self, remote: Any, source: IO[bytes], there: int) -> int:
-        """Return up to where the temporary file holds what is to be written; within it, at the end of a chunk."""
+    async def _bytes_there(self, temporary: str, source: IO[bytes], size: int) -> int:
+        """Return how many bytes of the source the temporary file begins with; 0 where it is of no use."""
+        try:
+            there = (await self._call(self._client.stat(temporary))).size or 0
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return 0
+        if there > size:
+            return 0
         offset = 0
-        while offset < there:
-            ours = await asyncio.to_thread(source.read, CHUNK_BYTES)
-            theirs = await self._call(remote.read(len(ours), offset)) if ours else b""
-            if not ours or theirs[: len(ours)] != ours:
-                same = len(ours) and ours.startswith(theirs[: len(ours)])  # cut within the chunk
-                return offset + (len(theirs) if same else 0)
-            offset += len(ours)
+        async with contextlib.aclosing(self._chunks(temporary)) as chunks:
+            async for theirs in chunks:
+                ours = await asyncio.to_thread(source.read, len(theirs))
+                if ours != theirs:
+                    break
+                offset += len(theirs)
         return offset
+
+    async def _open_at(self, temporary: str, offset: int) -> tuple[asyncssh.SFTPClientFile, int]:
+        """Open a temporary file for writing, and return it with the offset to write from.
+
+        Some servers do not write to a file that is there: then it is written anew.
+        """
+        if offset:
+            with contextlib.suppress(asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPOpUnsupported):
+                return await self._call(self._client.open(temporary, asyncssh.FXF_WRITE, encoding=None)), offset
+            await self.remove(temporary)
+        flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
+        return await self._call(self._client.open(temporary, flags, encoding=None)), 0
 
     async def _publish(self, temporary: str, target: str, file: File, *, overwrite: bool) -> None:
         try:
