@@ -1,15 +1,18 @@
 """The test of an S3 destination names the right or setting that is missing."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 from longshore.destinations.kind import DestinationError
 from tests.destinations.s3_servers import KEY, SECRET, MotoServer, RcloneServer
 from tests.destinations.servers import MadeFile
 
-ALL = [
-    "s3:ListBucket", "s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:AbortMultipartUpload",
-    "s3:ListBucketMultipartUploads",
-]  # fmt: skip
+PAGE = (Path(__file__).parents[2] / "docs/destinations-s3.md").read_text(encoding="utf-8")
+POLICY = json.loads(re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)[0])
+ALL = [action for statement in POLICY["Statement"] for action in statement["Action"]]
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,6 @@ def test_missing_right_is_named(moto_server: MotoServer, missing: str, step: str
     assert "AccessDenied" in detail or "status 403" in detail  # an answer to HEAD has no code
 
 
-def test_all_rights_are_enough(moto_server: MotoServer) -> None:
+def test_policy_of_the_documentation_is_enough(moto_server: MotoServer) -> None:
     with moto_server.user("with-all", *ALL) as place:
         assert place.test()[-1].ok

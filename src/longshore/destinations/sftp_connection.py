@@ -158,7 +158,7 @@ def connection_errors(login: Login) -> Iterator[None]:
         yield
     except asyncssh.HostKeyNotVerifiable:
         raise DestinationError(
-            f'{server} shows another host key than "host_key"; ask who runs it which one is right'
+            f'{server} shows another host key than "host_key"; ask its operator which one is right'
         ) from None
     except asyncssh.PermissionDenied:
         what = "key" if login.private_key else "password"
