@@ -1,18 +1,18 @@
-"""A package with an action of its own, as `docs/actions.md` builds it: installed from the text of that page."""
+"""The packages that pages of the documentation build, installed from the text of the page."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "actions.md"
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def install(folder: Path) -> Path:
-    """Write the page's package, install it below `folder`, and give the folder to put on the path of a process."""
+def install(folder: Path, page: str) -> Path:
+    """Write the package of a page, install it below `folder`, and give the folder to put on the path of a process."""
     source, site = folder / "source", folder / "site"
     source.mkdir()
-    files = re.findall(r"^```text (\S+)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    files = re.findall(r"^```text (\S+)\n(.*?)^```$", (DOCS / page).read_text(), re.DOTALL | re.MULTILINE)
     for name, text in files:
         (source / name).write_text(text)
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

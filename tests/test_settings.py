@@ -64,6 +64,10 @@ def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:
         ({"LONGSHORE_CORS_ORIGINS": "app.example.com"}, ("cors_origins", "'app.example.com'")),
         ({"LONGSHORE_TRUSTED_PROXIES": "proxy"}, ("trusted_proxies", "'proxy'")),
         ({"LONGSHORE_SECRET": "short"}, ("secret", "32 characters")),
+        ({"LONGSHORE_SECRET": f"{'x' * 32},short"}, ("secret", "each of a list")),
+        ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "10.1.0.0/16"}, ("chain_outbound_allow", "1764=10.1.0.0/16")),
+        ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "0=10.1.0.0/16"}, ("chain_outbound_allow", "1764=10.1.0.0/16")),
+        ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "1764=inside"}, ("chain_outbound_allow", "inside")),
         ({"LONGSHORE_ADDRESS_RATE": "many"}, ("address_rate", "6000/minute")),
         ({"LONGSHORE_CONFIG": "missing.toml"}, ("missing.toml", "No such file")),
     ],
@@ -103,3 +107,23 @@ def test_error_about_a_secret_does_not_contain_it() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_setting_is_described(name: str) -> None:
     assert description(name)
+
+
+def test_networks_of_a_chain_are_its_own_and_those_of_all() -> None:
+    variables = {
+        "LONGSHORE_OUTBOUND_ALLOW": "10.9.0.0/16",
+        "LONGSHORE_CHAIN_OUTBOUND_ALLOW": "1764=10.1.0.0/16, 9 = fd00::/8, 1764=10.2.0.5",
+    }
+    settings = load(variables).settings
+    networks = {chain: [str(network) for network in settings.outbound_networks_of(chain)] for chain in (1764, 9, 1)}
+    assert networks == {
+        1764: ["10.9.0.0/16", "10.1.0.0/16", "10.2.0.5/32"],
+        9: ["10.9.0.0/16", "fd00::/8"],
+        1: ["10.9.0.0/16"],
+    }
+
+
+def test_secrets_are_a_list_newest_first() -> None:
+    new, old = "n" * 32, "o" * 32
+    assert load({"LONGSHORE_SECRET": f" {new}, {old} "}).settings.secrets == [new, old]
+    assert load({"LONGSHORE_SECRET": ""}).settings.secrets == []

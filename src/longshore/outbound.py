@@ -25,6 +25,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT = 65_535
 MAX_URL_CHARACTERS = 2000
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
+UNTIL_CONNECTED = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
 UNICAST = ipaddress.ip_network("2000::/3")  # all of IPv6 that is in use for hosts
@@ -121,38 +122,61 @@ async def send(request: Request, allow: tuple[Network, ...]) -> Answer:
 
     `allow`: networks that may be called though they are not public. Raises RefusedError and OutboundError.
     """
-    url = httpx2.URL(request.url)
     try:
-        async with asyncio.timeout(request.timeout):
-            return await _send(request, url, await resolve(url.host, url.port, allow))
+        async with (
+            asyncio.timeout(request.timeout),
+            client(allow) as opened,
+            opened.stream(
+                request.method, request.url, headers=request.headers, content=request.content, timeout=UNTIL_CONNECTED
+            ) as answer,
+        ):
+            return Answer(answer.status_code, dict(answer.headers))
     except TimeoutError:
         raise OutboundError(f"no answer within {request.timeout:.0f} seconds") from None
+    except httpx2.LocalProtocolError:  # its text holds the header field, which may be secret
+        raise OutboundError("the request is not valid HTTP") from None
     except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
         raise OutboundError(str(error) or type(error).__name__) from None
 
 
-async def _send(request: Request, url: httpx2.URL, addresses: list[Address]) -> Answer:
-    # No keep-alive: the next request to the same address may be for another name.
-    limits = httpx2.Limits(max_keepalive_connections=0)
-    timeout = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
-    async with httpx2.AsyncClient(verify=tls_context(), limits=limits, timeout=timeout, trust_env=False) as client:
+def client(allow: tuple[Network, ...]) -> httpx2.AsyncClient:
+    """Return a client whose connections go to checked addresses; it follows no redirects.
+
+    `allow`: as of `send`. Its methods raise RefusedError and OutboundError beside the errors of httpx2, whose texts may
+    hold header fields.
+    """
+    # Bodies are read as they lie at the server, so they are not to be compressed on the way.
+    plain = {"Accept-Encoding": "identity"}
+    return httpx2.AsyncClient(
+        transport=_CheckedTransport(allow), headers=plain, trust_env=False, follow_redirects=False
+    )
+
+
+class _CheckedTransport(httpx2.AsyncBaseTransport):
+    """Sends each request to the first address of its host that can be connected to."""
+
+    def __init__(self, allow: tuple[Network, ...]) -> None:
+        self._allow = allow
+        # No keep-alive: the next request to the same address may be for another name.
+        limits = httpx2.Limits(max_keepalive_connections=0)
+        self._transport = httpx2.AsyncHTTPTransport(verify=tls_context(), limits=limits, trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = request.url
+        request.headers["Host"] = url.netloc.decode("ascii")
+        request.extensions = {**request.extensions, "sni_hostname": url.raw_host.decode("ascii")}
+        addresses = await resolve(url.host, url.port, self._allow)
         for number, checked in enumerate(addresses, 1):
-            sent = client.build_request(
-                request.method,
-                url.copy_with(host=str(checked)),
-                headers={**request.headers, "Host": url.netloc.decode("ascii")},
-                content=request.content,
-                extensions={"sni_hostname": url.raw_host.decode("ascii")},
-            )
+            request.url = url.copy_with(host=str(checked))
             try:
-                answer = await client.send(sent, stream=True, follow_redirects=False)
-            except (httpx2.ConnectError, httpx2.ConnectTimeout):
+                return await self._transport.handle_async_request(request)
+            except (httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing of the body has been read
                 if number == len(addresses):
                     raise
-                continue
-            await answer.aclose()
-            return Answer(answer.status_code, dict(answer.headers))
-    raise AssertionError("getaddrinfo returned no address")
+        raise AssertionError("getaddrinfo returned no address")
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
 
 
 async def resolve(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:

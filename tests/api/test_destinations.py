@@ -279,7 +279,7 @@ def test_repeated_request_makes_one_destination_and_keeps_no_digest_of_the_secre
     problem(waiting.post("/destinations", json=other, headers=headers), "idempotency-key-reused")
     digest = hashlib.sha256(b"POST /destinations\n" + CANONICAL.encode(body)).digest()
     stored = idle.sql("select body_sha256 from longshore.idempotency_keys where key like '%' || $1", *headers.values())
-    assert bytes(stored[0][0]) != digest, "whoever reads the database could try passwords"
+    assert bytes(stored[0][0]) != digest, "a reader of the database could try passwords"
     waiting.delete(f"/destinations/{first.json()['id']}")
     problem(waiting.post("/destinations", json=body, headers=headers), "destination-not-found")
 

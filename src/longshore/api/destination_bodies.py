@@ -143,7 +143,7 @@ def _read(value: Any, kinds: Kinds, violations: list[Violation]) -> tuple[Destin
         hint = suggestion(name, kinds) or f"; expected one of {', '.join(kinds) or 'none, as no kind is installed'}"
         violations.append(Violation(f"{name!r} is not known{hint}", "/kind"))
         return body, None
-    # What is no object at all, the check of the body has named.
+    # The check of the body has named a member that is no object.
     before = len(violations)
     settings, secret = (
         _typed(type, value[key], f"/{key}", violations) if isinstance(value.get(key), dict) else None

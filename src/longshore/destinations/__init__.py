@@ -21,6 +21,7 @@ from longshore.destinations.kind import (
     TablePlace,
 )
 from longshore.destinations.registry import GROUP, KindLoadError, load
+from longshore.validation import Violation
 
 __all__ = [
     "GROUP",
@@ -37,5 +38,6 @@ __all__ = [
     "TableEvidence",
     "TableLoad",
     "TablePlace",
+    "Violation",
     "load",
 ]

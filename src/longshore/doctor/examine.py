@@ -56,7 +56,7 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
     """Check settings that were loaded."""
     warnings = []
     if settings.database_url and not settings.secret:
-        what = "LONGSHORE_SECRET is not set, so each machine has a key of its own in its data folder; set one for all"
+        what = "LONGSHORE_SECRET is not set, so no destination, webhook or one-time code can be stored; set it"
         warnings.append(what)
     for network in settings.proxies:
         if network.num_addresses > MAX_TRUSTED_ADDRESSES:

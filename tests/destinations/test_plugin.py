@@ -1,0 +1,99 @@
+"""Kinds plug in: the package that `docs/destinations.md` builds, against rclone's WebDAV server."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from longshore.destinations import DestinationError, Kind
+from longshore.settings import Settings
+from tests import plugin
+from tests.answers import violations
+from tests.destinations.servers import RCLONE, Made, process, random_file
+from tests.service import Longshore, database_in, free_port
+
+SECRET = {"password": "hunter2"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plugin.install(tmp_path_factory.mktemp("plugin"), "destinations.md")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    command: list[str | Path] = [
+        RCLONE, "serve", "webdav", f"--addr=127.0.0.1:{port}", "--user=anna", "--pass=hunter2", "--config=/dev/null",
+        "--log-level=ERROR", tmp_path_factory.mktemp("webdav"),
+    ]  # fmt: skip
+    with process(command, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def place(site: Path, server: str) -> Iterator[Made]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(site)
+        kind: Kind = importlib.import_module("webdav_destination").webdav(Settings())
+        yield Made(kind, {"url": server, "username": "anna"}, SECRET)
+        del sys.modules["webdav_destination"]
+
+
+@pytest.fixture(scope="module")
+def client(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+    """An admin's client of a service with the package installed."""
+    folder = tmp_path_factory.mktemp("plugged")
+    with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
+        longshore = Longshore(folder, url, chain_outbound_allow="1764=127.0.0.0/8")
+        try:
+            longshore.start_api()
+            with longshore.client(Level.ADMIN) as found:
+                yield found
+        finally:
+            longshore.stop()
+
+
+def body(server: str, **settings: str) -> dict[str, object]:
+    return {
+        "name": "archive", "kind": "webdav", "settings": {"url": server, "username": "anna", **settings},
+        "secret": SECRET,
+    }  # fmt: skip
+
+
+def test_kind_of_an_installed_package_is_listed_tested_and_stored(client: httpx2.Client, server: str) -> None:
+    [kind] = [kind for kind in client.get("/destination_kinds").json() if kind["kind"] == "webdav"]
+    assert (kind["takes"], kind["settings"]["required"]) == ("files", ["url", "username"])
+    steps = [{"step": "write", "ok": True}, {"step": "delete", "ok": True}]
+    assert client.post("/destinations/test", json=body(server)).json() == {"ok": True, "steps": steps}
+    wrong = client.post("/destinations/test", json={**body(server), "secret": {"password": "x"}}).json()
+    assert (wrong["ok"], wrong["steps"][-1]["detail"]) == (False, f"PUT {server}/.longshore-test: 401")
+    made = client.post("/destinations", json=body(server))
+    assert made.status_code == 201, made.text
+    assert client.post(f"/destinations/{made.json()['id']}/test").json()["ok"] is True
+
+
+def test_kind_of_a_package_reaches_the_networks_of_its_chain_alone(client: httpx2.Client, server: str) -> None:
+    assert set(violations(client.post("/destinations", json=body("http://10.1.2.3/")))) == {"/settings/url"}
+    named = client.post("/destinations/test", json=body(f"http://localhost:{server.rpartition(':')[2]}")).json()
+    assert named["ok"] is True
+
+
+def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: Made) -> None:
+    file, other = random_file(3_000_000), random_file(10)
+    place.write("loyalty/2026/users.csv", file)
+    assert place.read("loyalty/2026/users.csv") == file.content
+    place.write("loyalty/2026/users.csv", file)
+    with pytest.raises(DestinationError, match="another file is at"):
+        place.write("loyalty/2026/users.csv", other)
+    assert place.read("loyalty/2026/users.csv") == file.content
+    place.write("loyalty/2026/users.csv", other, overwrite=True)
+    assert place.read("loyalty/2026/users.csv") == other.content
+    with pytest.raises(DestinationError):
+        place.read("loyalty/2026/users.csv.d1-r1")
