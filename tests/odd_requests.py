@@ -50,6 +50,7 @@ PATHS = (
     "/tasks/{id}/runs/latest",
     "/tasks/{id}/runs/{id}/manifest",
     "/tasks/{id}/runs/{id}/ack",
+    "/tasks/{id}/runs/{id}/deliver",
     "/tasks/{id}/download_url",
     "/tasks/{id}/links",
     "/indexes",

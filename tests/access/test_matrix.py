@@ -150,6 +150,8 @@ CELLS = {
     ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}/files"): Cell(200, 404, done_task),
     ("POST", "/tasks/{id}/runs/{run}/ack"): Cell(409, 404, done_task),  # it is no increment
+    ("POST", "/tasks/{id}/runs/{run}/deliver"): Cell(409, 404, done_task),  # its target names no destination
+    ("GET", "/tasks/{id}/runs/{run}/deliveries"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/download_url"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/runs/{run}/download_url"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/links"): Cell(200, 404, done_task),

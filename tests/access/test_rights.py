@@ -143,6 +143,8 @@ CHANGES = (
     ("DELETE", "/tasks/{0}/backfills/1", None),
     ("GET", "/tasks/{0}/runs/latest", None),
     ("POST", "/tasks/{0}/runs/1/ack", None),
+    ("POST", "/tasks/{0}/runs/1/deliver", None),
+    ("GET", "/tasks/{0}/runs/1/deliveries", None),
     ("GET", "/tasks/{0}/links", None),
     ("DELETE", "/tasks/{0}/links/{1}", None),
     ("GET", "/tasks/{0}/progress", None),

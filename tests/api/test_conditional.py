@@ -51,7 +51,8 @@ CHANGES: list[tuple[str, str, Any]] = [
     ("POST", "/pause", None), ("POST", "/resume", {"catch_up": "all"}),
     ("POST", "/backfill", {"start": "2026-05-01T00:00:00Z", "end": "2026-05-02T00:00:00Z"}),
     ("DELETE", "/backfills/1", None),
-    ("POST", "/execute", None), ("POST", "/runs/1/ack", None), ("DELETE", "/links/x", None),
+    ("POST", "/execute", None), ("POST", "/runs/1/ack", None), ("POST", "/runs/1/deliver", None),
+    ("DELETE", "/links/x", None),
 ]  # fmt: skip
 
 

@@ -76,7 +76,15 @@ def test_result_of_a_done_task_is_that_of_its_latest_run(idle: Longshore, client
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("GET", "/manifest"), ("GET", "/download_url"), ("POST", "/ack")]
+    ("method", "path"),
+    [
+        ("GET", ""),
+        ("GET", "/manifest"),
+        ("GET", "/download_url"),
+        ("POST", "/ack"),
+        ("POST", "/deliver"),
+        ("GET", "/deliveries"),
+    ],
 )
 def test_latest_run_of_a_task_without_a_done_run_is_not_found(
     client: httpx2.Client, task: int, method: str, path: str

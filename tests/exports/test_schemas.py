@@ -2,17 +2,19 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from longshore.api.new_task import read_new_task
+from longshore.api.new_task import ChainReads, read_new_task
 from longshore.database.connect import open_pool
 from longshore.errors import LongshoreError
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
+from longshore.exports.deliver_target import Takes
 from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
@@ -77,12 +79,16 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
                 await exporter.run(begun)
             await run_ends.fail(pool, begun.message, "seen")
 
-            async def index_of(_id: str) -> None:
+            async def nothing(_id: str) -> None:
                 return None
+
+            async def nothing_of(_names: Sequence[str]) -> dict[str, Takes]:
+                return {}
 
             for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
                 with pytest.raises(ValidationError) as caught:
-                    await read_new_task(body, now, {}, index_of, partial(schemas.load, pool, asker))
+                    reads = ChainReads(nothing, partial(schemas.load, pool, asker), nothing_of)
+                    await read_new_task(body, now, {}, reads)
                 [violation] = caught.value.violations
                 assert violation.pointer == "/target/schema"
                 assert re.search(expected, violation.detail), violation.detail

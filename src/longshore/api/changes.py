@@ -14,7 +14,7 @@ from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
 from longshore.api.documentation import problems
-from longshore.api.execute import is_incremental
+from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
@@ -62,6 +62,8 @@ class Times(msgspec.Struct, frozen=True):
 )
 async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, TaskChange, MERGE_PATCH]) -> Response[Task]:
     """Change a task that does not run. A trigger with other times is planned like that of a new task.
+
+    While a run is being delivered, `desc`, `debug` and the target's `deliver` alone can be changed.
 
     A change to equal values changes nothing: the revision stays as it is.
 
@@ -113,8 +115,18 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
             audit.happens = False
             return await reads.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
-        await requests.change(connection, task, old.revision, new, why, planned_anew=planned_anew, defined_by=definer)
-        if planned_anew or is_incremental(new.target, new.trigger):
+        only_deliver = not planned_anew and _differs_in_deliver_alone(old, new)
+        await requests.change(
+            connection,
+            task,
+            old.revision,
+            new,
+            why,
+            planned_anew=planned_anew,
+            only_deliver=only_deliver,
+            defined_by=definer,
+        )
+        if planned_anew or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)
         return await reads.reading(connection, chain, task)
@@ -124,6 +136,14 @@ def _is_equal(old: EditableTask, new: NewTask) -> bool:
     """Return whether a change leaves a task as it is."""
     kept = BODY.decode(old.target) == BODY.decode(new.target) and BODY.decode(old.trigger) == BODY.decode(new.trigger)
     return kept and (old.desc, old.debug) == (new.desc, new.debug)
+
+
+def _differs_in_deliver_alone(old: EditableTask, new: NewTask) -> bool:
+    """Return whether a change leaves trigger and target as they are, but for `deliver`."""
+    before, after = BODY.decode(old.target), BODY.decode(new.target)
+    before["deliver"] = after.get("deliver")
+    after.setdefault("deliver", None)
+    return bool(before == after and BODY.decode(old.trigger) == BODY.decode(new.trigger))
 
 
 def _merge_violations(patch: Any) -> list[Violation]:
@@ -159,7 +179,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
 
 @delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(409))
 async def delete_task(request: AnyRequest, id: Id) -> None:
-    """Delete a task that does not run, with its log, its runs and their results."""
+    """Delete a task that neither runs nor delivers, with its log, its runs and their results."""
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     async with audited(request, "task.delete", f"task {task}") as change:

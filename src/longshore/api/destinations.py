@@ -35,7 +35,7 @@ from longshore.destinations.kind import DestinationError, Kind, Step
 from longshore.destinations.stored import Destination, StoredDestination, stored_settings
 from longshore.errors import NotFoundError, ProblemError
 from longshore.outbound import Network
-from longshore.tasks import idempotency, requests
+from longshore.tasks import deliveries, idempotency
 from longshore.tasks.idempotency import Claim, Kept
 
 log = structlog.get_logger()
@@ -151,7 +151,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
         old = await stored.get(change.connection, caller.chain, _id(id), lock=True)
         require(request, _tag(old))
         name = old.destination.name
-        if await requests.names_destination(change.connection, caller.chain, name):
+        if await deliveries.names_in_use(change.connection, caller.chain, name):
             raise ProblemError("destination-in-use")
         change.object, change.details = f"destination {old.destination.id}", {"name": name}
         await stored.delete(change.connection, caller.chain, old.destination.id)

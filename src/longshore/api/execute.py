@@ -22,7 +22,7 @@ from longshore.exports.visibility import stored_export
 from longshore.tasks import idempotency, requests
 from longshore.tasks import reads as read
 from longshore.tasks.idempotency import Kept
-from longshore.tasks.model import State
+from longshore.tasks.model import ENDED, State
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import Violation
@@ -40,7 +40,8 @@ class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "/tasks/{id:str}/execute",
     opt={"conditional": True, "optional_body": True},
     status_code=200,
-    responses=problems(409) | answers(State, {202: "The run was accepted (`Prefer: respond-async`)."}),
+    responses=problems(409)
+    | answers(State, {202: "The run was accepted (`Prefer: respond-async`), or its result is being delivered."}),
 )
 async def execute_task(
     request: AnyRequest,
@@ -51,7 +52,7 @@ async def execute_task(
     ] = "",
     idempotency_key: Key = None,
 ) -> Response[State]:
-    """Run a task now, whatever its trigger says. Answers its state when the run has ended.
+    """Run a task now, whatever its trigger says. Answers its state when the run has ended, or is being delivered (202).
 
     The run is for the data interval from the end of the schedule's newest run until now. With `interval_end`, a time of
     the schedule, it is for the interval of that time again. Where an `execute` waits to start, another one for the same
@@ -65,7 +66,7 @@ async def execute_task(
     async def make(connection: Connection) -> Kept:
         whole = await lock_to_change(request, connection, task)
         if interval_end is not None:
-            refuse_incremental(whole)
+            refuse_without_intervals(whole)
         async with audited_in(connection, request, "task.execute", f"task {task}", _details(interval_end)):
             run = await requests.execute(connection, chain, task, actor(request).name, interval_end)
         return Kept(task, str(run).encode())
@@ -79,22 +80,31 @@ async def execute_task(
     async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
         kept, again = await idempotency.once(service.pool, claim, make)
         state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
-        return Response(state, headers=REPLAYED if again else {})
+        code = 200 if state.code in ENDED else 202
+        return Response(state, status_code=code, headers=REPLAYED if again else {})
 
 
-def refuse_incremental(task: EditableTask) -> None:
-    """Raise ProblemError where a task is incremental, so that its runs follow watermarks rather than intervals."""
-    if is_incremental(task.target, task.trigger):
-        raise ProblemError("no-intervals", "The target is `incremental`, so its runs follow a watermark.")
+def refuse_without_intervals(task: EditableTask) -> None:
+    """Raise ProblemError where no interval of a task can be run again."""
+    why = why_without_intervals(task.target, task.trigger)
+    if why is not None:
+        raise ProblemError("no-intervals", why)
 
 
-def is_incremental(target: str, trigger: str) -> bool:
-    """Return whether a stored task is an incremental export; False where it cannot be decoded, as its run will say."""
+def why_without_intervals(target: str, trigger: str) -> str | None:
+    """Return why no interval of a stored task can be run again; None where that is possible.
+
+    None also where it cannot be decoded, as its run will say.
+    """
     try:
         export = stored_export(target, trigger)
     except msgspec.MsgspecError:
-        return False
-    return export is not None and bool(export[0].incremental)
+        return None
+    if export is not None and export[0].incremental:
+        return "The target is `incremental`, so its runs follow a watermark."
+    if export is not None and any(entry.mode == "replace" for entry in export[0].deliver or ()):
+        return "The target replaces a table, where an older interval must not take the place of a newer one."
+    return None
 
 
 def _check_interval_end(body: ExecuteBody) -> list[Violation]:

@@ -1,6 +1,6 @@
 """The body of `POST /tasks`: validated with all its violations, and converted into the stored form."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from longshore.actions import Action, Target
 from longshore.database.rows import MAX_BIGINT
 from longshore.exports import target_check
 from longshore.exports.catalog import Catalog, Shape
+from longshore.exports.deliver_target import Takes, check_takes
 from longshore.exports.export import ExportTarget
 from longshore.exports.segments import rules
 from longshore.exports.segments.rules import Segment
@@ -49,9 +50,19 @@ PinnedOf = Callable[[str], Awaitable[Shape | None]]
 """Return the fields that a fingerprint stood for when the chain pinned it; None where it never did."""
 
 
-async def read_new_task(
-    value: Any, catalog: Catalog, actions: Mapping[str, Action], segment_of: SegmentOf, pinned_of: PinnedOf
-) -> NewTask:
+TakesOf = Callable[[Sequence[str]], Awaitable[Mapping[str, Takes]]]
+"""Return what each destination of the chain takes, of those that are named."""
+
+
+class ChainReads(msgspec.Struct, frozen=True):
+    """The reads of what the chain has, by which a body is validated."""
+
+    segment_of: SegmentOf
+    pinned_of: PinnedOf
+    takes_of: TakesOf
+
+
+async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Action], reads: ChainReads) -> NewTask:
     """Return the new task of a body. Raises ValidationError with all its violations."""
     violations: list[Violation] = []
     new = check(NewTaskBody, value, "", violations)
@@ -60,11 +71,14 @@ async def read_new_task(
         # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
         pinned = _pinned(target.get("schema")) if isinstance(target, dict) else []
-        before = {schema: await pinned_of(schema) for schema in pinned}
+        before = {schema: await reads.pinned_of(schema) for schema in pinned}
         if "target" in value:
             typed_target = _check_target(target, actions, violations)
         _check_parts(value, catalog, actions, before, violations)
-        violations += await _check_segment_id(value, segment_of)
+        violations += await _check_segment_id(value, reads.segment_of)
+        if isinstance(typed_target, ExportTarget) and typed_target.deliver is not None:
+            takes = await reads.takes_of([entry.destination for entry in typed_target.deliver])
+            violations += check_takes(typed_target.deliver, takes, "/target/deliver")
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
             nuls = [at for at in with_nul(value.get(key), f"/{key}") if at not in named]

@@ -134,6 +134,19 @@ KINDS = {
         409, "The task is not done", "There is a result to download only while the task is `DONE`."
     ),
     "no-export": ProblemKind(409, "The task is not an export", "Only exports leave a file to download."),
+    "no-destinations": ProblemKind(
+        409, "The target names no destination", "`PATCH` the target: `deliver` lists destinations of the chain."
+    ),
+    "run-delivering": ProblemKind(
+        409,
+        "The run is being delivered",
+        "`GET /tasks/{id}/runs/{run}/deliveries` shows how far it is. Wait until all have ended, or cancel the task.",
+    ),
+    "later-run-delivered": ProblemKind(
+        409,
+        "A later run has been delivered there",
+        "Rows or files of this run would come after those of a later one. Deliver that one again, or elsewhere.",
+    ),
     "nothing-to-acknowledge": ProblemKind(
         409,
         "Nothing to acknowledge",
@@ -203,7 +216,8 @@ KINDS = {
     "no-intervals": ProblemKind(
         409,
         "The task has no data intervals to run again",
-        "Only a task with a schedule (`repeat` or `cron`) whose target is not `incremental` runs an interval again.",
+        "Only a task with a schedule (`repeat` or `cron`) whose target is not `incremental`, and does not deliver to a "
+        "table with `replace`, runs an interval again.",
     ),
     "run-withdrawn": ProblemKind(
         409,

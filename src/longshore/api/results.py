@@ -41,8 +41,10 @@ left join lateral (
 where t.id = $1 and t.chain_id = $2
 """
 
+# A run that is being delivered, or could not be, has its result.
 OF_ONE_RUN = """
-select t.id, r.state, t.action, r.reads, r.run, r.location, r.result
+select t.id, case when r.result is not null then 'DONE' else r.state end as state, t.action, r.reads, r.run, r.location,
+       r.result
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2

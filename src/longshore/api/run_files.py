@@ -23,7 +23,8 @@ MAX_PAGE = 1000
 
 # $4, $5: offset and limit. A result of one file is the only one itself.
 FILES = """
-select t.id, r.state, t.action, r.reads, r.run, r.location, r.result, r.expires_at,
+select t.id, case when r.result is not null then 'DONE' else r.state end as state, t.action, r.reads, r.run, r.location,
+       r.result, r.expires_at,
        array(
            select json_build_object('path', path, 'index', index, 'partition', partition, 'rows', rows, 'bytes', bytes,
                                     'sha256', encode(sha256, 'hex'))::text

@@ -9,7 +9,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import check_body, read_json, read_optional_json
 from longshore.api.documentation import problems
-from longshore.api.execute import refuse_incremental
+from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
@@ -111,7 +111,7 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
         async with audited_in(connection, request, "task.backfill", f"task {task}") as change:
             found = await lock_to_change(request, connection, task)
             schedule = schedule_of(found.trigger, ended=found.schedule_ended)
-            refuse_incremental(found)
+            refuse_without_intervals(found)
             made = await backfills.create(connection, task, schedule, wanted, actor(request).name)
             change.details = {**value, "backfill": made.id, "runs": made.runs}
         return Kept(task, msgspec.json.encode(made))

@@ -1,5 +1,6 @@
 """The resource `tasks`: create, list, progress. `poll` reads one task, `execute` runs it, `runs` has its runs."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
-from longshore.api.new_task import NewTaskBody, read_new_task
+from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
@@ -26,6 +27,7 @@ from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Shape
+from longshore.exports.deliver_target import Takes
 from longshore.exports.segments import stored
 from longshore.tasks import idempotency, progress, quotas, requests, run_reads
 from longshore.tasks import reads as read
@@ -128,8 +130,13 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
         # Another credential's schema may name columns that are hidden from a token with limits.
         return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
 
-    catalog = visible_catalog(caller, service.catalog)
-    new = await read_new_task(value, catalog, service.actions, segment_of, pinned_of)
+    async def takes_of(names: Sequence[str]) -> Mapping[str, Takes]:
+        kinds = await service.destinations.kinds_of(caller.chain, names)
+        installed = service.destinations.kinds
+        return {name: installed[kind].takes for name, kind in kinds.items() if kind in installed}
+
+    reads = ChainReads(segment_of, pinned_of, takes_of)
+    new = await read_new_task(value, visible_catalog(caller, service.catalog), service.actions, reads)
     await refuse_unsuited(service, caller, new)
     return new
 

@@ -26,6 +26,7 @@ from longshore.validation import ValidationError, Violation, check
 from longshore.webhooks import registry
 from longshore.webhooks.registry import (
     EVENTS,
+    USUAL_EVENTS,
     Delivery,
     NewSecret,
     NewWebhook,
@@ -40,7 +41,7 @@ class WebhookBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chain: int
     url: Annotated[str, Meta(max_length=outbound.MAX_URL_CHARACTERS, extra_json_schema={"format": "uri"})]
     events: list[str] | None = None
-    """`task.done`, `task.error`; by default both."""
+    """`task.done`, `task.error`, `delivery.done`, `delivery.failed`; by default the first two."""
 
 
 @post(
@@ -60,7 +61,7 @@ async def create_webhook(
     new = _read(value, service.settings.outbound_networks_of(caller.chain))
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
-    events = list(EVENTS) if new.events is None else sorted(set(new.events))
+    events = list(USUAL_EVENTS) if new.events is None else sorted(set(new.events))
 
     async def make(connection: Connection) -> Kept:
         async with audited_in(connection, request, "webhook.create") as change:

@@ -7,6 +7,7 @@ what their receivers expect (`webhooks.retries`).
 import asyncio
 import contextlib
 import errno
+import itertools
 import math
 import socket
 import time
@@ -34,6 +35,8 @@ PERMANENT_CODES = ("57014",)
 # Errors of the kernel for an unreachable host or network; Python has no classes for them.
 UNREACHABLE = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 
+MAX_DOUBLINGS = 100  # of a pause; it is the longest one by then
+
 LOG_AGAIN_SECONDS = 60.0  # while the reason of an outage stays the same
 
 T = TypeVar("T")
@@ -52,6 +55,10 @@ class Pauses(msgspec.Struct, frozen=True):
             yield pause
             pause = min(pause * 2, self.longest)
 
+    def after(self, failures: int) -> float:
+        """Return the pause after so many failures, at least one."""
+        return next(itertools.islice(self, min(failures, MAX_DOUBLINGS) - 1, None))
+
 
 START = Pauses(1.0, 1.0)  # of a process, while the server refuses connections
 DATABASE = Pauses(0.1, 5.0)  # of a step that has to be done
@@ -59,9 +66,13 @@ QUEUE = Pauses(0.1, 2.0)  # of a statement of the queue, whose heartbeat has to 
 LISTENER = Pauses(0.1, 2.0)  # of the connection for notifications
 STORE = Pauses(0.1, 5.0)  # of a request to a bucket
 DESTINATION = Pauses(0.2, 5.0)  # of a request to a chain's destination
+DELIVERY = Pauses(2.0, 600.0)  # of a delivery, between its attempts
 
 MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 ATTEMPT_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt of a run, and after the second
+
+DELIVERY_SECONDS = 6 * 3600.0  # for which a delivery is tried
+MAX_LOST_DELIVERIES = 20  # attempts of a delivery whose worker may be lost; then it has failed
 
 SHARD_PAUSE_SECONDS = 0.3  # until a released shard is offered again, times the number of its trials
 MAX_SHARD_PAUSE_SECONDS = 5.0

@@ -67,6 +67,13 @@ class Column(msgspec.Struct, frozen=True):
         return f"{quoted_part(self.type_schema)}.{quoted_part(self.pg_type)}"
 
     @property
+    def declared_type(self) -> str:
+        """The type of a column that holds its values, such as `numeric(12,2)`; text in place of a type of its own."""
+        if self.type_schema != "pg_catalog":
+            return "text"
+        return self.pg_type if self.precision is None else f"{self.pg_type}({self.precision},{self.scale})"
+
+    @property
     def shown(self) -> str:
         """SQL of the value as a string, spelled as in a text format."""
         if self.pg_type in CAST_AS_SHOWN:

@@ -9,6 +9,7 @@ from msgspec import Meta
 from longshore.exports import formats
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice
+from longshore.exports.deliver_target import MAX_ENTRIES, Deliver
 from longshore.exports.files.partitions import PartitionKey
 from longshore.exports.formats import Compression
 from longshore.exports.formats.dialect import CsvOptions
@@ -70,6 +71,8 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """The time for which a result is kept, if that is shorter than the service's setting."""
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     """The task of a chain with the highest priority gets the next free slot."""
+    deliver: Annotated[list[Deliver], Meta(min_length=1, max_length=MAX_ENTRIES)] | None = None
+    """The chain's destinations of each run's result. A run is `DONE` when all of them have it."""
 
     @property
     def names(self) -> list[str]:
@@ -109,6 +112,11 @@ class ExportTrigger(msgspec.Struct, frozen=True, omit_defaults=True):
     segment_id: str | None = None
     timezone: str | None = None
     """The time zone of date rules that name none."""
+
+    @property
+    def zone(self) -> str:
+        """The time zone of partitions and paths by a date."""
+        return self.timezone or "UTC"
 
     def of(self, target: ExportTarget, name: str) -> Segment | None:
         """Return the segment of one of the target's indexes. Raises msgspec.ValidationError."""

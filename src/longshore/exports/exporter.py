@@ -17,7 +17,8 @@ from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import resolve, rights
 from longshore.exports.catalog import Catalog, Index
-from longshore.exports.export import ExportTarget, read_of, result_name
+from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
+from longshore.exports.export import ExportTarget, ExportTrigger, read_of, result_name
 from longshore.exports.files.run import FilesExport
 from longshore.exports.formats import FORMATS
 from longshore.exports.increments import change_rows, changes, transactions
@@ -49,7 +50,7 @@ log = structlog.get_logger()
 PREVIOUS = """
 select encode(sha256(convert_to(manifest, 'UTF8')), 'hex')
 from longshore.runs
-where task_id = $1 and state = 'DONE'
+where task_id = $1 and manifest is not null
 order by run desc
 limit 1
 """
@@ -89,6 +90,15 @@ class Exporter:
     async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt of an export. Raises the errors of the database, the store and the copy."""
         target, trigger = resolve.decoded(attempt)
+        result = await self._run(attempt, target, trigger)
+        index = BUNDLE if target.export_indexes is not None else target.export_index
+        facts = RunFacts(
+            attempt.chain, attempt.message.task, attempt.run, index, result.result, attempt.interval, trigger.zone
+        )
+        deliveries = planned(target.deliver or (), facts)
+        return msgspec.structs.replace(result, deliveries=deliveries)
+
+    async def _run(self, attempt: Attempt, target: ExportTarget, trigger: ExportTrigger) -> RunResult:
         bind_contextvars(index=",".join(target.names))
         if gone := [name for name in target.names if name not in self._catalog]:
             raise LongshoreError(f"the catalog has no index {gone[0]!r} any more")

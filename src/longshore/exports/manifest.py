@@ -61,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The rules as they were resolved: relative ones with their times."""
     snapshot: datetime
     previous: str | None
-    """Hash of the manifest of the last run before that was DONE."""
+    """Hash of the manifest of the last run before that left a result."""
     csv: CsvOptions = CsvOptions()
     """The CSV options of the request."""
     totals: Totals | None = None

@@ -58,6 +58,7 @@ async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -
         skips=job.reconciler.skips,
         increment=_increment(job),
         note=None if change_rows is None else change_rows.note,
+        column_types=msgspec.json.encode({column.name: column.declared_type for column in job.query.columns}).decode(),
     )
 
 

@@ -8,10 +8,11 @@ import msgspec
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
 from longshore.exports.columns import check_fields, choices, shape_of
+from longshore.exports.deliver_target import Deliver, check_template
 from longshore.exports.export import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
 from longshore.exports.files.partitions import check_keys
 from longshore.exports.formats import FORMATS
-from longshore.exports.formats.dialect import check_options
+from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.validation import Violation, check, pointer, suggestion
@@ -41,12 +42,74 @@ def check_target(
             violations.append(Violation("is for the format csv", pointer(at, "csv")))
         violations += check_options(target.csv, pointer(at, "csv"))
     violations += _check_files(target, at)
+    if target.deliver is not None:
+        violations += _check_deliver(target, catalog, pointer(at, "deliver"))
     if target.deletes and not target.has_files:
         violations += _check_deletes(target.of(target.export_index), catalog.get(target.export_index), at)
     for name in target.names:
         if name in catalog:
             violations += _check_index(target, name, catalog[name], at, before)
     return violations
+
+
+def _check_deliver(target: ExportTarget, catalog: Catalog, at: str) -> list[Violation]:
+    """Return the violations of the entries of `deliver`, as far as they show without the chain's destinations."""
+    violations = []
+    if target.deletes and target.incremental != "on_ack":
+        said = 'needs `"incremental": "on_ack"` beside `deletes`, so that no change is skipped where a delivery fails'
+        violations.append(Violation(said, at))
+    seen: set[tuple[str, str | None]] = set()
+    for number, entry in enumerate(target.deliver or ()):
+        where = pointer(at, number)
+        place = entry.destination, entry.table if entry.table is not None else entry.path
+        if place in seen:
+            violations.append(Violation("names the same place as an entry before", where))
+        seen.add(place)
+        if entry.table is not None or entry.mode is not None:
+            violations += _check_table(entry, target, catalog, where)
+        elif (said_of_path := check_template(entry)) is not None:
+            violations.append(Violation(said_of_path, pointer(where, "path")))
+    return violations
+
+
+def _check_table(entry: Deliver, target: ExportTarget, catalog: Catalog, at: str) -> list[Violation]:
+    """Return the violations of an entry of `deliver` for a table."""
+    violations = []
+    if entry.table is None or entry.mode is None:
+        missing = "table" if entry.table is None else "mode"
+        violations.append(Violation("is required: a table needs `table` and `mode`", pointer(at, missing)))
+    for key in ("path", "overwrite"):
+        if getattr(entry, key):
+            violations.append(Violation("is for files, not beside `table`", pointer(at, key)))
+    if target.has_files:
+        said = "a table takes a result of one file, without `export_indexes`, `split` and `partition_by`"
+        violations.append(Violation(said, pointer(at, "table")))
+    plain = target.compression is None and target.csv in (None, CsvOptions())
+    if target.export_format != "parquet" and not (target.export_format == "csv" and plain):
+        said = "a table takes parquet, or csv without `compression` and other `csv` options"
+        violations.append(Violation(said, pointer(at, "table")))
+    if entry.mode is not None and (why := _unsuited_mode(entry, target, catalog)) is not None:
+        violations.append(Violation(why, pointer(at, "mode")))
+    return violations
+
+
+def _unsuited_mode(entry: Deliver, target: ExportTarget, catalog: Catalog) -> str | None:
+    """Return why a target's rows cannot be brought to a table in this mode; None if they can."""
+    if entry.mode == "replace" and target.incremental:
+        return "`replace` would leave the rows of the last increment alone; expected `merge`"
+    if entry.mode == "append" and target.deletes:
+        return "a result with `deletes` is a list of changes; expected `merge`"
+    if entry.mode == "append" and target.incremental is True:
+        return '`append` would repeat rows where a delivery fails; expected `merge`, or `"incremental": "on_ack"`'
+    index = None if target.has_files else catalog.get(target.export_index)
+    if entry.mode == "merge" and index is not None:
+        key, fields = index.key_fields, target.of(target.export_index).fields
+        chosen = [name for name, _ in choices(fields, index)]
+        if not key:
+            return "`merge` needs a key, and this index has none in the catalog, or a column of it is no field"
+        if missing := [name for name in key if name not in chosen]:
+            return f"`merge` needs all fields of the key; missing: {', '.join(missing)}"
+    return None
 
 
 def _check_deletes(target: IndexTarget, index: Index | None, at: str) -> list[Violation]:

@@ -4,13 +4,14 @@ Only these three modules change a state. Each change is one SQL statement with i
 of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.model import ChainId, Interval, PlannedDelivery, TaskId
 from longshore.tasks.queue import Message, send
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import metrics
@@ -208,6 +209,10 @@ class RunResult(msgspec.Struct, frozen=True):
     """Set for an incremental run."""
     note: str | None = None
     """An additional entry for the task's log."""
+    deliveries: Sequence[PlannedDelivery] = ()
+    """Where the result is to be delivered before the run is DONE."""
+    column_types: str | None = None
+    """PostgreSQL types of the columns of the result, as a JSON object by name; None if unknown."""
     skips: int = 0
     """Values that are NULL in the file because they are not of the type that the catalog declares."""
 

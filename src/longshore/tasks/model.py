@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, Literal, NewType
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -67,11 +67,14 @@ class Version(msgspec.Struct, frozen=True):
     progress: int = 0
 
 
+Phase = Literal["exporting", "delivering"]
+
+
 class Next(msgspec.Struct, frozen=True):
     """The next step that the service takes without a request."""
 
     step: str
-    """`start`, `retry` or `give up`."""
+    """`start`, `retry`, `give up` or `deliver`."""
     at: datetime | None
     """Time of the step; null: as soon as a worker is free."""
     if_silent: bool
@@ -100,6 +103,8 @@ class Progress(msgspec.Struct, frozen=True):
     """Seconds since the last heartbeat of the worker; null if no worker runs the attempt."""
     queue_place: int | None
     """Position in the queue of due runs, from 1; null if the run is not due. 10,000 means 10,000 or more."""
+    phase: Phase | None
+    """`exporting`, or `delivering` once the result is on its way to destinations; null where no export runs."""
     paused: bool
     """Whether the schedule is paused; `POST /tasks/{id}/resume` goes on."""
     next: Next | None
@@ -122,6 +127,16 @@ class RunIncrement(msgspec.Struct, frozen=True):
     """The watermark where it ends."""
     acknowledged: bool | None
     """Whether the client has acknowledged it; null if no acknowledgement is expected."""
+
+
+class PlannedDelivery(msgspec.Struct, frozen=True):
+    """A delivery that a run is to have."""
+
+    destination: str
+    place: str
+    """The path of its files, with `{name}` in place of their names, or the table."""
+    entry: str
+    """The entry of `deliver` in the target, as JSON."""
 
 
 class Interval(msgspec.Struct, frozen=True):

@@ -11,12 +11,17 @@ import asyncpg
 from longshore.database.connect import Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import NotFoundError
-from longshore.tasks.model import ChainId, Code, Next, Progress, TaskId
+from longshore.tasks.model import ChainId, Code, Next, Phase, Progress, TaskId
 
 # The job of an attempt has the time of its delivery and the last heartbeat of its worker. A parked task comes after the
 # tasks of its chain that have a job and after the parked tasks before it.
 PROGRESS = """
 select t.state as task_state, t.due_at, t.paused, t.attempt_began_at is not null as began, t.run,
+       t.action, t.delivering, case when t.delivering then (
+           select min(coalesce(d.due_at, now()))
+           from longshore.run_deliveries d
+           where d.task_id = t.id and d.state = 'pending'
+       ) end as delivery_at,
        coalesce(r.attempt - r.first_attempt + 1, 0) as attempt, coalesce(r.rows, 0) as rows,
        coalesce(r.bytes, 0) as bytes, r.rows_expected, r.rows_expected_exact, coalesce(r.state, '') as state,
        coalesce(r.failures, 0) as failures,
@@ -58,14 +63,14 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         raise NotFoundError("task-not-found")
     done, expected, seconds = row["rows"], row["rows_expected"], row["seconds"]
     speed = done / seconds if seconds else None
-    finished = row["state"] == Code.DONE
+    finished = row["state"] == Code.DONE or row["delivering"]
     exact = finished or row["rows_expected_exact"]
     if finished:
         expected = done
     # An estimate may be too low, so a run that is not done has 99 % at most.
     percent = 100.0 if finished else min(99.0, 100 * done / expected) if expected else None
     left = 0.0 if finished else max(0.0, (expected - done) / speed) if expected and speed else None
-    running = row["task_state"] == Code.INPROGRESS and row["began"]
+    running = row["task_state"] == Code.INPROGRESS and row["began"] and not row["delivering"]
     return Progress(
         run=row["run"],
         attempt=row["attempt"],
@@ -75,12 +80,19 @@ async def read(pool: Pool, chain: ChainId, task: TaskId, heartbeat_timeout: floa
         rows_expected_is=None if expected is None else "exact" if exact else "estimate",
         rows_per_second=_rounded(speed),
         percent=_rounded(percent),
-        seconds_left=_rounded(left),
+        seconds_left=None if row["delivering"] else _rounded(left),
         heartbeat_age=_rounded(max(0.0, (row["now"] - row["beat_at"]).total_seconds())) if running else None,
         queue_place=row["place"],
+        phase=_phase(row),
         paused=row["paused"],
         next=_next(row, running, heartbeat_timeout),
     )
+
+
+def _phase(row: asyncpg.Record) -> Phase | None:
+    if row["delivering"]:
+        return "delivering"
+    return "exporting" if row["task_state"] == Code.INPROGRESS and row["action"] == "export" else None
 
 
 def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next | None:
@@ -88,6 +100,8 @@ def _next(row: asyncpg.Record, running: bool, heartbeat_timeout: float) -> Next 
         lost_at = row["beat_at"] + timedelta(seconds=heartbeat_timeout)
         step = "retry" if row["failures"] + 1 < MAX_FAILURES else "give up"
         return Next(step, _whole_second_after(lost_at), if_silent=True)
+    if row["delivering"]:
+        return Next("deliver", _whole_second_after(row["delivery_at"]), if_silent=False)
     if row["task_state"] == Code.INPROGRESS:
         return Next("retry", _whole_second_after(row["delivered_at"]), if_silent=False)
     if row["due_at"] is not None:

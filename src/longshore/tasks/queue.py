@@ -27,6 +27,7 @@ MIN_CONCURRENCY = 2  # the least that PgQueuer allows
 
 ENTRYPOINT = "longshore.run"
 SHARD_ENTRYPOINT = "longshore.shard"
+DELIVERY_ENTRYPOINT = "longshore.delivery"
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
@@ -59,6 +60,21 @@ class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
         return Message(self.task, self.attempt)
 
 
+class DeliveryMessage(msgspec.Struct, frozen=True, array_like=True):
+    """The message "begin this attempt of a delivery of a run"."""
+
+    task: TaskId
+    run: int
+    number: int
+    """Number of the delivery, from 1 for each run."""
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """The deduplication key of the message."""
+        return f"delivery:{self.task}:{self.run}:{self.number}:{self.attempt}"
+
+
 async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
     """Send messages in the connection's transaction, for delivery in `delay` seconds or later."""
     await _send(connection, ENTRYPOINT, messages, delay)
@@ -69,8 +85,13 @@ async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) 
     await _send(connection, SHARD_ENTRYPOINT, messages, 0.0)
 
 
+async def send_deliveries(connection: Connection, messages: Sequence[DeliveryMessage]) -> None:
+    """Send messages of deliveries in the connection's transaction."""
+    await _send(connection, DELIVERY_ENTRYPOINT, messages, 0.0)
+
+
 async def _send(
-    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage], delay: float
+    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage | DeliveryMessage], delay: float
 ) -> None:
     if messages:
         await queries_on(connection).enqueue(
@@ -91,6 +112,11 @@ def read_message(payload: bytes | None) -> Message:
 def read_shard(payload: bytes | None) -> ShardMessage:
     """Return the message of a shard in a job's payload."""
     return msgspec.json.decode(payload or b"", type=ShardMessage)
+
+
+def read_delivery(payload: bytes | None) -> DeliveryMessage:
+    """Return the message of a delivery in a job's payload."""
+    return msgspec.json.decode(payload or b"", type=DeliveryMessage)
 
 
 class RetryingDriver(Driver):

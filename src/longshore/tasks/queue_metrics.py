@@ -41,7 +41,7 @@ select coalesce(max(extract(epoch from now() - r.attempt_began_at)), 0)::float8 
        coalesce(max(extract(epoch from now() - r.progress_at)), 0)::float8 as silent
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.state = 'INPROGRESS'
+where t.state = 'INPROGRESS' and not t.delivering
 """
 
 WORKERS = """
@@ -49,7 +49,13 @@ select count(distinct application_name) from pg_stat_activity
 where datname = current_database() and application_name like 'longshore worker %'
 """
 
-DELIVERIES = "select count(*) from longshore.webhook_deliveries where due_at is not null"
+WEBHOOK_DELIVERIES = "select count(*) from longshore.webhook_deliveries where due_at is not null"
+
+DELIVERIES = """
+select count(*) as deliveries, coalesce(extract(epoch from now() - min(created_at)), 0)::float8 as oldest_delivery
+from longshore.run_deliveries
+where state = 'pending'
+"""
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -63,7 +69,9 @@ class Figures(msgspec.Struct, frozen=True):
     longest: float
     silent: float
     workers: int
+    webhook_deliveries: int
     deliveries: int
+    oldest_delivery: float
 
 
 async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:
@@ -103,9 +111,12 @@ class FiguresCollector:
             queue, running = await connection.fetchrow(QUEUE, ENTRYPOINT), await connection.fetchrow(RUNNING)
             assert queue is not None
             assert running is not None
-            workers, deliveries = await connection.fetchval(WORKERS), await connection.fetchval(DELIVERIES)
+            workers, webhooks = await connection.fetchval(WORKERS), await connection.fetchval(WEBHOOK_DELIVERIES)
+            deliveries = await connection.fetchrow(DELIVERIES)
+            assert deliveries is not None
             by_state = await _by_state(connection)
-            return Figures(by_state=by_state, workers=workers, deliveries=deliveries, **queue, **running)
+            figures = {**queue, **running, **deliveries}
+            return Figures(by_state=by_state, workers=workers, webhook_deliveries=webhooks, **figures)
 
     def metrics(self) -> list[Metric]:
         """Return the metrics; an empty list if the figures could not be read."""
@@ -147,6 +158,18 @@ class FiguresCollector:
             ),
             GaugeMetricFamily("longshore_workers", "Workers connected to the database.", value=figures.workers),
             GaugeMetricFamily(
-                "longshore_webhook_deliveries_pending", "Webhook deliveries still to be made.", value=figures.deliveries
+                "longshore_webhook_deliveries_pending",
+                "Webhook deliveries still to be made.",
+                value=figures.webhook_deliveries,
+            ),
+            GaugeMetricFamily(
+                "longshore_deliveries_pending",
+                "Deliveries of results to destinations still to be made.",
+                value=figures.deliveries,
+            ),
+            GaugeMetricFamily(
+                "longshore_delivery_oldest_seconds",
+                "Seconds since the oldest of them was asked for.",
+                value=figures.oldest_delivery,
             ),
         ]

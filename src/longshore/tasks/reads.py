@@ -22,8 +22,8 @@ SETTLED = """t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_beg
 # A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
 QUEUED = "t.attempt_began_at is null and t.due_at is null"
 
-# Computed from the rows per second so far; `case` reads the run of a running task alone.
-SECONDS_LEFT = """case t.state
+# Computed from the rows per second so far; `case` reads the run of a running task alone. Deliveries have no estimate.
+SECONDS_LEFT = """case case when not t.delivering then t.state end
            when 'READY' then extract(epoch from case when not t.paused then t.due_at end - now())
            when 'INPROGRESS' then (
                select extract(epoch from r.progress_at - r.attempt_began_at) / nullif(r.rows, 0)
@@ -108,7 +108,7 @@ limit $5 offset $6
 
 STATE = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
-       {QUEUED} as queued
+       {QUEUED} as queued, t.delivering
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
@@ -136,6 +136,8 @@ class TaskStatus(msgspec.Struct, frozen=True):
     log_length: int
     queued: bool
     """Whether a run is to begin as soon as its chain has a free slot and a worker takes it."""
+    delivering: bool
+    """Whether the newest run has its result, which is on its way to the destinations."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -255,7 +257,7 @@ async def lock(connection: Connection, chain: ChainId, task: TaskId) -> TaskStat
 def _standing(row: asyncpg.Record | None) -> TaskStatus:
     if row is None:
         raise NotFoundError("task-not-found")
-    return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"])
+    return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"], row["delivering"])
 
 
 def _with_reads(**columns: Any) -> TaskWithReads:

@@ -32,13 +32,14 @@ where id = $1 and chain_id = $2
 
 COVERED = "select now(), covered_until from longshore.tasks where id = $1 and chain_id = $2"
 
-# A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed.
+# A new time makes a new attempt, so the message of the old one becomes stale. `$9` is null if no time has changed. $15:
+# whether nothing changes that a run reads while it is being delivered.
 CHANGE = """
 with before as (
     select *, greatest(modified_at, now()) as at, $9::timestamptz is not null as planned,
            paused and $14 as stays_paused
     from longshore.tasks
-    where id = $1 and chain_id = $2 and state <> 'INPROGRESS' and revision = $3
+    where id = $1 and chain_id = $2 and (state <> 'INPROGRESS' or (delivering and $15)) and revision = $3
     for update
 ),
 task as (
@@ -102,21 +103,10 @@ select run from task
 """
 
 DELETE = """
-delete from longshore.tasks
+delete from longshore.tasks t
 where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
+  and not exists (select from longshore.run_deliveries d where d.task_id = t.id and d.state = 'pending')
 returning id
-"""
-
-# PostgreSQL reads no JSON that has some escape sequences, and such targets name no destination.
-NAMES_DESTINATION = r"""
-select exists (
-    select from longshore.tasks t
-    where t.chain_id = $1 and t.action = 'export'
-      and (t.due_at is not null or t.attempt_began_at is null or t.state = 'INPROGRESS' or t.backfill is not null)
-      and case when t.target::text ~* '\\u(0000|d[89a-f])' then false else exists (
-          select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
-      ) end
-)
 """
 
 
@@ -206,9 +196,13 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     why: str,
     *,
     planned_anew: bool,
+    only_deliver: bool,
     defined_by: str | None,
 ) -> None:
     """Replace the editable fields of a task that is not running, in the connection's transaction.
+
+    `only_deliver`: whether the trigger stays, and of the target all but `deliver`, so that a run may be on its way to
+    destinations meanwhile.
 
     `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
     `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
@@ -238,6 +232,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         tracing.current(),
         defined_by,
         new.schedule.repeats,
+        only_deliver,
     )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)
@@ -275,16 +270,11 @@ async def execute(
 
 
 async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
-    """Delete a task that is not running, with its log and runs, in the connection's transaction.
+    """Delete a task that neither runs nor delivers, with its log and runs, in the connection's transaction.
 
     The caller removes its files afterwards. Raises ProblemError and NotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
-        await read.standing(connection, chain, task)
-        raise ProblemError("task-running")
+        standing = await read.standing(connection, chain, task)
+        raise ProblemError("task-running" if standing.state.code == Code.INPROGRESS else "run-delivering")
     await admit(connection, chain)
-
-
-async def names_destination(connection: Connection, chain: ChainId, name: str) -> bool:
-    """Return whether a task that names a destination has a run to come or is in progress."""
-    return bool(await connection.fetchval(NAMES_DESTINATION, chain, name))

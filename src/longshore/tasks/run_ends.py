@@ -1,6 +1,7 @@
 """The end of a run: finish, fail, cancel, lost worker. Each is one statement with its log entries, as in `attempts`.
 
-The transaction that ends a run also sets when the next one is due, and gives the chain's slot to the next task.
+The transaction that ends a run also sets when the next one is due, and gives the chain's slot to the next task. A run
+with deliveries gives its slot when its result is stored, and ends with the last of them, see `delivery_ends`.
 """
 
 from datetime import timedelta
@@ -10,7 +11,7 @@ import asyncpg
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.errors import ProblemError
-from longshore.tasks import backfills, schedule
+from longshore.tasks import backfills, deliveries, schedule
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
@@ -19,23 +20,24 @@ from longshore.telemetry import metrics
 
 FINISH = """
 with before as (
-    select *, greatest(modified_at, now()) as at
+    select *, greatest(modified_at, now()) as at, cardinality($18::text[]) > 0 as delivers
     from longshore.tasks
     where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
     for update
 ),
 task as (
     update longshore.tasks t
-    set state = 'DONE', modified_at = before.at,
+    set state = case when before.delivers then 'INPROGRESS' else 'DONE' end, delivering = before.delivers,
+        attempt = before.attempt + before.delivers::int, modified_at = before.at,
         -- The result of the latest run: a run of an older interval, such as that of a backfill, leaves it as it is.
-        result = coalesce((
+        result = case when before.delivers then '' else coalesce((
             select r.result
             from longshore.runs r
             where r.task_id = before.id and r.state = 'DONE' and r.interval_end > before.interval_end
             order by r.interval_end desc, r.run desc
             limit 1
-        ), $3),
-        watermark = case when $13::boolean is false then $12 else before.watermark end,
+        ), $3) end,
+        watermark = case when $13::boolean is false and not before.delivers then $12 else before.watermark end,
         revision = before.revision + 1, log_length = before.log_length + 2 + ($14::text is not null)::int
     from before
     where t.id = before.id
@@ -45,7 +47,9 @@ described as materialized (
 ),
 run as (
     update longshore.runs r
-    set state = 'DONE', ended_at = before.at, progress_at = before.at, result = $3, location = $4,
+    set state = case when before.delivers then 'INPROGRESS' else 'DONE' end,
+        ended_at = case when not before.delivers then before.at end, progress_at = before.at,
+        result = $3, location = $4,
         rows = $5, bytes = $6, sha256 = $7, snapshot_at = $8, manifest = $10, signature = $17,
         -- Of several indexes there is no one list of fields.
         summary = (
@@ -60,6 +64,7 @@ run as (
             ) one on true
             where manifest is not null
         ),
+        column_types = $21,
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
         acknowledged = case when $13 then before.watermark is distinct from $11 end
@@ -77,8 +82,14 @@ given as (
     update longshore.runs r
     set acknowledged = true
     from before
-    where r.task_id = before.id and r.run <> before.run and $13::boolean is false
+    where r.task_id = before.id and r.run <> before.run and $13::boolean is false and not before.delivers
       and not r.acknowledged and r.watermark_from is not distinct from $11 and r.watermark_to = $12
+),
+deliveries as (
+    insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, place, entry)
+    select before.id, before.run, number, before.chain_id, planned.destination, planned.place, planned.entry::json
+    from before, unnest($18::text[], $19::text[], $20::text[]) with ordinality
+         as planned (destination, place, entry, number)
 ),
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
@@ -89,7 +100,8 @@ entries as (
     from before
     where $14 is not null
     union all
-    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at, 'INPROGRESS -> DONE',
+    select before.id, before.log_length + 1 + ($14 is not null)::int, before.at,
+           case when before.delivers then 'delivering to ' || array_to_string($18, ', ') else 'INPROGRESS -> DONE' end,
            null, null, null, null
     from before
 )
@@ -133,12 +145,19 @@ with before as (
     select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
     from longshore.tasks
     where id = $1 and chain_id = $2
-      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null or backfill is not null)
+      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null or backfill is not null
+           or exists (select from longshore.run_deliveries d where d.task_id = $1 and d.state = 'pending'))
     for update
+),
+deliveries as (
+    update longshore.run_deliveries d
+    set state = 'cancelled', ended_at = before.at, due_at = null
+    from before
+    where d.task_id = before.id and d.state = 'pending'
 ),
 task as (
     update longshore.tasks t
-    set state = case when before.ends then 'ERROR' else before.state end,
+    set state = case when before.ends then 'ERROR' else before.state end, delivering = false,
         attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, next_due_at = null, parked = false,
         schedule_ended = true, paused = false,
         modified_at = before.at, revision = before.revision + 1,
@@ -198,7 +217,9 @@ class NothingToCancelError(ProblemError):
 
 
 async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:
-    """End a run as DONE: state, result, log entries and run record in one statement. Raises StaleAttemptError.
+    """End a run as DONE, or begin its deliveries, where it has any. Raises StaleAttemptError.
+
+    State, result, log entries and run record are one statement. The attempt ends in either case.
 
     `keep`: how long the result is stored; None without limit.
     """
@@ -223,11 +244,20 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
             keep if outcome.location else None,
             outcome.skips,
             outcome.signature,
+            [each.destination for each in outcome.deliveries],
+            [each.place for each in outcome.deliveries],
+            [each.entry for each in outcome.deliveries],
+            outcome.column_types,
         )
         if ended is None:
             raise StaleAttemptError(message)
-        await _go_on(connection, ended)
-    metrics.RUNS.labels(ended["action"], "DONE").inc()
+        if outcome.deliveries:
+            await deliveries.admit(connection, ChainId(ended["chain_id"]))
+            await admit(connection, ChainId(ended["chain_id"]))
+        else:
+            await go_on(connection, ended)
+    if not outcome.deliveries:
+        metrics.RUNS.labels(ended["action"], "DONE").inc()
     metrics.count_written(ended["action"], outcome.success - ended["rows"], outcome.size - ended["bytes"])
 
 
@@ -237,18 +267,21 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
         ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
         if ended is None:
             raise StaleAttemptError(message)
-        await _go_on(connection, ended)
+        await go_on(connection, ended)
     metrics.RUNS.labels(ended["action"], "ERROR").inc()
 
 
 async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
-    """End run, schedule and backfills of a task, in the connection's transaction. Raises NothingToCancelError.
+    """End run, deliveries, schedule and backfills of a task, in the connection's transaction.
 
-    The caller has checked that the task exists in the chain. The new revision notifies the worker that runs it.
+    The caller has locked the task, which exists in the chain. The new revision notifies the workers that run it or
+    deliver its results. Raises NothingToCancelError.
     """
+    await connection.execute(deliveries.LOCK_CHAIN, chain)
     if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
         raise NothingToCancelError
     await backfills.end(connection, chain, task, None, who)
+    await deliveries.admit(connection, chain)
     await admit(connection, chain)
 
 
@@ -268,8 +301,11 @@ async def lost(pool: Pool, message: Message) -> bool:
     return True
 
 
-async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
-    """Set when a task whose run has ended is due again, and admit the next task of its chain."""
+async def go_on(connection: Connection, ended: asyncpg.Record) -> None:
+    """Set when a task whose run has ended is due again, and admit the next task of its chain.
+
+    `ended`: its id, chain_id, trigger, planned_at and schedule_ended.
+    """
     if not ended["schedule_ended"]:
         try:
             due = schedule.following(schedule.stored(ended["trigger"]), ended["planned_at"])

@@ -1,4 +1,4 @@
-"""The scheduler: sends the messages of due tasks, and recovers attempts that have no message.
+"""The scheduler: sends the messages of due tasks and deliveries, and recovers attempts that have no message.
 
 Every worker runs one; `skip locked` keeps them apart. Waiting tasks are rows with a due time and not jobs of the queue,
 so that taking a job costs the same with a million of them.
@@ -17,7 +17,7 @@ import structlog
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import isolated, step_of
-from longshore.tasks import backfills, run_ends
+from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
@@ -91,7 +91,7 @@ select extract(epoch from min(due_at) - now())::float8 from longshore.tasks wher
 LEFT_BEHIND = """
 select t.id, t.attempt, t.attempt_began_at is not null as began
 from longshore.tasks t
-where (t.state = 'INPROGRESS' or (t.attempt_began_at is null and t.due_at is null))
+where ((t.state = 'INPROGRESS' and not t.delivering) or (t.attempt_began_at is null and t.due_at is null))
   and not t.parked
   and not exists (
       select from longshore.pgqueuer q
@@ -122,9 +122,11 @@ async def run_scheduler(pool: Pool) -> None:
     while True:
         await _isolated(send_all_due, pool)
         await _isolated(backfills.send_next, pool)
+        await _isolated(deliveries.send_due, pool)
         if loop.time() >= next_sweep:
             await _isolated(sweep, pool)
             await _isolated(admit_all, pool)
+            await _isolated(delivery_ends.sweep, pool)
             next_sweep = loop.time() + SWEEP_SECONDS
         await asyncio.sleep(await _isolated(_until_next, pool) or TICK_SECONDS)
 

@@ -2,7 +2,8 @@
 
 A due task is parked until its chain has a free slot; then its message goes to the queue. Of equal priority the task
 that has waited longest goes first, so a new task gets its turn however often others are due again. The queue holds no
-more messages than there are slots, so taking one costs the same however many tasks wait.
+more messages than there are slots, so taking one costs the same however many tasks wait. A run that is being delivered
+holds no slot.
 """
 
 from longshore.database.connect import Connection, Pool
@@ -25,7 +26,7 @@ from (
     limit greatest(0, coalesce(nullif(current_setting('{SETTING}', true), ''), '{DEFAULT_SLOTS}')::int - (
         select count(*) from longshore.tasks
         where chain_id = $1 and not parked
-          and (state = 'INPROGRESS' or (attempt_began_at is null and due_at is null))
+          and ((state = 'INPROGRESS' and not delivering) or (attempt_began_at is null and due_at is null))
     ))
     for update skip locked
 ) next

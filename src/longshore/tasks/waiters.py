@@ -135,7 +135,7 @@ class Watch:
         return result
 
     async def until_run_ended(self, waiter: Waiter, chain: ChainId, task: TaskId, run: int) -> State:
-        """Return the state of a task once its run number `run`, or a later one, has ended.
+        """Return the state of a task once its run number `run`, or a later one, has ended or is being delivered.
 
         `waiter`: a waiter for this task. Raises NotFoundError, ProblemError, also where the run was cancelled or
         displaced before it began, and the waiter's error.
@@ -143,7 +143,7 @@ class Watch:
         while True:
             standing = await reads.standing(self._pool, chain, task)
             waiter.revision = standing.revision
-            if standing.state.code in ENDED and standing.run >= run:
+            if (standing.state.code in ENDED or standing.delivering) and standing.run >= run:
                 return standing.state
             if standing.run < run and not standing.queued:
                 raise ProblemError("run-withdrawn")

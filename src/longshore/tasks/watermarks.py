@@ -12,7 +12,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError, ProblemError
-from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read, decoded
 
@@ -20,7 +20,7 @@ from longshore.tasks.recorded_reads import Read, decoded
 # There may be many runs after it: their manifests are read one at a time, and one segment is enough.
 STANDING = """
 select t.watermark, t.last_run_at, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256,
-       r.snapshot_at, r.interval_start, r.interval_end,
+       r.snapshot_at, r.column_types, r.interval_start, r.interval_end,
        case when r.run = min(r.run) over () then r.segment end as segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
@@ -41,7 +41,7 @@ moved as (
     select before.*, r.watermark_from, r.watermark_to
     from before
     join longshore.runs r on r.task_id = before.id and r.run = $3
-    where not r.acknowledged and r.watermark_from is not distinct from before.watermark
+    where not r.acknowledged and r.state = 'DONE' and r.watermark_from is not distinct from before.watermark
 ),
 task as (
     update longshore.tasks t
@@ -92,6 +92,8 @@ class Pending(msgspec.Struct, frozen=True):
     size: int
     sha256: bytes
     snapshot_at: datetime
+    column_types: str | None
+    """As the run recorded them, see `attempts.RunResult`."""
     interval: Interval
     segment: str | None
     """The stored segment as the first of the runs used it, if the task names one; None for the others."""
@@ -132,7 +134,7 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
         raise NotFoundError("run-not-found", f"Task {task} has no run {run}.")
     if row["acknowledged"]:
         return
-    if row["state"] != "DONE":
+    if row["state"] != Code.DONE:
         raise ProblemError(
             "nothing-to-acknowledge", f"Run {run} is {row['state']}; only one that is DONE can be acknowledged."
         )

@@ -223,6 +223,6 @@ class Dispatcher:
 def _without_data(payload: str) -> bytes:
     """Return a message whose reason and figures do not tell about data of the source."""
     message = msgspec.json.decode(payload)
-    hidden = {"reason": HIDDEN_REASON, "rows": None, "bytes": None}
+    hidden = {"reason": HIDDEN_REASON, "rows": None, "bytes": None, "evidence": None}
     message["data"] |= {key: value for key, value in hidden.items() if key in message["data"]}
     return msgspec.json.encode(message)

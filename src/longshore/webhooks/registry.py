@@ -17,7 +17,9 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 from longshore.vault import SealedValues, Vault
 
-EVENTS = ("task.done", "task.error")
+USUAL_EVENTS = ("task.done", "task.error")
+"""The events of a webhook that names none."""
+EVENTS = (*USUAL_EVENTS, "delivery.done", "delivery.failed")
 MAX_WEBHOOKS = 20  # of a chain
 SECRET_PREFIX = "whsec_"  # noqa: S105  # of every secret, by the Standard Webhooks convention
 SECRET_BYTES = 32

@@ -39,8 +39,13 @@ BATCH = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
 
 EXPIRED = """
-select task_id, run, location from longshore.runs
-where expires_at <= now() order by expires_at, task_id, run limit $1 offset $2
+select task_id, run, location
+from longshore.runs r
+where expires_at <= now() and not exists (
+    select from longshore.run_deliveries d where d.task_id = r.task_id and d.run = r.run and d.state = 'pending'
+)
+order by expires_at, task_id, run
+limit $1 offset $2
 """
 
 FORGET = """
@@ -51,6 +56,7 @@ update longshore.runs set expires_at = null where task_id = $1 and run = $2
 OVER = """
 state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
 and due_at is null and backfill is null and not parked and attempt_began_at is not null and chain_id <> 0
+and not exists (select from longshore.run_deliveries d where d.task_id = id and d.state = 'pending')
 """
 
 OLD = f"""

@@ -16,12 +16,14 @@ import structlog
 from prometheus_client import start_http_server
 
 from longshore import actions as plugged
+from longshore import destinations
 from longshore.actions.action import Plugged
 from longshore.database import migrate
 from longshore.database.connect import Pool, open_pool
 from longshore.database.listener import Listener
 from longshore.database.requirements import require_sessions
 from longshore.database.retry import retry_until_available, when_served
+from longshore.destinations.stored import Destinations
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.exporter import Exporter, ExportPolicy
@@ -34,7 +36,7 @@ from longshore.exports.visibility import webhook_maker_sees
 from longshore.results.open import open_store
 from longshore.settings import Settings
 from longshore.tasks import quotas
-from longshore.tasks.queue import ENTRYPOINT, MIN_CONCURRENCY, SHARD_ENTRYPOINT, Consumer
+from longshore.tasks.queue import DELIVERY_ENTRYPOINT, ENTRYPOINT, MIN_CONCURRENCY, SHARD_ENTRYPOINT, Consumer
 from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
@@ -43,6 +45,7 @@ from longshore.vault import open_vault
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
+from longshore.worker.delivery_runner import CONCURRENCY, DeliveryRunner
 from longshore.worker.runner import Action, Runner
 
 log = structlog.get_logger()
@@ -71,8 +74,8 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await _require_databases(settings, url)
         pools = await _open_pools(stack, settings, url)
         known = catalog.load(settings.catalog)
-        runner = await _make_runner(settings, pools, known)
-        await stack.enter_async_context(Listener(url, CHANNEL, runner.on_task_change, runner.check_all))
+        runners = _Runners(await _make_runner(settings, pools, known), _make_delivery_runner(settings, pools.service))
+        await stack.enter_async_context(Listener(url, CHANNEL, runners.on_task_change, runners.check_all))
         stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
@@ -85,7 +88,28 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             ready()
             log.info("worker ready", tasks=settings.worker_tasks)
 
-        await _work(_consumers(settings, url, pools.service, runner), runner, loops, begin)
+        await _work(_consumers(settings, url, pools.service, runners), runners, loops, begin)
+
+
+class _Runners(msgspec.Struct, frozen=True):
+    """The runners of one worker."""
+
+    attempts: Runner
+    deliveries: DeliveryRunner
+
+    def on_task_change(self, payload: str) -> None:
+        """Handle the notification of a changed task."""
+        self.attempts.on_task_change(payload)
+        self.deliveries.on_task_change(payload)
+
+    def check_all(self) -> None:
+        """Start a check of all that is under way."""
+        self.attempts.check_all()
+        self.deliveries.check_all()
+
+    async def stop(self) -> None:
+        """Wait the grace time for what is under way, then return the rest to the queue."""
+        await asyncio.gather(self.attempts.stop(), self.deliveries.stop())
 
 
 class _Pools(msgspec.Struct, frozen=True):
@@ -139,16 +163,23 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     return Runner(pool, actions, settings.shutdown_grace, settings.result_time, shard_worker.run)
 
 
-def _consumers(settings: Settings, url: str, pool: Pool, runner: Runner) -> list[Consumer]:
+def _make_delivery_runner(settings: Settings, pool: Pool) -> DeliveryRunner:
+    stored = Destinations(pool, destinations.load(settings), open_vault(settings), settings)
+    return DeliveryRunner(pool, stored.open, open_store(settings), settings.shutdown_grace)
+
+
+def _consumers(settings: Settings, url: str, pool: Pool, runners: _Runners) -> list[Consumer]:
     heartbeat = timedelta(seconds=settings.heartbeat_timeout)
+    runner = runners.attempts
     return [
         Consumer(pool, url, ENTRYPOINT, runner.handle, settings.worker_tasks, heartbeat),
         Consumer(pool, url, SHARD_ENTRYPOINT, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
+        Consumer(pool, url, DELIVERY_ENTRYPOINT, runners.deliveries.handle, CONCURRENCY, heartbeat),
     ]
 
 
 async def _work(
-    consumers: list[Consumer], runner: Runner, loops: Sequence[Coroutine[Any, Any, None]], ready: Callable[[], None]
+    consumers: list[Consumer], runners: _Runners, loops: Sequence[Coroutine[Any, Any, None]], ready: Callable[[], None]
 ) -> None:
     """Consume messages until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
     stopping: set[asyncio.Task[None]] = set()
@@ -156,7 +187,7 @@ async def _work(
     def stop() -> None:
         for consumer in consumers:
             consumer.stop()
-        stopping.add(asyncio.create_task(runner.stop()))
+        stopping.add(asyncio.create_task(runners.stop()))
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

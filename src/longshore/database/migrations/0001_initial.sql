@@ -62,6 +62,9 @@ create table longshore.tasks (
     -- When the schedule was last resumed, and the `catch_up` of the times missed before that; null: the trigger's.
     resumed_at timestamptz,
     resume_catch_up text,
+    -- The newest run has its result, which is on its way to the destinations. It holds no slot, and no attempt is under
+    -- way: the number of the attempt has moved on.
+    delivering boolean not null default false,
     -- All that runs of the task have read, merged. A credential that may not see a part of it does not see the log.
     reads jsonb not null default '[]',
     -- Credentials, such as 'user 7' or 'token 0b9f…'; null: the service itself.
@@ -83,7 +86,7 @@ create index tasks_sent on longshore.tasks (id) where attempt_began_at is null a
 create index tasks_parked on longshore.tasks (chain_id, priority desc, waits_since, id) where parked;
 -- Tasks that hold a slot of their chain: a run, or a message that begins one.
 create index tasks_active on longshore.tasks (chain_id)
-    where not parked and (state = 'INPROGRESS' or (attempt_began_at is null and due_at is null));
+    where not parked and ((state = 'INPROGRESS' and not delivering) or (attempt_began_at is null and due_at is null));
 create index tasks_ended on longshore.tasks (modified_at) where state in ('DONE', 'ERROR');
 -- The service's own tasks, of chain 0: one for each action.
 create unique index tasks_of_the_service on longshore.tasks (action) where chain_id = 0;
@@ -167,6 +170,8 @@ create table longshore.runs (
     -- The parts of the manifest that a list of runs shows, as the manifest of many files may have megabytes: `index`,
     -- `fields`, `segment`, `full`, and the number of `files` where they are many.
     summary json,
+    -- PostgreSQL types of the columns of the result, by name, for the tables of destinations.
+    column_types json,
     -- Watermarks of an increment.
     watermark_from text,
     watermark_to text,
@@ -198,6 +203,49 @@ create table longshore.run_files (
     primary key (task_id, run, number),
     unique (task_id, run, path)
 );
+
+-- Deliveries of results to destinations. One that a client asks for again is a new row.
+create table longshore.run_deliveries (
+    task_id bigint not null,
+    run integer not null,
+    -- From 1 for each run.
+    number integer not null,
+    -- 0: the run's own deliveries, which it waits for; then one for each request of a client.
+    round integer not null default 0,
+    chain_id bigint not null,
+    destination text not null,
+    -- The path of its files, with {name} in place of their names, or the table. One delivery at a time to each place.
+    place text not null,
+    -- The entry of `deliver` in the target that the delivery follows.
+    entry json not null,
+    state text not null default 'pending' check (state in ('pending', 'delivered', 'failed', 'cancelled')),
+    -- The newest attempt, sent or running; 0: none yet. Every write of an attempt names it, as with tasks.
+    attempt integer not null default 0,
+    -- When the next attempt is due; null: its message is sent, or the delivery has ended.
+    due_at timestamptz default now(),
+    -- Null: no worker has begun the newest attempt.
+    began_at timestamptz,
+    -- The worker that has the newest attempt, by a name of its own, so that its claim may be sent twice.
+    holder uuid,
+    -- Attempts whose worker was lost.
+    lost integer not null default 0,
+    -- Why the last attempt failed.
+    error text,
+    -- Where the result lies, and what was read back there.
+    address text,
+    evidence json,
+    created_at timestamptz not null default now(),
+    -- The credential that asked for it; null: it belongs to the run.
+    created_by text,
+    ended_at timestamptz,
+    primary key (task_id, run, number),
+    foreign key (task_id, run) references longshore.runs on delete cascade
+);
+
+create index run_deliveries_due on longshore.run_deliveries (due_at) where due_at is not null;
+create index run_deliveries_pending on longshore.run_deliveries (chain_id, destination, place) where state = 'pending';
+create index run_deliveries_pending_of_task on longshore.run_deliveries (task_id) where state = 'pending';
+create index run_deliveries_of_place on longshore.run_deliveries (task_id, destination, place, run);
 
 -- Parts of an export that other workers may take.
 create table longshore.shards (
@@ -484,10 +532,41 @@ create function longshore.shown_time(moment timestamptz) returns text language s
 select to_char(moment at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 $$;
 
+-- Write the messages of an event of a task to the webhooks of its chain.
+create function longshore.send_event(task longshore.tasks, event_name text, facts jsonb)
+returns void language plpgsql as $$
+begin
+    insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload)
+    select w.id, task.id, event_name, task.revision,
+           jsonb_build_object(
+               'type', event_name,
+               'timestamp', longshore.shown_time(task.modified_at),
+               'data', jsonb_strip_nulls(jsonb_build_object(
+                   'id', task.id, 'chain', task.chain_id, 'desc', task.description, 'action', task.action,
+                   'state', task.state, 'revision', task.revision
+               )) || facts
+           )::text
+    from longshore.webhooks w
+    where w.chain_id = task.chain_id and event_name = any(w.events) and w.disabled_at is null;
+    if found then
+        perform pg_notify('longshore_webhook_deliveries', '');
+    end if;
+end
+$$;
+
+-- What an event tells of a run.
+create function longshore.facts_of_run(run longshore.runs) returns jsonb language sql stable as $$
+select jsonb_build_object(
+    'interval', jsonb_build_object(
+        'start', longshore.shown_time(run.interval_start), 'end', longshore.shown_time(run.interval_end)
+    ),
+    'rows', run.rows, 'bytes', run.bytes
+)
+$$;
+
 -- Each statement that ends a task also writes the messages to its chain's webhooks, in the same transaction.
 create function longshore.write_webhook_deliveries() returns trigger language plpgsql as $$
 declare
-    event_name text := 'task.' || lower(new.state);
     reason text;
 begin
     if new.state = 'ERROR' then
@@ -498,32 +577,15 @@ begin
         order by l.seq desc
         limit 1;
     end if;
-    insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload)
-    select w.id, new.id, event_name, new.revision,
-           jsonb_build_object(
-               'type', event_name,
-               'timestamp', longshore.shown_time(new.modified_at),
-               'data', jsonb_strip_nulls(jsonb_build_object(
-                   'id', new.id, 'chain', new.chain_id, 'desc', new.description, 'action', new.action,
-                   'state', new.state, 'revision', new.revision, 'run', new.run, 'result', new.result,
-                   'reason', reason
-               )) || coalesce((
-                   -- No row where no run has ended, such as a task that was cancelled before its first one.
-                   select jsonb_build_object(
-                       'interval', jsonb_build_object(
-                           'start', longshore.shown_time(r.interval_start), 'end', longshore.shown_time(r.interval_end)
-                       ),
-                       'rows', r.rows, 'bytes', r.bytes
-                   )
-                   from longshore.runs r
-                   where r.task_id = new.id and r.run = new.run and r.state = new.state
-               ), '{}')
-           )::text
-    from longshore.webhooks w
-    where w.chain_id = new.chain_id and event_name = any(w.events) and w.disabled_at is null;
-    if found then
-        perform pg_notify('longshore_webhook_deliveries', '');
-    end if;
+    perform longshore.send_event(
+        new, 'task.' || lower(new.state),
+        jsonb_strip_nulls(jsonb_build_object('run', new.run, 'result', new.result, 'reason', reason)) || coalesce((
+            -- No row where no run has ended, such as a task that was cancelled before its first one.
+            select longshore.facts_of_run(r)
+            from longshore.runs r
+            where r.task_id = new.id and r.run = new.run and r.state = new.state
+        ), '{}')
+    );
     return null;
 end
 $$;
@@ -531,6 +593,27 @@ $$;
 create trigger write_webhook_deliveries after update of state on longshore.tasks
     for each row when (old.state <> new.state and new.state in ('DONE', 'ERROR'))
     execute function longshore.write_webhook_deliveries();
+
+-- The same for each statement that ends a delivery to a destination.
+create function longshore.write_events_of_delivery() returns trigger language plpgsql as $$
+begin
+    perform longshore.send_event(
+        t, case when new.state = 'delivered' then 'delivery.done' else 'delivery.failed' end,
+        jsonb_strip_nulls(jsonb_build_object(
+            'run', new.run, 'delivery', new.number, 'destination', new.destination, 'address', new.address,
+            'evidence', new.evidence, 'reason', new.error
+        )) || longshore.facts_of_run(r)
+    )
+    from longshore.tasks t
+    join longshore.runs r on r.task_id = t.id and r.run = new.run
+    where t.id = new.task_id;
+    return null;
+end
+$$;
+
+create trigger write_events_of_delivery after update of state on longshore.run_deliveries
+    for each row when (old.state <> new.state and new.state in ('delivered', 'failed'))
+    execute function longshore.write_events_of_delivery();
 
 -- Service clients and their access tokens
 

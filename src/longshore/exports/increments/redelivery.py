@@ -67,6 +67,7 @@ def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> Run
         snapshot_at=pending.snapshot_at,
         manifest=manifest.decode(),
         signature=signature,
+        column_types=pending.column_types,
     )
 
 

@@ -1,0 +1,101 @@
+"""The resource `deliveries`: where the result of a run has been brought, and bringing it again."""
+
+import asyncio
+
+import msgspec
+from litestar import Response, get, post
+
+from longshore.api.addresses import gone
+from longshore.api.audited import audited_in
+from longshore.api.documentation import problems
+from longshore.api.guard import actor, admitted
+from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.paging import Limit, Offset, paged
+from longshore.api.runs import RunNumber, run_number
+from longshore.api.scopes import may_see_run
+from longshore.api.service import AnyRequest, Service
+from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.database.connect import Connection
+from longshore.database.rows import Page
+from longshore.errors import ProblemError
+from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
+from longshore.exports.export import ExportTarget, decode_definition
+from longshore.tasks import delivery_requests, idempotency
+from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
+from longshore.tasks.idempotency import Kept
+from longshore.tasks.model import ChainId, PlannedDelivery
+
+PAGE = Page(limit=25)
+
+
+@get("/tasks/{id:str}/runs/{run:str}/deliveries")
+async def list_run_deliveries(
+    request: AnyRequest, id: Id, run: RunNumber, limit: Limit = 25, offset: Offset = 0
+) -> Response[list[RunDelivery]]:
+    """Return the deliveries of a run to destinations, newest first, each with what was read back there."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    found = await delivery_requests.run_of(service.pool, caller.chain, task_id(id), number)
+    may_see_run(caller, service.catalog, found.reads)
+    page = Page(limit, offset)
+    return paged(request, await delivery_requests.of_run(service.pool, caller.chain, task_id(id), number, page), page)
+
+
+@post(
+    "/tasks/{id:str}/runs/{run:str}/deliver",
+    opt={"conditional": True},
+    status_code=202,
+    responses=problems(409, 410),
+)
+async def deliver_run(
+    request: AnyRequest, id: Id, run: RunNumber, idempotency_key: Key = None
+) -> Response[list[RunDelivery]]:
+    """Bring the result of a run to those of the target's destinations that lack it, or to all where none lacks it.
+
+    The bytes are those of the run. Where a run in `ERROR` is then at all of them, it is `DONE`, and so is its task if
+    that was its last run. Answers the deliveries of the run, newest first.
+    """
+    service, caller = admitted(request)
+    chain, task = caller.chain, task_id(id)
+
+    async def make(connection: Connection) -> Kept:
+        async with audited_in(connection, request, "run.deliver", f"task {task}") as change:
+            await lock_to_change(request, connection, task)
+            number = await run_number(connection, caller, id, run)
+            found = await delivery_requests.run_of(connection, chain, task, number)
+            may_see_run(caller, service.catalog, found.reads)
+            deliveries = await _planned(service, chain, found)
+            await delivery_requests.deliver(connection, chain, deliveries, found, actor(request).name)
+            change.details = {"run": number, "destinations": [each.destination for each in deliveries]}
+        return Kept(task, str(number).encode())
+
+    kept, replayed = await idempotency.once(service.pool, claim_of(request, idempotency_key), make)
+    number = int(kept.answer)
+    listed, _ = await delivery_requests.of_run(service.pool, chain, task, number, PAGE)
+    headers = {"Location": f"/tasks/{task}/runs/{number}/deliveries", **(REPLAYED if replayed else {})}
+    return Response(listed, headers=headers)
+
+
+async def _planned(service: Service, chain: ChainId, run: DeliverableRun) -> list[PlannedDelivery]:
+    """Return the deliveries of a run by the task's present target. Raises ProblemError where there can be none."""
+    what = f"run {run.run} of task {run.task}"
+    if run.action != "export":
+        raise ProblemError("no-export", f"The action of {what} is {run.action!r}, which delivers nothing.")
+    if run.result is None:
+        raise ProblemError("task-not-done", f"{what[:1].upper()}{what[1:]} has no result.")
+    target, zone = _definition(run)
+    if not target.deliver:
+        raise ProblemError("no-destinations")
+    if run.location is None or await asyncio.to_thread(service.store.read, run.location) is None:
+        raise gone(what)
+    index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
+    return planned(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
+
+
+def _definition(run: DeliverableRun) -> tuple[ExportTarget, str]:
+    """Return the target of a run's task, and its time zone."""
+    try:
+        target, trigger = decode_definition(run.target, run.trigger)
+    except msgspec.MsgspecError as error:
+        raise ProblemError("no-destinations", f"This version cannot read the target: {error}.") from error
+    return target, trigger.zone

@@ -1,0 +1,95 @@
+"""The files of a run's result as a delivery reads them, in the order in which they are written."""
+
+import io
+from collections.abc import Sequence
+from typing import IO
+
+import msgspec
+
+from longshore.destinations.kind import DestinationError
+from longshore.exports.manifest import SIGNATURE, SUFFIX, FilesManifest, Manifest, hash_of, is_files
+from longshore.results.store import Store
+from longshore.tasks.deliveries import DeliveryAttempt
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """A file in the results store."""
+
+    store: Store
+    location: str
+    size: int
+    sha256: bytes
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading from its first byte. Blocking. Raises DestinationError where it is gone."""
+        try:
+            return self.store.open(self.location)
+        except FileNotFoundError:
+            raise gone() from None
+
+
+class TextFile(msgspec.Struct, frozen=True):
+    """A file beside a result, such as its manifest."""
+
+    text: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.text)
+
+    @property
+    def sha256(self) -> bytes:
+        """Its hash."""
+        return bytes.fromhex(hash_of(self.text))
+
+    def open(self) -> IO[bytes]:
+        """Open it for reading from its first byte."""
+        return io.BytesIO(self.text)
+
+
+class NamedFile(msgspec.Struct, frozen=True):
+    """A file with its path within the run."""
+
+    name: str
+    file: StoredFile | TextFile
+
+
+class Contents(msgspec.Struct, frozen=True):
+    """The files of a delivery."""
+
+    manifest: Manifest | FilesManifest
+    files: Sequence[NamedFile]
+    """The files with rows."""
+    companions: Sequence[NamedFile]
+    """What lies beside them, in the order in which it is written: the manifest last, as it says that all is there."""
+
+
+def gone() -> DestinationError:
+    """Return the error of a result that cannot be delivered any more."""
+    return DestinationError("the result has expired or was deleted")
+
+
+def contents_of(delivery: DeliveryAttempt, store: Store) -> Contents:
+    """Return the files of a run's result. Raises DestinationError where it is gone."""
+    if delivery.location is None or delivery.manifest is None:
+        raise gone()
+    text = delivery.manifest.encode()
+    if is_files(delivery.result):
+        listed = msgspec.json.decode(text, type=FilesManifest)
+        folder = delivery.location.rpartition("/")[0]
+        files = [
+            NamedFile(entry.path, StoredFile(store, f"{folder}/{entry.path}", entry.size, bytes.fromhex(entry.sha256)))
+            for entry in listed.files
+        ]
+        return Contents(listed, files, _companions(delivery, delivery.result, text))
+    manifest = msgspec.json.decode(text, type=Manifest)
+    file = StoredFile(store, delivery.location, manifest.size, bytes.fromhex(manifest.sha256))
+    files = [NamedFile(delivery.result, file)]
+    return Contents(manifest, files, _companions(delivery, f"{delivery.result}{SUFFIX}", text))
+
+
+def _companions(delivery: DeliveryAttempt, name: str, manifest: bytes) -> list[NamedFile]:
+    """Return the signature of a manifest and the manifest. `name`: of the manifest."""
+    signature = [] if delivery.signature is None else [TextFile(delivery.signature.encode())]
+    return [*(NamedFile(name + SIGNATURE, file) for file in signature), NamedFile(name, TextFile(manifest))]

@@ -1,0 +1,198 @@
+"""One attempt of a delivery: files or rows are brought to an open destination, and read back as evidence.
+
+The order is: files, read back, what lies beside them, the manifest. So where a manifest lies, all that it names is
+there, whole and as it says.
+"""
+
+import hashlib
+from typing import TypeGuard, cast
+
+import msgspec
+
+from longshore.destinations.contents import Contents, NamedFile, contents_of
+from longshore.destinations.kind import (
+    DeliveryLine,
+    DestinationError,
+    File,
+    FilePlace,
+    Opened,
+    TableColumn,
+    TableEvidence,
+    TableLoad,
+    TablePlace,
+)
+from longshore.errors import LongshoreError
+from longshore.exports import totals
+from longshore.exports.deliver_target import Deliver, path_of
+from longshore.exports.export import CHANGE_NAMES
+from longshore.exports.manifest import Manifest
+from longshore.exports.totals import TotalColumns, Totals, as_parts
+from longshore.results.store import Store
+from longshore.tasks.deliveries import DeliveryAttempt
+
+COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
+
+
+class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The proof of a delivery: read back at the destination when all of it lay there."""
+
+    files: int | None = None
+    """Files with rows; null for a table."""
+    bytes: int | None = None
+    """Of these files together."""
+    sha256: str | None = None
+    """Of the file, or of many files of their manifest, which has the hash of each."""
+    rows: int | None = None
+    """Rows that the table took; null for files."""
+    totals: Totals | None = None
+    """Their control totals."""
+    repeated: bool = False
+    """Whether the table had these rows from an earlier delivery of the same run or increment."""
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """A result that lies at its destination."""
+
+    address: str
+    evidence: Evidence
+
+
+def takes_tables(place: Opened) -> TypeGuard[TablePlace]:
+    """Return whether an open destination takes tables rather than files."""
+    return hasattr(place, "load")
+
+
+def name_of(delivery: DeliveryAttempt, lost: int) -> str:
+    """Return the name of a delivery for what its writes leave unfinished.
+
+    It is the same for all attempts, so that one goes on where the last one stopped, until a worker is lost: that worker
+    may still write.
+    """
+    message = delivery.message
+    return f"{message.task}-{message.run}-{message.number}-{lost}"
+
+
+async def deliver(delivery: DeliveryAttempt, place: Opened, store: Store) -> Delivered:
+    """Bring a result to an open destination and read it back. Raises DestinationError, also where the evidence differs.
+
+    Raises DestinationUnavailableError and the errors of the store.
+    """
+    entry = msgspec.json.decode(delivery.entry, type=Deliver)
+    if delivery.later_run is not None:
+        raise DestinationError(f"run {delivery.later_run}, which is later, has been delivered there")
+    if delivery.seconds_left <= 0:
+        raise DestinationError("the delivery has taken too long")
+    contents = contents_of(delivery, store)
+    if entry.table is None:
+        return await _deliver_files(delivery, contents, _files_of(delivery, place), overwrite=entry.overwrite)
+    if not takes_tables(place):
+        raise DestinationError(f"the destination {delivery.destination!r} takes files; the target names a table")
+    return await _deliver_table(delivery, contents, place, entry)
+
+
+async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, lost: int) -> None:
+    """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
+    if not takes_tables(place):
+        files = cast(FilePlace, place)
+        contents = contents_of(delivery, store)
+        for named in (*contents.files, *contents.companions):
+            await files.discard(path_of(delivery.place, named.name), name_of(delivery, lost))
+
+
+def _files_of(delivery: DeliveryAttempt, place: Opened) -> FilePlace:
+    """Return a place that takes files. Raises DestinationError where it takes tables."""
+    if takes_tables(place):
+        raise DestinationError(f"the destination {delivery.destination!r} takes tables; the target names none")
+    return cast(FilePlace, place)
+
+
+async def _deliver_files(
+    delivery: DeliveryAttempt, contents: Contents, place: FilePlace, *, overwrite: bool
+) -> Delivered:
+    name = name_of(delivery, delivery.lost)
+
+    async def brought(named: NamedFile) -> int:
+        path = path_of(delivery.place, named.name)
+        await place.write(path, named.file, name, overwrite=overwrite)
+        return await _read_back(place, path, named)
+
+    size = sum([await brought(named) for named in contents.files])
+    for named in contents.companions:
+        await brought(named)
+    last = contents.files[0] if isinstance(contents.manifest, Manifest) else contents.companions[-1]
+    evidence = Evidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
+    return Delivered(place.address(path_of(delivery.place, delivery.result)), evidence)
+
+
+async def _read_back(place: FilePlace, path: str, named: NamedFile) -> int:
+    """Return the size of a file as it lies at the destination. Raises DestinationError where it is another one."""
+    digest, size = hashlib.sha256(), 0
+    async for chunk in place.read(path):
+        digest.update(chunk)
+        size += len(chunk)
+    expected: File = named.file
+    if size != expected.size:
+        raise DestinationError(f"{place.address(path)} has {size:,} bytes, and {named.name} has {expected.size:,}")
+    if digest.digest() != expected.sha256:
+        raise DestinationError(
+            f"{place.address(path)} has the SHA-256 {digest.hexdigest()}, and {named.name} has {expected.sha256.hex()}"
+        )
+    return size
+
+
+async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: TablePlace, entry: Deliver) -> Delivered:
+    manifest = contents.manifest
+    if not isinstance(manifest, Manifest):
+        raise DestinationError("a table takes a result of one file")
+    assert entry.table is not None
+    found = await place.load(_load_of(delivery, contents, manifest, entry))
+    address = place.address(entry.table)
+    _compare(address, manifest, found)
+    return Delivered(address, Evidence(rows=found.rows, totals=found.totals, repeated=found.was_there))
+
+
+def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, entry: Deliver) -> TableLoad:
+    types = COLUMN_TYPES.decode(delivery.column_types or "{}")
+    has_changes = manifest.full is not None
+    assert entry.table is not None
+    assert entry.mode is not None
+    if manifest.format not in ("csv", "parquet"):
+        raise DestinationError(f"a table takes csv and parquet, and the result is {manifest.format}")
+    return TableLoad(
+        table=entry.table,
+        mode=entry.mode,
+        columns=[
+            TableColumn(field.name, field.type, types.get(field.name, "text"))
+            for field in manifest.fields
+            if not (has_changes and field.name in CHANGE_NAMES)
+        ],
+        key=list(manifest.key),
+        has_changes=has_changes,
+        is_full=bool(manifest.full),
+        format="csv" if manifest.format == "csv" else "parquet",
+        file=contents.files[0].file,
+        totals=None if manifest.totals is None else TotalColumns(manifest.totals.amount, manifest.totals.per, None),
+        line=DeliveryLine(
+            task=manifest.task,
+            run=manifest.run,
+            interval_start=manifest.interval.start,
+            interval_end=manifest.interval.end,
+            mark_from=delivery.mark_from,
+            mark_to=delivery.mark_to,
+            rows=manifest.rows,
+            sha256=bytes.fromhex(manifest.sha256),
+        ),
+    )
+
+
+def _compare(address: str, manifest: Manifest, found: TableEvidence) -> None:
+    """Raise DestinationError where a table took other rows than the result has."""
+    if found.rows != manifest.rows:
+        raise DestinationError(f"{address} took {found.rows:,} rows, and the result has {manifest.rows:,}")
+    if manifest.totals is None or found.totals is None:
+        return
+    sums = {value: (rows, total) for value, rows, total in as_parts(found.totals.sums)}
+    try:
+        totals.compare(manifest.totals, sums)
+    except LongshoreError as error:
+        raise DestinationError(f"{address}: {str(error).replace('the file has', 'the table took')}") from None

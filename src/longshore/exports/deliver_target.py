@@ -1,0 +1,159 @@
+"""The entries of `deliver` in a target: destinations of a run's result, and its paths or its table there."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Meta
+
+from longshore.errors import LongshoreError
+from longshore.exports.files.paths import index_folder
+from longshore.exports.manifest import is_files
+from longshore.tasks.model import Interval, PlannedDelivery
+from longshore.validation import Violation, pointer
+
+MAX_ENTRIES = 20
+MAX_TEMPLATE_CHARACTERS = 500
+MAX_PATH_BYTES = 1000  # the key of an object has 1,024 at most, with the destination's prefix
+
+ONE_FILE = "{index}/{date}/{run}-{name}"
+MANY_FILES = "{index}/{date}/{run}/{name}"
+"""The paths of an entry without `path`."""
+BUNDLE = "bundle"
+"""Stands for `{index}` where a run exports several indexes."""
+
+Takes = Literal["files", "tables"]
+
+EXAMPLE = datetime(2026, 5, 26, tzinfo=UTC)
+
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+NAMES = ("index", "task", "run", "chain", "date", "name")
+DATE = "%Y-%m-%d"
+INTERVAL_END = "interval_end:"
+# Of `strftime`: those that are the same on each platform and in each locale, and text that a path may have.
+TIME_FORMAT = re.compile(r"(?:%[YmdHMSjyGVu]|[A-Za-z0-9_.=/-])+")
+TEXT = re.compile(r"[A-Za-z0-9_.=/@+,~ -]*")
+
+
+class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A destination of the result of each run: files with `path`, or a table with `table` and `mode`."""
+
+    destination: Annotated[str, Meta(min_length=1, max_length=100)]
+    """The name of a destination of the chain."""
+    path: Annotated[str, Meta(min_length=1, max_length=MAX_TEMPLATE_CHARACTERS)] | None = None
+    """The template of the paths: `{index}`, `{task}`, `{run}`, `{chain}`, `{date}`, `{interval_end:%Y-%m-%dT%H}` and
+    `{name}`, the file's path within the run, which it must have."""
+    overwrite: bool = False
+    """Whether files that lie there are replaced; needed where `path` has no `{run}`."""
+    table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] | None = None
+    """The table that takes the rows."""
+    mode: Literal["append", "replace", "merge"] | None = None
+    """Whether the rows are added, replace those of the table, or are merged by the key."""
+
+
+class RunFacts(msgspec.Struct, frozen=True):
+    """The facts of a run that the placeholders of a template stand for."""
+
+    chain: int
+    task: int
+    run: int
+    index: str
+    """Name of the index; of several, BUNDLE."""
+    result: str
+    """Name of the result."""
+    interval: Interval
+    zone: str
+    """Of the trigger."""
+
+
+def planned(entries: Sequence[Deliver], facts: RunFacts) -> list[PlannedDelivery]:
+    """Return the deliveries of a run."""
+    return [
+        PlannedDelivery(entry.destination, place_of(entry, facts), msgspec.json.encode(entry).decode())
+        for entry in entries
+    ]
+
+
+def place_of(entry: Deliver, facts: RunFacts) -> str:
+    """Return the place of a delivery: its table, or the path of its files with `{name}` in place of their names."""
+    if entry.table is not None:
+        return entry.table
+    end = facts.interval.end.astimezone(ZoneInfo(facts.zone))
+    values = {
+        "index": index_folder(facts.index),
+        "task": str(facts.task),
+        "run": str(facts.run),
+        "chain": str(facts.chain),
+        "date": end.strftime(DATE),
+        "name": "{name}",
+    }
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        return end.strftime(name.removeprefix(INTERVAL_END)) if name.startswith(INTERVAL_END) else values[name]
+
+    return PLACEHOLDER.sub(value, entry.path or (MANY_FILES if is_files(facts.result) else ONE_FILE))
+
+
+def path_of(place: str, name: str) -> str:
+    """Return the path of a file. `place`: as `place_of` returns it. Raises LongshoreError where it is too long."""
+    path = place.replace("{name}", name)
+    if len(path.encode()) > MAX_PATH_BYTES:
+        raise LongshoreError(f"the path {path[:60]}… has more than {MAX_PATH_BYTES:,} bytes; choose a shorter `path`")
+    return path
+
+
+def check_template(entry: Deliver) -> str | None:
+    """Return what is wrong with the template of an entry; None if nothing is."""
+    template = entry.path
+    if template is None:
+        return None
+    for name in PLACEHOLDER.findall(template):
+        if name.startswith(INTERVAL_END):
+            if not TIME_FORMAT.fullmatch(name.removeprefix(INTERVAL_END)):
+                return f"{{{name}}}: expected a format of %Y, %m, %d, %H, %M, %S, %j, %y, %G, %V and %u"
+        elif name not in NAMES:
+            expected = ", ".join(f"{{{each}}}" for each in NAMES)
+            return f"{{{name}}} is not known; expected one of {expected}, {{interval_end:%Y-%m-%d}}"
+    text = PLACEHOLDER.sub(_example, template)
+    if not TEXT.fullmatch(text):
+        return "expected letters, digits, spaces and `_.=/@+,~-` around the placeholders"
+    if any(part.strip(". ") == "" for part in text.split("/")):
+        return "expected a relative path without empty parts, `.` and `..`"
+    if "{name}" not in template:
+        return "lacks {name}, the file's path within the run: data, manifest and signature need paths of their own"
+    if "{run}" not in template and not entry.overwrite:
+        return 'has no {run}, so a later run would replace the files: add it, or "overwrite": true'
+    return None
+
+
+def _example(placeholder: re.Match[str]) -> str:
+    """Return the text of a valid placeholder in some run."""
+    name = placeholder[1]
+    return EXAMPLE.strftime(name.removeprefix(INTERVAL_END)) if name.startswith(INTERVAL_END) else "x"
+
+
+def check_takes(entries: Sequence[Deliver], takes: Mapping[str, Takes], at: str) -> list[Violation]:
+    """Return the violations of entries by the destinations of the chain; `at` is the pointer of the list.
+
+    `takes`: what each destination of the chain takes, of those that are named.
+    """
+    violations = []
+    for number, entry in enumerate(entries):
+        where = pointer(at, number)
+        match takes.get(entry.destination):
+            case None:
+                said = f"this chain has no destination {entry.destination!r}; `GET /destinations` lists them"
+                violations.append(Violation(said, pointer(where, "destination")))
+            case "files" if entry.table is not None:
+                said = f"the destination {entry.destination!r} takes files; expected `path` or nothing in its place"
+                violations.append(Violation(said, pointer(where, "table")))
+            case "tables" if entry.table is None:
+                said = f"is required: the destination {entry.destination!r} takes tables"
+                violations.append(Violation(said, pointer(where, "table")))
+            case _:
+                pass
+    return violations

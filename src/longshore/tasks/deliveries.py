@@ -1,0 +1,228 @@
+"""Deliveries of a run to destinations, up to their end: admit, begin, retry, lost worker. `delivery_ends` has the end.
+
+A delivery is a row; its message says "begin attempt K of it", as with tasks. A chain has a share of the deliveries
+under way, and so has each of its destinations, so that one that hangs delays no other. To one place (a table, or a path
+that several runs have) one delivery is under way at a time, and those of one task go there in the order of its runs.
+
+Locks are taken in one order: the task's row, the lock of the chain's deliveries, rows of deliveries.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import DELIVERY_SECONDS, isolated
+from longshore.tasks.attempts import storable
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.queue import DeliveryMessage, send_deliveries
+
+MAX_OF_CHAIN = 4
+"""Deliveries of a chain that are under way at a time, on all workers."""
+MAX_OF_DESTINATION = 2
+
+LOCK_CHAIN = "select pg_advisory_xact_lock(hashtextextended('longshore.run_deliveries', $1))"
+
+LOCK_TASK = "select from longshore.tasks where id = $1 for update"
+
+ADMIT = f"""
+with under_way as (
+    select destination, place from longshore.run_deliveries
+    where chain_id = $1 and state = 'pending' and due_at is null
+),
+of_place as (
+    select d.task_id, d.run, d.number, d.destination, d.due_at,
+           row_number() over (partition by d.destination, d.place order by d.task_id, d.run, d.number) as place_number
+    from longshore.run_deliveries d
+    where d.chain_id = $1 and d.state = 'pending' and d.due_at <= now()
+      and not exists (select from under_way u where u.destination = d.destination and u.place = d.place)
+),
+of_destination as (
+    select task_id, run, number, due_at,
+           row_number() over (partition by destination order by due_at, task_id, run, number)
+           + (select count(*) from under_way u where u.destination = of_place.destination) as destination_number
+    from of_place
+    where place_number = 1
+),
+chosen as (
+    select task_id, run, number
+    from of_destination
+    where destination_number <= {MAX_OF_DESTINATION}
+    order by due_at, task_id, run, number
+    limit greatest(0, {MAX_OF_CHAIN} - (select count(*) from under_way))
+)
+update longshore.run_deliveries d
+set due_at = null, began_at = null, attempt = d.attempt + 1
+from chosen c
+where d.task_id = c.task_id and d.run = c.run and d.number = c.number
+returning d.task_id, d.run, d.number, d.attempt
+"""  # noqa: S608  # constants
+
+CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <= now()"
+
+# Marks are hashed as in the list of runs: a watermark counts the transactions of the whole source.
+BEGIN = """
+with begun as (
+    update longshore.run_deliveries d
+    set began_at = coalesce(d.began_at, now()), holder = $5
+    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
+      and d.due_at is null and (d.began_at is null or d.holder = $5)
+    returning *
+)
+select begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost, begun.error,
+       extract(epoch from begun.created_at - now())::float8 + $6 as seconds_left,
+       r.result, r.location, r.rows, r.bytes, r.sha256, r.manifest, r.signature, r.column_types,
+       r.interval_start, r.interval_end,
+       left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as mark_from,
+       left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as mark_to,
+       (
+           select max(later.run) from longshore.run_deliveries later
+           where later.task_id = $1 and later.destination = begun.destination and later.place = begun.place
+             and later.run > $2 and later.state = 'delivered'
+       ) as later_run
+from begun
+join longshore.runs r on r.task_id = $1 and r.run = $2
+"""
+
+# $5: the error. $6: seconds until the next attempt. $7: whether the worker was lost. An entry for each new reason.
+RETRY = """
+with before as (
+    select * from longshore.run_deliveries
+    where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pending' and due_at is null
+      and began_at is not null
+),
+delivery as (
+    update longshore.run_deliveries d
+    set due_at = now() + make_interval(secs => $6), began_at = null, error = $5, lost = before.lost + $7::boolean::int
+    from before
+    where d.task_id = before.task_id and d.run = before.run and d.number = before.number
+),
+task as (
+    update longshore.tasks t
+    set modified_at = greatest(t.modified_at, now()), revision = t.revision + 1, log_length = t.log_length + 1
+    from before
+    where t.id = before.task_id and before.error is distinct from $5
+    returning t.id, t.log_length, t.modified_at
+),
+entry as (
+    insert into longshore.task_logs (task_id, seq, at, msg)
+    select task.id, task.log_length - 1, task.modified_at,
+           'delivery to ' || before.destination || ': attempt ' || before.attempt || ' failed: ' || $5::text
+           || '; the next one begins in ' || round($6::float8) || ' s'
+    from task, before
+)
+select chain_id from before
+"""
+
+NEWEST = """
+select task_id, run, number, attempt
+from longshore.run_deliveries
+where task_id = any($1::bigint[]) and state = 'pending'
+"""
+
+# PostgreSQL cannot decode a target that escapes U+0000 or a lone surrogate, see `reads.MEMBER`.
+IN_USE = r"""
+select exists (
+    select from longshore.run_deliveries where chain_id = $1 and destination = $2 and state = 'pending'
+) or exists (
+    select from longshore.tasks t
+    where t.chain_id = $1 and t.action = 'export'
+      and (t.due_at is not null or t.attempt_began_at is null or t.state = 'INPROGRESS' or t.backfill is not null)
+      and case when t.target::text ~* '\\u(0000|d[89a-f])' then false else exists (
+          select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
+      ) end
+)
+"""
+
+
+class DeliveryAttempt(msgspec.Struct, frozen=True):
+    """An attempt of a delivery that has begun, with the run whose result it brings."""
+
+    message: DeliveryMessage
+    chain: ChainId
+    destination: str
+    place: str
+    entry: str
+    lost: int
+    """Earlier attempts whose worker was lost."""
+    seconds_left: float
+    """For which the delivery is still tried."""
+    later_run: int | None
+    """A later run of the task that has been delivered to the same place."""
+    result: str
+    location: str | None
+    """None where the result was removed."""
+    rows: int
+    size: int
+    sha256: bytes | None
+    manifest: str | None
+    signature: str | None
+    """Of the manifest."""
+    column_types: str | None
+    interval: Interval
+    mark_from: str | None
+    mark_to: str | None
+    error: str | None = None
+    """Why the attempt before failed."""
+
+
+class StaleDeliveryError(Exception):
+    """A newer attempt of the delivery exists, or the delivery has ended, so the attempt may write nothing."""
+
+    def __init__(self, message: DeliveryMessage) -> None:
+        super().__init__(f"{message.key} is no longer the newest attempt")
+
+
+async def admit(connection: Connection, chain: ChainId) -> None:
+    """Send the messages of as many due deliveries of a chain as its share allows, in the connection's transaction.
+
+    Call it after everything that changes a delivery of the chain.
+    """
+    await connection.execute(LOCK_CHAIN, chain)
+    await send_deliveries(connection, [DeliveryMessage(*row) for row in await connection.fetch(ADMIT, chain)])
+
+
+async def send_due(pool: Pool) -> None:
+    """Admit due deliveries of all chains. An error of one chain is logged; a transient one is raised."""
+    for row in await pool.fetch(CHAINS):
+        with isolated("deliveries not admitted", chain=row["chain_id"]):
+            async with pool.acquire() as connection, connection.transaction():
+                await admit(connection, ChainId(row["chain_id"]))
+
+
+async def begin(pool: Pool, message: DeliveryMessage, holder: UUID) -> DeliveryAttempt | None:
+    """Claim the attempt that a message names; None if the message is outdated or the attempt is claimed already.
+
+    `holder`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
+    """
+    row = await pool.fetchrow(BEGIN, *msgspec.structs.astuple(message), holder, DELIVERY_SECONDS)
+    if row is None:
+        return None
+    columns = dict(row)
+    interval = Interval(columns.pop("interval_start"), columns.pop("interval_end"))
+    return DeliveryAttempt(message=message, size=columns.pop("bytes"), interval=interval, **columns)
+
+
+async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *, lost: bool = False) -> None:
+    """End an attempt; the next one is due `pause` seconds from now. Raises StaleDeliveryError.
+
+    `lost`: whether its worker was lost.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(LOCK_TASK, message.task)
+        ids = msgspec.structs.astuple(message)
+        chain = await connection.fetchval(RETRY, *ids, storable(why), pause, lost)
+        if chain is None:
+            raise StaleDeliveryError(message)
+        await admit(connection, ChainId(chain))
+
+
+async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:
+    """Return the newest attempts of the pending deliveries of tasks."""
+    return {DeliveryMessage(*row) for row in await pool.fetch(NEWEST, list(tasks))}
+
+
+async def names_in_use(connection: Connection | Pool, chain: ChainId, name: str) -> bool:
+    """Return whether a task that names a destination has a run to come or is delivering to it."""
+    return bool(await connection.fetchval(IN_USE, chain, name))

@@ -1,0 +1,181 @@
+"""Requests for deliveries: deliver a run again, and the list of a run's deliveries."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.rows import Page, as_json, fetch_page
+from longshore.errors import NotFoundError, ProblemError
+from longshore.tasks import deliveries
+from longshore.tasks.model import ChainId, Interval, PlannedDelivery, TaskId
+from longshore.tasks.recorded_reads import Read, decoded
+
+RUN = """
+select t.id as task, t.action, t.target, t.trigger, r.run, r.result, r.location, r.reads, r.interval_start,
+       r.summary ->> 'index' as index, r.interval_end,
+       exists (
+           select from longshore.run_deliveries d where d.task_id = t.id and d.run = r.run and d.state = 'pending'
+       ) as delivering
+from longshore.tasks t
+left join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
+# $3, $4: planned places. Their numbers, from 1, where the run lacks a good delivery.
+LACKING = """
+select planned.number
+from unnest($3::text[], $4::text[]) with ordinality as planned (destination, place, number)
+where not exists (
+    select from longshore.run_deliveries d
+    where d.task_id = $1 and d.run = $2 and d.state = 'delivered'
+      and d.destination = planned.destination and d.place = planned.place
+)
+order by planned.number
+"""
+
+# $3, $4: places. A later run that has been delivered to one of them.
+LATER = """
+select d.run, d.destination, d.place
+from unnest($3::text[], $4::text[]) as chosen (destination, place)
+join longshore.run_deliveries d
+    on d.task_id = $1 and d.destination = chosen.destination and d.place = chosen.place
+where d.run > $2 and d.state = 'delivered'
+limit 1
+"""
+
+# $3 to $5: the deliveries. $6: the credential.
+AGAIN = """
+with task as (
+    update longshore.tasks
+    set modified_at = greatest(modified_at, now()), revision = revision + 1, log_length = log_length + 1
+    where id = $1
+    returning id, chain_id, log_length, modified_at
+),
+newest as (
+    select coalesce(max(number), 0) as number, coalesce(max(round), 0) as round
+    from longshore.run_deliveries
+    where task_id = $1 and run = $2
+),
+deliveries as (
+    insert into longshore.run_deliveries (task_id, run, number, round, chain_id, destination, place, entry, created_by)
+    select task.id, $2, newest.number + chosen.number, newest.round + 1, task.chain_id, chosen.destination,
+           chosen.place, chosen.entry::json, $6
+    from task, newest,
+         unnest($3::text[], $4::text[], $5::text[]) with ordinality as chosen (destination, place, entry, number)
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at,
+       'delivery of run ' || $2::int || ' to ' || array_to_string($3, ', ') || ' requested by ' || $6::text
+from task
+"""
+
+LIST = """
+select d.number as id, d.destination, d.entry, d.place, d.state, d.attempt as attempts, d.address, d.evidence, d.error,
+       date_trunc('second', d.created_at) as created, d.created_by, date_trunc('second', d.ended_at) as ended,
+       date_trunc('second', d.due_at) as next
+from longshore.tasks t
+join longshore.run_deliveries d on d.task_id = t.id
+where t.id = $1 and t.chain_id = $2 and d.run = $3
+order by d.number desc
+limit $4 offset $5
+"""
+
+
+class RunDelivery(msgspec.Struct, frozen=True):
+    """A delivery of a run to a destination. Times are UTC, in whole seconds."""
+
+    id: int
+    """Its number, from 1 for each run; one that was asked for again has a number of its own."""
+    destination: str
+    path: str | None
+    """The path of its files, with `{name}` in place of their names; null for a table."""
+    table: str | None
+    state: str
+    """`pending`, `delivered`, `failed` or `cancelled`."""
+    attempts: int
+    """Attempts that have begun, or are about to."""
+    address: str | None
+    """Where the result lies, once it is delivered: its file, its manifest where it has many files, or the table."""
+    evidence: Any
+    """What was read back there: `files`, `bytes` and `sha256` of files, `rows` and `totals` of a table."""
+    error: str | None
+    """Why the last attempt failed."""
+    created: datetime
+    created_by: str | None
+    """Kind and id of the credential that asked for it again; null for the run's own."""
+    ended: datetime | None
+    next: datetime | None
+    """When the next attempt begins; null while one is under way, and once the delivery has ended."""
+
+
+class DeliverableRun(msgspec.Struct, frozen=True):
+    """A run whose result may be delivered, with its task's present definition."""
+
+    task: TaskId
+    action: str
+    target: str
+    trigger: str
+    run: int
+    result: str | None
+    """Null until the run has a result."""
+    location: str | None
+    index: str | None
+    """The index that it exported; null of several."""
+    interval: Interval
+    reads: list[Read]
+    delivering: bool
+    """Whether a delivery of it is pending."""
+
+
+async def run_of(connection: Connection | Pool, chain: ChainId, task: TaskId, run: int) -> DeliverableRun:
+    """Return a run with what its task asks for now. Raises NotFoundError."""
+    row = await connection.fetchrow(RUN, task, chain, run)
+    if row is None:
+        raise NotFoundError("task-not-found")
+    if row["run"] is None:
+        raise NotFoundError("run-not-found", f"Task {task} has no run {run}.")
+    columns = dict(row)
+    interval = Interval(columns.pop("interval_start"), columns.pop("interval_end"))
+    return DeliverableRun(interval=interval, reads=decoded(columns.pop("reads")), **columns)
+
+
+async def deliver(
+    connection: Connection, chain: ChainId, planned: Sequence[PlannedDelivery], of: DeliverableRun, by: str
+) -> None:
+    """Deliver a run to those of its task's destinations that lack a good delivery, else to all of them.
+
+    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
+    that asks, such as `user 7`. Raises ProblemError.
+    """
+    task, run = of.task, of.run
+    if of.delivering:
+        raise ProblemError("run-delivering", f"Run {run} of task {task} is being delivered.")
+    destinations, places = [each.destination for each in planned], [each.place for each in planned]
+    lacking = [row["number"] - 1 for row in await connection.fetch(LACKING, task, run, destinations, places)]
+    chosen = [planned[number] for number in lacking] or planned
+    destinations, places = [each.destination for each in chosen], [each.place for each in chosen]
+    later = await connection.fetchrow(LATER, task, run, destinations, places)
+    if later is not None:
+        said = f"Run {later['run']}, which is later, has been delivered to {later['place']} of {later['destination']}."
+        raise ProblemError("later-run-delivered", said)
+    await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
+    await deliveries.admit(connection, chain)
+
+
+async def of_run(
+    pool: Pool | Connection, chain: ChainId, task: TaskId, run: int, page: Page
+) -> tuple[list[RunDelivery], bool]:
+    """Return a page of the deliveries of a run, newest first, and whether more follow."""
+    return await fetch_page(pool, _delivery, page, LIST, task, chain, run)
+
+
+class _Entry(msgspec.Struct):
+    table: str | None = None
+
+
+def _delivery(entry: str, place: str, evidence: str | None, **columns: Any) -> RunDelivery:
+    table = msgspec.json.decode(entry, type=_Entry).table
+    return RunDelivery(path=place if table is None else None, table=table, evidence=as_json(evidence), **columns)

@@ -1,0 +1,175 @@
+"""The runner of deliveries: brings the result that a message names to its destination, and ends each attempt.
+
+Whatever happens to an attempt, its delivery has succeeded, is tried again, or has failed with a reason (promise 7).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import structlog
+from pgqueuer import Job
+
+from longshore.database.connect import Pool
+from longshore.database.retry import DATABASE_ERRORS, DELIVERY, is_transient, retry_until_available
+from longshore.destinations.deliver import Delivered, deliver, discard
+from longshore.destinations.kind import Opened
+from longshore.errors import LongshoreError, TransientError
+from longshore.results.store import Store
+from longshore.tasks import deliveries, delivery_ends
+from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
+from longshore.tasks.model import ChainId
+from longshore.tasks.queue import DeliveryMessage, read_delivery
+from longshore.worker import malloc
+
+log = structlog.get_logger()
+
+CONCURRENCY = 8
+"""Deliveries of one worker at a time."""
+DISCARD_SECONDS = 30.0  # that the removal of temporary files may take
+
+Open = Callable[[ChainId, str], AbstractAsyncContextManager[Opened]]
+"""Connects to a destination of a chain by its name."""
+
+
+class DeliveryRunner:
+    """Handles the messages of deliveries of one worker process."""
+
+    def __init__(self, pool: Pool, open_destination: Open, store: Store, grace: float) -> None:
+        """`grace`: seconds that deliveries under way have to end when the worker stops."""
+        self._pool = pool
+        self._open = open_destination
+        self._store = store
+        self._grace = grace
+        self._running: set[asyncio.Task[Any]] = set()
+        self._acting: dict[asyncio.Task[Any], DeliveryMessage] = {}
+        self._withdrawn: set[asyncio.Task[Any]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
+
+    async def handle(self, job: Job) -> None:
+        """Run the attempt of a message to its end. Errors go to the task's log."""
+        message = read_delivery(job.payload)
+        structlog.contextvars.bind_contextvars(task=message.task, run=message.run, delivery=message.number)
+        current = asyncio.current_task()
+        assert current is not None
+        self._running.add(current)
+        try:
+            delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
+            if delivery is None:
+                if await retry_until_available(delivery_ends.lost, self._pool, message):
+                    log.warning("lost delivery found")
+                return
+            structlog.contextvars.bind_contextvars(chain=delivery.chain, destination=delivery.destination)
+            await self._attempt(delivery, current)
+        except StaleDeliveryError:
+            log.info("delivery outdated")
+        finally:
+            self._running.discard(current)
+            self._withdrawn.discard(current)
+            malloc.release_free_memory()
+
+    async def _attempt(self, delivery: DeliveryAttempt, current: asyncio.Task[Any]) -> None:
+        message = delivery.message
+        log.info("delivery begins", attempt=message.attempt)
+        began = time.monotonic()
+        try:
+            done = await self._act(delivery, current)
+        except asyncio.CancelledError:
+            if current not in self._withdrawn and not current.cancelling():
+                await self._failed(delivery, LongshoreError("the destination cancelled the delivery itself"), 0.0)
+                return
+            current.uncancel()
+            if current in self._withdrawn:
+                await self._discard(delivery)
+                raise StaleDeliveryError(message) from None
+            # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
+            why = "the worker shut down"
+            await retry_until_available(deliveries.retry, self._pool, message, why, 0.0)
+            log.info("delivery handed back")
+        except Exception as error:
+            await self._failed(delivery, error, delivery.seconds_left - (time.monotonic() - began))
+        else:
+            evidence = msgspec.json.encode(done.evidence).decode()
+            await retry_until_available(delivery_ends.delivered, self._pool, message, done.address, evidence)
+            log.info("delivered", address=done.address)
+
+    async def _act(self, delivery: DeliveryAttempt, current: asyncio.Task[Any]) -> Delivered:
+        self._acting[current] = delivery.message
+        try:
+            async with asyncio.timeout(max(0.0, delivery.seconds_left)), self._open(*_place(delivery)) as place:
+                if delivery.lost:
+                    await discard(delivery, place, self._store, lost=delivery.lost - 1)
+                return await deliver(delivery, place, self._store)
+        finally:
+            del self._acting[current]
+
+    async def _failed(self, delivery: DeliveryAttempt, error: Exception, seconds_left: float) -> None:
+        reason = explain(error)
+        pause = DELIVERY.after(delivery.message.attempt)
+        if is_retryable(error) and pause < seconds_left:
+            log.warning("attempt of a delivery failed", reason=reason, again_in=pause)
+            await retry_until_available(deliveries.retry, self._pool, delivery.message, reason, pause)
+            return
+        known = isinstance(error, LongshoreError)
+        log.error("delivery failed", reason=reason, exc_info=None if known else error)
+        await retry_until_available(delivery_ends.failed, self._pool, delivery.message, reason)
+        await self._discard(delivery)
+
+    async def _discard(self, delivery: DeliveryAttempt) -> None:
+        """Remove what a delivery that is not tried any more has left unfinished, if the destination answers."""
+        try:
+            async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
+                await discard(delivery, place, self._store, lost=delivery.lost)
+        except Exception as error:  # it ended in an error already, which may be this one
+            log.warning("temporary files at a destination were not removed", reason=explain(error))
+
+    def on_task_change(self, payload: str) -> None:
+        """Handle the notification of a changed task, whose deliveries may have been cancelled."""
+        task, _, revision = payload.partition(" ")
+        if revision and any(message.task == int(task) for message in self._acting.values()):
+            self.check_all()
+
+    def check_all(self) -> None:
+        """Start a check of all deliveries under way that cancels those which have ended for their task."""
+        check = asyncio.create_task(self._check())
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _check(self) -> None:
+        acting = dict(self._acting)  # a copy, because deliveries that begin meanwhile are not in the answer
+        try:
+            newest = await deliveries.newest(self._pool, [message.task for message in acting.values()])
+        except DATABASE_ERRORS as error:
+            log.warning("deliveries under way cannot be checked", error=str(error))  # their end is refused
+            return
+        for task, message in acting.items():
+            if task in self._acting and message not in newest and task not in self._withdrawn:
+                self._withdrawn.add(task)
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Wait the grace time for deliveries under way to end, then return the rest to the queue."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace)
+        for task in tuple(self._running):
+            task.cancel()
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Return whether another attempt of a delivery may succeed."""
+    return isinstance(error, TransientError | OSError) or is_transient(error)
+
+
+def explain(error: BaseException) -> str:
+    """Return a sentence about the error for the task's log."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "the destination did not answer in time"
+    return str(error) if isinstance(error, LongshoreError) else f"{type(error).__name__}: {error}"
+
+
+def _place(delivery: DeliveryAttempt) -> tuple[ChainId, str]:
+    return delivery.chain, delivery.destination

@@ -1,0 +1,164 @@
+"""A task while its run is being delivered: changes that it allows, further attempts, and cancelling."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of, reached, settled
+from tests.faults.held import messages
+from tests.service import Longshore, ended, export_body
+
+CHAIN = 1765
+
+
+@pytest.fixture
+def place(service: Longshore, tmp_path: Path) -> Place:
+    return add_place(service, tmp_path, chain=CHAIN)
+
+
+@pytest.fixture
+def delivering(small: httpx2.Client, place: Place) -> dict[str, Any]:
+    """A task whose run cannot be delivered until the destination is there again."""
+    place.faults(unavailable=1.0)
+    id = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
+    until(lambda: is_delivering(small, id) and deliveries_of(small, id)[0]["error"] is not None)
+    found: dict[str, Any] = small.get(f"/tasks/{id}").json()
+    return found
+
+
+def is_delivering(client: httpx2.Client, task: int) -> bool:
+    return bool(client.get(f"/tasks/{task}/progress").json()["phase"] == "delivering")
+
+
+def until(holds: Callable[[], bool], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_run_that_is_delivered_shows_its_result_and_is_in_progress_until_it_has_arrived(
+    small: httpx2.Client, place: Place, delivering: dict[str, Any]
+) -> None:
+    task = f"/tasks/{delivering['id']}"
+    assert (delivering["state"]["code"], delivering["result"]) == ("INPROGRESS", "")
+    progress = small.get(f"{task}/progress").json()
+    assert (progress["phase"], progress["percent"], progress["next"]["step"]) == ("delivering", 100.0, "deliver")
+    assert small.get(f"{task}/download_url").status_code == 409
+    assert small.get(f"{task}/runs/1/download_url").status_code == 200
+    assert small.get(f"{task}/runs/1/files").status_code == 200
+    assert small.get(f"{task}/runs/1/manifest").status_code == 200
+    assert small.get(f"{task}/runs/latest").status_code == 404, "no run is DONE"
+    place.faults()
+    done = reached(small, delivering["id"], "DONE")
+    (delivery,) = deliveries_of(small, delivering["id"])
+    assert delivery["attempts"] > 1
+    assert delivery["error"] is None
+    tries = [said for said in messages(done) if said.startswith(f"delivery to {place.name}: attempt ")]
+    assert len(tries) == 1, "a reason is logged once"
+    assert "failed: the folder is away; the next one begins in 2 s" in tries[0]
+
+
+def test_what_can_be_changed_while_a_run_is_delivered(
+    service: Longshore, small: httpx2.Client, place: Place, delivering: dict[str, Any], tmp_path: Path
+) -> None:
+    task, other = f"/tasks/{delivering['id']}", add_place(service, tmp_path, chain=CHAIN)
+    for body in ({"trigger": {"once": "2126-05-26T12:00:00Z"}}, {"target": delivering["target"] | {"priority": 3}}):
+        assert small.patch(task, json=body).json()["type"].endswith("/task-running")
+    moved = delivering["target"] | {"deliver": [{"destination": other.name}]}
+    for body in ({"desc": "another"}, {"debug": "x"}, {"target": moved}):
+        answer = small.patch(task, json=body)
+        assert answer.status_code == 200, answer.text
+    refused = small.delete(task), small.post(f"{task}/execute"), small.post(f"{task}/runs/1/deliver")
+    assert [answer.status_code for answer in refused] == [409, 409, 409]
+    assert refused[2].json()["type"].endswith("/run-delivering")
+    place.faults()
+    assert reached(small, delivering["id"], "DONE")["desc"] == "another"
+    assert not other.files(), "the run goes where its target said when it began"
+    assert small.post(f"{task}/runs/1/deliver").status_code == 202
+    settled(small, delivering["id"])
+    assert other.files(), "what is asked for later goes where the target says now"
+
+
+def test_run_that_is_delivered_holds_no_slot_of_its_chain(small: httpx2.Client, place: Place) -> None:
+    place.faults(unavailable=1.0)
+    ids = [created(small, delivered_body({"destination": place.name}, chain=CHAIN)) for _ in range(3)]
+    until(lambda: all(is_delivering(small, id) for id in ids))
+    assert ended(small, created(small, export_body(chain=CHAIN)))["state"]["code"] == "DONE"
+    for id in ids:
+        assert small.post(f"/tasks/{id}/cancel").status_code == 200
+
+
+def test_cancel_stops_what_is_not_delivered_and_leaves_what_is(
+    service: Longshore, small: httpx2.Client, tmp_path: Path
+) -> None:
+    quick, slow, away = (add_place(service, tmp_path, chain=CHAIN) for _ in range(3))
+    slow.faults(slow_seconds=0.5)
+    away.faults(unavailable=1.0)
+    id = created(small, delivered_body(*({"destination": each.name} for each in (quick, slow, away)), chain=CHAIN))
+    until(lambda: any(path.endswith(".part") for path in slow.files()))
+    until(lambda: is_delivering(small, id) and "delivered" in {each["state"] for each in deliveries_of(small, id)})
+    assert small.post(f"/tasks/{id}/cancel").status_code == 200
+    task = reached(small, id, "ERROR")
+    assert messages(task)[-2].startswith("cancelled by token")
+    states = {each["destination"]: each["state"] for each in deliveries_of(small, id)}
+    assert states == {quick.name: "delivered", slow.name: "cancelled", away.name: "cancelled"}
+    assert len(quick.files()) == 3
+    until(lambda: not any(path.endswith(".part") for path in slow.files()))
+    assert small.delete(f"/tasks/{id}").status_code == 204
+
+
+def test_delivery_that_was_asked_for_again_can_be_cancelled(small: httpx2.Client, place: Place) -> None:
+    id = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
+    reached(small, id, "DONE")
+    place.faults(unavailable=1.0)
+    assert small.post(f"/tasks/{id}/runs/1/deliver").status_code == 202
+    refused = small.delete(f"/tasks/{id}")
+    assert refused.status_code == 409
+    assert refused.json()["type"].endswith("/run-delivering")
+    assert small.post(f"/tasks/{id}/cancel").status_code == 200
+    assert [each["state"] for each in deliveries_of(small, id)] == ["delivered", "cancelled"]
+    assert small.get(f"/tasks/{id}").json()["state"]["code"] == "DONE"
+
+
+def test_schedule_goes_on_after_a_run_whose_delivery_failed(small: httpx2.Client, place: Place) -> None:
+    place.faults(refused="no right")
+    body = delivered_body({"destination": place.name}, once="2026-05-26T12:00:00Z", repeat="daily", chain=CHAIN)
+    id = created(small, body)
+    reached(small, id, "ERROR")
+    assert small.get(f"/tasks/{id}/progress").json()["next"]["step"] == "start"
+    assert small.post(f"/tasks/{id}/cancel").status_code == 200
+
+
+def test_webhook_gets_the_events_of_deliveries_that_it_names(
+    service: Longshore, small: httpx2.Client, place: Place
+) -> None:
+    names = ["delivery.done", "delivery.failed", "task.error"]
+    made = small.post("/webhooks", json={"chain": CHAIN, "url": "https://127.0.0.1:9/", "events": names})
+    assert made.status_code == 201, made.text
+    hook = made.json()["id"]
+    place.faults(refused="no right")
+    id = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
+    reached(small, id, "ERROR")
+    place.faults()
+    assert small.post(f"/tasks/{id}/runs/1/deliver").status_code == 202
+    reached(small, id, "DONE")
+    rows = service.sql(
+        "select event, payload from longshore.webhook_deliveries where webhook_id = $1::text::uuid", hook
+    )
+    events = {row["event"]: json.loads(row["payload"])["data"] for row in rows}
+    run = small.get(f"/tasks/{id}/runs/1").json()
+    assert events.keys() == set(names)
+    for data in events.values():
+        assert (data["id"], data["run"], data["rows"], data["bytes"]) == (id, 1, run["rows"], run["bytes"])
+        assert data["interval"] == run["interval"]
+    assert events["delivery.failed"]["reason"] == "no right"
+    assert events["task.error"]["reason"] == f"delivery to {place.name} failed: no right"
+    assert events["delivery.done"]["evidence"]["bytes"] == run["bytes"]
+    assert events["delivery.done"]["destination"] == place.name
+    assert small.delete(f"/webhooks/{hook}").status_code == 204
