@@ -12,7 +12,7 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, requests, run_ends, scheduler
+from longshore.tasks import attempts, cancellation, requests, run_ends, scheduler
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
@@ -119,7 +119,7 @@ def test_cancelled_schedule_ends(run: Any) -> None:
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
         async with pool.acquire() as connection, connection.transaction():
-            await run_ends.cancel(connection, CHAIN, task, "a test")
+            await cancellation.cancel(connection, CHAIN, task, "a test")
         row = await pool.fetchrow(NEWEST, task)
         assert row is not None
         assert (row["state"], row["due_at"]) == ("DONE", None)
@@ -138,7 +138,7 @@ def test_chain_with_a_thousand_tasks_does_not_delay_another(run: Any) -> None:
         assert await pool.fetchval(QUEUED, str(urgent)) == 1
         assert await pool.fetchval(QUEUED, str(many[2])) == 0
         async with pool.acquire() as connection, connection.transaction():
-            await run_ends.cancel(connection, CHAIN, many[1], "a test")
+            await cancellation.cancel(connection, CHAIN, many[1], "a test")
         assert await pool.fetchval(QUEUED, str(many[2])) == 1
 
     run(test)

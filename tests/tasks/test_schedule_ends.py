@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.tasks import attempts, requests, run_ends, scheduler
+from longshore.tasks import attempts, cancellation, requests, run_ends, scheduler
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
@@ -112,7 +112,7 @@ def test_cancelled_schedule_stays_ended_when_its_task_is_executed(run: Any) -> N
         task = await created(pool, new(repeat="daily"))
         await ran(pool, task)
         async with pool.acquire() as connection, connection.transaction():
-            await run_ends.cancel(connection, CHAIN, task, "a test")
+            await cancellation.cancel(connection, CHAIN, task, "a test")
         async with pool.acquire() as connection, connection.transaction():
             await requests.execute(connection, CHAIN, task)
         assert (await ran(pool, task)).run == 2

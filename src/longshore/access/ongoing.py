@@ -16,9 +16,9 @@ from longshore.access.audit import Actor
 from longshore.database.connect import Connection
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError
-from longshore.tasks import run_ends
+from longshore.tasks import cancellation
+from longshore.tasks.cancellation import NothingToCancelError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.run_ends import NothingToCancelError
 from longshore.webhooks import registry
 
 log = structlog.get_logger()
@@ -99,7 +99,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
 
     async def cancel(task: OngoingTask) -> None:
         try:
-            await run_ends.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
+            await cancellation.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
         except NothingToCancelError:  # it has ended meanwhile
             return
         await audit.record(connection, actor, task.chain, "task.cancel", f"task {task.id}")

@@ -22,7 +22,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
-from longshore.tasks import backfills, quotas, reads, requests, run_ends
+from longshore.tasks import backfills, cancellation, quotas, reads, requests
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.schedule import preview, same_times
@@ -173,7 +173,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     chain, task = caller.chain, task_id(id)
     async with audited(request, "task.cancel", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)
-        await run_ends.cancel(change.connection, chain, task, actor(request).name)
+        await cancellation.cancel(change.connection, chain, task, actor(request).name)
     return await reads.get(service.pool, chain, task)
 
 

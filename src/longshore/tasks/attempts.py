@@ -1,7 +1,7 @@
-"""State changes of a run up to its end: begin, report, retry. `run_ends` has the end, `requests` what clients ask for.
+"""State changes of a run up to its end: begin, report, retry. `run_ends` and `delivery_ends` have the end.
 
-Only these three modules change a state. Each change is one SQL statement with its log entries. A statement
-of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
+Only these modules, `requests` and `cancellation` change a state. Each change is one SQL statement with its log
+entries. A statement of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
 """
 
 from collections.abc import Sequence

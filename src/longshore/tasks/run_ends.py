@@ -1,4 +1,4 @@
-"""The end of a run: finish, fail, cancel, lost worker. Each is one statement with its log entries, as in `attempts`.
+"""The end of a run: finish, fail, lost worker. Each is one statement with its log entries, as in `attempts`.
 
 The transaction that ends a run also sets when the next one is due, and gives the chain's slot to the next task. A run
 with deliveries gives its slot when its result is stored, and ends with the last of them, see `delivery_ends`.
@@ -10,10 +10,9 @@ import asyncpg
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.errors import ProblemError
-from longshore.tasks import backfills, deliveries, schedule
+from longshore.tasks import deliveries, schedule
 from longshore.tasks.attempts import RunResult, StaleAttemptError, retry, storable
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId
 from longshore.tasks.queue import Message
 from longshore.tasks.slots import admit
 from longshore.telemetry import metrics
@@ -139,47 +138,6 @@ entries as (
 select id, chain_id, trigger, planned_at, schedule_ended, action from before
 """
 
-# A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.
-CANCEL = """
-with before as (
-    select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
-    from longshore.tasks
-    where id = $1 and chain_id = $2
-      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null or backfill is not null
-           or exists (select from longshore.run_deliveries d where d.task_id = $1 and d.state = 'pending'))
-    for update
-),
-deliveries as (
-    update longshore.run_deliveries d
-    set state = 'cancelled', ended_at = before.at, due_at = null
-    from before
-    where d.task_id = before.id and d.state = 'pending'
-),
-task as (
-    update longshore.tasks t
-    set state = case when before.ends then 'ERROR' else before.state end, delivering = false,
-        attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, next_due_at = null, parked = false,
-        schedule_ended = true, paused = false,
-        modified_at = before.at, revision = before.revision + 1,
-        log_length = before.log_length + 1 + before.ends::int
-    from before
-    where t.id = before.id
-),
-run as (
-    update longshore.runs r
-    set state = 'ERROR', ended_at = before.at
-    from before
-    where r.task_id = before.id and r.run = before.run and before.state = 'INPROGRESS'
-),
-entries as (
-    insert into longshore.task_logs (task_id, seq, at, msg)
-    select before.id, before.log_length, before.at, $3 from before
-    union all
-    select before.id, before.log_length + 1, before.at, before.state || ' -> ERROR' from before where before.ends
-)
-select id from before
-"""
-
 # The next run has a trace of its own: with one for all of them it would have no end.
 NEXT = """
 update longshore.tasks
@@ -207,13 +165,6 @@ from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
 where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
 """
-
-
-class NothingToCancelError(ProblemError):
-    """The task has ended and has no run to come."""
-
-    def __init__(self) -> None:
-        super().__init__("nothing-to-cancel")
 
 
 async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedelta | None = None) -> None:
@@ -269,20 +220,6 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
             raise StaleAttemptError(message)
         await go_on(connection, ended)
     metrics.RUNS.labels(ended["action"], "ERROR").inc()
-
-
-async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
-    """End run, deliveries, schedule and backfills of a task, in the connection's transaction.
-
-    The caller has locked the task, which exists in the chain. The new revision notifies the workers that run it or
-    deliver its results. Raises NothingToCancelError.
-    """
-    await connection.execute(deliveries.LOCK_CHAIN, chain)
-    if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
-        raise NothingToCancelError
-    await backfills.end(connection, chain, task, None, who)
-    await deliveries.admit(connection, chain)
-    await admit(connection, chain)
 
 
 async def lost(pool: Pool, message: Message) -> bool:
