@@ -168,6 +168,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 STARTING_FIXTURES = {
     "service", "idle", "perimeter", "own_catalog", "new_service", "debian", "cluster", "pair", "store", "url", "source",
     "shop", "shelves", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
+    "warehouse", "warehouse_server", "warehouse_18",
 }  # fmt: skip
 STARTING_PLACES = {
     "azure", "console", "database", "demo", "faults", "exports/test_source_limits.py", "exports/test_shards.py",

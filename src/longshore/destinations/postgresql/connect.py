@@ -1,0 +1,219 @@
+"""Connections to a destination's server: to checked addresses, with nothing of the service's environment.
+
+asyncpg reads libpq's variables, `~/.pgpass` and service files for what it is not given, so it is given everything.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import asyncpg
+import msgspec
+from msgspec import Meta
+
+from longshore import outbound
+from longshore.database.connect import DirectConnection, WatchedConnection
+from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
+from longshore.destinations.kind import DestinationError
+from longshore.validation import Violation
+
+CONNECT_SECONDS = 10.0  # for each address
+USER_TIMEOUT_SECONDS = 120  # that a server may take nothing of what is sent, as it writes what came before to its disk
+
+# Settings that change how values are read, or that would end a transaction. Others, such as the search path, are the
+# role's own: triggers and defaults of the customer's tables depend on them.
+READING = (
+    *("datestyle", "intervalstyle", "timezone_abbreviations", "xmloption", "lc_monetary", "array_nulls"),
+    *("standard_conforming_strings", "transform_null_equals", "extra_float_digits", "quote_all_identifiers"),
+    "row_security",
+)
+PINNED = {**{name: OUTPUT[name] for name in READING}, **LIMITS, **KEEPALIVE}
+
+Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+
+
+class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the tables are, and as whom to connect."""
+
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=253,
+            pattern=r"^[A-Za-z0-9_.:%-]+$",
+            description="The server's name or address.",
+            examples=["db.example.com"],
+        ),
+    ]
+    port: Annotated[int, Meta(ge=1, le=65_535, description="The server's port.")] = 5432
+    database: Annotated[Text, Meta(description="The database.", examples=["warehouse"])]
+    schema: Annotated[Text, Meta(description="The schema of the tables. It must exist.")] = "public"
+    username: Annotated[Text, Meta(description="The role that loads the tables.", examples=["longshore"])]
+    sslmode: Annotated[
+        Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+        Meta(
+            description="How TLS is used, as in libpq. `verify-full` encrypts, and checks that the certificate is for"
+            " the host; `verify-ca` checks its authority alone; `require` encrypts, and checks nothing without"
+            " `sslrootcert`. The others may send rows unencrypted."
+        ),
+    ] = "verify-full"
+    sslrootcert: Annotated[
+        str,
+        Meta(
+            max_length=100_000,
+            description="The certificates of the authorities to trust, in PEM. Empty: those that browsers trust.",
+        ),
+    ] = ""
+
+    @property
+    def address(self) -> str:
+        """The address of the schema, without a secret."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{host}:{self.port}/{self.database}/{self.schema}"
+
+
+class PostgresqlSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The password of the role."""
+
+    password: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00]*$", description="The role's password.")]
+
+
+class LoadConnection(WatchedConnection):
+    """A connection whose server may pause for longer than one that serves requests."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *args: Any) -> None:
+        super().__init__(protocol, transport, *args)
+        peer = transport.get_extra_info("socket")
+        if (
+            peer is not None
+            and peer.family in (socket.AF_INET, socket.AF_INET6)
+            and hasattr(socket, "TCP_USER_TIMEOUT")
+        ):
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_SECONDS * 1000)
+
+
+class NamedContext(ssl.SSLContext):
+    """A TLS context that verifies `host`, although the connection goes to one of the host's addresses."""
+
+    host: str
+    inner: ssl.SSLContext
+
+    def wrap_bio(self, incoming: Any, outgoing: Any, *_: Any, **__: Any) -> ssl.SSLObject:
+        """Return the TLS of a connection, for the host's name."""
+        return self.inner.wrap_bio(incoming, outgoing, server_hostname=self.host)
+
+
+def check(
+    settings: PostgresqlSettings, _secret: PostgresqlSecret, allow: tuple[outbound.Network, ...]
+) -> list[Violation]:
+    """Return the violations of settings, without a connection."""
+    violations = []
+    if refused := outbound.check_host(settings.host, allow):
+        violations.append(Violation(refused, "/settings/host"))
+    if "PRIVATE KEY" in settings.sslrootcert:
+        violations.append(Violation("expected certificates without a private key", "/settings/sslrootcert"))
+    try:
+        tls_context(settings)
+    except DestinationError as error:
+        violations.append(Violation(str(error), "/settings/sslrootcert"))
+    return violations
+
+
+async def resolved(settings: PostgresqlSettings, allow: tuple[outbound.Network, ...]) -> list[str]:
+    """Return the checked addresses of the host. Raises outbound.OutboundError, TimeoutError."""
+    async with asyncio.timeout(CONNECT_SECONDS):
+        found = await outbound.resolve(settings.host, settings.port, allow)
+    return [str(address) for address in found]
+
+
+async def connect(settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: Sequence[str]) -> DirectConnection:
+    """Connect to the first address that answers. Raises asyncpg's errors, OSError and DestinationError."""
+    contexts = _contexts(settings)
+    for number, address in enumerate(addresses, 1):
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await _connect(settings, secret, address, contexts)
+        except (ssl.SSLError, OSError) as error:
+            if isinstance(error, ssl.SSLError) or number == len(addresses):
+                raise
+    raise AssertionError("a host has an address")
+
+
+async def _connect(
+    settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, contexts: Sequence[ssl.SSLContext | None]
+) -> DirectConnection:
+    first, *others = contexts
+    try:
+        return await _connect_with(settings, secret, address, first)
+    except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError) as error:
+        if not others or isinstance(error, ConnectionRefusedError):
+            raise
+        try:
+            return await _connect_with(settings, secret, address, others[0])
+        except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError):
+            raise error from None
+
+
+async def _connect_with(
+    settings: PostgresqlSettings, secret: PostgresqlSecret, address: str, context: ssl.SSLContext | None
+) -> DirectConnection:
+    who: dict[str, Any] = {
+        "user": settings.username,
+        "password": secret.password,
+        "database": settings.database,
+    }
+    how: dict[str, Any] = {
+        "ssl": context or False,
+        "direct_tls": False,
+        "target_session_attrs": "any",
+        "krbsrvname": "postgres",
+        "gsslib": "sspi",  # which Linux lacks, so that no ticket of the service's own is sent
+        "server_settings": {"application_name": "longshore delivery"},
+        "statement_cache_size": 0,  # poolers may give each transaction another session
+        "timeout": None,
+    }
+    opened: DirectConnection = await asyncpg.connect(
+        host=address, port=settings.port, **who, **how, connection_class=LoadConnection
+    )
+    return opened
+
+
+def _contexts(settings: PostgresqlSettings) -> list[ssl.SSLContext | None]:
+    """Return the kinds of connection to try, in this order; None is one without TLS."""
+    match settings.sslmode:
+        case "disable":
+            return [None]
+        case "allow":
+            return [None, tls_context(settings)]
+        case "prefer":
+            return [tls_context(settings), None]
+    return [tls_context(settings)]
+
+
+def tls_context(settings: PostgresqlSettings) -> ssl.SSLContext:
+    """Return the TLS context of the settings, as in libpq. Raises DestinationError."""
+    context = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.host, context.inner = settings.host, _trusting(settings)
+    return context
+
+
+def _trusting(settings: PostgresqlSettings) -> ssl.SSLContext:
+    mode, roots = settings.sslmode, settings.sslrootcert
+    if mode == "verify-full" and not roots:
+        return outbound.tls_context()
+    if mode == "verify-ca" and not roots:
+        raise DestinationError("sslmode verify-ca needs sslrootcert")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = mode == "verify-full"
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if roots:
+        try:
+            context.load_verify_locations(cadata=roots)
+        except (ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise DestinationError(f"sslrootcert has no certificate in PEM form: {reason}") from None
+    if mode in ("allow", "prefer") or not roots:
+        context.verify_mode = ssl.CERT_NONE
+    return context
