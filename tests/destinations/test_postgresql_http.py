@@ -1,0 +1,103 @@
+"""Tables over HTTP: a destination is made, a task delivers to it, and the rows are in the customer's database."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import msgspec
+import pytest
+
+from longshore.access.tokens import Level
+from tests.destinations.places import created, deliveries_of, reached
+from tests.destinations.warehouse import Warehouse
+from tests.service import Longshore, ended, export_body
+
+
+
+def make(service: Longshore, warehouse: Warehouse, chain: int = 1764, **changes: Any) -> str:
+    """Make a destination of the chain and return its name."""
+    name = f"tables-{uuid4().hex[:12]}"
+    settings = {**msgspec.to_builtins(warehouse.settings), **changes}
+    body = {"name": name, "kind": "postgresql", "settings": settings, "secret": msgspec.to_builtins(warehouse.secret)}
+    with service.client(Level.ADMIN, chain=chain) as admin:
+        tested = admin.post("/destinations/test", json=body)
+        assert tested.json()["ok"] is not bool(changes), tested.text
+        answer = admin.post("/destinations", json=body)
+        assert answer.status_code == 201, answer.text
+        assert "secret" not in answer.json()
+    return name
+
+
+def body_of(destination: str, mode: str, chain: int, **target: Any) -> dict[str, Any]:
+    body = export_body(chain=chain)
+    body["target"] |= {"deliver": [{"destination": destination, "table": "ledger", "mode": mode}], **target}
+    return body
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_rows_of_a_run_are_in_the_table_once_the_task_is_done(
+    service: Longshore, small: httpx2.Client, warehouse: Warehouse, form: str
+) -> None:
+    name = make(service, warehouse, 1765)
+    task = ended(small, created(small, body_of(name, "append", 1765, export_format=form)))
+    assert task["state"]["code"] == "DONE", task["logs"]
+    types = warehouse.types("ledger")
+    assert types["amount"].startswith("numeric")
+    assert types["timestamp"] == "timestamp with time zone"
+    source = "loyalty.wallet_ledger where chain_id = 1765"
+    columns = ", ".join(f'"{column}"' for column in types)
+    expected = service.sql(f"select {columns} from {source} order by id")
+    assert [tuple(row) for row in expected] == warehouse.sql(f"select {columns} from ledger order by id")
+    (listed,) = deliveries_of(small, task["id"])
+    assert (listed["state"], listed["error"], listed["evidence"]["rows"]) == ("delivered", None, 2000)
+    manifest = small.get(f"/tasks/{task['id']}/runs/1/manifest").json()
+    assert listed["evidence"]["totals"] == manifest["totals"]
+    assert listed["address"] == f"{warehouse.settings.address}.ledger"
+    line = warehouse.sql("select task, run, rows, encode(sha256, 'hex') from _longshore_deliveries")
+    assert line == [(task["id"], 1, 2000, manifest["sha256"])]
+
+
+def test_delivery_that_is_refused_says_what_to_change_and_succeeds_afterwards(
+    service: Longshore, small: httpx2.Client, warehouse: Warehouse
+) -> None:
+    name = make(service, warehouse, 1765)
+    warehouse.sql("create table ledger (id text[])")
+    task = ended(small, created(small, body_of(name, "replace", 1765)))
+    assert task["state"]["code"] == "ERROR"
+    (listed,) = deliveries_of(small, task["id"])
+    assert 'column "id" of' in listed["error"]
+    assert "is text[] and the load's is int8" in listed["error"]
+    warehouse.sql("drop table ledger")
+    assert small.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
+    reached(small, task["id"], "DONE")
+    assert warehouse.sql("select count(*) from ledger") == [(2000,)]
+
+
+def test_changes_are_merged_run_after_run(new_service: Callable[..., Longshore], warehouse: Warehouse) -> None:
+    service = new_service(2000, outbound_allow="127.0.0.1")
+    service.start("worker")
+    service.start_api()
+    name = make(service, warehouse)
+    changes = {"incremental": "on_ack", "deletes": True, "export_format": "parquet"}
+    with service.client() as client:
+        task = created(client, body_of(name, "merge", 1764, **changes))
+        for run, change in enumerate(
+            ("select 1",
+             "delete from loyalty.wallet_ledger where chain_id = 1764 and id % 7 = 0",
+             "update loyalty.wallet_ledger set amount = amount + 1 where chain_id = 1764 and id % 5 = 0"),
+            1,
+        ):  # fmt: skip
+            if run > 1:
+                service.sql(change)
+                assert client.post(f"/tasks/{task}/execute").status_code in (200, 202)
+            found = ended(client, task)
+            assert found["state"]["code"] == "DONE", found["logs"]
+            columns = ", ".join(f'"{column}"' for column in warehouse.types("ledger"))
+            expected = service.sql(f"select {columns} from loyalty.wallet_ledger where chain_id = 1764 order by id")
+            assert [tuple(row) for row in expected] == warehouse.sql(f"select {columns} from ledger order by id")
+            manifest = client.get(f"/tasks/{task}/runs/{run}/manifest").json()
+            assert manifest["full"] is (run == 1)
+            assert manifest["mirror"]["rows"] == len(expected)
+    lines = warehouse.sql("select run, mark_from is null, mark_to is null from _longshore_deliveries order by run")
+    assert lines == [(1, True, False), (2, False, False), (3, False, False)]
