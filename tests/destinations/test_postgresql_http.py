@@ -14,7 +14,6 @@ from tests.destinations.warehouse import Warehouse
 from tests.service import Longshore, ended, export_body
 
 
-
 def make(service: Longshore, warehouse: Warehouse, chain: int = 1764, **changes: Any) -> str:
     """Make a destination of the chain and return its name."""
     name = f"tables-{uuid4().hex[:12]}"

@@ -1,9 +1,10 @@
 """Tables that customers made themselves: odd names, defaults, indexes, identities, partitions, triggers, policies."""
 
+import msgspec
 import pytest
 
 from longshore.destinations.kind import DestinationError
-from longshore.exports.totals import Sum, TotalColumns
+from longshore.exports.totals import Sum, Totals
 from tests.destinations.warehouse import Warehouse, a_load
 
 COLUMNS = {"id": "int8", "name": "text"}
@@ -238,7 +239,7 @@ def test_run_of_the_same_number_with_other_bytes_is_not_taken_for_delivered(ware
 def test_file_with_other_rows_than_its_line_is_refused(warehouse: Warehouse) -> None:
     load = a_load(COLUMNS, ROWS)
     cut = a_load(COLUMNS, ROWS, file=a_load(COLUMNS, ROWS[:1]).file)
-    with pytest.raises(DestinationError, match="1 rows arrived of 2"):
+    with pytest.raises(DestinationError, match="took 1 rows, and the result has 2"):
         warehouse.load(cut)
     warehouse.load(load)
 
@@ -249,7 +250,7 @@ def test_file_with_other_columns_than_the_load_is_refused(warehouse: Warehouse) 
         warehouse.load(a_load({"id": "text", "name": "text"}, ROWS, file=other))
 
 
-def test_evidence_has_the_control_totals_of_the_rows(warehouse: Warehouse) -> None:
+def test_control_totals_of_the_rows_are_read_back_before_they_are_committed(warehouse: Warehouse) -> None:
     made(warehouse, "create table orders (id bigint, amount numeric, currency text, kind numeric(9,2))")
     columns = {"id": "int8", "amount": "numeric(12,2)", "currency": "bpchar(3)", "kind": "int4"}
     rows = [
@@ -258,11 +259,11 @@ def test_evidence_has_the_control_totals_of_the_rows(warehouse: Warehouse) -> No
         ("3", None, None, None),
         ("4", "9999999999.99", "", "8"),
     ]
-    evidence = warehouse.load(a_load(columns, rows, totals=TotalColumns("amount", "currency", 2)))
-    assert evidence.totals is not None
-    assert evidence.totals.sums == [
-        Sum("", 1, "9999999999.99"), Sum("EUR", 2, "0.30"), Sum(None, 1, "0")
-    ]  # fmt: skip
-    evidence = warehouse.load(a_load(columns, rows, run=2, totals=TotalColumns("amount", "kind", 2)))
-    assert evidence.totals is not None
-    assert [one.value for one in evidence.totals.sums] == ["7", "8", None]
+    of_currency = Totals("amount", "currency", [Sum("", 1, "9999999999.99"), Sum("EUR", 2, "0.30"), Sum(None, 1, "0")])
+    of_kind = Totals("amount", "kind", [Sum("7", 2, "0.30"), Sum("8", 1, "9999999999.99"), Sum(None, 1, "0")])
+    assert warehouse.load(a_load(columns, rows, totals=of_currency)).totals == of_currency
+    assert warehouse.load(a_load(columns, rows, run=2, totals=of_kind)).totals == of_kind
+    other = msgspec.structs.replace(of_kind, sums=[Sum("7", 2, "0.31"), *of_kind.sums[1:]])
+    with pytest.raises(DestinationError, match=r"adds up to 0\.31, and the table took 2 rows with 0\.30"):
+        warehouse.load(a_load(columns, rows, run=3, totals=other))
+    assert warehouse.sql("select count(*) from orders") == [(8,)]

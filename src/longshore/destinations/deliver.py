@@ -17,16 +17,13 @@ from longshore.destinations.kind import (
     FilePlace,
     Opened,
     TableColumn,
-    TableEvidence,
     TableLoad,
     TablePlace,
 )
-from longshore.errors import LongshoreError
-from longshore.exports import totals
 from longshore.exports.deliver_target import Deliver, path_of
 from longshore.exports.export import CHANGE_NAMES
 from longshore.exports.manifest import Manifest
-from longshore.exports.totals import TotalColumns, Totals, as_parts
+from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
 
@@ -145,9 +142,10 @@ async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: T
     if not isinstance(manifest, Manifest):
         raise DestinationError("a table takes a result of one file")
     assert entry.table is not None
-    found = await place.load(_load_of(delivery, contents, manifest, entry))
+    load = _load_of(delivery, contents, manifest, entry)
+    found = await place.load(load)
     address = place.address(entry.table)
-    _compare(address, manifest, found)
+    load.require(found, address)
     return Delivered(address, Evidence(rows=found.rows, totals=found.totals, repeated=found.was_there))
 
 
@@ -171,7 +169,7 @@ def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, 
         is_full=bool(manifest.full),
         format="csv" if manifest.format == "csv" else "parquet",
         file=contents.files[0].file,
-        totals=None if manifest.totals is None else TotalColumns(manifest.totals.amount, manifest.totals.per, None),
+        totals=manifest.totals,
         line=DeliveryLine(
             task=manifest.task,
             run=manifest.run,
@@ -183,16 +181,3 @@ def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, 
             sha256=bytes.fromhex(manifest.sha256),
         ),
     )
-
-
-def _compare(address: str, manifest: Manifest, found: TableEvidence) -> None:
-    """Raise DestinationError where a table took other rows than the result has."""
-    if found.rows != manifest.rows:
-        raise DestinationError(f"{address} took {found.rows:,} rows, and the result has {manifest.rows:,}")
-    if manifest.totals is None or found.totals is None:
-        return
-    sums = {value: (rows, total) for value, rows, total in as_parts(found.totals.sums)}
-    try:
-        totals.compare(manifest.totals, sums)
-    except LongshoreError as error:
-        raise DestinationError(f"{address}: {str(error).replace('the file has', 'the table took')}") from None

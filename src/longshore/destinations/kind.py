@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, Protocol
 import msgspec
 
 from longshore.errors import LongshoreError, TransientError
-from longshore.exports.totals import TotalColumns, Totals
+from longshore.exports.totals import Totals, as_parts, compare
 from longshore.outbound import Network
 from longshore.validation import Violation
 
@@ -97,6 +97,17 @@ class DeliveryLine(msgspec.Struct, frozen=True):
     """Of the run's file."""
 
 
+class TableEvidence(msgspec.Struct, frozen=True):
+    """The rows of a delivery in a table, read back from it."""
+
+    rows: int
+    """Rows that the load brought: those of the staging table, read in the transaction that wrote them."""
+    totals: Totals | None
+    """Control totals of these rows."""
+    was_there: bool
+    """Whether an earlier delivery of the same run or marks was found, so that nothing was loaded."""
+
+
 class TableLoad(msgspec.Struct, frozen=True):
     """Rows to load into a table."""
 
@@ -111,20 +122,24 @@ class TableLoad(msgspec.Struct, frozen=True):
     """Whether the rows are the whole copy: a merge then replaces."""
     format: Literal["csv", "parquet"]
     file: File
-    totals: TotalColumns | None
-    """What the control totals of the evidence are made of."""
+    totals: Totals | None
+    """The control totals of the rows; those of the evidence are made of the same two columns."""
     line: DeliveryLine
 
+    def require(self, evidence: TableEvidence, what: str) -> None:
+        """Raise DestinationError where a table took other rows than the file has, and say in what they differ.
 
-class TableEvidence(msgspec.Struct, frozen=True):
-    """The rows of a delivery in a table, read back from it."""
-
-    rows: int
-    """Rows that the load brought: those of the staging table, read in the transaction that wrote them."""
-    totals: Totals | None
-    """Control totals of these rows."""
-    was_there: bool
-    """Whether an earlier delivery of the same run or marks was found, so that nothing was loaded."""
+        `what`: begins the message. A place calls it before it commits, so that such rows never appear.
+        """
+        if evidence.rows != self.line.rows:
+            raise DestinationError(f"{what} took {evidence.rows:,} rows, and the result has {self.line.rows:,}")
+        if self.totals is None or evidence.totals is None:
+            return
+        sums = {value: (rows, total) for value, rows, total in as_parts(evidence.totals.sums)}
+        try:
+            compare(self.totals, sums)
+        except LongshoreError as error:
+            raise DestinationError(f"{what}: {str(error).replace('the file has', 'the table took')}") from None
 
 
 class TablePlace(Protocol):

@@ -26,7 +26,13 @@ USER_TIMEOUT_SECONDS = 120  # that a server may take nothing of what is sent, as
 # role's own: triggers and defaults of the customer's tables depend on them.
 READING = (
     *("datestyle", "intervalstyle", "timezone_abbreviations", "xmloption", "lc_monetary", "array_nulls"),
-    *("standard_conforming_strings", "transform_null_equals", "extra_float_digits", "quote_all_identifiers"),
+    *(
+        "standard_conforming_strings",
+        "transform_null_equals",
+        "extra_float_digits",
+        "bytea_output",
+        "quote_all_identifiers",
+    ),
     "row_security",
 )
 PINNED = {**{name: OUTPUT[name] for name in READING}, **LIMITS, **KEEPALIVE}

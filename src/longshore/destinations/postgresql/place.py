@@ -12,7 +12,6 @@ from typing import Any
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import (
-    DestinationError,
     DestinationUnavailableError,
     TableColumn,
     TableEvidence,
@@ -135,8 +134,7 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
         await refuse_cascades(connection, target)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
     evidence = await apply.evidence(connection, target, load)
-    if evidence.rows != load.line.rows:
-        raise DestinationError(f"{target.name}: {evidence.rows} rows arrived of {load.line.rows}")
+    load.require(evidence, target.name)
     await apply.apply(connection, target, load)
     await deliveries_table.write_line(connection, schema, load.table, load.line)
     return evidence
