@@ -1,6 +1,7 @@
 """`longshore secrets rotate`: afterwards all that is stored needs the newest secret alone."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -10,7 +11,10 @@ from longshore.database.connect import open_pool
 from longshore.destinations.stored import Destinations, NewDestination
 from longshore.exports import signing_keys
 from longshore.settings import Settings
+from longshore.tasks import requests, task_secrets
 from longshore.tasks.model import ChainId
+from longshore.tasks.requests import NewTask
+from longshore.tasks.schedule import Schedule
 from longshore.vault import Vault, open_vault
 from longshore.webhooks import registry
 from longshore.webhooks.registry import WebhookDraft
@@ -41,6 +45,9 @@ async def fill(url: str, vault: Vault, settings: Settings) -> None:
         user = await users.create(connection, "anna", "correct horse battery staple")
         await users.set_totp(connection, user, totp.seal(vault, user, "SECRET"))
         await signing_keys.rotate(connection, vault)
+        at = datetime(2126, 5, 26, tzinfo=UTC)
+        task = await requests.create(connection, NewTask(CHAIN, "", "http", "{}", "{}", "", Schedule(once=at)))
+        await task_secrets.save(connection, vault, CHAIN, task, {"secret_headers": {"Authorization": "hunter2"}})
 
 
 def sealed_under(url: str, secret: str) -> dict[str, int]:
@@ -71,6 +78,7 @@ def test_after_a_rotation_the_newest_secret_alone_reads_all_that_is_stored(tmp_p
             "previous_webhook_secrets.secret": 1,
             "users.totp_secret": 1,
             "signing_keys.sealed": 1,
+            "task_secrets.sealed": 1,
         }
         failed(run("secrets", "rotate", folder=tmp_path, database_url=url), "LONGSHORE_SECRET is not set")
         done = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}")
@@ -106,11 +114,12 @@ def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: 
         # The server still ends the statement that was blocked.
         assert "destinations.secret" in sealed_under(url, NEW)
         assert sealed_under(url, OLD) | {"webhooks.secret": 1} == {
-            "webhooks.secret": 1, "previous_webhook_secrets.secret": 1, "users.totp_secret": 1, "signing_keys.sealed": 1
+            "webhooks.secret": 1, "previous_webhook_secrets.secret": 1, "users.totp_secret": 1,
+            "signing_keys.sealed": 1, "task_secrets.sealed": 1,
         }  # fmt: skip
         assert run("secrets", "rotate", folder=tmp_path, database_url=url, secret=both).returncode == 0
         assert sealed_under(url, OLD) == {}
-        assert len(sealed_under(url, NEW)) == 5
+        assert len(sealed_under(url, NEW)) == 6
 
 
 def test_rotation_without_the_earlier_secret_names_what_it_cannot_read(tmp_path: Path) -> None:
@@ -118,6 +127,6 @@ def test_rotation_without_the_earlier_secret_names_what_it_cannot_read(tmp_path:
         in_own_loop(fill(url, vault_of(OLD), Settings()))
         done = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=NEW)
         assert done.returncode == 1
-        assert "5 could not be read" in done.stderr
+        assert "6 could not be read" in done.stderr
         assert "of chain 1764 was sealed under a secret that LONGSHORE_SECRET does not have" in done.stderr
-        assert len(sealed_under(url, OLD)) == 5
+        assert len(sealed_under(url, OLD)) == 6

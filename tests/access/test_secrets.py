@@ -5,7 +5,8 @@ import contextlib
 import re
 import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2
@@ -15,7 +16,8 @@ from longshore.access import totp
 from longshore.access.tokens import Level
 from longshore.database.embedded import programs
 from tests.access.users import headers_of, new_person
-from tests.service import Longshore, ended, export_body
+from tests.receiver import receiving
+from tests.service import CHAIN, Longshore, ended, export_body
 
 
 def spellings(secret: str | bytes) -> set[bytes]:
@@ -33,9 +35,72 @@ def everything_in(url: str) -> bytes:
     return dump.stdout
 
 
+def secrets_of_others(client: httpx2.Client) -> dict[str, str | bytes]:
+    """The secrets of a webhook, a destination and a task, each used, tested and refused; by what they are."""
+    made: dict[str, str | bytes] = {}
+    with receiving() as receiver:
+        webhook = client.post("/webhooks", json={"chain": CHAIN, "url": receiver.url}).json()
+        made["a webhook's secret"] = base64.b64decode(webhook["secret"].removeprefix("whsec_"))
+        rotated = client.post(f"/webhooks/{webhook['id']}/secret").json()
+        made["a webhook's second secret"] = base64.b64decode(rotated["secret"].removeprefix("whsec_"))
+        made["a secret header"] = secret = secrets.token_urlsafe(24)
+        target = {"action": "http", "url": f"{receiver.url}/a", "secret_headers": {"Authorization": secret}}
+        receiver.answers.put(404)
+        task = {"chain": CHAIN, "desc": "", "trigger": {"once": "2026-05-26T12:00:00Z"}, "target": target}
+        key = {"Idempotency-Key": "of a task with a secret"}
+        id = client.post("/tasks", json=task, headers=key).json()["id"]
+        ended(client, id)
+        while receiver.next().path == "/a":  # then the message of the webhook
+            pass
+        made["a second secret header"] = secret = secrets.token_urlsafe(24)
+        target["secret_headers"] = {"Authorization": secret, "X-New": None}
+        assert client.patch(f"/tasks/{id}", json={"target": target}).status_code == 400
+    for what in ("a destination's secret", "a changed secret", "a tested secret", "a secret of a kind that fails"):
+        made[what] = secrets.token_urlsafe(24)
+    first, changed, tested, failing = list(made.values())[-4:]
+    body = {"name": "shelf", "kind": "memory", "settings": {"shelf": "top"}, "secret": {"password": first}}
+    path = f"/destinations/{client.post('/destinations', json=body, headers={'Idempotency-Key': 'x'}).json()['id']}"
+    assert client.post(f"{path}/test").json()["ok"] is False
+    assert client.patch(path, json={"secret": {"password": changed}}).status_code == 200
+    assert client.post("/destinations/test", json={**body, "secret": {"password": tested}}).status_code == 200
+    broken = {**body, "settings": {"shelf": "broken"}, "secret": {"password": failing}}
+    assert client.post("/destinations/test", json=broken).json()["steps"][0]["step"] == "test"
+    return made
+
+
+def failing_secrets(service: Longshore, client: httpx2.Client) -> Iterator[tuple[str, str]]:
+    """Send secrets to endpoints whose table is gone, so that each is in a request that ends in a 500."""
+    bodies: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+        "destinations": (
+            "/destinations",
+            lambda secret: {
+                "name": "x",
+                "kind": "memory",
+                "settings": {"shelf": "top"},
+                "secret": {"password": secret},
+            },
+        ),
+        "task_secrets": (
+            "/tasks",
+            lambda secret: {
+                "chain": CHAIN,
+                "desc": "",
+                "trigger": {"once": "2126-05-26T12:00:00Z"},
+                "target": {"action": "http", "url": "http://127.0.0.1:9/", "secret_headers": {"X-A": secret}},
+            },
+        ),
+    }
+    for table, (path, body_of) in bodies.items():
+        secret = secrets.token_urlsafe(24)
+        service.sql(f"alter table longshore.{table} rename to away")
+        assert client.post(path, json=body_of(secret)).status_code == 500
+        service.sql(f"alter table longshore.away rename to {table}")
+        yield table, secret
+
+
 def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[..., Longshore]) -> None:
     given = secrets.token_urlsafe(32)
-    service = new_service(rows=100, secret=given, log_level="debug")
+    service = new_service(rows=100, secret=given, log_level="debug", outbound_allow="127.0.0.1")
     service.start("worker")
     # JSON has no place for the values of variables, what a terminal shows might have.
     service.start_api(log_format="console")
@@ -60,6 +125,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
         assert httpx2.get(url).status_code == 200
         made["a signature"] = parse_qs(urlsplit(url).query)["signature"][0]
         httpx2.get(url + "x")
+        made |= secrets_of_others(client)
 
     login = {"username": "anna", "password": first}
     opened = httpx2.post(f"{service.address}/auth/login", json=login).json()
@@ -83,6 +149,8 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
     made["a password in the wrong field"] = typed
     httpx2.post(f"{service.address}/auth/login", json={"username": typed, "password": "wrong horse battery"})
     made["a wrong password"] = "wrong horse battery"
+    with httpx2.Client(base_url=service.address, headers=bearer, timeout=60) as client:
+        made |= {f"{what}, while its table is broken": secret for what, secret in failing_secrets(service, client)}
     for broken in ("alter table longshore.sessions rename to away", "alter table longshore.away rename to sessions"):
         service.sql(broken)
         login = {"username": "anna", "password": second}

@@ -46,18 +46,23 @@ def place(site: Path, server: str) -> Iterator[Made]:
 
 
 @pytest.fixture(scope="module")
-def client(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    """An admin's client of a service with the package installed."""
+def plugged(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
+    """A service with the package installed, whose chain 1764 may reach loopback."""
     folder = tmp_path_factory.mktemp("plugged")
     with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
         longshore = Longshore(folder, url, chain_outbound_allow="1764=127.0.0.0/8")
         try:
             longshore.start_api()
-            with longshore.client(Level.ADMIN) as found:
-                yield found
+            yield longshore
         finally:
             longshore.stop()
+
+
+@pytest.fixture(scope="module")
+def client(plugged: Longshore) -> Iterator[httpx2.Client]:
+    with plugged.client(Level.ADMIN) as found:
+        yield found
 
 
 def body(server: str, **settings: str) -> dict[str, object]:
@@ -83,6 +88,15 @@ def test_kind_of_a_package_reaches_the_networks_of_its_chain_alone(client: httpx
     assert set(violations(client.post("/destinations", json=body("http://10.1.2.3/")))) == {"/settings/url"}
     named = client.post("/destinations/test", json=body(f"http://localhost:{server.rpartition(':')[2]}")).json()
     assert named["ok"] is True
+
+
+def test_networks_of_a_chain_are_for_its_webhooks_and_http_tasks_too(plugged: Longshore) -> None:
+    for chain, status in ((1764, 201), (1765, 400)):
+        target = {"action": "http", "url": "http://127.0.0.1:9/"}
+        task = {"chain": chain, "desc": "", "trigger": {"once": "2126-05-26T12:00:00Z"}, "target": target}
+        with plugged.client(chain=chain) as client:
+            assert client.post("/webhooks", json={"chain": chain, "url": "http://127.0.0.1:9/"}).status_code == status
+            assert client.post("/tasks", json=task).status_code == status
 
 
 def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: Made) -> None:

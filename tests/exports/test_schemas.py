@@ -87,7 +87,7 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
 
             for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
                 with pytest.raises(ValidationError) as caught:
-                    reads = ChainReads(nothing, partial(schemas.load, pool, asker), nothing_of)
+                    reads = ChainReads(asker, nothing, partial(schemas.load, pool, asker), nothing_of)
                     await read_new_task(body, now, {}, reads)
                 [violation] = caught.value.violations
                 assert violation.pointer == "/target/schema"

@@ -11,10 +11,12 @@ from longshore.actions import Action, Context, Target
 from longshore.actions.action import Plugged
 from longshore.database.connect import Pool
 from longshore.results.local import LocalStore
+from longshore.settings import Settings
 from longshore.tasks import attempts, requests, run_ends, scheduler
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import Interval, TaskId
 from longshore.tasks.queue import Message
+from longshore.vault import open_vault
 from tests.played import play
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, NEWEST, created, new, ran
@@ -184,7 +186,7 @@ def test_action_of_a_package_gets_the_interval_of_its_run(run: Any, tmp_path: Pa
         task = await created(pool, new(repeat="daily"))
         await pool.execute('update longshore.tasks set target = \'{"action":"take"}\' where id = $1', task)
         begun = await ran(pool, task)
-        await Plugged(Action(Target, take), pool, LocalStore(tmp_path)).run(begun)
+        await Plugged(Action(Target, take), pool, LocalStore(tmp_path), open_vault(Settings(data=tmp_path))).run(begun)
         assert given == [Interval(None, await today(pool))]
 
     run(test)

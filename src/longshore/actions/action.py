@@ -11,12 +11,14 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from msgspec import Meta
 
+from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
 from longshore.results.store import Store, Writable
-from longshore.tasks import attempts
+from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.validation import Violation
+from longshore.vault import Vault
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAX_SECONDS, MAX_DAYS = 7 * 24 * 3600, 3650
@@ -117,9 +119,14 @@ class Context(Generic[T]):
         self._cancelled.set()
 
 
-def no_violations(_target: Any) -> list[Violation]:
+def no_violations(_target: Any, _chain: int) -> list[Violation]:
     """Return no violations: the check of an action that needs none beyond the types of its fields."""
     return []
+
+
+def nowhere(_target: Any) -> str:
+    """Return the same for all targets: those of an action without secrets."""
+    return ""
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -130,15 +137,22 @@ class Action(msgspec.Struct, frozen=True):
     run: Callable[[Context[Any]], Awaitable[None]]
     """Runs one attempt. After OSError, a lost connection to the database and TransientError the run is retried; any
     other error ends the run, with the error's message in the task's log."""
-    check: Callable[[Any], list[Violation]] = no_violations
-    """Returns the violations of a target beyond its types; each pointer is a JSON pointer within the target."""
+    check: Callable[[Any, int], list[Violation]] = no_violations
+    """`check(target, chain)` returns the violations beyond the types of a target; each pointer is within the target."""
+    secret_fields: tuple[str, ...] = ()
+    """Names of fields whose values are secrets: objects of strings or nulls. The values are stored in the vault, and
+    shown as null; the target of a run has them."""
+    sends_to: Callable[[Any], str] = nowhere
+    """Returns where a target sends its secrets, such as the origin of an address. A change of it is refused unless the
+    secrets are sent with it."""
 
 
 class Plugged:
     """An action as the worker runs it."""
 
-    def __init__(self, action: Action, pool: Pool, store: Store) -> None:
+    def __init__(self, action: Action, pool: Pool, store: Store, vault: Vault) -> None:
         self._action = action
+        self._vault = vault
         self._pool = pool
         self._store = store
 
@@ -148,6 +162,9 @@ class Plugged:
             target = msgspec.json.decode(begun.target, type=self._action.target)
         except msgspec.MsgspecError as error:
             raise LongshoreError(f"this version cannot read the target: {error}") from error
+        if self._action.secret_fields:
+            stored = await task_secrets.load(self._pool, self._vault, begun.chain, begun.message.task)
+            target = with_secrets(self._action.secret_fields, target, stored)
         context = Context(begun, target, self._pool, self._store)
         kept = await attempts.locations(self._pool, begun.message.task)
         await asyncio.to_thread(

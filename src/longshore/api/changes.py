@@ -19,10 +19,11 @@ from longshore.api.guard import actor, admitted
 from longshore.api.new_task import Trigger, check_schedule
 from longshore.api.scopes import may_change_task, may_have
 from longshore.api.service import AnyRequest
+from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
-from longshore.tasks import backfills, cancellation, quotas, reads, requests
+from longshore.tasks import backfills, cancellation, quotas, reads, requests, task_secrets
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.schedule import preview, same_times
@@ -102,7 +103,11 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value = merge_patch(value, patch) if merges else value | patch
+        if merges:
+            given = patch.get("target")
+            value["target"] = with_kept_nulls(service.actions, stored["target"], given, value["target"])
         new = await read_task(caller, service, connection, value)
+        secrets = await read_secrets(service, connection, new, task, old)
         await may_have(caller, service, connection, new.target, new.trigger)
         for shape in target_check.pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, chain, shape)
@@ -111,7 +116,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         by = actor(request).name
         why = f"changed by {by}: {', '.join(patch) or 'nothing'}"
         definer = by if {"target", "trigger"} & patch.keys() else None
-        if not planned_anew and definer in (None, old.defined_by) and _is_equal(old, new):
+        if not planned_anew and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
             audit.happens = False
             return await reads.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
@@ -126,6 +131,8 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
             only_deliver=only_deliver,
             defined_by=definer,
         )
+        if secrets is not None:
+            await task_secrets.save(connection, service.vault, chain, task, secrets)
         if planned_anew or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from longshore.actions import Action, Target
+from longshore.actions.secret_fields import without_secrets
 from longshore.database.rows import MAX_BIGINT
 from longshore.exports import target_check
 from longshore.exports.catalog import Catalog, Shape
@@ -57,6 +58,7 @@ TakesOf = Callable[[Sequence[str]], Awaitable[Mapping[str, Takes]]]
 class ChainReads(msgspec.Struct, frozen=True):
     """The reads of what the chain has, by which a body is validated."""
 
+    chain: ChainId
     segment_of: SegmentOf
     pinned_of: PinnedOf
     takes_of: TakesOf
@@ -73,7 +75,7 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
         pinned = _pinned(target.get("schema")) if isinstance(target, dict) else []
         before = {schema: await reads.pinned_of(schema) for schema in pinned}
         if "target" in value:
-            typed_target = _check_target(target, actions, violations)
+            typed_target = _check_target(target, actions, reads.chain, violations)
         _check_parts(value, catalog, actions, before, violations)
         violations += await _check_segment_id(value, reads.segment_of)
         if isinstance(typed_target, ExportTarget) and typed_target.deliver is not None:
@@ -92,16 +94,19 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
         segment=_normalised(new.trigger.segment, typed_target),
         segment_id=new.trigger.segment_id and new.trigger.segment_id.lower(),
     )
+    fields = actions[typed_target.action].secret_fields if typed_target.action in actions else ()
+    shown, secrets = without_secrets(fields, typed_target)
     return NewTask(
         chain=ChainId(new.chain),
         desc=new.desc,
         action=typed_target.action,
         trigger=STORED.encode(trigger).decode(),
-        target=STORED.encode(typed_target).decode(),
+        target=STORED.encode(shown).decode(),
         debug=new.debug,
         # A task that runs once does not begin before its time, of which the stored trigger has whole seconds.
         schedule=trigger if trigger.repeats else msgspec.structs.replace(trigger, once=new.trigger.once),
         priority=typed_target.priority,
+        secrets=secrets,
     )
 
 
@@ -121,7 +126,7 @@ def _normalised(segment: Any, target: ExportTarget | Target) -> Any:
 
 
 def _check_target(
-    target: Any, actions: Mapping[str, Action], violations: list[Violation]
+    target: Any, actions: Mapping[str, Action], chain: ChainId, violations: list[Violation]
 ) -> ExportTarget | Target | None:
     if not isinstance(target, dict):
         return check(Target, target, "/target", violations)
@@ -139,7 +144,7 @@ def _check_target(
     if typed is not None:
         violations += [
             Violation(violation.detail, f"/target{violation.pointer or ''}")
-            for violation in actions[action].check(typed)
+            for violation in actions[action].check(typed, chain)
         ]
     return typed
 

@@ -22,6 +22,7 @@ from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
+from longshore.api.task_secrets import hidden, read_secrets
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import NotFoundError, ProblemError
@@ -29,7 +30,7 @@ from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Shape
 from longshore.exports.deliver_target import Takes
 from longshore.exports.segments import stored
-from longshore.tasks import idempotency, progress, quotas, requests, run_reads
+from longshore.tasks import idempotency, progress, quotas, requests, run_reads, task_secrets
 from longshore.tasks import reads as read
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import Code, Progress, Task, TaskId
@@ -62,7 +63,7 @@ async def create_task(
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     service, caller = admitted(request)
     value = read_json(request, body)
-    claim = claim_of(request, idempotency_key, value)
+    claim = claim_of(request, idempotency_key, hidden(service, value) if idempotency_key else value)
     refuse_hidden_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
@@ -77,7 +78,10 @@ async def create_task(
     async def make(connection: Connection) -> Kept:
         before = await quotas.usage(connection, caller.chain)
         async with audited_in(connection, request, "task.create") as change:
+            secrets = await read_secrets(service, connection, new)
             id = await requests.create(connection, new, actor(request).name)
+            if secrets is not None:
+                await task_secrets.save(connection, service.vault, new.chain, id, secrets)
             change.object = f"task {id}"
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
         for shape in target_check.pinned_shapes(new.target, service.catalog):
@@ -135,7 +139,7 @@ async def read_task(caller: Caller, service: Service, connection: Connection | P
         installed = service.destinations.kinds
         return {name: installed[kind].takes for name, kind in kinds.items() if kind in installed}
 
-    reads = ChainReads(segment_of, pinned_of, takes_of)
+    reads = ChainReads(caller.chain, segment_of, pinned_of, takes_of)
     new = await read_new_task(value, visible_catalog(caller, service.catalog), service.actions, reads)
     await refuse_unsuited(service, caller, new)
     return new

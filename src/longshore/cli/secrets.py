@@ -58,11 +58,12 @@ async def _rotate(url: str) -> list["Rotation"]:
     from longshore.destinations import stored
     from longshore.exports import signing_keys
     from longshore.settings import load
+    from longshore.tasks import task_secrets
     from longshore.vault import SHARED_CHAIN, open_vault, rotate
     from longshore.webhooks import registry
 
     vault = open_vault(load().settings)
-    sealed = (stored.SEALED, *registry.SEALED, users.SEALED, signing_keys.SEALED)
+    sealed = (stored.SEALED, *registry.SEALED, users.SEALED, signing_keys.SEALED, task_secrets.SEALED)
     async with connected(url) as connection:
         outcomes = [await rotate(connection, vault, values) for values in sealed]
         details = {outcome.name: outcome.rewrapped for outcome in outcomes}

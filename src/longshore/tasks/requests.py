@@ -1,5 +1,6 @@
 """Requests for a task: create it, and between its runs change, execute or delete it. Each is one statement."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -131,6 +132,8 @@ class NewTask(msgspec.Struct, frozen=True):
     debug: str
     schedule: Schedule
     priority: int = 0
+    secrets: Mapping[str, Mapping[str, str | None]] = {}
+    """Secrets of the target, in which they are null, by field and name; null keeps the value that is stored."""
 
 
 class EditableTask(msgspec.Struct, frozen=True):

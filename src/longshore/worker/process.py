@@ -150,7 +150,8 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
 async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog) -> Runner:
     pool, store = pools.service, open_store(settings)
     silence_seconds = MAX_SHARD_SILENCE * settings.heartbeat_timeout
-    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds, open_vault(settings))
+    vault = open_vault(settings)
+    policy = ExportPolicy(_source_limits(settings), settings.shard_rows, silence_seconds, vault)
     exporter = Exporter(pool, pools.sources, known, store, policy)
     shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
@@ -158,7 +159,7 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     allowed = quotas.allowed_by(settings)
     actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
     for name, action in plugged.load(settings).items():
-        actions[name] = quotas.with_room(Plugged(action, pool, store).run, pool, allowed)
+        actions[name] = quotas.with_room(Plugged(action, pool, store, vault).run, pool, allowed)
     metrics.begin(actions)
     return Runner(pool, actions, settings.shutdown_grace, settings.result_time, shard_worker.run)
 

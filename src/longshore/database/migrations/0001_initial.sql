@@ -111,6 +111,12 @@ create table longshore.backfills (
     primary key (task_id, backfill)
 );
 
+-- Values of a target's fields that are shown as null, sealed by the vault, bound to chain and task.
+create table longshore.task_secrets (
+    task_id bigint primary key references longshore.tasks on delete cascade,
+    sealed bytea not null
+);
+
 create table longshore.task_logs (
     task_id bigint not null references longshore.tasks on delete cascade,
     seq integer not null,
