@@ -62,7 +62,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         str, Meta(description="TOML file that declares what can be exported; empty: the one that ships")
     ] = ""
     api_processes: Annotated[int, Meta(ge=1, le=64, description="processes that answer HTTP requests")] = 1
-    chain_tasks: Annotated[int, Meta(ge=1, le=1000, description="tasks of one chain that run at the same time")] = 2
+    chain_tasks: Annotated[
+        int,
+        Meta(ge=0, le=1000, description="tasks of one chain that run at the same time; 0: half as many as cores, 1 or 2"),
+    ] = 0
     result_days: Annotated[
         float, Meta(gt=0, le=3650, description="days that a result is kept; a target's `result_days` may be less")
     ] = 7.0
@@ -169,6 +172,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
         return rates
 
     @cached_property
+    def chain_slots(self) -> int:
+        """How many tasks of one chain run at the same time."""
+        return self.chain_tasks or max(1, min(MOST_USUAL_SLOTS, (os.cpu_count() or 1) // 2))
+
+    @cached_property
     def result_time_of_chains(self) -> dict[int, timedelta]:
         """The time that results are kept, of the chains in `chain_result_days`."""
         times = {}
@@ -229,6 +237,7 @@ NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
 URLS = ("database_url", "source_url")
 SECRETS = frozenset({*URLS, "secret"})
 MIN_SECRET_CHARACTERS = 32
+MOST_USUAL_SLOTS = 2
 
 
 class LoadedSettings(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from longshore.database.migrate import migrate_at
-from longshore.database.retry import is_transient
+from longshore.database.retry import DATABASE_ERRORS, is_transient
 from longshore.demo.seed import seed
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.run_errors import explain
@@ -151,6 +151,12 @@ def test_api_processes_that_find_no_connection_wait_while_the_others_answer(
         assert process.poll() is None
     finally:
         server.sql("alter role longshore connection limit -1")
+
+
+def test_connection_that_the_server_ends_in_the_middle_of_an_exchange_is_a_transient_error() -> None:
+    error = asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+    assert is_transient(error)
+    assert isinstance(error, DATABASE_ERRORS)
 
 
 def test_recovery_conflict_is_a_transient_error(server: DebianPostgres) -> None:

@@ -95,7 +95,7 @@ class Service(msgspec.Struct, frozen=True):
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """Open the resources of a process. Raises LongshoreError if the database is not at this version."""
     source_url = settings.source_url or settings.database_url
-    slots = {SLOTS: str(settings.chain_tasks)}
+    slots = {SLOTS: str(settings.chain_slots)}
     read_only = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,

@@ -21,7 +21,7 @@ import structlog
 
 log = structlog.get_logger()
 
-DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """The errors of a statement: refused by the server, on a closed connection, and of the network."""
 
 # Classes and codes of transient errors; see
@@ -92,9 +92,10 @@ def is_transient(error: BaseException) -> bool:
         return False
     if isinstance(error, OSError) and error.errno in UNREACHABLE:
         return True
-    # asyncpg raises InterfaceError on a connection that was closed.
-    kinds = (asyncpg.InterfaceError, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror)
-    return isinstance(error, kinds)
+    # asyncpg raises InterfaceError on a connection that was closed, and InternalClientError ("another operation is in
+    # progress") on one that the server ends in the middle of an exchange. The pool closes both.
+    kinds = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return isinstance(error, (*kinds, ConnectionError, TimeoutError, FileNotFoundError, socket.gaierror))
 
 
 async def retry_until_available(step: Callable[P, Awaitable[T]], *args: P.args, **options: P.kwargs) -> T:

@@ -132,7 +132,7 @@ async def _open_pools(stack: AsyncExitStack, settings: Settings, url: str) -> _P
     extra = (settings.export_connections or os.cpu_count() or 1) - 1
     only_read = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     session = {**only_read, "statement_timeout": f"{settings.source_statement_seconds}s"}
-    slots = {SLOTS: str(settings.chain_tasks)}
+    slots = {SLOTS: str(settings.chain_slots)}
     service = await stack.enter_async_context(
         open_pool(url, size=at_once + 5, name=f"longshore worker {NAME}", **slots)
     )
