@@ -64,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     api_processes: Annotated[int, Meta(ge=1, le=64, description="processes that answer HTTP requests")] = 1
     chain_tasks: Annotated[
         int,
-        Meta(ge=0, le=1000, description="tasks of one chain that run at the same time; 0: half as many as cores, 1 or 2"),
+        Meta(ge=0, le=1000, description="tasks of one chain that run at a time; 0: half as many as cores, 1 or 2"),
     ] = 0
     result_days: Annotated[
         float, Meta(gt=0, le=3650, description="days that a result is kept; a target's `result_days` may be less")
