@@ -83,10 +83,12 @@ screenshots: .venv/installed-dev browser
 fuzz: .venv/installed-dev network
 	unshare --net sh -c 'ip link set lo up && exec $(BIN)/python -m tests.fuzz'
 
-# 200 tasks and 100 workers killed, six hosts cut off 14 times, runs with deletes killed at 20 points; takes some minutes.
-faults: .venv/installed-dev network
-	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 FAULT_POINTS=20 $(BIN)/python -m pytest -s tests/faults/test_random_kills.py \
-		tests/faults/test_hosts.py tests/exports/test_changes_killed.py
+# 200 tasks and 100 workers killed, six hosts cut off 14 times, runs with deletes killed at 20 points, 100 files for each
+# kind of destination; takes some minutes.
+faults: .venv/installed-dev network debian
+	FAULT_TASKS=200 FAULT_KILLS=100 FAULT_CUTS=8 FAULT_POINTS=20 FAULT_FILES=100 $(BIN)/python -m pytest -s \
+		tests/faults/test_random_kills.py tests/faults/test_hosts.py tests/exports/test_changes_killed.py \
+		tests/faults/test_destinations.py
 
 # Schedules in all time zones; the model of copies with many examples; then half an hour of everything at once, with
 # kills. SOAK_MINUTES changes that, SOAK_SEED repeats one.

@@ -44,6 +44,8 @@ class Front:
         self.rule = rule
         self.release = threading.Event()
         self.seen: list[Seen] = []
+        self.succeeded: list[Seen] = []
+        """Requests that the server answered with success, whether or not the client got the answer."""
         front = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -96,8 +98,7 @@ class Front:
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    @staticmethod
-    def pass_on(target: tuple[str, int], seen: Seen, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def pass_on(self, target: tuple[str, int], seen: Seen, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection(*target, timeout=60)
         with contextlib.closing(connection):
             connection.putrequest(seen.method, seen.target, skip_host=True, skip_accept_encoding=True)
@@ -106,6 +107,8 @@ class Front:
                     connection.putheader(name, value)
             connection.endheaders(body)
             answer = connection.getresponse()
+            if answer.status < 300:
+                self.succeeded.append(seen)
             headers = {name.title(): value for name, value in answer.getheaders()}
             return answer.status, headers, answer.read()
 

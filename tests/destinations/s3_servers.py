@@ -42,9 +42,10 @@ class RcloneServer(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def rclone(folder: Path, *options: str) -> Iterator[RcloneServer]:
+def rclone(folder: Path, *options: str, port: int = 0) -> Iterator[RcloneServer]:
+    """A server. `port`: that of a server which ended, to start it again; 0 for a new one."""
     (folder / BUCKET).mkdir(exist_ok=True)
-    port = free_port()
+    port = port or free_port()
     command: list[str | Path] = [
         RCLONE, "serve", "s3", f"--addr=127.0.0.1:{port}", f"--auth-key={KEY},{SECRET}", "--config=/dev/null",
         "--log-level=ERROR", *options, folder,

@@ -57,8 +57,8 @@ MaxStartups 100
 MaxAuthTries 20
 Subsystem sftp internal-sftp
 ChrootDirectory /srv/home/%u
-ForceCommand internal-sftp -u 022 {sftp_options}
 {further}
+ForceCommand internal-sftp -u 022 {sftp_options}
 """
 
 
@@ -98,12 +98,16 @@ def program() -> Path:
 
 
 @contextlib.contextmanager
-def sshd(folder: Path, *, sftp_options: str = "", further: str = "") -> Iterator[Sshd]:
-    """A server. `sftp_options`: of its SFTP, such as `-P posix-rename`; `further`: lines of its configuration."""
+def sshd(folder: Path, *, sftp_options: str = "", further: str = "", port: int = 0) -> Iterator[Sshd]:
+    """A server. `sftp_options`: of its SFTP, such as `-P posix-rename`; `further`: lines of its configuration.
+
+    `port`: that of a server which ended, to start it again with the same keys and files; 0 for a new one.
+    """
     found = program()
-    port = free_port()
-    _make_users(folder)
-    _make_keys(folder)
+    if not port:
+        port = free_port()
+        _make_users(folder)
+        _make_keys(folder)
     (folder / "config").write_text(CONFIG.format(port=port, folder=folder, sftp_options=sftp_options, further=further))
     script = START.format(folder=folder, full=FULL_BYTES, program=found)
     with process(["unshare", "--mount", "sh", "-c", script], port):

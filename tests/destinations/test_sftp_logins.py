@@ -112,6 +112,13 @@ def test_outdated_algorithms_are_refused(tmp_path: Path, further: str) -> None:
             place.write("a.csv", MadeFile(b"x"))
 
 
+@pytest.mark.parametrize("further", ["ForceCommand /bin/false", "MaxSessions 0"])
+def test_user_without_sftp_is_a_permanent_error(tmp_path: Path, further: str) -> None:
+    with sshd(tmp_path, further=further) as server:
+        step, detail = place_of(server).failure()
+    assert (step, "has no SFTP for shop" in detail) == ("authenticate", True), detail
+
+
 def test_nothing_of_the_home_folder_counts(
     place: Made, ssh_server: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

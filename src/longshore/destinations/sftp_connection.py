@@ -16,6 +16,7 @@ from longshore.outbound import Address, Network, OutboundError, RefusedError, re
 
 CONNECT_SECONDS = 15.0  # for each address
 LOGIN_SECONDS = 30.0
+CLOSING_SECONDS = 1.0  # until a connection that breaks is known to be closed
 KEEPALIVE_SECONDS = 15  # three without an answer end the connection
 
 # OpenSSH's notation: the library's defaults less what is old. SHA-1, MACs of 64 bits, and logins by Kerberos, which
@@ -58,6 +59,10 @@ async def _begun(connection: asyncssh.SSHClientConnection, login: Login) -> asyn
     try:
         return await connection.start_sftp_client()
     except (asyncssh.ChannelOpenError, asyncssh.SFTPError):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(connection.wait_closed()), CLOSING_SECONDS)
+            raise DestinationUnavailableError(f"the connection to {login.server} broke") from None
+        # The connection stands, so it is the server that refuses.
         raise DestinationError(f"{login.server} has no SFTP for {login.username}") from None
 
 

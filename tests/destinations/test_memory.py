@@ -1,0 +1,58 @@
+"""A large file takes no more memory than a few of its parts."""
+
+import hashlib
+import io
+import tracemalloc
+from typing import IO, Any
+
+import pytest
+
+from tests.destinations.s3_servers import RcloneServer
+from tests.destinations.servers import Made
+from tests.destinations.sshd import Sshd, place_of
+
+FILE_BYTES = 64 << 20
+MAX_BYTES = 48 << 20  # three parts of 8 MiB, each of which is held twice for a moment
+
+
+class Zeros(io.RawIOBase):
+    """Zeros that are made as they are read."""
+
+    at = 0
+
+    def read(self, size: int = -1) -> bytes:
+        size = min(size, FILE_BYTES - self.at)
+        self.at += size
+        return bytes(size)
+
+    def seek(self, offset: int, _whence: int = 0) -> int:
+        self.at = offset
+        return offset
+
+
+class ZerosFile:
+    size = FILE_BYTES
+
+    def __init__(self) -> None:
+        digest = hashlib.sha256()
+        for _ in range(FILE_BYTES >> 20):
+            digest.update(bytes(1 << 20))
+        self.sha256 = digest.digest()
+
+    def open(self) -> IO[bytes]:
+        made: Any = Zeros()
+        return made  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_large_file_takes_the_memory_of_a_few_parts(kind: str, rclone_server: RcloneServer, ssh_server: Sshd) -> None:
+    made: Made = rclone_server.place() if kind == "s3" else place_of(ssh_server)
+    file: Any = ZerosFile()
+    tracemalloc.start()
+    try:
+        made.write("zeros.csv", file, overwrite=True)
+        made.write("zeros.csv", file)  # which reads it back
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < MAX_BYTES, peak
