@@ -374,6 +374,50 @@ def test_key_lists_count_as_stored_bytes_and_go_with_their_task(
     assert not folder.exists()
 
 
+def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_bytes(
+    reader: httpx2.Client, things: Session, shelves: Longshore
+) -> None:
+    def used() -> int:
+        return int(shelves.sql("select result_bytes from longshore.chain_usage where chain_id = $1", CHAIN)[0][0])
+
+    def lists() -> list[int]:
+        return [path.stat().st_size for path in folder.glob("keys/*/*.parquet")]
+
+    def assert_counted(number: int) -> None:
+        assert len(lists()) == number
+        assert used() - before == sum(lists()) + sum(run["bytes"] for run in series.runs())
+
+    insert(things, 1, 2)
+    before = used()
+    series = changes(reader, incremental="on_ack")
+    folder = shelves.data / "results" / str(CHAIN) / str(series.id)
+    told(series)
+    assert_counted(1)
+    told(series)  # the same again, with the same key list
+    assert_counted(1)
+    series.acknowledge(1)
+    assert_counted(1)
+    insert(things, *range(10, 500))
+    told(series)
+    assert_counted(2)
+    for path in folder.rglob("*.csv"):
+        path.unlink()
+    insert(things, *range(1000, 2000))
+    told(series)  # a full run, of which another key list is
+    assert_counted(3)
+    series.acknowledge(4)
+    assert used() - before == max(lists()) + sum(run["bytes"] for run in series.runs()), "the others are of no more use"
+    told(series)
+    assert_counted(2)
+    merged = {"Content-Type": "application/merge-patch+json"}
+    patch = reader.patch(f"/tasks/{series.id}", json={"target": {"incremental": True}}, headers=merged)
+    assert patch.status_code == 200
+    told(series)  # the increment once more, which counts as acknowledged
+    assert used() - before == lists()[0] + sum(run["bytes"] for run in series.runs()), "one list, of the watermark"
+    assert reader.delete(f"/tasks/{series.id}").status_code == 204
+    assert used() == before
+
+
 def test_only_the_newest_key_lists_are_kept(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
     series = changes(reader)
     for id in range(4):

@@ -86,17 +86,19 @@ run as (
     update longshore.runs r
     set state = after.new_run_state,
         ended_at = case when after.is_newest and after.is_last then after.at else r.ended_at end,
-        acknowledged = case when r.acknowledged is not null then r.acknowledged or after.is_good end
+        acknowledged = case when r.acknowledged is not null then r.acknowledged or after.is_good end,
+        key_list_bytes = case when after.is_good then 0 else r.key_list_bytes end
     from after
     where r.task_id = $1 and r.run = $2
 ),
--- Other runs that brought the same increment need no more.
+-- Other runs that brought the same increment need no more; the key lists of all are needed no more.
 given as (
     update longshore.runs r
-    set acknowledged = true
+    set acknowledged = r.watermark_from is not distinct from after.watermark_from
+                       and r.watermark_to = after.watermark_to,
+        key_list_bytes = 0
     from after
     where after.moves and r.task_id = $1 and r.run <> $2 and not r.acknowledged
-      and r.watermark_from is not distinct from after.watermark_from and r.watermark_to = after.watermark_to
 ),
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg)

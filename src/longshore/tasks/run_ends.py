@@ -66,7 +66,13 @@ run as (
         column_types = $21,
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
-        acknowledged = case when $13 then before.watermark is distinct from $11 end
+        acknowledged = case when $13 then before.watermark is distinct from $11 end,
+        key_list_bytes = case
+            when $13 and before.watermark is not distinct from $11 and not exists (
+                select from longshore.runs o
+                where o.task_id = before.id and not o.acknowledged and o.watermark_to = $12 and o.key_list_bytes > 0
+            ) then longshore.key_list_bytes($12) else 0
+        end
     from before
     where r.task_id = before.id and r.run = before.run
 ),
@@ -77,12 +83,14 @@ files as (
     from before, described, json_array_elements(described.files) with ordinality one (file, number)
 ),
 -- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
+-- One that begins elsewhere than the watermark is never given again, so its key list is needed no more.
 given as (
     update longshore.runs r
-    set acknowledged = true
+    set acknowledged = r.watermark_from is not distinct from $11 and r.watermark_to = $12, key_list_bytes = 0
     from before
     where r.task_id = before.id and r.run <> before.run and $13::boolean is false and not before.delivers
-      and not r.acknowledged and r.watermark_from is not distinct from $11 and r.watermark_to = $12
+      and not r.acknowledged
+      and (r.key_list_bytes > 0 or (r.watermark_from is not distinct from $11 and r.watermark_to = $12))
 ),
 deliveries as (
     insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, place, entry)

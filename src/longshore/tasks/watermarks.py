@@ -52,10 +52,11 @@ task as (
 ),
 runs as (
     update longshore.runs r
-    set acknowledged = true
+    set acknowledged = r.watermark_from is not distinct from moved.watermark_from
+                       and r.watermark_to = moved.watermark_to,
+        key_list_bytes = 0
     from moved
     where r.task_id = moved.id and not r.acknowledged
-      and r.watermark_from is not distinct from moved.watermark_from and r.watermark_to = moved.watermark_to
 ),
 entry as (
     insert into longshore.task_logs (task_id, seq, at, msg)

@@ -183,6 +183,9 @@ create table longshore.runs (
     watermark_to text,
     -- False: the task's watermark waits for the client's acknowledgement. Null: none is needed.
     acknowledged boolean,
+    -- Of the key list that belongs to `watermark_to`, while nothing but this run needs it: it waits for its
+    -- acknowledgement, and is the first of those that do with the same watermark.
+    key_list_bytes bigint not null default 0,
     -- When the result may be removed; null once it was.
     expires_at timestamptz,
     primary key (task_id, run)
@@ -360,7 +363,7 @@ create table longshore.chain_usage (
     tasks bigint not null default 0,
     -- Of the texts that clients send: description, trigger, target and debug.
     task_bytes bigint not null default 0,
-    -- Of the results that are kept, and of the key lists that watermarks name.
+    -- Of the results that are kept, and of the key lists that watermarks name, of tasks and of unacknowledged runs.
     result_bytes bigint not null default 0
 ) with (fillfactor = 50);
 
@@ -394,7 +397,7 @@ begin
     with runs as (
         delete from longshore.runs r using removed
         where r.task_id = removed.id
-        returning removed.chain_id, case when r.expires_at is not null then r.bytes else 0 end as bytes
+        returning removed.chain_id, case when r.expires_at is not null then r.bytes else 0 end + r.key_list_bytes as bytes
     ),
     totals as (
         select chain_id, sum(tasks) as tasks, sum(task_bytes) as task_bytes, sum(result_bytes) as result_bytes
@@ -452,15 +455,18 @@ create trigger count_key_list after update of watermark on longshore.tasks
 create function longshore.count_result() returns trigger language plpgsql as $$
 begin
     update longshore.chain_usage u
-    set result_bytes = result_bytes + case when new.expires_at is null then -old.bytes else new.bytes end
+    set result_bytes = result_bytes + new.key_list_bytes - old.key_list_bytes
+                       + case when new.expires_at is null then 0 else new.bytes end
+                       - case when old.expires_at is null then 0 else old.bytes end
     from longshore.tasks t
     where t.id = new.task_id and u.chain_id = t.chain_id;
     return null;
 end
 $$;
 
-create trigger count_result after update of expires_at on longshore.runs
-    for each row when ((old.expires_at is null) <> (new.expires_at is null))
+create trigger count_result after update of expires_at, key_list_bytes on longshore.runs
+    for each row
+    when ((old.expires_at is null) <> (new.expires_at is null) or old.key_list_bytes <> new.key_list_bytes)
     execute function longshore.count_result();
 
 -- Destinations: chains' own places for results.
