@@ -69,6 +69,21 @@ def test_execute_for_the_interval_of_the_queued_run_joins_it_and_changes_nothing
     assert len(runs(waiting, daily)) == 2
 
 
+def test_change_that_is_due_at_once_is_refused_while_an_execute_waits_and_changes_nothing(
+    idle: Longshore, waiting: httpx2.Client, daily: int
+) -> None:
+    path, at_once = f"/tasks/{daily}", {"trigger": {"once": "2020-01-01T00:00:00Z"}}
+    assert waiting.post(f"{path}/execute", json=body_of(waiting, daily, 3), headers=ASYNC).status_code == 202
+    before = row_of(idle, daily)
+    refused = problem(waiting.patch(path, json=at_once), "run-queued")
+    assert "waits to start" in refused["detail"]
+    assert row_of(idle, daily) == before
+    assert waiting.patch(path, json={"desc": "another"}).status_code == 200, "the trigger stays"
+    play(idle, daily, "begin", "finish")
+    assert waiting.patch(path, json=at_once).status_code == 200
+    assert len(runs(waiting, daily)) == 2, "the run of the new trigger is still to begin"
+
+
 @pytest.mark.parametrize("last", ["finish", "fail"])
 @pytest.mark.parametrize(
     ("method", "path", "body"),

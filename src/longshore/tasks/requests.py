@@ -219,6 +219,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         due = first(new.schedule, *covered)
         if due is None:
             raise ValidationError([NEVER_DUE])
+        if due <= covered["now"]:
+            await _refuse_replacing(connection, new.chain, task)
     changed = await connection.fetchval(
         CHANGE,
         task,
@@ -241,6 +243,13 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
         standing = await read.standing(connection, new.chain, task)
         raise ProblemError("task-running") if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError()
     await admit(connection, new.chain)
+
+
+async def _refuse_replacing(connection: Connection, chain: ChainId, task: TaskId) -> None:
+    """Raise ProblemError where an `execute` waits to start: a run at once would take its place, and answer for it."""
+    queued = await connection.fetchrow(QUEUED_EXECUTE, task, chain)
+    if queued is not None:
+        raise ProblemError("run-queued", "A run that `execute` asked for waits to start; the trigger is due at once.")
 
 
 async def execute(
