@@ -199,8 +199,9 @@ class Life(RuleBasedStateMachine):
         (cancelled,) = self.service.sql("select schedule_ended from longshore.tasks where id = $1", task.id)
         answer = self.client.patch(f"/tasks/{task.id}", json={"trigger": trigger})
         differs = before != trigger or cancelled["schedule_ended"]
-        assert answer.status_code == (409 if task.state == "INPROGRESS" and differs else 200), answer.text
-        if task.state != "INPROGRESS" and differs:
+        is_in_the_way = task.state == "INPROGRESS" or (task.executed and not later)
+        assert answer.status_code == (409 if is_in_the_way and differs else 200), answer.text
+        if differs and not is_in_the_way:
             task.waits, task.queued, task.executed, task.planned = True, not later, False, later
             self._must_differ(task)
 
