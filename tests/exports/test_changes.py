@@ -356,39 +356,38 @@ def test_a_key_that_is_null_or_not_unique_ends_the_run(
     assert said in series.messages()[-2]
 
 
+def stored_bytes(service: Longshore) -> int:
+    """Return the bytes that the chain's results and key lists count for."""
+    return int(service.sql("select coalesce(sum(result_bytes), 0) from longshore.chain_usage")[0][0])
+
+
 def test_key_lists_count_as_stored_bytes_and_go_with_their_task(
     reader: httpx2.Client, things: Session, shelves: Longshore
 ) -> None:
-    def used() -> int:
-        return int(shelves.sql("select result_bytes from longshore.chain_usage where chain_id = $1", CHAIN)[0][0])
-
     insert(things, 1, 2)
-    before = used()
+    before = stored_bytes(shelves)
     series = changes(reader)
     told(series)
     folder = shelves.data / "results" / str(CHAIN) / str(series.id)
     [keys] = folder.glob("keys/*/*.parquet")
-    assert used() - before == keys.stat().st_size + len(series.content())
+    assert stored_bytes(shelves) - before == keys.stat().st_size + len(series.content())
     assert reader.delete(f"/tasks/{series.id}").status_code == 204
-    assert used() == before
+    assert stored_bytes(shelves) == before
     assert not folder.exists()
 
 
 def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_bytes(
     reader: httpx2.Client, things: Session, shelves: Longshore
 ) -> None:
-    def used() -> int:
-        return int(shelves.sql("select result_bytes from longshore.chain_usage where chain_id = $1", CHAIN)[0][0])
-
     def lists() -> list[int]:
         return [path.stat().st_size for path in folder.glob("keys/*/*.parquet")]
 
     def assert_counted(number: int) -> None:
         assert len(lists()) == number
-        assert used() - before == sum(lists()) + sum(run["bytes"] for run in series.runs())
+        assert stored_bytes(shelves) - before == sum(lists()) + sum(run["bytes"] for run in series.runs())
 
     insert(things, 1, 2)
-    before = used()
+    before = stored_bytes(shelves)
     series = changes(reader, incremental="on_ack")
     folder = shelves.data / "results" / str(CHAIN) / str(series.id)
     told(series)
@@ -406,16 +405,20 @@ def test_key_lists_of_runs_that_wait_for_their_acknowledgement_count_as_stored_b
     told(series)  # a full run, of which another key list is
     assert_counted(3)
     series.acknowledge(4)
-    assert used() - before == max(lists()) + sum(run["bytes"] for run in series.runs()), "the others are of no more use"
+    assert stored_bytes(shelves) - before == max(lists()) + sum(run["bytes"] for run in series.runs()), (
+        "the others are of no more use"
+    )
     told(series)
     assert_counted(2)
     merged = {"Content-Type": "application/merge-patch+json"}
     patch = reader.patch(f"/tasks/{series.id}", json={"target": {"incremental": True}}, headers=merged)
     assert patch.status_code == 200
     told(series)  # the increment once more, which counts as acknowledged
-    assert used() - before == lists()[0] + sum(run["bytes"] for run in series.runs()), "one list, of the watermark"
+    assert stored_bytes(shelves) - before == lists()[0] + sum(run["bytes"] for run in series.runs()), (
+        "one list, of the watermark"
+    )
     assert reader.delete(f"/tasks/{series.id}").status_code == 204
-    assert used() == before
+    assert stored_bytes(shelves) == before
 
 
 def test_only_the_newest_key_lists_are_kept(reader: httpx2.Client, things: Session, shelves: Longshore) -> None:
