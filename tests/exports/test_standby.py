@@ -17,8 +17,7 @@ from longshore.errors import LongshoreError, TransientError
 from longshore.exports.catalog import Field, FieldType
 from longshore.exports.columns import columns_of
 from longshore.exports.increments import changes
-from longshore.exports.increments.changes import ReaderCopy
-from longshore.exports.increments.key_list import KeyList
+from longshore.exports.increments.changes import KeyList, ReaderCopy
 from longshore.exports.increments.keys import key_of
 from longshore.exports.ranges import Source
 from tests.exports.engine import index_over

@@ -6,8 +6,7 @@ from typing import IO
 
 import msgspec
 
-from longshore.exports.increments.changes import read_watermark
-from longshore.exports.increments.key_list import KeyList
+from longshore.exports.increments.changes import KeyList, read_watermark
 from longshore.results.store import AttemptFiles, Store, copy_hashed
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.watermarks import IncrementState

@@ -15,8 +15,8 @@ from longshore.exports.copy import BLOCK_BYTES, COPY, RowWriter, reporting
 from longshore.exports.export import CHANGE, REASON
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
-from longshore.exports.increments.changes import ChangeQuery
-from longshore.exports.increments.key_list import KeyList, KeyListWriter, differences
+from longshore.exports.increments.changes import ChangeQuery, KeyList
+from longshore.exports.increments.key_list import KeyListWriter, differences
 from longshore.exports.increments.keys import ALIAS, Key, deleted_columns
 from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.query import ExportQuery

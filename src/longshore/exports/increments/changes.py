@@ -24,7 +24,6 @@ from longshore.exports.catalog import Field, FieldType, Index, quoted, regclass,
 from longshore.exports.columns import Column, columns_of
 from longshore.exports.export import CHANGE, CHANGE_NAMES, REASON
 from longshore.exports.increments import transactions
-from longshore.exports.increments.key_list import KeyList
 from longshore.exports.increments.keys import Key
 from longshore.exports.increments.transactions import Position, Watermark
 from longshore.exports.ranges import Source, calls_unstable, explain, nodes
@@ -64,6 +63,17 @@ left join pg_catalog.pg_attrdef d on (d.adrelid, d.adnum) = (a.attrelid, a.attnu
 where a.attrelid = $1::text::regclass and a.attnum > 0 and a.attname = any($2::text[])
 order by a.attname
 """
+
+
+class KeyList(msgspec.Struct, frozen=True):
+    """A key list in the results store."""
+
+    location: str
+    size: int = msgspec.field(name="bytes")
+    sha256: str
+    rows: int
+    form: str
+    """A hash of everything that, where it changes, makes the next run a full one."""
 
 
 class ChangeWatermark(Watermark, frozen=True):

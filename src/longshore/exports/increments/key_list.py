@@ -10,7 +10,6 @@ import io
 from collections.abc import Iterator
 from typing import IO, Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -25,17 +24,6 @@ GROUP_ROWS = 1 << 17
 BATCH_ROWS = 1 << 16
 ENCODINGS = {True: "DELTA_BINARY_PACKED", False: "DELTA_BYTE_ARRAY"}
 MAX_SHOWN_CHARACTERS = 100
-
-
-class KeyList(msgspec.Struct, frozen=True):
-    """A key list in the results store."""
-
-    location: str
-    size: int = msgspec.field(name="bytes")
-    sha256: str
-    rows: int
-    form: str
-    """A hash of everything that, where it changes, makes the next run a full one."""
 
 
 class KeyListWriter:
