@@ -2,6 +2,7 @@
 
 from typing import Any, Self, TypeVar
 
+from longshore.client.destinations import Destinations
 from longshore.client.profiles import read_profile
 from longshore.client.resources import Exports, Indexes, Segments, Tasks
 from longshore.client.task import AsyncTask, Task, TaskOperations
@@ -22,6 +23,7 @@ class _Client(Operates[K]):
         self.tasks = Tasks(transport, known, kind)
         self.indexes = Indexes(transport, known, kind)
         self.segments = Segments(transport, known, kind)
+        self.destinations = Destinations(transport, known, kind)
 
 
 class Longshore(_Client[Task]):

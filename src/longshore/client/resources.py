@@ -43,7 +43,7 @@ class Part(Operates[K]):
             return dict(where)
         indexes = self._known.indexes
         if index not in indexes:
-            indexes[index] = expect((yield from self._get(f"/indexes/{_in_path(index)}")), Index)
+            indexes[index] = expect((yield from self._get(f"/indexes/{in_path(index)}")), Index)
         return where.segment(indexes[index], self._known.chain)
 
 
@@ -178,7 +178,7 @@ class Indexes(Part[K]):
     @operation
     def get(self, name: str) -> Steps[Index]:
         """Return one export index with its fields. Raises NotFoundError."""
-        return expect((yield from self._get(f"/indexes/{_in_path(name)}")), Index)
+        return expect((yield from self._get(f"/indexes/{in_path(name)}")), Index)
 
     @operation
     def list(self) -> Steps[builtins.list[Index]]:
@@ -200,13 +200,13 @@ class Segments(Part[K]):
     def replace(self, id: str, name: str, index: str, where: Rules | Mapping[str, Any]) -> Steps[StoredSegment]:
         """Replace a stored segment; its index stays the same. Raises NotFoundError."""
         body = {"chain": self._known.chain, "name": name, "segment": (yield from self._segment(index, where))}
-        request = Request(method="PUT", url=f"/segments/{_in_path(id)}", body=body)
+        request = Request(method="PUT", url=f"/segments/{in_path(id)}", body=body)
         return expect((yield from send(request, self._known.budget())), StoredSegment)
 
     @operation
     def get(self, id: str) -> Steps[StoredSegment]:
         """Return one stored segment. Raises NotFoundError."""
-        return expect((yield from self._get(f"/segments/{_in_path(id)}")), StoredSegment)
+        return expect((yield from self._get(f"/segments/{in_path(id)}")), StoredSegment)
 
     @operation
     def list(self, limit: int = 25, offset: int = 0) -> Steps[builtins.list[StoredSegment]]:
@@ -216,7 +216,7 @@ class Segments(Part[K]):
     @operation
     def delete(self, id: str) -> Steps[None]:
         """Delete a stored segment. Raises NotFoundError."""
-        request = Request(method="DELETE", url=f"/segments/{_in_path(id)}")
+        request = Request(method="DELETE", url=f"/segments/{in_path(id)}")
         answer = yield from send(request, self._known.budget())
         if answer.status >= 300:
             raise answer.error()
@@ -233,7 +233,8 @@ class Segments(Part[K]):
         return expect((yield from send(request, self._known.budget(), is_idempotent=True)), Preview)
 
 
-def _in_path(name: str) -> str:
+def in_path(name: str) -> str:
+    """Return a name as a step of a path."""
     return quote(name, safe="")
 
 

@@ -1,0 +1,206 @@
+"""`longshore destinations …`: the chain's own places for results. No secret is an argument, which others could see."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from longshore.cli import remote
+
+if TYPE_CHECKING:
+    from longshore import Longshore
+    from longshore.client.model import Destination, DestinationKind, DestinationTest
+
+STDIN = "-"
+
+app = typer.Typer(
+    help="Destinations: the chain's own places for results.",
+    epilog="Example: longshore destinations list",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="Name of the destination.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting; @FILE as its value reads a file, nothing removes it."),
+]
+FILE_HELP = (
+    "File with the secret: a JSON object of its fields, or its one field alone. - reads standard input, or prompts."
+)
+
+
+@app.command("list", epilog="Example: longshore destinations list --json")
+def list_destinations(profile: remote.Profile = "default", json: remote.Json = False) -> None:
+    """List the destinations, without their secrets."""
+    with remote.client_of(profile) as client:
+        found = client.destinations.list(limit=100)
+    if json:
+        remote.show(found)
+        return
+    rows = [(one.name, one.kind, _shown(one.settings), one.modified.isoformat()) for one in found]
+    remote.show_table(("name", "kind", "settings", "modified"), rows)
+
+
+@app.command("kinds", epilog="Example: longshore destinations kinds s3")
+def kinds(
+    kind: Annotated[str | None, typer.Argument(help="Show the settings and the secret of this kind.")] = None,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the kinds of destinations, or the settings and the secret of one."""
+    with remote.client_of(profile) as client:
+        if kind is None:
+            found = client.destinations.kinds()
+            if json:
+                remote.show(found)
+            else:
+                rows = [(one.kind, one.takes, ", ".join(one.settings["properties"])) for one in found]
+                remote.show_table(("kind", "takes", "settings"), rows)
+            return
+        one = _kind(client, kind)
+    if json:
+        remote.show(one)
+        return
+    rows = []
+    for part, schema in (("setting", one.settings), ("secret", one.secret)):
+        required = schema.get("required", [])
+        for name, field in schema["properties"].items():
+            rows.append((part, name, "required" if name in required else "", field.get("description", "")))
+    remote.show_table(("part", "name", "", "description"), rows)
+
+
+@app.command(
+    "create",
+    epilog="Example: longshore destinations create warehouse --kind s3 --set bucket=acme-exports --set region=eu-west-1"
+    " --secret-file key.json",
+)
+def create(  # noqa: PLR0913 (the options of the command)
+    name: Annotated[str, typer.Argument(help="Name of the new destination, which tasks use.")],
+    kind: Annotated[str, typer.Option(help="One of `longshore destinations kinds`.")],
+    settings: Set = None,
+    secret_file: Annotated[str, typer.Option(help=FILE_HELP)] = STDIN,
+    untested: Annotated[bool, typer.Option("--untested", help="Store it without a test.")] = False,
+    profile: remote.Profile = "default",
+) -> None:
+    """Test a destination, and store it if the test succeeds."""
+    with remote.client_of(profile) as client:
+        known = _kind(client, kind)
+        wanted = _changed({}, known, settings or [])
+        secret = _secret(known, secret_file)
+        if not untested:
+            _show_test(client.destinations.test_new(kind, wanted, secret))
+        made = client.destinations.create(name, kind, wanted, secret)
+    typer.echo(f"{made.name} is stored; tasks deliver to it by that name")
+
+
+@app.command("test", epilog="Example: longshore destinations test warehouse")
+def test(name: Name, profile: remote.Profile = "default") -> None:
+    """Test a destination with what is stored; exit with 1 if a step fails."""
+    with remote.client_of(profile) as client:
+        _show_test(client.destinations.test(_find(client, name).id))
+
+
+@app.command("change", epilog="Example: longshore destinations change warehouse --set prefix=loyalty")
+def change(
+    name: Name,
+    settings: Set = None,
+    secret_file: Annotated[str | None, typer.Option(help=FILE_HELP)] = None,
+    profile: remote.Profile = "default",
+) -> None:
+    """Change settings or the secret. A change of where or as whom to connect needs the secret again."""
+    if not settings and secret_file is None:
+        raise typer.BadParameter("expected --set or --secret-file")
+    with remote.client_of(profile) as client:
+        old = _find(client, name)
+        known = _kind(client, old.kind)
+        wanted = _changed(old.settings, known, settings) if settings else None
+        secret = None if secret_file is None else _secret(known, secret_file)
+        client.destinations.change(old.id, settings=wanted, secret=secret)
+    typer.echo(f"{name} is changed; `longshore destinations test {name}` tries it")
+
+
+@app.command("delete", epilog="Example: longshore destinations delete warehouse")
+def delete(name: Name, profile: remote.Profile = "default") -> None:
+    """Delete a destination. What was delivered stays where it is."""
+    with remote.client_of(profile) as client:
+        client.destinations.delete(_find(client, name).id)
+    typer.echo(f"{name} is deleted")
+
+
+def _find(client: "Longshore", name: str) -> "Destination":
+    found = next((one for one in client.destinations.list(limit=100) if one.name == name), None)
+    if found is None:
+        typer.echo(f"longshore: the chain has no destination {remote.printable(name)!r}", err=True)
+        raise typer.Exit(remote.NOT_FOUND)
+    return found
+
+
+def _kind(client: "Longshore", name: str) -> "DestinationKind":
+    kinds = {one.kind: one for one in client.destinations.kinds()}
+    if name not in kinds:
+        raise typer.BadParameter(f"expected one of {', '.join(kinds)}", param_hint="--kind")
+    return kinds[name]
+
+
+def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) -> dict[str, Any]:
+    """Return settings with those of the command line, each of the type that the kind's schema has."""
+    import msgspec
+
+    changed = dict(old)
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
+        if not value:
+            changed.pop(key, None)
+            continue
+        text = _read(value[1:]) if value.startswith("@") else value
+        schema = kind.settings["properties"].get(key, {})
+        types = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
+        try:
+            changed[key] = text if types & {"string", None} else msgspec.json.decode(text)
+        except msgspec.DecodeError:
+            raise typer.BadParameter(f"{key}: expected {' or '.join(map(str, types))}", param_hint="--set") from None
+    return changed
+
+
+def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
+    """Return the secret in a file; where it is STDIN, of standard input, or prompted for on a terminal."""
+    import msgspec
+
+    fields = kind.secret["properties"]
+    if file == STDIN and sys.stdin.isatty():
+        answers = {name: typer.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
+        return {name: answer for name, answer in answers.items() if answer}
+    text = sys.stdin.read() if file == STDIN else _read(file)
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        value = text.rstrip("\r\n")
+    if isinstance(value, dict) and (value.keys() & fields.keys() or len(fields) > 1):
+        return value
+    if len(fields) > 1:
+        expected = f"expected a JSON object of {', '.join(fields)}"
+        raise typer.BadParameter(expected, param_hint="--secret-file")
+    return dict.fromkeys(fields, value if isinstance(value, dict) else text.rstrip("\r\n"))
+
+
+def _read(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise typer.BadParameter(f"{file} cannot be read: {reason}") from None
+
+
+def _show_test(result: "DestinationTest") -> None:
+    """Print the steps of a test; exit with 1 if one has failed."""
+    rows = [("good" if step.ok else "failed", step.step, step.detail) for step in result.steps]
+    remote.show_table(("", "step", "detail"), rows)
+    if not result.ok:
+        raise typer.Exit(remote.FAILED)
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={str(value)[:60]}" for name, value in settings.items() if value not in ("", None))
