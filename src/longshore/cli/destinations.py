@@ -62,12 +62,12 @@ def kinds(
     if json:
         remote.show(one)
         return
-    rows = []
+    fields: list[tuple[str, ...]] = []
     for part, schema in (("setting", one.settings), ("secret", one.secret)):
         required = schema.get("required", [])
         for name, field in schema["properties"].items():
-            rows.append((part, name, "required" if name in required else "", field.get("description", "")))
-    remote.show_table(("part", "name", "", "description"), rows)
+            fields.append((part, name, "required" if name in required else "", field.get("description", "")))
+    remote.show_table(("part", "name", "", "description"), fields)
 
 
 @app.command(
