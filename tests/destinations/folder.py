@@ -45,7 +45,7 @@ class Faults(msgspec.Struct, frozen=True):
     """The faults that the folder has."""
 
     unavailable: float = 0.0
-    """The part of the steps that fail, though another attempt may succeed."""
+    """The part of the requests that fail, though another one may succeed. A step sends its request twice."""
     refused: str = ""
     """Why every step fails for good."""
     hangs: bool = False
@@ -72,7 +72,7 @@ class Folder:
             await asyncio.sleep(3600)
         if faults.refused:
             raise DestinationError(faults.refused)
-        if random.random() < faults.unavailable:
+        if max(random.random(), random.random()) < faults.unavailable:
             raise DestinationUnavailableError("the folder is away")
         return faults
 

@@ -151,7 +151,7 @@ def check_takes(entries: Sequence[Deliver], takes: Mapping[str, Takes], at: str)
             case "files" if entry.table is not None:
                 said = f"the destination {entry.destination!r} takes files; expected `path` or nothing in its place"
                 violations.append(Violation(said, pointer(where, "table")))
-            case "tables" if entry.table is None:
+            case "tables" if entry.table is None and entry.mode is None:
                 said = f"is required: the destination {entry.destination!r} takes tables"
                 violations.append(Violation(said, pointer(where, "table")))
             case _:

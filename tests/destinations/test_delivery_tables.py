@@ -1,0 +1,118 @@
+"""Deliveries to tables, and of increments: rows arrive once, and the watermark waits for them."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.destinations.folder import LINES
+from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of, reached, settled
+from tests.service import Longshore, ended
+
+CHAIN = 1765
+NEVER = "2126-05-26T12:00:00Z"
+
+
+@pytest.fixture
+def tables(service: Longshore, tmp_path: Path) -> Place:
+    return add_place(service, tmp_path, "folder-table", CHAIN)
+
+
+def run(client: httpx2.Client, task: int, state: str = "DONE") -> dict[str, Any]:
+    """Run a task once more, to its end."""
+    before = client.get(f"/tasks/{task}/runs").json()
+    answer = client.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202, answer.text
+    while client.get(f"/tasks/{task}/runs").json()[:1] == before[:1]:
+        pass
+    reached(client, task, state)
+    found: dict[str, Any] = client.get(f"/tasks/{task}/runs").json()[0]
+    return found
+
+
+def test_table_takes_the_rows_with_the_types_of_the_source_and_a_line_of_the_run(
+    small: httpx2.Client, tables: Place
+) -> None:
+    entry = {"destination": tables.name, "table": "ledger", "mode": "append"}
+    task = ended(small, created(small, delivered_body(entry, chain=CHAIN)))
+    assert task["state"]["code"] == "DONE", task["logs"]
+    [line] = tables.noted(LINES)
+    one = small.get(f"/tasks/{task['id']}/runs/1").json()
+    assert (line["task"], line["run"], line["rows"], line["mode"]) == (task["id"], 1, one["rows"], "append")
+    assert (line["mark_from"], line["mark_to"], line["full"]) == (None, None, False)
+    assert list(line["columns"]) == [field["name"] for field in one["fields"]]
+    assert line["columns"]["amount"].startswith("numeric")
+    assert line["key"] == ["id"]
+    (delivery,) = deliveries_of(small, task["id"])
+    assert delivery["evidence"] == {"rows": one["rows"]}
+    assert (delivery["table"], delivery["path"]) == ("ledger", None)
+    assert delivery["address"].endswith("/ledger")
+
+
+def test_table_that_took_other_rows_ends_the_run_in_error_that_says_how_many(
+    small: httpx2.Client, tables: Place
+) -> None:
+    tables.faults(corrupt=True)
+    entry = {"destination": tables.name, "table": "ledger", "mode": "replace"}
+    task = ended(small, created(small, delivered_body(entry, chain=CHAIN)))
+    assert task["state"]["code"] == "ERROR"
+    rows = small.get(f"/tasks/{task['id']}/runs/1").json()["rows"]
+    assert f"took {rows - 1:,} rows, and the result has {rows:,}" in deliveries_of(small, task["id"])[0]["error"]
+
+
+def test_earlier_run_is_not_delivered_to_a_table_after_a_later_one(small: httpx2.Client, tables: Place) -> None:
+    entry = {"destination": tables.name, "table": "ledger", "mode": "replace"}
+    task = created(small, delivered_body(entry, chain=CHAIN))
+    reached(small, task, "DONE")
+    run(small, task)
+    refused = small.post(f"/tasks/{task}/runs/1/deliver")
+    assert refused.status_code == 409
+    assert "Run 2, which is later, has been delivered to ledger" in refused.json()["detail"]
+    assert small.post(f"/tasks/{task}/runs/2/deliver").status_code == 202
+    assert [each["state"] for each in settled(small, task, 2)] == ["delivered", "delivered"]
+    assert deliveries_of(small, task, 2)[-1]["evidence"]["repeated"] is True
+    assert [line["run"] for line in tables.noted(LINES)] == [1, 2]
+
+
+def test_increment_is_acknowledged_once_delivered_and_given_again_until_then(
+    service: Longshore, small: httpx2.Client, tables: Place, tmp_path: Path
+) -> None:
+    files = add_place(service, tmp_path, chain=CHAIN)
+    entries = [{"destination": tables.name, "table": "ledger", "mode": "append"}, {"destination": files.name}]
+    files.faults(refused="no right")
+    body = delivered_body(*entries, target={"incremental": "on_ack"}, once=NEVER, chain=CHAIN)
+    task = created(small, body)
+    first = run(small, task, "ERROR")
+    assert first["increment"]["acknowledged"] is False
+    assert small.post(f"/tasks/{task}/runs/1/ack").status_code == 409, "only a run that is DONE can be acknowledged"
+    files.faults()
+    second = run(small, task)
+    assert (second["sha256"], second["increment"]["to"]) == (first["sha256"], first["increment"]["to"])
+    assert second["increment"]["acknowledged"] is True
+    assert small.get(f"/tasks/{task}/runs/1").json()["increment"]["acknowledged"] is True
+    lines = tables.noted(LINES)
+    assert {(line["mark_from"], line["mark_to"]) for line in lines} == {(None, first["increment"]["to"])}
+    third = run(small, task)
+    assert third["increment"]["from"] == second["increment"]["to"]
+
+
+def test_watermark_moves_when_an_increment_has_arrived_and_only_from_where_it_began(
+    service: Longshore, small: httpx2.Client, tmp_path: Path
+) -> None:
+    files = add_place(service, tmp_path, chain=CHAIN)
+    files.faults(refused="no right")
+    body = delivered_body({"destination": files.name}, target={"incremental": True}, once=NEVER, chain=CHAIN)
+    task = created(small, body)
+    assert run(small, task, "ERROR")["increment"]["from"] is None
+    assert run(small, task, "ERROR")["increment"]["from"] is None, "the rows of the first run have not arrived"
+    files.faults()
+    assert small.post(f"/tasks/{task}/runs/2/deliver").status_code == 202
+    reached(small, task, "DONE")
+    second = small.get(f"/tasks/{task}/runs/2").json()
+    third = run(small, task)
+    assert third["increment"]["from"] == second["increment"]["to"]
+    assert small.post(f"/tasks/{task}/runs/1/deliver").status_code == 202
+    settled(small, task)
+    assert small.get(f"/tasks/{task}/runs/1").json()["state"] == "DONE"
+    assert run(small, task)["increment"]["from"] == third["increment"]["to"], "the mark had moved on"
