@@ -17,6 +17,7 @@ from longshore.access.tokens import Level, Scope
 from longshore.cli.main import app
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
+from tests.destinations.places import add_place
 
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -266,3 +267,18 @@ def test_a_folder_that_is_missing_is_refused_before_anything_is_exported_or_fetc
     assert (code, out) == (2, "")
     assert said in " ".join(told.replace("│", " ").split())
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["file"]
+
+
+def test_export_is_delivered_and_its_deliveries_are_listed(
+    logged_in: Cli, service: services.Longshore, tmp_path: Path
+) -> None:
+    place = add_place(service, tmp_path, chain=SMALL_CHAIN)
+    code, out, _ = logged_in("export", "wallet-ledger", "--deliver", place.name, "--json")
+    assert code == 0
+    task = str(json.loads(out)["task"]["id"])
+    code, out, _ = logged_in("tasks", "deliveries", task, "--run", "1", "--json")
+    [delivery] = json.loads(out)
+    assert (code, delivery["state"], delivery["destination"]) == (0, "delivered", place.name)
+    code, out, _ = logged_in("tasks", "deliveries", task, "--run", "1", "--again")
+    assert code == 0
+    assert out.count(place.name) >= 2

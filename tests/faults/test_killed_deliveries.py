@@ -54,7 +54,9 @@ def test_every_delivery_arrives_once_and_whole_after_random_kills(
     given_up = [task for task in found if "worker lost, given up after 3 failures" in messages(task)]
     assert len(done) + len(given_up) == TASKS, [messages(task) for task in found]
     assert len(done) >= TASKS * 2 // 3
-    assert any(each["attempts"] > 1 for task in done for each in deliveries_of(small, task["id"])), "nothing was refused"
+    assert any(each["attempts"] > 1 for task in done for each in deliveries_of(small, task["id"])), (
+        "nothing was refused"
+    )
     for task in done:
         assert_delivered(small, task, files, tables)
     for place in files:

@@ -32,6 +32,9 @@ def export(  # noqa: PLR0913 (the options of the command)
     deletes: Annotated[
         bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
     ] = False,
+    deliver: Annotated[
+        list[str] | None, typer.Option(help="A destination of the result; repeatable.", metavar="NAME")
+    ] = None,
     at: Annotated[str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; then without a download.")] = None,
     nightly: Annotated[
         bool, typer.Option("--nightly", help="Each midnight, or daily from --at on; no download.")
@@ -81,6 +84,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             split={"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
             compression=compression,
             deletes=deletes,
+            deliver=[{"destination": name} for name in deliver] if deliver else None,
             desc=desc,
         )
         if nightly or moment:

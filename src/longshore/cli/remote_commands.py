@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     results = tasks.app.command
     results(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")(task_results.download)
     results(epilog="Example: longshore tasks files 12345 --run 3")(task_results.files)
+    results(epilog="Example: longshore tasks deliveries 12345 --run 3")(task_results.deliveries)
     results(epilog="Example: longshore tasks ack 12345 --run 3")(task_results.ack)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(destinations.app, name="destinations")

@@ -1,4 +1,4 @@
-"""`longshore tasks download`, `files` and `ack`: the results of a task."""
+"""`longshore tasks download`, `files`, `deliveries` and `ack`: the results of a task."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,6 +55,26 @@ def files(
         remote.show(found)
         return
     remote.show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
+
+
+def deliveries(
+    id: remote.TaskNumber,
+    run: Annotated[int, typer.Option(help="Number of the run.", min=1)],
+    again: Annotated[
+        bool, typer.Option("--again", help="Bring the result to the destinations that lack it, else to all of them.")
+    ] = False,
+    profile: remote.Profile = "default",
+    json: remote.Json = False,
+) -> None:
+    """List the deliveries of a run to destinations, or deliver it again."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id)
+        found = task.deliver(run) if again else task.deliveries(run)
+    if json:
+        remote.show(found)
+        return
+    rows = [(each.id, each.destination, each.state, each.attempts, each.address or each.error or "") for each in found]
+    remote.show_table(("delivery", "destination", "state", "attempts", "address or error"), rows)
 
 
 def ack(

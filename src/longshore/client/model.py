@@ -47,6 +47,31 @@ class TaskData(msgspec.Struct, frozen=True):
     result: str = ""
 
 
+class Delivery(msgspec.Struct, frozen=True):
+    """A delivery of a run to a destination."""
+
+    id: int
+    """Number of the delivery; each run counts from 1."""
+    destination: str
+    state: str
+    """`pending`, `delivered`, `failed`, `cancelled`, or one that a newer service adds."""
+    attempts: int
+    created: datetime
+    path: str | None = None
+    """The path of its files, with `{name}` in place of their names; None for a table."""
+    table: str | None = None
+    address: str | None = None
+    """Where the result lies, once it is delivered."""
+    evidence: dict[str, Any] | None = None
+    """The proof that was read back there."""
+    error: str | None = None
+    """Why the last attempt failed."""
+    created_by: str | None = None
+    ended: datetime | None = None
+    next: datetime | None = None
+    """When the next attempt begins."""
+
+
 class Progress(msgspec.Struct, frozen=True):
     """The progress of the newest run of a task."""
 
@@ -61,6 +86,8 @@ class Progress(msgspec.Struct, frozen=True):
     seconds_left: float | None = None
     paused: bool = False
     """Whether the schedule of the task is paused."""
+    phase: str | None = None
+    """`exporting` or `delivering`; None where no export runs."""
 
 
 class Interval(msgspec.Struct, frozen=True):

@@ -71,6 +71,7 @@ class Exports(Part[K]):
         csv: Mapping[str, Any] | None = None,
         incremental: bool | Literal["on_ack"] = False,
         deletes: bool = False,
+        deliver: Sequence[Mapping[str, Any]] | None = None,
         desc: str = "",
         debug: str = "",
         idempotency_key: str | None = None,
@@ -88,6 +89,8 @@ class Exports(Part[K]):
         `incremental`: each run exports the rows that became visible since the last run, or since the last acknowledged
         one (`"on_ack"`). `deletes`: each run also says which rows are to be deleted from a copy; without `incremental`
         it is taken as true.
+        `deliver`: the destinations of each result, such as `[{"destination": "warehouse"}]`; the task is DONE when all
+        of them have it.
         `idempotency_key`: two calls with the same key create one task; by default each call has a new key.
         Raises SegmentError, BadRequestError, ForbiddenError.
         """
@@ -114,7 +117,7 @@ class Exports(Part[K]):
                 trigger["segment"][name] = yield from self._segment(name, rules)
         options: dict[str, Any] = {"fields": fields, "schema": schema, "partition_by": partition_by, "split": split}
         options |= {"compression": compression, "csv": csv, "incremental": incremental or deletes or None}
-        options["deletes"] = deletes or None
+        options |= {"deletes": deletes or None, "deliver": deliver}
         body = {
             "chain": self._known.chain,
             "desc": desc or f"Export of {index if isinstance(index, str) else ', '.join(index)}",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from longshore.client import download as downloads
 from longshore.client.download import DownloadOptions
 from longshore.client.errors import ClientError
-from longshore.client.model import Backfill, LogEntry, NewBackfill, Progress, Run, RunFile, State, TaskData
+from longshore.client.model import Backfill, Delivery, LogEntry, NewBackfill, Progress, Run, RunFile, State, TaskData
 from longshore.client.retry import expect, send
 from longshore.client.steps import Call, Request, Steps
 from longshore.client.transfer import OnBytes
@@ -199,6 +199,22 @@ class TaskOperations(Operates[K]):
         """Confirm that the increment of a run of an export with `incremental="on_ack"` has arrived."""
         request = self._request("POST", f"/runs/{run}/ack")
         return expect((yield from send(request, self._known.budget(), is_idempotent=True)), Run)
+
+    @operation
+    def deliveries(self, run: int, limit: int = 25, offset: int = 0) -> Steps[list[Delivery]]:
+        """Return the deliveries of a run to destinations, newest first. `limit`: 1 to 100."""
+        request = self._request("GET", f"/runs/{run}/deliveries", limit=limit, offset=offset)
+        return expect((yield from send(request, self._known.budget())), list[Delivery])
+
+    @operation
+    def deliver(self, run: int, idempotency_key: str | None = None) -> Steps[list[Delivery]]:
+        """Bring the result of a run to those of the target's destinations that lack it, else to all of them.
+
+        Return the deliveries of the run, newest first. Raises ConflictError and GoneError.
+        """
+        key = {"Idempotency-Key": idempotency_key or secrets.token_urlsafe(24)}
+        request = Request(method="POST", url=f"/tasks/{self.id}/runs/{run}/deliver", headers=key)
+        return expect((yield from send(request, self._known.budget(), is_idempotent=True)), list[Delivery])
 
     @operation
     def download(
