@@ -1,13 +1,19 @@
 """Destinations in Azure Blob Storage, against its emulator from npm, which checks signatures."""
 
+import hmac
+import io
 import subprocess
+from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from typing import IO
+from urllib.parse import urlencode
 
 import pytest
 
 from longshore.destinations.az import az_kind
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.azure.test_azure import ACCOUNT, CONTAINER, KEY, PROGRAM, make_container
-from tests.destinations.servers import RCLONE, Made, process, random_file
+from tests.destinations.servers import RCLONE, Made, MadeFile, process, random_file
 from tests.service import free_port
 
 
@@ -49,3 +55,87 @@ def test_the_test_of_a_good_destination_passes(place: Made) -> None:
     assert [step.step for step in steps if step.ok] == [
         "resolve", "connect", "authenticate", "list", "write", "read", "upload", "delete"
     ], steps  # fmt: skip
+
+
+def signature(permissions: str, expiry: str = "2099-01-01T00:00:00Z") -> str:
+    """A shared access signature of the account for blobs.
+
+    https://learn.microsoft.com/rest/api/storageservices/create-account-sas
+    """
+    fields = {"sp": permissions, "ss": "b", "srt": "co", "se": expiry, "spr": "https,http", "sv": "2020-08-04"}
+    text = f"{ACCOUNT}\n{permissions}\nb\nco\n\n{expiry}\n\nhttps,http\n2020-08-04\n"
+    signed = b64encode(hmac.digest(b64decode(KEY), text.encode(), "sha256")).decode()
+    return urlencode({**fields, "sig": signed})
+
+
+def test_shared_access_signature_of_the_documentation_is_enough(place: Made) -> None:
+    made = place.with_secret(sas_token=signature("racwdl"))
+    assert made.test()[-1].ok, made.test()
+    file = random_file(9_000_000)
+    made.write("by-signature.csv", file)
+    assert place.read("by-signature.csv") == file.content
+
+
+@pytest.mark.parametrize(
+    ("permissions", "step", "expected"), [("racwd", "list", "list (l)"), ("rl", "write", "create and write (cw)"),
+    ("acwdl", "read", "read (r)"), ("racwl", "delete", "delete (d)")],
+)  # fmt: skip
+def test_missing_permission_is_named(place: Made, permissions: str, step: str, expected: str) -> None:
+    failed, detail = place.with_secret(sas_token=signature(permissions)).failure()
+    assert (failed, expected in detail) == (step, True), detail
+
+
+def test_wrong_credentials_and_a_missing_container_are_named(place: Made) -> None:
+    other = b64encode(b"another key of this length ........").decode()
+    step, detail = place.with_secret(account_key=other).failure()
+    assert (step, "account_key" in detail) == ("authenticate", True), detail
+    step, detail = place.with_secret(sas_token=signature("racwdl", "2020-01-01T00:00:00Z")).failure()
+    assert "expired" in detail, detail  # the step is `list`, as the emulator's answer is that to a missing right
+    step, detail = place.change(container="nosuch").failure()
+    assert (step, "container nosuch does not exist" in detail) == ("list", True), detail
+
+
+def test_another_file_is_replaced_only_where_the_task_says_so(place: Made) -> None:
+    for size in (10, 9_000_000):
+        name, first, other = f"other-{size}.csv", random_file(size), random_file(size)
+        place.write(name, first)
+        place.write(name, first)
+        with pytest.raises(DestinationError, match="another file lies at az://"):
+            place.write(name, other)
+        assert place.read(name) == first.content
+        place.write(name, other, overwrite=True)
+        assert place.read(name) == other.content
+
+
+def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made) -> None:
+    class Interfering(MadeFile, frozen=True):
+        def open(self) -> IO[bytes]:
+            place.write(f"race-{self.size}.csv", MadeFile(b"of another program"), overwrite=True, attempt="other")
+            return io.BytesIO(self.content)
+
+    def in_thread(size: int) -> None:
+        with pytest.raises(DestinationError, match="another file"):
+            place.write(f"race-{size}.csv", Interfering(bytes(size)))
+
+    for size in (10, 9_000_000):
+        in_thread(size)
+        assert place.read(f"race-{size}.csv") == b"of another program"
+
+
+def test_blocks_of_an_interrupted_delivery_are_no_part_of_the_next_one(place: Made) -> None:
+    class Cut(MadeFile, frozen=True):
+        def open(self) -> IO[bytes]:
+            return io.BytesIO(self.content[:-1])
+
+    with pytest.raises(DestinationUnavailableError, match="cut short"):
+        place.write("cut.csv", Cut(bytes(20_000_000)), attempt="first")
+    place.discard("cut.csv", attempt="first")
+    file = random_file(12_000_000)
+    place.write("cut.csv", file, attempt="second")
+    assert place.read("cut.csv") == file.content
+
+
+@pytest.mark.parametrize("name", ["a b+c%20.csv", "ü/日本&=?#.csv", "x" * 200])
+def test_key_of_any_characters_is_signed_and_found(place: Made, name: str) -> None:
+    place.write(name, MadeFile(name.encode()))
+    assert place.read(name) == name.encode()

@@ -184,7 +184,8 @@ def test_each_file_is_written_to_google_whatever_fails(seed: int) -> None:
             (str(parts.hostname), int(parts.port or 0)), random_faults(source, [Reply(503), Reply(500), Reply(429)])
         )
         made = gcs_place((front.address, tokens))
-        asyncio.run(deliver_all(made, files))
+        failed = asyncio.run(deliver_all(made, files))
+        print(f"{len(front.seen)} requests, {failed} tries failed")
         front.rule = lambda _: None
         assert [made.read(delivery.path) == delivery.file.content for delivery in files] == [True] * FILES
         front.close()

@@ -47,7 +47,10 @@ def error_of(answer: Answer, container: str, right: str) -> DestinationError | D
     if code in CREDENTIALS:
         return CredentialError(f"{CREDENTIALS[code]} ({shown})")
     if code == "AuthorizationFailure" or (status == 403 and not code):
-        return DestinationError(f"the network rules of the account, or sas_token, do not allow to {right} ({shown})")
+        return DestinationError(
+            f"sas_token lacks the permission {right} or has expired, or the network rules of the account refuse this "
+            f"service ({shown})"
+        )
     if code in RIGHTS or status == 403:
         return DestinationError(f"sas_token lacks the permission {right} on the container {container} ({shown})")
     if code == "ContainerNotFound":

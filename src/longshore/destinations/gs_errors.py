@@ -57,6 +57,4 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
         return DestinationError(f"the service account needs the permission {right} on the bucket {bucket} ({shown})")
     if status == 404:
         return DestinationError(f"the bucket {bucket} does not exist, or a file in it ({shown})")
-    if status == 400 and reason == "invalid":  # such as another MD5 than the one that the upload began with
-        return DestinationUnavailableError(f"the service of the bucket {bucket} received other bytes ({shown})")
     return DestinationError(f"the service of the bucket {bucket} refused a request that needs {right} ({shown})")

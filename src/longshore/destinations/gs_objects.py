@@ -16,15 +16,16 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from longshore.destinations.gs_errors import error_of
-from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
+from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
 from longshore.destinations.object_place import PART_BYTES, ObjectExistsError
 from longshore.results.media_types import media_type
 
+KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
 INCOMPLETE = 308  # the answer to a part of an upload that is not the last
 RANGE = re.compile(r"bytes=0-(\d+)")
 READ_BYTES = 1 << 20  # at a time
-MAX_STALLS = 5  # parts in a row of which the service has kept nothing
+MAX_FAILURES = 5  # parts in a row of which the service has kept nothing
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -97,38 +98,45 @@ class GoogleObjects:
         return Request("PUT", session.path, query)
 
     async def _send_parts(self, session: Request, file: File, right: str) -> None:
-        offset, stalls = 0, 0
+        offset, failures = 0, 0
         with await asyncio.to_thread(file.open) as opened:
             while True:
                 await asyncio.to_thread(opened.seek, offset)
                 part = await asyncio.to_thread(opened.read, min(PART_BYTES, file.size - offset))
                 if not part and offset < file.size:
                     raise DestinationUnavailableError("the file of the result is cut short")
-                kept = await self._send_part(session, (offset, part, file.size), right)
+                span = f"{offset}-{offset + len(part) - 1}" if part else "*"
+                request = msgspec.structs.replace(session, content=part)
+                try:
+                    # Once, as it is not known how much of a part has arrived whose answer is lost.
+                    kept = await self._kept(
+                        request.with_headers(Content_Range=f"bytes {span}/{file.size}"), right, tries=1
+                    )
+                except DestinationUnavailableError:
+                    kept = await self._kept(session.with_headers(Content_Range=f"bytes */{file.size}"), right)
                 if kept is None:
                     return
-                stalls = 0 if kept > offset else stalls + 1
-                offset = kept
-                if stalls == MAX_STALLS:
+                failures = 0 if kept > offset else failures + 1
+                if failures == MAX_FAILURES:
                     raise DestinationUnavailableError(f"the service of the bucket {self._bucket} keeps no bytes")
+                offset = kept
 
-    async def _send_part(self, session: Request, part: tuple[int, bytes, int], right: str) -> int | None:
-        """Send a part and return how many bytes the service has; None once the object is there.
-
-        `part`: its offset, its bytes, and the size of the file.
-        """
-        offset, data, size = part
-        span = f"{offset}-{offset + len(data) - 1}" if data else "*"
-        request = msgspec.structs.replace(session, content=data).with_headers(Content_Range=f"bytes {span}/{size}")
-        answer = await self._send(request, right, {INCOMPLETE, 404, 410, 412})
+    async def _kept(self, request: Request, right: str, tries: int = MAX_TRIES) -> int | None:
+        """Send a request of an upload and return how many bytes the service has; None once the object is there."""
+        answer = await self.client.send(request, tries)
         if answer.is_success:
             return None
         if answer.status == 412:
             raise ObjectExistsError("another object was written meanwhile")
-        if answer.status != INCOMPLETE:  # the upload has ended, also where the answer to its last part was lost
-            raise DestinationUnavailableError(f"the service of the bucket {self._bucket} ended the upload")
+        if answer.status in (404, 410):  # the upload has ended, also where the answer to its last part was lost
+            raise ObjectExistsError("the upload was completed by a request whose answer was lost, or was aborted")
+        if answer.status == 400:  # other bytes than their MD5 says, or from another offset than the service is at
+            raise DestinationUnavailableError(f"the service of the bucket {self._bucket} refused a part of an upload")
+        if answer.status != INCOMPLETE:
+            raise self._error(answer, right)
         found = RANGE.fullmatch(answer.headers.get("range", ""))
-        return int(found[1]) + 1 if found else 0
+        # Of a part it keeps whole multiples of these bytes; any further ones are sent again.
+        return (int(found[1]) + 1) // KEPT_BYTES * KEPT_BYTES if found else 0
 
     async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
         """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""

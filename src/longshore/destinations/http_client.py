@@ -116,19 +116,20 @@ class HttpClient:
         async with self._open(Request("HEAD", "/")):
             pass
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request, tries: int = MAX_TRIES) -> Answer:
         """Send a request and return its answer, after retries where those may help.
 
+        `tries`: how often it may be sent.
         Raises DestinationError where the address is refused, DestinationUnavailableError where there is no answer.
         """
         for number, pause in enumerate(DESTINATION, 1):
             try:
                 async with self._open(await self._signed(request)) as response:
                     answer = Answer(response.status_code, dict(response.headers), await self._body(response))
-                if answer.status not in RETRIED_STATUS or number == MAX_TRIES:
+                if answer.status not in RETRIED_STATUS or number == tries:
                     return answer
             except DestinationUnavailableError:
-                if number == MAX_TRIES:
+                if number == tries:
                     raise
             await asyncio.sleep(pause)
         raise AssertionError("pauses never end")
