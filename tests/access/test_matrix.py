@@ -226,6 +226,7 @@ CONSOLE = {
     ("POST", "/console/{chain}/tasks/{id}/resume"): Cell(303, 404, scheduled_task),
     ("POST", "/console/{chain}/tasks/{id}/backfill"): Cell(400, 404, scheduled_task),  # without its range
     ("GET", "/console/{chain}/new"): Cell(200, 200),
+    ("POST", "/console/{chain}/new"): Cell(400, 400),  # without its fields
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),
     ("GET", "/console/{chain}/segments"): Cell(200, 200),
     ("GET", "/console/{chain}/access"): Cell(200, 200),

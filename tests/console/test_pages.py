@@ -303,6 +303,84 @@ def test_the_same_request_from_elsewhere_is_the_same(
     assert json.loads(made.stdout)["task"]["target"] == by_curl["target"]
 
 
+def test_export_of_changes_and_one_of_many_files_are_made(page: Page, client: httpx2.Client) -> None:
+    go(page, "new")
+    page.get_by_label("Index").select_option("wallet-ledger")
+    expect(page.get_by_label("which rows are gone")).to_be_hidden()
+    page.get_by_label("Each run takes").select_option("true")
+    page.get_by_label("which rows are gone").check()
+    assert page.evaluate("body().target") == {
+        "action": "export", "export_index": "wallet-ledger", "export_format": "csv", "incremental": True,
+        "deletes": True,
+    }  # fmt: skip
+    expect(page.locator("#cli")).to_have_text("longshore export wallet-ledger --format csv --deletes")
+    page.get_by_label("Each run takes").select_option("")
+    page.get_by_label("Files of at most").fill("9000")
+    page.get_by_label("A folder for each").fill("timestamp:year, kind")
+    assert "deletes" not in page.evaluate("body().target")
+    expect(page.locator("#cli")).to_contain_text("--partition-by timestamp:year --partition-by kind --split-rows 9000")
+    expect(page.locator("#keys option[value='timestamp:day']")).to_have_count(1)
+    page.get_by_text("With other indexes").click()
+    page.get_by_role("checkbox", name="users").check()
+    add_rule(page, "kind", "is_not", "no such kind")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+    task = int(page.url.rpartition("/")[2])
+    found = ended(client, task)
+    assert found["state"]["code"] == "DONE", found["logs"]
+    assert found["target"] == {
+        "action": "export", "export_indexes": ["wallet-ledger", "users"], "export_format": "csv",
+        "split": {"rows": 9000},
+        "partition_by": {"wallet-ledger": [{"field": "timestamp", "by": "year"}, {"field": "kind"}]},
+    }  # fmt: skip
+    assert list(found["trigger"]["segment"]) == ["wallet-ledger"]
+    go(page, f"new?from={task}")
+    expect(page.locator("#count")).to_contain_text("rows")
+    again = page.evaluate("body()")
+    assert (again["target"], again["trigger"]["segment"]) == (found["target"], found["trigger"]["segment"])
+
+
+def test_new_export_is_made_without_scripts(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+) -> None:
+    page = context(java_script_enabled=False).new_page()
+    sign_in(page, person, f"/console/{CHAIN}/new")
+    expect(page.get_by_role("button", name="Add a rule")).to_be_hidden()
+    page.get_by_label("Index").select_option("wallet-ledger")
+    page.get_by_text("With other indexes").click()
+    for name in ("wallet-ledger", "products"):  # the first is the index itself
+        page.get_by_role("checkbox", name=name).check()
+    page.get_by_label("Description").fill("without a script")
+    page.get_by_label("Format").select_option("csv")
+    page.get_by_label("CSV for").select_option("excel")
+    page.get_by_label("Files of at most").fill("5000")
+    page.get_by_label("A folder for each").fill("timestamp:year")
+    page.get_by_label("Begins").select_option("at")
+    page.get_by_label("Time", exact=True).fill("2126-01-05T03:00")
+    page.get_by_label("Repeats").select_option("daily")
+    page.get_by_label("By the clock of").fill("Europe/Amsterdam")
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+    found = client.get(f"/tasks/{page.url.rpartition('/')[2]}").json()
+    assert found["desc"] == "without a script"
+    assert found["target"] == {
+        "action": "export", "export_format": "csv", "export_indexes": ["wallet-ledger", "products"],
+        "csv": {"profile": "excel"}, "split": {"rows": 5000},
+        "partition_by": {"wallet-ledger": [{"field": "timestamp", "by": "year"}]},
+    }  # fmt: skip
+    assert found["trigger"] == {"once": "2126-01-05T02:00:00Z", "repeat": "daily", "timezone": "Europe/Amsterdam"}
+    assert client.post(f"/tasks/{found['id']}/cancel").status_code == 200
+    go(page, "new")
+    page.get_by_label("Each run takes").select_option("true")
+    page.get_by_label("which rows are gone").check()
+    page.get_by_label("Files of at most").fill("many")
+    page.get_by_label("Begins").select_option("cron")
+    page.get_by_label("Cron expression").fill("every day")
+    page.get_by_role("button", name="Create the export").click()
+    expect(page.locator(".fault")).to_contain_text("/target/split")
+    expect(page.locator(".fault")).to_contain_text("/trigger/cron")
+
+
 def test_files_of_a_run_of_several_indexes_are_listed_with_links(page: Page, client: httpx2.Client) -> None:
     body = export_body()
     del body["target"]["export_index"]

@@ -61,15 +61,23 @@ async def create_task(
     ] = "",
 ) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
+    admitted(request)
+    return _created(*await create(request, read_json(request, body), idempotency_key, prefer))
+
+
+async def create(
+    request: AnyRequest, value: Any, idempotency_key: str | None = None, prefer: str = ""
+) -> tuple[TaskId, read.PolledTask, dict[str, str]]:
+    """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
-    value = read_json(request, body)
     claim = claim_of(request, idempotency_key, hidden(service, value) if idempotency_key else value)
     refuse_hidden_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
         task = await _current(service, caller, earlier)
         if not _may_retry(task, prefer):
-            return _created(earlier, task, REPLAYED)
+            assert earlier.task
+            return earlier.task, task, REPLAYED
     new = await read_task(caller, service, service.pool, value)
     if new.chain != caller.chain:
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
@@ -99,7 +107,8 @@ async def create_task(
         replayed = renewed is None
         kept = renewed or (await idempotency.once(service.pool, claim, make))[0]
         task = await _current(service, caller, kept)
-    return _created(kept, task, headers | (REPLAYED if replayed else {}))
+    assert kept.task
+    return kept.task, task, headers | (REPLAYED if replayed else {})
 
 
 def _may_retry(task: read.PolledTask, prefer: str) -> bool:
@@ -107,11 +116,10 @@ def _may_retry(task: read.PolledTask, prefer: str) -> bool:
     return "retry-failed" in preferences(prefer) and task.code == Code.ERROR and task.settled
 
 
-def _created(kept: Kept, task: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
-    assert kept.task
-    bind_ids(task=kept.task)
-    headers = {**headers, "Location": f"/tasks/{kept.task}"}
-    return Encoded(encode(task.task), headers | conditional.headers(kept.task, task), 201)
+def _created(id: TaskId, task: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
+    bind_ids(task=id)
+    headers = {**headers, "Location": f"/tasks/{id}"}
+    return Encoded(encode(task.task), headers | conditional.headers(id, task), 201)
 
 
 async def _current(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:

@@ -117,14 +117,26 @@ function moment() {
   return at && !Number.isNaN(Date.parse(at)) ? new Date(at).toISOString().replace(".000Z", "Z") : undefined;
 }
 
+const others = () => [...by("more").querySelectorAll("input:checked")].map((box) => box.value).filter((name) => name !== by("index").value);
+
+function partition() {
+  const keys = by("partition").value.split(",").map((each) => each.trim()).filter(Boolean);
+  return keys.map((each) => { const [field, unit] = each.split(":"); return unit ? { field, by: unit } : { field }; });
+}
+
 function body() {
-  const target = { action: "export", export_index: by("index").value, export_format: by("format").value };
+  const index = by("index").value, more = others();
+  const ofIndex = (value) => (more.length ? { [index]: value } : value);
+  const target = { action: "export", ...(more.length ? { export_indexes: [index, ...more] } : { export_index: index }), export_format: by("format").value };
   const fields = chosenFields();
-  if (fields) target.fields = fields;
+  if (fields) target.fields = ofIndex(fields);
   if (by("compression").value) target.compression = by("compression").value;
   if (by("format").value === "csv" && by("profile").value !== "rfc4180") target.csv = { profile: by("profile").value };
   const incremental = by("incremental").value;
   if (incremental) target.incremental = incremental === "true" ? true : incremental;
+  if (incremental && by("deletes").checked) target.deletes = true;
+  if (by("split").value) target.split = { [by("unit").value]: typed(by("split").value, "number") };
+  if (partition().length) target.partition_by = ofIndex(partition());
   const trigger = {};
   const when = by("when").value;
   if (when === "cron") trigger.cron = by("cron").value;
@@ -132,7 +144,7 @@ function body() {
   if (when !== "cron" && by("repeat").value) trigger.repeat = by("repeat").value;
   if (repeats()) trigger.timezone = by("zone").value || "UTC";
   if (by("stored").value) trigger.segment_id = by("stored").value;
-  else if (rules.length) trigger.segment = segmentBody();
+  else if (rules.length) trigger.segment = ofIndex(segmentBody());
   return { chain: known.chain, desc: by("desc").value, target, trigger };
 }
 
@@ -155,24 +167,29 @@ function elsewhere(task) {
   const named = [["format", target.export_format]];
   if (trigger.segment_id) named.push(["where", trigger.segment_id]);
   if (trigger.segment) named.push(["where", trigger.segment]);
-  for (const key of ["fields", "compression", "csv", "incremental"]) if (target[key]) named.push([key, target[key]]);
+  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by"]) if (target[key]) named.push([key, target[key]]);
   if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
   if (trigger.repeat) named.push(["repeat", trigger.repeat]);
   for (const key of ["cron", "timezone"]) if (trigger[key]) named.push([key, trigger[key]]);
   if (task.desc) named.push(["desc", task.desc]);
   const shown = named.map(([key, value]) => (key === "at" ? `    at=datetime.fromisoformat(${python(value)}),` : `    ${key}=${python(value)},`));
   const imports = (named.some(([key]) => key === "at") ? "from datetime import datetime\n" : "") + "from longshore import Longshore\n\n";
-  by("python").textContent = `${imports}client = Longshore(${python(location.origin)}, token, chain=${known.chain})\ntask = client.exports.create(\n    ${python(target.export_index)},\n${shown.join("\n")}\n)\ntask.wait()\ntask.download()`;
-  const words = ["longshore export", target.export_index, "--format", target.export_format];
+  by("python").textContent = `${imports}client = Longshore(${python(location.origin)}, token, chain=${known.chain})\ntask = client.exports.create(\n    ${python(target.export_indexes || target.export_index)},\n${shown.join("\n")}\n)\ntask.wait()\ntask.download()`;
+  const words = ["longshore export", ...(target.export_indexes || [target.export_index]), "--format", target.export_format];
   if (trigger.segment_id) words.push("--segment", trigger.segment_id);
-  for (const field of target.fields || []) words.push("--field", field);
+  if (Array.isArray(target.fields)) for (const field of target.fields) words.push("--field", field);
+  if (Array.isArray(target.partition_by)) for (const key of target.partition_by) words.push("--partition-by", key.by ? `${key.field}:${key.by}` : key.field);
+  for (const unit of ["rows", "bytes"]) if (target.split?.[unit]) words.push(`--split-${unit}`, target.split[unit]);
+  if (target.deletes && target.incremental === true) words.push("--deletes");
   if (target.compression) words.push("--compression", target.compression);
   if (by("when").value === "at" && trigger.once) words.push("--at", trigger.once);
   if (task.desc) words.push("--desc", quoted(task.desc));
   const beyond = [];
   if (trigger.segment) beyond.push("rules: store them and name the segment");
   if (trigger.repeat || trigger.cron) beyond.push("repeating");
-  if (target.csv || target.incremental) beyond.push(Object.keys({ csv: target.csv, incremental: target.incremental }).filter((key) => target[key]).join(", "));
+  if (target.csv) beyond.push("csv");
+  if (target.incremental && !(target.deletes && target.incremental === true)) beyond.push("incremental");
+  for (const key of ["fields", "partition_by"]) if (target[key] && !Array.isArray(target[key])) beyond.push(`${key} of one of several indexes`);
   by("cli").textContent = words.join(" ") + (beyond.length ? `\n# not by the command line: ${beyond.join("; ")}` : "");
 }
 
@@ -191,7 +208,7 @@ async function preview() {
     const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
     const fields = chosenFields();
     const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
-    if (by("incremental").value) body.incremental = true;
+    if (by("incremental").value) Object.assign(body, { incremental: true, ...(by("deletes").checked && { deletes: true }) });
     const found = await ask("POST", "/segments/preview", body);
     if (mine !== asking) return;
     const about = found.rows_are === "exact" ? "" : "about ";
@@ -224,6 +241,8 @@ function changed() {
   by("zone-line").hidden = when !== "cron" && !by("repeat").value;
   by("profile-line").hidden = by("format").value !== "csv";
   by("builder").hidden = Boolean(by("stored").value);
+  by("deletes-line").hidden = !by("incremental").value;
+  for (const box of by("more").querySelectorAll("input")) box.closest("li").hidden = box.value === by("index").value;
   by("compression").disabled = by("format").value === "parquet" || by("format").value === "xlsx";
   if (by("compression").disabled) by("compression").value = "";
   elsewhere(body());
@@ -236,6 +255,7 @@ function changed() {
 function indexChanged(fields) {
   rules.length = 0;
   drawFields(fields);
+  options(by("keys"), fieldsNow().flatMap((field) => field.type === "date" ? ["day", "month", "year"].map((unit) => `${field.name}:${unit}`) : field.type === "keyword" ? [field.name] : []));
   drawRules();
   changed();
 }
@@ -293,8 +313,16 @@ function begin() {
     return;
   }
   const { target, trigger } = like;
+  const [index, ...more] = target.export_indexes || [target.export_index];
+  const ofIndex = (value) => (target.export_indexes && value && !Array.isArray(value) ? value[index] : value);
   by("desc").value = like.desc;
-  by("index").value = target.export_index;
+  by("index").value = index;
+  for (const box of by("more").querySelectorAll("input")) box.checked = more.includes(box.value);
+  by("more").open = more.length > 0;
+  by("deletes").checked = Boolean(target.deletes);
+  by("unit").value = target.split?.bytes ? "bytes" : "rows";
+  by("split").value = target.split?.bytes || target.split?.rows || "";
+  by("partition").value = (ofIndex(target.partition_by) || []).map((key) => (key.by ? `${key.field}:${key.by}` : key.field)).join(", ");
   by("format").value = target.export_format;
   by("compression").value = target.compression || "";
   by("profile").value = target.csv?.profile || "rfc4180";
@@ -302,10 +330,11 @@ function begin() {
   by("repeat").value = trigger.repeat || "";
   by("zone").value = trigger.timezone || "UTC";
   if (trigger.cron) { by("when").value = "cron"; by("cron").value = trigger.cron; }
-  indexChanged(target.fields?.map((field) => (typeof field === "string" ? field : field.name)));
-  if (trigger.segment) {
-    by("join").value = trigger.segment.join;
-    for (const rule of trigger.segment.rules) {
+  indexChanged(ofIndex(target.fields)?.map((field) => (typeof field === "string" ? field : field.name)));
+  const segment = target.export_indexes ? trigger.segment?.[index] : trigger.segment;
+  if (segment) {
+    by("join").value = segment.join;
+    for (const rule of segment.rules) {
       const { field_name, field_type, operator, nested, nesting_path, ...operands } = rule;
       const text = Object.fromEntries(Object.entries(operands).map(([key, value]) => [key, Array.isArray(value) ? value.join(", ") : String(value)]));
       const path = nested ? nesting_path : "";
@@ -317,5 +346,7 @@ function begin() {
   changed();
 }
 
-// console.js has `ask`, and comes first.
+// What needs this script is hidden without it. console.js has `ask`, and comes first.
+for (const id of ["columns", "side"]) by(id).hidden = false;
+by("at-label").textContent = "Time, in your zone";
 begin();
