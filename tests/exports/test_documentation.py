@@ -6,9 +6,10 @@ from pathlib import Path
 
 from longshore.exports import catalog
 from longshore.exports.catalog_check import TYPES
+from longshore.exports.export import ExportTarget
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES, SETTABLE
-from longshore.exports.segments.rules import OPERATORS, WINDOWS
+from longshore.exports.segments.rules import OPERATORS, WINDOWS, Rule, Segment
 from longshore.exports.target_check import check_target
 
 PAGE = (Path(__file__).parents[2] / "docs" / "exports.md").read_text(encoding="utf-8")
@@ -24,6 +25,15 @@ def test_every_operator_is_documented_with_its_field_types_and_keys() -> None:
         line = lines[operator]
         assert line[2] == ("all" if len(kinds) == 5 else ", ".join(kind.value for kind in kinds))
         assert all(f"`{key}`" in line[3] for key in needed), operator
+
+
+def test_every_key_of_targets_segments_and_rules_is_documented() -> None:
+    tables = {
+        head: PAGE.split(f"| {head} |", 1)[1].split("\n\n")[0] for head in ("key", "key of a segment", "key of a rule")
+    }
+    for kind, table in zip((ExportTarget, Segment, Rule), tables.values(), strict=True):
+        first_cells = " ".join(re.findall(r"^\| (`.*?) \|", table, re.M))
+        assert set(re.findall(r"`(\w+)`", first_cells)) == set(kind.__struct_fields__)
 
 
 def test_every_window_is_documented() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.answers import problem
 from tests.faults.held import until
-from tests.service import Longshore, export_body
+from tests.service import Longshore, ended, export_body
 
 FIRST = datetime.fromisoformat("2024-06-30T22:00:00Z")
 LATE = "update longshore.tasks set due_at = $2 where id = $1"
@@ -51,6 +52,35 @@ def test_runs_that_are_caught_up_years_later_take_each_row_once(
     assert (newest["due"], newest["interval"], newest["sha256"]) == (None, found[4]["interval"], found[4]["sha256"])
     assert newest["rows"] == found[4]["rows"] > 0
     assert small.delete(f"/tasks/{task['id']}").status_code == 204
+
+
+def test_stored_segment_that_increments_cannot_follow_ends_the_next_run_and_refuses_changes_of_the_task(
+    small: httpx2.Client,
+) -> None:
+    def segment(operator: dict[str, Any]) -> dict[str, Any]:
+        rule = {"field_name": "timestamp", "field_type": "date", **operator}
+        rules = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": [rule]}
+        return {"chain": 1765, "name": "recent", "segment": rules}
+
+    stored = small.post("/segments", json=segment(RELATIVE)).json()["id"]
+    body = export_body(chain=1765, segment_id=stored)
+    body["target"]["incremental"] = True
+    task = small.post("/tasks", json=body).json()["id"]
+    assert ended(small, task)["state"]["code"] == "DONE"
+    assert small.put(f"/segments/{stored}", json=segment({"operator": "is_in_interval"})).status_code == 200
+    refused = problem(small.patch(f"/tasks/{task}", json={"desc": "another"}), "bad-request")
+    [violation] = refused["errors"]
+    assert violation["pointer"] == "/trigger/segment_id"
+    assert "cannot be combined with `incremental`" in violation["detail"]
+    assert small.post(f"/tasks/{task}/execute").json()["code"] == "ERROR"
+    said = ended(small, task)["logs"][-2]["msg"]
+    assert said.startswith("failed: the segment's /rules/0 uses `is_in_interval`"), said
+    whole = {**body["target"], "incremental": False}
+    assert small.patch(f"/tasks/{task}", json={"target": whole}).status_code == 200
+    assert small.patch(f"/tasks/{task}", json={"target": body["target"]}).status_code == 400
+    assert small.put(f"/segments/{stored}", json=segment(RELATIVE)).status_code == 200
+    assert small.patch(f"/tasks/{task}", json={"target": body["target"]}).status_code == 200
+    assert small.post(f"/tasks/{task}/execute").json()["code"] == "DONE"
 
 
 def _ids(client: httpx2.Client, task: int, run: int) -> list[str]:
