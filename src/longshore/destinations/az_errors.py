@@ -48,8 +48,8 @@ def error_of(answer: Answer, container: str, right: str) -> DestinationError | D
         return CredentialError(f"{CREDENTIALS[code]} ({shown})")
     if code == "AuthorizationFailure" or (status == 403 and not code):
         return DestinationError(
-            f"account_key is wrong, or sas_token lacks the permission {right} or has expired, or the network rules of the "
-            f"account refuse this service ({shown})"
+            f"account_key is wrong, or sas_token lacks the permission {right} or has expired, or the network rules of "
+            f"the account refuse this service ({shown})"
         )
     if code in RIGHTS or status == 403:
         return DestinationError(f"sas_token lacks the permission {right} on the container {container} ({shown})")
