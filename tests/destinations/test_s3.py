@@ -1,7 +1,9 @@
 """Files in S3: against rclone's server, which checks signatures, and moto's, which knows conditions."""
 
+import asyncio
 import io
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 
@@ -140,6 +142,40 @@ def test_upload_of_a_killed_process_is_aborted_by_discard_and_by_the_next_write(
     place.discard("killed.csv.other")
     place.discard("never-begun.csv")
     assert moto_server.uploads() == []
+
+
+def test_cancelled_upload_is_aborted(moto_server: MotoServer, front: Front) -> None:
+    begun = threading.Event()
+
+    def rule(seen: Seen) -> Reply | None:
+        if "partNumber=2" not in seen.target:
+            return None
+        begun.set()
+        return Reply(hangs=True)
+
+    front.rule = rule
+    made = moto_server.place(address=front.address)
+
+    async def cancel() -> None:
+        async with made.kind.open(*made.values) as place:
+            file = random_file(LARGE)
+            writing = asyncio.create_task(place.write("cancelled.csv", file, "d", overwrite=False))  # type: ignore[union-attr]
+            await asyncio.to_thread(begun.wait, 30)
+            assert moto_server.uploads() == ["in/cancelled.csv"]
+            writing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+
+    asyncio.run(cancel())
+    assert moto_server.uploads() == []
+    assert "in/cancelled.csv" not in moto_server.found_keys()
+
+
+@pytest.mark.parametrize("prefix", ["loyalty", "/loyalty/", ""])
+def test_list_stays_within_the_prefix(moto_server: MotoServer, front: Front, prefix: str) -> None:
+    assert moto_server.place(address=front.address).change(prefix=prefix).test()[-1].ok
+    listed = [seen.target for seen in front.seen if "list-type=2" in seen.target]
+    assert [target.rpartition("&prefix=")[2] for target in listed] == ["loyalty%2F" if prefix else ""]
 
 
 def test_encryption_is_that_of_the_settings(moto_server: MotoServer) -> None:

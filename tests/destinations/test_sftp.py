@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from longshore.destinations import sftp_place
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.destinations.servers import Made, MadeFile, random_file
 from tests.destinations.sshd import FULL_BYTES, Sshd, place_of, sshd
@@ -161,6 +162,20 @@ def test_slow_connection_is_no_error(place: Made, ssh_server: Sshd, wire: Wire) 
     place.change(port=wire.port).write("slow.csv", file)
     assert time.monotonic() - began > 0.9
     assert (ssh_server.uploads / "slow.csv").read_bytes() == file.content
+
+
+def test_server_that_hangs_is_given_up(place: Made, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sftp_place, "CALL_SECONDS", 1.0)
+    made = place.change(port=wire.port)
+
+    async def hang() -> None:
+        async with made.kind.open(*made.values) as opened:
+            wire.stopped.set()
+            with pytest.raises(DestinationUnavailableError, match="does not answer in time"):
+                await opened.write("hangs.csv", MadeFile(b"x"), "d", overwrite=False)  # type: ignore[union-attr]
+
+    asyncio.run(hang())
+    wire.stopped.clear()
 
 
 def test_full_disk_may_pass_and_leaves_no_file(ssh_server: Sshd) -> None:

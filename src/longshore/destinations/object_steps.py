@@ -20,7 +20,7 @@ async def object_steps(objects: Objects, prefix: str) -> AsyncIterator[Step]:
             return
         yield Step(name, ok=True)
     try:
-        await objects.list_one(prefix)
+        await objects.list_one(f"{prefix.strip('/')}/".lstrip("/"))
     except (CredentialError, DestinationUnavailableError) as error:
         yield Step("authenticate", ok=False, detail=str(error))
         return

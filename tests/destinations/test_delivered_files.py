@@ -1,0 +1,69 @@
+"""Results that the service brings to an S3 server and an SFTP server, and that other programs read there."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.access.tokens import Level
+from tests.destinations.s3_servers import BUCKET, RcloneServer
+from tests.destinations.servers import RCLONE, Made
+from tests.destinations.sshd import PASSWORD, Sshd, place_of
+from tests.service import Longshore, ended, export_body
+
+CHAIN = 1765
+
+
+@pytest.fixture(scope="module")
+def admin(service: Longshore) -> Any:
+    with service.client(Level.ADMIN, chain=CHAIN) as opened:
+        yield opened
+
+
+def create(admin: httpx2.Client, name: str, kind: str, made: Made) -> dict[str, Any]:
+    body = {"name": name, "kind": kind, "settings": made.settings, "secret": made.secret}
+    tested = admin.post("/destinations/test", json=body).json()
+    assert tested["ok"], tested
+    answer = admin.post("/destinations", json=body)
+    assert answer.status_code == 201, answer.text
+    created: dict[str, Any] = answer.json()
+    return created
+
+
+def test_result_lies_at_each_kind_of_server_as_it_is_in_the_store(
+    service: Longshore, admin: httpx2.Client, rclone_server: RcloneServer, ssh_server: Sshd, tmp_path: Path
+) -> None:
+    bucket = create(admin, "a-bucket", "s3", rclone_server.place())
+    folder = create(admin, "a-folder", "sftp", place_of(ssh_server))
+    body = export_body(chain=CHAIN)
+    path = "{index}/{run}-{name}"
+    body["target"]["deliver"] = [{"destination": name, "path": path} for name in ("a-bucket", "a-folder")]
+    task = admin.post("/tasks", json=body).json()["id"]
+    found = ended(admin, task)
+    assert found["state"]["code"] == "DONE", found
+    address = admin.get(f"/tasks/{task}/download_url").json()["url"]
+    result = httpx2.get(address).content
+    place = f"wallet-ledger/1-{found['result']}"
+    command = [str(RCLONE), "cat", f"t:{BUCKET}/in/{place}"]
+    assert subprocess.run(command, env=rclone_server.environment, capture_output=True, check=True).stdout == result
+    ssh_server.sftp(f"get /in/{place} {tmp_path}/back")
+    assert (tmp_path / "back").read_bytes() == result
+    delivered = admin.get(f"/tasks/{task}/runs/1/deliveries").json()
+    assert {one["state"] for one in delivered} == {"delivered"}
+    assert str(hashlib.sha256(result).hexdigest()) in str(delivered)
+    shown = str([bucket, folder, found, delivered, admin.get("/destinations").json(), service.logged()])
+    assert PASSWORD not in shown and rclone_server.place().secret["secret_access_key"] not in shown
+
+
+def test_missing_host_key_is_shown_by_the_test_and_required_to_store(admin: httpx2.Client, ssh_server: Sshd) -> None:
+    made = place_of(ssh_server)
+    settings = {name: value for name, value in made.settings.items() if name != "host_key"}
+    body = {"name": "unpinned", "kind": "sftp", "settings": settings, "secret": made.secret}
+    last = admin.post("/destinations/test", json=body).json()["steps"][-1]
+    assert last == {"step": "host_key", "ok": False, "detail": ssh_server.host_key}
+    refused = admin.post("/destinations", json=body)
+    assert refused.status_code == 400
+    assert [error["pointer"] for error in refused.json()["errors"]] == ["/settings/host_key"]
