@@ -1,6 +1,7 @@
 """Where the data goes next: the recipes of the docs load nasty values without loss, as they are printed there."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,86 @@ def test_clickhouse_loads_nasty_words_from_csv() -> None:
     select = re.sub(r"'id Int64.*'\)\n", "'id Int64, words Nullable(String)') ORDER BY id\n", select)
     found = pa.ipc.open_file(pa.BufferReader(chdb.query(select, "Arrow").bytes())).read_all()
     assert found["words"].to_pylist() == own_data.WORDS
+
+
+@pytest.fixture
+def increments(
+    service: services.Longshore, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[tuple[Any, ...]]]:
+    """The folders `ledger` and `increment` with two runs of many files, and the ledger as it is after the second."""
+    monkeypatch.chdir(tmp_path)
+    rows_of = "select id, comment from loyalty.wallet_ledger where chain_id = $1 order by id"
+    changed = service.sql(rows_of, SMALL_CHAIN)[:40]
+    write = """
+        update loyalty.wallet_ledger set comment = text from unnest($1::bigint[], $2::text[]) one (number, text)
+        where id = number
+    """
+    ids = [row["id"] for row in changed]
+    keys = [{"field": "kind"}, {"field": "timestamp", "by": "year"}]
+    task = longshore.exports.create(
+        "wallet-ledger", format="parquet", fields=FIELDS, partition_by=keys, incremental="on_ack"
+    ).wait(60)
+    for folder in ("ledger", "increment"):
+        Path(folder).mkdir()
+    try:
+        task.acknowledge(1)
+        task.download("ledger/")
+        service.sql(write, ids, ["new"] * len(ids))
+        task.execute().wait(60)
+        task.download("increment/")
+        yield [tuple(row) for row in service.sql(rows_of, SMALL_CHAIN)]
+    finally:
+        service.sql(write, ids, [row["comment"] for row in changed])
+
+
+def test_duckdb_loads_many_files_and_an_increment_of_many(increments: list[tuple[Any, ...]]) -> None:
+    assert len(list(Path("increment").rglob("*.parquet"))) > 1
+    with duckdb.connect() as connection:
+        connection.execute(recipe("duckdb: many files"))
+        for _ in range(2):  # applying an increment twice does no harm
+            connection.execute(recipe("duckdb: increment of many files"))
+        assert connection.execute("select id, comment from ledger order by id").fetchall() == increments
+        assert len(connection.execute("select * from ledger limit 1").description) == len(FIELDS)
+
+
+def test_clickhouse_loads_many_files_and_an_increment_of_many(increments: list[tuple[Any, ...]]) -> None:
+    chdb = pytest.importorskip("chdb.session", reason="chdb comes with `make docs`")
+    columns = re.search(r"'(id Int64.*)'\)\n", recipe("clickhouse: ledger.csv"))
+    assert columns
+    schema = columns[1].replace("\\'", "'")
+    with chdb.Session() as session:
+        session.query("create database d")
+        session.query(f"create table d.ledger ({schema}) engine = MergeTree order by id")
+        session.query("use d")
+        for name in ("many files", "increment of many files", "increment of many files"):
+            run_all(session, recipe(f"clickhouse: {name}"))
+        found = session.query("select id, comment from ledger order by id", "Arrow").bytes()
+    table = pa.ipc.open_file(pa.BufferReader(found)).read_all()
+    assert [tuple(row.values()) for row in table.to_pylist()] == increments
+
+
+def test_clickhouse_applies_changes() -> None:
+    chdb = pytest.importorskip("chdb.session", reason="chdb comes with `make docs`")
+    with chdb.Session() as session:
+        session.query("create database d")
+        session.query("use d")
+        session.query("create table users (id Int64, comment Nullable(String)) engine = MergeTree order by id")
+        session.query("insert into users values (1, 'a'), (2, 'b'), (3, 'c')")
+        session.query(
+            "create table changes (_change String, _reason Nullable(String), id Int64, comment Nullable(String))"
+            " engine = MergeTree order by id"
+        )
+        session.query("insert into changes values ('upsert', null, 2, 'B'), ('upsert', null, 4, null)")
+        session.query("insert into changes values ('delete', 'left', 3, null)")
+        for _ in range(2):
+            run_all(session, recipe("clickhouse: changes"))
+            assert str(session.query("select id, comment from users order by id", "CSV")) == '1,"a"\n2,"B"\n4,\\N\n'
+
+
+def run_all(session: Any, statements: str) -> None:
+    """Run the statements of a recipe, one after another."""
+    for statement in filter(str.strip, statements.split(";\n")):
+        session.query(statement)
 
 
 def test_dlt_loads_increments_and_acknowledges_them(
