@@ -3,6 +3,7 @@
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -346,6 +347,23 @@ def test_unreadable_secret_names_the_setting_and_is_replaced_by_a_new_one(
     problem(waiting.patch(path, json={"settings": {"shelf": "top", "prefix": "x"}}), "secrets-unavailable")
     assert waiting.patch(path, json={"secret": {"password": PASSWORD}}).status_code == 200
     assert waiting.post(f"{path}/test").json()["ok"] is True
+
+
+def test_without_the_setting_nothing_is_stored_in_a_database_of_ones_own(idle: Longshore, tmp_path: Path) -> None:
+    longshore = Longshore(tmp_path, idle.url)  # of another data folder, so the database is not its embedded one
+    try:
+        longshore.start_api()
+        with longshore.client(Level.ADMIN, chain=81) as client:
+            for path, body in (
+                ("/destinations", body_of()),
+                ("/webhooks", {"chain": 81, "url": "https://example.com/"}),
+            ):
+                refused = problem(client.post(path, json=body), "secrets-unavailable")
+                assert refused["detail"].startswith("LONGSHORE_SECRET is not set")
+            assert client.get("/destinations").json() == client.get("/webhooks").json() == []
+            assert client.post("/destinations/test", json=body_of()).json()["ok"] is True
+    finally:
+        longshore.stop()
 
 
 def test_chain_has_a_hundred_destinations_at_most(idle: Longshore) -> None:

@@ -15,7 +15,7 @@ from longshore.settings import Settings
 from tests import plugin
 from tests.answers import violations
 from tests.destinations.servers import RCLONE, Made, process, random_file
-from tests.service import Longshore, database_in, free_port
+from tests.service import Longshore, database_in, downloaded, ended, export_body, free_port
 
 SECRET = {"password": "hunter2"}
 
@@ -49,10 +49,11 @@ def place(site: Path, server: str) -> Iterator[Made]:
 def plugged(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     """A service with the package installed, whose chain 1764 may reach loopback."""
     folder = tmp_path_factory.mktemp("plugged")
-    with pytest.MonkeyPatch.context() as patch, database_in(folder) as url:
+    with pytest.MonkeyPatch.context() as patch, database_in(folder, 100) as url:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ["PYTHONPATH"]]))
         longshore = Longshore(folder, url, chain_outbound_allow="1764=127.0.0.0/8")
         try:
+            longshore.start("worker")
             longshore.start_api()
             yield longshore
         finally:
@@ -97,6 +98,21 @@ def test_networks_of_a_chain_are_for_its_webhooks_and_http_tasks_too(plugged: Lo
         with plugged.client(chain=chain) as client:
             assert client.post("/webhooks", json={"chain": chain, "url": "http://127.0.0.1:9/"}).status_code == status
             assert client.post("/tasks", json=task).status_code == status
+
+
+def test_result_is_delivered_by_the_kind_of_a_package(client: httpx2.Client, place: Made, server: str) -> None:
+    made = {**body(server), "name": "results"}
+    assert client.post("/destinations", json=made).status_code == 201
+    wanted = export_body()
+    wanted["target"]["deliver"] = [{"destination": "results", "path": "{index}/{run}-{name}"}]
+    task = client.post("/tasks", json=wanted).json()["id"]
+    found = ended(client, task)
+    assert found["state"]["code"] == "DONE", found
+    assert place.read(f"wallet-ledger/1-{found['result']}") == downloaded(client, task)
+    [delivery] = client.get(f"/tasks/{task}/runs/1/deliveries").json()
+    assert delivery["state"] == "delivered"
+    [kept] = [one for one in client.get("/destinations").json() if one["name"] == "results"]
+    assert client.delete(f"/destinations/{kept['id']}").status_code == 204
 
 
 def test_kind_of_a_package_writes_files_whole_or_not_at_all(place: Made) -> None:

@@ -26,6 +26,7 @@ from longshore.api.destination_bodies import (
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
+from longshore.api.json_schemas import schema_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import TEST_LIMIT, TEST_RATE, AnyRequest, Service
 from longshore.database.connect import Connection, Pool
@@ -184,7 +185,7 @@ async def list_kinds(request: AnyRequest) -> list[DestinationKind]:
     """Return the kinds of destinations, with the JSON schemas of their settings and secrets."""
     service, _ = admitted(request)
     return [
-        DestinationKind(name, kind.takes, _schema(kind.settings), _schema(kind.secret))
+        DestinationKind(name, kind.takes, schema_of(kind.settings), schema_of(kind.secret))
         for name, kind in service.destinations.kinds.items()
     ]
 
@@ -231,14 +232,6 @@ async def _stored_draft(
     except DestinationError as error:
         raise ProblemError("destination-unusable", str(error)) from None
     return Draft(kind, settings, secret)
-
-
-def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON schema of a struct, with the struct itself at its root."""
-    schema = msgspec.json.schema(kind)
-    definitions = schema.pop("$defs")
-    root = definitions.pop(schema.pop("$ref").rpartition("/")[2])
-    return {**root, **({"$defs": definitions} if definitions else {})}
 
 
 def _allow(service: Service, caller: Caller) -> tuple[Network, ...]:

@@ -16,6 +16,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
+from longshore.api.json_schemas import portable
 from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
 from longshore.api.service import AnyRequest
@@ -173,7 +174,7 @@ class DocumentPlugin(JsonRenderPlugin):
         segment = {"$ref": REFERENCE.format(name=Segment.__name__)}
         by_index = {"type": "object", "additionalProperties": segment}
         schemas["Trigger"]["properties"]["segment"] = {"anyOf": [segment, by_index, {"type": "null"}], "default": None}
-        return schemas
+        return portable(schemas)  # type: ignore[no-any-return]
 
 
 def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str, path: str) -> None:
