@@ -26,8 +26,8 @@ def portable(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     found = {key: portable(part) for key, part in schema.items()}
-    pattern = found.get("pattern")
-    for end in ENDS if isinstance(pattern, str) else ():
-        if pattern.endswith(end):
-            found["pattern"] = f"{pattern.removesuffix(end)}$"
+    if isinstance(pattern := found.get("pattern"), str):
+        for end in ENDS:
+            if pattern.endswith(end):
+                found["pattern"] = f"{pattern.removesuffix(end)}$"
     return found
