@@ -43,6 +43,8 @@ class Front:
     def __init__(self, target: tuple[str, int], rule: Rule = lambda _: None) -> None:
         self.rule = rule
         self.release = threading.Event()
+        self.damage: Callable[[Seen, bytes], bytes] = lambda _, body: body
+        """Returns what the server gets in place of a body."""
         self.seen: list[Seen] = []
         self.succeeded: list[Seen] = []
         """Requests that the server answered with success, whether or not the client got the answer."""
@@ -105,7 +107,7 @@ class Front:
             for name, value in seen.headers.items():
                 if name != "connection":
                     connection.putheader(name, value)
-            connection.endheaders(body)
+            connection.endheaders(self.damage(seen, body))
             answer = connection.getresponse()
             if answer.status < 300:
                 self.succeeded.append(seen)

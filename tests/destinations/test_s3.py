@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -176,6 +177,18 @@ def test_list_stays_within_the_prefix(moto_server: MotoServer, front: Front, pre
     assert moto_server.place(address=front.address).change(prefix=prefix).test()[-1].ok
     listed = [seen.target for seen in front.seen if "list-type=2" in seen.target]
     assert [target.rpartition("&prefix=")[2] for target in listed] == ["loyalty%2F" if prefix else ""]
+
+
+@pytest.mark.parametrize("size", [10, LARGE])
+def test_content_that_is_damaged_on_the_way_is_refused_by_the_server(rclone_server: RcloneServer, size: int) -> None:
+    address = urlsplit(rclone_server.address)
+    damaging = Front((str(address.hostname), int(address.port or 0)))
+    damaging.damage = lambda seen, body: b"X" + body[1:] if seen.method == "PUT" else body
+    settings = rclone_server.place().change(endpoint=damaging.address)
+    with pytest.raises(DestinationUnavailableError, match="BadDigest|XAmzContentSHA256Mismatch"):
+        settings.write(f"damaged-{size}.csv", MadeFile(bytes(size)))
+    damaging.close()
+    assert not (rclone_server.folder / BUCKET / f"in/damaged-{size}.csv").exists()
 
 
 def test_encryption_is_that_of_the_settings(moto_server: MotoServer) -> None:

@@ -19,6 +19,7 @@ from longshore.destinations.kind import (
     TableEvidence,
     TableLoad,
     TablePlace,
+    Unshown,
 )
 from longshore.destinations.registry import GROUP, KindLoadError, load
 from longshore.validation import Violation
@@ -38,6 +39,7 @@ __all__ = [
     "TableEvidence",
     "TableLoad",
     "TablePlace",
+    "Unshown",
     "Violation",
     "load",
 ]

@@ -11,7 +11,7 @@ from msgspec import Meta
 from longshore.destinations.az_objects import AzureObjects, Container
 from longshore.destinations.az_signature import KeySigner, SasSigner
 from longshore.destinations.http_client import HttpClient
-from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
+from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
 from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
 from longshore.destinations.object_steps import object_steps
 from longshore.outbound import Network
@@ -31,7 +31,7 @@ class AzSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Prefix = ""
 
 
-class AzSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class AzSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """A key of the account, or a shared access signature."""
 
     account_key: Annotated[

@@ -3,7 +3,6 @@
 https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
 """
 
-import asyncio
 import hashlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Collection
@@ -13,7 +12,14 @@ import msgspec
 from longshore.destinations.az_errors import code_of, error_of
 from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, key_path, read_whole, send_parts
+from longshore.destinations.object_place import (
+    PART_BYTES,
+    ObjectExistsError,
+    content_md5,
+    key_path,
+    read_whole,
+    send_parts,
+)
 from longshore.results.media_types import media_type
 
 EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite")
@@ -53,7 +59,7 @@ class AzureObjects:
         headers["x-ms-blob-content-type"] = media_type(key)
         if file.size <= PART_BYTES:
             content = await read_whole(file)
-            headers |= {"x-ms-blob-type": "BlockBlob", "Content-MD5": await _md5(content)}
+            headers |= {"x-ms-blob-type": "BlockBlob", "Content-MD5": await content_md5(content)}
             await self._send_new(Request("PUT", self._path(key), headers=headers, content=content))
             return
         # The blocks of this delivery alone make the blob: their ids, all of one length, are made from its name.
@@ -62,7 +68,7 @@ class AzureObjects:
         async def send(number: int, part: bytes) -> str:
             block = b64encode(f"{delivery}-{number:06}".encode()).decode()
             query = {"comp": "block", "blockid": block}
-            request = Request("PUT", self._path(key), query, {"Content-MD5": await _md5(part)}, part)
+            request = Request("PUT", self._path(key), query, {"Content-MD5": await content_md5(part)}, part)
             await self._send(request, "create and write (cw)")
             return block
 
@@ -101,8 +107,3 @@ class AzureObjects:
 
     def _path(self, key: str) -> str:
         return key_path(self._container.base, key)
-
-
-async def _md5(content: bytes) -> str:
-    digest = await asyncio.to_thread(hashlib.md5, content, usedforsecurity=False)
-    return b64encode(digest.digest()).decode()

@@ -10,7 +10,7 @@ from msgspec import Meta
 from longshore.destinations.gs_objects import GoogleObjects
 from longshore.destinations.gs_token import ServiceAccount, Tokens
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step
+from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
 from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
 from longshore.destinations.object_steps import object_steps
 from longshore.outbound import Network
@@ -27,7 +27,7 @@ class GsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prefix: Prefix = ""
 
 
-class GsSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class GsSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """A service account."""
 
     service_account: Annotated[

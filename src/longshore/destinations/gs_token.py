@@ -14,7 +14,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import RSAKey
 
 from longshore.destinations.http_client import HttpClient, Request
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Unshown
 from longshore.destinations.object_place import CredentialError
 from longshore.outbound import Network
 
@@ -24,7 +24,7 @@ ASSERTION_SECONDS = 3600  # the longest that Google takes
 EARLY_SECONDS = 300  # before its end, a token is replaced
 
 
-class ServiceAccount(msgspec.Struct, frozen=True, dict=True):
+class ServiceAccount(Unshown, frozen=True, dict=True):
     """A key file; its other fields are of no use here."""
 
     type: str
@@ -47,7 +47,7 @@ class ServiceAccount(msgspec.Struct, frozen=True, dict=True):
             return None
 
 
-class Token(msgspec.Struct, frozen=True):
+class Token(Unshown, frozen=True):
     """The answer with a token."""
 
     access_token: str

@@ -16,7 +16,7 @@ import httpx2
 import msgspec
 
 from longshore.database.retry import DESTINATION
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Unshown
 from longshore.outbound import Address, Network, OutboundError, RefusedError, check_url, resolve, tls_context
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
@@ -28,8 +28,8 @@ SENT_BYTES = 256 << 10  # at a time, so that TLS does not hold the event loop
 RETRIED_STATUS = {408, 429, 500, 502, 503, 504}
 
 
-class Request(msgspec.Struct, frozen=True):
-    """A request that may be sent again."""
+class Request(Unshown, frozen=True):
+    """A request that may be sent again. Once it is signed, header fields and query hold secrets."""
 
     method: str
     path: str

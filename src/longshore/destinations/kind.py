@@ -28,6 +28,13 @@ class DestinationUnavailableError(TransientError):
     """A destination does not answer, or answers that another attempt may succeed."""
 
 
+class Unshown(msgspec.Struct, frozen=True):
+    """The base of structs with secrets: their texts, which may reach a log or a traceback, show no values."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of the test of a destination: what was tried, whether it worked, and what to change where it did not."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import IO, Annotated, Protocol
@@ -165,6 +166,12 @@ async def read_whole(file: File) -> bytes:
             return opened.read()
 
     return _checked(await asyncio.to_thread(read), file.size)
+
+
+async def content_md5(content: bytes) -> str:
+    """Return the header field `Content-MD5` of a content, which stores compare with what they receive."""
+    digest = await asyncio.to_thread(hashlib.md5, content, usedforsecurity=False)
+    return b64encode(digest.digest()).decode()
 
 
 async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]]) -> list[str]:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import FilePlace, Kind, Step
+from longshore.destinations.kind import FilePlace, Kind, Step, Unshown
 from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
 from longshore.destinations.object_steps import object_steps
 from longshore.destinations.s3_objects import Bucket, S3Objects
@@ -48,7 +48,7 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None  # fmt: skip
 
 
-class S3Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class S3Secret(Unshown, frozen=True, forbid_unknown_fields=True):
     """An access key, of a user or of a role for a while."""
 
     access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z")]

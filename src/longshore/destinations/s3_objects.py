@@ -13,7 +13,14 @@ import msgspec
 
 from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, key_path, read_whole, send_parts
+from longshore.destinations.object_place import (
+    PART_BYTES,
+    ObjectExistsError,
+    content_md5,
+    key_path,
+    read_whole,
+    send_parts,
+)
 from longshore.destinations.s3_errors import PASSING_CODES, code_of, error_of
 from longshore.destinations.s3_signature import Signer
 from longshore.results.media_types import media_type
@@ -69,8 +76,9 @@ class S3Objects:
         condition = {} if overwrite else {"If-None-Match": "*"}
         headers = {"Content-Type": media_type(key), **self._bucket.headers}
         if file.size <= PART_BYTES:
-            request = Request("PUT", self._path(key), headers=headers, content=await read_whole(file))
-            await self._send_new(request, condition)
+            content = await read_whole(file)
+            headers["Content-MD5"] = await content_md5(content)  # which buckets with Object Lock demand
+            await self._send_new(Request("PUT", self._path(key), headers=headers, content=content), condition)
             return
         await self.discard(key)
         upload = await self._begin(key, headers)
@@ -103,7 +111,8 @@ class S3Objects:
     async def _send_in_parts(self, key: str, upload: str, file: File, condition: dict[str, str]) -> None:
         async def send(number: int, part: bytes) -> str:
             query = {"partNumber": str(number), "uploadId": upload}
-            answer = await self._send(Request("PUT", self._path(key), query, content=part), "s3:PutObject")
+            headers = {"Content-MD5": await content_md5(part)}
+            answer = await self._send(Request("PUT", self._path(key), query, headers, part), "s3:PutObject")
             return answer.headers.get("etag", "")
 
         parts = "".join(

@@ -12,12 +12,13 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from longshore.destinations.http_client import Answer, Request, encoded_query
+from longshore.destinations.kind import Unshown
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SMALL_BYTES = 256 << 10  # that are hashed on the event loop
 
 
-class Keys(msgspec.Struct, frozen=True):
+class Keys(Unshown, frozen=True):
     """Credentials for one region."""
 
     access_key_id: str

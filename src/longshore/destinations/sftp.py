@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import FilePlace, Kind, Step
+from longshore.destinations.kind import FilePlace, Kind, Step, Unshown
 from longshore.destinations.sftp_login import HOST_KEY, Login
 from longshore.outbound import MAX_PORT, Network, check_host
 from longshore.settings import Settings
@@ -34,7 +34,7 @@ class SftpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""  # fmt: skip
 
 
-class SftpSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class SftpSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """A password, or a private key."""
 
     password: Annotated[str, Meta(max_length=1000)] = ""
