@@ -1,7 +1,11 @@
 """Logins on OpenSSH's server: passwords, keys, host keys, algorithms; what is wrong is named."""
 
+import asyncio
 import socket
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 import pytest
@@ -161,3 +165,43 @@ def test_server_that_is_none_is_named() -> None:
         place.change(host_key="ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJvSFfQyc1IWzHzT9Bj6vC2Yy3sDxXo2yKkqvMyh2ErB").write(
             "a.csv", MadeFile(b"x")
         )
+
+
+class Asking(asyncssh.SSHServer):
+    """A server that asks for a password by "keyboard-interactive" alone."""
+
+    def begin_auth(self, username: str) -> bool:
+        return bool(username)
+
+    def password_auth_supported(self) -> bool:
+        return False
+
+    def kbdint_auth_supported(self) -> bool:
+        return True
+
+    def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
+        assert (username, lang, submethods) == ("shop", "", "")
+        return "", "", "", [("Password:", False)]
+
+    def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
+        return (username, list(responses)) == ("shop", [PASSWORD])
+
+
+def test_password_is_given_to_a_server_that_asks_for_it(tmp_path: Path) -> None:
+    async def write() -> list[str]:
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        factory = partial(asyncssh.SFTPServer, chroot=str(tmp_path).encode())
+        listening = asyncssh.listen(
+            "127.0.0.1", 0, server_host_keys=[key], server_factory=Asking, sftp_factory=factory, process_factory=None
+        )
+        async with await listening as server:
+            host_key = " ".join(key.export_public_key().decode().split()[:2])
+            settings = {"host": "127.0.0.1", "port": server.get_port(), "username": "shop", "host_key": host_key}
+            made = Made(sftp(Settings()), settings, {"password": PASSWORD})
+            async with made.kind.open(*made.values) as place:
+                await place.write("in/asked.csv", MadeFile(b"x"), "d", overwrite=True)  # type: ignore[union-attr]
+            failed = [step.detail async for step in made.kind.test(*made.values) if not step.ok]
+        return failed
+
+    assert asyncio.run(write()) == []
+    assert (tmp_path / "in/asked.csv").read_bytes() == b"x"

@@ -16,7 +16,7 @@ from msgspec import Meta
 from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
 from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
-from longshore.destinations.kind import DestinationError
+from longshore.destinations.kind import DestinationError, Unshown
 from longshore.validation import Violation
 
 CONNECT_SECONDS = 10.0  # for each address
@@ -80,7 +80,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return f"postgresql://{host}:{self.port}/{self.database}/{self.schema}"
 
 
-class PostgresqlSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PostgresqlSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """The password of the role."""
 
     password: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00]*$", description="The role's password.")]
