@@ -185,7 +185,7 @@ def test_content_that_is_damaged_on_the_way_is_refused_by_the_server(rclone_serv
     damaging = Front((str(address.hostname), int(address.port or 0)))
     damaging.damage = lambda seen, body: b"X" + body[1:] if seen.method == "PUT" else body
     settings = rclone_server.place().change(endpoint=damaging.address)
-    with pytest.raises(DestinationUnavailableError, match="BadDigest|XAmzContentSHA256Mismatch"):
+    with pytest.raises(DestinationUnavailableError, match=r"BadDigest|XAmzContentSHA256Mismatch"):
         settings.write(f"damaged-{size}.csv", MadeFile(bytes(size)))
     damaging.close()
     assert not (rclone_server.folder / BUCKET / f"in/damaged-{size}.csv").exists()

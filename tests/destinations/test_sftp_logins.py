@@ -188,7 +188,7 @@ class Asking(asyncssh.SSHServer):
 
 
 def test_password_is_given_to_a_server_that_asks_for_it(tmp_path: Path) -> None:
-    async def write() -> list[str]:
+    async def write() -> None:
         key = asyncssh.generate_private_key("ssh-ed25519")
         factory = partial(asyncssh.SFTPServer, chroot=str(tmp_path).encode())
         listening = asyncssh.listen(
@@ -200,8 +200,7 @@ def test_password_is_given_to_a_server_that_asks_for_it(tmp_path: Path) -> None:
             made = Made(sftp(Settings()), settings, {"password": PASSWORD})
             async with made.kind.open(*made.values) as place:
                 await place.write("in/asked.csv", MadeFile(b"x"), "d", overwrite=True)  # type: ignore[union-attr]
-            failed = [step.detail async for step in made.kind.test(*made.values) if not step.ok]
-        return failed
+            assert [step.detail async for step in made.kind.test(*made.values) if not step.ok] == []
 
-    assert asyncio.run(write()) == []
+    asyncio.run(write())
     assert (tmp_path / "in/asked.csv").read_bytes() == b"x"
