@@ -52,13 +52,14 @@ def as_role(longshore: Longshore, role: str, options: str, database: str = "post
 
 
 def test_doctor_finds_nothing_wrong_with_a_sound_service(service: Longshore, tmp_path: Path) -> None:
-    done = run("doctor", folder=tmp_path, database_url=service.url, data=str(tmp_path / "data"))
+    done = run("doctor", folder=tmp_path, database_url=service.url, data=str(service.data))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
     assert {level for level, _ in lines} <= {"ok", "warning"}
     areas = {line.partition(":")[0] for _, line in lines}
     expected = {
         "settings",
+        "secrets",
         "database",
         "clock",
         "workers",

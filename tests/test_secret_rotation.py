@@ -8,7 +8,10 @@ import asyncpg
 
 from longshore.access import totp, users
 from longshore.database.connect import open_pool
+from longshore.database.migrate import connected
 from longshore.destinations.stored import Destinations, NewDestination
+from longshore.doctor.examine import of_secrets
+from longshore.doctor.finding import Finding
 from longshore.exports import signing_keys
 from longshore.settings import Settings
 from longshore.tasks import requests, task_secrets
@@ -32,7 +35,7 @@ where table_schema = 'longshore' and data_type = 'bytea'
 
 
 def vault_of(secret: str) -> Vault:
-    return open_vault(Settings(secret=secret, data=Path("nowhere")))
+    return open_vault(Settings(secret=secret, data=Path("nowhere"), database_url="postgresql://db.example.com/x"))
 
 
 async def fill(url: str, vault: Vault, settings: Settings) -> None:
@@ -120,6 +123,24 @@ def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: 
         assert run("secrets", "rotate", folder=tmp_path, database_url=url, secret=both).returncode == 0
         assert sealed_under(url, OLD) == {}
         assert len(sealed_under(url, NEW)) == 6
+
+
+def test_doctor_tells_what_is_to_be_rotated_and_what_cannot_be_read(tmp_path: Path) -> None:
+    async def findings(url: str, secret: str) -> Finding:
+        async with connected(url) as connection:
+            return await of_secrets(connection, vault_of(secret))
+
+    with database_in(tmp_path / "data") as url:
+        assert in_own_loop(findings(url, NEW)).level == "ok"
+        in_own_loop(fill(url, vault_of(OLD), Settings()))
+        assert in_own_loop(findings(url, OLD)).level == "ok"
+        older = in_own_loop(findings(url, f"{NEW},{OLD}"))
+        assert (older.level, older.what.partition(";")[0]) == ("warning", "6 are sealed under earlier secrets")
+        lost = in_own_loop(findings(url, NEW))
+        assert lost.level == "wrong"
+        assert "LONGSHORE_SECRET does not have" in lost.what
+        assert lost.what.endswith("and 5 more")
+        assert "LONGSHORE_SECRET is not set" in in_own_loop(findings(url, "")).what
 
 
 def test_rotation_without_the_earlier_secret_names_what_it_cannot_read(tmp_path: Path) -> None:

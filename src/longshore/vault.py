@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from longshore.database.connect import Connection, Pool
 from longshore.database.embedded import embedded_url, has_database
 from longshore.errors import ProblemError
 from longshore.settings import Settings
@@ -215,30 +214,3 @@ class SealedValues(msgspec.Struct, frozen=True):
     """Select `id`, `chain`, `owner` and `sealed` of the values that do not begin with `$1`, the newest prefix."""
     replace: str
     """Update the value `$2` of `$1`, an id, to `$3`, if it has not changed meanwhile."""
-
-
-class Rotation(msgspec.Struct, frozen=True):
-    """The outcome of a rotation of one kind of values."""
-
-    name: str
-    rewrapped: int
-    failures: list[str]
-    """The reasons why some values could not be read."""
-
-
-async def rotate(connection: Connection | Pool, vault: Vault, values: SealedValues) -> Rotation:
-    """Seal the data keys of all values under the newest secret. May be interrupted, and run again.
-
-    Each value is replaced on its own, and only as it was read, so the service may go on changing them. Raises
-    VaultError where there is no secret to seal under.
-    """
-    rewrapped, failures = 0, []
-    for row in await connection.fetch(values.find, vault.newest_prefix):
-        try:
-            new = vault.rewrap(row["chain"], row["owner"], row["sealed"])
-        except VaultError as error:
-            failures.append(str(error))
-            continue
-        if await connection.execute(values.replace, row["id"], row["sealed"], new) != "UPDATE 0":
-            rewrapped += 1
-    return Rotation(values.name, rewrapped, failures)

@@ -10,7 +10,7 @@ from longshore.cli.database import existing_database
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
-    from longshore.vault import Rotation
+    from longshore.rotation import Rotation
 
 EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
 
@@ -52,20 +52,16 @@ def rotate_secrets() -> None:
 
 
 async def _rotate(url: str) -> list["Rotation"]:
-    from longshore.access import audit, users
+    from longshore.access import audit
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
-    from longshore.destinations import stored
-    from longshore.exports import signing_keys
+    from longshore.rotation import SEALED, rotate
     from longshore.settings import load
-    from longshore.tasks import task_secrets
-    from longshore.vault import SHARED_CHAIN, open_vault, rotate
-    from longshore.webhooks import registry
+    from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(load().settings)
-    sealed = (stored.SEALED, *registry.SEALED, users.SEALED, signing_keys.SEALED, task_secrets.SEALED)
     async with connected(url) as connection:
-        outcomes = [await rotate(connection, vault, values) for values in sealed]
+        outcomes = [await rotate(connection, vault, values) for values in SEALED]
         details = {outcome.name: outcome.rewrapped for outcome in outcomes}
         actor = Actor("command", getpass.getuser())
         await audit.record(connection, actor, SHARED_CHAIN, "secret.rotate", "vault", details)

@@ -5,14 +5,16 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
-from longshore.database.connect import connected_to_read
+from longshore.database.connect import Connection, connected_to_read
 from longshore.doctor.databases import of_database, of_source
 from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.doctor.store import of_disk, of_store
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
+from longshore.rotation import backlog
 from longshore.settings import Settings
+from longshore.vault import Vault, VaultError, open_vault
 
 MAX_TRUSTED_ADDRESSES = 1 << 16
 
@@ -33,6 +35,7 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         async with connected_to_read(url, NAME) as connection:
             async for finding in of_database(settings, url, connection):
                 yield finding
+            yield await of_secrets(connection, open_vault(settings))
     except UNREACHABLE as error:
         setting = "LONGSHORE_DATABASE_URL" if settings.database_url else "the server in LONGSHORE_DATA"
         yield wrong("database", f"{first_line(error)}; check {setting}")
@@ -48,6 +51,21 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
     yield of_disk(settings)
 
 
+async def of_secrets(connection: Connection, vault: Vault) -> Finding:
+    """Check that this machine has the secrets that all stored ones are sealed under."""
+    try:
+        found = await backlog(connection, vault)
+    except VaultError as error:
+        return Finding("secrets", first_line(error), "warning")
+    if found.failures:
+        more = f", and {len(found.failures) - 1:,} more" if len(found.failures) > 1 else ""
+        return wrong("secrets", f"{found.failures[0]}{more}")
+    if found.older:
+        what = f"{found.older:,} are sealed under earlier secrets; run longshore secrets rotate before you remove these"
+        return Finding("secrets", what, "warning")
+    return Finding("secrets", "all that are stored can be read")
+
+
 NAME = "longshore doctor"
 UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, LongshoreError)
 
@@ -55,9 +73,6 @@ UNREACHABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutEr
 def of_settings(settings: Settings) -> Iterator[Finding]:
     """Check settings that were loaded."""
     warnings = []
-    if settings.database_url and not settings.secret:
-        what = "LONGSHORE_SECRET is not set, so no destination, webhook or one-time code can be stored; set it"
-        warnings.append(what)
     for network in settings.proxies:
         if network.num_addresses > MAX_TRUSTED_ADDRESSES:
             what = f"LONGSHORE_TRUSTED_PROXIES trusts all of {network}; name the addresses of the proxies alone"
