@@ -171,7 +171,9 @@ STARTING_FIXTURES = {
     "warehouse", "warehouse_server", "warehouse_18",
 }  # fmt: skip
 STARTING_PLACES = {
-    "azure", "console", "database", "demo", "faults", "exports/test_source_limits.py", "exports/test_shards.py",
+    "azure", "console", "database", "demo",
+    "destinations/test_sftp.py", "destinations/test_sftp_logins.py", "faults", "exports/test_source_limits.py",
+    "exports/test_shards.py",
     "results/test_bucket.py", "test_actions.py", "test_cli.py", "test_traces_of_faults.py", "test_tracing.py",
     "webhooks/test_refused_addresses.py",
 }  # fmt: skip

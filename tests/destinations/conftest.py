@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from longshore.database.retry import Pauses
+from longshore.destinations import http_client
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings
 from tests.debian_postgres import DebianPostgres, debian_postgres
 from tests.destinations.gcs import TokenService, gcs
@@ -18,6 +20,12 @@ from tests.service import Longshore
 
 PASSWORD = "p@ss w'ord"
 _schemas = count(1)
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that fail are sent again at once."""
+    monkeypatch.setattr(http_client, "DESTINATION", Pauses(0.001, 0.001))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,11 @@
 
 import contextlib
 import http.client
+import ssl
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import msgspec
 
@@ -113,6 +115,13 @@ class Front:
                 self.succeeded.append(seen)
             headers = {name.title(): value for name, value in answer.getheaders()}
             return answer.status, headers, answer.read()
+
+    def use_tls(self, certificate: Path, key: Path) -> None:
+        """Speak TLS from now on."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.address = self.address.replace("http://127.0.0.1", "https://localhost")
 
     def close(self) -> None:
         self.release.set()

@@ -19,6 +19,8 @@ from tests.destinations.servers import Made, MadeFile
 KEY = base64.b64encode(b"a key of an account in azure").decode()
 SAS = "sv=2021-12-02&ss=b&sp=racwdl&sig=of%2Fazure%3D"
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 @pytest.fixture
 def front() -> Iterator[Front]:

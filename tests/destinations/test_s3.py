@@ -17,6 +17,8 @@ from tests.destinations.servers import RCLONE, Made, MadeFile, random_file
 
 LARGE = (8 << 20) + 1  # more than one part
 
+pytestmark = pytest.mark.usefixtures("hurried")
+
 
 @pytest.fixture
 def place(rclone_server: RcloneServer) -> Made:

@@ -1,8 +1,11 @@
 """Answers of S3 and of addresses in its place: each error names what to change, and nothing of the machine is sent."""
 
 import random
+import ssl
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,6 +13,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from longshore.destinations import http_client
 from longshore.destinations.http_client import Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3 import S3Settings, place_in
@@ -19,6 +23,8 @@ from tests.destinations.s3_servers import KEY, SECRET, s3_place
 from tests.destinations.servers import Made, MadeFile
 
 NOWHERE = ("127.0.0.1", 1)
+
+pytestmark = pytest.mark.usefixtures("hurried")
 
 
 @pytest.fixture
@@ -100,6 +106,30 @@ def test_address_that_is_not_public_is_refused_before_a_connection(place: Made, 
 def test_plain_http_is_for_allowed_networks_alone(place: Made) -> None:
     step, detail = place.reaching().change(endpoint="http://1.1.1.1").failure()
     assert (step, "use https://" in detail) == ("resolve", True)
+
+
+def test_certificate_is_for_the_name_though_the_connection_is_to_an_address(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=x", "-days", "2",
+        "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    front.use_tls(certificate, key)
+    front.rule = lambda seen: Reply(404 if seen.method == "HEAD" else 200)
+    place = s3_place(front.address, KEY, SECRET)
+    step, detail = place.failure()
+    assert (step, "certificate" in detail) == ("connect", True), detail
+    with pytest.raises(DestinationError, match="certificate of localhost:"):
+        place.write("a.csv", MadeFile(b"x"))
+    trusting = ssl.create_default_context(cafile=certificate)
+    monkeypatch.setattr(http_client, "tls_context", lambda: trusting)
+    place.write("a.csv", MadeFile(b"x"))
+    assert front.seen[-1].headers["host"] == front.address.removeprefix("https://")
+    with pytest.raises(DestinationError, match=r"certificate of 127\.0\.0\.1"):
+        place.change(endpoint=front.address.replace("localhost", "127.0.0.1")).write("a.csv", MadeFile(b"x"))
 
 
 def test_server_that_does_not_speak_tls_is_named(place: Made, front: Front) -> None:
