@@ -21,6 +21,7 @@ from longshore.outbound import Address, Network, OutboundError, RefusedError, ch
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
+REQUEST_SECONDS = 900.0  # of a request with its answer: a part of an upload at 10 KB/s
 MAX_TRIES = 5  # of one request
 MAX_ANSWER_BYTES = 1 << 20  # of an answer that is no file
 SENT_BYTES = 256 << 10  # at a time, so that TLS does not hold the event loop
@@ -124,10 +125,13 @@ class HttpClient:
         """
         for number, pause in enumerate(DESTINATION, 1):
             try:
-                async with self._open(await self._signed(request)) as response:
+                signed = await self._signed(request)
+                async with asyncio.timeout(REQUEST_SECONDS), self._open(signed) as response:
                     answer = Answer(response.status_code, dict(response.headers), await self._body(response))
                 if answer.status not in RETRIED_STATUS or number == tries:
                     return answer
+            except TimeoutError:
+                raise DestinationUnavailableError(f"{self.netloc} answers too slowly") from None
             except DestinationUnavailableError:
                 if number == tries:
                     raise

@@ -60,12 +60,13 @@ class S3Objects:
         return f"s3://{self._bucket.name}/{key}"
 
     async def size(self, key: str) -> int | None:
-        answer = await self._send(Request("HEAD", self._path(key)), "s3:GetObject", {403, 404})
-        # An answer to HEAD has no body. Without the right to list, a missing object is 403 too, so the answer to a list
-        # says what is wrong; whether a bucket is missing, the answer to a write says.
+        request = Request("HEAD", self._path(key))
+        answer = await self._send(request, "s3:GetObject", {403, 404})
+        # An answer to HEAD has no body. What is wrong, be it the clock, the answer to a list says; without the right to
+        # list, a missing object is 403 too. Whether a bucket is missing, the answer to a write says.
         if answer.status == 403:
             await self.list_one(key)
-            raise self._error(answer, "s3:GetObject")
+            answer = await self._send(request, "s3:GetObject", {404})
         return None if answer.status == 404 else int(answer.headers.get("content-length", "0"))
 
     async def list_one(self, prefix: str) -> None:
