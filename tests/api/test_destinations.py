@@ -153,6 +153,11 @@ def test_large_secret_is_stored_and_a_megabyte_is_refused(idle: Longshore, waiti
     problem(waiting.post("/destinations", json=body_of(password="x" * 1_000_000)), "too-large")
 
 
+def test_settings_are_bounded_as_lists_show_them(waiting: httpx2.Client) -> None:
+    refused = violations(waiting.post("/destinations", json=body_of(prefix="x" * 33_000)))
+    assert refused == {"/settings": "expected 32,768 bytes of JSON at most"}
+
+
 def test_name_is_one_destinations_in_its_chain(waiting: httpx2.Client) -> None:
     new = made(waiting)
     problem(waiting.post("/destinations", json=body_of(new["name"])), "destination-exists")
@@ -178,7 +183,7 @@ def test_change_of_where_or_as_whom_to_connect_needs_the_secret_again(
     patch = {"settings": {"shelf": "top", **change}}
     [name] = change
     assert violations(waiting.patch(path, json=patch, headers=headers)) == {
-        "/secret": f"is required because '{name}' say where or as whom to connect"
+        "/secret": f"is required, because a change of '{name}' changes where or as whom to connect"
     }
     again = waiting.patch(path, json={**patch, "secret": {"password": "x"}}, headers=headers)
     assert again.status_code == 200, again.text

@@ -14,6 +14,8 @@ from longshore.validation import ValidationError, Violation, check, pointer, sug
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
 
+MAX_SETTINGS_BYTES = 32 * 1024  # as JSON; a list of destinations shows a hundred of them
+
 Kinds = Mapping[str, Kind]
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -114,8 +116,9 @@ def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network,
         new = merge_patch({}, value["secret"]) if merges else value["secret"]
         secret = _typed(old.kind.secret, new, "/secret", violations)
     elif settings is not None and (moved := _moved(old.kind, old.settings, settings)):
-        because = f"because {' and '.join(map(repr, moved))} say where or as whom to connect"
-        violations.append(Violation(f"is required {because}", "/secret"))
+        names_moved = " and ".join(map(repr, moved))
+        because = f"is required, because a change of {names_moved} changes where or as whom to connect"
+        violations.append(Violation(because, "/secret"))
     if not violations:
         violations += old.kind.check(settings, secret, allow)
     if violations:
@@ -160,6 +163,8 @@ def _typed(kind: type[S], value: Any, at: str, violations: list[Violation]) -> S
     violations += [
         Violation("expected a string without U+0000", nul) for nul in with_nul(value, at) if nul not in named
     ]
+    if at == "/settings" and typed is not None and len(msgspec.json.encode(typed)) > MAX_SETTINGS_BYTES:
+        violations.append(Violation(f"expected {MAX_SETTINGS_BYTES:,} bytes of JSON at most", at))
     return typed if len(violations) == before else None
 
 

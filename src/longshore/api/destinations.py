@@ -73,7 +73,8 @@ async def create_destination(
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
         return await _created(service, caller, before, REPLAYED)
-    new = read_new(value, service.destinations.kinds, _allow(service, caller))
+    # In a thread, as the check of a kind may decrypt a key.
+    new = await asyncio.to_thread(read_new, value, service.destinations.kinds, _allow(service, caller))
 
     async def make(connection: Connection) -> Kept:
         async with audited_in(connection, request, "destination.create") as change:
@@ -132,7 +133,7 @@ async def change_destination(
         needs_secret = not (isinstance(value, dict) and "secret" in value)
         draft = await _stored_draft(service, caller, change.connection, old.destination, with_secret=needs_secret)
         settings = BODY.decode(bytes(old.destination.settings))
-        new = read_change(value, draft, settings, _allow(service, caller), merges=merges)
+        new = await asyncio.to_thread(read_change, value, draft, settings, _allow(service, caller), merges=merges)
         change.object = f"destination {old.destination.id}"
         change.details = {"name": old.destination.name, "changed": sorted(value)}
         if needs_secret and new.settings == draft.settings:
@@ -167,7 +168,7 @@ async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, Des
     """
     service, caller = admitted(request)
     value = read_json(request, body)
-    draft = read_draft(value, service.destinations.kinds, _allow(service, caller))
+    draft = await asyncio.to_thread(read_draft, value, service.destinations.kinds, _allow(service, caller))
     return await _test(request, draft, "", {"name": value.get("name"), "kind": value["kind"]})
 
 

@@ -1,5 +1,6 @@
 """JSON schemas as clients read them: patterns in the dialect of ECMAScript, and a struct at the root of its schema."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 ENDS = (r"\Z", r"$(?!\n)")
 
 
+@cache
 def schema_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the JSON schema of a struct, with the struct itself at its root."""
     schema: dict[str, Any] = portable(msgspec.json.schema(kind))

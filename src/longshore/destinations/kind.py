@@ -186,7 +186,7 @@ class Kind(msgspec.Struct, frozen=True):
     check: Callable[[Any, Any, tuple[Network, ...]], list[Violation]] = no_violations
     """`check(settings, secret, allow)` returns the violations beyond the types of fields, without a connection: such as
     two fields that exclude each other, or a host that `outbound.check_host` refuses. Each pointer begins with
-    `/settings/` or `/secret/`. No detail holds a part of the secret."""
+    `/settings/` or `/secret/`. No detail holds a part of the secret. It is called in a thread, and may take a while."""
     changes_freely: frozenset[str] = frozenset()
     """Names of settings that say neither where nor as whom to connect, such as a prefix. A change of any other one is
     refused unless the secret is sent with it, so that nobody can have the stored secret sent elsewhere."""
