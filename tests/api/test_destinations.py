@@ -258,9 +258,19 @@ def test_kind_that_fails_in_a_test_tells_nothing_of_the_secret(idle: Longshore, 
         {"step": "test", "ok": False, "detail": "the kind failed; the service's log says why"}
     ]
     [logged] = [entry for entry in idle.logged() if entry.get("event") == "the test of a destination failed"][-1:]
-    assert (logged["kind"], logged["error"]) == ("memory", "RuntimeError")
+    assert logged["kind"] == "memory"
+    assert logged["where"].startswith("RuntimeError at ")
     assert "memory.py:" in logged["where"]
     assert password not in idle.log_file.read_text()
+
+
+def test_check_of_a_kind_that_fails_tells_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
+    password = f"secret-{uuid.uuid4().hex}"
+    answer = waiting.post("/destinations", json=body_of(shelf="unchecked", password=password))
+    problem(answer, "internal-error")
+    log = idle.log_file.read_text()
+    assert "the check of a kind of destination failed with RuntimeError at" in log
+    assert password not in log
 
 
 def test_a_chain_tests_destinations_thirty_times_a_minute_at_most(idle: Longshore) -> None:

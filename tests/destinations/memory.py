@@ -64,6 +64,8 @@ def memory(_settings: Settings) -> Kind:
     async def opened(
         settings: MemorySettings, secret: MemorySecret, _allow: tuple[Network, ...]
     ) -> AsyncIterator[Shelf]:
+        if settings.shelf == "telling":
+            raise ValueError(f"no such password: {secret.password!r}")
         if secret.password != PASSWORD:
             raise DestinationError("the password is wrong")
         yield Shelf(settings.shelf, shelves.setdefault(settings.shelf, {}))
@@ -82,6 +84,8 @@ def memory(_settings: Settings) -> Kind:
         yield Step("write", settings.shelf != "full", "" if settings.shelf != "full" else "the shelf is full")
 
     def check(settings: Any, secret: Any, _allow: tuple[Network, ...]) -> list[Violation]:
+        if settings.shelf == "unchecked":
+            raise RuntimeError(f"cannot check {secret}")
         violations = [] if settings.shelf.isascii() else [Violation("expected ASCII", "/settings/shelf")]
         if settings.shelf == "keyed" and settings.key != "k1":
             violations.append(Violation("expected the key of the shelf", "/settings/key"))

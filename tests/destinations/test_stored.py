@@ -1,6 +1,8 @@
 """Stored destinations: opened with their secret by a delivery, and only by those of their chain."""
 
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -8,7 +10,7 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import Pool
-from longshore.destinations import DestinationError, DestinationUnavailableError
+from longshore.destinations import DestinationError, DestinationUnavailableError, KindLoadError, load
 from longshore.destinations.stored import Destination, Destinations, NewDestination
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
@@ -32,9 +34,9 @@ def with_pool(service: Longshore, run: Callable[[Pool], Awaitable[None]]) -> Non
     in_own_loop(opened())
 
 
-async def stored(pool: Pool, password: str = PASSWORD, chain: int = CHAIN) -> Destination:
+async def stored(pool: Pool, password: str = PASSWORD, chain: int = CHAIN, shelf: str = "top") -> Destination:
     """A new destination, of a name of its own."""
-    new = NewDestination(f"shelf-{uuid4().hex}", "memory", MemorySettings("top"), MemorySecret(password))
+    new = NewDestination(f"shelf-{uuid4().hex}", "memory", MemorySettings(shelf), MemorySecret(password))
     async with pool.acquire() as connection, connection.transaction():
         return (await destinations(pool).create(connection, ChainId(chain), new, "user 7")).destination
 
@@ -114,3 +116,43 @@ def test_unreadable_secret_is_not_told(idle: Longshore) -> None:
         assert caught.value.__suppress_context__
 
     with_pool(idle, run)
+
+
+def test_error_of_a_kind_that_holds_the_secret_is_not_told(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool, "it's \\ hunter2", shelf="telling")
+        with pytest.raises(DestinationError, match="ValueError, whose message is not shown") as caught:
+            async with destinations(pool).open(CHAIN, made.name):
+                pass
+        assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+    with_pool(idle, run)
+
+
+def test_other_errors_of_a_delivery_are_told_as_they_are(idle: Longshore) -> None:
+    async def run(pool: Pool) -> None:
+        made = await stored(pool)
+        with pytest.raises(OSError, match="no space left"):
+            async with destinations(pool).open(CHAIN, made.name):
+                raise OSError("no space left")
+
+    with_pool(idle, run)
+
+
+def test_kind_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kind-1.dist-info").mkdir()
+    (tmp_path / "kind-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: kind\nVersion: 1\n")
+    points = tmp_path / "kind-1.dist-info" / "entry_points.txt"
+    monkeypatch.syspath_prepend(tmp_path)
+    for point, words in (
+        (
+            "broken = tests.destinations.memory:missing",
+            "'broken' of tests.destinations.memory:missing cannot be loaded",
+        ),
+        ("number = tests.destinations.memory:len", "'number' of .* cannot be loaded"),
+        ("shelf = builtins:str", "'shelf': builtins:str gave no Kind"),
+        ("s3 = tests.destinations.memory:memory", "is there already"),
+    ):
+        points.write_text(f"[longshore.destinations]\n{point}\n")
+        with pytest.raises(KindLoadError, match=words):
+            load(SETTINGS)

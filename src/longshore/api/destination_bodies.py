@@ -9,6 +9,8 @@ from msgspec import UNSET, Meta, UnsetType
 from longshore.api.bodies import merge_patch
 from longshore.destinations.kind import Kind
 from longshore.destinations.stored import NewDestination
+from longshore.destinations.telling import place_of
+from longshore.errors import LongshoreError
 from longshore.outbound import Network
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion, with_nul
 
@@ -73,7 +75,7 @@ def read_new(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> NewDestina
     violations: list[Violation] = []
     body, draft = _read(value, kinds, violations)
     if draft is not None:
-        violations += draft.kind.check(draft.settings, draft.secret, allow)
+        violations += _checked(draft, allow)
     if violations or body is None or draft is None:
         raise ValidationError(violations)
     return NewDestination(body.name, body.kind, draft.settings, draft.secret)
@@ -87,7 +89,7 @@ def read_draft(value: Any, kinds: Kinds, allow: tuple[Network, ...]) -> Draft:
     violations: list[Violation] = []
     _, draft = _read(value, kinds, violations)
     if draft is not None:
-        found = draft.kind.check(draft.settings, draft.secret, allow)
+        found = _checked(draft, allow)
         violations += [violation for violation in found if _is_given(value, violation)]
     if violations or draft is None:
         raise ValidationError(violations)
@@ -120,10 +122,18 @@ def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network,
         because = f"is required, because a change of {names_moved} changes where or as whom to connect"
         violations.append(Violation(because, "/secret"))
     if not violations:
-        violations += old.kind.check(settings, secret, allow)
+        violations += _checked(Draft(old.kind, settings, secret), allow)
     if violations:
         raise ValidationError(violations)
     return Draft(old.kind, settings, secret)
+
+
+def _checked(draft: Draft, allow: tuple[Network, ...]) -> list[Violation]:
+    """Return the violations that a kind finds. Raises LongshoreError for an error of it, without its message."""
+    try:
+        return draft.kind.check(draft.settings, draft.secret, allow)
+    except Exception as error:  # of a package; its message may hold a part of the secret
+        raise LongshoreError(f"the check of a kind of destination failed with {place_of(error)}") from None
 
 
 def _moved(kind: Kind, old: Any, new: Any) -> list[str]:

@@ -1,7 +1,6 @@
 """The resource `destinations`: a chain's own places for results, their tests, and the kinds that there are."""
 
 import asyncio
-import traceback
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -34,6 +33,7 @@ from longshore.database.rows import Page, as_uuid
 from longshore.destinations import stored
 from longshore.destinations.kind import DestinationError, Kind, Step
 from longshore.destinations.stored import Destination, StoredDestination, stored_settings
+from longshore.destinations.telling import place_of
 from longshore.errors import NotFoundError, ProblemError
 from longshore.outbound import Network
 from longshore.tasks import deliveries, idempotency
@@ -210,10 +210,8 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
         except TimeoutError:
             steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
         except Exception as error:
-            # Neither its message nor its variables: they may hold a part of the secret.
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{place.filename}:{place.lineno}"
-            log.error("the test of a destination failed", kind=details["kind"], error=type(error).__name__, where=where)
+            # Without its message, which may hold a part of the secret.
+            log.error("the test of a destination failed", kind=details["kind"], where=place_of(error))
             steps.append(Step("test", False, "the kind failed; the service's log says why"))
     return DestinationTest(bool(steps) and all(step.ok for step in steps), steps)
 

@@ -15,7 +15,8 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_json, fetch_page
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Kind, Opened
-from longshore.errors import NotFoundError, ProblemError
+from longshore.destinations.telling import holds_secret
+from longshore.errors import NotFoundError, ProblemError, TransientError
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from longshore.vault import SealedValues, Vault, VaultError
@@ -115,8 +116,16 @@ class Destinations:
         except VaultError as error:
             # It works again once the operator has restored the setting that the message names.
             raise DestinationUnavailableError(f"destination {name!r}: {error}") from None
-        async with kind.open(settings, secret, self._settings.outbound_networks_of(chain)) as opened:
-            yield opened
+        try:
+            async with kind.open(settings, secret, self._settings.outbound_networks_of(chain)) as opened:
+                yield opened
+        except Exception as error:
+            if not holds_secret(error, secret):
+                raise
+            raised = DestinationUnavailableError if isinstance(error, TransientError) else DestinationError
+            raise raised(
+                f"destination {name!r}: {type(error).__name__}, whose message is not shown, as it holds a secret"
+            ) from None
 
     async def kinds_of(self, chain: ChainId, names: Sequence[str]) -> dict[str, str]:
         """Return the kind of each destination of a chain, by name, for those that exist."""
