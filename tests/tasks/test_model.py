@@ -8,7 +8,9 @@ import asyncio
 import re
 from collections.abc import Awaitable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx2
 import msgspec
@@ -19,21 +21,30 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
+from longshore.exports.deliver_target import BUNDLE, Deliver, RunFacts, planned
 from longshore.results.local import LocalStore
-from longshore.tasks import attempts, run_ends
+from longshore.tasks import attempts, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
+from longshore.tasks.deliveries import StaleDeliveryError
 from longshore.tasks.model import TaskId
-from longshore.tasks.queue import Message
+from longshore.tasks.queue import DeliveryMessage, Message
 from longshore.worker.cleanup import Cleanup
+from tests.destinations.places import Place, add_place
 from tests.service import Longshore, export_body
 
 FAR = "2126-05-26T12:00:00Z"
 CHANGE = re.compile(r"(READY|INPROGRESS|DONE|ERROR) -> (READY|INPROGRESS|DONE|ERROR)")
 ALLOWED = {
     ("READY", "INPROGRESS"), ("INPROGRESS", "DONE"), ("INPROGRESS", "ERROR"), ("READY", "ERROR"),
-    ("DONE", "INPROGRESS"), ("ERROR", "INPROGRESS"),
+    ("DONE", "INPROGRESS"), ("ERROR", "INPROGRESS"), ("ERROR", "DONE"),
 }  # fmt: skip
+PLACES = 2
+DELIVERY = """
+select task_id, run, number, attempt from longshore.run_deliveries
+where task_id = $1 and destination = $2 and state = 'pending' and due_at is null
+"""
 KEPT = timedelta(days=7)
+KEEP = "update longshore.runs set expires_at = now() + interval '7 days' where task_id = $1 and expires_at <= now()"
 EXPIRE = "update longshore.runs set expires_at = now() where task_id = $1 and location is not null"
 
 T = TypeVar("T")
@@ -53,12 +64,29 @@ class Known(msgspec.Struct):
     planned: bool = False
     """Whether its trigger names a time to come: what runs before that time leaves the planned run as it is."""
     begun: Attempt | None = None
+    delivered: bool = False
+    """Whether its runs have deliveries."""
+    deliveries: list[str] = []
+    """States of the newest deliveries of its newest run, one for each place."""
+    arrived: set[int] = set()
+    """The places that the run has reached at some time."""
+    round: list[int] = []
+    """The places that were asked for last; `again`: after the run had ended."""
+    again: bool = False
+    stored: str | None = None
+    """Where the result of its newest run is, whatever became of its deliveries."""
+    run_failed: bool = False
+    """Whether its newest run has a result, and is in ERROR since it was not delivered."""
     failures: int = 0
     result: str | None = None
     """Where its newest result is, while there is one."""
     changes: list[str] = []
     modified: str = ""
     revision: int = 0
+
+    @property
+    def delivering(self) -> bool:
+        return "pending" in self.deliveries
 
     def becomes(self, state: str) -> None:
         self.changes.append(f"{self.state} -> {state}")
@@ -70,6 +98,7 @@ class Life(RuleBasedStateMachine):
 
     service: Longshore
     client: httpx2.Client
+    places: list[Place]
 
     tasks = Bundle("tasks")
 
@@ -94,13 +123,79 @@ class Life(RuleBasedStateMachine):
 
         return self.loop.run_until_complete(run())
 
-    @rule(target=tasks, later=st.booleans())
-    def create(self, later: bool) -> Known:
-        answer = self.client.post("/tasks", json=export_body(once=FAR if later else "2026-05-26T12:00:00Z"))
-        assert answer.status_code == 201
-        task = Known(id=answer.json()["id"], planned=later, queued=not later)
+    @rule(target=tasks, later=st.booleans(), delivered=st.booleans())
+    def create(self, later: bool, delivered: bool) -> Known:
+        body = export_body(once=FAR if later else "2026-05-26T12:00:00Z")
+        if delivered:
+            body["target"]["deliver"] = [{"destination": place.name} for place in self.places]
+        answer = self.client.post("/tasks", json=body)
+        assert answer.status_code == 201, answer.text
+        task = Known(id=answer.json()["id"], planned=later, queued=not later, delivered=delivered)
         self.known.append(task)
         return task
+
+    @rule(task=tasks, number=st.integers(0, 1), good=st.booleans())
+    def deliver(self, task: Known, number: int, good: bool) -> None:
+        """A worker has brought the result to one of the places, or has failed to."""
+        if number >= len(task.deliveries) or task.deliveries[number] != "pending":
+            return
+        if (message := self._delivery(task, number)) is None:
+            return  # others have the share of the chain
+        assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
+        if good:
+            self.do(delivery_ends.delivered(self.pool, message, "folder://x", "{}"))
+        else:
+            self.do(delivery_ends.failed(self.pool, message, "on purpose"))
+        task.deliveries[number] = "delivered" if good else "failed"
+        for step in (
+            delivery_ends.delivered(self.pool, message, "folder://x", "{}"),
+            deliveries.retry(self.pool, message, "too late", 0.0),
+        ):
+            with pytest.raises(StaleDeliveryError):
+                self.do(step)
+        if good:
+            task.arrived.add(number)
+        if task.delivering:
+            return
+        is_good = all(task.deliveries[each] == "delivered" for each in task.round)
+        if not task.again:
+            task.becomes("DONE" if is_good else "ERROR")
+            task.waits, task.run_failed = task.planned, not is_good
+        elif is_good and task.run_failed:
+            task.becomes("DONE")
+            task.run_failed = False
+        if task.state == "DONE":
+            task.result = task.stored
+
+    @rule(task=tasks, number=st.integers(0, 1))
+    def lose(self, task: Known, number: int) -> None:
+        """A worker is lost while it delivers, and another one goes on."""
+        if number >= len(task.deliveries) or task.deliveries[number] != "pending":
+            return
+        if (message := self._delivery(task, number)) is None:
+            return  # others have the share of the chain
+        assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
+        assert self.do(deliveries.begin(self.pool, message, uuid4())) is None, "it is another worker's"
+        self.do(deliveries.retry(self.pool, message, "the worker was lost", 0.0, lost=True))
+        with pytest.raises(StaleDeliveryError):
+            self.do(delivery_ends.delivered(self.pool, message, "folder://x", "{}"))
+
+    @rule(task=tasks)
+    def deliver_again(self, task: Known) -> None:
+        """A client asks for what is not at its place, or for all of it."""
+        runs = self.client.get(f"/tasks/{task.id}/runs").json()
+        if not runs:
+            return
+        answer = self.client.post(f"/tasks/{task.id}/runs/{runs[0]['run']}/deliver")
+        has_result = runs[0]["result"] is not None
+        refused = 410 if task.delivered and has_result and task.stored is None else 409
+        expected = refused if not task.delivered or task.stored is None or task.delivering else 202
+        assert answer.status_code == expected, answer.text
+        if answer.status_code == 202:
+            task.round = [each for each in range(PLACES) if each not in task.arrived] or list(range(PLACES))
+            task.again = True
+            for each in task.round:
+                task.deliveries[each] = "pending"
 
     @rule(task=tasks)
     def execute(self, task: Known) -> None:
@@ -112,6 +207,8 @@ class Life(RuleBasedStateMachine):
 
     @rule(task=tasks)
     def begin(self, task: Known) -> None:
+        if task.waits and task.delivering:
+            return  # the model knows the deliveries of the newest run alone
         begun = self.do(attempts.begin(self.pool, self._newest(task)))
         assert (begun is not None) == task.waits
         if begun is None:
@@ -119,6 +216,7 @@ class Life(RuleBasedStateMachine):
         if task.state != "INPROGRESS":
             task.becomes("INPROGRESS")
             task.failures = 0
+            task.deliveries, task.stored, task.run_failed = [], None, False
         task.waits = task.queued = task.executed = False
         task.begun, task.result = begun, None
 
@@ -130,10 +228,18 @@ class Life(RuleBasedStateMachine):
         location = self.store.location(begun.chain, TaskId(task.id), begun.message.attempt, "a.csv")
         with self.store.create(location) as file:
             file.publish()
-        self.do(run_ends.finish(self.pool, begun.message, outcome(location), KEPT))
-        task.becomes("DONE")
-        task.result = location
+        facts = RunFacts(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")
+        entries = [Deliver(place.name) for place in self.places] if task.delivered else []
+        result = msgspec.structs.replace(outcome(location), deliveries=planned(entries, facts))
+        self.do(run_ends.finish(self.pool, begun.message, result, KEPT))
+        task.stored = location
         self._ended(task)
+        if task.delivered:
+            task.waits, task.again, task.round, task.arrived = False, False, list(range(PLACES)), set()
+            task.deliveries = ["pending"] * PLACES
+        else:
+            task.becomes("DONE")
+            task.result = location
 
     @rule(task=tasks)
     def fail(self, task: Known) -> None:
@@ -177,9 +283,11 @@ class Life(RuleBasedStateMachine):
     def cancel(self, task: Known) -> None:
         answer = self.client.post(f"/tasks/{task.id}/cancel")
         ends = task.state in ("READY", "INPROGRESS")
-        assert answer.status_code == (200 if ends or task.waits else 409), answer.text
+        assert answer.status_code == (200 if ends or task.waits or task.delivering else 409), answer.text
         if ends:
             task.becomes("ERROR")
+            task.run_failed = task.delivering
+        task.deliveries = ["cancelled" if each == "pending" else each for each in task.deliveries]
         if task.begun is not None:
             self._ended(task)
         task.waits = task.queued = task.executed = task.planned = False
@@ -188,7 +296,8 @@ class Life(RuleBasedStateMachine):
     def change(self, task: Known) -> None:
         before = self.client.get(f"/tasks/{task.id}").json()["desc"]
         answer = self.client.patch(f"/tasks/{task.id}", json={"desc": "another"})
-        refused = task.state == "INPROGRESS" and before != "another"  # equal values change nothing
+        is_exporting = task.state == "INPROGRESS" and not task.delivering
+        refused = is_exporting and before != "another"  # equal values change nothing
         assert answer.status_code == (409 if refused else 200), answer.text
 
     @rule(task=tasks, later=st.booleans(), minute=st.integers(0, 59))
@@ -207,11 +316,16 @@ class Life(RuleBasedStateMachine):
 
     @rule(task=tasks)
     def expire(self, task: Known) -> None:
-        if task.begun is None and task.result is None:
+        if task.begun is None and task.result is None and task.stored is None:
             return
         self.service.sql(EXPIRE, task.id)
         begun: Any = task.begun
         self.do(Cleanup(self.pool, self.store, timedelta(days=365)).run(begun))
+        if task.delivering and task.stored is not None:
+            assert self.store.open_path(task.stored) is not None, "it is to be delivered still"
+            self.service.sql(KEEP, task.id)
+            return
+        task.stored = None
         if task.result is not None:
             assert self.client.get(f"/tasks/{task.id}/download_url").status_code == 410
         task.result = None
@@ -219,7 +333,7 @@ class Life(RuleBasedStateMachine):
     @rule(task=consumes(tasks))
     def delete(self, task: Known) -> None:
         answer = self.client.delete(f"/tasks/{task.id}")
-        if task.state == "INPROGRESS":
+        if task.state == "INPROGRESS" or task.delivering:
             assert answer.status_code == 409
             return
         assert answer.status_code == 204
@@ -248,6 +362,11 @@ class Life(RuleBasedStateMachine):
         ((attempt,),) = self.service.sql("select attempt from longshore.tasks where id = $1", task.id)
         return Message(TaskId(task.id), attempt)
 
+    def _delivery(self, task: Known, number: int) -> DeliveryMessage | None:
+        """Return the message of the newest delivery to a place, where it has been sent."""
+        rows = self.service.sql(DELIVERY, task.id, self.places[number].name)
+        return DeliveryMessage(*rows[0]) if rows else None
+
     def _must_differ(self, task: Known) -> None:
         """Check that a client that knows the task as it was sees a change."""
         known = {"If-None-Match": f'"{task.id}-{task.revision}"'}
@@ -263,8 +382,11 @@ def outcome(location: str) -> RunResult:
     return RunResult("a.csv", location, 1, 1, 10, bytes(32), None, "{}")
 
 
-def test_service_agrees_with_the_model_on_random_sequences_of_requests(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_service_agrees_with_the_model_on_random_sequences_of_requests(
+    idle: Longshore, waiting: httpx2.Client, tmp_path: Path
+) -> None:
     Life.service, Life.client = idle, waiting
+    Life.places = [add_place(idle, tmp_path) for _ in range(PLACES)]
     run_state_machine_as_test(
         Life,
         settings=settings(

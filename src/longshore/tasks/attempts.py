@@ -125,7 +125,7 @@ RETRY = """
 with before as (
     select *, greatest(modified_at, now()) as at
     from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
     for update
 ),
 task as (

@@ -21,7 +21,7 @@ FINISH = """
 with before as (
     select *, greatest(modified_at, now()) as at, cardinality($18::text[]) > 0 as delivers
     from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
     for update
 ),
 task as (
@@ -121,7 +121,7 @@ FAIL = """
 with before as (
     select *, greatest(modified_at, now()) as at
     from longshore.tasks
-    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS'
+    where id = $1 and attempt = $2 and attempt_began_at is not null and state = 'INPROGRESS' and not delivering
     for update
 ),
 task as (
@@ -171,7 +171,7 @@ UNENDED = """
 select t.attempt - r.first_attempt + 1 as number, r.failures
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS'
+where t.id = $1 and t.attempt = $2 and t.attempt_began_at is not null and t.state = 'INPROGRESS' and not t.delivering
 """
 
 
