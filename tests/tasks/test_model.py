@@ -17,7 +17,15 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
@@ -125,6 +133,17 @@ class Life(RuleBasedStateMachine):
 
     @rule(target=tasks, later=st.booleans(), delivered=st.booleans())
     def create(self, later: bool, delivered: bool) -> Known:
+        return self._created(later, delivered)
+
+    @rule(target=tasks)
+    def export(self) -> Known:
+        """A task whose result is to be delivered: few walks would come so far by single steps."""
+        task = self._created(later=False, delivered=True)
+        self._begin(task)
+        self._finish(task)
+        return task
+
+    def _created(self, later: bool, delivered: bool) -> Known:
         body = export_body(once=FAR if later else "2026-05-26T12:00:00Z")
         if delivered:
             body["target"]["deliver"] = [{"destination": place.name} for place in self.places]
@@ -134,11 +153,17 @@ class Life(RuleBasedStateMachine):
         self.known.append(task)
         return task
 
-    @rule(task=tasks, number=st.integers(0, 1), good=st.booleans())
-    def deliver(self, task: Known, number: int, good: bool) -> None:
-        """A worker has brought the result to one of the places, or has failed to."""
-        if number >= len(task.deliveries) or task.deliveries[number] != "pending":
-            return
+    @precondition(lambda self: self.pending())
+    @rule(data=st.data(), good=st.booleans(), others=st.sampled_from([None, True, False]))
+    def deliver(self, data: st.DataObject, good: bool, others: bool | None) -> None:
+        """A worker has brought the result to one of the places, or has failed to, and to all others of the run."""
+        task, number = data.draw(st.sampled_from(self.pending()))
+        self._deliver(task, number, good)
+        for each in range(PLACES):
+            if others is not None and task.deliveries[each] == "pending":
+                self._deliver(task, each, others)
+
+    def _deliver(self, task: Known, number: int, good: bool) -> None:
         if (message := self._delivery(task, number)) is None:
             return  # others have the share of the chain
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
@@ -167,11 +192,11 @@ class Life(RuleBasedStateMachine):
         if task.state == "DONE":
             task.result = task.stored
 
-    @rule(task=tasks, number=st.integers(0, 1))
-    def lose(self, task: Known, number: int) -> None:
+    @precondition(lambda self: self.pending())
+    @rule(data=st.data())
+    def lose(self, data: st.DataObject) -> None:
         """A worker is lost while it delivers, and another one goes on."""
-        if number >= len(task.deliveries) or task.deliveries[number] != "pending":
-            return
+        task, number = data.draw(st.sampled_from(self.pending()))
         if (message := self._delivery(task, number)) is None:
             return  # others have the share of the chain
         assert self.do(deliveries.begin(self.pool, message, uuid4())) is not None
@@ -180,9 +205,11 @@ class Life(RuleBasedStateMachine):
         with pytest.raises(StaleDeliveryError):
             self.do(delivery_ends.delivered(self.pool, message, "folder://x", "{}"))
 
-    @rule(task=tasks)
-    def deliver_again(self, task: Known) -> None:
+    @precondition(lambda self: any(task.stored for task in self.known))
+    @rule(data=st.data())
+    def deliver_again(self, data: st.DataObject) -> None:
         """A client asks for what is not at its place, or for all of it."""
+        task = data.draw(st.sampled_from([task for task in self.known if task.stored or task.delivered]))
         runs = self.client.get(f"/tasks/{task.id}/runs").json()
         if not runs:
             return
@@ -207,6 +234,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(task=tasks)
     def begin(self, task: Known) -> None:
+        self._begin(task)
+
+    def _begin(self, task: Known) -> None:
         if task.waits and task.delivering:
             return  # the model knows the deliveries of the newest run alone
         begun = self.do(attempts.begin(self.pool, self._newest(task)))
@@ -220,11 +250,14 @@ class Life(RuleBasedStateMachine):
         task.waits = task.queued = task.executed = False
         task.begun, task.result = begun, None
 
-    @rule(task=tasks)
-    def finish(self, task: Known) -> None:
+    @precondition(lambda self: self.begun())
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        self._finish(data.draw(st.sampled_from(self.begun())))
+
+    def _finish(self, task: Known) -> None:
         begun = task.begun
-        if begun is None:
-            return
+        assert begun is not None
         location = self.store.location(begun.chain, TaskId(task.id), begun.message.attempt, "a.csv")
         with self.store.create(location) as file:
             file.publish()
@@ -241,12 +274,14 @@ class Life(RuleBasedStateMachine):
             task.becomes("DONE")
             task.result = location
 
-    @rule(task=tasks)
-    def fail(self, task: Known) -> None:
-        if task.begun is not None:
-            self.do(run_ends.fail(self.pool, task.begun.message, "failed: on purpose"))
-            task.becomes("ERROR")
-            self._ended(task)
+    @precondition(lambda self: self.begun())
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(self.begun()))
+        assert task.begun is not None
+        self.do(run_ends.fail(self.pool, task.begun.message, "failed: on purpose"))
+        task.becomes("ERROR")
+        self._ended(task)
 
     @rule(task=tasks)
     def crash(self, task: Known) -> None:
@@ -262,11 +297,10 @@ class Life(RuleBasedStateMachine):
         self._ended(task)
         task.waits, task.queued = task.planned or not given_up, not given_up
 
+    @precondition(lambda self: self.old)
     @rule(data=st.data())
     def stale(self, data: st.DataObject) -> None:
         """A worker that was away comes back with an attempt that counts no more."""
-        if not self.old:
-            return
         message = data.draw(st.sampled_from(self.old))
         for step in (
             run_ends.finish(self.pool, message, outcome("x"), KEPT),
@@ -361,6 +395,15 @@ class Life(RuleBasedStateMachine):
     def _newest(self, task: Known) -> Message:
         ((attempt,),) = self.service.sql("select attempt from longshore.tasks where id = $1", task.id)
         return Message(TaskId(task.id), attempt)
+
+    def begun(self) -> list[Known]:
+        """The tasks that a worker runs."""
+        return [task for task in self.known if task.begun is not None]
+
+    def pending(self) -> list[tuple[Known, int]]:
+        """The deliveries to come, each with the number of its place."""
+        places = [(task, place) for task in self.known for place in range(len(task.deliveries))]
+        return [(task, place) for task, place in places if task.deliveries[place] == "pending"]
 
     def _delivery(self, task: Known, number: int) -> DeliveryMessage | None:
         """Return the message of the newest delivery to a place, where it has been sent."""
