@@ -35,7 +35,7 @@ def place(azurite: str) -> Made:
     return Made(az_kind(endpoint), {"account": ACCOUNT, "container": CONTAINER, "prefix": "in"}, {"account_key": KEY})
 
 
-@pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, (8 << 20) + 1, 20_000_001])
+@pytest.mark.parametrize("size", [0, 1, 8 << 20, (8 << 20) + 1, 20_000_001])
 def test_file_of_any_size_is_read_back_by_another_program(place: Made, azurite: str, size: int) -> None:
     file = random_file(size)
     place.write(f"sizes/{size}.csv", file)

@@ -32,7 +32,7 @@ def front(moto_server: MotoServer) -> Iterator[Front]:
     found.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, (8 << 20) - 1, 8 << 20, LARGE, 20_000_001])
+@pytest.mark.parametrize("size", [0, 1, 8 << 20, LARGE, 20_000_001])
 def test_file_of_any_size_is_read_back_by_another_program(place: Made, rclone_server: RcloneServer, size: int) -> None:
     file = random_file(size)
     place.write(f"sizes/{size}.csv", file)

@@ -33,7 +33,7 @@ def temporary_files(server: Sshd) -> list[Path]:
     return list(server.uploads.rglob(".longshore*"))
 
 
-@pytest.mark.parametrize("size", [0, 1, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, 20_000_001])
+@pytest.mark.parametrize("size", [0, 1, 4 << 20, (4 << 20) + 1, 20_000_001])
 def test_file_of_any_size_is_read_back_by_another_program(
     place: Made, ssh_server: Sshd, size: int, tmp_path: Path
 ) -> None:
