@@ -14,7 +14,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import bucket, changes, door, export, files, loop, pages, pickup, poll, scale, table, wait, workers
+from benchmarks import (
+    bucket,
+    changes,
+    deliver,
+    door,
+    export,
+    files,
+    loop,
+    pages,
+    pickup,
+    poll,
+    scale,
+    table,
+    wait,
+    workers,
+)
 from benchmarks.duckdb_reader import FOLDER
 from benchmarks.options import Options
 from benchmarks.table import Case
@@ -34,6 +49,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "workers": workers.run,
     "bucket": bucket.run,
     "changes": changes.run,
+    "deliver": deliver.run,
 }
 
 NEEDS: dict[str, tuple[str, ...]] = {

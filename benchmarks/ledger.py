@@ -20,7 +20,7 @@ from longshore.exports.columns import choices, columns_of, named
 MAX_EXPORT_SECONDS = 600.0
 
 RUN = """
-select extract(epoch from ended_at - began_at)::float8 as seconds, rows, bytes, location
+select task_id, extract(epoch from ended_at - began_at)::float8 as seconds, rows, bytes, location
 from longshore.runs where task_id = $1
 """
 

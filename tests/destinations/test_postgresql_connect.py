@@ -15,7 +15,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
 from longshore.destinations.postgresql.errors import meaning_of
-from tests.debian_postgres import DebianPostgres
+from tests.debian_postgres import DebianPostgres, pgbouncer
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
 from tests.service import free_port
 
@@ -287,3 +287,22 @@ def test_role_with_hostile_defaults_loads_the_same(warehouse: Warehouse, warehou
         True,
         "a<b/>",
     )
+
+
+@pytest.mark.parametrize("pool", ["session", "transaction"])
+def test_loads_work_through_pgbouncer_and_leave_its_sessions_as_they_were(
+    warehouse: Warehouse, warehouse_server: DebianPostgres, pool: str
+) -> None:
+    kept = "select concat_ws(' ', current_setting('lock_timeout'), current_setting('intervalstyle'))"
+    with pgbouncer(
+        warehouse_server, {"loader": warehouse.secret.password}, pool_mode=pool, default_pool_size="1"
+    ) as port:
+        behind = {"host": "127.0.0.1", "port": port, "sslmode": "disable"}
+        pooled = Warehouse(warehouse.admin, msgspec.structs.replace(warehouse.settings, **behind), warehouse.secret)
+        before = asyncio.run(asked(pooled, kept))
+        columns, rows = {"id": "int8", "name": "text"}, [("1", "a"), ("2", None)]
+        for run, mode in enumerate(("append", "merge", "replace", "merge"), 1):
+            pooled.load(a_load(columns, rows, mode, run=run, table=mode))
+        assert all(step.ok for step in pooled.test())
+        assert asyncio.run(asked(pooled, kept)) == before == "0 postgres"
+    assert warehouse.sql("select count(*) from merge, append, replace") == [(8,)]

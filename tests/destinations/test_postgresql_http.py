@@ -1,6 +1,11 @@
 """Tables over HTTP: a destination is made, a task delivers to it, and the rows are in the customer's database."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +14,10 @@ import msgspec
 import pytest
 
 from longshore.access.tokens import Level
+from tests.debian_postgres import DebianPostgres
 from tests.destinations.places import created, deliveries_of, reached
 from tests.destinations.warehouse import Warehouse
-from tests.service import Longshore, ended, export_body
+from tests.service import Longshore, ended, export_body, free_port
 
 
 def make(service: Longshore, warehouse: Warehouse, chain: int = 1764, **changes: Any) -> str:
@@ -100,3 +106,48 @@ def test_changes_are_merged_run_after_run(new_service: Callable[..., Longshore],
             assert manifest["mirror"]["rows"] == len(expected)
     lines = warehouse.sql("select run, mark_from is null, mark_to is null from _longshore_deliveries order by run")
     assert lines == [(1, True, False), (2, False, False), (3, False, False)]
+
+
+README = Path(__file__).parents[2] / "README.md"
+COMMANDS = 6
+
+
+def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
+    warehouse_server: DebianPostgres, tmp_path: Path
+) -> None:
+    section = README.read_text(encoding="utf-8").partition("## A nightly table")[2].partition("\n## ")[0]
+    script = "".join(re.findall(r"^ {4}(.*\n)", section, re.M))
+    assert len(re.findall(r"^\S", script, re.M)) == COMMANDS
+    warehouse_server.sql("grant usage, create on schema public to encrypted", database="warehouse")
+    port = free_port()
+    for shown, here in (
+        ("make install\n", "trap 'kill $(jobs -p); wait' EXIT\n"),
+        (".venv/bin/", f"{Path(sys.executable).parent}/"),
+        ("127.0.0.1:8080", f"127.0.0.1:{port}"),
+        ('"port": 5432', f'"port": {warehouse_server.port}'),
+        ('"username": "loader"', '"username": "encrypted"'),
+        ("the password of loader", "e"),
+    ):
+        assert shown in script
+        script = script.replace(shown, here)
+    state = f'curl -s -H "Authorization: Bearer $TOKEN" http://127.0.0.1:{port}/tasks/2'
+    script += f"\nuntil {state} > task.json; grep -qE 'DONE|ERROR' task.json; do sleep 0.1; done; cat task.json"
+    # Without the kinds of other tests, which only work where `tests` can be imported.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"LONGSHORE_DATA": str(tmp_path / "data"), "LONGSHORE_PORT": str(port)}
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    with (tmp_path / "out").open("wb") as out:
+        code = subprocess.run(command, cwd=tmp_path, env=environment, stdout=out, stderr=out, timeout=150).returncode
+    said = (tmp_path / "out").read_text()
+    try:
+        assert code == 0, said
+        assert '"code":"DONE"' in said.replace(" ", ""), said
+        found = warehouse_server.sql("select count(*), count(distinct id) from public.ledger", database="warehouse")
+        assert tuple(found[0]) == (20_000, 20_000)
+        assert '"repeat":"daily"' in said.replace(" ", "")
+    finally:
+        warehouse_server.sql(
+            "drop table if exists public.ledger, public._longshore_deliveries;"
+            "revoke create on schema public from encrypted",
+            database="warehouse",
+        )

@@ -1,8 +1,11 @@
 """The test of a PostgreSQL destination: each failure names the right or the setting that is missing."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.debian_postgres import DebianPostgres
@@ -99,3 +102,20 @@ def test_read_only_role_is_named_as_such(warehouse: Warehouse, warehouse_server:
     finally:
         warehouse_server.sql("alter role loader reset default_transaction_read_only")
     assert (step, "read-only: connect to the primary" in detail) == ("create table", True)
+
+
+def test_grants_and_tables_of_the_docs_are_enough(warehouse: Warehouse, strict: DebianPostgres) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "destinations-postgresql.md").read_text(encoding="utf-8")
+    role, made = re.findall(r"```sql\n(.*?)```", page, re.S)
+    _, *grants = role.replace("database warehouse", "database strict").replace("to longshore", "to loader").split(";")
+    for grant in filter(str.strip, grants):
+        strict.sql(grant, database="strict")
+    assert all(step.ok for step in warehouse.test(database="strict", schema="loyalty"))
+    strict.sql("revoke create on schema loyalty from loader", database="strict")
+    strict.sql(made + "create table loyalty.orders (id bigint, name text)", database="strict")
+    for table in ("orders", "_longshore_deliveries"):
+        strict.sql(f"grant select, insert, update, delete on loyalty.{table} to loader", database="strict")
+    own = msgspec.structs.replace(warehouse.settings, database="strict", schema="loyalty")
+    load = a_load({"id": "int8", "name": "text"}, [("1", "one")], "merge")
+    assert not Warehouse(strict.url(database="strict"), own, warehouse.secret).load(load).was_there
+    assert strict.sql("select count(*) from loyalty.orders", database="strict")[0][0] == 1

@@ -224,6 +224,9 @@ def test_dropped_table_is_loaded_again_though_its_line_is_there(warehouse: Wareh
     warehouse.sql("drop table orders")
     assert not warehouse.load(a_load(COLUMNS, ROWS)).was_there
     assert warehouse.sql("select * from orders order by id") == STORED
+    warehouse.sql("drop table orders")
+    warehouse.load(a_load(COLUMNS, [("5", "of another installation")]))
+    assert warehouse.sql("select run, rows from _longshore_deliveries") == [(1, 1)]
 
 
 def test_run_of_the_same_number_with_other_bytes_is_not_taken_for_delivered(warehouse: Warehouse) -> None:

@@ -141,12 +141,12 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
 
 
 async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
-    """Return the evidence of an earlier delivery, if its table is still there."""
-    found = await deliveries_table.delivered_rows(connection, schema, load)
+    """Return the evidence of an earlier delivery. Lines of a table that was dropped do not count."""
     name = f"{quoted(schema)}.{quoted(load.table)}"
-    if found is None or await connection.fetchval("select pg_catalog.to_regclass($1) is null", name):
+    if await connection.fetchval("select pg_catalog.to_regclass($1) is null", name):
         return None
-    return TableEvidence(found, None, was_there=True)
+    found = await deliveries_table.delivered_rows(connection, schema, load)
+    return None if found is None else TableEvidence(found, None, was_there=True)
 
 
 async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
