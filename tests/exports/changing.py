@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from longshore.database.connect import Connection, Pool, open_pool
 from longshore.exports import catalog
-from longshore.exports.exporter import Exporter
+from longshore.exports.exporter import Exporter, ExportPolicy
 from longshore.exports.manifest import SUFFIX
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
@@ -21,6 +21,7 @@ from longshore.tasks import attempts, requests, run_ends, watermarks
 from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message
+from longshore.vault import Vault
 from tests.service import CHAIN
 
 TABLES = """
@@ -156,7 +157,8 @@ class ChangingTask:
         self._pool = pool
         self.folder = folder / "results"
         known = catalog.load(str(folder / "catalog.toml"))
-        self._exporter = Exporter(pool, Sources(Readers(pool, 1)), known, LocalStore(self.folder))
+        policy = ExportPolicy(vault=Vault(("secret of the tests " * 2,), folder, may_use_file=False))
+        self._exporter = Exporter(pool, Sources(Readers(pool, 1)), known, LocalStore(self.folder), policy)
         self.id = TaskId(id)
 
     async def create(self, index: str = "by-id", *, segment: bool = True, **target: Any) -> None:

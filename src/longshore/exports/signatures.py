@@ -8,17 +8,18 @@ import base64
 import binascii
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import BadSignatureError, JoseError, UnsupportedAlgorithmError
 from joserfc.jwk import OKPKey
 from joserfc.jws import JWSRegistry
+from msgspec import Meta
 
 from longshore.errors import LongshoreError
 
-ALGORITHM = "EdDSA"
+ALGORITHM: Final = "EdDSA"
 CURVE: Final = "Ed25519"
 MAX_SHOWN_CHARACTERS = 100
 
@@ -26,14 +27,23 @@ MAX_SHOWN_CHARACTERS = 100
 class PublicKey(msgspec.Struct, frozen=True):
     """A public key as a JWK (RFC 8037)."""
 
-    kid: str
-    """Its thumbprint (RFC 7638)."""
-    x: str
-    """The key's 32 bytes, base64url."""
-    kty: str = "OKP"
-    crv: str = CURVE
-    use: str = "sig"
-    alg: str = ALGORITHM
+    kid: Annotated[
+        str,
+        Meta(
+            description="The thumbprint of the key (RFC 7638), by which signatures name it.",
+            examples=["kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"],
+        ),
+    ]
+    x: Annotated[
+        str,
+        Meta(
+            description="The 32 bytes of the key, base64url.", examples=["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"]
+        ),
+    ]
+    kty: Literal["OKP"] = "OKP"
+    crv: Literal["Ed25519"] = CURVE
+    use: Literal["sig"] = "sig"
+    alg: Literal["EdDSA"] = ALGORITHM
 
 
 class KeySet(msgspec.Struct, frozen=True):

@@ -56,7 +56,7 @@ class SigningKeys:
             return found
         async with self._pool.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
-            if (found := await self._stored(connection)) is not None:
+            if (found := await self._stored(connection) or self._unstored) is not None:
                 return found
             key = SigningKey.new()
             sealed = self._sealed(key)
