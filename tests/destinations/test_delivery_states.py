@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from longshore.access.tokens import Level
 from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of, reached, settled
 from tests.faults.held import messages
 from tests.service import Longshore, ended, export_body
@@ -162,3 +163,37 @@ def test_webhook_gets_the_events_of_deliveries_that_it_names(
     assert events["delivery.done"]["evidence"]["bytes"] == run["bytes"]
     assert events["delivery.done"]["destination"] == place.name
     assert small.delete(f"/webhooks/{hook}").status_code == 204
+
+
+def test_destination_that_a_run_is_delivered_to_cannot_be_deleted(
+    service: Longshore, small: httpx2.Client, place: Place, delivering: dict[str, Any]
+) -> None:
+    [row] = service.sql("select id from longshore.destinations where name = $1", place.name)
+    with service.client(chain=CHAIN, level=Level.ADMIN) as admin:
+        refused = admin.delete(f"/destinations/{row['id']}")
+        assert refused.status_code == 409
+        assert refused.json()["type"].endswith("/destination-in-use")
+        assert small.post(f"/tasks/{delivering['id']}/cancel").status_code == 200
+        assert admin.delete(f"/destinations/{row['id']}").status_code == 204
+
+
+def test_times_of_the_schedule_that_pass_while_a_run_is_delivered_are_missed_ones(
+    service: Longshore, small: httpx2.Client, place: Place
+) -> None:
+    place.faults(unavailable=1.0)
+    body = delivered_body({"destination": place.name}, once="2126-01-01T06:00:00Z", repeat="daily", chain=CHAIN)
+    id = created(small, body)
+    # Its time has come, and so will the next ones while its run is delivered.
+    began = "update longshore.tasks set due_at = now() - interval '1 second', trigger = $2::text::json where id = $1"
+    service.sql(began, id, json.dumps(body["trigger"] | {"once": "2026-01-01T06:00:00Z", "repeat": "daily"}))
+    until(lambda: is_delivering(small, id))
+    service.sql("update longshore.tasks set planned_at = planned_at - interval '3 days' where id = $1", id)
+    service.sql("update longshore.tasks set covered_until = planned_at where id = $1", id)
+    place.faults()
+    until(lambda: len(small.get(f"/tasks/{id}/runs").json()) == 2)
+    reached(small, id, "DONE")
+    second, first = small.get(f"/tasks/{id}/runs").json()
+    assert second["due"] is not None
+    assert second["interval"]["start"] is not None
+    assert first["state"] == second["state"] == "DONE", "one run for all that was missed"
+    assert small.post(f"/tasks/{id}/cancel").status_code == 200
