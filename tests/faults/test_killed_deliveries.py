@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import signal
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -12,7 +13,7 @@ import httpx2
 
 from tests.destinations.folder import LINES, WRITES
 from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of
-from tests.faults.held import messages
+from tests.faults.held import messages, until
 from tests.service import Longshore, ended
 
 # `make faults` asks for more.
@@ -20,6 +21,7 @@ TASKS, KILLS = int(os.environ.get("FAULT_TASKS", "8")), int(os.environ.get("FAUL
 WORKERS = 2
 TIMEOUT_SECONDS = 120 + 6.0 * TASKS
 CHAIN = 1765
+OUTDATED = "delivery outdated"
 REFUSED = 0.2  # of all requests
 
 
@@ -82,3 +84,30 @@ def assert_delivered(client: httpx2.Client, task: dict[str, Any], files: list[Pl
         assert lying[f"{path}.manifest.json"] == manifest
     [line] = [line for line in tables.noted(LINES) if line["task"] == task["id"]]
     assert line["rows"] == run["rows"] == listed[tables.name]["evidence"]["rows"]
+
+
+def test_stalled_worker_that_resumes_its_delivery_changes_nothing(
+    service: Longshore, small: httpx2.Client, tmp_path: Path
+) -> None:
+    place = add_place(service, tmp_path, chain=CHAIN)
+    place.faults(slow_seconds=0.5)
+    stalled = service.start("worker", heartbeat_timeout="3")
+    task = created(small, delivered_body({"destination": place.name}, chain=CHAIN))
+    until(lambda: any(path.endswith(".part") for path in place.files()), "the delivery to begin")
+    stalled.send_signal(signal.SIGSTOP)
+    place.faults()
+    other = service.start("worker", heartbeat_timeout="3")
+    found = ended(small, task)
+    assert found["state"]["code"] == "DONE", messages(found)
+    assert any("the worker was lost" in said for said in messages(found))
+    files, listed = place.files(), deliveries_of(small, task)
+    assert listed[0]["attempts"] == 2
+    stalled.send_signal(signal.SIGCONT)
+    until(
+        lambda: any(line["event"] == "delivery outdated" for line in service.logged()), "the stalled worker to notice"
+    )
+    assert place.files() == files, "nothing unfinished is left either"
+    assert deliveries_of(small, task) == listed
+    for worker in (stalled, other):
+        worker.terminate()
+        assert worker.wait(30) == 0
