@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pyotp
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from longshore.access import totp
 from longshore.access.tokens import Level
@@ -65,6 +67,35 @@ def secrets_of_others(client: httpx2.Client) -> dict[str, str | bytes]:
     assert client.post("/destinations/test", json={**body, "secret": {"password": tested}}).status_code == 200
     broken = {**body, "settings": {"shelf": "broken"}, "secret": {"password": failing}}
     assert client.post("/destinations/test", json=broken).json()["steps"][0]["step"] == "test"
+    return made
+
+
+def secrets_of_kinds(client: httpx2.Client) -> dict[str, str | bytes]:
+    """Secrets of the kinds that come along: stored, and where their address can be on loopback, tested to fail."""
+    made: dict[str, str | bytes] = {}
+
+    def secret(what: str) -> str:
+        made[what] = value = secrets.token_urlsafe(30)
+        return value
+
+    public = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    sftp = {"host": "127.0.0.1", "port": 1, "username": "anna", "host_key": public.decode()}
+    pem = "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"
+    made["an account's key"] = key = base64.b64encode(secrets.token_bytes(64)).decode()
+    bodies = [
+        ("s3", {"bucket": "exports", "endpoint": "http://127.0.0.1:1"},
+         {"access_key_id": "AKID", "secret_access_key": secret("an access key"), "session_token": secret("a session")}),
+        ("sftp", sftp, {"password": secret("a password of SFTP")}),
+        ("sftp", sftp, {"private_key": pem.format(secret("a private key")), "passphrase": secret("a passphrase")}),
+        ("postgresql", {"host": "127.0.0.1", "port": 1, "database": "x", "username": "x", "schema": "x"},
+         {"password": secret("a password of PostgreSQL")}),
+        ("az", {"account": "acme", "container": "exports"}, {"account_key": key}),
+    ]  # fmt: skip
+    for number, (kind, settings, given) in enumerate(bodies):
+        body = {"name": f"kind-{number}", "kind": kind, "settings": settings, "secret": given}
+        assert client.post("/destinations", json=body).status_code == 201
+        if kind != "az":  # its address is not on loopback
+            assert client.post("/destinations/test", json=body).json()["ok"] is False
     return made
 
 
@@ -126,6 +157,7 @@ def test_no_secret_of_a_run_is_in_its_logs_or_database(new_service: Callable[...
         made["a signature"] = parse_qs(urlsplit(url).query)["signature"][0]
         httpx2.get(url + "x")
         made |= secrets_of_others(client)
+        made |= secrets_of_kinds(client)
 
     login = {"username": "anna", "password": first}
     opened = httpx2.post(f"{service.address}/auth/login", json=login).json()
