@@ -68,7 +68,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     sslrootcert: Annotated[
         str,
         Meta(
-            max_length=100_000,
+            max_length=30_000,
             description="The certificates of the authorities to trust, in PEM. Empty: those that browsers trust.",
         ),
     ] = ""

@@ -13,7 +13,6 @@ from typing import Any
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import (
     DestinationUnavailableError,
-    TableColumn,
     TableEvidence,
     TableLoad,
 )
@@ -29,7 +28,7 @@ from longshore.destinations.postgresql.table import (
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
-from longshore.exports.export import CHANGE, REASON
+from longshore.exports.export import CHANGE_NAMES
 
 LOAD_LOCK_TIMEOUT = "1h"  # for another load of the table, which keeps no reader waiting
 LOCK_TIMEOUT = "60s"  # for sessions of others, which wait behind this one
@@ -119,15 +118,14 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     await pin(connection, sees_all=load.mode != "append")
     if found := await _there(connection, schema, load):
         return found
-    columns = _columns(load)
-    staged = await inspected(connection, schema, load, columns)
+    staged = await inspected(connection, schema, load)
     await stage(connection, staged, load)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
     if found := await _there(connection, schema, load):
         return found
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-    target = await inspected(connection, schema, load, columns)
+    target = await inspected(connection, schema, load)
     if [column.type for column in target.columns] != [column.type for column in staged.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
     if target.oid is not None and load.mode == "replace":
@@ -158,21 +156,13 @@ async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
     await connection.execute(PIN, list(settings), list(settings.values()))
 
 
-def _columns(load: TableLoad) -> list[TableColumn]:
-    """Return the columns to write. A table that is appended to keeps what became of each row, too."""
-    if not load.has_changes or load.mode != "append":
-        return load.columns
-    return [TableColumn(name, "keyword", "text") for name in (CHANGE, REASON)] + load.columns
-
-
 async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> None:
     """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have."""
     names = [column.name for column in load.columns]
     columns = target.defined(load.key if load.mode == "merge" else ())
     if load.has_changes:
-        names = [CHANGE, REASON, *names]
-        if load.mode != "append":
-            columns = [f"{quoted(CHANGE)} text", f"{quoted(REASON)} text", *columns]
+        names = [*CHANGE_NAMES, *names]
+        columns = [*(f"{quoted(name)} text" for name in CHANGE_NAMES), *columns]
     with needing("create temporary tables", "grant temporary on database … to the role"):
         await connection.execute(f"create temporary table {apply.STAGING_NAME} ({', '.join(columns)}) on commit drop")
     if load.format == "parquet":

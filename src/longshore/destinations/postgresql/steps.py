@@ -115,7 +115,7 @@ def _load() -> TableLoad:
 async def _created(connection: DirectConnection, settings: PostgresqlSettings, load: TableLoad) -> Target:
     await connection.execute(BEGIN)
     await pin(connection, sees_all=True)
-    target = await inspected(connection, settings.schema, load, load.columns)
+    target = await inspected(connection, settings.schema, load)
     await prepare(connection, settings.schema, target, load.key)
     await deliveries_table.require_rights(connection, settings.schema)
     return target

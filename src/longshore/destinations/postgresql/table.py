@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import DestinationError, TableColumn, TableLoad
+from longshore.destinations.kind import DestinationError, TableLoad
 from longshore.destinations.postgresql import deliveries_table
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import Type, quoted, types_of, widened
@@ -95,17 +95,17 @@ def check_names(load: TableLoad) -> None:
         raise DestinationError(f'the key has the column "{missing[0]}", which the load lacks')
     if load.mode == "merge" and not load.key:
         raise DestinationError("a merge needs a key")
+    if load.has_changes and load.mode != "merge":
+        raise DestinationError("changes can only be merged")
 
 
-async def inspected(
-    connection: DirectConnection, schema: str, load: TableLoad, columns: Sequence[TableColumn]
-) -> Target:
+async def inspected(connection: DirectConnection, schema: str, load: TableLoad) -> Target:
     """Return the table of a load, with what its columns become. Raises DestinationError for one that is in the way.
 
-    `columns`: the columns to write. No lock is taken.
+    No lock is taken.
     """
     name = f"{quoted(schema)}.{quoted(load.table)}"
-    types = await types_of(connection, columns)
+    columns, types = load.columns, await types_of(connection, load.columns)
     found = await connection.fetchrow(FIND, schema, load.table)
     if found is None:
         wanted = zip(columns, types, strict=True)
