@@ -229,6 +229,14 @@ CONSOLE = {
     ("POST", "/console/{chain}/new"): Cell(400, 400),  # without its fields
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),
     ("GET", "/console/{chain}/segments"): Cell(200, 200),
+    ("GET", "/console/{chain}/destinations"): Cell(200, 200),
+    ("GET", "/console/{chain}/destinations/new"): Cell(200, 200),
+    ("POST", "/console/{chain}/destinations/new"): Cell(400, 400),  # without a kind
+    ("GET", "/console/{chain}/destinations/{id}"): Cell(200, 404, destination),
+    ("POST", "/console/{chain}/destinations/{id}/test"): Cell(200, 404, destination),
+    ("GET", "/console/{chain}/destinations/{id}/change"): Cell(200, 404, destination),
+    ("POST", "/console/{chain}/destinations/{id}/change"): Cell(400, 404, destination),  # without settings
+    ("POST", "/console/{chain}/destinations/{id}/delete"): Cell(303, 404, destination),
     ("GET", "/console/{chain}/access"): Cell(200, 200),
     ("GET", "/console/{chain}/audit"): Cell(200, 200),
     ("GET", "/console/{chain}/system"): Cell(200, 200),

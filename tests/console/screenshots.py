@@ -11,6 +11,7 @@ from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests.access.users import Person, new_person
 from tests.console.conftest import launch, sign_in
+from tests.console.test_pages import PAGES
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
 
 FOLDER = Path("screenshots")
@@ -73,7 +74,7 @@ def take(browser: Browser, service: Longshore, person: Person, task: int) -> Non
             page.goto("/sign-in")
             page.screenshot(path=FOLDER / f"sign-in-{theme}-{width}.png", full_page=True)
             sign_in(page, person)
-            for name in ("tasks", "new", "schedules", "segments", "access", "audit", "system", f"tasks/{task}"):
+            for name in (*PAGES, f"tasks/{task}"):
                 page.goto(f"/console/{CHAIN}/{name}{f'?from={task}' if name == 'new' else ''}")
                 if name == "new":
                     page.locator("#sample tbody tr").first.wait_for()

@@ -22,7 +22,7 @@ from tests.console.conftest import sign_in
 from tests.service import CHAIN, Longshore, ended, export_body
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
-PAGES = ("tasks", "new", "schedules", "segments", "access", "audit", "system")
+PAGES = ("tasks", "new", "schedules", "segments", "destinations", "access", "audit", "system")
 WIDTHS = (360, 1440)
 ASK = "segment => ask('POST', '/segments/preview', {segment, fields: ['id']}).then(() => 'good', JSON.stringify)"
 
@@ -571,7 +571,7 @@ def test_a_page_lets_in_whom_its_level_says(service: Longshore, client: httpx2.C
     base = f"{service.address}/console/{CHAIN}"
     mine = reader.session()
     for name in PAGES:
-        expected = 403 if name in ("new", "audit") else 200
+        expected = 403 if name in ("new", "destinations", "audit") else 200
         assert httpx2.get(f"{base}/{name}", headers=mine).status_code == expected
         assert httpx2.get(f"{base}/{name}", headers=stranger.session()).status_code == 403
         for headers in ({}, {"Authorization": f"Bearer {service.token()}"}):  # a console is for people

@@ -67,12 +67,22 @@ async def create_destination(
     request: AnyRequest, body: Annotated[RawBody, DestinationBody], idempotency_key: Key = None
 ) -> Response[Destination]:
     """Create a destination; tasks name it in `target.deliver`. The secret is stored encrypted and never given back."""
+    admitted(request)
+    made, replayed = await create(request, read_json(request, body), idempotency_key)
+    headers = {"Location": f"/destinations/{made.destination.id}", **(REPLAYED if replayed else {})}
+    return _answer(made, 201, headers)
+
+
+async def create(request: AnyRequest, value: Any, idempotency_key: str | None = None) -> tuple[StoredDestination, bool]:
+    """Create the destination of a body; return it as it is now, and whether an earlier request had made it.
+
+    Raises ProblemError.
+    """
     service, caller = admitted(request)
-    value = read_json(request, body)
     claim = _claim(request, service, idempotency_key, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:
-        return await _created(service, caller, before, REPLAYED)
+        return await _made(service, caller, before), True
     # In a thread, as the check of a kind may decrypt a key.
     new = await asyncio.to_thread(read_new, value, service.destinations.kinds, _allow(service, caller))
 
@@ -84,7 +94,7 @@ async def create_destination(
         return Kept(None, made.destination.id.bytes)
 
     kept, again = await idempotency.once(service.pool, claim, make)
-    return await _created(service, caller, kept, REPLAYED if again else {})
+    return await _made(service, caller, kept), again
 
 
 def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -> Claim | None:
@@ -94,10 +104,9 @@ def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -
     return claim_of(request, key, value | {"secret": service.vault.digest(CANONICAL.encode(value["secret"]))})
 
 
-async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[Destination]:
+async def _made(service: Service, caller: Caller, kept: Kept) -> StoredDestination:
     """Return the destination that a request made, as it is now. Raises NotFoundError."""
-    found = await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
-    return _answer(found, 201, {**headers, "Location": f"/destinations/{found.destination.id}"})
+    return await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
 
 
 @get("/destinations")
@@ -124,25 +133,29 @@ async def change_destination(
     A change of settings that say where or as whom to connect needs the secret again. As `application/json`, each named
     key is replaced as a whole. As `application/merge-patch+json` (RFC 7396) the settings are merged.
     """
-    service, caller = admitted(request)
+    admitted(request)
     value = read_json(request, body, JSON, MERGE_PATCH)
-    merges = request.content_type[0] == MERGE_PATCH
-    async with audited(request, "destination.change") as change:
-        old = await stored.get(change.connection, caller.chain, _id(id), lock=True)
+    return _answer(await change(request, id, value, merges=request.content_type[0] == MERGE_PATCH))
+
+
+async def change(request: AnyRequest, id: str, value: Any, *, merges: bool = False) -> StoredDestination:
+    """Change a destination as a body says; `merges`: whether it is a merge patch. Raises ProblemError."""
+    service, caller = admitted(request)
+    async with audited(request, "destination.change") as entry:
+        old = await stored.get(entry.connection, caller.chain, _id(id), lock=True)
         require(request, _tag(old))
         needs_secret = not (isinstance(value, dict) and "secret" in value)
-        draft = await _stored_draft(service, caller, change.connection, old.destination, with_secret=needs_secret)
+        draft = await _stored_draft(service, caller, entry.connection, old.destination, with_secret=needs_secret)
         settings = BODY.decode(bytes(old.destination.settings))
         new = await asyncio.to_thread(read_change, value, draft, settings, _allow(service, caller), merges=merges)
-        change.object = f"destination {old.destination.id}"
-        change.details = {"name": old.destination.name, "changed": sorted(value)}
+        entry.object = f"destination {old.destination.id}"
+        entry.details = {"name": old.destination.name, "changed": sorted(value)}
         if needs_secret and new.settings == draft.settings:
-            change.happens = False
-            return _answer(old)
-        found = await service.destinations.change(
-            change.connection, caller.chain, old.destination.id, new.settings, new.secret
+            entry.happens = False
+            return old
+        return await service.destinations.change(
+            entry.connection, caller.chain, old.destination.id, new.settings, new.secret
         )
-        return _answer(found)
 
 
 @delete("/destinations/{id:str}", opt={"conditional": True}, status_code=204, responses=problems(409))
@@ -166,8 +179,13 @@ async def test_new_destination(request: AnyRequest, body: Annotated[RawBody, Des
     Takes the body of `POST /destinations`, which may lack what only a stored destination needs: without the `host_key`
     of a kind that has one, `detail` says which key the server shows.
     """
+    admitted(request)
+    return await test_new(request, read_json(request, body))
+
+
+async def test_new(request: AnyRequest, value: Any) -> DestinationTest:
+    """Test the destination of a body. Raises ProblemError."""
     service, caller = admitted(request)
-    value = read_json(request, body)
     draft = await asyncio.to_thread(read_draft, value, service.destinations.kinds, _allow(service, caller))
     return await _test(request, draft, "", {"name": value.get("name"), "kind": value["kind"]})
 

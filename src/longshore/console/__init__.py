@@ -7,7 +7,7 @@ does, or, from forms without a script, to its functions; so there is one place t
 from litestar import Router
 
 from longshore.api.static import static_files
-from longshore.console import admin, export, export_form, schedules, sign_in, tasks
+from longshore.console import admin, destinations, export, export_form, schedules, sign_in, tasks
 from longshore.console.pages import STATIC, to_page
 
 assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
@@ -30,6 +30,14 @@ router = Router(
         export.new_export,
         export_form.create_export,
         export.show_segments,
+        destinations.show_destinations,
+        destinations.show_new_destination,
+        destinations.create_destination,
+        destinations.show_destination,
+        destinations.test_destination,
+        destinations.show_change,
+        destinations.change_destination,
+        destinations.delete_destination,
         admin.show_access,
         admin.show_audit,
         admin.show_system,

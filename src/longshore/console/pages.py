@@ -32,6 +32,7 @@ PAGES = (
     ("new", "New export", Level.WRITE),
     ("schedules", "Schedules", Level.READ),
     ("segments", "Segments", Level.READ),
+    ("destinations", "Destinations", Level.WRITE),
     ("access", "Access", Level.READ),
     ("audit", "Audit", Level.ADMIN),
     ("system", "System", Level.READ),

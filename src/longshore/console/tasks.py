@@ -28,7 +28,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.exports.visibility import stored_export
-from longshore.tasks import backfills, overview, progress, reads, requests, run_reads
+from longshore.tasks import backfills, delivery_reads, overview, progress, reads, requests, run_reads
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import TaskFilter
 from longshore.tasks.reads import LogPage
@@ -38,6 +38,7 @@ PAGE_SIZE = 25
 MAX_LOG_ENTRIES = 1000
 MAX_RUNS = 50
 MAX_BACKFILLS = 10
+MAX_DELIVERIES = 25
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
 DAYS = 7
 UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
@@ -117,6 +118,7 @@ async def show_task(
         now = msgspec.structs.replace(now, **UNKNOWN)
     whole = await requests.whole(service.pool, caller.chain, task_id(id))
     listed, _ = await backfills.of_task(service.pool, caller.chain, task_id(id), Page(MAX_BACKFILLS))
+    deliveries, _ = await delivery_reads.of_task(service.pool, caller.chain, task_id(id), Page(MAX_DELIVERIES))
     content: dict[str, Any] = {
         "task": task,
         "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
@@ -124,6 +126,7 @@ async def show_task(
         "target": target,
         "trigger": trigger,
         "runs": [(run, _resolved(run.segment)) for run in runs],
+        "deliveries": [each for each in deliveries if sees(caller, each.reads, service.catalog)],
         "longest": max((run.seconds or 0 for run in runs), default=0) or 1,
         "progress": now,
         "over": task.state.code in (Code.DONE, Code.ERROR),

@@ -32,7 +32,10 @@ class GsSecret(Unshown, frozen=True, forbid_unknown_fields=True):
 
     service_account: Annotated[
         dict[str, Any] | Annotated[str, Meta(max_length=20_000)],
-        Meta(description="The key file of the service account: its JSON, as an object or as text."),
+        Meta(
+            description="The key file of the service account: its JSON, as an object or as text.",
+            extra_json_schema={"format": "textarea"},
+        ),
     ]
 
 

@@ -254,6 +254,7 @@ create table longshore.run_deliveries (
 create index run_deliveries_due on longshore.run_deliveries (due_at) where due_at is not null;
 create index run_deliveries_pending on longshore.run_deliveries (chain_id, destination, place) where state = 'pending';
 create index run_deliveries_pending_of_task on longshore.run_deliveries (task_id) where state = 'pending';
+create index run_deliveries_of_destination on longshore.run_deliveries (chain_id, destination, created_at);
 create index run_deliveries_of_place on longshore.run_deliveries (task_id, destination, place, run);
 
 -- Parts of an export that other workers may take.

@@ -70,6 +70,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         Meta(
             max_length=30_000,
             description="The certificates of the authorities to trust, in PEM. Empty: those that browsers trust.",
+            extra_json_schema={"format": "textarea"},
         ),
     ] = ""
 

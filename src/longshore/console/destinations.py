@@ -1,0 +1,265 @@
+"""The pages *Destinations*: a chain's own places for results, made, tested, changed and deleted by forms.
+
+The forms need no script; the API's own functions carry them out. A page never holds a secret, so an answer to a form
+has its secret fields empty.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath, QueryParameter, RawBody
+from litestar.response import Redirect
+
+from longshore.access.tokens import Caller
+from longshore.api import destinations
+from longshore.api.destinations import DestinationKind, DestinationTest
+from longshore.api.guard import admitted
+from longshore.api.paging import Offset
+from longshore.api.problems import KINDS
+from longshore.api.service import AnyRequest, Service
+from longshore.console.destination_form import KIND_NAMES, faults_of, fields_of, shown, texts_of, values_of, where
+from longshore.console.pages import form_of, page
+from longshore.database.rows import Page
+from longshore.destinations import stored
+from longshore.destinations.stored import Destination
+from longshore.errors import NotFoundError, ProblemError
+from longshore.exports.rights import sees
+from longshore.tasks import delivery_reads
+from longshore.validation import ValidationError, Violation
+
+PAGE_SIZE = 50
+DELIVERIES_PAGE_SIZE = 25
+
+
+class Form(msgspec.Struct, frozen=True):
+    """The form of a new destination or of a change, as it is shown."""
+
+    kind: DestinationKind
+    name: str
+    texts: dict[str, str]
+    """What the inputs of the settings hold, by name."""
+    destination: Destination | None = None
+    """The destination to change."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The outcome of a form that a browser has sent."""
+
+    tested: DestinationTest | None = None
+    problem: ProblemError | None = None
+
+
+NONE = Outcome()
+
+
+@get("/console/{chain:int}/destinations", include_in_schema=False)
+async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response[str]:
+    """Return the chain's destinations, newest first, each with its last delivery."""
+    service, caller = admitted(request)
+    listed, more = await stored.list_destinations(service.pool, caller.chain, Page(PAGE_SIZE, offset))
+    newest = await delivery_reads.newest_of(service.pool, caller.chain, [each.name for each in listed])
+    last = {name: row for name, row in newest.items() if sees(caller, row.reads, service.catalog)}
+    schemas = {kind.kind: kind.settings for kind in await _kinds(request)}
+    rows = [(each, where(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed]
+    return await page(
+        request,
+        "destinations.html",
+        "destinations",
+        "Destinations",
+        rows=rows,
+        kind_names=KIND_NAMES,
+        older=f"?offset={offset + PAGE_SIZE}" if more else None,
+        newer=f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None,
+    )
+
+
+@get("/console/{chain:int}/destinations/new", include_in_schema=False)
+async def show_new_destination(
+    request: AnyRequest, kind: Annotated[str, QueryParameter(max_length=100)] = ""
+) -> Response[str]:
+    """Return the form of a new destination of a kind; without a kind, those to choose from."""
+    kinds = await _kinds(request)
+    for chosen in kinds:
+        if chosen.kind == kind:
+            return await _form(request, Form(chosen, "", texts_of("settings", chosen.settings, {})))
+    return await page(
+        request, "destination_kinds.html", "destinations", "New destination", kinds=kinds, kind_names=KIND_NAMES
+    )
+
+
+@post("/console/{chain:int}/destinations/new", status_code=200, include_in_schema=False)
+async def create_destination(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Create the destination of a form, or test it; `test` in the form says so."""
+    _, caller = admitted(request)
+    sent = form_of(body)
+    chosen = await _kind(request, sent.get("kind", ""))
+    if chosen is None:
+        raise ValidationError([Violation("expected a kind of destination that is installed", "/kind")])
+    form = Form(chosen, sent.get("name", ""), sent)
+    value = _body(form, sent)
+    try:
+        if "test" in sent:
+            return await _form(request, form, Outcome(tested=await destinations.test_new(request, value)))
+        made, _ = await destinations.create(request, value)
+    except ProblemError as problem:
+        return await _form(request, form, Outcome(problem=problem))
+    return Redirect(f"/console/{caller.chain}/destinations/{made.destination.id}", status_code=303)
+
+
+@get("/console/{chain:int}/destinations/{id:str}", include_in_schema=False)
+async def show_destination(request: AnyRequest, id: FromPath[str], offset: Offset = 0) -> Response[str]:
+    """Return one destination: its settings, and what was delivered when."""
+    return await _page_of(request, id, offset=offset)
+
+
+@post("/console/{chain:int}/destinations/{id:str}/test", status_code=200, include_in_schema=False)
+async def test_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
+    """Test a destination with what is stored, and show the steps on its page."""
+    try:
+        return await _page_of(request, id, Outcome(tested=await destinations.test_destination.fn(request, id)))
+    except NotFoundError:
+        raise
+    except ProblemError as problem:
+        return await _page_of(request, id, Outcome(problem=problem))
+
+
+@get("/console/{chain:int}/destinations/{id:str}/change", include_in_schema=False)
+async def show_change(request: AnyRequest, id: FromPath[str]) -> Response[str]:
+    """Return the form that changes a destination's settings, its secret, or both."""
+    return await _form(request, await _stored_form(request, id))
+
+
+@post("/console/{chain:int}/destinations/{id:str}/change", status_code=200, include_in_schema=False)
+async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBody) -> Response[str]:
+    """Change a destination as a form says, or test it so; `test` in the form says so. An empty secret is kept."""
+    _, caller = admitted(request)
+    before, sent = await _stored_form(request, id), form_of(body)
+    form = msgspec.structs.replace(before, texts=sent)
+    value = _body(form, sent)
+    try:
+        if "test" in sent:
+            return await _form(request, form, Outcome(tested=await destinations.test_new(request, value)))
+        same = all(sent.get(name, "").replace("\r\n", "\n") == text for name, text in before.texts.items())
+        wanted = {"settings": not same, "secret": bool(value["secret"])}
+        await destinations.change(request, id, {part: value[part] for part, is_wanted in wanted.items() if is_wanted})
+    except NotFoundError:
+        raise
+    except ProblemError as problem:
+        return await _form(request, form, Outcome(problem=problem))
+    return Redirect(f"/console/{caller.chain}/destinations/{id}", status_code=303)
+
+
+@post("/console/{chain:int}/destinations/{id:str}/delete", status_code=200, include_in_schema=False)
+async def delete_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
+    """Delete a destination; while a task uses it, its page says so."""
+    _, caller = admitted(request)
+    try:
+        await destinations.delete_destination.fn(request, id)
+    except NotFoundError:
+        raise
+    except ProblemError as problem:
+        return await _page_of(request, id, Outcome(problem=problem))
+    return Redirect(f"/console/{caller.chain}/destinations", status_code=303)
+
+
+async def _kinds(request: AnyRequest) -> list[DestinationKind]:
+    return await destinations.list_kinds.fn(request)  # type: ignore[no-any-return]  # Litestar's `fn` is Any
+
+
+async def _kind(request: AnyRequest, name: str) -> DestinationKind | None:
+    return next((kind for kind in await _kinds(request) if kind.kind == name), None)
+
+
+async def _get(request: AnyRequest, id: str) -> Destination:
+    return (await destinations.get_destination.fn(request, id)).content  # type: ignore[no-any-return]  # as above
+
+
+def _settings(found: Destination) -> dict[str, Any]:
+    return msgspec.json.decode(found.settings, type=dict[str, Any])
+
+
+async def _stored_form(request: AnyRequest, id: str) -> Form:
+    """Return the form of a stored destination. Raises ProblemError."""
+    found = await _get(request, id)
+    kind = await _kind(request, found.kind)
+    if kind is None:
+        raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
+    return Form(kind, found.name, texts_of("settings", kind.settings, _settings(found)), found)
+
+
+def _body(form: Form, sent: dict[str, str]) -> dict[str, Any]:
+    """Return the body of `POST /destinations` that a form stands for."""
+    return {
+        **({"name": form.name} if form.name else {}),
+        "kind": form.kind.kind,
+        "settings": values_of("settings", form.kind.settings, sent),
+        "secret": values_of("secret", form.kind.secret, sent),
+    }
+
+
+async def _form(request: AnyRequest, form: Form, outcome: Outcome = NONE) -> Response[str]:
+    """Return the page with a form, and what came of it."""
+    settings = fields_of("settings", form.kind.settings, form.texts)
+    secret = fields_of("secret", form.kind.secret, {}, hidden=True)
+    violations = outcome.problem.violations if outcome.problem else []
+    answer = await page(
+        request,
+        "destination_form.html",
+        "destinations",
+        f"Change {form.name}" if form.destination else "New destination",
+        form=form,
+        kind_name=KIND_NAMES.get(form.kind.kind, form.kind.kind),
+        parts=[("settings", "Settings", settings), ("secret", "Secret", secret)],
+        faults=faults_of(violations, settings + secret),
+        **_outcome(outcome),
+    )
+    return _with_status(request, answer, outcome)
+
+
+async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset: int = 0) -> Response[str]:
+    """Return the page of a destination, and what came of its forms."""
+    service, caller = admitted(request)
+    found = await _get(request, id)
+    kind = await _kind(request, found.kind)
+    delivered, more = await _deliveries(service, caller, found, offset)
+    answer = await page(
+        request,
+        "destination.html",
+        "destinations",
+        found.name,
+        destination=found,
+        kind_name=KIND_NAMES.get(found.kind, found.kind),
+        settings=shown(kind.settings if kind else None, _settings(found)),
+        is_usable=kind is not None,
+        deliveries=delivered,
+        older=f"?offset={offset + DELIVERIES_PAGE_SIZE}" if more else None,
+        newer=f"?offset={max(0, offset - DELIVERIES_PAGE_SIZE)}" if offset else None,
+        **_outcome(outcome),
+    )
+    return _with_status(request, answer, outcome)
+
+
+async def _deliveries(
+    service: Service, caller: Caller, found: Destination, offset: int
+) -> tuple[list[delivery_reads.DeliveryRow], bool]:
+    """Return a page of the deliveries to a destination that the caller may see, and whether more follow."""
+    of_page = Page(DELIVERIES_PAGE_SIZE, offset)
+    rows, more = await delivery_reads.of_destination(service.pool, caller.chain, found.name, of_page)
+    return [row for row in rows if sees(caller, row.reads, service.catalog)], more
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    if outcome.problem is None:
+        return {"tested": outcome.tested, "problem": None}
+    kind = KINDS[outcome.problem.kind]
+    return {"tested": None, "problem": {"title": kind.title, "detail": outcome.problem.detail or kind.about}}
+
+
+def _with_status(request: AnyRequest, answer: Response[str], outcome: Outcome) -> Response[str]:
+    """Return a page with the status of its problem; htmx shows a page of status 200 alone."""
+    if outcome.problem is not None:
+        answer.headers |= outcome.problem.headers
+        if "hx-request" not in request.headers:
+            answer.status_code = KINDS[outcome.problem.kind].status
+    return answer

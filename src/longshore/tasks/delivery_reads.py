@@ -1,0 +1,94 @@
+"""The deliveries of a destination and of a task, for people."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from longshore.database.connect import Pool
+from longshore.database.rows import Page, fetch_page
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.recorded_reads import Read, decoded
+
+COLUMNS = """
+d.task_id as task, d.run, d.number, d.destination, d.place, d.state, d.attempt as attempts, d.address, d.evidence,
+d.error, date_trunc('second', d.created_at) as created, date_trunc('second', d.ended_at) as ended,
+date_trunc('second', d.due_at) as next, r.reads
+"""
+
+OF_DESTINATION = f"""
+select {COLUMNS}
+from longshore.run_deliveries d
+join longshore.runs r on r.task_id = d.task_id and r.run = d.run
+where d.chain_id = $1 and d.destination = $2
+order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
+limit $3 offset $4
+"""  # noqa: S608  # a constant
+
+OF_TASK = f"""
+select {COLUMNS}
+from longshore.run_deliveries d
+join longshore.runs r on r.task_id = d.task_id and r.run = d.run
+where d.chain_id = $1 and d.task_id = $2
+order by d.run desc, d.number desc
+limit $3 offset $4
+"""  # noqa: S608  # a constant
+
+NEWEST = f"""
+select newest.*
+from unnest($2::text[]) as named (name)
+cross join lateral (
+    select {COLUMNS}
+    from longshore.run_deliveries d
+    join longshore.runs r on r.task_id = d.task_id and r.run = d.run
+    where d.chain_id = $1 and d.destination = named.name
+    order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
+    limit 1
+) newest
+"""  # noqa: S608  # a constant
+
+
+class DeliveryRow(msgspec.Struct, frozen=True):
+    """A delivery of a run to a destination. Times are UTC, in whole seconds."""
+
+    task: TaskId
+    run: int
+    number: int
+    """From 1 for each run."""
+    destination: str
+    place: str
+    """The path of its files, with `{name}` in place of their names, or the table."""
+    state: str
+    """`pending`, `delivered`, `failed` or `cancelled`."""
+    attempts: int
+    address: str | None
+    evidence: dict[str, Any] | None
+    error: str | None
+    created: datetime
+    ended: datetime | None
+    next: datetime | None
+    """When the next attempt begins; null while one is under way, and once the delivery has ended."""
+    reads: list[Read]
+    """Of its run: a credential that may not see them may not see its evidence."""
+
+
+async def of_destination(pool: Pool, chain: ChainId, name: str, page: Page) -> tuple[list[DeliveryRow], bool]:
+    """Return a page of the deliveries to a destination, newest first, and whether more follow."""
+    return await fetch_page(pool, _row, page, OF_DESTINATION, chain, name)
+
+
+async def of_task(pool: Pool, chain: ChainId, task: TaskId, page: Page) -> tuple[list[DeliveryRow], bool]:
+    """Return a page of the deliveries of a task's runs, newest run first, and whether more follow."""
+    return await fetch_page(pool, _row, page, OF_TASK, chain, task)
+
+
+async def newest_of(pool: Pool, chain: ChainId, names: Sequence[str]) -> dict[str, DeliveryRow]:
+    """Return the newest delivery to each of these destinations, by name, for those that have any."""
+    rows = [_row(**row) for row in await pool.fetch(NEWEST, chain, list(names))]
+    return {row.destination: row for row in rows}
+
+
+def _row(evidence: str | None, reads: str | None, **columns: Any) -> DeliveryRow:
+    proof = None if evidence is None else msgspec.json.decode(evidence)
+    return DeliveryRow(evidence=proof, reads=decoded(reads), **columns)
