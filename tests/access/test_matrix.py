@@ -107,6 +107,15 @@ def destination(site: Site) -> Ids:
         return {"id": made.json()["id"], "name": made.json()["name"]}
 
 
+def used_destination(site: Site) -> Ids:
+    """A destination that a task with a run to come names."""
+    ids = destination(site)
+    task = export_body(once=FUTURE)
+    task["target"]["deliver"] = [{"destination": ids["name"]}]
+    assert site.client.post("/tasks", json=task).status_code == 201
+    return ids
+
+
 def new_destination(_: Ids) -> Any:
     return {"name": f"x{uuid.uuid4().hex}", **DESTINATION}
 
@@ -236,7 +245,7 @@ CONSOLE = {
     ("POST", "/console/{chain}/destinations/{id}/test"): Cell(200, 404, destination),
     ("GET", "/console/{chain}/destinations/{id}/change"): Cell(200, 404, destination),
     ("POST", "/console/{chain}/destinations/{id}/change"): Cell(400, 404, destination),  # without settings
-    ("POST", "/console/{chain}/destinations/{id}/delete"): Cell(303, 404, destination),
+    ("POST", "/console/{chain}/destinations/{id}/delete"): Cell(409, 404, used_destination),
     ("GET", "/console/{chain}/access"): Cell(200, 200),
     ("GET", "/console/{chain}/audit"): Cell(200, 200),
     ("GET", "/console/{chain}/system"): Cell(200, 200),

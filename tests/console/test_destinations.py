@@ -175,6 +175,42 @@ def test_deliveries_are_shown_with_what_was_read_back(admin: httpx2.Client) -> N
     assert re.search(rf"DELIVERED</span> <a href=\"/console/{CHAIN}/tasks/{task}\">", listed)
 
 
+def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.Client) -> None:
+    found = made(admin, shelf="of a form")
+    go(page, "new")
+    page.get_by_label("Destination", exact=True).select_option(found["name"])
+    expect(page.get_by_label("Table")).to_be_hidden()
+    expect(page.locator("#cli")).to_contain_text(f"--deliver {found['name']}")
+    page.get_by_label("Path of each file").fill("loyalty/{index}/{name}")
+    expect(page.locator("#python")).to_contain_text("deliver=[")
+    page.get_by_role("button", name="Create the export").click()
+    expect(page.locator(".fault")).to_contain_text("has no {run}")
+    page.get_by_label("Replace files that lie there").check()
+    page.get_by_role("button", name="Create the export").click()
+    page.wait_for_url(re.compile(rf"/console/{CHAIN}/tasks/\d+$"))
+    expect(page.locator("#part .state").first).to_have_text("DONE", timeout=30_000)
+    expect(page.locator("#part")).to_contain_text("memory://of a form/loyalty/")
+    id = int(page.url.rpartition("/")[2])
+    [entry] = admin.get(f"/tasks/{id}").json()["target"]["deliver"]
+    assert entry == {"destination": found["name"], "path": "loyalty/{index}/{name}", "overwrite": True}
+    page.get_by_role("link", name="Repeat as new").click()
+    page.wait_for_url("**/new?from=*")
+    assert page.evaluate("body().target.deliver") == [entry]
+
+
+def test_new_export_to_a_destination_is_made_without_scripts(admin: httpx2.Client) -> None:
+    found = made(admin)
+    form = {"index": "users", "format": "csv", "when": "at", "at": "2126-05-26T12:00", "deliver": found["name"]}
+    there = admin.post(f"/console/{CHAIN}/new", data=form | {"path": "", "table": "", "mode": "append"})
+    assert there.status_code == 303, there.text
+    id = there.headers["location"].rpartition("/")[2]
+    assert admin.get(f"/tasks/{id}").json()["target"]["deliver"] == [{"destination": found["name"]}]
+    assert admin.post(f"/tasks/{id}/cancel").status_code == 200
+    refused = admin.post(f"/console/{CHAIN}/new", data=form | {"table": "users", "mode": "merge"})
+    assert refused.status_code == 400
+    assert "takes files" in refused.text
+
+
 def test_page_of_a_destination_lets_in_whom_its_level_says(service: Longshore, admin: httpx2.Client) -> None:
     found = made(admin)
     writer, stranger = new_person(service, _1764=Level.WRITE), new_person(service, _1765=Level.ADMIN)

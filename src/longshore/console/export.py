@@ -13,6 +13,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.console.pages import page
 from longshore.database.rows import Page
+from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
 from longshore.exports.catalog import Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
@@ -60,6 +61,8 @@ async def new_export(
         assert polled.task is not None
         task = shown_task(caller, service.catalog, polled.task, polled.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}
+    places, _ = await list_destinations(service.pool, caller.chain, Page(MAX_DESTINATIONS))
+    kinds = service.destinations.kinds
     stored, _ = await stored_segments.list_segments(service.pool, caller.chain, Page(100))
     return await page(
         request,
@@ -71,6 +74,7 @@ async def new_export(
         formats=list(FORMATS),
         profiles=list(PROFILES),
         stored=stored,
+        destinations=[(each.name, kinds[each.kind].takes) for each in places if each.kind in kinds],
     )
 
 

@@ -47,7 +47,19 @@ def _target(fields: dict[str, str], indexes: list[str]) -> dict[str, Any]:
     if "partition" in fields:
         keys = [_key(text) for text in fields["partition"].split(",")]
         target["partition_by"] = keys if len(indexes) == 1 else {indexes[0]: keys}
+    if "deliver" in fields:
+        target["deliver"] = [_delivery(fields)]
     return target
+
+
+def _delivery(fields: dict[str, str]) -> dict[str, Any]:
+    """Return the entry of `deliver`; the API says which of the two the destination takes."""
+    entry: dict[str, Any] = {"destination": fields["deliver"]}
+    if "table" in fields:
+        return entry | {"table": fields["table"], "mode": fields.get("mode", "")}
+    if "path" in fields:
+        entry["path"] = fields["path"]
+    return entry | ({"overwrite": True} if "overwrite" in fields else {})
 
 
 def _trigger(fields: dict[str, str]) -> dict[str, Any]:

@@ -124,6 +124,14 @@ function partition() {
   return keys.map((each) => { const [field, unit] = each.split(":"); return unit ? { field, by: unit } : { field }; });
 }
 
+const takes = () => by("deliver").selectedOptions[0].dataset.takes;
+
+function delivery() {
+  const entry = { destination: by("deliver").value };
+  if (takes() === "tables") return { ...entry, table: by("table").value, mode: by("mode").value };
+  return { ...entry, ...(by("path").value && { path: by("path").value }), ...(by("overwrite").checked && { overwrite: true }) };
+}
+
 function body() {
   const index = by("index").value, more = others();
   const ofIndex = (value) => (more.length ? { [index]: value } : value);
@@ -137,6 +145,7 @@ function body() {
   if (incremental && by("deletes").checked) target.deletes = true;
   if (by("split").value) target.split = { [by("unit").value]: typed(by("split").value, "number") };
   if (partition().length) target.partition_by = ofIndex(partition());
+  if (by("deliver").value) target.deliver = [delivery()];
   const trigger = {};
   const when = by("when").value;
   if (when === "cron") trigger.cron = by("cron").value;
@@ -167,7 +176,7 @@ function elsewhere(task) {
   const named = [["format", target.export_format]];
   if (trigger.segment_id) named.push(["where", trigger.segment_id]);
   if (trigger.segment) named.push(["where", trigger.segment]);
-  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by"]) if (target[key]) named.push([key, target[key]]);
+  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "deliver"]) if (target[key]) named.push([key, target[key]]);
   if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
   if (trigger.repeat) named.push(["repeat", trigger.repeat]);
   for (const key of ["cron", "timezone"]) if (trigger[key]) named.push([key, trigger[key]]);
@@ -182,6 +191,7 @@ function elsewhere(task) {
   for (const unit of ["rows", "bytes"]) if (target.split?.[unit]) words.push(`--split-${unit}`, target.split[unit]);
   if (target.deletes && target.incremental === true) words.push("--deletes");
   if (target.compression) words.push("--compression", target.compression);
+  for (const entry of target.deliver || []) if (Object.keys(entry).length === 1) words.push("--deliver", entry.destination);
   if (by("when").value === "at" && trigger.once) words.push("--at", trigger.once);
   if (task.desc) words.push("--desc", quoted(task.desc));
   const beyond = [];
@@ -190,6 +200,7 @@ function elsewhere(task) {
   if (target.csv) beyond.push("csv");
   if (target.incremental && !(target.deletes && target.incremental === true)) beyond.push("incremental");
   for (const key of ["fields", "partition_by"]) if (target[key] && !Array.isArray(target[key])) beyond.push(`${key} of one of several indexes`);
+  if (target.deliver && !words.includes("--deliver")) beyond.push("path or table of a delivery");
   by("cli").textContent = words.join(" ") + (beyond.length ? `\n# not by the command line: ${beyond.join("; ")}` : "");
 }
 
@@ -241,6 +252,8 @@ function changed() {
   by("zone-line").hidden = when !== "cron" && !by("repeat").value;
   by("profile-line").hidden = by("format").value !== "csv";
   by("builder").hidden = Boolean(by("stored").value);
+  for (const id of ["path-line", "overwrite-line"]) by(id).hidden = takes() !== "files";
+  for (const id of ["table-line", "mode-line"]) by(id).hidden = takes() !== "tables";
   by("deletes-line").hidden = !by("incremental").value;
   for (const box of by("more").querySelectorAll("input")) box.closest("li").hidden = box.value === by("index").value;
   by("compression").disabled = by("format").value === "parquet" || by("format").value === "xlsx";
@@ -327,6 +340,11 @@ function begin() {
   by("compression").value = target.compression || "";
   by("profile").value = target.csv?.profile || "rfc4180";
   by("incremental").value = target.incremental ? String(target.incremental) : "";
+  const [place] = target.deliver || [];
+  if (place && [...by("deliver").options].some((option) => option.value === place.destination)) by("deliver").value = place.destination;
+  for (const key of ["path", "table"]) by(key).value = place?.[key] || "";
+  by("mode").value = place?.mode || "append";
+  by("overwrite").checked = Boolean(place?.overwrite);
   by("repeat").value = trigger.repeat || "";
   by("zone").value = trigger.timezone || "UTC";
   if (trigger.cron) { by("when").value = "cron"; by("cron").value = trigger.cron; }
