@@ -80,7 +80,7 @@ def test_destination_is_tested_made_changed_and_deleted_without_scripts(
     page.get_by_role("link", name="Change settings or secret").click()
     page.get_by_label("Shelf").fill("other")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("group", name="Secret")).to_contain_text("is required because 'shelf' say")
+    expect(page.get_by_role("group", name="Secret")).to_contain_text("is required, because a change of 'shelf'")
     page.get_by_label("Password").fill("a wrong one")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Test").click()
