@@ -168,6 +168,8 @@ def explain(error: BaseException) -> str:
     """Return a sentence about the error for the task's log."""
     if isinstance(error, TimeoutError) and not str(error):
         return "the destination did not answer in time"
+    if isinstance(error, OSError) and error.strerror:  # without the names of files of this machine
+        return f"{type(error).__name__}: {error.strerror}"
     return str(error) if isinstance(error, LongshoreError) else f"{type(error).__name__}: {error}"
 
 
