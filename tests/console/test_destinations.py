@@ -175,6 +175,21 @@ def test_deliveries_are_shown_with_what_was_read_back(admin: httpx2.Client) -> N
     assert re.search(rf"DELIVERED</span> <a href=\"/console/{CHAIN}/tasks/{task}\">", listed)
 
 
+def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Page, admin: httpx2.Client) -> None:
+    found = made(admin, shelf="of a new secret")
+    there = f"/destinations/{found['id']}"
+    assert admin.patch(there, json={"secret": {"password": "an old one"}}).status_code == 200
+    task = delivered(admin, found["name"])
+    assert ended(admin, task)["state"]["code"] == "ERROR"
+    go(page, f"tasks/{task}")
+    expect(page.get_by_role("row", name="FAILED")).to_contain_text("the password is wrong")
+    admin.patch(there, json={"secret": {"password": PASSWORD}})
+    page.get_by_role("button", name="Deliver run 1 again").click()
+    expect(page.locator("#part .state").first).to_have_text("DONE", timeout=30_000)
+    expect(page.get_by_role("row", name="DELIVERED")).to_contain_text("memory://of a new secret/")
+    expect(page.get_by_role("button", name="Deliver run 1 again")).to_have_count(0)
+
+
 def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.Client) -> None:
     found = made(admin, shelf="of a form")
     go(page, "new")

@@ -1,6 +1,7 @@
 """Templates, the frame around each page, and pages of errors."""
 
 import asyncio
+import re
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -11,6 +12,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import MediaType, Request, Response
 from litestar.response import Redirect
+from markupsafe import Markup, escape
 
 from longshore import __version__
 from longshore.access import users
@@ -38,6 +40,7 @@ PAGES = (
     ("system", "System", Level.READ),
 )
 
+CODE = re.compile(r"`([^`]+)`")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -78,6 +81,11 @@ def _raw(value: msgspec.Raw | None) -> str:
     return "" if value is None else bytes(value).decode()
 
 
+def _code(text: str) -> Markup:
+    """Return a text with its parts between backticks as code."""
+    return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # it is escaped
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("longshore.console"),
     autoescape=True,
@@ -85,7 +93,15 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"bytes": _bytes, "seconds": _seconds, "number": _number, "iso": _iso, "utc": _utc, "raw": _raw}
+TEMPLATES.filters |= {
+    "bytes": _bytes,
+    "seconds": _seconds,
+    "number": _number,
+    "iso": _iso,
+    "utc": _utc,
+    "raw": _raw,
+    "code": _code,
+}
 TEMPLATES.globals |= {"version": __version__}
 
 

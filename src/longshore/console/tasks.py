@@ -1,6 +1,7 @@
 """The pages *Tasks*, *Task* and *Schedules*."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -29,6 +30,7 @@ from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.exports.visibility import stored_export
 from longshore.tasks import backfills, delivery_reads, overview, progress, reads, requests, run_reads
+from longshore.tasks.delivery_reads import DeliveryRow
 from longshore.tasks.model import Code, Task
 from longshore.tasks.overview import TaskFilter
 from longshore.tasks.reads import LogPage
@@ -118,7 +120,8 @@ async def show_task(
         now = msgspec.structs.replace(now, **UNKNOWN)
     whole = await requests.whole(service.pool, caller.chain, task_id(id))
     listed, _ = await backfills.of_task(service.pool, caller.chain, task_id(id), Page(MAX_BACKFILLS))
-    deliveries, _ = await delivery_reads.of_task(service.pool, caller.chain, task_id(id), Page(MAX_DELIVERIES))
+    found, _ = await delivery_reads.of_task(service.pool, caller.chain, task_id(id), Page(MAX_DELIVERIES))
+    deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
     content: dict[str, Any] = {
         "task": task,
         "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
@@ -126,7 +129,8 @@ async def show_task(
         "target": target,
         "trigger": trigger,
         "runs": [(run, _resolved(run.segment)) for run in runs],
-        "deliveries": [each for each in deliveries if sees(caller, each.reads, service.catalog)],
+        "deliveries": deliveries,
+        "undelivered": _undelivered(deliveries),
         "longest": max((run.seconds or 0 for run in runs), default=0) or 1,
         "progress": now,
         "over": task.state.code in (Code.DONE, Code.ERROR),
@@ -140,6 +144,16 @@ async def show_task(
         )
     rules, name = await _rules(request, task) if target else ([], "")
     return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
+
+
+def _undelivered(deliveries: Sequence[DeliveryRow]) -> list[int]:
+    """Return the runs that lack a good delivery to one of their places, of deliveries with the newest first."""
+    newest: dict[tuple[int, str, str], str] = {}
+    for each in deliveries:
+        newest.setdefault((each.run, each.destination, each.place), each.state)
+    pending = {run for (run, _, _), state in newest.items() if state == "pending"}
+    ended = [run for (run, _, _), state in newest.items() if state in ("failed", "cancelled")]
+    return [run for run in dict.fromkeys(ended) if run not in pending]
 
 
 def _readable(task: Task) -> tuple[Any, Any]:
