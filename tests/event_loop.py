@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from litestar.types import ASGIApp
 
-from longshore import settings, web
+from longshore import settings_sources, web
 from longshore.api.middleware import with_middleware
 from longshore.api.request_head import refuse_malformed
 from longshore.telemetry import logs
@@ -50,7 +50,7 @@ async def application(url: str, data: str, **more: str) -> AsyncIterator[ASGIApp
     """Run the application, with all that an API process has, in the running loop."""
     values = {"DATA": data, "DATABASE_URL": url, "CREDENTIAL_RATE": "", "ADDRESS_RATE": "", "LOG_FORMAT": "json"}
     values |= {name.upper(): value for name, value in more.items()}
-    chosen = settings.load({f"LONGSHORE_{name}": value for name, value in values.items()}).settings
+    chosen = settings_sources.load({f"LONGSHORE_{name}": value for name, value in values.items()}).settings
     logs.configure(chosen)
     built = web.build(chosen)
     web.prepare(built)

@@ -15,7 +15,7 @@ from longshore.doctor import store as doctor_of_store
 from longshore.doctor.databases import _server
 from longshore.doctor.examine import examine
 from longshore.doctor.finding import Finding
-from longshore.settings import load
+from longshore.settings_sources import load
 from tests.command import run
 from tests.results.refusing import Server
 from tests.service import Longshore, export_body, in_own_loop

@@ -1,4 +1,4 @@
-"""What a process loads: each only what it works with, as that is most of the time that it takes to start."""
+"""The modules that a process loads: only those that it works with, as loading is most of the time of its start."""
 
 import subprocess
 import sys

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, Settings, description, load
+from longshore.settings import NAMES, Settings, description
+from longshore.settings_sources import load
 
 
 @pytest.fixture(autouse=True)

@@ -1,29 +1,18 @@
-"""The settings: one frozen struct, read once at the start from the environment and a TOML file.
+"""The settings: one frozen struct, read once at the start (`settings_sources`), each parsed into what it means."""
 
-The environment overrides the file, the file the defaults. An unknown name is an error that suggests the right one, so
-that a misspelt setting is never silently ignored.
-"""
-
-import difflib
 import ipaddress
 import os
 import re
-import tomllib
-from collections.abc import Mapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from longshore.database import address
 from longshore.errors import LongshoreError
 
-PREFIX = "LONGSHORE_"
-CONFIG_VARIABLE = "LONGSHORE_CONFIG"
-DEFAULT_CONFIG = "longshore.toml"
 CHAIN_DAYS = re.compile(r"([0-9]{1,19})\s*=\s*([0-9]{1,5}(?:\.[0-9]+)?)")
 CHAIN_NETWORK = re.compile(r"([1-9][0-9]{0,18})\s*=\s*(\S+)")
 ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?")
@@ -236,92 +225,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
 NAMES = tuple(field.name for field in msgspec.structs.fields(Settings))
 URLS = ("database_url", "source_url")
 SECRETS = frozenset({*URLS, "secret"})
-MIN_SECRET_CHARACTERS = 32
 MOST_USUAL_SLOTS = 2
-
-
-class LoadedSettings(msgspec.Struct, frozen=True):
-    """The settings, with the source of each, for `longshore settings`."""
-
-    settings: Settings
-    origin: dict[str, str]
-
-
-def load(environment: Mapping[str, str] | None = None) -> LoadedSettings:
-    """Read the settings.
-
-    `environment`: the variables to read, by default the process's own.
-    Raises LongshoreError for an unknown name, a value of the wrong kind, or a file that is missing or no TOML.
-    """
-    variables = os.environ if environment is None else environment
-    values: dict[str, Any] = {}
-    origin = dict.fromkeys(NAMES, "default")
-    for source, found in (_from_file(variables), _from_environment(variables)):
-        for name, value in found.items():
-            values[name] = value
-            origin[name] = source.format(name=name.upper())
-    try:
-        settings = msgspec.convert(values, Settings, strict=False, dec_hook=lambda kind, value: kind(value))
-    except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$.")
-        raise LongshoreError(f"{path.rstrip('`')} cannot be used: {message[:1].lower()}{message[1:]}") from None
-    _check(settings)
-    return LoadedSettings(settings, origin)
-
-
-def _from_file(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    named = variables.get(CONFIG_VARIABLE)
-    path = Path(named or DEFAULT_CONFIG)
-    if not named and not path.is_file():
-        return "", {}
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LongshoreError(f"the settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LongshoreError(f"the settings file {path} is no TOML: {error}") from None
-    for name in values:
-        _known(name, f"`{name}` in {path}", NAMES)
-    return str(path).replace("{", "{{").replace("}", "}}"), values
-
-
-def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    values: dict[str, Any] = {}
-    spelled = tuple(PREFIX + name.upper() for name in NAMES)
-    for variable, value in variables.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
-            continue
-        _known(variable, variable, (*spelled, CONFIG_VARIABLE))
-        values[variable.removeprefix(PREFIX).lower()] = value
-    return PREFIX + "{name}", values
-
-
-def _known(name: str, shown: str, names: tuple[str, ...]) -> None:
-    if name in names:
-        return
-    # The common prefix would make any two names similar.
-    bare = {known.removeprefix(PREFIX): known for known in names}
-    near = difflib.get_close_matches(name.removeprefix(PREFIX), bare, 1, 0.6)
-    hint = f"did you mean {bare[near[0]]}?" if near else "`longshore settings` lists what there is"
-    raise LongshoreError(f"{shown} is not a setting; {hint}")
-
-
-def _check(settings: Settings) -> None:
-    for name, value in vars(Settings).items():
-        if isinstance(value, cached_property):
-            getattr(settings, name)
-    if any(len(secret) < MIN_SECRET_CHARACTERS for secret in settings.secrets):
-        raise LongshoreError(f"secret must have at least {MIN_SECRET_CHARACTERS} characters, each of a list as well")
-    for name in URLS:
-        if url := getattr(settings, name):
-            try:
-                address.parse(url)
-            except LongshoreError as error:
-                raise LongshoreError(f"{name} cannot be used: {error}") from None
-    if settings.public_url and not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", settings.public_url):
-        raise LongshoreError("public_url must be such as https://exports.example.com")
-    if settings.results_url and not re.fullmatch(r"(s3|gs|az)://[^/?#@]+(/[^?#]*)?", settings.results_url):
-        raise LongshoreError("results_url must be s3://BUCKET/PREFIX, or the same with gs:// or az://")
 
 
 def _parts(text: str) -> list[str]:

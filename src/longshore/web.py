@@ -6,7 +6,7 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp, ControllerRouterHandler
 
-from longshore import actions, console, settings
+from longshore import actions, console, settings_sources
 from longshore.api import (
     audit,
     auth,
@@ -171,7 +171,7 @@ def prepare(app: Litestar) -> None:
 
 def create() -> ASGIApp:
     """Return the application of a process, for Granian."""
-    chosen = settings.load().settings
+    chosen = settings_sources.load().settings
     logs.configure(chosen)
     built = build(chosen)
     prepare(built)

@@ -15,7 +15,7 @@ import pytest
 from longshore.access.tokens import Level
 from longshore.api import middleware
 from longshore.errors import LongshoreError
-from longshore.settings import load
+from longshore.settings_sources import load
 from tests.access.users import new_person
 from tests.answers import problem
 from tests.conftest import ALLOWED

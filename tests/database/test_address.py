@@ -12,7 +12,7 @@ import pytest
 from longshore.database.address import parse
 from longshore.database.tls import ssl_context, ssl_mode
 from longshore.errors import LongshoreError
-from longshore.settings import load
+from longshore.settings_sources import load
 from tests.command import failed, run
 
 VALUES = {

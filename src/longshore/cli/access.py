@@ -146,7 +146,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     from longshore.access import audit, clients, names, tokens
     from longshore.api.clients import scope_violations
     from longshore.exports import catalog
-    from longshore.settings import load
+    from longshore.settings_sources import load
 
     if (expected := names.violation(client)) is not None:
         raise typer.BadParameter(f"client: {expected}")

@@ -30,7 +30,7 @@ def print_url() -> None:
     """Print the address of the service's database, with its password, for psql and other clients."""
     from longshore.database.address import parse
     from longshore.database.embedded import embedded_url, is_running
-    from longshore.settings import load
+    from longshore.settings_sources import load
 
     settings = load().settings
     if settings.database_url:
@@ -45,7 +45,7 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
     """Run a function in one transaction of the service's database; its actor, for the audit log, is the system user."""
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
-    from longshore.settings import load
+    from longshore.settings_sources import load
     from longshore.telemetry import logs
 
     settings = load().settings

@@ -25,7 +25,7 @@ def rotate_keys() -> None:
     """Replace the key that signs manifests. The public keys before stay in the JWK Set, so old manifests verify."""
     from longshore.access import audit
     from longshore.exports import signing_keys
-    from longshore.settings import load
+    from longshore.settings_sources import load
     from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(load().settings)

@@ -17,7 +17,8 @@ from longshore.cli.keys import keys_app
 from longshore.cli.secrets import secrets_app
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, SECRETS, LoadedSettings, Settings, description, load
+from longshore.settings import NAMES, SECRETS, Settings, description
+from longshore.settings_sources import LoadedSettings, load
 from longshore.telemetry import logs
 
 app = typer.Typer(

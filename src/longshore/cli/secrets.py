@@ -30,7 +30,7 @@ def rotate_secrets() -> None:
 
     The service may run meanwhile, if its processes have all secrets of the list. An interrupted rotation is run again.
     """
-    from longshore.settings import load
+    from longshore.settings_sources import load
     from longshore.telemetry import logs
 
     settings = load().settings
@@ -56,7 +56,7 @@ async def _rotate(url: str) -> list["Rotation"]:
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
     from longshore.rotation import SEALED, rotate
-    from longshore.settings import load
+    from longshore.settings_sources import load
     from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(load().settings)

@@ -116,7 +116,7 @@ def user_totp(
 ) -> None:
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
     from longshore.access import audit, totp, users
-    from longshore.settings import load
+    from longshore.settings_sources import load
     from longshore.vault import open_vault
 
     if turn not in ("on", "off"):

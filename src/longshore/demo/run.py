@@ -22,7 +22,8 @@ from longshore.database.migrate import connected, migrate_at
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
 from longshore.processes import Children, database, refuse_taken_port
-from longshore.settings import LoadedSettings, Settings
+from longshore.settings import Settings
+from longshore.settings_sources import LoadedSettings
 
 HEAD_LINES = 4  # of the file that are shown
 
