@@ -20,6 +20,7 @@ from longshore.destinations.postgresql import apply, deliveries_table, rows
 from longshore.destinations.postgresql.connect import PINNED, PostgresqlSettings
 from longshore.destinations.postgresql.errors import needing, translated
 from longshore.destinations.postgresql.table import (
+    FIND,
     Target,
     check_names,
     inspected,
@@ -140,8 +141,8 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
 
 async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
     """Return the evidence of an earlier delivery. Lines of a table that was dropped do not count."""
-    name = f"{quoted(schema)}.{quoted(load.table)}"
-    if await connection.fetchval("select pg_catalog.to_regclass($1) is null", name):
+    # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
+    if await connection.fetchrow(FIND, schema, load.table) is None:
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
     return None if found is None else TableEvidence(found, None, was_there=True)
