@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
+from longshore.api.service import TEST_RATE
 from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.console.test_pages import WIDTHS, go, violations
@@ -192,7 +193,16 @@ def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Pag
 
 def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.Client) -> None:
     found = made(admin, shelf="of a form")
+    where = {"host": "127.0.0.1", "database": "none", "username": "anna", "sslmode": "disable"}
+    body = {"name": new_name(), "kind": "postgresql", "settings": where, "secret": {"password": "x"}}
+    tables = admin.post("/destinations", json=body).json()
     go(page, "new")
+    page.get_by_label("Destination", exact=True).select_option(tables["name"])
+    expect(page.get_by_label("Path of each file")).to_be_hidden()
+    page.get_by_label("Table").fill("ledger")
+    page.get_by_label("The rows").select_option("replace")
+    entry = {"destination": tables["name"], "table": "ledger", "mode": "replace"}
+    assert page.evaluate("body().target.deliver") == [entry]
     page.get_by_label("Destination", exact=True).select_option(found["name"])
     expect(page.get_by_label("Table")).to_be_hidden()
     expect(page.locator("#cli")).to_contain_text(f"--deliver {found['name']}")
@@ -242,9 +252,49 @@ def test_page_of_a_destination_lets_in_whom_its_level_says(service: Longshore, a
     with stranger.client(1765) as theirs:
         assert theirs.get(f"/console/1765/destinations/{found['id']}").status_code == 404
         assert found["name"] not in theirs.get("/console/1765/destinations").text
-        forged = theirs.post("/console/1765/destinations/new", headers={"Origin": "https://example.com"})
-        assert forged.status_code in (400, 403)
     assert admin.get(f"/destinations/{found['id']}").status_code == 200
+
+
+def test_form_of_another_site_makes_no_destination(service: Longshore, person: Person) -> None:
+    ours = {"Origin": service.address}
+    answer = httpx2.post(
+        f"{service.address}/sign-in", data={"username": person.name, "password": person.password}, headers=ours
+    )
+    cookie = {"Cookie": answer.headers["set-cookie"].split(";")[0]}
+    form = {"kind": "memory", "name": new_name(), "/settings/shelf": "top", "/secret/password": PASSWORD}
+    address = f"{service.address}{BASE}/new"
+    assert httpx2.post(address, data=form, headers=cookie | {"Origin": "https://example.com"}).status_code == 403
+    assert httpx2.post(address, data=form, headers=cookie).status_code == 403
+    assert httpx2.post(address, data=form, headers=cookie | ours).status_code == 303  # so its name was free
+
+
+def test_limit_of_tests_is_told_on_the_page_of_a_destination(service: Longshore) -> None:
+    with new_person(service, _81=Level.ADMIN).client(81) as theirs:
+        found = made(theirs)
+        there = f"/console/81/destinations/{found['id']}"
+        statuses = [theirs.post(f"/destinations/{found['id']}/test").status_code for _ in range(TEST_RATE.requests)]
+        assert statuses == [200] * TEST_RATE.requests
+        refused = theirs.post(f"{there}/test")
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) > 0
+        assert "A chain may test destinations 30 times in 60 seconds." in refused.text
+        form = {"kind": "memory", "name": new_name(), "/settings/shelf": "top", "/secret/password": PASSWORD}
+        assert theirs.post("/console/81/destinations/new", data=form | {"test": "yes"}).status_code == 429
+
+
+def test_destination_whose_kind_is_not_installed_is_shown_and_can_be_deleted(
+    service: Longshore, admin: httpx2.Client
+) -> None:
+    found = made(admin)
+    service.sql("update longshore.destinations set kind = 'gone' where id = $1", uuid.UUID(found["id"]))
+    shown = admin.get(f"{BASE}/{found['id']}")
+    assert shown.status_code == 200
+    assert "gone (not installed)" in shown.text
+    assert f"{found['id']}/change" not in shown.text
+    assert admin.get(BASE).status_code == 200
+    assert admin.get(f"{BASE}/{found['id']}/change").status_code == 409
+    assert found["name"] not in admin.get(f"/console/{CHAIN}/new").text
+    assert admin.post(f"{BASE}/{found['id']}/delete").status_code == 303
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
