@@ -28,9 +28,10 @@ structlog.configure(
     [structlog.stdlib.add_log_level, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 )
 
-# Services of tests have a kind of destination that sends nothing: `memory`.
+# Services of tests have kinds of destinations that send nothing, which are modules of `tests`: `memory`, `folder`.
 INSTALLED = Path(__file__).parent / "installed"
-os.environ["PYTHONPATH"] = os.pathsep.join([str(INSTALLED), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+PACKAGES = [str(INSTALLED), str(INSTALLED.parent.parent)]
+os.environ["PYTHONPATH"] = os.pathsep.join([*PACKAGES, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 sys.path.insert(0, str(INSTALLED))
 
 ROWS = 20_000  # of chain 1764; the chains 1765 and 9 have 2,000 each

@@ -141,7 +141,8 @@ def newest(schedule: Schedule, after: datetime, now: datetime, *, bounded: bool 
         else:
             high = middle
         middle = low + (high - low) / 2
-    return low
+    time = next(times(schedule, low, bounded=bounded), None)  # of the last second, too
+    return low if time is None or time > high else time
 
 
 def preceding(schedule: Schedule, time: datetime) -> datetime | None:
