@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx2
 
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 
 
 def problem(answer: httpx2.Response, kind: str) -> dict[str, Any]:

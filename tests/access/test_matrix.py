@@ -17,7 +17,7 @@ from litestar.routes import ASGIRoute, HTTPRoute
 from longshore import web
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 from longshore.api.routes import NEEDED, RIGHTS, Open, Right
 from longshore.database.migrate import connected
 from longshore.settings import Settings

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 from tests.answers import problem, violations
 from tests.service import Longshore, export_body
 

@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from longshore.api.documentation import problems
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import ProblemError
 

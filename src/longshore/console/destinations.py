@@ -16,7 +16,7 @@ from longshore.api import destinations
 from longshore.api.destinations import DestinationKind, DestinationTest
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
 from longshore.console.destination_form import KIND_NAMES, faults_of, fields_of, shown, texts_of, values_of, where
 from longshore.console.pages import form_of, page

@@ -17,7 +17,8 @@ from markupsafe import Markup, escape
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.problems import KINDS, to_response
+from longshore.api.problem_kinds import KINDS
+from longshore.api.problems import to_response
 from longshore.api.service import AnyRequest, Service
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))

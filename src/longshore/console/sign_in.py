@@ -12,7 +12,7 @@ from longshore.access.sign_in import LoginError, PasscodeChallenge
 from longshore.access.tokens import UnauthorizedError
 from longshore.api.auth import cookie_of
 from longshore.api.guard import actor, refuse_other_site, shown_session
-from longshore.api.problems import KINDS
+from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
 from longshore.console.pages import form_of, html
 from longshore.errors import OverloadError

@@ -203,8 +203,14 @@ def _of_parquet(opener: Opener, columns: TotalColumns) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # One row group at a time: a reader of all of them keeps 35 MB for each million rows that it has read.
     with opener() as raw, pq.ParquetFile(raw) as file:
-        for batch in file.iter_batches(columns=[columns.per, columns.amount]):
+        batches = (
+            batch
+            for group in range(file.num_row_groups)
+            for batch in file.iter_batches(row_groups=[group], columns=[columns.per, columns.amount])
+        )
+        for batch in batches:
             amounts = batch.column(columns.amount)
             if pa.types.is_integer(amounts.type):
                 amounts = amounts.cast(pa.decimal128(DIGITS, 0))

@@ -17,13 +17,7 @@ from longshore.exports import row_security
 from longshore.exports.catalog import Index, fingerprint, shape
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
-from longshore.exports.files.share_output import (
-    FilesOutput,
-    WrittenShare,
-    prefix_of,
-    write_empty,
-    write_share,
-)
+from longshore.exports.files.share_output import FilesOutput, WrittenShare, prefix_of, write_empty, write_share
 from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import keys, transactions
