@@ -24,8 +24,8 @@ class TransientError(LongshoreError):
 class ProblemError(LongshoreError):
     """A request is refused; `api.problems` answers it with the problem of this kind.
 
-    `kind`: a key of `api.problem_kinds.KINDS`, which has its status. `detail`: a sentence about this request; without it the
-    kind's own. `headers`: of the answer. `violations`: the answer's `errors`, see `validation.Violation`.
+    `kind`: a key of `api.problem_kinds.KINDS`, which has its status. `detail`: a sentence about this request; without
+    it the kind's own. `headers`: of the answer. `violations`: the answer's `errors`, see `validation.Violation`.
     """
 
     def __init__(
