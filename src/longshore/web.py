@@ -3,7 +3,6 @@
 import gc
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from longshore import actions, console, settings_sources
@@ -12,6 +11,7 @@ from longshore.api import (
     auth,
     changes,
     clients,
+    cors,
     deliveries,
     destinations,
     documentation,
@@ -43,13 +43,6 @@ from longshore.settings import Settings
 from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024
-
-EXPOSED_HEADERS = ["ETag", "Link", "Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-Id"]
-ALLOWED_HEADERS = [
-    "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "X-Request-Id",
-    "X-Session-User-Id", "X-Session-Key", "X-Session-Chain-Id",
-]  # fmt: skip
-
 
 ENDPOINTS: list[ControllerRouterHandler] = [
     tasks.create_task,
@@ -142,25 +135,12 @@ def build(chosen: Settings) -> Litestar:
         exception_handlers={Exception: to_response},
         lifespan=[lifespan],
         openapi_config=documentation.config(targets, kinds.load(chosen).values()),
-        cors_config=_cors(chosen),
+        cors_config=cors.cors_config(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
     app.state.settings = chosen
     return app
-
-
-def _cors(chosen: Settings) -> CORSConfig | None:
-    """Return what pages of the configured origins may do; None without any. Cookies are never allowed."""
-    if not chosen.origins:
-        return None
-    return CORSConfig(
-        allow_origins=chosen.origins,
-        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-        allow_headers=ALLOWED_HEADERS,
-        expose_headers=EXPOSED_HEADERS,
-        allow_credentials=False,
-    )
 
 
 def prepare(app: Litestar) -> None:

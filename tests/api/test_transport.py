@@ -19,7 +19,7 @@ from longshore.settings_sources import load
 from tests.access.users import new_person
 from tests.answers import problem
 from tests.conftest import ALLOWED
-from tests.service import CHAIN, Longshore
+from tests.service import CHAIN, Longshore, export_body
 
 PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
@@ -60,6 +60,29 @@ def test_pages_of_other_origins_may_read_nothing_unless_they_are_configured(
         for headers in (before.headers, answer.headers):
             assert headers.get("access-control-allow-origin") == (ALLOWED if good else None)
             assert "access-control-allow-credentials" not in headers
+
+
+def test_pages_of_configured_origins_may_send_all_that_the_api_reads_and_read_all_that_it_says(
+    perimeter: Longshore,
+) -> None:
+    document = httpx2.get(f"{perimeter.address}/openapi.json").json()
+    operations = [each for path in document["paths"].values() for each in path.values() if isinstance(each, dict)]
+    read = {one["name"] for each in operations for one in each.get("parameters", []) if one["in"] == "header"}
+    assert {"If-Match", "If-None-Match", "Last-Event-ID", "Prefer"} <= read
+    asked = {
+        "Origin": ALLOWED,
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": ",".join(sorted(read, key=str.lower)),
+    }
+    before = httpx2.options(f"{perimeter.address}/tasks/1", headers=asked)
+    allowed = {name.strip().lower() for name in before.headers["access-control-allow-headers"].split(",")}
+    assert before.is_success
+    assert {name.lower() for name in read} <= allowed
+    with perimeter.client() as client:
+        task = client.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
+        answer = client.get(f"/tasks/{task}", headers={"Origin": ALLOWED})
+    exposed = {name.strip().lower() for name in answer.headers["access-control-expose-headers"].split(",")}
+    assert {"x-log-length", "x-created-by", "etag", "x-request-id"} <= exposed & set(answer.headers)
 
 
 def test_a_proxy_is_believed_only_where_it_is_configured(idle: Longshore, perimeter: Longshore) -> None:
