@@ -18,6 +18,7 @@
 Each message is a sentence that says what is wrong.
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -51,11 +52,15 @@ class ProfileError(ClientError):
     """The profile does not exist or cannot be fields."""
 
 
+# Entries of the log that never say why a task failed.
+NO_REASON = re.compile(r"[A-Z]+ -> [A-Z]+$|delivered to |delivery to \S+: attempt ")
+
+
 class TaskFailedError(ClientError):
     """A task ended in another state than DONE. `task` is the task at its end, with its newest log entries."""
 
     def __init__(self, task: "TaskData") -> None:
-        reasons = [entry.msg for entry in task.logs if " -> " not in entry.msg]
+        reasons = [entry.msg for entry in task.logs if not NO_REASON.match(entry.msg)]
         super().__init__(f"task {task.id} is {task.state.code}" + (f": {reasons[-1]}" if reasons else ""))
         self.task = task
 

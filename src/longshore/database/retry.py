@@ -71,7 +71,7 @@ DELIVERY = Pauses(2.0, 600.0)  # of a delivery, between its attempts
 MAX_FAILURES = 3  # attempts of a run that may fail or be lost; then the run is an error
 ATTEMPT_PAUSES_SECONDS = (1.0, 5.0)  # after the first failed attempt of a run, and after the second
 
-DELIVERY_SECONDS = 6 * 3600.0  # for which a delivery is tried
+DELIVERY_SECONDS = 6 * 3600.0  # for which a delivery is tried, from the beginning of its first attempt
 MAX_LOST_DELIVERIES = 20  # attempts of a delivery whose worker may be lost; then it has failed
 
 SHARD_PAUSE_SECONDS = 0.3  # until a released shard is offered again, times the number of its trials

@@ -65,13 +65,13 @@ CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <=
 BEGIN = """
 with begun as (
     update longshore.run_deliveries d
-    set began_at = coalesce(d.began_at, now()), holder = $5
+    set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), holder = $5
     where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
       and d.due_at is null and (d.began_at is null or d.holder = $5)
     returning *
 )
 select begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost, begun.error,
-       extract(epoch from begun.created_at - now())::float8 + $6 as seconds_left,
+       extract(epoch from begun.first_began_at - now())::float8 + $6 as seconds_left,
        r.result, r.location, r.rows, r.bytes, r.sha256, r.manifest, r.signature, r.column_types,
        r.interval_start, r.interval_end,
        left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as mark_from,

@@ -114,7 +114,7 @@ from after
 """
 
 LOST = """
-select attempt, lost, extract(epoch from created_at - now())::float8 + $5 as seconds_left
+select attempt, lost, extract(epoch from first_began_at - now())::float8 + $5 as seconds_left
 from longshore.run_deliveries
 where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pending' and due_at is null
   and began_at is not null

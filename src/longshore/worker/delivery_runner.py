@@ -99,6 +99,7 @@ class DeliveryRunner:
 
     async def _act(self, delivery: DeliveryAttempt, current: asyncio.Task[Any]) -> Delivered:
         self._acting[current] = delivery.message
+        self.check_all()  # the notification of a cancel since the claim has found nothing to stop
         try:
             async with asyncio.timeout(max(0.0, delivery.seconds_left)), self._open(*_place(delivery)) as place:
                 if delivery.lost:

@@ -234,6 +234,8 @@ create table longshore.run_deliveries (
     due_at timestamptz default now(),
     -- Null: no worker has begun the newest attempt.
     began_at timestamptz,
+    -- When the first attempt began; null: none has. The time for which a delivery is tried runs from here.
+    first_began_at timestamptz,
     -- The worker that has the newest attempt, by a name of its own, so that its claim may be sent twice.
     holder uuid,
     -- Attempts whose worker was lost.
@@ -583,10 +585,11 @@ declare
     reason text;
 begin
     if new.state = 'ERROR' then
-        -- The newest entry of the log that is no change of state.
+        -- The newest entry of the log that is no change of state, no delivery that succeeded, and no attempt of one.
         select l.msg into reason
         from longshore.task_logs l
-        where l.task_id = new.id and l.seq >= new.log_length - 10 and l.msg !~ '^[A-Z]+ -> [A-Z]+$'
+        where l.task_id = new.id and l.seq >= new.log_length - 100
+          and l.msg !~ '^([A-Z]+ -> [A-Z]+$|delivered to |delivery to [^ ]+: attempt )'
         order by l.seq desc
         limit 1;
     end if;

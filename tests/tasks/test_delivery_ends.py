@@ -1,0 +1,146 @@
+"""Deliveries in the database: for how long one is tried, and what a task says whose deliveries failed."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+import pytest
+from pgqueuer import Job
+
+from longshore.client.errors import TaskFailedError
+from longshore.client.model import LogEntry, State, TaskData
+from longshore.database.connect import Pool
+from longshore.destinations.kind import Opened
+from longshore.exports.manifest import Manifest
+from longshore.results.local import LocalStore
+from longshore.tasks import cancellation, deliveries, delivery_ends
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.queue import DeliveryMessage
+from longshore.worker.delivery_runner import DeliveryRunner
+from tests.destinations.folder import FAULTS, Faults, FilesFolder
+from tests.service import Longshore
+
+CHAIN = ChainId(501)
+TASK = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, attempt, attempt_began_at,
+                             run, delivering)
+values ($1, '', 'export', '{}', '{}', '', 'INPROGRESS', 2, now(), 1, true) returning id
+"""
+RUN = """
+insert into longshore.runs (task_id, run, first_attempt, attempt, began_at, attempt_began_at, progress_at, result,
+                            location, sha256, manifest)
+values ($1, 1, 1, 1, now(), now(), now(), 'a.csv', $2, '\\x00', $3)
+"""
+DELIVERY = """
+insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, place, entry)
+values ($1, 1, $2, $3, $4, '{name}', json_build_object('destination', $4::text))
+"""
+NOW = datetime.now(UTC)
+MANIFEST = Manifest(
+    file="a.csv", size=3, sha256="00" * 32, rows=1, chain=CHAIN, task=1, run=1, due=None, interval=Interval(None, NOW),
+    index="ledger", format="csv", fields=(), schema="", segment=None, snapshot=NOW, previous=None,
+).encoded().decode()  # fmt: skip
+
+
+async def sent(pool: Pool, *names: str) -> list[DeliveryMessage]:
+    """The messages of the first attempts of a run's deliveries to destinations."""
+    task = await pool.fetchval(TASK, CHAIN)
+    await pool.execute(RUN, task, f"501/{task}/1/a.csv", MANIFEST)
+    for number, name in enumerate(names, 1):
+        await pool.execute(DELIVERY, task, number, CHAIN, name)
+    async with pool.acquire() as connection, connection.transaction():
+        await deliveries.admit(connection, CHAIN)
+    return [DeliveryMessage(TaskId(task), 1, number, 1) for number in range(1, len(names) + 1)]
+
+
+async def begin(pool: Pool, message: DeliveryMessage) -> deliveries.DeliveryAttempt:
+    begun = await deliveries.begin(pool, message, uuid4())
+    assert begun is not None
+    return begun
+
+
+def test_delivery_is_tried_for_six_hours_however_long_it_has_waited_for_its_turn(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        (first,) = await sent(pool, "warehouse")
+        await pool.execute("update longshore.run_deliveries set created_at = now() - interval '7 hours'")
+        assert (await begin(pool, first)).seconds_left == 6 * 3600
+        assert await delivery_ends.lost(pool, first)
+        await pool.execute(
+            "update longshore.run_deliveries set due_at = now(), first_began_at = now() - interval '5 hours'"
+        )
+        await deliveries.send_due(pool)
+        second = msgspec.structs.replace(first, attempt=2)
+        assert 3590 < (await begin(pool, second)).seconds_left <= 3600, "the time runs from the first attempt on"
+        await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '6 hours'")
+        assert await delivery_ends.lost(pool, second)
+        assert await pool.fetchval("select state from longshore.run_deliveries") == "failed"
+
+    run(test)
+
+
+def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longshore, run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        hook = await idle.webhook(pool, CHAIN, "https://127.0.0.1:9/")
+        await pool.execute("update longshore.webhooks set events = '{task.error}' where id = $1", hook)
+        bad, good = await sent(pool, "bad", "good")
+        await begin(pool, bad)
+        await delivery_ends.failed(pool, bad, "no right")
+        await begin(pool, good)
+        await deliveries.retry(pool, good, "it is away", 0.0)
+        again = msgspec.structs.replace(good, attempt=2)
+        await begin(pool, again)
+        await delivery_ends.delivered(pool, again, "s3://x/y", "{}")
+        rows = await pool.fetch("select msg from longshore.task_logs where task_id = $1 order by seq", bad.task)
+        log = [row["msg"] for row in rows]
+        assert log[-2:] == ["delivered to good: s3://x/y", "INPROGRESS -> ERROR"]
+        query = "select payload from longshore.webhook_deliveries where webhook_id = $1 and event = 'task.error'"
+        assert json.loads(await pool.fetchval(query, hook))["data"]["reason"] == "delivery to bad failed: no right"
+        entries = [LogEntry(msg=msg) for msg in log]
+        task = TaskData(bad.task, CHAIN, "", State("ERROR", None, NOW, NOW), {}, {}, entries)
+        assert str(TaskFailedError(task)).endswith("is ERROR: delivery to bad failed: no right")
+
+    try:
+        run(test)
+    finally:
+        idle.sql("delete from longshore.webhooks where chain_id = 501")
+
+
+def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / FAULTS).write_bytes(msgspec.json.encode(Faults(hangs=True)))
+    opened = []
+
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, name: str) -> AsyncIterator[Opened]:
+        opened.append(name)
+        folder = FilesFolder(tmp_path)
+        if len(opened) == 1:
+            await folder.step()
+        yield folder
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "slow")
+        claim = deliveries.begin
+
+        async def begin_and_cancel(*args: Any) -> Any:
+            begun = await claim(*args)
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute(deliveries.LOCK_TASK, message.task)
+                await cancellation.cancel(connection, CHAIN, message.task, "token x")
+            return begun
+
+        monkeypatch.setattr(deliveries, "begin", begin_and_cancel)
+        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+        async with asyncio.timeout(10):
+            await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        assert opened == ["slow", "slow"], "it was stopped, and what it had written is removed"
+        assert await pool.fetchval("select state from longshore.run_deliveries") == "cancelled"
+
+    run(test)
