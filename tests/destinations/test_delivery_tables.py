@@ -1,5 +1,6 @@
 """Deliveries to tables, and of increments: rows arrive once, and the watermark waits for them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_table_that_took_other_rows_ends_the_run_in_error_that_says_how_many(
     assert task["state"]["code"] == "ERROR"
     rows = small.get(f"/tasks/{task['id']}/runs/1").json()["rows"]
     assert f"took {rows - 1:,} rows, and the result has {rows:,}" in deliveries_of(small, task["id"])[0]["error"]
+
+
+def test_table_that_has_the_increment_with_other_rows_takes_nothing_and_is_delivered(
+    small: httpx2.Client, tables: Place
+) -> None:
+    entry = {"destination": tables.name, "table": "ledger", "mode": "append"}
+    task = created(small, delivered_body(entry, chain=CHAIN))
+    reached(small, task, "DONE")
+    [line] = tables.noted(LINES)
+    # As from a run of the same marks, some of whose rows have changed since, so that this one has fewer.
+    (tables.folder / LINES).write_text(json.dumps({**line, "rows": line["rows"] + 2}) + "\n")
+    assert small.post(f"/tasks/{task}/runs/1/deliver").status_code == 202
+    assert {each["state"] for each in settled(small, task, 1)} == {"delivered"}
+    assert deliveries_of(small, task, 1)[-1]["evidence"] == {"rows": line["rows"] + 2, "repeated": True}
 
 
 def test_earlier_run_is_not_delivered_to_a_table_after_a_later_one(small: httpx2.Client, tables: Place) -> None:

@@ -16,7 +16,7 @@ from longshore.access.audit import Actor
 from longshore.database.connect import Connection
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError
-from longshore.tasks import cancellation
+from longshore.tasks import cancellation, reads
 from longshore.tasks.cancellation import NothingToCancelError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.webhooks import registry
@@ -32,7 +32,8 @@ TASKS = """
 select id, chain_id as chain, description as desc, action, state, due_at as next
 from longshore.tasks
 where (created_by = any($1::text[]) or defined_by = any($1::text[])) and ($2::bigint is null or chain_id = $2)
-  and (due_at is not null or attempt_began_at is null or state = 'INPROGRESS')
+  and (due_at is not null or attempt_began_at is null or state = 'INPROGRESS'
+       or exists (select from longshore.run_deliveries d where d.task_id = tasks.id and d.state = 'pending'))
 order by id
 limit $3
 """
@@ -49,7 +50,7 @@ TOKENS_OF = "select 'token ' || id from longshore.access_tokens where client_id 
 
 
 class OngoingTask(msgspec.Struct, frozen=True):
-    """A task that runs or has a run to come."""
+    """A task that runs, has a run to come, or is delivering a result."""
 
     id: int
     chain: int
@@ -99,8 +100,9 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
 
     async def cancel(task: OngoingTask) -> None:
         try:
+            await reads.lock(connection, ChainId(task.chain), TaskId(task.id))
             await cancellation.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
-        except NothingToCancelError:  # it has ended meanwhile
+        except (NotFoundError, NothingToCancelError):  # it was deleted or has ended meanwhile
             return
         await audit.record(connection, actor, task.chain, "task.cancel", f"task {task.id}")
 

@@ -64,13 +64,15 @@ async def deliver_run(
             number = await run_number(connection, caller, id, run)
             found = await delivery_requests.run_of(connection, chain, task, number)
             may_see_run(caller, service.catalog, found.reads)
-            deliveries = await _planned(service, chain, found)
-            await delivery_requests.deliver(connection, chain, deliveries, found, actor(request).name)
-            change.details = {"run": number, "destinations": [each.destination for each in deliveries]}
+            wanted = await _planned(service, chain, found)
+            chosen = await delivery_requests.deliver(connection, chain, wanted, found, actor(request).name)
+            change.details = {"run": number, "destinations": [each.destination for each in chosen]}
         return Kept(task, str(number).encode())
 
     kept, replayed = await idempotency.once(service.pool, claim_of(request, idempotency_key), make)
     number = int(kept.answer)
+    if replayed:  # the credential may see less by now
+        may_see_run(caller, service.catalog, (await delivery_requests.run_of(service.pool, chain, task, number)).reads)
     listed, _ = await delivery_requests.of_run(service.pool, chain, task, number, PAGE)
     headers = {"Location": f"/tasks/{task}/runs/{number}/deliveries", **(REPLAYED if replayed else {})}
     return Response(listed, headers=headers)

@@ -144,8 +144,8 @@ async def run_of(connection: Connection | Pool, chain: ChainId, task: TaskId, ru
 
 async def deliver(
     connection: Connection, chain: ChainId, planned: Sequence[PlannedDelivery], of: DeliverableRun, by: str
-) -> None:
-    """Deliver a run to those of its task's destinations that lack a good delivery, else to all of them.
+) -> Sequence[PlannedDelivery]:
+    """Deliver a run to those of its task's destinations that lack a good delivery, else to all; return the chosen ones.
 
     Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
     that asks, such as `user 7`. Raises ProblemError.
@@ -163,6 +163,7 @@ async def deliver(
         raise ProblemError("later-run-delivered", said)
     await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
     await deliveries.admit(connection, chain)
+    return chosen
 
 
 async def of_run(

@@ -241,7 +241,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
     )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)
-        raise ProblemError("task-running") if standing.state.code == Code.INPROGRESS else ChangedMeanwhileError()
+        refused = standing.state.code == Code.INPROGRESS and not (standing.delivering and only_deliver)
+        raise ProblemError("task-running") if refused else ChangedMeanwhileError()
     await admit(connection, new.chain)
 
 
