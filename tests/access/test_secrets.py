@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pyotp
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from longshore.access import totp
 from longshore.access.tokens import Level
@@ -78,9 +78,10 @@ def secrets_of_kinds(client: httpx2.Client) -> dict[str, str | bytes]:
         made[what] = value = secrets.token_urlsafe(30)
         return value
 
-    public = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     sftp = {"host": "127.0.0.1", "port": 1, "username": "anna", "host_key": public.decode()}
-    pem = "-----BEGIN OPENSSH PRIVATE KEY-----\n{}\n-----END OPENSSH PRIVATE KEY-----\n"
+    pem = "{}\n" + private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()).decode()
     made["an account's key"] = key = base64.b64encode(secrets.token_bytes(64)).decode()
     bodies = [
         ("s3", {"bucket": "exports", "endpoint": "http://127.0.0.1:1"},

@@ -1,5 +1,6 @@
 """The kind `gs`: Google Cloud Storage."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ def gs_kind(endpoint: str = ENDPOINT) -> Kind:
     async def objects(
         settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]
     ) -> AsyncIterator[GoogleObjects]:
-        tokens = Tokens(_account(secret), allow)
+        tokens = Tokens(await asyncio.to_thread(_account, secret), allow)
         async with HttpClient(endpoint, allow, tokens.authorize) as client:
             yield GoogleObjects(client, settings.bucket)
 

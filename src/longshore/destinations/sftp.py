@@ -1,13 +1,16 @@
 """The kind `sftp`: files on an SSH server."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import FilePlace, Kind, Step, Unshown
+from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
+from longshore.destinations.private_keys import bounded
 from longshore.destinations.sftp_login import HOST_KEY, Login
 from longshore.outbound import MAX_PORT, Network, check_host
 from longshore.settings import Settings
@@ -57,6 +60,7 @@ def _login(settings: SftpSettings, secret: SftpSecret) -> Login:
 @contextlib.asynccontextmanager
 async def _open(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
     # asyncssh takes a second and 30 MB, so only processes that deliver or test import it.
+    await asyncio.to_thread(import_module, "asyncssh")
     from longshore.destinations.sftp_connection import connected
     from longshore.destinations.sftp_place import SftpPlace
 
@@ -66,6 +70,7 @@ async def _open(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network
 
 
 async def _test(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
+    await asyncio.to_thread(import_module, "asyncssh")
     from longshore.destinations.sftp_steps import sftp_steps
 
     async for step in sftp_steps(_login(settings, secret), settings.path, allow):
@@ -82,6 +87,11 @@ def _check(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...
         violations.append(Violation("expected a path without ..", "/settings/path"))
     if bool(secret.password) == bool(secret.private_key):
         violations.append(Violation("expected a password or a private_key", "/secret"))
+    if secret.private_key:
+        try:
+            bounded(secret.private_key)
+        except DestinationError as error:
+            violations.append(Violation(str(error), "/secret/private_key"))
     return violations
 
 

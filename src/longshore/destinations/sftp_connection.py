@@ -11,6 +11,7 @@ from typing import Any
 import asyncssh
 
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
+from longshore.destinations.private_keys import bounded
 from longshore.destinations.sftp_login import Login
 from longshore.outbound import Address, Network, OutboundError, RefusedError, resolve
 
@@ -81,7 +82,7 @@ async def signed_in(login: Login, addresses: list[Address]) -> AsyncIterator[asy
 async def _connect(login: Login, addresses: list[Address]) -> asyncssh.SSHClientConnection:
     key = public_key(login.host_key)
     credentials: dict[str, Any] = (
-        {"client_keys": [_private_key(login)], "preferred_auth": ["publickey"]}
+        {"client_keys": [await asyncio.to_thread(_private_key, login)], "preferred_auth": ["publickey"]}
         if login.private_key
         else {"client_keys": None, "password": login.password, "preferred_auth": ["password", "keyboard-interactive"]}
     )
@@ -147,10 +148,10 @@ def public_key(text: str) -> asyncssh.SSHKey:
 
 def _private_key(login: Login) -> asyncssh.SSHKey:
     try:
-        return asyncssh.import_private_key(login.private_key, login.passphrase or None)
+        return asyncssh.import_private_key(bounded(login.private_key), login.passphrase or None)
     except asyncssh.KeyEncryptionError:
         raise DestinationError('"passphrase" is wrong or missing: the private key is encrypted') from None
-    except (asyncssh.KeyImportError, ValueError):
+    except (asyncssh.KeyImportError, ValueError, RecursionError):
         # A wrong passphrase of a key in PEM is told by its content alone.
         raise DestinationError('"private_key" is no private key of OpenSSH or PEM, or "passphrase" is wrong') from None
 
