@@ -1,16 +1,19 @@
 """The kinds of destinations of this package."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from longshore.destinations.az import AzSecret
-from longshore.destinations.gs import GsSecret
+from longshore.destinations.gs import GsSecret, gs
 from longshore.destinations.postgresql.connect import PostgresqlSecret
 from longshore.destinations.s3 import S3Secret
-from longshore.destinations.sftp import SftpSecret
+from longshore.destinations.sftp import SftpSecret, sftp
 from longshore.destinations.sftp_login import Login
+from longshore.destinations.telling import holds_secret
+from longshore.settings import Settings
 
 SECRETS = {
     S3Secret: {"access_key_id": "hidden1", "secret_access_key": "hidden2", "session_token": "hidden3"},
@@ -30,3 +33,25 @@ def test_text_of_a_secret_shows_no_value(kind: Any) -> None:
 
 def test_text_of_a_login_shows_no_value() -> None:
     assert "hidden" not in repr(Login("host", 22, "user", "", "hidden", "hidden", "hidden"))
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_error_may_name_what_a_key_file_has_beside_the_key(as_text: bool) -> None:
+    file = {
+        "type": "service_account", "client_email": "shop@acme.example", "private_key": "-----BEGIN\nhidden\n",
+        "private_key_id": "k1d2",
+        "universe_domain": "googleapis.com", "project_id": "acme",
+    }  # fmt: skip
+    text = json.dumps(file)
+    hidden = gs(Settings()).hidden(GsSecret(text if as_text else file))
+    assert not holds_secret(OSError("cannot connect to storage.googleapis.com of acme"), hidden)
+    for shown in (file["private_key"], file["private_key_id"], text):
+        assert holds_secret(OSError(f"cannot use {shown}"), hidden)
+
+
+def test_every_text_of_a_secret_is_hidden_unless_its_kind_says_otherwise() -> None:
+    secret = SftpSecret(password="one of it", passphrase="other")
+    hidden = sftp(Settings()).hidden(secret)
+    assert all(holds_secret(OSError(f"no {text} here"), hidden) for text in ("one of it", "other"))
+    unreadable = GsSecret('{"private_key": "hidden"}')
+    assert holds_secret(OSError(unreadable.service_account), gs(Settings()).hidden(unreadable))

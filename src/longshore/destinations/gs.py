@@ -64,7 +64,7 @@ def gs_kind(endpoint: str = ENDPOINT) -> Kind:
         except DestinationError as error:
             yield Step("settings", ok=False, detail=str(error))
 
-    return Kind(GsSettings, GsSecret, "files", opened, test, _check, frozenset({"prefix"}))
+    return Kind(GsSettings, GsSecret, "files", opened, test, _check, frozenset({"prefix"}), _hidden)
 
 
 def _check(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> list[Violation]:
@@ -80,18 +80,30 @@ def _check(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -
 
 def _account(secret: GsSecret) -> ServiceAccount:
     """Return the service account. Raises DestinationError, whose message holds no part of it."""
-    try:
-        if isinstance(secret.service_account, str):
-            account = msgspec.json.decode(secret.service_account, type=ServiceAccount)
-        else:
-            account = msgspec.convert(secret.service_account, ServiceAccount)
-    except (msgspec.MsgspecError, UnicodeError):
-        raise DestinationError("service_account is not the JSON of a service account's key file") from None
+    account = _parsed(secret)
     if account.type != "service_account":
         # Other types name files, programs or addresses to get credentials from.
         raise DestinationError('service_account must be a key file with "type": "service_account"')
     account.check_key()
     return account
+
+
+def _parsed(secret: GsSecret) -> ServiceAccount:
+    try:
+        if isinstance(secret.service_account, str):
+            return msgspec.json.decode(secret.service_account, type=ServiceAccount)
+        return msgspec.convert(secret.service_account, ServiceAccount)
+    except (msgspec.MsgspecError, UnicodeError):
+        raise DestinationError("service_account is not the JSON of a service account's key file") from None
+
+
+def _hidden(secret: GsSecret) -> list[str] | GsSecret:
+    """Return the key of the service account and its id: the rest, such as `universe_domain`, is in useful errors."""
+    try:
+        account = _parsed(secret)
+    except DestinationError:
+        return secret
+    return [account.private_key, account.private_key_id]
 
 
 def gs(_: Settings) -> Kind:

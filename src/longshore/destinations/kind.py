@@ -190,3 +190,6 @@ class Kind(msgspec.Struct, frozen=True):
     changes_freely: frozenset[str] = frozenset()
     """Names of settings that say neither where nor as whom to connect, such as a prefix. A change of any other one is
     refused unless the secret is sent with it, so that nobody can have the stored secret sent elsewhere."""
+    hidden: Callable[[Any], Any] = lambda secret: secret
+    """`hidden(secret)` returns the parts of the secret whose texts no error may show, as a struct, object or list; by
+    default all. For kinds whose secret also holds what errors have to name, such as an address."""

@@ -120,7 +120,7 @@ class Destinations:
             async with kind.open(settings, secret, self._settings.outbound_networks_of(chain)) as opened:
                 yield opened
         except Exception as error:
-            if not holds_secret(error, secret):
+            if not holds_secret(error, kind.hidden(secret)):
                 raise
             raised = DestinationUnavailableError if isinstance(error, TransientError) else DestinationError
             raise raised(

@@ -10,8 +10,11 @@ MIN_CHARACTERS = 4  # of a secret; a shorter one is in messages by chance
 MAX_CHAIN = 10
 
 
-def holds_secret(error: BaseException, secret: msgspec.Struct) -> bool:
-    """Return whether the message of an error, or of one that it follows from, holds a text of a secret."""
+def holds_secret(error: BaseException, secret: Any) -> bool:
+    """Return whether the message of an error, or of one that it follows from, holds a text of a secret.
+
+    `secret`: the parts of it that are hidden, see `Kind.hidden`.
+    """
     texts = [text for text in _texts(msgspec.to_builtins(secret)) if len(text) >= MIN_CHARACTERS]
     return any(text in said or repr(text)[1:-1] in said for said in _messages(error) for text in texts)
 
