@@ -16,7 +16,7 @@ from pgqueuer import Job
 from longshore.client.errors import TaskFailedError
 from longshore.client.model import LogEntry, State, TaskData
 from longshore.database.connect import Pool
-from longshore.destinations.kind import Opened
+from longshore.destinations.kind import DestinationUnavailableError, Opened
 from longshore.exports.manifest import Manifest
 from longshore.results.local import LocalStore
 from longshore.tasks import cancellation, deliveries, delivery_ends
@@ -57,6 +57,12 @@ async def sent(pool: Pool, *names: str) -> list[DeliveryMessage]:
     async with pool.acquire() as connection, connection.transaction():
         await deliveries.admit(connection, CHAIN)
     return [DeliveryMessage(TaskId(task), 1, number, 1) for number in range(1, len(names) + 1)]
+
+
+async def cancel(pool: Pool, message: DeliveryMessage) -> None:
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(deliveries.LOCK_TASK, message.task)
+        await cancellation.cancel(connection, CHAIN, message.task, "token x")
 
 
 async def begin(pool: Pool, message: DeliveryMessage) -> deliveries.DeliveryAttempt:
@@ -131,9 +137,7 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
 
         async def begin_and_cancel(*args: Any) -> Any:
             begun = await claim(*args)
-            async with pool.acquire() as connection, connection.transaction():
-                await connection.execute(deliveries.LOCK_TASK, message.task)
-                await cancellation.cancel(connection, CHAIN, message.task, "token x")
+            await cancel(pool, message)
             return begun
 
         monkeypatch.setattr(deliveries, "begin", begin_and_cancel)
@@ -142,5 +146,70 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
             await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
         assert opened == ["slow", "slow"], "it was stopped, and what it had written is removed"
         assert await pool.fetchval("select state from longshore.run_deliveries") == "cancelled"
+
+    run(test)
+
+
+def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_left(run: Any, tmp_path: Path) -> None:
+    opened: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, name: str) -> AsyncIterator[Opened]:
+        opened.append(name)
+        if opened == ["away"]:
+            raise DestinationUnavailableError("it is away")
+        yield FilesFolder(tmp_path)
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "away")
+        left = [tmp_path / f".a.csv.{message.task}-1-1-{lost}.part" for lost in (0, 1)]
+        await begin(pool, message)
+        await deliveries.retry(pool, message, "the worker was lost", 600.0, lost=True)
+        for path in left:
+            path.touch()
+        assert await deliveries.begin_discard(pool) is None, "it is tried again, and may go on with them"
+        await cancel(pool, message)
+        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+        discarding = asyncio.create_task(runner.run_discards())
+        try:
+            async with asyncio.timeout(10):
+                while not opened:  # noqa: ASYNC110  # another's
+                    await asyncio.sleep(0.01)
+            pause = "select extract(epoch from discard_at - now())::float8 from longshore.run_deliveries"
+            assert 50 < await pool.fetchval(pause) <= 60
+            assert all(path.exists() for path in left)
+        finally:
+            discarding.cancel()
+            await asyncio.wait({discarding})
+        await pool.execute("update longshore.run_deliveries set discard_at = now()")
+        discarding = asyncio.create_task(runner.run_discards())
+        try:
+            async with asyncio.timeout(10):
+                while await pool.fetchval(pause) is not None:  # noqa: ASYNC110  # another's
+                    await asyncio.sleep(0.01)
+        finally:
+            discarding.cancel()
+            await asyncio.wait({discarding})
+        assert not any(path.exists() for path in left)
+        assert opened == ["away", "away"]
+
+    run(test)
+
+
+def test_what_an_ended_delivery_left_is_given_up_six_hours_later(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "away")
+        await begin(pool, message)
+        await cancel(pool, message)
+        assert await deliveries.begin_discard(pool) is None, "the worker that has it under way removes it"
+        due = "update longshore.run_deliveries set discard_at = now(), ended_at = now() - $1::int * interval '1 minute'"
+        for minutes, pause in ((2, 120), (170, 170 * 60), (181, None)):
+            await pool.execute(due, minutes)
+            found = await deliveries.begin_discard(pool)
+            assert found is not None
+            assert found.message == message
+            left = "select extract(epoch from discard_at - now())::float8 from longshore.run_deliveries"
+            assert await pool.fetchval(left) == (None if pause is None else pytest.approx(pause, abs=5))
+        await deliveries.discarded(pool, message)
 
     run(test)

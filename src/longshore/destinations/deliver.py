@@ -87,6 +87,12 @@ async def deliver(delivery: DeliveryAttempt, place: Opened, store: Store) -> Del
     return await _deliver_table(delivery, contents, place, entry)
 
 
+async def discard_all(delivery: DeliveryAttempt, place: Opened, store: Store) -> None:
+    """Remove what all attempts of an ended delivery have left unfinished, whichever workers were lost."""
+    for lost in range(delivery.lost + 1):
+        await discard(delivery, place, store, lost=lost)
+
+
 async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, lost: int) -> None:
     """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
     if not takes_tables(place):

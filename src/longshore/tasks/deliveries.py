@@ -10,6 +10,7 @@ Locks are taken in one order: the task's row, the lock of the chain's deliveries
 from collections.abc import Sequence
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
@@ -62,27 +63,57 @@ returning d.task_id, d.run, d.number, d.attempt
 CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <= now()"
 
 # Marks are hashed as in the list of runs: a watermark counts the transactions of the whole source.
-BEGIN = """
-with begun as (
-    update longshore.run_deliveries d
-    set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), holder = $5
-    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
-      and d.due_at is null and (d.began_at is null or d.holder = $5)
-    returning *
-)
-select begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost, begun.error,
-       extract(epoch from begun.first_began_at - now())::float8 + $6 as seconds_left,
+ATTEMPT = f"""
+select begun.task_id, begun.run, begun.number, begun.attempt,
+       begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost, begun.error,
+       extract(epoch from begun.first_began_at - now())::float8 + {DELIVERY_SECONDS} as seconds_left,
        r.result, r.location, r.rows, r.bytes, r.sha256, r.manifest, r.signature, r.column_types,
        r.interval_start, r.interval_end,
        left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as mark_from,
        left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as mark_to,
        (
            select max(later.run) from longshore.run_deliveries later
-           where later.task_id = $1 and later.destination = begun.destination and later.place = begun.place
-             and later.run > $2 and later.state = 'delivered'
+           where later.task_id = begun.task_id and later.destination = begun.destination and later.place = begun.place
+             and later.run > begun.run and later.state = 'delivered'
        ) as later_run
 from begun
-join longshore.runs r on r.task_id = $1 and r.run = $2
+join longshore.runs r on r.task_id = begun.task_id and r.run = begun.run
+"""  # noqa: S608  # a constant
+
+BEGIN = f"""
+with begun as (
+    update longshore.run_deliveries d
+    set began_at = coalesce(d.began_at, now()), first_began_at = coalesce(d.first_began_at, now()), holder = $5,
+        discard_at = now()
+    where d.task_id = $1 and d.run = $2 and d.number = $3 and d.attempt = $4 and d.state = 'pending'
+      and d.due_at is null and (d.began_at is null or d.holder = $5)
+    returning *
+)
+{ATTEMPT}"""  # noqa: S608  # a constant
+
+# Each pause is as long as the time since the end, so that after some ten tries in six hours it is given up. A worker
+# that had the delivery under way at its end has a minute to remove it.
+BEGIN_DISCARD = f"""
+with begun as (
+    update longshore.run_deliveries d
+    set discard_at = case when now() < d.ended_at + interval '3 hours'
+                          then now() + greatest(interval '1 minute', now() - d.ended_at) end
+    where (d.task_id, d.run, d.number) in (
+        select task_id, run, number
+        from longshore.run_deliveries
+        where discard_at <= now() and state in ('failed', 'cancelled')
+          and (began_at is null or ended_at < now() - interval '1 minute')
+        order by discard_at
+        limit 1
+        for update skip locked
+    )
+    returning *
+)
+{ATTEMPT}"""  # noqa: S608  # a constant
+
+DISCARDED = """
+update longshore.run_deliveries set discard_at = null
+where task_id = $1 and run = $2 and number = $3 and state in ('failed', 'cancelled')
 """
 
 # $5: the error. $6: seconds until the next attempt. $7: whether the worker was lost. An entry for each new reason.
@@ -196,10 +227,27 @@ async def begin(pool: Pool, message: DeliveryMessage, holder: UUID) -> DeliveryA
 
     `holder`: the id of this claim. A claim that is repeated with the same id returns the same attempt again.
     """
-    row = await pool.fetchrow(BEGIN, *msgspec.structs.astuple(message), holder, DELIVERY_SECONDS)
+    return _attempt(await pool.fetchrow(BEGIN, *msgspec.structs.astuple(message), holder))
+
+
+async def begin_discard(pool: Pool) -> DeliveryAttempt | None:
+    """Claim a delivery that has failed or was cancelled and may have left something unfinished; None if there is none.
+
+    It is due again later, unless it is `discarded`.
+    """
+    return _attempt(await pool.fetchrow(BEGIN_DISCARD))
+
+
+async def discarded(pool: Pool, message: DeliveryMessage) -> None:
+    """Note that an ended delivery has left nothing unfinished at its destination."""
+    await pool.execute(DISCARDED, message.task, message.run, message.number)
+
+
+def _attempt(row: asyncpg.Record | None) -> DeliveryAttempt | None:
     if row is None:
         return None
     columns = dict(row)
+    message = DeliveryMessage(*(columns.pop(name) for name in ("task_id", "run", "number", "attempt")))
     interval = Interval(columns.pop("interval_start"), columns.pop("interval_end"))
     return DeliveryAttempt(message=message, size=columns.pop("bytes"), interval=interval, **columns)
 

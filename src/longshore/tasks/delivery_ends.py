@@ -30,7 +30,8 @@ BATCH = 500
 END = """
 with delivery as (
     update longshore.run_deliveries
-    set state = $5, error = $6, address = $7, evidence = $8, ended_at = now(), due_at = null
+    set state = $5, error = $6, address = $7, evidence = $8, ended_at = now(), due_at = null,
+        discard_at = case when $5 <> 'delivered' then discard_at end
     where task_id = $1 and run = $2 and number = $3 and attempt = $4 and state = 'pending' and due_at is null
       and began_at is not null
     returning *

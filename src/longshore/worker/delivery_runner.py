@@ -15,8 +15,8 @@ import structlog
 from pgqueuer import Job
 
 from longshore.database.connect import Pool
-from longshore.database.retry import DATABASE_ERRORS, DELIVERY, is_transient, retry_until_available
-from longshore.destinations.deliver import Delivered, deliver, discard
+from longshore.database.retry import DATABASE_ERRORS, DELIVERY, is_transient, retry_until_available, step_of
+from longshore.destinations.deliver import Delivered, deliver, discard, discard_all
 from longshore.destinations.kind import Opened
 from longshore.errors import LongshoreError, TransientError
 from longshore.results.store import Store
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 CONCURRENCY = 8
 """Deliveries of one worker at a time."""
 DISCARD_SECONDS = 30.0  # that the removal of temporary files may take
+DISCARD_PAUSE_SECONDS = 10.0  # between two searches for deliveries that have left some
 
 Open = Callable[[ChainId, str], AbstractAsyncContextManager[Opened]]
 """Connects to a destination of a chain by its name."""
@@ -124,9 +125,18 @@ class DeliveryRunner:
         """Remove what a delivery that is not tried any more has left unfinished, if the destination answers."""
         try:
             async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
-                await discard(delivery, place, self._store, lost=delivery.lost)
+                await discard_all(delivery, place, self._store)
+            await deliveries.discarded(self._pool, delivery.message)
         except Exception as error:  # it ended in an error already, which may be this one
             log.warning("temporary files at a destination were not removed", reason=explain(error))
+
+    async def run_discards(self) -> None:
+        """Remove, until cancelled, what ended deliveries have left unfinished while no worker had them under way."""
+        while True:
+            with step_of("deliveries", step="discard"):
+                while (delivery := await deliveries.begin_discard(self._pool)) is not None:
+                    await self._discard(delivery)
+            await asyncio.sleep(DISCARD_PAUSE_SECONDS)
 
     def on_task_change(self, payload: str) -> None:
         """Handle the notification of a changed task, whose deliveries may have been cancelled."""

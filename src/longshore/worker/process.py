@@ -82,7 +82,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
             stack.callback(server.shutdown)
         sees = partial(webhook_maker_sees, pools.service, known)
         dispatcher = Dispatcher(pools.service, open_vault(settings), settings.outbound_networks_of, sees)
-        loops = [run_scheduler(pools.service), dispatcher.run(url)]
+        loops = [run_scheduler(pools.service), dispatcher.run(url), runners.deliveries.run_discards()]
 
         def begin() -> None:
             ready()

@@ -236,6 +236,9 @@ create table longshore.run_deliveries (
     began_at timestamptz,
     -- When the first attempt began; null: none has. The time for which a delivery is tried runs from here.
     first_began_at timestamptz,
+    -- Once the delivery has failed or was cancelled: when a worker next tries to remove what its attempts have left
+    -- unfinished at the destination. Null: nothing is left, or it was given up.
+    discard_at timestamptz,
     -- The worker that has the newest attempt, by a name of its own, so that its claim may be sent twice.
     holder uuid,
     -- Attempts whose worker was lost.
@@ -254,6 +257,8 @@ create table longshore.run_deliveries (
 );
 
 create index run_deliveries_due on longshore.run_deliveries (due_at) where due_at is not null;
+create index run_deliveries_discard on longshore.run_deliveries (discard_at)
+    where discard_at is not null and state in ('failed', 'cancelled');
 create index run_deliveries_pending on longshore.run_deliveries (chain_id, destination, place) where state = 'pending';
 create index run_deliveries_pending_of_task on longshore.run_deliveries (task_id) where state = 'pending';
 create index run_deliveries_of_destination on longshore.run_deliveries (chain_id, destination, created_at);
