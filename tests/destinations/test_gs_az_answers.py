@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -101,6 +102,18 @@ def test_part_that_google_keeps_in_part_is_sent_on_from_there(gcs_server: tuple[
     place.write("again.csv", MadeFile(b"other"), overwrite=True)
     assert place.read("again.csv") == b"other"
     front.close()
+
+
+@pytest.mark.parametrize("generation", ["0", "7"])
+def test_upload_to_google_replaces_only_the_object_that_was_found(google: Made, front: Front, generation: str) -> None:
+    found = Reply(200, {}, json.dumps({"size": "3", "generation": generation}).encode())
+    missing = google_error(404, "notFound")
+    replies = {"GET": missing if generation == "0" else found, "POST": Reply(412)}
+    front.rule = lambda seen: replies[seen.method]
+    with pytest.raises(DestinationUnavailableError, match="was written or removed meanwhile"):
+        google.write("a.csv", MadeFile(b"x"), overwrite=True)
+    began = [seen.target for seen in front.seen if seen.method == "POST"]
+    assert [parse_qs(urlsplit(target).query)["ifGenerationMatch"] for target in began] == [[generation]]
 
 
 def test_token_is_asked_for_once_and_not_shown(google: Made, front: Front, tokens: TokenService) -> None:

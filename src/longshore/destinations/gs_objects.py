@@ -32,6 +32,7 @@ class Metadata(msgspec.Struct, frozen=True):
     """The part of an object's description that counts here."""
 
     size: str
+    generation: str
 
 
 class GoogleObjects:
@@ -40,16 +41,20 @@ class GoogleObjects:
     def __init__(self, client: HttpClient, bucket: str) -> None:
         self.client = client
         self._bucket = bucket
+        self._generations: dict[str, str] = {}  # of objects, when `size` last saw them
 
     def address(self, key: str) -> str:
         return f"gs://{self._bucket}/{key}"
 
     async def size(self, key: str) -> int | None:
-        request = Request("GET", self._path(key), {"fields": "size"})
+        request = Request("GET", self._path(key), {"fields": "size,generation"})
         answer = await self._send(request, "storage.objects.get", {404})
         if answer.status == 404:
+            self._generations.pop(key, None)
             return None
-        return int(msgspec.json.decode(answer.content, type=Metadata).size)
+        found = msgspec.json.decode(answer.content, type=Metadata)
+        self._generations[key] = found.generation
+        return int(found.size)
 
     async def list_one(self, prefix: str) -> None:
         query = {"maxResults": "1", "prefix": prefix, "fields": "items(name)"}
@@ -81,9 +86,9 @@ class GoogleObjects:
 
     async def _begin(self, key: str, file: File, right: str, *, overwrite: bool) -> Request:
         """Return the request of a new upload, which lacks its content."""
-        query = {"uploadType": "resumable", "name": key}
-        if not overwrite:
-            query["ifGenerationMatch"] = "0"  # no object has the key
+        # It replaces only the object that `size` saw, so an upload that ends late replaces no newer one; 0: none.
+        generation = self._generations.get(key, "0") if overwrite else "0"
+        query = {"uploadType": "resumable", "name": key, "ifGenerationMatch": generation}
         metadata = {"name": key, "contentType": media_type(key), "md5Hash": await asyncio.to_thread(_md5, file)}
         headers = {"Content-Type": "application/json; charset=UTF-8", "X-Upload-Content-Length": str(file.size)}
         path = f"/upload/storage/v1/b/{self._bucket}/o"

@@ -76,7 +76,7 @@ class ObjectPlace:
             await self._objects.put(key, file, attempt, overwrite=overwrite)
         except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
             if not await self.holds(key, file, overwrite=overwrite):
-                raise DestinationUnavailableError(f"{self.address(path)} was written and removed meanwhile") from None
+                raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
 
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
