@@ -3,6 +3,7 @@
 import base64
 import struct
 import textwrap
+import threading
 
 import asyncssh
 import pytest
@@ -12,7 +13,7 @@ from longshore.destinations.kind import DestinationError
 from longshore.destinations.private_keys import MAX_ITERATIONS, MAX_ROUNDS, bounded
 from longshore.destinations.sftp import sftp
 from longshore.settings import Settings
-from tests.destinations.servers import Made
+from tests.destinations.servers import Made, MadeFile
 
 KEY = asyncssh.generate_private_key("ssh-ed25519")
 FORMATS = [
@@ -99,3 +100,20 @@ def test_large_key_of_a_service_account_is_refused_before_it_is_read() -> None:
     made = Made(gs(Settings()), {"bucket": "exports"}, {"service_account": account})
     found = made.kind.check(*made.values)
     assert [(each.pointer, "8192 bits" in each.detail) for each in found] == [("/secret/service_account", True)]
+
+
+def test_private_key_is_read_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: list[threading.Thread] = []
+
+    def refuse(*_: object) -> None:
+        readers.append(threading.current_thread())
+        raise asyncssh.KeyImportError
+
+    monkeypatch.setattr(asyncssh, "import_private_key", refuse)
+    host_key = " ".join(KEY.export_public_key().decode().split()[:2])
+    secret = {"private_key": KEY.export_private_key().decode()}
+    settings = {"host": "127.0.0.1", "port": 1, "username": "anna", "host_key": host_key}
+    with pytest.raises(DestinationError, match="private_key"):
+        Made(sftp(Settings()), settings, secret).write("a.csv", MadeFile(b"x"))
+    assert len(readers) == 1
+    assert readers[0] is not threading.main_thread()
