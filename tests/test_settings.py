@@ -66,6 +66,8 @@ def test_settings_file_is_read_from_the_given_path(empty_folder: Path) -> None:
         ({"LONGSHORE_TRUSTED_PROXIES": "proxy"}, ("trusted_proxies", "'proxy'")),
         ({"LONGSHORE_SECRET": "short"}, ("secret", "32 characters")),
         ({"LONGSHORE_SECRET": f"{'x' * 32},short"}, ("secret", "each of a list")),
+        ({"LONGSHORE_SECRET": f"{'x' * 32},"}, ("secret", "empty entry")),
+        ({"LONGSHORE_SECRET": ","}, ("secret", "empty entry")),
         ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "10.1.0.0/16"}, ("chain_outbound_allow", "1764=10.1.0.0/16")),
         ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "0=10.1.0.0/16"}, ("chain_outbound_allow", "1764=10.1.0.0/16")),
         ({"LONGSHORE_CHAIN_OUTBOUND_ALLOW": "1764=inside"}, ("chain_outbound_allow", "inside")),

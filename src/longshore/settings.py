@@ -189,6 +189,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=Tru
     @cached_property
     def secrets(self) -> list[str]:
         """The secrets of the vault, newest first."""
+        if self.secret and not all(part.strip() for part in self.secret.split(",")):
+            raise LongshoreError("secret has an empty entry in its list, as from a variable that is not set")
         return _parts(self.secret)
 
     @cached_property

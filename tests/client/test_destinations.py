@@ -120,6 +120,7 @@ def test_settings_have_the_types_of_the_kind_and_may_come_from_a_file(commands: 
         (("--set", "shelf=@missing.txt"), "missing.txt cannot be read"),
         (("--set", "shelf=top", "--secret-file", "missing.json"), "missing.json cannot be read"),
         (("--set", "port=x", "--kind", "sftp"), "port: expected integer"),
+        (("--set", "path_style=yes", "--kind", "s3"), "path_style: expected boolean"),
         (("--kind", "memori"), "expected one of"),
         (("--set", "shelve=top"), "/settings/shelve: unknown key"),
         (("--kind", "sftp"), "expected a JSON object of password, private_key, passphrase"),

@@ -45,7 +45,7 @@ def test_template_is_filled_with_the_facts_of_the_run_in_the_zone_of_its_trigger
 
 def test_many_files_have_a_folder_of_their_own_by_default() -> None:
     place = place_of(Deliver("warehouse"), MANY)
-    assert path_of(place, "users/part-00001.csv") == "wallet-ledger/2026-05-27/7/users/part-00001.csv"
+    assert path_of(place, "users/part-00001.csv") == "wallet-ledger/2026-05-27/12-7/users/part-00001.csv"
 
 
 @pytest.mark.parametrize(

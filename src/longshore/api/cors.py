@@ -1,4 +1,4 @@
-"""What pages of other origins may send and read, where the setting `cors_origins` names them (Fetch, CORS protocol)."""
+"""The header fields that pages of configured origins may send and read (setting `cors_origins`; Fetch, CORS protocol)."""
 
 from litestar.config.cors import CORSConfig
 

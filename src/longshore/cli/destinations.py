@@ -157,9 +157,9 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
             continue
         text = _read(value[1:]) if value.startswith("@") else value
         schema = kind.settings["properties"].get(key, {})
-        types = {part.get("type") for part in (schema, *schema.get("anyOf", []))}
+        types = {part["type"] for part in (schema, *schema.get("anyOf", [])) if "type" in part}
         try:
-            changed[key] = text if types & {"string", None} else msgspec.json.decode(text)
+            changed[key] = text if not types or "string" in types else msgspec.json.decode(text)
         except msgspec.DecodeError:
             raise typer.BadParameter(f"{key}: expected {' or '.join(map(str, types))}", param_hint="--set") from None
     return changed

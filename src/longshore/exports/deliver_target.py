@@ -20,7 +20,7 @@ MAX_TEMPLATE_CHARACTERS = 500
 MAX_PATH_BYTES = 1000  # the key of an object has 1,024 at most, with the destination's prefix
 
 ONE_FILE = "{index}/{date}/{run}-{name}"
-MANY_FILES = "{index}/{date}/{run}/{name}"
+MANY_FILES = "{index}/{date}/{task}-{run}/{name}"  # the paths within runs of several tasks may be the same
 """The paths of an entry without `path`."""
 BUNDLE = "bundle"
 """Stands for `{index}` where a run exports several indexes."""

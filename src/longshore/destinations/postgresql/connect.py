@@ -159,7 +159,10 @@ async def _connect(
             raise
         try:
             return await _connect_with(settings, secret, address, others[0])
-        except (asyncpg.InvalidAuthorizationSpecificationError, ConnectionError, ssl.SSLError):
+        except asyncpg.InvalidAuthorizationSpecificationError as second:
+            # The server refused the first kind of connection, and in the second one the user: that is what to change.
+            raise (second if isinstance(error, ConnectionError) else error) from None
+        except (ConnectionError, ssl.SSLError):
             raise error from None
 
 
