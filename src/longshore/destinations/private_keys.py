@@ -1,6 +1,6 @@
 """Private keys that a client sends: the work of reading one is bounded before it is read.
 
-An encrypted key says how often its passphrase is hashed, and whoever wrote the key chose that number.
+An encrypted key says how often its passphrase is hashed, and the client that made the key chose that number.
 """
 
 import binascii
