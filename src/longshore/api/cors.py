@@ -1,4 +1,4 @@
-"""The header fields that pages of configured origins may send and read (setting `cors_origins`; Fetch, CORS protocol)."""
+"""The header fields that pages of configured origins may send and read (setting `cors_origins`)."""
 
 from litestar.config.cors import CORSConfig
 
