@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +13,8 @@ from litestar.types import ASGIApp
 from longshore.access import clients, users
 from longshore.access.tokens import Level, create
 from longshore.api.routes import NEEDED
+from longshore.settings import Settings
+from longshore.vault import Vault, open_vault
 from tests.event_loop import MAX_SECONDS, Answered, Asked, application, ask
 
 CHAIN = 4711
@@ -117,7 +120,7 @@ class Filled(msgspec.Struct, frozen=True):
     user: int
 
 
-async def fill(connection: Any) -> Filled:
+async def fill(connection: Any, vault: Vault) -> Filled:
     """Fill the chain CHAIN with tasks, log entries, runs, segments, schedules, webhooks and deliveries."""
     large = json.dumps(segment([rule(value=list(range(100, 220))) for _ in range(100)]))
     target = '{"action":"export","export_index":"wallet-ledger","export_format":"csv"}'
@@ -154,11 +157,12 @@ async def fill(connection: Any) -> Filled:
         f" select $1, 'large', 'wallet-ledger', $2 from generate_series(1, {SEGMENTS}) returning id",
         CHAIN, large,
     )  # fmt: skip
-    webhook = await connection.fetchval(
-        "insert into longshore.webhooks (chain_id, url, events, secret)"
-        " values ($1, 'http://127.0.0.1:1/', '{task.done}', '\\x00') returning id",
-        CHAIN,
-    )
+    webhook = uuid4()
+    await connection.execute(
+        "insert into longshore.webhooks (id, chain_id, url, events, secret)"
+        " values ($1, $2, 'http://127.0.0.1:1/', '{task.done}', $3)",
+        webhook, CHAIN, vault.seal(CHAIN, f"webhook {webhook}", b"secret"),
+    )  # fmt: skip
     deliveries = await connection.fetch(
         "insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, state, due_at, fault)"
         f" select $1, 1, 'task.done', 1, $2, 'failed', null, $2 from generate_series(1, {DELIVERIES}) returning id",
@@ -301,7 +305,7 @@ async def measure(url: str, data: str) -> list[Took]:
     """
     connection = await asyncpg.connect(url)
     try:
-        filled = await fill(connection)
+        filled = await fill(connection, open_vault(Settings(data=Path(data))))
         client = await clients.get_or_create(connection, CHAIN, "worst")
         id, secret = await create(connection, client.id, Level.ADMIN)
         name = await connection.fetchval("select name from longshore.users where id = $1", filled.user)

@@ -88,13 +88,15 @@ def segment(site: Site) -> Ids:
 def webhook(site: Site) -> Ids:
     insert = """
     with made as (
-        insert into longshore.webhooks (chain_id, url, events, secret)
-        values ($1, 'http://127.0.0.1:9/', '{}', 'x') returning id
+        insert into longshore.webhooks (id, chain_id, url, events, secret)
+        values ($2, $1, 'http://127.0.0.1:9/', '{}', $3) returning id
     )
     insert into longshore.webhook_deliveries (webhook_id, task_id, event, revision, payload, state, due_at)
     select id, 1, 'task.done', 1, '{}', 'failed', null from made returning webhook_id, id
     """
-    row = site.service.sql(insert, CHAIN)[0]
+    id = uuid.uuid4()
+    sealed = site.service.vault.seal(CHAIN, f"webhook {id}", b"secret")
+    row = site.service.sql(insert, CHAIN, id, sealed)[0]
     return {"id": str(row[0]), "delivery": str(row[1])}
 
 

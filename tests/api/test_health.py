@@ -69,6 +69,8 @@ def test_every_answer_that_the_document_names_is_described(idle: Longshore) -> N
                 media_type = "application/problem+json" if status >= "400" else "application/json"
                 if status == "200" and path.endswith("/events"):
                     media_type = "text/event-stream"
+                if status == "200" and path.endswith("/manifest.jws"):
+                    media_type = "application/jose"
                 assert status in ("204", "304") or list(response["content"]) == [media_type], (path, method, status)
 
 
