@@ -114,7 +114,7 @@ def test_outdated_algorithms_are_refused(tmp_path: Path, further: str) -> None:
         step, detail = next(found for found in failures if "cannot be made or broke" not in found[1])
         assert step in ("connect", "authenticate"), detail
         assert "outdated algorithms" in detail
-        with pytest.raises((DestinationError, DestinationUnavailableError), match="outdated algorithms|broke"):
+        with pytest.raises((DestinationError, DestinationUnavailableError), match=r"outdated algorithms|broke"):
             place.write("a.csv", MadeFile(b"x"))
 
 
