@@ -157,7 +157,7 @@ class ChangingTask:
         self._pool = pool
         self.folder = folder / "results"
         known = catalog.load(str(folder / "catalog.toml"))
-        policy = ExportPolicy(vault=Vault(("secret of the tests " * 2,), folder, may_use_file=False))
+        policy = ExportPolicy(vault=Vault(("secret of the tests " * 2,), folder / "secret.key", may_use_file=False))
         self._exporter = Exporter(pool, Sources(Readers(pool, 1)), known, LocalStore(self.folder), policy)
         self.id = TaskId(id)
 
