@@ -161,7 +161,9 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
         try:
             changed[key] = text if not types or "string" in types else msgspec.json.decode(text)
         except msgspec.DecodeError:
-            raise typer.BadParameter(f"{key}: expected {' or '.join(map(str, types))}", param_hint="--set") from None
+            raise typer.BadParameter(
+                f"{key}: expected {' or '.join(sorted(types - {'null'}))}", param_hint="--set"
+            ) from None
     return changed
 
 
