@@ -161,9 +161,8 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
         try:
             changed[key] = text if not types or "string" in types else msgspec.json.decode(text)
         except msgspec.DecodeError:
-            raise typer.BadParameter(
-                f"{key}: expected {' or '.join(sorted(types - {'null'}))}", param_hint="--set"
-            ) from None
+            expected = " or ".join(sorted(types - {"null"}))
+            raise typer.BadParameter(f"{key}: expected {expected}", param_hint="--set") from None
     return changed
 
 
