@@ -72,7 +72,7 @@ def test_an_export_survives_a_database_that_goes_away(
     assert rest == ["attempt 2 begins", "success", "INPROGRESS -> DONE"]
     assert_whole(service, client, found)
 
-    until(lambda: service.sql(LISTENING)[0][0] == 2, "the worker to listen again, for tasks and for shards")
+    until(lambda: service.sql(LISTENING)[0][0] == 3, "the worker to listen again, for tasks, shards and deliveries")
 
     def picked_up_at_once() -> bool:
         task = create()
