@@ -59,7 +59,7 @@ def test_attempt_that_begins_during_a_check_for_cancelled_ones_goes_on(by_hand: 
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(pool.get_max_size()):
                 await stack.enter_async_context(pool.acquire())
-            worker.check_all()
+            worker.under_way.check_all()
             await asyncio.sleep(0)  # the check has begun, and waits for a connection
             working = asyncio.create_task(worker.handle_shard(job))
             await begun.wait()

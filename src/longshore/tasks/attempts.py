@@ -150,6 +150,8 @@ entry as (
 select attempt from task
 """
 
+NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
+
 TRACE = "update longshore.tasks set traceparent = $3 where id = $1 and attempt = $2"
 
 MAX_LOG_CHARACTERS = 4000  # of an entry
@@ -240,6 +242,11 @@ async def begin(pool: Pool, message: Message, holder: UUID | None = None) -> Att
         traceparent=row["traceparent"],
         follows=row["follows"],
     )
+
+
+async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[Message]:
+    """Return the newest attempts of tasks."""
+    return {Message(*row) for row in await pool.fetch(NEWEST, list(tasks))}
 
 
 async def trace(pool: Pool, message: Message, traceparent: str) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -15,16 +14,17 @@ import structlog
 from pgqueuer import Job
 
 from longshore.database.connect import Pool
-from longshore.database.retry import DATABASE_ERRORS, DELIVERY, is_transient, retry_until_available, step_of
+from longshore.database.retry import DELIVERY, retry_until_available, step_of
 from longshore.destinations.deliver import Delivered, deliver, discard, discard_all
 from longshore.destinations.kind import Opened
-from longshore.errors import LongshoreError, TransientError
+from longshore.errors import LongshoreError
+from longshore.exports.run_errors import is_retryable
 from longshore.results.store import Store
 from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import DeliveryMessage, read_delivery
-from longshore.worker import malloc
+from longshore.worker.under_way import UnderWay
 
 log = structlog.get_logger()
 
@@ -45,46 +45,41 @@ class DeliveryRunner:
         self._pool = pool
         self._open = open_destination
         self._store = store
-        self._grace = grace
-        self._running: set[asyncio.Task[Any]] = set()
-        self._acting: dict[asyncio.Task[Any], DeliveryMessage] = {}
-        self._withdrawn: set[asyncio.Task[Any]] = set()
-        self._checks: set[asyncio.Task[None]] = set()
+        self.under_way = UnderWay(pool, deliveries.newest, grace)
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors go to the task's log."""
         message = read_delivery(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, run=message.run, delivery=message.number)
-        current = asyncio.current_task()
-        assert current is not None
-        self._running.add(current)
-        try:
-            delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
-            if delivery is None:
-                if await retry_until_available(delivery_ends.lost, self._pool, message):
-                    log.warning("lost delivery found")
-                return
-            structlog.contextvars.bind_contextvars(chain=delivery.chain, destination=delivery.destination)
-            await self._attempt(delivery, current)
-        except StaleDeliveryError:
-            log.info("delivery outdated")
-        finally:
-            self._running.discard(current)
-            self._withdrawn.discard(current)
-            malloc.release_free_memory()
+        with self.under_way.running():
+            try:
+                await self._handle(message)
+            except StaleDeliveryError:
+                log.info("delivery outdated")
 
-    async def _attempt(self, delivery: DeliveryAttempt, current: asyncio.Task[Any]) -> None:
+    async def _handle(self, message: DeliveryMessage) -> None:
+        delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
+        if delivery is None:
+            if await retry_until_available(delivery_ends.lost, self._pool, message):
+                log.warning("lost delivery found")
+            return
+        structlog.contextvars.bind_contextvars(chain=delivery.chain, destination=delivery.destination)
+        await self._attempt(delivery)
+
+    async def _attempt(self, delivery: DeliveryAttempt) -> None:
         message = delivery.message
         log.info("delivery begins", attempt=message.attempt)
         began = time.monotonic()
         try:
-            done = await self._act(delivery, current)
+            done = await self._act(delivery)
         except asyncio.CancelledError:
-            if current not in self._withdrawn and not current.cancelling():
+            current = asyncio.current_task()
+            is_withdrawn = self.under_way.is_withdrawn()
+            if current is None or not (is_withdrawn or current.cancelling()):
                 await self._failed(delivery, LongshoreError("the destination cancelled the delivery itself"), 0.0)
                 return
             current.uncancel()
-            if current in self._withdrawn:
+            if is_withdrawn:
                 await self._discard(delivery)
                 raise StaleDeliveryError(message) from None
             # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
@@ -98,16 +93,13 @@ class DeliveryRunner:
             await retry_until_available(delivery_ends.delivered, self._pool, message, done.address, evidence)
             log.info("delivered", address=done.address)
 
-    async def _act(self, delivery: DeliveryAttempt, current: asyncio.Task[Any]) -> Delivered:
-        self._acting[current] = delivery.message
-        self.check_all()  # the notification of a cancel since the claim has found nothing to stop
-        try:
+    async def _act(self, delivery: DeliveryAttempt) -> Delivered:
+        with self.under_way.acting(delivery.message):
+            self.under_way.check_all()  # the notification of a cancel since the claim has found nothing to stop
             async with asyncio.timeout(max(0.0, delivery.seconds_left)), self._open(*_place(delivery)) as place:
                 if delivery.lost:
                     await discard(delivery, place, self._store, lost=delivery.lost - 1)
                 return await deliver(delivery, place, self._store)
-        finally:
-            del self._acting[current]
 
     async def _failed(self, delivery: DeliveryAttempt, error: Exception, seconds_left: float) -> None:
         reason = explain(error)
@@ -137,42 +129,6 @@ class DeliveryRunner:
                 while (delivery := await deliveries.begin_discard(self._pool)) is not None:
                     await self._discard(delivery)
             await asyncio.sleep(DISCARD_PAUSE_SECONDS)
-
-    def on_task_change(self, payload: str) -> None:
-        """Handle the notification of a changed task, whose deliveries may have been cancelled."""
-        task, _, revision = payload.partition(" ")
-        if revision and any(message.task == int(task) for message in self._acting.values()):
-            self.check_all()
-
-    def check_all(self) -> None:
-        """Start a check of all deliveries under way that cancels those which have ended for their task."""
-        check = asyncio.create_task(self._check())
-        self._checks.add(check)
-        check.add_done_callback(self._checks.discard)
-
-    async def _check(self) -> None:
-        acting = dict(self._acting)  # a copy, because deliveries that begin meanwhile are not in the answer
-        try:
-            newest = await deliveries.newest(self._pool, [message.task for message in acting.values()])
-        except DATABASE_ERRORS as error:
-            log.warning("deliveries under way cannot be checked", error=str(error))  # their end is refused
-            return
-        for task, message in acting.items():
-            if task in self._acting and message not in newest and task not in self._withdrawn:
-                self._withdrawn.add(task)
-                task.cancel()
-
-    async def stop(self) -> None:
-        """Wait the grace time for deliveries under way to end, then return the rest to the queue."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._grace)
-        for task in tuple(self._running):
-            task.cancel()
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Return whether another attempt of a delivery may succeed."""
-    return isinstance(error, TransientError | OSError) or is_transient(error)
 
 
 def explain(error: BaseException) -> str:

@@ -99,17 +99,17 @@ class _Runners(msgspec.Struct, frozen=True):
 
     def on_task_change(self, payload: str) -> None:
         """Handle the notification of a changed task."""
-        self.attempts.on_task_change(payload)
-        self.deliveries.on_task_change(payload)
+        self.attempts.under_way.on_task_change(payload)
+        self.deliveries.under_way.on_task_change(payload)
 
     def check_all(self) -> None:
         """Start a check of all that is under way."""
-        self.attempts.check_all()
-        self.deliveries.check_all()
+        self.attempts.under_way.check_all()
+        self.deliveries.under_way.check_all()
 
     async def stop(self) -> None:
         """Wait the grace time for what is under way, then return the rest to the queue."""
-        await asyncio.gather(self.attempts.stop(), self.deliveries.stop())
+        await asyncio.gather(self.attempts.under_way.stop(), self.deliveries.under_way.stop())
 
 
 class _Pools(msgspec.Struct, frozen=True):

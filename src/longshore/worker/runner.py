@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -15,7 +14,7 @@ import structlog
 from pgqueuer import Job, RetryRequested
 
 from longshore.database.connect import Pool
-from longshore.database.retry import ATTEMPT_PAUSES_SECONDS, DATABASE_ERRORS, MAX_FAILURES, retry_until_available
+from longshore.database.retry import ATTEMPT_PAUSES_SECONDS, MAX_FAILURES, retry_until_available
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import explain, is_retryable
 from longshore.tasks import attempts, run_ends
@@ -23,7 +22,7 @@ from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message, read_shard
 from longshore.telemetry import metrics, tracing
-from longshore.worker import malloc
+from longshore.worker.under_way import UnderWay
 
 log = structlog.get_logger()
 
@@ -38,8 +37,6 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 LIMITS = msgspec.json.Decoder(Limits)
-
-NEWEST = "select id, attempt from longshore.tasks where id = any($1::bigint[])"
 
 
 class Runner:
@@ -57,53 +54,35 @@ class Runner:
         self._pool = pool
         self._actions = actions
         self._shard = shard
-        self._grace = grace
         self._result_time = result_time
-        self._running: set[asyncio.Task[Any]] = set()
-        self._acting: dict[asyncio.Task[Any], Message] = {}
-        self._withdrawn: set[asyncio.Task[Any]] = set()
-        self._checks: set[asyncio.Task[None]] = set()
+        self.under_way = UnderWay(pool, attempts.newest, grace)
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors of the action go to the task's log."""
         message = read_message(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt)
-        current = asyncio.current_task()
-        assert current is not None
-        self._running.add(current)
-        try:
-            await self._handle(message, current)
-        except StaleAttemptError:
-            log.info("attempt outdated")
-        finally:
-            self._running.discard(current)
-            self._withdrawn.discard(current)
-            malloc.release_free_memory()
+        with self.under_way.running():
+            try:
+                await self._handle(message)
+            except StaleAttemptError:
+                log.info("attempt outdated")
 
     async def handle_shard(self, job: Job) -> None:
         """Run a shard of an export that some worker coordinates. Raises RetryRequested to run it later."""
         message = read_shard(job.payload)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
-        current = asyncio.current_task()
-        assert current is not None
-        self._running.add(current)
-        self._acting[current] = message.of
-        try:
-            delay = await self._shard(message)
-        except StaleAttemptError:
-            log.info("shard outdated")
-            delay = None
-        except asyncio.CancelledError:
-            raise RetryRequested from None  # a stale message ends when it is delivered again
-        finally:
-            del self._acting[current]
-            self._running.discard(current)
-            self._withdrawn.discard(current)
-            malloc.release_free_memory()
+        with self.under_way.running(), self.under_way.acting(message.of):
+            try:
+                delay = await self._shard(message)
+            except StaleAttemptError:
+                log.info("shard outdated")
+                delay = None
+            except asyncio.CancelledError:
+                raise RetryRequested from None  # a stale message ends when it is delivered again
         if delay is not None:
             raise RetryRequested(timedelta(seconds=delay))
 
-    async def _handle(self, message: Message, current: asyncio.Task[Any]) -> None:
+    async def _handle(self, message: Message) -> None:
         attempt = await retry_until_available(attempts.begin, self._pool, message, uuid4())
         if attempt is None:
             if await retry_until_available(run_ends.lost, self._pool, message):
@@ -114,7 +93,7 @@ class Runner:
         with tracing.span(f"process {ENTRYPOINT}", _attributes(attempt, "process"), of=traceparent, kind="consumer"):
             if (trace_id := tracing.trace_id()) is not None:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
-            await self._attempt(attempt, current)
+            await self._attempt(attempt)
 
     async def _record_wait(self, attempt: Attempt) -> str | None:
         """Record the time that the attempt has waited, and return the `traceparent` of its trace."""
@@ -130,7 +109,7 @@ class Runner:
             await retry_until_available(attempts.trace, self._pool, attempt.message, traceparent)
         return traceparent
 
-    async def _attempt(self, attempt: Attempt, current: asyncio.Task[Any]) -> None:
+    async def _attempt(self, attempt: Attempt) -> None:
         message = attempt.message
         log.info("run begins", action=attempt.action)
         began = time.monotonic()
@@ -141,13 +120,14 @@ class Runner:
             return
         try:
             async with asyncio.timeout(limits.timeout_seconds) as timeout:
-                outcome = await self._act(attempt, current)
+                outcome = await self._act(attempt)
         except StaleAttemptError:
             raise
         except asyncio.CancelledError:
-            if current in self._withdrawn:
+            if self.under_way.is_withdrawn():
                 raise StaleAttemptError(message) from None
-            if not current.cancelling():
+            current = asyncio.current_task()
+            if current is None or not current.cancelling():
                 await self._failed(attempt, LongshoreError("the action cancelled itself"))
                 return
             # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.
@@ -175,14 +155,11 @@ class Runner:
         with tracing.span("finish"):
             await retry_until_available(run_ends.finish, self._pool, attempt.message, outcome, keep)
 
-    async def _act(self, attempt: Attempt, current: asyncio.Task[Any]) -> RunResult:
-        self._acting[current] = attempt.message
-        try:
+    async def _act(self, attempt: Attempt) -> RunResult:
+        with self.under_way.acting(attempt.message):
             if attempt.action not in self._actions:
                 raise LongshoreError(f"no package on this worker has the action {attempt.action!r}")
             return await self._actions[attempt.action](attempt)
-        finally:
-            del self._acting[current]
 
     async def _failed(self, attempt: Attempt, error: BaseException) -> None:
         reason = explain(error)
@@ -196,39 +173,6 @@ class Runner:
             return
         await retry_until_available(run_ends.fail, self._pool, attempt.message, f"failed: {reason}")
         log.error("run failed", reason=reason, exc_info=error)
-
-    def on_task_change(self, payload: str) -> None:
-        """Handle the notification of a changed task, which may have been cancelled."""
-        task, _, revision = payload.partition(" ")
-        if revision and any(message.task == int(task) for message in self._acting.values()):
-            self.check_all()
-
-    def check_all(self) -> None:
-        """Start a check of all running attempts that cancels those which are no longer the newest."""
-        check = asyncio.create_task(self._check())
-        self._checks.add(check)
-        check.add_done_callback(self._checks.discard)
-
-    async def _check(self) -> None:
-        acting = dict(self._acting)  # a copy, because attempts that begin meanwhile are not in the answer
-        try:
-            rows = await self._pool.fetch(NEWEST, [message.task for message in acting.values()])
-        except DATABASE_ERRORS as error:
-            log.warning("running attempts cannot be checked", error=str(error))  # their next report is refused
-            return
-        newest = {row["id"]: row["attempt"] for row in rows}
-        for running, message in acting.items():
-            outdated = running in self._acting and newest.get(message.task) != message.attempt
-            if outdated and running not in self._withdrawn:
-                self._withdrawn.add(running)
-                running.cancel()
-
-    async def stop(self) -> None:
-        """Wait the grace time for running attempts to end, then return the rest to the queue."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._grace)
-        for task in tuple(self._running):
-            task.cancel()
 
 
 def _attributes(attempt: Attempt, operation: str) -> dict[str, str | int]:

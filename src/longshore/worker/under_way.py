@@ -1,0 +1,106 @@
+"""What a worker has under way: cancelled once it is outdated, and at the end of the worker's grace time."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+
+from longshore.database.connect import Pool
+from longshore.database.retry import DATABASE_ERRORS
+from longshore.tasks.model import TaskId
+from longshore.worker import malloc
+
+log = structlog.get_logger()
+
+
+class TaskMessage(Protocol):
+    """A message about a task, which names an attempt."""
+
+    @property
+    def task(self) -> TaskId: ...
+
+
+M = TypeVar("M", bound=TaskMessage)
+
+Newest = Callable[[Pool, Sequence[TaskId]], Awaitable[AbstractSet[M]]]
+"""Returns the messages of tasks that are not outdated."""
+
+
+class UnderWay(Generic[M]):
+    """The attempts that a worker has under way."""
+
+    def __init__(self, pool: Pool, newest: Newest[M], grace: float) -> None:
+        """`grace`: seconds that they have to end when the worker stops."""
+        self._pool = pool
+        self._newest = newest
+        self._grace = grace
+        self._running: set[asyncio.Task[Any]] = set()
+        self._acting: dict[asyncio.Task[Any], M] = {}
+        self._withdrawn: set[asyncio.Task[Any]] = set()
+        self._checks: set[asyncio.Task[None]] = set()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the current asyncio task among those that `stop` waits for, while the context is open."""
+        current = _current()
+        self._running.add(current)
+        try:
+            yield
+        finally:
+            self._running.discard(current)
+            self._withdrawn.discard(current)
+            malloc.release_free_memory()
+
+    @contextlib.contextmanager
+    def acting(self, message: M) -> Iterator[None]:
+        """Let the current asyncio task be cancelled once its message is outdated, while the context is open."""
+        current = _current()
+        self._acting[current] = message
+        try:
+            yield
+        finally:
+            del self._acting[current]
+
+    def is_withdrawn(self) -> bool:
+        """Return whether the current asyncio task was cancelled as its message is outdated."""
+        return _current() in self._withdrawn
+
+    def on_task_change(self, payload: str) -> None:
+        """Handle the notification of a changed task, which may have been cancelled."""
+        task, _, revision = payload.partition(" ")
+        if revision and any(message.task == int(task) for message in self._acting.values()):
+            self.check_all()
+
+    def check_all(self) -> None:
+        """Start a check of all messages that are acted on, which cancels the work for those that are outdated."""
+        check = asyncio.create_task(self._check())
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _check(self) -> None:
+        acting = dict(self._acting)  # a copy, because work that begins meanwhile is not in the answer
+        try:
+            newest = await self._newest(self._pool, [message.task for message in acting.values()])
+        except DATABASE_ERRORS as error:
+            log.warning("work under way cannot be checked", error=str(error))  # its next statement is refused
+            return
+        for task, message in acting.items():
+            if task in self._acting and message not in newest and task not in self._withdrawn:
+                self._withdrawn.add(task)
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Wait the grace time for what is under way to end, then cancel the rest."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=self._grace)
+        for task in tuple(self._running):
+            task.cancel()
+
+
+def _current() -> asyncio.Task[Any]:
+    current = asyncio.current_task()
+    assert current is not None
+    return current
