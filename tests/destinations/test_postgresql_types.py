@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 
-from longshore.destinations.kind import DestinationError
+from longshore.destinations.kind import BytesFile, DestinationError
 from longshore.destinations.postgresql.types import Type, widened
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import choices, columns_of
 from tests.debian_postgres import DebianPostgres
-from tests.destinations.warehouse import Bytes, Warehouse, a_load
+from tests.destinations.warehouse import Warehouse, a_load
 from tests.exports.engine import export, index_over
 from tests.exports.test_type_zoo import NAMES, ROWS, execute, fill
 from tests.exports.type_zoo import KINDS
@@ -54,7 +54,7 @@ async def columns(url: str) -> dict[str, str]:
 def test_every_type_arrives_as_it_is_in_the_source(filled: str, to: Warehouse, form: str, mode: str) -> None:
     content, _, _ = asyncio.run(export(filled, INDEX, form))
     types = asyncio.run(columns(filled))
-    load = a_load(types, [()] * ROWS, mode, table=f"{form} {mode}", format=form, file=Bytes(content))
+    load = a_load(types, [()] * ROWS, mode, table=f"{form} {mode}", format=form, file=BytesFile(content))
     assert to.load(load).rows == ROWS
     made = list(to.types(f"{form} {mode}").values())[1:]
     shown = {"timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone", "time":

@@ -1,17 +1,16 @@
 """A database that takes tables, for tests: the kind `postgresql` as a delivery opens it, and plain SQL beside."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_network
-from typing import IO, Any
+from typing import Any
 
 import asyncpg
 import msgspec
 
-from longshore.destinations.kind import DeliveryLine, Step, TableColumn, TableEvidence, TableLoad, TablePlace
+from longshore.destinations.kind import BytesFile, DeliveryLine, Step, TableColumn, TableEvidence, TableLoad, TablePlace
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings
 from longshore.settings import Settings
@@ -24,29 +23,12 @@ END = datetime(2026, 5, 27, tzinfo=UTC)
 Row = Sequence[str | None]
 
 
-class Bytes(msgspec.Struct, frozen=True):
-    """A file in memory."""
-
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    @property
-    def sha256(self) -> bytes:
-        return hashlib.sha256(self.content).digest()
-
-    def open(self) -> IO[bytes]:
-        return io.BytesIO(self.content)
-
-
-def csv_file(names: Sequence[str], rows: Sequence[Row]) -> Bytes:
+def csv_file(names: Sequence[str], rows: Sequence[Row]) -> BytesFile:
     """A file as exports write it: NULL is empty, every text in quotes, CRLF."""
     head = io.StringIO()
     csv.writer(head).writerow(names)
     lines = [",".join("" if value is None else '"' + value.replace('"', '""') + '"' for value in row) for row in rows]
-    return Bytes((head.getvalue() + "".join(line + "\r\n" for line in lines)).encode())
+    return BytesFile((head.getvalue() + "".join(line + "\r\n" for line in lines)).encode())
 
 
 def a_load(

@@ -11,9 +11,9 @@ from msgspec import Meta
 from longshore.destinations.az_objects import AzureObjects, Container
 from longshore.destinations.az_signature import KeySigner, SasSigner
 from longshore.destinations.http_client import HttpClient
-from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
-from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
-from longshore.destinations.object_steps import object_steps
+from longshore.destinations.kind import DestinationError, Kind, Unshown
+from longshore.destinations.object_kind import object_kind
+from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -57,20 +57,7 @@ def az_kind(endpoint: str = ENDPOINT) -> Kind:
         async with HttpClient(origin, allow, signer) as client:
             yield AzureObjects(client, Container(settings.account, settings.container, f"{base}/{settings.container}"))
 
-    @contextlib.asynccontextmanager
-    async def opened(settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
-        async with objects(settings, secret, allow) as found:
-            yield ObjectPlace(found, settings.prefix)
-
-    async def test(settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
-        try:
-            async with objects(settings, secret, allow) as found:
-                async for step in object_steps(found, settings.prefix):
-                    yield step
-        except DestinationError as error:
-            yield Step("settings", ok=False, detail=str(error))
-
-    return Kind(AzSettings, AzSecret, "files", opened, test, _check, frozenset({"prefix"}))
+    return object_kind(AzSettings, AzSecret, objects, _check)
 
 
 def _check(settings: AzSettings, secret: AzSecret, _allow: tuple[Network, ...]) -> list[Violation]:

@@ -1,13 +1,12 @@
 """The files of a run's result as a delivery reads them, in the order in which they are written."""
 
-import io
 from collections.abc import Sequence
 from typing import IO
 
 import msgspec
 
-from longshore.destinations.kind import DestinationError
-from longshore.exports.manifest import SIGNATURE, SUFFIX, FilesManifest, Manifest, hash_of, is_files
+from longshore.destinations.kind import BytesFile, DestinationError
+from longshore.exports.manifest import SIGNATURE, SUFFIX, FilesManifest, Manifest, is_files
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
 
@@ -28,31 +27,11 @@ class StoredFile(msgspec.Struct, frozen=True):
             raise gone() from None
 
 
-class TextFile(msgspec.Struct, frozen=True):
-    """A file beside a result, such as its manifest."""
-
-    text: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return len(self.text)
-
-    @property
-    def sha256(self) -> bytes:
-        """Its hash."""
-        return bytes.fromhex(hash_of(self.text))
-
-    def open(self) -> IO[bytes]:
-        """Open it for reading from its first byte."""
-        return io.BytesIO(self.text)
-
-
 class NamedFile(msgspec.Struct, frozen=True):
     """A file with its path within the run."""
 
     name: str
-    file: StoredFile | TextFile
+    file: StoredFile | BytesFile
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -91,5 +70,5 @@ def contents_of(delivery: DeliveryAttempt, store: Store) -> Contents:
 
 def _companions(delivery: DeliveryAttempt, name: str, manifest: bytes) -> list[NamedFile]:
     """Return the signature of a manifest and the manifest. `name`: of the manifest."""
-    signature = [] if delivery.signature is None else [TextFile(delivery.signature.encode())]
-    return [*(NamedFile(name + SIGNATURE, file) for file in signature), NamedFile(name, TextFile(manifest))]
+    signature = [] if delivery.signature is None else [BytesFile(delivery.signature.encode())]
+    return [*(NamedFile(name + SIGNATURE, file) for file in signature), NamedFile(name, BytesFile(manifest))]

@@ -11,9 +11,9 @@ from msgspec import Meta
 from longshore.destinations.gs_objects import GoogleObjects
 from longshore.destinations.gs_token import ServiceAccount, Tokens
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
-from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
-from longshore.destinations.object_steps import object_steps
+from longshore.destinations.kind import DestinationError, Kind, Unshown
+from longshore.destinations.object_kind import object_kind
+from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.outbound import Network
 from longshore.settings import Settings
 from longshore.validation import Violation
@@ -51,20 +51,8 @@ def gs_kind(endpoint: str = ENDPOINT) -> Kind:
         async with HttpClient(endpoint, allow, tokens.authorize) as client:
             yield GoogleObjects(client, settings.bucket)
 
-    @contextlib.asynccontextmanager
-    async def opened(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
-        async with objects(settings, secret, allow) as found:
-            yield ObjectPlace(found, settings.prefix)
-
-    async def test(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
-        try:
-            async with objects(settings, secret, allow) as found:
-                async for step in object_steps(found, settings.prefix):
-                    yield step
-        except DestinationError as error:
-            yield Step("settings", ok=False, detail=str(error))
-
-    return Kind(GsSettings, GsSecret, "files", opened, test, _check, frozenset({"prefix"}), _hidden)
+    kind = object_kind(GsSettings, GsSecret, objects, _check)
+    return msgspec.structs.replace(kind, hidden=_hidden)
 
 
 def _check(settings: GsSettings, secret: GsSecret, allow: tuple[Network, ...]) -> list[Violation]:

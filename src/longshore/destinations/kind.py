@@ -4,6 +4,8 @@ Built-in kinds and those of other packages are registered by the entry point gro
 objects are functions that take `settings.Settings` and return a `Kind`.
 """
 
+import hashlib
+import io
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -55,6 +57,24 @@ class File(Protocol):
 
     def open(self) -> IO[bytes]:
         """Open it for reading from its first byte. Blocking, as its reads are; may be called again."""
+
+
+class BytesFile(msgspec.Struct, frozen=True):
+    """A File in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.content)
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.content).digest()
+
+    def open(self) -> IO[bytes]:
+        return io.BytesIO(self.content)
 
 
 class FilePlace(Protocol):

@@ -2,11 +2,10 @@
 
 import asyncio
 import hashlib
-import io
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from typing import IO, Annotated, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -134,23 +133,6 @@ def check_prefix(prefix: str) -> list[Violation]:
 def key_path(base: str, key: str) -> str:
     """Return the path of an address, percent-encoded. `base`: what stands before the key."""
     return f"{base}/{encoded(key, safe='/')}"
-
-
-class BytesFile(msgspec.Struct, frozen=True):
-    """A File in memory."""
-
-    content: bytes
-
-    @property
-    def size(self) -> int:
-        return len(self.content)
-
-    @property
-    def sha256(self) -> bytes:
-        return hashlib.sha256(self.content).digest()
-
-    def open(self) -> IO[bytes]:
-        return io.BytesIO(self.content)
 
 
 def part_bytes(size: int) -> int:

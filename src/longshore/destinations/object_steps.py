@@ -4,8 +4,8 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Step
-from longshore.destinations.object_place import BytesFile, CredentialError, ObjectPlace, Objects
+from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
+from longshore.destinations.object_place import CredentialError, ObjectPlace, Objects
 
 ERRORS = (DestinationError, DestinationUnavailableError)
 

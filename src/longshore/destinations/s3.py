@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import FilePlace, Kind, Step, Unshown
-from longshore.destinations.object_place import ObjectPlace, Prefix, check_prefix
-from longshore.destinations.object_steps import object_steps
+from longshore.destinations.kind import Kind, Unshown
+from longshore.destinations.object_kind import object_kind
+from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.destinations.s3_objects import Bucket, S3Objects
 from longshore.destinations.s3_signature import Keys, Signer
 from longshore.outbound import Network
@@ -91,18 +91,6 @@ async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network,
         yield S3Objects(client, bucket, signer)
 
 
-@contextlib.asynccontextmanager
-async def _open(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[FilePlace]:
-    async with _objects(settings, secret, allow) as objects:
-        yield ObjectPlace(objects, settings.prefix)
-
-
-async def _test(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
-    async with _objects(settings, secret, allow) as objects:
-        async for step in object_steps(objects, settings.prefix):
-            yield step
-
-
 def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) -> list[Violation]:
     violations = check_prefix(settings.prefix)
     if settings.kms_key_id and settings.encryption in (None, "AES256"):
@@ -114,5 +102,5 @@ def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) 
 
 def s3(_: Settings) -> Kind:
     """Return the kind."""
-    freely = frozenset({"prefix", "encryption", "kms_key_id"})
-    return Kind(S3Settings, S3Secret, "files", _open, _test, _check, freely)
+    kind = object_kind(S3Settings, S3Secret, _objects, _check)
+    return msgspec.structs.replace(kind, changes_freely=frozenset({"prefix", "encryption", "kms_key_id"}))

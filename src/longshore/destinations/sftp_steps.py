@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncssh
 
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Step
-from longshore.destinations.object_place import BytesFile
+from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.sftp_connection import (
     OFFERED,
     checked_addresses,
