@@ -11,6 +11,7 @@ from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
     from longshore.rotation import Rotation
+    from longshore.settings import Settings
 
 EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
 
@@ -40,7 +41,7 @@ def rotate_secrets() -> None:
             "LONGSHORE_SECRET is not set: set it to a new secret, restart all processes, and run this command again"
         )
     with existing_database(settings) as url:
-        outcomes = asyncio.run(_rotate(url))
+        outcomes = asyncio.run(_rotate(settings, url))
     for outcome in outcomes:
         typer.echo(f"{outcome.name}: {outcome.rewrapped:,} sealed under the newest secret")
     failures = [failure for outcome in outcomes for failure in outcome.failures]
@@ -51,15 +52,14 @@ def rotate_secrets() -> None:
     typer.echo("All are sealed under the newest secret; LONGSHORE_SECRET needs no other one.")
 
 
-async def _rotate(url: str) -> list["Rotation"]:
+async def _rotate(settings: "Settings", url: str) -> list["Rotation"]:
     from longshore.access import audit
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
     from longshore.rotation import SEALED, rotate
-    from longshore.settings_sources import load
     from longshore.vault import SHARED_CHAIN, open_vault
 
-    vault = open_vault(load().settings)
+    vault = open_vault(settings)
     async with connected(url) as connection:
         outcomes = [await rotate(connection, vault, values) for values in SEALED]
         details = {outcome.name: outcome.rewrapped for outcome in outcomes}
