@@ -1,4 +1,4 @@
-"""What a worker has under way: cancelled once it is outdated, and at the end of the worker's grace time."""
+"""The attempts that a worker has under way: each is cancelled once it is outdated, or at the end of the grace time."""
 
 import asyncio
 import contextlib
