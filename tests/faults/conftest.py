@@ -20,7 +20,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Longshore]:
     data = tmp_path_factory.mktemp("faults")
     with ExitStack() as stack:
         url = stack.enter_context(database_in(data))
-        longshore = Longshore(data, url, heartbeat_timeout=HEARTBEAT_TIMEOUT, catalog=str(data / "catalog.toml"))
+        # Two tasks of the chain run at a time, on any number of cores.
+        several = {"chain_tasks": "2", "catalog": str(data / "catalog.toml")}
+        longshore = Longshore(data, url, heartbeat_timeout=HEARTBEAT_TIMEOUT, **several)
         stack.callback(longshore.stop)
         write_source(longshore)
         longshore.start_api()
