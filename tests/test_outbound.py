@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from longshore import outbound
 from longshore.outbound import Answer, Network, OutboundError, RefusedError, Request, is_allowed, send
 from longshore.settings import Settings
 from tests.receiver import receiving
@@ -73,6 +74,88 @@ def test_public_address_is_allowed(address: str) -> None:
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203"])
 def test_network_that_the_operator_allows_is_allowed_in_every_spelling(address: str) -> None:
     assert is_allowed(ipaddress.ip_address(address), networks("10.1.0.0/16"))
+
+
+class SlowNames:
+    """A name server that does not answer for names that begin with `slow`, until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.released = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", self.answer)
+        monkeypatch.setattr(outbound, "_lookups", outbound._Lookups())
+
+    def answer(self, host: str, *_: object, **__: object) -> list[object]:
+        self.asked.append(host)
+        if host.startswith("slow"):
+            self.released.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.7", 443))]
+
+
+def test_slow_name_server_holds_up_no_other_name_and_no_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = SlowNames(monkeypatch)
+    allow = networks("192.0.2.0/24")
+
+    async def run() -> None:
+        slow = [asyncio.create_task(outbound.resolve(f"slow{number}", 443, allow)) for number in range(24)]
+        try:
+            async with asyncio.timeout(20):
+                assert len(await outbound.resolve("quick", 443, allow)) == 1
+                assert await asyncio.to_thread(str, 7) == "7", "the threads of the process are free"
+            for task in slow[1:]:
+                task.cancel()
+            names.released.set()
+            assert await slow[0]
+            with pytest.raises(asyncio.CancelledError):
+                await slow[1]
+        finally:
+            names.released.set()
+
+    asyncio.run(run())
+
+
+def test_name_server_that_never_answers_is_an_error_that_may_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = SlowNames(monkeypatch)
+    monkeypatch.setattr(outbound, "RESOLVE_SECONDS", 0.05)
+    try:
+        for _ in range(3):
+            with pytest.raises(OutboundError, match="name server did not answer for slow within"):
+                asyncio.run(outbound.resolve("slow", 443, ()))
+        assert names.asked == ["slow"], "one thread waits for it"
+    finally:
+        names.released.set()
+
+
+def test_addresses_of_a_name_are_used_again_for_a_while_and_checked_at_each_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = SlowNames(monkeypatch)
+
+    async def run() -> None:
+        allow = networks("192.0.2.0/24")
+        await asyncio.gather(*(outbound.resolve("quick", 443, allow) for _ in range(10)))
+        with pytest.raises(RefusedError):
+            await outbound.resolve("quick", 443, ())
+        assert names.asked == ["quick"]
+        monkeypatch.setattr(outbound, "KNOWN_SECONDS", 0.0)
+        await outbound.resolve("quick", 443, allow)
+        assert names.asked == ["quick"] * 2
+
+    asyncio.run(run())
+
+
+def test_unknown_name_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def unknown(*given: object, **_: object) -> list[object]:
+        asked.append(given)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    for _ in range(2):
+        with pytest.raises(OutboundError, match="the host nowhere is not known"):
+            asyncio.run(outbound.resolve("nowhere", 443, ()))
+    assert len(asked) == 2
 
 
 def test_redirect_is_not_followed() -> None:

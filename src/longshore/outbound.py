@@ -11,7 +11,10 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
 import httpx2
@@ -25,6 +28,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_PORT = 65_535
 MAX_URL_CHARACTERS = 2000
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
+RESOLVE_SECONDS = 10.0
+MAX_LOOKUPS = 32  # of host names at a time; each is a thread, as the C library blocks
+KNOWN_SECONDS = 10.0  # that the addresses of a name are used again
+MAX_KNOWN = 1000
 UNTIL_CONNECTED = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
 
 NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: the last four bytes are an IPv4 address
@@ -181,16 +188,56 @@ class _CheckedTransport(httpx2.AsyncBaseTransport):
 
 async def resolve(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:
     """Return the addresses of a host after checking each of them. Raises RefusedError and OutboundError."""
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(RESOLVE_SECONDS):
+            # Others may wait for the same lookup, so that a cancelled request does not cancel it.
+            addresses = await asyncio.shield(asyncio.wrap_future(_lookups.find(host, port)))
+    except TimeoutError:
+        raise OutboundError(f"the name server did not answer for {host} within {RESOLVE_SECONDS:.0f} seconds") from None
     except (OSError, UnicodeError):
         raise OutboundError(f"the host {host} is not known") from None
-    addresses = list(dict.fromkeys(_address(item) for item in found))
     for address in addresses:
         if not is_allowed(address, allow):
             raise RefusedError(f"the host {host} has an address that is not public")
     return addresses
+
+
+class _Lookups:
+    """Lookups of host names, in threads of their own, so that a slow name server holds up nothing else.
+
+    One name is looked up once at a time, and its addresses are used again for a while. They are checked at each use.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, "lookup")
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, int | None], tuple[Future[list[Address]], float]] = {}
+
+    def find(self, host: str, port: int | None) -> "Future[list[Address]]":
+        """Return the coming addresses of a host."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._known.get((host, port))
+            if known is not None and _is_usable(known[0], now - known[1]):
+                return known[0]
+            if len(self._known) >= MAX_KNOWN:
+                self._known = {key: each for key, each in self._known.items() if _is_usable(each[0], now - each[1])}
+            lookup = self._threads.submit(_looked_up, host, port)
+            self._known[host, port] = lookup, now
+            return lookup
+
+
+def _is_usable(lookup: "Future[list[Address]]", age: float) -> bool:
+    """Return whether a lookup that began `age` seconds ago is not to be repeated."""
+    return not lookup.done() or (age < KNOWN_SECONDS and lookup.exception() is None)
+
+
+def _looked_up(host: str, port: int | None) -> list[Address]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(_address(item) for item in found))
+
+
+_lookups = _Lookups()
 
 
 def _address(found: tuple[object, object, object, object, tuple[object, ...]]) -> Address:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import uvloop
 
+from longshore import outbound
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
@@ -108,6 +109,12 @@ def test_tls_verifies_the_name_also_in_the_loop_of_the_service(warehouse: Wareho
         uvloop.run(opened(warehouse, host="127.0.0.1"))
 
 
+def look_up(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """Look up names by a function, none of whose answers is known before."""
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    monkeypatch.setattr(outbound, "_lookups", outbound._Lookups())
+
+
 def test_host_is_resolved_once_and_its_certificate_is_checked_for_its_name(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,7 +125,7 @@ def test_host_is_resolved_once_and_its_certificate_is_checked_for_its_name(
         found = "127.0.0.1" if names.count(host) == 1 else "169.254.169.254"
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, port))]
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    look_up(monkeypatch, resolve)
     asyncio.run(opened(warehouse))
     assert names == ["localhost"]
     with pytest.raises(DestinationError, match="certificate is refused: Hostname mismatch"):
@@ -131,7 +138,7 @@ def test_host_with_an_address_that_is_not_public_is_refused_before_a_connection(
 ) -> None:
     family = socket.AF_INET6 if ":" in found else socket.AF_INET
     answers = [(family, socket.SOCK_STREAM, 6, "", (found, warehouse.settings.port))]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+    look_up(monkeypatch, lambda *_, **__: answers)
     with pytest.raises(DestinationError, match="not public; the operator can allow its network"):
         asyncio.run(opened(warehouse, allow=()))
 
@@ -143,7 +150,7 @@ def test_unknown_host_and_closed_port_may_pass(warehouse: Warehouse, monkeypatch
     def unknown(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    look_up(monkeypatch, unknown)
     with pytest.raises(DestinationUnavailableError, match="the host localhost is not known"):
         asyncio.run(opened(warehouse))
 
@@ -152,7 +159,7 @@ def test_second_address_of_a_host_is_tried(warehouse: Warehouse, monkeypatch: py
     def both(_: Any, port: Any, *__: Any, **___: Any) -> Any:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, port)) for found in ("127.0.0.2", "127.0.0.1")]
 
-    monkeypatch.setattr(socket, "getaddrinfo", both)
+    look_up(monkeypatch, both)
     asyncio.run(opened(warehouse))
 
 

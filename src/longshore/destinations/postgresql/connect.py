@@ -119,6 +119,8 @@ def check(
     violations = []
     if refused := outbound.check_host(settings.host, allow):
         violations.append(Violation(refused, "/settings/host"))
+    if settings.schema.startswith("pg_") or settings.schema == "information_schema":
+        violations.append(Violation("is a schema of PostgreSQL's own; expected another one", "/settings/schema"))
     if "PRIVATE KEY" in settings.sslrootcert:
         violations.append(Violation("expected certificates without a private key", "/settings/sslrootcert"))
     try:
@@ -129,10 +131,8 @@ def check(
 
 
 async def resolved(settings: PostgresqlSettings, allow: tuple[outbound.Network, ...]) -> list[str]:
-    """Return the checked addresses of the host. Raises outbound.OutboundError, TimeoutError."""
-    async with asyncio.timeout(CONNECT_SECONDS):
-        found = await outbound.resolve(settings.host, settings.port, allow)
-    return [str(address) for address in found]
+    """Return the checked addresses of the host. Raises outbound.OutboundError."""
+    return [str(address) for address in await outbound.resolve(settings.host, settings.port, allow)]
 
 
 async def connect(settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: Sequence[str]) -> DirectConnection:
