@@ -7,12 +7,13 @@ from pathlib import Path
 import asyncpg
 
 from longshore.access import totp, users
-from longshore.database.connect import open_pool
+from longshore.database.connect import Pool, open_pool
 from longshore.database.migrate import connected
 from longshore.destinations.stored import Destinations, NewDestination
 from longshore.doctor.examine import of_secrets
 from longshore.doctor.finding import Finding
 from longshore.exports import signing_keys
+from longshore.process_list import announced
 from longshore.settings import Settings
 from longshore.tasks import requests, task_secrets
 from longshore.tasks.model import ChainId
@@ -23,7 +24,7 @@ from longshore.webhooks import registry
 from longshore.webhooks.registry import WebhookDraft
 from tests.command import failed, run, start
 from tests.destinations.memory import MemorySecret, MemorySettings
-from tests.service import database_in, in_own_loop
+from tests.service import Longshore, database_in, in_own_loop
 
 CHAIN = ChainId(1764)
 OLD, NEW = "o" * 32, "n" * 32
@@ -91,6 +92,55 @@ def test_after_a_rotation_the_newest_secret_alone_reads_all_that_is_stored(tmp_p
         assert sealed_under(url, NEW) == before
         again = run("secrets", "rotate", folder=tmp_path, database_url=url, secret=NEW)
         assert "destinations: 0 sealed under the newest secret" in again.stdout
+
+
+def test_rotation_is_refused_while_a_process_runs_that_lacks_the_newest_secret(tmp_path: Path) -> None:
+    rotate = ["secrets", "rotate"]
+
+    async def refused(url: str) -> None:
+        async with open_pool(url, size=2, name="test") as pool:
+            of_new = announced(pool, "api", vault_of(f"{NEW},{OLD}").ids())
+            async with announced(pool, "worker", vault_of(OLD).ids()), of_new:
+                await until_listed(pool, 2)
+                await asyncio.to_thread(rotated, "is unknown to worker")
+                async with pool.acquire() as connection:
+                    finding = await of_secrets(connection, vault_of(f"{NEW},{OLD}"))
+                assert (finding.level, "is unknown to worker" in finding.what) == ("wrong", True)
+            await until_listed(pool, 0)
+
+    def rotated(refusal: str) -> None:
+        done = run(*rotate, folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}")
+        failed(done, refusal)
+        assert "api" not in done.stderr.partition("unknown to")[2]
+
+    with database_in(tmp_path / "data") as url:
+        in_own_loop(fill(url, vault_of(OLD), Settings()))
+        in_own_loop(refused(url))
+        assert len(sealed_under(url, OLD)) == 6
+        old = "insert into longshore.processes (id, name, secrets) values (gen_random_uuid(), 'api old:7', '{}')"
+        in_own_loop(execute(url, old))
+        failed(run(*rotate, folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}"), "unknown to api old:7")
+        assert run(*rotate, "--force", folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}").returncode == 0
+        in_own_loop(execute(url, "update longshore.processes set seen_at = now() - interval '61 s'"))
+        assert run(*rotate, folder=tmp_path, database_url=url, secret=NEW).returncode == 0, "it is gone"
+
+
+async def until_listed(pool: Pool, count: int) -> None:
+    async with asyncio.timeout(30):
+        while await pool.fetchval("select count(*) from longshore.processes") != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def execute(url: str, statement: str) -> None:
+    async with connected(url) as connection:
+        await connection.execute(statement)
+
+
+def test_processes_of_a_service_tell_which_secrets_they_have(service: Longshore) -> None:
+    rows = service.sql("select name, secrets from longshore.processes")
+    assert {row["name"].partition(" ")[0] for row in rows} == {"api", "worker"}
+    vault = open_vault(Settings(data=service.data, database_url=service.url))
+    assert {tuple(row["secrets"]) for row in rows} == {tuple(vault.ids())}
 
 
 def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: Path) -> None:

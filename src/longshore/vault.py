@@ -96,6 +96,16 @@ class Vault:
         """The first bytes of all that is sealed under the newest secret. Raises VaultError."""
         return self._newest.prefix
 
+    def ids(self) -> list[bytes]:
+        """Return the ids of the secrets that unseal, newest first; of none where their file cannot be used. Blocking.
+
+        What is sealed under a secret begins with its id.
+        """
+        try:
+            return [secret.prefix for secret in self._known]
+        except VaultError:  # as sealing and unsealing will say
+            return []
+
     def digest(self, value: bytes) -> str:
         """Return a digest that only who has the newest secret can compute, so that nobody can try values.
 

@@ -26,6 +26,7 @@ from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
 from longshore.exports.snapshot import SESSION as EXPORT_SESSION
 from longshore.fair_queue import FairQueue, QueueLimits
+from longshore.process_list import announced
 from longshore.results.open import open_store
 from longshore.results.signing import Signer, signing_key
 from longshore.results.store import Store
@@ -117,6 +118,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Watch(pool, settings.database_url) as watch,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
             open_open_requests(pool, lives, open_limits) as open_requests,
+            announced(pool, "api", await asyncio.to_thread(vault.ids)),
         ):
             yield Service(
                 settings=settings,

@@ -2,7 +2,7 @@
 
 import asyncio
 import getpass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,10 +26,15 @@ def _secrets() -> None:
 
 
 @secrets_app.command("rotate", epilog=EXAMPLE)
-def rotate_secrets() -> None:
+def rotate_secrets(
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while processes run that lack the first secret: they fail to read.")
+    ] = False,
+) -> None:
     """Seal all that is stored under the first secret of LONGSHORE_SECRET, so that the others are not needed any more.
 
-    The service may run meanwhile, if its processes have all secrets of the list. An interrupted rotation is run again.
+    The service may run meanwhile: the command names the processes that lack the first secret, and then changes nothing.
+    An interrupted rotation is run again.
     """
     from longshore.settings_sources import load
     from longshore.telemetry import logs
@@ -41,7 +46,7 @@ def rotate_secrets() -> None:
             "LONGSHORE_SECRET is not set: set it to a new secret, restart all processes, and run this command again"
         )
     with existing_database(settings) as url:
-        outcomes = asyncio.run(_rotate(settings, url))
+        outcomes = asyncio.run(_rotate(settings, url, force=force))
     for outcome in outcomes:
         typer.echo(f"{outcome.name}: {outcome.rewrapped:,} sealed under the newest secret")
     failures = [failure for outcome in outcomes for failure in outcome.failures]
@@ -52,15 +57,21 @@ def rotate_secrets() -> None:
     typer.echo("All are sealed under the newest secret; LONGSHORE_SECRET needs no other one.")
 
 
-async def _rotate(settings: "Settings", url: str) -> list["Rotation"]:
+async def _rotate(settings: "Settings", url: str, *, force: bool) -> list["Rotation"]:
     from longshore.access import audit
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected
-    from longshore.rotation import SEALED, rotate
+    from longshore.rotation import SEALED, lacking_processes, rotate
     from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(settings)
     async with connected(url) as connection:
+        if not force and (lacking := await lacking_processes(connection, vault)):
+            named = ", ".join(f"{one.name} (seen {one.silent_seconds} s ago)" for one in lacking)
+            raise LongshoreError(
+                f"the first secret of LONGSHORE_SECRET is unknown to {named}: restart them with the same list, wait a"
+                " minute where one has ended without a word, and run this command again; --force rotates all the same"
+            )
         outcomes = [await rotate(connection, vault, values) for values in SEALED]
         details = {outcome.name: outcome.rewrapped for outcome in outcomes}
         actor = Actor("command", getpass.getuser())

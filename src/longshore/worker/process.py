@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -33,6 +32,7 @@ from longshore.exports.snapshot import Readers, Sources
 from longshore.exports.source_errors import reason
 from longshore.exports.source_limits import SourceLimits
 from longshore.exports.visibility import webhook_maker_sees
+from longshore.process_list import NAME, announced
 from longshore.results.open import open_store
 from longshore.settings import Settings
 from longshore.tasks import quotas
@@ -49,9 +49,6 @@ from longshore.worker.delivery_runner import CONCURRENCY, DeliveryRunner
 from longshore.worker.runner import Action, Runner
 
 log = structlog.get_logger()
-
-# The end of a name distinguishes pods.
-NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
 
 MAX_SHARD_SILENCE = 4  # heartbeat timeouts, until the message of a shard is sent again
 
@@ -77,11 +74,13 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         runners = _Runners(await _make_runner(settings, pools, known), _make_delivery_runner(settings, pools.service))
         await stack.enter_async_context(Listener(url, CHANNEL, runners.on_task_change, runners.check_all))
         stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
+        vault = open_vault(settings)
+        await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.ids)))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
         sees = partial(webhook_maker_sees, pools.service, known)
-        dispatcher = Dispatcher(pools.service, open_vault(settings), settings.outbound_networks_of, sees)
+        dispatcher = Dispatcher(pools.service, vault, settings.outbound_networks_of, sees)
         loops = [run_scheduler(pools.service), dispatcher.run(url), runners.deliveries.run_discards()]
 
         def begin() -> None:

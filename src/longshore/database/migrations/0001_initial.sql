@@ -223,6 +223,9 @@ create table longshore.run_deliveries (
     round integer not null default 0,
     chain_id bigint not null,
     destination text not null,
+    -- Of the name when the delivery was asked for: another destination may have it once that one is deleted. Null: there
+    -- was none.
+    destination_id uuid,
     -- The path of its files, with {name} in place of their names, or the table. One delivery at a time to each place.
     place text not null,
     -- The entry of `deliver` in the target that the delivery follows.
@@ -711,6 +714,16 @@ create table longshore.signing_keys (
     -- The private key, sealed by the vault. Null: it signs nothing more, or only the process that made it has it.
     sealed bytea,
     created_at timestamptz not null default clock_timestamp()
+);
+
+-- Processes that run, as far as each has said so lately: see `process_list`.
+create table longshore.processes (
+    id uuid primary key,
+    -- Kind, host and number, such as `worker web1:77`.
+    name text not null,
+    -- The ids of the secrets of LONGSHORE_SECRET that it has.
+    secrets bytea[] not null,
+    seen_at timestamptz not null default now()
 );
 
 -- Users and their sessions

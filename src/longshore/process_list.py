@@ -1,0 +1,76 @@
+"""The list of running processes: each says every few seconds that it runs, and which secrets of the vault it has.
+
+A process reads LONGSHORE_SECRET when it starts, so a rotation asks here whether all of them have the newest one.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from uuid import UUID, uuid4
+
+import msgspec
+
+from longshore.database.connect import Connection, Pool
+from longshore.database.retry import DATABASE_ERRORS, step_of
+
+PAUSE_SECONDS = 10.0  # between two signs of life
+MAX_SILENCE_SECONDS = 60.0  # of a process that counts as running
+
+# The end of a name distinguishes pods.
+NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
+
+ANNOUNCE = """
+with gone as (
+    delete from longshore.processes where seen_at < now() - interval '1 day'
+)
+insert into longshore.processes (id, name, secrets) values ($1, $2, $3)
+on conflict (id) do update set seen_at = now(), secrets = excluded.secrets
+"""
+
+LEAVE = "delete from longshore.processes where id = $1"
+
+LACKING = f"""
+select name, extract(epoch from now() - seen_at)::int as silent_seconds
+from longshore.processes
+where $1 <> all(secrets) and seen_at > now() - interval '{MAX_SILENCE_SECONDS} seconds'
+order by name, seen_at
+"""  # noqa: S608  # a constant
+
+
+class LackingProcess(msgspec.Struct, frozen=True):
+    """A running process that lacks a secret."""
+
+    name: str
+    silent_seconds: int
+    """Since it last said that it runs."""
+
+
+@contextlib.asynccontextmanager
+async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIterator[None]:
+    """Have this process in the list while the context is open.
+
+    `kind`: `api` or `worker`. `secrets`: the ids of those that it has, see `Vault.ids`.
+    """
+    id = uuid4()
+    task = asyncio.create_task(_announce(pool, id, f"{kind} {NAME}", secrets), name="process list")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await pool.execute(LEAVE, id, timeout=2)
+
+
+async def _announce(pool: Pool, id: UUID, name: str, secrets: Sequence[bytes]) -> None:
+    while True:
+        with step_of("process list", step="announce"):
+            await pool.execute(ANNOUNCE, id, name, list(secrets))
+        await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def lacking(connection: Connection | Pool, secret: bytes) -> list[LackingProcess]:
+    """Return the running processes that lack a secret, by its id."""
+    return [LackingProcess(**row) for row in await connection.fetch(LACKING, secret)]
