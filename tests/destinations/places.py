@@ -42,10 +42,12 @@ class Place(msgspec.Struct, frozen=True):
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def add_place(service: Longshore, folder: Path, kind: str = "folder", chain: int = CHAIN) -> Place:
-    """A new destination of a chain, of a name of its own."""
-    name = f"place-{uuid4().hex[:12]}"
-    place = Place(name, folder / name)
+def add_place(
+    service: Longshore, folder: Path, kind: str = "folder", chain: int = CHAIN, name: str | None = None
+) -> Place:
+    """A new destination of a chain, by default of a name of its own."""
+    name = name or f"place-{uuid4().hex[:12]}"
+    place = Place(name, folder / f"{name}-{uuid4().hex[:4]}")
     place.folder.mkdir()
     settings = Settings(data=service.data, database_url=service.url)
 

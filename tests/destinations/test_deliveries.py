@@ -112,6 +112,21 @@ def test_delivery_of_a_run_that_lacks_none_goes_to_all_destinations(
     assert reached(small, task["id"], "DONE")["state"]["code"] == "DONE"
 
 
+def test_destination_that_is_made_anew_under_the_name_of_a_deleted_one_lacks_what_that_one_had(
+    service: Longshore, small: httpx2.Client, tmp_path: Path
+) -> None:
+    kept, old = (add_place(service, tmp_path, chain=1765) for _ in range(2))
+    entries = [{"destination": each.name} for each in (kept, old)]
+    task = ended(small, created(small, delivered_body(*entries, chain=1765)))
+    assert task["state"]["code"] == "DONE"
+    service.sql("delete from longshore.destinations where name = $1", old.name)
+    new = add_place(service, tmp_path, chain=1765, name=old.name)
+    assert small.post(f"/tasks/{task['id']}/runs/1/deliver").status_code == 202
+    states = [(each["destination"], each["state"]) for each in settled(small, task["id"])]
+    assert states == [(kept.name, "delivered"), (old.name, "delivered"), (old.name, "delivered")], "only the new one"
+    assert new.files() == old.files()
+
+
 def test_file_that_differs_at_the_destination_ends_the_run_in_error_that_says_how(
     service: Longshore, small: httpx2.Client, tmp_path: Path
 ) -> None:

@@ -112,7 +112,7 @@ KINDS = {
     ),
     "later-run-delivered": ProblemKind(
         409,
-        "A later run has been delivered there",
+        "A later run has been delivered there, or is on its way",
         "Rows or files of this run would come after those of a later one. Deliver that one again, or elsewhere.",
     ),
     "nothing-to-acknowledge": ProblemKind(
@@ -186,6 +186,11 @@ KINDS = {
         "The task has no data intervals to run again",
         "Only a task with a schedule (`repeat` or `cron`) whose target is not `incremental`, and does not deliver to a "
         "table with `replace`, runs an interval again.",
+    ),
+    "not-incremental": ProblemKind(
+        409,
+        "The task is not incremental",
+        "Only a task whose target is `incremental` has a watermark that a full run removes.",
     ),
     "run-withdrawn": ProblemKind(
         409,

@@ -74,6 +74,7 @@ select begun.task_id, begun.run, begun.number, begun.attempt,
        (
            select max(later.run) from longshore.run_deliveries later
            where later.task_id = begun.task_id and later.destination = begun.destination and later.place = begun.place
+             and later.destination_id is not distinct from begun.destination_id
              and later.run > begun.run and later.state = 'delivered'
        ) as later_run
 from begun

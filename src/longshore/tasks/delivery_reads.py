@@ -20,6 +20,7 @@ date_trunc('second', d.due_at) as next, r.reads
 OF_DESTINATION = f"""
 select {COLUMNS}
 from longshore.run_deliveries d
+join longshore.destinations named on named.id = d.destination_id and named.name = d.destination
 join longshore.runs r on r.task_id = d.task_id and r.run = d.run
 where d.chain_id = $1 and d.destination = $2
 order by d.created_at desc, d.task_id desc, d.run desc, d.number desc
@@ -41,6 +42,7 @@ from unnest($2::text[]) as named (name)
 cross join lateral (
     select {COLUMNS}
     from longshore.run_deliveries d
+    join longshore.destinations of_name on of_name.id = d.destination_id and of_name.name = d.destination
     join longshore.runs r on r.task_id = d.task_id and r.run = d.run
     where d.chain_id = $1 and d.destination = named.name
     order by d.created_at desc, d.task_id desc, d.run desc, d.number desc

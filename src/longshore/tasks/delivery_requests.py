@@ -28,21 +28,24 @@ where t.id = $1 and t.chain_id = $2
 LACKING = """
 select planned.number
 from unnest($3::text[], $4::text[]) with ordinality as planned (destination, place, number)
+left join longshore.destinations named on named.chain_id = $5 and named.name = planned.destination
 where not exists (
     select from longshore.run_deliveries d
     where d.task_id = $1 and d.run = $2 and d.state = 'delivered'
-      and d.destination = planned.destination and d.place = planned.place
+      and d.destination_id = named.id and d.place = planned.place
 )
 order by planned.number
 """
 
-# $3, $4: places. A later run that has been delivered to one of them.
+# $3, $4: places. A later run that has been delivered to one of them, or is on its way there.
 LATER = """
-select d.run, d.destination, d.place
+select d.run, d.destination, d.place, d.state
 from unnest($3::text[], $4::text[]) as chosen (destination, place)
+join longshore.destinations named on named.chain_id = $5 and named.name = chosen.destination
 join longshore.run_deliveries d
-    on d.task_id = $1 and d.destination = chosen.destination and d.place = chosen.place
-where d.run > $2 and d.state = 'delivered'
+    on d.task_id = $1 and d.destination = chosen.destination and d.place = chosen.place and d.destination_id = named.id
+where d.run > $2 and d.state in ('delivered', 'pending')
+order by d.run desc
 limit 1
 """
 
@@ -60,11 +63,14 @@ newest as (
     where task_id = $1 and run = $2
 ),
 deliveries as (
-    insert into longshore.run_deliveries (task_id, run, number, round, chain_id, destination, place, entry, created_by)
-    select task.id, $2, newest.number + chosen.number, newest.round + 1, task.chain_id, chosen.destination,
+    insert into longshore.run_deliveries (task_id, run, number, round, chain_id, destination, destination_id, place,
+                                          entry, created_by)
+    select task.id, $2, newest.number + chosen.number, newest.round + 1, task.chain_id, chosen.destination, named.id,
            chosen.place, chosen.entry::json, $6
-    from task, newest,
-         unnest($3::text[], $4::text[], $5::text[]) with ordinality as chosen (destination, place, entry, number)
+    from task
+    cross join newest
+    cross join unnest($3::text[], $4::text[], $5::text[]) with ordinality as chosen (destination, place, entry, number)
+    left join longshore.destinations named on named.chain_id = task.chain_id and named.name = chosen.destination
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
 select id, log_length - 1, modified_at,
@@ -154,12 +160,13 @@ async def deliver(
     if of.delivering:
         raise ProblemError("run-delivering", f"Run {run} of task {task} is being delivered.")
     destinations, places = [each.destination for each in planned], [each.place for each in planned]
-    lacking = [row["number"] - 1 for row in await connection.fetch(LACKING, task, run, destinations, places)]
+    lacking = [row["number"] - 1 for row in await connection.fetch(LACKING, task, run, destinations, places, chain)]
     chosen = [planned[number] for number in lacking] or planned
     destinations, places = [each.destination for each in chosen], [each.place for each in chosen]
-    later = await connection.fetchrow(LATER, task, run, destinations, places)
+    later = await connection.fetchrow(LATER, task, run, destinations, places, chain)
     if later is not None:
-        said = f"Run {later['run']}, which is later, has been delivered to {later['place']} of {later['destination']}."
+        state = "has been" if later["state"] == "delivered" else "is being"
+        said = f"Run {later['run']}, which is later, {state} delivered to {later['place']} of {later['destination']}."
         raise ProblemError("later-run-delivered", said)
     await connection.execute(AGAIN, task, run, destinations, places, [each.entry for each in chosen], by)
     await deliveries.admit(connection, chain)

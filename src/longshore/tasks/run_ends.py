@@ -93,10 +93,13 @@ given as (
       and (r.key_list_bytes > 0 or (r.watermark_from is not distinct from $11 and r.watermark_to = $12))
 ),
 deliveries as (
-    insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, place, entry)
-    select before.id, before.run, number, before.chain_id, planned.destination, planned.place, planned.entry::json
-    from before, unnest($18::text[], $19::text[], $20::text[]) with ordinality
+    insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, destination_id, place, entry)
+    select before.id, before.run, planned.number, before.chain_id, planned.destination, named.id, planned.place,
+           planned.entry::json
+    from before
+    cross join unnest($18::text[], $19::text[], $20::text[]) with ordinality
          as planned (destination, place, entry, number)
+    left join longshore.destinations named on named.chain_id = before.chain_id and named.name = planned.destination
 ),
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg, total, success, skips, errors)
