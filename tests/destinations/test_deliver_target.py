@@ -59,11 +59,21 @@ def test_many_files_have_a_folder_of_their_own_by_default() -> None:
         ("{{run}}{name}", "expected letters"), ("{run}}{name}", "expected letters"),
         ("{region}/{run}{name}", "{region} is not known"), ("{interval_end:%c}{run}{name}", "expected a format of"),
         ("{interval_end:}{run}{name}", "expected a format of"), ("{interval_end:%}{run}{name}", "expected a format of"),
+        ("{run}{name}{name}", "once, at the end"), ("{name}/{run}", "once, at the end"),
+        ("{run}-{name}.bak", "once, at the end"), ("{run}/{name}/{name}", "once, at the end"),
         ("{run}/data.csv", "lacks {name}"), ("{date}/{name}", "has no {run}"),
     ],
 )  # fmt: skip
 def test_template_that_could_lead_elsewhere_or_mix_files_is_refused(path: str, said: str) -> None:
     assert said in (check_template(Deliver("warehouse", path=path)) or "nothing")
+
+
+def test_many_files_lie_below_the_folder_of_their_manifest() -> None:
+    for path in ("{run}-{name}", "a/{run}{name}"):
+        assert "after a slash" in (check_template(Deliver("warehouse", path=path), many_files=True) or "nothing")
+    for path in ("{run}/{name}", "a/{task}-{run}/{name}"):
+        assert check_template(Deliver("warehouse", path=path), many_files=True) is None
+    assert check_template(Deliver("warehouse", path="{name}", overwrite=True), many_files=True) is None
 
 
 def test_path_that_no_store_takes_is_an_error() -> None:
@@ -107,6 +117,8 @@ ON_ACK = {"incremental": "on_ack"}
         (TABLE, {"csv": {"delimiter": ";"}}, {"table": "takes parquet, or csv"}),
         (TABLE, {"split": {"rows": 9}}, {"table": "takes a result of one file"}),
         ({"table": "a b", "mode": "append"}, {}, {"table": "expected"}),
+        (TABLE | {"table": "_Longshore_Deliveries"}, {}, {"table": "reserved"}),
+        (TABLE | {"table": "PG_class"}, {}, {"table": "reserved"}),
         ({}, {}, {"table": "takes tables"}),
     ],
 )

@@ -36,6 +36,8 @@ INTERVAL_END = "interval_end:"
 # Of `strftime`: those that are the same on each platform and in each locale, and text that a path may have.
 TIME_FORMAT = re.compile(r"(?:%[YmdHMSjyGVu]|[A-Za-z0-9_.=/-])+")
 TEXT = re.compile(r"[A-Za-z0-9_.=/@+,~ -]*")
+RESERVED_TABLES = re.compile(r"(?:_longshore_|pg_).*", re.IGNORECASE)
+"""Tables of a service's own in a destination, and names that PostgreSQL looks up in its own schema first."""
 
 
 class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -106,8 +108,11 @@ def path_of(place: str, name: str) -> str:
     return path
 
 
-def check_template(entry: Deliver) -> str | None:
-    """Return what is wrong with the template of an entry; None if nothing is."""
+def check_template(entry: Deliver, *, many_files: bool = False) -> str | None:
+    """Return what is wrong with the template of an entry; None if nothing is.
+
+    `many_files`: whether a result has many files.
+    """
     template = entry.path
     if template is None:
         return None
@@ -125,6 +130,13 @@ def check_template(entry: Deliver) -> str | None:
         return "expected a relative path without empty parts, `.` and `..`"
     if "{name}" not in template:
         return "lacks {name}, the file's path within the run: data, manifest and signature need paths of their own"
+    # A manifest is found by the file's name with a suffix, and finds the many files below its own folder.
+    if template.count("{name}") > 1 or not template.endswith("{name}"):
+        return (
+            "expected {name} once, at the end: manifest and signature lie beside the file, under its name and a suffix"
+        )
+    if many_files and not f"/{template}".endswith("/{name}"):
+        return "expected {name} after a slash: a manifest names many files by their paths below its own folder"
     if "{run}" not in template and not entry.overwrite:
         return 'has no {run}, so a later run would replace the files: add it, or "overwrite": true'
     return None

@@ -8,7 +8,7 @@ import msgspec
 from longshore.exports import schemas
 from longshore.exports.catalog import Catalog, Index, Shape, fingerprint
 from longshore.exports.columns import check_fields, choices, shape_of
-from longshore.exports.deliver_target import Deliver, check_template
+from longshore.exports.deliver_target import RESERVED_TABLES, Deliver, check_template
 from longshore.exports.export import BY_INDEX, CHANGE_NAMES, ExportTarget, IndexTarget
 from longshore.exports.files.partitions import check_keys
 from longshore.exports.formats import FORMATS
@@ -67,7 +67,7 @@ def _check_deliver(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
         seen.add(place)
         if entry.table is not None or entry.mode is not None:
             violations += _check_table(entry, target, catalog, where)
-        elif (said_of_path := check_template(entry)) is not None:
+        elif (said_of_path := check_template(entry, many_files=target.has_files)) is not None:
             violations.append(Violation(said_of_path, pointer(where, "path")))
     return violations
 
@@ -78,6 +78,8 @@ def _check_table(entry: Deliver, target: ExportTarget, catalog: Catalog, at: str
     if entry.table is None or entry.mode is None:
         missing = "table" if entry.table is None else "mode"
         violations.append(Violation("is required: a table needs `table` and `mode`", pointer(at, missing)))
+    if entry.table is not None and RESERVED_TABLES.fullmatch(entry.table):
+        violations.append(Violation("names that begin with `_longshore_` or `pg_` are reserved", pointer(at, "table")))
     for key in ("path", "overwrite"):
         if getattr(entry, key):
             violations.append(Violation("is for files, not beside `table`", pointer(at, key)))
