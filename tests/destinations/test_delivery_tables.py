@@ -9,7 +9,8 @@ import pytest
 
 from tests.destinations.folder import LINES
 from tests.destinations.places import Place, add_place, created, delivered_body, deliveries_of, reached, settled
-from tests.service import Longshore, ended
+from tests.faults.held import messages
+from tests.service import Longshore, ended, export_body
 
 CHAIN = 1765
 NEVER = "2126-05-26T12:00:00Z"
@@ -90,6 +91,24 @@ def test_earlier_run_is_not_delivered_to_a_table_after_a_later_one(small: httpx2
     assert [line["run"] for line in tables.noted(LINES)] == [1, 2]
 
 
+def test_earlier_run_is_not_delivered_to_a_table_that_a_later_one_is_on_its_way_to(
+    small: httpx2.Client, tables: Place
+) -> None:
+    entry = {"destination": tables.name, "table": "ledger", "mode": "replace"}
+    task = created(small, delivered_body(entry, chain=CHAIN))
+    reached(small, task, "DONE")
+    tables.faults(unavailable=1.0)
+    assert small.post(f"/tasks/{task}/execute", headers={"Prefer": "respond-async"}).status_code == 202
+    while not (listed := small.get(f"/tasks/{task}/runs/2/deliveries")).is_success or not listed.json():
+        pass
+    refused = small.post(f"/tasks/{task}/runs/1/deliver")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/later-run-delivered")
+    assert "Run 2, which is later, is being delivered to ledger" in refused.json()["detail"]
+    tables.faults()
+    reached(small, task, "DONE")
+    assert [line["run"] for line in tables.noted(LINES)] == [1, 2]
+
+
 def test_increment_is_acknowledged_once_delivered_and_given_again_until_then(
     service: Longshore, small: httpx2.Client, tables: Place, tmp_path: Path
 ) -> None:
@@ -110,6 +129,26 @@ def test_increment_is_acknowledged_once_delivered_and_given_again_until_then(
     assert {(line["mark_from"], line["mark_to"]) for line in lines} == {(None, first["increment"]["to"])}
     third = run(small, task)
     assert third["increment"]["from"] == second["increment"]["to"]
+
+
+def test_full_run_takes_all_rows_in_place_of_an_increment_that_waits(small: httpx2.Client) -> None:
+    body = export_body(chain=CHAIN, once=NEVER)
+    body["target"]["incremental"] = "on_ack"
+    task = created(small, body)
+    first = run(small, task)
+    assert small.post(f"/tasks/{task}/runs/1/ack").status_code == 200
+    second = run(small, task)
+    assert second["increment"]["from"] == first["increment"]["to"]
+    asked = small.post(f"/tasks/{task}/execute", json={"full": True})
+    assert (asked.status_code, asked.json()["code"]) == (200, "DONE")
+    third = small.get(f"/tasks/{task}/runs/3").json()
+    assert (third["rows"], third["increment"]["from"]) == (first["rows"], None)
+    assert small.get(f"/tasks/{task}/runs/2").json()["increment"]["acknowledged"] is None
+    assert small.post(f"/tasks/{task}/runs/2/ack").status_code == 409
+    said = messages(small.get(f"/tasks/{task}", params={"log_limit": 1000}).json())
+    assert any(each.startswith("a full run requested by token ") for each in said)
+    assert small.post(f"/tasks/{task}/runs/3/ack").status_code == 200
+    assert run(small, task)["increment"]["from"] == third["increment"]["to"]
 
 
 def test_watermark_moves_when_an_increment_has_arrived_and_only_from_where_it_began(

@@ -104,8 +104,52 @@ def test_changes_are_merged_run_after_run(new_service: Callable[..., Longshore],
             manifest = client.get(f"/tasks/{task}/runs/{run}/manifest").json()
             assert manifest["full"] is (run == 1)
             assert manifest["mirror"]["rows"] == len(expected)
-    lines = warehouse.sql("select run, mark_from is null, mark_to is null from _longshore_deliveries order by run")
-    assert lines == [(1, True, False), (2, False, False), (3, False, False)]
+        lines = warehouse.sql("select run, mark_from is null, mark_to is null from _longshore_deliveries order by run")
+        assert lines == [(1, True, False), (2, False, False), (3, False, False)]
+
+        warehouse.sql("delete from ledger where id % 11 = 0")
+        service.sql("update loyalty.wallet_ledger set amount = amount + 1 where chain_id = 1764 and id % 3 = 0")
+        assert client.post(f"/tasks/{task}/execute").status_code in (200, 202)
+        assert ended(client, task)["state"]["code"] == "ERROR"
+        assert "and the copy must have" in deliveries_of(client, task, 4)[0]["error"]
+        assert client.post(f"/tasks/{task}/execute", json={"full": True}).status_code in (200, 202)
+        assert ended(client, task)["state"]["code"] == "DONE"
+        assert client.get(f"/tasks/{task}/runs/5").json()["full"] is True
+        expected = service.sql("select id, amount from loyalty.wallet_ledger where chain_id = 1764 order by id")
+        assert [tuple(row) for row in expected] == warehouse.sql("select id, amount from ledger order by id")
+
+
+def test_table_that_is_added_to_an_incremental_task_is_filled_by_a_full_run(
+    service: Longshore, small: httpx2.Client, warehouse: Warehouse
+) -> None:
+    name = make(service, warehouse, 1765)
+    task = created(small, body_of(name, "merge", 1765, incremental="on_ack"))
+    reached(small, task, "DONE")
+    entry = {"destination": name, "mode": "merge"}
+    target = small.get(f"/tasks/{task}").json()["target"]
+    target["deliver"] = [entry | {"table": "ledger"}, entry | {"table": "other"}]
+    assert small.patch(f"/tasks/{task}", json={"target": target}).status_code == 200
+    assert small.post(f"/tasks/{task}/execute").status_code in (200, 202)
+    found = ended(small, task)
+    assert found["state"]["code"] == "ERROR", "it would be nearly empty"
+    states = [(each["table"], each["state"]) for each in deliveries_of(small, task, 2)]
+    assert states == [("ledger", "delivered"), ("other", "failed")]
+    assert f'POST /tasks/{task}/execute with {{"full": true}}' in deliveries_of(small, task, 2)[1]["error"]
+    assert small.post(f"/tasks/{task}/execute", json={"full": True}).status_code in (200, 202)
+    reached(small, task, "DONE")
+    run = small.get(f"/tasks/{task}/runs/3").json()
+    assert (run["rows"], run["increment"]["from"], run["increment"]["acknowledged"]) == (2000, None, True)
+    assert warehouse.sql("select count(*) from other") == warehouse.sql("select count(*) from ledger") == [(2000,)]
+    assert small.post(f"/tasks/{task}/execute").status_code in (200, 202)
+    reached(small, task, "DONE")
+    assert small.get(f"/tasks/{task}/runs/4").json()["increment"]["from"] == run["increment"]["to"]
+
+
+def test_full_run_is_asked_of_incremental_tasks_alone(small: httpx2.Client) -> None:
+    task = created(small, export_body(chain=1765))
+    reached(small, task, "DONE")
+    refused = small.post(f"/tasks/{task}/execute", json={"full": True})
+    assert (refused.status_code, refused.json()["type"]) == (409, "/problems/not-incremental")
 
 
 README = Path(__file__).parents[2] / "README.md"

@@ -135,6 +135,26 @@ def test_trigger_that_drops_rows_fails_the_load(warehouse: Warehouse, mode: str)
     assert warehouse.sql("select * from orders") == []
 
 
+@pytest.mark.parametrize("mode", ["append", "replace", "merge"])
+def test_trigger_that_changes_amounts_fails_the_load_as_the_totals_are_those_of_the_table(
+    warehouse: Warehouse, mode: str
+) -> None:
+    made(warehouse, "create table orders (id bigint, amount numeric, currency text, note text);"
+                    "create function rounded() returns trigger language plpgsql as $$ begin"
+                    " new.amount = round(new.amount); new.note = 'seen'; return new; end $$;"
+                    "create trigger rounded before insert or update on orders"
+                    " for each row execute function rounded()")  # fmt: skip
+    columns = {"id": "int8", "amount": "numeric(12,2)", "currency": "text"}
+    kept = Totals("amount", "currency", [Sum("EUR", 2, "3")])
+    whole = a_load(columns, [("1", "1.00", "EUR"), ("2", "2.00", "EUR")], mode, totals=kept)
+    assert warehouse.load(whole).totals == Totals("amount", "currency", [Sum("EUR", 2, "3")])
+    changed = Totals("amount", "currency", [Sum("EUR", 1, "1.25"), Sum("USD", 1, "2")])
+    load = a_load(columns, [("1", "1.25", "EUR"), ("2", "2.00", "USD")], mode, run=2, totals=changed)
+    with pytest.raises(DestinationError, match=r"EUR.* adds up to 1\.25, and the table took 1 rows with 1\b"):
+        warehouse.load(load)
+    assert warehouse.sql("select distinct currency, note from orders") == [("EUR", "seen")]
+
+
 def test_row_level_security_never_leaves_rows_behind(warehouse: Warehouse) -> None:
     made(warehouse, "create table orders (id bigint, name text); insert into orders values (1, 'hidden');"
                     "alter table orders enable row level security;"

@@ -84,7 +84,7 @@ def test_a_watermark_of_another_history_is_refused(
     shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, changed)
     assert series.execute() == "ERROR"
     assert said in series.messages()[-2]
-    assert "create a new task" in series.messages()[-2]
+    assert "have the task run in full" in series.messages()[-2]
     shop.sql("update longshore.tasks set watermark = $2 where id = $1", series.id, kept)
     assert series.ids() == []
 

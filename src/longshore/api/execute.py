@@ -19,7 +19,7 @@ from longshore.api.waiting import waiting
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.exports.visibility import stored_export
-from longshore.tasks import idempotency, requests
+from longshore.tasks import idempotency, requests, watermarks
 from longshore.tasks import reads as read
 from longshore.tasks.idempotency import Kept
 from longshore.tasks.model import ENDED, State
@@ -28,12 +28,17 @@ from longshore.tasks.schedule import bounds_violation
 from longshore.validation import Violation
 
 ABOUT = "A time of the schedule: the run is for the data interval that ends then, once more."
+ABOUT_FULL = (
+    "Of an incremental task: the run takes all rows, not those since the last run alone, and later runs go on from it. "
+    "For a copy that has lost rows, or a table that is new to the task."
+)
 
 
 class ExecuteBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /tasks/{id}/execute`, which may be left out."""
 
     interval_end: Annotated[datetime, Meta(description=ABOUT, examples=["2026-05-26T01:00:00Z"])] | None = None
+    full: Annotated[bool, Meta(description=ABOUT_FULL)] = False
 
 
 @post(
@@ -55,20 +60,25 @@ async def execute_task(
     """Run a task now, whatever its trigger says. Answers its state when the run has ended, or is being delivered (202).
 
     The run is for the data interval from the end of the schedule's newest run until now. With `interval_end`, a time of
-    the schedule, it is for the interval of that time again. Where an `execute` waits to start, another one for the same
-    interval joins its run, and one for another interval is 409 `run-queued`.
+    the schedule, it is for the interval of that time again. With `full`, the run of an incremental task takes all rows.
+    Where an `execute` waits to start, another one for the same interval joins its run, and one for another interval is
+    409 `run-queued`.
     """
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
     value = read_optional_json(request, body)
-    interval_end = check_body(ExecuteBody, value, _check_interval_end).interval_end
+    wanted = check_body(ExecuteBody, value, _check_interval_end)
 
     async def make(connection: Connection) -> Kept:
         whole = await lock_to_change(request, connection, task)
-        if interval_end is not None:
+        if wanted.interval_end is not None:
             refuse_without_intervals(whole)
-        async with audited_in(connection, request, "task.execute", f"task {task}", _details(interval_end)):
-            run = await requests.execute(connection, chain, task, actor(request).name, interval_end)
+        if wanted.full:
+            _refuse_without_watermark(whole)
+        async with audited_in(connection, request, "task.execute", f"task {task}", _details(wanted)):
+            if wanted.full:
+                await watermarks.reset(connection, chain, task, actor(request).name)
+            run = await requests.execute(connection, chain, task, actor(request).name, wanted.interval_end)
         return Kept(task, str(run).encode())
 
     claim = claim_of(request, idempotency_key, value or None)
@@ -89,6 +99,16 @@ def refuse_without_intervals(task: EditableTask) -> None:
     why = why_without_intervals(task.target, task.trigger)
     if why is not None:
         raise ProblemError("no-intervals", why)
+
+
+def _refuse_without_watermark(task: EditableTask) -> None:
+    """Raise ProblemError where all runs of a task take all rows anyway."""
+    try:
+        export = stored_export(task.target, task.trigger)
+    except msgspec.MsgspecError:  # as its run will say
+        return
+    if export is None or not export[0].incremental:
+        raise ProblemError("not-incremental", "The target is not `incremental`, so each run takes all rows.")
 
 
 def why_without_intervals(target: str, trigger: str) -> str | None:
@@ -112,5 +132,6 @@ def _check_interval_end(body: ExecuteBody) -> list[Violation]:
     return [] if violation is None else [Violation(violation, "/interval_end")]
 
 
-def _details(interval_end: datetime | None) -> dict[str, Any] | None:
-    return None if interval_end is None else {"interval_end": interval_end}
+def _details(wanted: ExecuteBody) -> dict[str, Any] | None:
+    interval = {} if wanted.interval_end is None else {"interval_end": wanted.interval_end}
+    return {**interval, **({"full": True} if wanted.full else {})} or None

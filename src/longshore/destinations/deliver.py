@@ -22,7 +22,7 @@ from longshore.destinations.kind import (
 )
 from longshore.exports.deliver_target import Deliver, path_of
 from longshore.exports.export import CHANGE_NAMES
-from longshore.exports.manifest import Manifest
+from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
@@ -42,7 +42,9 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int | None = None
     """Rows that the table took; null for files."""
     totals: Totals | None = None
-    """Their control totals."""
+    """Their control totals, as the table has them."""
+    mirror: Mirror | None = None
+    """Of a task with `deletes`: rows and control totals of the whole table, which are those that it must have."""
     repeated: bool = False
     """Whether the table had these rows from an earlier delivery of the same run or increment."""
 
@@ -153,7 +155,8 @@ async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: T
     address = place.address(entry.table)
     if not found.was_there:  # an increment that was read again may have fewer rows than the one that the table has
         load.require(found, address)
-    return Delivered(address, Evidence(rows=found.rows, totals=found.totals, repeated=found.was_there))
+    evidence = Evidence(rows=found.rows, totals=found.totals, mirror=found.mirror, repeated=found.was_there)
+    return Delivered(address, evidence)
 
 
 def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, entry: Deliver) -> TableLoad:
@@ -177,6 +180,7 @@ def _load_of(delivery: DeliveryAttempt, contents: Contents, manifest: Manifest, 
         format="csv" if manifest.format == "csv" else "parquet",
         file=contents.files[0].file,
         totals=manifest.totals,
+        mirror=manifest.mirror,
         line=DeliveryLine(
             task=manifest.task,
             run=manifest.run,

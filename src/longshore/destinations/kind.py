@@ -14,6 +14,7 @@ from typing import IO, Any, Literal, Protocol
 import msgspec
 
 from longshore.errors import LongshoreError, TransientError
+from longshore.exports.manifest import Mirror
 from longshore.exports.totals import Totals, as_parts, compare
 from longshore.outbound import Network
 from longshore.validation import Violation
@@ -128,11 +129,13 @@ class TableEvidence(msgspec.Struct, frozen=True):
     """The rows of a delivery in a table, read back from it."""
 
     rows: int
-    """Rows that the load brought: those of the staging table, read in the transaction that wrote them."""
+    """Rows of the load that the table took, and rows that it deleted."""
     totals: Totals | None
-    """Control totals of these rows."""
+    """Control totals of these rows as the table has them; a deleted row has no value and counts as 0."""
     was_there: bool
     """Whether an earlier delivery of the same run or marks was found, so that nothing was loaded."""
+    mirror: Mirror | None = None
+    """Rows and control totals of the whole table; None unless the load has changes."""
 
 
 class TableLoad(msgspec.Struct, frozen=True):
@@ -152,21 +155,48 @@ class TableLoad(msgspec.Struct, frozen=True):
     totals: Totals | None
     """The control totals of the rows; those of the evidence are made of the same two columns."""
     line: DeliveryLine
+    mirror: Mirror | None = None
+    """Rows and control totals that the table must have afterwards; None unless the load has changes."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a merge brings all rows that the table must have, whatever it has before."""
+        return self.mode == "merge" and (self.is_full or self.line.mark_from is None)
 
     def require(self, evidence: TableEvidence, what: str) -> None:
         """Raise DestinationError where a table took other rows than the file has, and say in what they differ.
 
         `what`: begins the message. A place calls it before it commits, so that such rows never appear.
         """
-        if evidence.rows != self.line.rows:
-            raise DestinationError(f"{what} took {evidence.rows:,} rows, and the result has {self.line.rows:,}")
-        if self.totals is None or evidence.totals is None:
+        self.require_rows(evidence.rows, what)
+        _compare(self.totals, evidence.totals, f"{what}: ", "the table took")
+        if self.mirror is None or evidence.mirror is None:
             return
-        sums = {value: (rows, total) for value, rows, total in as_parts(evidence.totals.sums)}
-        try:
-            compare(self.totals, sums)
-        except LongshoreError as error:
-            raise DestinationError(f"{what}: {str(error).replace('the file has', 'the table took')}") from None
+        found, copy = evidence.mirror.rows, self.mirror.rows
+        remedy = f"were rows changed by hand, or by another task? {self.full_run}"
+        if found != copy:
+            raise DestinationError(f"{what} would have {found:,} rows, and the copy must have {copy:,}; {remedy}")
+        _compare(self.mirror.totals, evidence.mirror.totals, f"{what} as a whole: ", "the table has", f"; {remedy}")
+
+    def require_rows(self, rows: int, what: str) -> None:
+        """Raise DestinationError where a table took another number of rows than the file has."""
+        if rows != self.line.rows:
+            raise DestinationError(f"{what} took {rows:,} rows, and the result has {self.line.rows:,}")
+
+    @property
+    def full_run(self) -> str:
+        """The sentence that tells how the table gets all rows again."""
+        return f'have the task run in full: POST /tasks/{self.line.task}/execute with {{"full": true}}'
+
+
+def _compare(expected: Totals | None, found: Totals | None, before: str, has: str, remedy: str = "") -> None:
+    """Raise DestinationError where control totals differ. `has`: how the error says what was found."""
+    if expected is None or found is None:
+        return
+    try:
+        compare(expected, {value: (rows, total) for value, rows, total in as_parts(found.sums)})
+    except LongshoreError as error:
+        raise DestinationError(f"{before}{str(error).replace('the file has', has)}{remedy}") from None
 
 
 class TablePlace(Protocol):
@@ -178,7 +208,9 @@ class TablePlace(Protocol):
     async def load(self, load: TableLoad) -> TableEvidence:
         """Load rows and write the line of the delivery in one transaction. May be called again after any error.
 
-        Raises DestinationError and DestinationUnavailableError.
+        An increment (`line.mark_from`) is refused where the table lacks the delivery that ends there, unless the load
+        is full: without the rows before, the table would be called delivered and lack most of them. Raises
+        DestinationError and DestinationUnavailableError.
         """
 
 

@@ -73,6 +73,25 @@ where t.id = $1 and t.chain_id = $2
 """
 
 
+# Increments that wait for their acknowledgement wait no longer, so that none of them is given in place of the full run.
+RESET = """
+with task as (
+    update longshore.tasks
+    set watermark = null, modified_at = greatest(modified_at, now()), revision = revision + 1,
+        log_length = log_length + 1
+    where id = $1 and chain_id = $2 and state <> 'INPROGRESS'
+    returning id, log_length, modified_at
+),
+runs as (
+    update longshore.runs r set acknowledged = null, key_list_bytes = 0
+    from task
+    where r.task_id = task.id and not r.acknowledged
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, log_length - 1, modified_at, 'a full run requested by ' || $3::text from task
+"""
+
+
 class Increment(msgspec.Struct, frozen=True):
     """The part of the data that an incremental run exported: the rows that became visible between two watermarks."""
 
@@ -142,6 +161,15 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
     raise ProblemError(
         "nothing-to-acknowledge", f"Run {run} is no increment that waits: the target has no `incremental: on_ack`."
     )
+
+
+async def reset(connection: Connection, chain: ChainId, task: TaskId, by: str) -> None:
+    """Remove the watermark of a task that is not running, so that its next run takes all rows.
+
+    Runs in the connection's transaction, in which the caller has locked the task. `by`: kind and id of the credential
+    that asks, such as `user 7`.
+    """
+    await connection.execute(RESET, task, chain, by)
 
 
 def _pending(

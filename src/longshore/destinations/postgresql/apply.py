@@ -1,50 +1,101 @@
 # ruff: noqa: S608  # all SQL here is made of quoted names
 """Staged rows become rows of the table: appended, in place of all others, or merged by the key."""
 
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DestinationError, TableEvidence, TableLoad
 from longshore.destinations.postgresql.table import Target
 from longshore.destinations.postgresql.types import quoted
 from longshore.exports.columns import CAST_AS_SHOWN
 from longshore.exports.export import CHANGE
+from longshore.exports.manifest import Mirror
 from longshore.exports.totals import Totals, added, as_list
 
 STAGING_NAME = "_longshore_staging"
 STAGING = f"pg_temp.{STAGING_NAME}"
+UPSERTS = f"select count(*) from {STAGING} s where {{kept}}"
 
 DELETE = "delete"
 
 
-async def evidence(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
-    """Return the rows and control totals of the staged rows."""
-    if load.totals is None:
-        rows = await connection.fetchval(f"select count(*) from {STAGING}")
-        return TableEvidence(rows, None, was_there=False)
-    column = next(column for column in target.columns if column.name == load.totals.per)
+class Taken(msgspec.Struct, frozen=True):
+    """The columns of control totals as SQL, over columns of a table or of its alias."""
+
+    totals: Totals
+    per: str
+    amount: str
+
+    def query(self, source: str) -> str:
+        """Return the query of the totals of a source: value, rows and sum."""
+        return f"select {self.per}, count(*), coalesce(sum({self.amount}), 0) from {source} group by 1"
+
+    def of(self, parts: Sequence[Any]) -> Totals:
+        """Return the totals of what the query returns."""
+        sums = as_list(added({}, (tuple(part) for part in parts)))
+        return Totals(self.totals.amount, self.totals.per, sums)
+
+
+def _taken(target: Target, totals: Totals, alias: str = "") -> Taken:
+    column = next(column for column in target.columns if column.name == totals.per)
     # Under the load's type, as a table's wider type may spell a value otherwise.
-    value = quoted(column.name) if column.type == column.want else f"{quoted(column.name)}::{column.want.sql}"
+    name = f"{alias}{quoted(column.name)}"
+    value = name if column.type == column.want else f"{name}::{column.want.sql}"
     shown = f"case when {value} is not null then format('%s', {value}) end"
     if column.want.name in CAST_AS_SHOWN:  # a cast takes less time
         shown = f"{value}::text"
-    amount = f"coalesce(sum({quoted(load.totals.amount)}::numeric), 0)"
-    parts = await connection.fetch(f"select {shown}, count(*), {amount} from {STAGING} group by 1")
-    totals = Totals(load.totals.amount, load.totals.per, as_list(added({}, (tuple(part) for part in parts))))
-    return TableEvidence(totals.rows, totals, was_there=False)
+    return Taken(totals, shown, f"{alias}{quoted(totals.amount)}::numeric")
 
 
-async def apply(connection: DirectConnection, target: Target, load: TableLoad) -> None:
-    """Write the staged rows into the table. Raises DestinationError where it does not hold them then."""
-    if load.mode == "merge":
-        await _merge(connection, target, load)
-        return
-    if load.mode == "replace":
-        await connection.execute(f"delete from {target.name}")
-    await _insert(connection, target, load.line.rows)
-    if load.mode == "replace":
-        await _require_count(connection, target, load.line.rows)
+async def apply(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
+    """Write the staged rows into the table, and return what it took, as it stands there.
+
+    Raises DestinationError where the table does not hold the rows then.
+    """
+    match load.mode:
+        case "append":
+            return await _append(connection, target, load)
+        case "replace":
+            await connection.execute(f"delete from {target.name}")
+            await connection.execute(_insert(target))
+            evidence = await _whole(connection, target, load.totals)
+            if evidence.rows != load.line.rows:
+                raise _dropped(target, evidence.rows, load.line.rows)
+            return evidence
+        case "merge":
+            return await _merge(connection, target, load)
 
 
-async def _merge(connection: DirectConnection, target: Target, load: TableLoad) -> None:
+async def _append(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
+    """Append the rows. Their totals are those that the table returns, after its triggers have changed them."""
+    if load.totals is None:
+        status = await connection.execute(_insert(target))
+        evidence = TableEvidence(int(status.rpartition(" ")[2]), None, was_there=False)
+    else:
+        taken, names = _taken(target, load.totals), {load.totals.per, load.totals.amount}
+        inserted = f"{_insert(target)} returning {', '.join(map(quoted, names))}"
+        parts = await connection.fetch(f"with inserted as ({inserted}) {taken.query('inserted')}")
+        totals = taken.of(parts)
+        evidence = TableEvidence(totals.rows, totals, was_there=False)
+    if evidence.rows != load.line.rows:
+        raise _dropped(target, evidence.rows, load.line.rows)
+    return evidence
+
+
+async def _whole(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
+    """Return rows and totals of the whole table."""
+    if totals is None:
+        return TableEvidence(await connection.fetchval(f"select count(*) from {target.name}"), None, was_there=False)
+    taken = _taken(target, totals)
+    found = taken.of(await connection.fetch(taken.query(target.name)))
+    return TableEvidence(found.rows, found, was_there=False)
+
+
+async def _merge(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
     keys = ", ".join(map(quoted, load.key))
     await connection.execute(f"create unique index on {STAGING} ({keys})")
     await connection.execute(f"analyze {STAGING}")
@@ -63,34 +114,51 @@ async def _merge(connection: DirectConnection, target: Target, load: TableLoad) 
         await connection.execute(
             f"update {target.name} t set {values} {matching} and {kept} and {now} operator(pg_catalog.*<>) {new}"
         )
-    upserts = await connection.fetchval(f"select count(*) from {STAGING} s where {kept}")
-    await _insert(connection, target, None, f"s where {kept} and not exists (select from {target.name} t where {same})")
-    await _require_keys(connection, target, same, kept, upserts)
-    if load.is_full:
-        await _require_count(connection, target, upserts)
+    await connection.execute(
+        _insert(target, f"s where {kept} and not exists (select from {target.name} t where {same})")
+    )
+    merged = await _merged(connection, target, load, f"{STAGING} s join {target.name} t on {same}", kept)
+    if load.mirror is None:
+        if load.is_full:
+            await _require_count(connection, target, await connection.fetchval(UPSERTS.format(kept=kept)))
+        return merged
+    whole = await _whole(connection, target, load.mirror.totals)
+    return msgspec.structs.replace(merged, mirror=Mirror(whole.rows, whole.totals))
 
 
-async def _insert(connection: DirectConnection, target: Target, rows: int | None, which: str = "") -> None:
-    """Insert staged rows. `rows`: how many. Values of the source take the place of those of an identity column."""
+def _insert(target: Target, which: str = "") -> str:
+    """Return the statement that inserts staged rows. Values of the source replace those of an identity column."""
     names = ", ".join(quoted(column.name) for column in target.columns)
-    status = await connection.execute(
-        f"insert into {target.name} ({names}) overriding system value select {names} from {STAGING} {which}"
-    )
-    if rows is not None and int(status.rpartition(" ")[2]) != rows:
-        raise _dropped(target, int(status.rpartition(" ")[2]), rows)
+    return f"insert into {target.name} ({names}) overriding system value select {names} from {STAGING} {which}"
 
 
-async def _require_keys(connection: DirectConnection, target: Target, same: str, kept: str, upserts: int) -> None:
-    """Raise DestinationError unless the table has each key once that was put into it, and none that was deleted."""
-    found = await connection.fetchrow(
-        f"select count(*) filter (where {kept}) as upserts, count(*) filter (where not ({kept})) as deletes"
-        f" from {STAGING} s join {target.name} t on {same}"
-    )
-    assert found is not None
-    if found["upserts"] > upserts:
+async def _merged(
+    connection: DirectConnection, target: Target, load: TableLoad, joined: str, kept: str
+) -> TableEvidence:
+    """Return the rows that were merged, as the table has them.
+
+    `joined`: the staged rows with those of the table by the key. Raises DestinationError unless the table has each key
+    once that was put into it, and none that was deleted.
+    """
+    upserts = await connection.fetchval(UPSERTS.format(kept=kept))
+    counts = f"select count(*) filter (where {kept}) as upserts, count(*) filter (where not ({kept})) as deletes"
+    totals = None
+    if load.totals is None:
+        found = await connection.fetchrow(f"{counts} from {joined}")
+        assert found is not None
+        rows, left = found["upserts"], found["deletes"]
+    else:
+        taken = _taken(target, load.totals, "t.")
+        parts = await connection.fetch(taken.query(f"{joined} where {kept}"))
+        deleted = load.line.rows - upserts
+        totals = taken.of([*parts, (None, deleted, Decimal(0))] if deleted else parts)
+        rows = sum(part[1] for part in parts)
+        left = await connection.fetchval(f"select count(*) from {joined} where not ({kept})") if load.has_changes else 0
+    if rows > upserts:
         raise DestinationError(f"{target.name} has a key of the load more than once, so rows cannot be merged by it")
-    if found["upserts"] < upserts or found["deletes"]:
-        raise _dropped(target, found["upserts"], upserts)
+    if rows < upserts or left:
+        raise _dropped(target, rows, upserts)
+    return TableEvidence(load.line.rows, totals, was_there=False)
 
 
 async def _require_count(connection: DirectConnection, target: Target, rows: int) -> None:

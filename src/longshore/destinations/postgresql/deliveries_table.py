@@ -2,6 +2,8 @@
 
 from contextlib import AbstractContextManager
 
+import msgspec
+
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DeliveryLine, DestinationError, TableLoad
 from longshore.destinations.postgresql.errors import needing
@@ -39,7 +41,17 @@ order by of_run desc
 limit 1
 """
 
-RIGHTS = ("select", "insert", "update")
+# $3: the mark that an increment begins at.
+EARLIER = """
+select coalesce(sum(rows), 0)::bigint as rows, coalesce(bool_or(mark_to = $3), false) as has_mark,
+       coalesce((array_agg(mark_to order by run desc))[1] = $3, false) as ends_at_mark
+from {name}
+where table_name = $1 and task = $2
+"""
+
+FORGET = "delete from {name} where table_name = $1"
+
+RIGHTS = ("select", "insert", "update", "delete")
 LACKS_RIGHT = f"""
 select bool_or(not pg_catalog.has_table_privilege(c.oid, asked))
 from pg_catalog.pg_class c, unnest(array{list(RIGHTS)}) as asked
@@ -54,6 +66,17 @@ on conflict (table_name, task, run) do update
 set interval_start = excluded.interval_start, interval_end = excluded.interval_end, mark_from = excluded.mark_from,
     mark_to = excluded.mark_to, rows = excluded.rows, sha256 = excluded.sha256, delivered_at = excluded.delivered_at
 """
+
+
+class EarlierLines(msgspec.Struct, frozen=True):
+    """The lines of a task's earlier runs in a table."""
+
+    rows: int
+    """Of all their files."""
+    has_mark: bool
+    """Whether one of them ends at the mark that an increment begins at."""
+    ends_at_mark: bool
+    """Whether the newest run does."""
 
 
 async def ensure(connection: DirectConnection, schema: str) -> None:
@@ -91,6 +114,8 @@ async def delivered_rows(connection: DirectConnection, schema: str, load: TableL
         )
     if found is None:
         return None
+    if not found["of_run"] and load.is_whole:  # brings each row again, also where the table was emptied meanwhile
+        return None
     if not found["of_run"] or found["same_bytes"]:
         return int(found["rows"])
     if load.mode == "replace" or load.is_full:
@@ -99,6 +124,22 @@ async def delivered_rows(connection: DirectConnection, schema: str, load: TableL
         f"{NAME} has run {line.run} of task {line.task} for table {load.table} with another file: another installation"
         " delivers to the table, or the service was restored from a backup; to load the run, delete its line"
     )
+
+
+async def earlier_lines(connection: DirectConnection, schema: str, load: TableLoad) -> EarlierLines:
+    """Return the lines of earlier runs of a load's task in its table."""
+    with _reading(schema):
+        row = await connection.fetchrow(
+            EARLIER.format(name=_name(schema)), load.table, load.line.task, load.line.mark_from
+        )
+    assert row is not None
+    return EarlierLines(**row)
+
+
+async def forget(connection: DirectConnection, schema: str, table: str) -> None:
+    """Remove the lines of a table that is made anew: they are of one that was dropped or renamed."""
+    with _reading(schema):
+        await connection.execute(FORGET.format(name=_name(schema)), table)
 
 
 async def write_line(connection: DirectConnection, schema: str, table: str, line: DeliveryLine) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import (
+    DestinationError,
     DestinationUnavailableError,
     TableEvidence,
     TableLoad,
@@ -120,7 +121,8 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     if found := await _there(connection, schema, load):
         return found
     staged = await inspected(connection, schema, load)
-    await stage(connection, staged, load)
+    rows = await stage(connection, staged, load)
+    load.require_rows(rows, staged.name)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
     if found := await _there(connection, schema, load):
@@ -129,23 +131,63 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     target = await inspected(connection, schema, load)
     if [column.type for column in target.columns] != [column.type for column in staged.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
-    if target.oid is not None and load.mode == "replace":
+    if target.oid is None:
+        await deliveries_table.forget(connection, schema, load.table)
+    elif load.mode == "replace":
         await refuse_cascades(connection, target)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
-    evidence = await apply.evidence(connection, target, load)
+    evidence = await apply.apply(connection, target, load)
     load.require(evidence, target.name)
-    await apply.apply(connection, target, load)
     await deliveries_table.write_line(connection, schema, load.table, load.line)
     return evidence
 
 
 async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
-    """Return the evidence of an earlier delivery. Lines of a table that was dropped do not count."""
+    """Return the evidence of an earlier delivery of the load; None where there is none.
+
+    Lines of a table that was dropped do not count. Raises DestinationError for an increment that the table has not the
+    rows before of.
+    """
+    name = f"{quoted(schema)}.{quoted(load.table)}"
     # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
     if await connection.fetchrow(FIND, schema, load.table) is None:
+        if load.line.mark_from is not None and not load.is_whole:
+            raise _lacking(load, f"{name} does not exist")
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
-    return None if found is None else TableEvidence(found, None, was_there=True)
+    if found is not None:
+        return TableEvidence(found, None, was_there=True)
+    if load.line.mark_to is not None and not load.is_whole:
+        await _require_earlier(connection, name, load, await deliveries_table.earlier_lines(connection, schema, load))
+    return None
+
+
+async def _require_earlier(
+    connection: DirectConnection, name: str, load: TableLoad, earlier: deliveries_table.EarlierLines
+) -> None:
+    """Raise DestinationError unless the table has the rows up to where an increment begins, and none after that."""
+    line = load.line
+    if line.mark_from is None:  # an append of all rows
+        if earlier.rows:
+            raise DestinationError(
+                f"{name} has {earlier.rows:,} rows of earlier runs of task {line.task}, which this run would repeat, as"
+                " it begins with the first row: drop the table, and deliver the run again"
+            )
+        return
+    # An update may be repeated; an appended row, or a key that came and went in between, may not.
+    may_repeat = load.mode == "merge" and not load.has_changes
+    if not (earlier.has_mark if may_repeat else earlier.ends_at_mark):
+        raise _lacking(load, f"the table {deliveries_table.NAME} has no line for {name} that ends there")
+    filled = f"select exists (select from {name})"  # noqa: S608  # a quoted name
+    if may_repeat and earlier.rows and not await connection.fetchval(filled):
+        raise _lacking(load, f"{name} was emptied")
+
+
+def _lacking(load: TableLoad, why: str) -> DestinationError:
+    first = "drop the table if it is there, and " if load.mode == "append" else ""
+    return DestinationError(
+        f"the rows before this increment of task {load.line.task} are missing: {why}; {first}{load.full_run}"
+    )
 
 
 async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
@@ -157,8 +199,11 @@ async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
     await connection.execute(PIN, list(settings), list(settings.values()))
 
 
-async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> None:
-    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have."""
+async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> int:
+    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have.
+
+    Return the number of rows.
+    """
     names = [column.name for column in load.columns]
     columns = target.defined(load.key if load.mode == "merge" else ())
     if load.has_changes:
@@ -167,14 +212,13 @@ async def stage(connection: DirectConnection, target: Target, load: TableLoad) -
     with needing("create temporary tables", "grant temporary on database … to the role"):
         await connection.execute(f"create temporary table {apply.STAGING_NAME} ({', '.join(columns)}) on commit drop")
     if load.format == "parquet":
-        await copy(connection, rows.parquet_chunks(load.file, names), names, header=False)
-        return
+        return await copy(connection, rows.parquet_chunks(load.file, names), names, header=False)
     compares = connection.get_server_version() >= COMPARES_HEADER
-    await copy(connection, rows.csv_chunks(load.file), names, header="match" if compares else True)
+    return await copy(connection, rows.csv_chunks(load.file), names, header="match" if compares else True)
 
 
-async def copy(connection: DirectConnection, chunks: rows.Chunks, names: Sequence[str], *, header: Any) -> None:
-    """Copy CSV into the temporary table. `header`: COPY's option.
+async def copy(connection: DirectConnection, chunks: rows.Chunks, names: Sequence[str], *, header: Any) -> int:
+    """Copy CSV into the temporary table, and return the number of rows. `header`: COPY's option.
 
     asyncpg waits for ever where a connection is lost while it waits to send, so this watches the connection.
     """
@@ -196,7 +240,7 @@ async def copy(connection: DirectConnection, chunks: rows.Chunks, names: Sequenc
             await asyncio.wait({copying}, timeout=LOST_SECONDS)
             if not copying.done():
                 raise ConnectionError("the connection was lost")
-            await copying
+            return int((await copying).rpartition(" ")[2])
         finally:
             connection.remove_termination_listener(lose)
             watching.cancel()

@@ -79,7 +79,7 @@ ROUNDS = "select 3 * setting::float8 / 1000 from pg_settings where name = 'wal_w
 MAX_DELAY_FACTOR = 10  # of the WAL writer's rounds on a busy machine
 CHECKS_PER_ROUNDS = 20
 
-ADVICE = "create a new task, which begins with all rows"
+ADVICE = 'have the task run in full: POST /tasks/{id}/execute with {"full": true}'
 
 
 class Watermark(msgspec.Struct, frozen=True):
