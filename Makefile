@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak neighbour azure check format bench docs lock clean
+.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -15,12 +15,13 @@ install: .venv/installed
 FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
 test: .venv/installed-dev browser network debian $(BIN)/promtool
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure \
+		--ignore tests/packages/test_extras.py
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
 
 # Tests that start no service, server, browser or network: no root, under a minute.
 test-fast: .venv/installed-dev
-	$(BIN)/python -m pytest --fast --numprocesses 2 --ignore tests/azure
+	$(BIN)/python -m pytest --fast --numprocesses 2 --ignore tests/azure --ignore tests/packages/test_extras.py
 
 # $(call need,PROGRAM,PACKAGE): a program, from the system's packages where it is not there.
 need = command -v $(1) > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(2) > /dev/null; }
@@ -73,6 +74,10 @@ azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
 tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
 	@$(NPM_CI) --prefix tests/azure
 	@touch $@
+
+# The wheel with each of its extras in an empty environment, and the client beside Airflow; takes some minutes.
+packages: .venv/installed-dev
+	$(BIN)/python -m pytest tests/packages
 
 # Each page of the console at both widths and in both themes, in screenshots/.
 screenshots: .venv/installed-dev browser
@@ -134,11 +139,12 @@ docs: .venv/installed-docs
 # A new lock, for Python 3.11 and later alike; run it after changing the dependencies in pyproject.toml. What runs is
 # locked within what is tested, so that all locks name the same versions.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes pyproject.toml
+SERVER = $(COMPILE) --extra server
 lock: .venv/bin/python
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --extra dev -o requirements-dev.lock
-	$(COMPILE) -c requirements-dev.lock -o requirements.lock
-	$(COMPILE) --extra docs -c requirements-dev.lock -o requirements-docs.lock
+	$(SERVER) --extra dev -o requirements-dev.lock
+	$(SERVER) -c requirements-dev.lock -o requirements.lock
+	$(SERVER) --extra docs -c requirements-dev.lock -o requirements-docs.lock
 	printf '%s\n' 'celery[redis]' procrastinate \
 		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
 	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock

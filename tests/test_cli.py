@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx2
 import pytest
-import typer.main
 
 from longshore.cli.main import app
 from longshore.database.embedded import embedded_server
@@ -27,7 +26,7 @@ PAIR = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}:longshore_[A-Za-z0
 def commands() -> list[tuple[str, ...]]:
     """Every command and group, as it is typed."""
     found: list[tuple[str, ...]] = [()]
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in app.commands.items():
         found.append((name,))
         found += [(name, inner) for inner in getattr(command, "commands", {})]
     return found

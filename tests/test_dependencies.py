@@ -1,20 +1,33 @@
 """The dependencies without the developers' tools are enough."""
 
 import ast
+import itertools
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parents[1]
-OPTIONAL = {"pandas"}  # of the client, which says so when it is missing
+OPTIONAL = {"pandas", "polars"}  # of the client, which says so when they are missing
+PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ARROW = {"pyarrow"}
+HEAVY = ("asyncpg", "botocore", "granian", "litestar", "numpy", "obstore", "pandas", "polars", "pyarrow", "rich",
+         "structlog", "typer", "uvloop")  # fmt: skip
 
 
-def imported() -> set[str]:
-    """The packages that the product imports, wherever in its modules."""
+def names(*lists: list[str]) -> set[str]:
+    """The packages that lists of dependencies name."""
+    return {re.split(r"[<>=\[]", each)[0] for each in itertools.chain(*lists)}
+
+
+def imported(folder: str = "") -> set[str]:
+    """The packages that the product imports, wherever in the modules of a folder."""
     found = set()
-    for path in (HERE / "src").rglob("*.py"):
+    for path in (HERE / "src" / "longshore" / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
@@ -24,12 +37,30 @@ def imported() -> set[str]:
 
 
 def test_every_package_that_the_product_imports_is_one_of_its_dependencies_and_locked() -> None:
-    project = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]}
+    declared = names(PROJECT["dependencies"], PROJECT["optional-dependencies"]["server"])
     locked = set(
         re.findall(r"^([a-z0-9-]+)(?:\[[a-z,-]+\])?==", (HERE / "requirements.lock").read_text(), re.MULTILINE)
     )
     distributions = packages_distributions()
     for package in imported():
-        names = {name.lower().replace("_", "-") for name in distributions[package]}
-        assert names & declared & locked, f"{package} is not installed with the product"
+        found = {name.lower().replace("_", "-") for name in distributions[package]}
+        assert found & declared & locked, f"{package} is not installed with the product"
+
+
+@pytest.mark.parametrize("folder", ["client", "cli"])
+def test_client_and_commands_import_only_what_is_installed_without_extras(folder: str) -> None:
+    declared = names(PROJECT["dependencies"])
+    assert imported(folder) - ARROW <= declared
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import longshore.client", "from longshore.cli.main import app; app(['--help'], standalone_mode=False)",
+     "from longshore.cli.main import app; app(['tasks', '--help'], standalone_mode=False)"],
+)  # fmt: skip
+def test_client_and_help_load_no_package_of_the_service(code: str) -> None:
+    program = f"import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    loaded = set(done.stderr.split())
+    assert "longshore" in loaded
+    assert not loaded & set(HEAVY)

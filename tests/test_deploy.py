@@ -14,7 +14,6 @@ from typing import Any
 import httpx2
 import kubernetes_validate
 import pytest
-import typer.main
 import yaml
 
 from longshore.api.routes import NEEDED
@@ -27,7 +26,7 @@ from tests.service import Longshore, ended, export_body, free_port
 DEPLOY = Path(__file__).parents[1] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
 KUBERNETES = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
-COMMANDS = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
+COMMANDS = set(app.commands)
 DONE = 'longshore_runs_total{action="export",state="DONE"}'
 PARTS = ("_bucket", "_sum", "_count")  # of a histogram
 SERIES = re.compile(r"\blongshore_[a-z0-9_]+")

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from longshore.cli.main import app
 from longshore.database.connect import open_pool

@@ -5,8 +5,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli.database import with_connection
 from longshore.errors import LongshoreError
 
@@ -20,12 +19,10 @@ if TYPE_CHECKING:
 client_app = typer.Typer(
     help="Service clients: the other systems that use the API.",
     epilog="Example: longshore client list",
-    no_args_is_help=True,
 )
 token_app = typer.Typer(
     help="Access tokens: the credentials of service clients.",
     epilog="Example: longshore token list",
-    no_args_is_help=True,
 )
 
 StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]

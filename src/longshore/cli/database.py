@@ -6,7 +6,7 @@ import getpass
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-import typer
+from longshore.cli import commands as typer
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -17,12 +17,7 @@ T = TypeVar("T")
 
 EXAMPLE = 'Example: longshore database url, as in psql "$(longshore database url)"'
 
-database_app = typer.Typer(help="The service's database.", epilog=EXAMPLE, no_args_is_help=True)
-
-
-@database_app.callback()
-def _database() -> None:
-    pass
+database_app = typer.Typer(help="The service's database.", epilog=EXAMPLE)
 
 
 @database_app.command("url", epilog=EXAMPLE)

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import remote
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ STDIN = "-"
 app = typer.Typer(
     help="Destinations: the chain's own places for results.",
     epilog="Example: longshore destinations list",
-    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the destination.")]

@@ -3,8 +3,7 @@
 import re
 from typing import Annotated, Any
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import follow, remote
 
 MIDNIGHT = "0 0 * * *"  # so that each run is for a whole day of the zone

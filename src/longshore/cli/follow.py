@@ -1,16 +1,13 @@
 """Wait for a task and download its result, with a bar on a terminal and with lines in a pipe."""
 
-import contextlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli.remote import printable
 
 if TYPE_CHECKING:
@@ -50,8 +47,10 @@ def wait(task: "Task", timeout: float | None) -> None:
     if not sys.stderr.isatty():
         task.wait(timeout, on_log=print_log_entry)
         return
-    with _bar(f"task {task.id}", "rows") as update:
-        task.wait(timeout, on_progress=lambda progress: update(progress.rows, progress.rows_expected))
+    from longshore.client.progress_bar import ProgressBar
+
+    with ProgressBar(f"task {task.id}", "rows") as bar:
+        task.wait(timeout, on_progress=bar.update_run)
 
 
 def download(task: "Task", to: str | None, run: int | None = None, *, manifest: bool = False) -> Path | None:
@@ -60,8 +59,12 @@ def download(task: "Task", to: str | None, run: int | None = None, *, manifest: 
     A result of many files needs a folder. `run`, `manifest`: as in `Task.download`.
     """
     if to != STDOUT:
-        with _bar("download", "bytes") as update:
-            return task.download(to or ".", on_bytes=update, run=run, manifest=manifest)
+        if not sys.stderr.isatty():
+            return task.download(to or ".", run=run, manifest=manifest)
+        from longshore.client.progress_bar import ProgressBar
+
+        with ProgressBar("download", "bytes") as bar:
+            return task.download(to or ".", on_bytes=bar.update, run=run, manifest=manifest)
     result = task.result if run is None else task.get_run(run).result or ""
     if result.endswith(".manifest.json"):
         raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
@@ -71,18 +74,3 @@ def download(task: "Task", to: str | None, run: int | None = None, *, manifest: 
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
     return None
-
-
-@contextlib.contextmanager
-def _bar(label: str, unit: str) -> Iterator[Callable[[int, int | None], None]]:
-    if not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    counted = TextColumn("{task.completed:,.0f} " + unit)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), counted, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        shown = bar.add_task(label, total=None)
-        yield lambda done, total: bar.update(shown, completed=done, total=total)

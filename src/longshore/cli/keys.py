@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli.database import with_connection
 
 if TYPE_CHECKING:
@@ -12,12 +11,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: longshore keys rotate"
 
-keys_app = typer.Typer(help="The keys that sign manifests.", epilog=EXAMPLE, no_args_is_help=True)
-
-
-@keys_app.callback()
-def _keys() -> None:
-    pass
+keys_app = typer.Typer(help="The keys that sign manifests.", epilog=EXAMPLE)
 
 
 @keys_app.command("rotate", epilog=EXAMPLE)

@@ -3,8 +3,7 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import remote
 
 if TYPE_CHECKING:

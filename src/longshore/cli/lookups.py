@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import remote
 
 

@@ -5,32 +5,28 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import msgspec
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import remote_commands
 from longshore.cli.access import client_app, token_app
+from longshore.cli.completion import completion
 from longshore.cli.database import database_app, existing_database
 from longshore.cli.keys import keys_app
 from longshore.cli.secrets import secrets_app
 from longshore.cli.users import user_app
 from longshore.errors import LongshoreError
-from longshore.settings import NAMES, SECRETS, Settings, description
-from longshore.settings_sources import LoadedSettings, load
-from longshore.telemetry import logs
+
+if TYPE_CHECKING:
+    from longshore.settings import Settings
 
 app = typer.Typer(
     name="longshore",
     help="Longshore: a task service for data exports.",
     epilog="Example: longshore serve",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
 )
-catalog_app = typer.Typer(
-    help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check", no_args_is_help=True
-)
+app.command(epilog="Example: longshore completion bash >> ~/.bashrc")(completion)
+catalog_app = typer.Typer(help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check")
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(user_app, name="user")
 app.add_typer(client_app, name="client")
@@ -41,6 +37,8 @@ app.add_typer(secrets_app, name="secrets")
 remote_commands.add_to(app)
 
 
+SERVER_EXTRA, ARROW_EXTRA = "longshore[server]", "longshore[arrow]"
+ARROW_PACKAGES = ("pyarrow",)
 READ_ONLY = "25006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
@@ -50,6 +48,8 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        _quit(missing_package(error), 2)
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = str(error) or "no answer in time"
         _quit(f"the database cannot be reached: {reason}; check LONGSHORE_DATABASE_URL and LONGSHORE_SOURCE_URL")
@@ -71,12 +71,26 @@ def main() -> None:
         _quit(f"the database reports: {message}")
 
 
-def _quit(message: str) -> NoReturn:
+def missing_package(error: ModuleNotFoundError) -> str:
+    """Return which extra has the package that the command needs. Raises the error if it is not of an extra."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "longshore"):
+        raise error
+    extra = ARROW_EXTRA if package in ARROW_PACKAGES else SERVER_EXTRA
+    is_group = isinstance(app.commands.get(sys.argv[1]), typer.Group)
+    command = " ".join(sys.argv[: 3 if is_group else 2][1:])
+    return f"`longshore {command}` needs {package}, which is not installed: pip install '{extra}'"
+
+
+def _quit(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"longshore: {message}", err=True)
-    sys.exit(1)
+    sys.exit(code)
 
 
-def _load() -> Settings:
+def _load() -> "Settings":
+    from longshore.settings_sources import load
+    from longshore.telemetry import logs
+
     settings = load().settings
     logs.configure(settings)
     return settings
@@ -176,6 +190,7 @@ def demo(
     """Run the demo: write data, start the service, export, download, and check the file."""
     from longshore.demo.run import run_demo
     from longshore.processes import interrupt_on_sigterm
+    from longshore.settings_sources import load
 
     interrupt_on_sigterm()
     run_demo(load(), rows)
@@ -204,10 +219,14 @@ def verify(
 @app.command(epilog="Example: longshore doctor")
 def doctor() -> None:
     """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
+    import msgspec
+
     from longshore.database.embedded import embedded_url
     from longshore.doctor.examine import examine
     from longshore.doctor.finding import Finding, wrong
     from longshore.processes import database_as_it_is
+    from longshore.settings_sources import load
+    from longshore.telemetry import logs
 
     broken = False
 
@@ -240,7 +259,10 @@ def doctor() -> None:
 @app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")
 def show_settings() -> None:
     """List the settings, their values, and the origin of each."""
-    loaded: LoadedSettings = load()
+    from longshore.settings import NAMES, SECRETS, description
+    from longshore.settings_sources import load
+
+    loaded = load()
     for name in NAMES:
         value = getattr(loaded.settings, name)
         shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import typer
+from longshore.cli import commands as typer
+from longshore.cli import table
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -81,11 +82,5 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         for row in cells:
             typer.echo("\t".join(row))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*heads, box=None, header_style="bold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console().print(table)
+    for line in table.lines(heads, cells):
+        typer.echo(line)

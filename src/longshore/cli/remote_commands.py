@@ -3,8 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed out.
 """
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import destinations, export, login, lookups, task_results, tasks
 
 

@@ -4,8 +4,7 @@ import asyncio
 import getpass
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli.database import existing_database
 from longshore.errors import LongshoreError
 
@@ -15,14 +14,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
 
-secrets_app = typer.Typer(
-    help="The secrets of the vault, which LONGSHORE_SECRET lists.", epilog=EXAMPLE, no_args_is_help=True
-)
-
-
-@secrets_app.callback()
-def _secrets() -> None:
-    pass
+secrets_app = typer.Typer(help="The secrets of the vault, which LONGSHORE_SECRET lists.", epilog=EXAMPLE)
 
 
 @secrets_app.command("rotate", epilog=EXAMPLE)

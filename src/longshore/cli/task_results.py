@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import follow, remote
 
 if TYPE_CHECKING:

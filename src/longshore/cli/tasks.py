@@ -3,8 +3,7 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli import follow, remote
 
 if TYPE_CHECKING:
@@ -22,9 +21,7 @@ class CatchUp(StrEnum):
     ALL = "all"
 
 
-app = typer.Typer(
-    help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list", no_args_is_help=True
-)
+app = typer.Typer(help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list")
 
 
 @app.command("list", epilog="Example: longshore tasks list --status ERROR --json")

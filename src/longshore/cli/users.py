@@ -4,8 +4,7 @@ import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from longshore.cli import commands as typer
 from longshore.cli.database import with_connection
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 user_app = typer.Typer(
     help="Users: they sign in to the console with a password.",
     epilog="Example: longshore user list",
-    no_args_is_help=True,
 )
 
 Name = Annotated[str, typer.Argument(help="Name of the user; case does not matter.")]

@@ -289,7 +289,9 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise ClientError(f"this needs {name.partition('.')[0]}, which is not installed") from None
+        package = name.partition(".")[0]
+        install = "'longshore[arrow]'" if package == "pyarrow" else package
+        raise ClientError(f"this needs {package}, which is not installed: pip install {install}") from None
 
 
 class Task(TaskOperations["Task"], Blocking):

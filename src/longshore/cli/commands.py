@@ -1,0 +1,185 @@
+"""Commands made of annotated functions, on Click.
+
+    @app.command(epilog="Example: longshore seed --rows 1000")
+    def seed(rows: Annotated[int, Option(help="Number of rows.", min=1)] = 1_000_000) -> None: ...
+
+The type and the default of a parameter are those of the function's. The names are those of Typer, which does the same
+and would double the packages that users of the client install.
+"""
+
+import enum
+import inspect
+import sys
+import types
+import typing
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+from click import BadParameter, confirm, echo, launch, prompt
+from click.exceptions import Exit
+
+__all__ = ["Argument", "BadParameter", "Exit", "Group", "Option", "Typer", "confirm", "echo", "launch", "prompt"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WIDTH = 120  # of a help page, at most
+TYPES: dict[Any, click.ParamType] = {
+    str: click.STRING, int: click.INT, float: click.FLOAT, bool: click.BOOL,
+    uuid.UUID: click.UUID, Path: click.Path(path_type=Path),
+}  # fmt: skip
+
+
+class _Described:
+    """The part of a parameter that its type and default do not say. `settings`: further ones of Click's parameter."""
+
+    def __init__(
+        self,
+        *names: str,
+        help: str = "",  # noqa: A002  # as Click calls it
+        min: float | None = None,  # noqa: A002
+        max: float | None = None,  # noqa: A002
+        **settings: Any,
+    ) -> None:
+        self.names = names
+        self.help = help
+        self.range = (min, max)
+        self.settings = settings
+
+
+class Option(_Described):
+    """An option of a command: by default `--name` of its parameter, and `--name/--no-name` for a bool."""
+
+
+class Argument(_Described):
+    """An argument of a command."""
+
+
+class Group(click.Group):
+    """A group of commands, with the group of all commands at the top."""
+
+    def __init__(self, name: str | None = None, **settings: Any) -> None:
+        """`settings`: those of Click's group, such as `help` and `epilog`."""
+        super().__init__(name, no_args_is_help=True, context_settings={"max_content_width": WIDTH}, **settings)
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names of the commands in the order in which they were added."""
+        return list(self.commands)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:  # type: ignore[override]
+        """Add a function as a command, named like it or `name`; `settings` are those of Click's command."""
+
+        def add(function: F) -> F:
+            self.add_command(_command(function, name or function.__name__.replace("_", "-"), settings))
+            return function
+
+        return add
+
+    def add_typer(self, group: "Group", name: str) -> None:
+        """Add a group of commands."""
+        self.add_command(group, name)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any) -> Any:
+        """Run the command line and exit, with 2 for wrong usage. Raises KeyboardInterrupt and what a command raises."""
+        try:
+            code = super().main(args, prog_name, **{**settings, "standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort as abort:  # an interrupt, or the end of the input at a prompt
+            raise KeyboardInterrupt from abort
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+Typer = Group
+
+
+def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) -> click.Command:
+    hints = typing.get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    enums: dict[str, type[enum.Enum]] = {}
+    lists: dict[str, Any] = {}
+
+    def run(**values: Any) -> Any:
+        for key, kind in enums.items():
+            values[key] = None if values[key] is None else kind(values[key])
+        for key, default in lists.items():
+            values[key] = list(values[key] or ()) or default
+        return function(**values)
+
+    found: list[click.Parameter] = []
+    for parameter in parameters:
+        kind, described = typing.get_args(hints[parameter.name])[:2]
+        one, is_list = _single(kind)
+        if inspect.isclass(one) and issubclass(one, enum.Enum):
+            enums[parameter.name] = one
+        if is_list:
+            lists[parameter.name] = None if parameter.default is parameter.empty else parameter.default
+        found.append(_parameter(parameter, described, one, is_list))
+    settings = {"help": inspect.getdoc(function), "context_settings": {"max_content_width": WIDTH}, **settings}
+    return _Command(name, callback=run, params=found, **settings)
+
+
+class _Command(click.Command):
+    """A command whose help lists its arguments too, which Click's does only in its newest versions."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of arguments and options."""
+        found = self.get_params(ctx)
+        arguments = [(each.make_metavar(ctx), each.description) for each in found if isinstance(each, _Argument)]
+        options = [record for each in found if (record := each.get_help_record(ctx)) and isinstance(each, click.Option)]
+        for title, records in (("Arguments", arguments), ("Options", options)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class _Argument(click.Argument):
+    """An argument with a description."""
+
+    description = ""
+
+
+def _single(kind: Any) -> tuple[Any, bool]:
+    """Return the type of one value, and whether the parameter is a list of them. `X | None` is X."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    return (typing.get_args(kind)[0], True) if typing.get_origin(kind) is list else (kind, False)
+
+
+def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, is_list: bool) -> click.Parameter:
+    is_required = parameter.default is parameter.empty
+    default = None if is_required else parameter.default
+    if isinstance(default, enum.Enum):
+        default = default.value
+    settings = {"type": _type(described, kind), **described.settings}
+    if not is_required:
+        settings["default"] = default
+    if isinstance(described, Argument):
+        settings |= {"nargs": -1} if is_list else {}
+        argument = _Argument([parameter.name], required=is_required, **settings)
+        argument.description = described.help
+        return argument
+    flag = f"--{parameter.name.replace('_', '-')}"
+    names = described.names or ((f"{flag}/--no-{flag[2:]}",) if kind is bool else (flag,))
+    settings |= {"is_flag": True} if kind is bool else {}
+    settings |= {"multiple": True} if is_list else {}
+    shown = not is_list and default is not None and default is not False and default != ""
+    return click.Option(
+        [*names, parameter.name], help=described.help, required=is_required, show_default=shown, **settings
+    )
+
+
+def _type(described: _Described, kind: Any) -> click.ParamType:
+    if typing.get_origin(kind) is Literal:
+        return click.Choice(typing.get_args(kind))
+    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        return click.Choice([each.value for each in kind])
+    low, high = described.range
+    if low is not None or high is not None:
+        if kind is int:
+            return click.IntRange(None if low is None else int(low), None if high is None else int(high))
+        return click.FloatRange(low, high)
+    return TYPES[kind]

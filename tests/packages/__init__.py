@@ -1,0 +1,1 @@
+"""What users install: the wheel in empty environments. `make packages` runs what takes minutes of it."""
