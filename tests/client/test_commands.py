@@ -245,9 +245,9 @@ def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
 
 def test_completion_is_there() -> None:
     command = Path(sys.executable).with_name("longshore")
-    environment = {**os.environ, "_LONGSHORE_COMPLETE": "complete_bash", "COMP_WORDS": "longshore tasks dow"}
+    environment = {**os.environ, "_LONGSHORE_COMPLETE": "bash_complete", "COMP_WORDS": "longshore tasks dow"}
     done = subprocess.run([command], env={**environment, "COMP_CWORD": "2"}, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["download"]
+    assert done.stdout.split() == ["plain,download"]
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_export_with_the_light_install_works_by_command_and_by_client(
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "worker", "api", "migrate", "seed", "demo", "doctor", "settings", "catalog check", "token list",
-     "user list", "client list", "database url", "keys rotate", "secrets rotate", "verify x"],
+    ["serve", "worker", "api", "migrate", "seed", "demo", "doctor", "catalog check", "token list",
+     "user list", "client list", "keys rotate", "secrets rotate", "verify x"],
 )  # fmt: skip
 def test_command_that_lacks_its_extra_says_which_to_install(light: Environment, tmp_path: Path, command: str) -> None:
     done = light.run("longshore", *command.split(), folder=tmp_path)

@@ -26,7 +26,7 @@ __all__ = ["Argument", "BadParameter", "Exit", "Group", "Option", "Typer", "conf
 F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH = 120  # of a help page, at most
-TYPES: dict[Any, click.ParamType] = {
+TYPES: dict[Any, "click.ParamType[Any]"] = {
     str: click.STRING, int: click.INT, float: click.FLOAT, bool: click.BOOL,
     uuid.UUID: click.UUID, Path: click.Path(path_type=Path),
 }  # fmt: skip
@@ -81,7 +81,9 @@ class Group(click.Group):
         """Add a group of commands."""
         self.add_command(group, name)
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any) -> Any:
+    def main(  # type: ignore[override]  # without the modes of Click's
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any
+    ) -> Any:
         """Run the command line and exit, with 2 for wrong usage. Raises KeyboardInterrupt and what a command raises."""
         try:
             code = super().main(args, prog_name, **{**settings, "standalone_mode": False})
@@ -172,7 +174,7 @@ def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, i
     )
 
 
-def _type(described: _Described, kind: Any) -> click.ParamType:
+def _type(described: _Described, kind: Any) -> "click.ParamType[Any]":
     if typing.get_origin(kind) is Literal:
         return click.Choice(typing.get_args(kind))
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):

@@ -4,24 +4,24 @@
 of the result on an awaiting one; the type checker knows which.
 """
 
-import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-import httpx2
 import msgspec
 
 from longshore.client.errors import NoAnswerError
 from longshore.client.steps import Answer, Call, Close, LostError, NotSentError, Pause, Read, Request, Step, Steps
+
+if TYPE_CHECKING:
+    import httpx2
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 CHUNK_BYTES = 1 << 20  # of a download that are read at once
-NOT_SENT_ERRORS = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 
 
 class Blocking:
@@ -80,6 +80,8 @@ class Transport:
 
         Every request to the service has the token and names the chain; a store of results gets neither.
         """
+        import httpx2
+
         own = request.url.startswith("/")
         headers = {"Accept-Encoding": "identity", **request.headers}
         content = None
@@ -99,13 +101,15 @@ class Transport:
 
 
 def _failed(error: Exception) -> NoAnswerError:
+    import httpx2
+
     reason = str(error) or type(error).__name__
-    if isinstance(error, NOT_SENT_ERRORS):
+    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
         return NotSentError(f"cannot connect: {reason}")
     return LostError(f"the connection was lost: {reason}")
 
 
-def _answer(response: httpx2.Response, body: bytes) -> Answer:
+def _answer(response: "httpx2.Response", body: bytes) -> Answer:
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
@@ -114,6 +118,8 @@ class BlockingTransport(Transport):
 
     def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
         super().__init__(address, token, chain, timeout)
+        import httpx2
+
         self.http = httpx2.Client()
 
     def perform(self, steps: Steps[T]) -> T:
@@ -159,6 +165,8 @@ class _BlockingStreams:
         self._chunks: Iterator[bytes] = iter(())
 
     def send(self, request: Request) -> Answer:
+        import httpx2
+
         self.close()
         try:
             built = self._transport.http.build_request(**self._transport.arguments(request))
@@ -176,6 +184,8 @@ class _BlockingStreams:
             raise NoAnswerError(str(error)) from None
 
     def read(self) -> bytes:
+        import httpx2
+
         try:
             return next(self._chunks, b"")
         except httpx2.TransportError as error:
@@ -192,6 +202,8 @@ class AsyncTransport(Transport):
 
     def __init__(self, address: str, token: str, chain: int, timeout: float) -> None:
         super().__init__(address, token, chain, timeout)
+        import httpx2
+
         self.http = httpx2.AsyncClient()
 
     async def perform(self, steps: Steps[T]) -> T:
@@ -215,6 +227,8 @@ class AsyncTransport(Transport):
             await streams.close()
 
     async def _step(self, step: Step, streams: "_AwaitingStreams") -> Any:
+        import asyncio
+
         match step:
             case Request():
                 return await streams.send(step)
@@ -237,6 +251,8 @@ class _AwaitingStreams:
         self._chunks: AsyncIterator[bytes] | None = None
 
     async def send(self, request: Request) -> Answer:
+        import httpx2
+
         await self.close()
         try:
             built = self._transport.http.build_request(**self._transport.arguments(request))
@@ -254,6 +270,8 @@ class _AwaitingStreams:
             raise NoAnswerError(str(error)) from None
 
     async def read(self) -> bytes:
+        import httpx2
+
         assert self._chunks is not None
         try:
             return await anext(self._chunks, b"")
