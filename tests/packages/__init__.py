@@ -1,1 +1,1 @@
-"""What users install: the wheel in empty environments. `make packages` runs what takes minutes of it."""
+"""The wheel in empty environments, as users install it; `make packages` runs what takes minutes of it."""
