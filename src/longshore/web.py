@@ -40,6 +40,7 @@ from longshore.console.pages import compile_templates
 from longshore.destinations import registry as kinds
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings
+from longshore.sharing import profile
 from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024
@@ -101,6 +102,8 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     clients.get_token,
     clients.revoke_token,
     audit.list_entries,
+    profile.get_profile,
+    profile.create_profile,
     destinations.create_destination,
     destinations.list_destinations,
     destinations.test_new_destination,

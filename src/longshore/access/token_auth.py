@@ -26,6 +26,7 @@ from longshore.access_tokens t
 join longshore.service_clients c on c.id = t.client_id
 where t.id = $1 and t.secret_sha256 = $2 and t.revoked_at is null
   and (t.expires_at is null or t.expires_at > now()) and c.enabled
+  and (t.user_id is null or longshore.level_of('user', t.user_id::text, null, t.chain_id, 0, 0) is not null)
 """
 
 # Of several processes that see a request at once, one writes.

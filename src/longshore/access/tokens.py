@@ -26,8 +26,8 @@ SECRET_PREFIX = "longshore_"  # noqa: S105  # by which scanners recognize leaked
 
 CREATE = """
 insert into longshore.access_tokens
-    (client_id, chain_id, level, secret_sha256, more_chains, indexes, hidden_columns, expires_at)
-select c.id, c.chain_id, $2, $3, $4, $5, $6, $7 from longshore.service_clients c where c.id = $1
+    (client_id, chain_id, level, secret_sha256, more_chains, indexes, hidden_columns, expires_at, user_id)
+select c.id, c.chain_id, $2, $3, $4, $5, $6, $7, $8 from longshore.service_clients c where c.id = $1
 returning id
 """
 
@@ -38,11 +38,15 @@ TOKENS = f"""
 select t.id, case when {OURS} then t.client_id end as client_id, case when {OURS} then c.name else '' end as client,
        case when {OURS} then t.chain_id else $1 end as chain,
        case when {OURS} then t.chain_id || t.more_chains else array[$1] end as chains,
-       t.level, t.indexes, t.hidden_columns, date_trunc('second', t.created_at) as created, t.expires_at as expires,
+       case when {OURS} then u.name end as user, t.level, t.indexes, t.hidden_columns,
+       date_trunc('second', t.created_at) as created, t.expires_at as expires,
        date_trunc('minute', t.used_at) as used, date_trunc('second', t.revoked_at) as revoked,
-       t.revoked_at is null and coalesce(t.expires_at > now(), true) and c.enabled as active
+       t.revoked_at is null and coalesce(t.expires_at > now(), true) and c.enabled
+       and (t.user_id is null or longshore.level_of('user', t.user_id::text, null, t.chain_id, 0, 0) is not null)
+           as active
 from longshore.access_tokens t
 join longshore.service_clients c on c.id = t.client_id
+left join longshore.users u on u.id = t.user_id
 """  # noqa: S608  # a constant
 
 ALL = TOKENS + "order by t.created_at, t.id"
@@ -138,6 +142,8 @@ class Scope(msgspec.Struct, frozen=True):
     """Export indexes; None: all."""
     hidden_columns: Sequence[str] = ()
     expires: datetime | None = None
+    user: int | None = None
+    """The user whose profile file it is in: it ends with the user's right to the chain."""
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -151,6 +157,8 @@ class Token(msgspec.Struct, frozen=True):
     chain: int
     chains: list[int]
     """All chains of its scope; of a token of another chain's client only the chain that asks."""
+    user: str | None
+    """Name of the user whose profile file it is in; null for all others."""
     level: str
     indexes: list[str] | None
     """The export indexes that it may use; null: all."""
@@ -162,7 +170,7 @@ class Token(msgspec.Struct, frozen=True):
     """Time of the last use, to the minute."""
     revoked: datetime | None
     active: bool
-    """Whether it is accepted now: neither revoked nor expired, of an enabled client."""
+    """Whether it is accepted now: neither revoked nor expired, of an enabled client and of a user with a level."""
 
 
 async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
@@ -171,7 +179,7 @@ async def create(connection: Connection, client: int, level: Level, scope: Scope
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     digest = hashlib.sha256(secret.encode()).digest()
     limits = (list(scope.more_chains), scope.indexes and list(scope.indexes), list(scope.hidden_columns), scope.expires)
-    token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits)
+    token = await connection.fetchval(CREATE, client, level.name.lower(), digest, *limits, scope.user)
     if token is None:
         raise NotFoundError("client-not-found", f"there is no service client {client}")
     return token, secret

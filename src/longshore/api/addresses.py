@@ -105,8 +105,13 @@ async def of_files(
     async with audited(request, "result.address", what) as change:
         link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
         change.details = {"link": str(link.id)}
-    base = (service.settings.public_url or str(request.base_url)).rstrip("/")
-    return [base + service.signer.sign(location, link) for location in locations]
+    return [own_address(request) + service.signer.sign(location, link) for location in locations]
+
+
+def own_address(request: AnyRequest) -> str:
+    """Return the address of the service as its clients know it, without a slash at the end."""
+    service: Service = request.app.state.service
+    return (service.settings.public_url or str(request.base_url)).rstrip("/")
 
 
 async def _presigned(

@@ -97,6 +97,8 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/access_tokens/{id}"): ADMIN,
     ("DELETE", "/access_tokens/{id}"): ADMIN,
     ("GET", "/audit"): ADMIN,
+    ("GET", "/delta-sharing/profile"): READ,
+    ("POST", "/delta-sharing/profile"): READ,
     # Pages of the console; their changes go to the endpoints above, or call them.
     ("GET", "/"): Open.ANYBODY,
     ("GET", "/sign-in"): Open.ANYBODY,
@@ -112,6 +114,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("POST", "/console/{chain}/tasks/{id}/backfill"): WRITE,
     ("GET", "/console/{chain}/new"): WRITE,
     ("POST", "/console/{chain}/new"): WRITE,
+    ("POST", "/console/{chain}/profile"): READ,
     ("GET", "/console/{chain}/schedules"): READ,
     ("GET", "/console/{chain}/segments"): READ,
     ("GET", "/console/{chain}/destinations"): WRITE,
@@ -141,6 +144,7 @@ class Right(Enum):
 
 CHAIN = "an admin of the chain, whose tokens have no limits"
 SERVICE = "has nothing of the data that tasks read"
+OWN_TOKEN = "makes a read token, which sees no more than the user"  # noqa: S105
 PAGE = "scripts and forms; their requests go to endpoints of this table"
 
 RIGHTS: dict[tuple[str, str], Right | str] = {
@@ -207,6 +211,8 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/access_tokens/{id}"): CHAIN,
     ("DELETE", "/access_tokens/{id}"): CHAIN,
     ("GET", "/audit"): CHAIN,
+    ("GET", "/delta-sharing/profile"): "returns the token of the request",
+    ("POST", "/delta-sharing/profile"): OWN_TOKEN,
     ("GET", "/console/{chain}"): PAGE,
     ("GET", "/console/{chain}/tasks"): Right.SHOW_TASK,
     ("GET", "/console/{chain}/tasks/{id}"): Right.SHOW_TASK,
@@ -216,6 +222,7 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("POST", "/console/{chain}/tasks/{id}/backfill"): Right.CHANGE_TASK,
     ("GET", "/console/{chain}/new"): Right.SHOW_TASK,
     ("POST", "/console/{chain}/new"): Right.MAKE_TASK,
+    ("POST", "/console/{chain}/profile"): OWN_TOKEN,
     ("GET", "/console/{chain}/schedules"): "shows descriptions, indexes and times, and no data of the source",
     ("GET", "/console/{chain}/segments"): Right.SEGMENT,
     ("GET", "/console/{chain}/destinations"): Right.SEE_RUN,

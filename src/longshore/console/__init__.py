@@ -7,7 +7,7 @@ does, or, from forms without a script, to its functions; so there is one place t
 from litestar import Router
 
 from longshore.api.static import static_files
-from longshore.console import admin, destinations, export, export_form, schedules, sign_in, tasks
+from longshore.console import admin, destinations, export, export_form, profile, schedules, sign_in, tasks
 from longshore.console.pages import STATIC, to_page
 
 assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
@@ -27,6 +27,7 @@ router = Router(
         schedules.pause,
         schedules.resume,
         schedules.backfill,
+        profile.make_profile,
         export.new_export,
         export_form.create_export,
         export.show_segments,

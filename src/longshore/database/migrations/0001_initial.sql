@@ -639,6 +639,33 @@ create trigger write_events_of_delivery after update of state on longshore.run_d
     for each row when (old.state <> new.state and new.state in ('delivered', 'failed'))
     execute function longshore.write_events_of_delivery();
 
+-- Users
+
+create table longshore.users (
+    id bigint generated always as identity primary key,
+    name text not null,
+    -- argon2id, as a PHC string, which names its own parameters.
+    password text not null,
+    -- Encrypted, not hashed: one-time codes are computed from it. Null: the user has no one-time codes.
+    totp_secret bytea,
+    -- The newest time step whose code was accepted; no code of it or of an older step is accepted again.
+    totp_step bigint not null default 0,
+    created_at timestamptz not null default now(),
+    disabled_at timestamptz
+);
+
+create unique index users_by_name on longshore.users (lower(name));
+
+create table longshore.user_levels (
+    user_id bigint not null references longshore.users on delete cascade,
+    chain_id bigint not null,
+    level text not null check (level in ('read', 'write', 'admin')),
+    enabled boolean not null default true,
+    primary key (user_id, chain_id)
+);
+
+create index users_of_chain on longshore.user_levels (chain_id, user_id);
+
 -- Service clients and their access tokens
 
 create table longshore.service_clients (
@@ -665,6 +692,8 @@ create table longshore.access_tokens (
     -- Such as users.phone_number.
     hidden_columns text[] not null default '{}',
     secret_sha256 bytea not null check (octet_length(secret_sha256) = 32),
+    -- The user whose profile file it is in; it is valid as long as the user has a level for the chain. Null: of a service.
+    user_id bigint references longshore.users on delete cascade,
     created_at timestamptz not null default now(),
     expires_at timestamptz,
     revoked_at timestamptz,
@@ -673,6 +702,7 @@ create table longshore.access_tokens (
 );
 
 create index access_tokens_of_client on longshore.access_tokens (client_id);
+create index access_tokens_of_user on longshore.access_tokens (user_id) where user_id is not null;
 create index access_tokens_of_chain on longshore.access_tokens (chain_id, created_at, id);
 create index access_tokens_by_more_chains on longshore.access_tokens using gin (more_chains);
 
@@ -726,32 +756,7 @@ create table longshore.processes (
     seen_at timestamptz not null default now()
 );
 
--- Users and their sessions
-
-create table longshore.users (
-    id bigint generated always as identity primary key,
-    name text not null,
-    -- argon2id, as a PHC string, which names its own parameters.
-    password text not null,
-    -- Encrypted, not hashed: one-time codes are computed from it. Null: the user has no one-time codes.
-    totp_secret bytea,
-    -- The newest time step whose code was accepted; no code of it or of an older step is accepted again.
-    totp_step bigint not null default 0,
-    created_at timestamptz not null default now(),
-    disabled_at timestamptz
-);
-
-create unique index users_by_name on longshore.users (lower(name));
-
-create table longshore.user_levels (
-    user_id bigint not null references longshore.users on delete cascade,
-    chain_id bigint not null,
-    level text not null check (level in ('read', 'write', 'admin')),
-    enabled boolean not null default true,
-    primary key (user_id, chain_id)
-);
-
-create index users_of_chain on longshore.user_levels (chain_id, user_id);
+-- Sessions of users
 
 create table longshore.sessions (
     id uuid primary key default gen_random_uuid(),
@@ -811,6 +816,12 @@ select case $1
         where t.id = case $1 when 'token' then $2::uuid end
           and t.revoked_at is null and (t.expires_at is null or t.expires_at > now()) and c.enabled
           and (t.chain_id = $4 or t.more_chains @> array[$4])
+          and (t.user_id is null or exists (
+              select
+              from longshore.user_levels l
+              join longshore.users u on u.id = l.user_id
+              where l.user_id = t.user_id and l.chain_id = t.chain_id and l.enabled and u.disabled_at is null
+          ))
     )
     when 'user' then (
         select l.level

@@ -1,0 +1,38 @@
+"""Tokens of profile files: read tokens that users make for themselves, to read results as tables.
+
+Such a token sees no more than its user: it is of the level `read` for one chain, expires, and is valid only while the
+user has a level for the chain. An admin ends all of a chain at once by turning their service client off.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from longshore.access import clients, tokens
+from longshore.access.tokens import ForbiddenError, Level, Scope
+from longshore.database.connect import Connection
+from longshore.tasks.model import ChainId
+
+CLIENT = "profile files"
+"""The service client of each chain that its profile files belong to."""
+
+EXPIRES = "select date_trunc('second', now()) + $1 * interval '1 second'"
+
+
+class ProfileToken(msgspec.Struct, frozen=True):
+    """A new token with its secret."""
+
+    id: UUID
+    secret: str
+    expires: datetime
+
+
+async def create(connection: Connection, chain: ChainId, user: int, seconds: int) -> ProfileToken:
+    """Create a token of a user that expires after so many seconds. Raises ForbiddenError where an admin forbids it."""
+    client = await clients.get_or_create(connection, chain, CLIENT)
+    if not client.enabled:
+        raise ForbiddenError("forbidden", f"An admin of the chain has turned the service client {CLIENT!r} off.")
+    expires = await connection.fetchval(EXPIRES, seconds)
+    id, secret = await tokens.create(connection, client.id, Level.READ, Scope(expires=expires, user=user))
+    return ProfileToken(id, secret, expires)

@@ -1,0 +1,1 @@
+"""Results as tables: the Delta Sharing protocol on the service itself."""

@@ -1,0 +1,92 @@
+"""Profile files: by one a client of the Delta Sharing protocol finds the service and proves who it is.
+
+https://github.com/delta-io/delta-sharing/blob/main/PROTOCOL.md#profile-file-format
+"""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import RawBody
+
+from longshore.access import profile_tokens, tokens
+from longshore.access.token_auth import BEARER
+from longshore.access.tokens import ForbiddenError
+from longshore.api.addresses import own_address
+from longshore.api.audited import audited
+from longshore.api.bodies import check_body, read_optional_json
+from longshore.api.guard import admitted
+from longshore.api.service import AnyRequest
+
+DAY_SECONDS = 24 * 3600
+DEFAULT_DAYS, MAX_DAYS = 30, 90
+MIN_SECONDS = 60
+
+Seconds = Annotated[int, msgspec.Meta(ge=MIN_SECONDS, le=MAX_DAYS * DAY_SECONDS)]
+
+
+class ProfileBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /delta-sharing/profile`."""
+
+    expires_in: Seconds = DEFAULT_DAYS * DAY_SECONDS
+    """Seconds that the token is to be good for: a minute to 90 days, by default 30 days."""
+
+
+class Profile(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """A profile file of the Delta Sharing protocol."""
+
+    share_credentials_version: int
+    """Version of the file's form, 1."""
+    endpoint: str
+    """The address that the protocol's paths follow."""
+    bearer_token: str
+    """An access token, `ID:SECRET`, which the protocol's clients send as it stands."""
+    expiration_time: datetime | None = None
+    """When the token expires; absent if it does not."""
+
+
+@get("/delta-sharing/profile")
+async def get_profile(request: AnyRequest) -> Response[Profile]:
+    """Return the profile file with the bearer token that asks. Sessions have none; they use `POST`."""
+    service, caller = admitted(request)
+    match = BEARER.fullmatch(request.headers.get("authorization", ""))
+    if caller.kind != "token" or match is None:
+        raise ForbiddenError("forbidden", "A session has no bearer token; POST makes a token for a profile file.")
+    token = await tokens.one_of_chain(service.pool, caller.chain, UUID(caller.id))
+    return _file(request, f"{match[1]}:{match[2]}", token.expires)
+
+
+@post("/delta-sharing/profile", opt={"optional_body": True})
+async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBody]) -> Response[Profile]:
+    """Make a read token for the signed-in user, which expires, and return it as a profile file.
+
+    The token is for the chain of the request, and ends with the user's level for the chain.
+    """
+    given = check_body(ProfileBody, read_optional_json(request, body))
+    return await new_profile(request, given.expires_in)
+
+
+async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
+    """Make a token that is good for so many seconds, and return its profile file. Raises ForbiddenError."""
+    _, caller = admitted(request)
+    if caller.kind != "user":
+        why = "A token is made for signed-in users alone; `GET` gives the profile file of the token that asks."
+        raise ForbiddenError("forbidden", why)
+    async with audited(request, "profile.create") as change:
+        token = await profile_tokens.create(change.connection, caller.chain, int(caller.id), seconds)
+        change.object, change.details = f"token {token.id}", {"expires": token.expires}
+    return _file(request, f"{token.id}:{token.secret}", token.expires)
+
+
+def endpoint(request: AnyRequest) -> str:
+    """Return the address that the protocol's paths follow, as clients of the service know it."""
+    return f"{own_address(request)}/delta-sharing/"
+
+
+def _file(request: AnyRequest, bearer: str, expires: datetime | None) -> Response[Profile]:
+    _, caller = admitted(request)
+    name = f"longshore-{caller.chain}.share"
+    profile = Profile(1, endpoint(request), bearer, expires)
+    return Response(profile, headers={"Content-Disposition": f'attachment; filename="{name}"'})

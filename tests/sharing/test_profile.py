@@ -1,0 +1,188 @@
+"""Profile files: of a token, and made for a user; their tokens, how these end, and the address in them."""
+
+import asyncio
+import ipaddress
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from longshore.access.profile_tokens import CLIENT
+from longshore.access.tokens import Level, Scope
+from longshore.api.proxies import behind_proxies
+from tests.access.users import Person, new_person
+from tests.event_loop import Asked, application, ask
+from tests.service import CHAIN, Longshore, export_body
+
+PROFILE = "/delta-sharing/profile"
+WITHIN_SECONDS = 3.0  # the check of a token is cached for one second
+
+
+@pytest.fixture
+def reader(idle: Longshore) -> Person:
+    """A user who may read chain 1764."""
+    return new_person(idle, _1764=Level.READ)
+
+
+def made(person: Person, **body: Any) -> dict[str, Any]:
+    """The profile that a user is given."""
+    with person.client() as client:
+        answer = client.post(PROFILE, json=body) if body else client.post(PROFILE)
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def status(service: Longshore, profile: dict[str, Any]) -> int:
+    return httpx2.get(f"{service.address}/tasks", headers=bearer(profile)).status_code
+
+
+def bearer(profile: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {profile['bearerToken']}"}
+
+
+def becomes(service: Longshore, profile: dict[str, Any], expected: int) -> None:
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while (answered := status(service, profile)) != expected:
+        assert time.monotonic() < deadline, f"{answered} for {WITHIN_SECONDS} seconds"
+        time.sleep(0.05)
+
+
+def test_profile_of_a_token_has_the_token_itself_and_the_time_of_its_end(idle: Longshore) -> None:
+    expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    token = idle.token(Level.WRITE, scope=Scope(expires=expires))
+    answer = httpx2.get(idle.address + PROFILE, headers={"Authorization": f"Bearer {token}"})
+    assert answer.json() == {
+        "shareCredentialsVersion": 1,
+        "endpoint": f"{idle.address}/delta-sharing/",
+        "bearerToken": token,
+        "expirationTime": expires.isoformat().replace("+00:00", "Z"),
+    }
+    assert answer.headers["content-disposition"] == f'attachment; filename="longshore-{CHAIN}.share"'
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_profile_of_a_token_without_an_end_names_none(idle: Longshore) -> None:
+    answer = httpx2.get(idle.address + PROFILE, headers={"Authorization": f"Bearer {idle.token(Level.READ)}"})
+    assert "expirationTime" not in answer.json()
+
+
+def test_user_is_given_a_read_token_that_expires_and_is_in_the_audit_log(
+    idle: Longshore, waiting: httpx2.Client, reader: Person
+) -> None:
+    profile = made(reader)
+    left = datetime.fromisoformat(profile["expirationTime"]) - datetime.now(UTC)
+    assert timedelta(days=29, hours=23) < left <= timedelta(days=30)
+    assert status(idle, profile) == 200
+    refused = httpx2.post(f"{idle.address}/tasks", headers=bearer(profile), json=export_body())
+    assert refused.status_code == 403
+    id = profile["bearerToken"].partition(":")[0]
+    token = waiting.get(f"/access_tokens/{id}").json()
+    assert (token["user"], token["client"], token["level"]) == (reader.name, CLIENT, "read")
+    assert (token["chains"], token["active"], token["expires"]) == ([CHAIN], True, profile["expirationTime"])
+    entry = waiting.get("/audit", params={"object": f"token {id}"}).json()[0]
+    assert (entry["action"], entry["actor"]) == ("profile.create", f"user {reader.id}")
+    assert profile["bearerToken"].partition(":")[2] not in json.dumps(entry)
+    again = httpx2.get(idle.address + PROFILE, headers=bearer(profile))
+    assert again.json() == profile
+
+
+@pytest.mark.parametrize("seconds", [60, 90 * 24 * 3600])
+def test_user_says_how_long_the_token_is_good_for(reader: Person, seconds: int) -> None:
+    left = datetime.fromisoformat(made(reader, expires_in=seconds)["expirationTime"]) - datetime.now(UTC)
+    assert abs(left - timedelta(seconds=seconds)) < timedelta(seconds=20)
+
+
+@pytest.mark.parametrize(
+    "body", [{"expires_in": 59}, {"expires_in": 90 * 24 * 3600 + 1}, {"expires_in": "30"}, {"days": 1}]
+)
+def test_body_that_names_no_valid_time_is_refused(reader: Person, body: dict[str, Any]) -> None:
+    with reader.client() as client:
+        answer = client.post(PROFILE, json=body)
+    assert answer.status_code == 400
+    assert [each["pointer"] for each in answer.json()["errors"]] == [f"/{name}" for name in body]
+
+
+def test_token_of_a_user_ends_with_the_level_for_the_chain_and_with_the_user(
+    idle: Longshore, waiting: httpx2.Client, reader: Person
+) -> None:
+    profile = made(reader)
+    path = f"/users/{reader.id}"
+    assert waiting.patch(path, json={"enabled": False}).status_code == 200
+    becomes(idle, profile, 401)
+    assert not waiting.get(f"/access_tokens/{profile['bearerToken'][:36]}").json()["active"]
+    assert waiting.patch(path, json={"enabled": True}).status_code == 200
+    becomes(idle, profile, 200)
+    idle.sql("update longshore.users set disabled_at = now() where id = $1", reader.id)
+    becomes(idle, profile, 401)
+    idle.sql("update longshore.users set disabled_at = null where id = $1", reader.id)
+    becomes(idle, profile, 200)
+    assert waiting.delete(path).status_code == 204
+    becomes(idle, profile, 401)
+
+
+def test_token_of_a_user_has_no_level_once_the_user_has_none(idle: Longshore, reader: Person) -> None:
+    id = made(reader)["bearerToken"].partition(":")[0]
+    level = f"select longshore.level_of('token', $1, null, {CHAIN}, 0, 0)"
+    assert idle.sql(level, id)[0][0] == "read"
+    idle.sql("update longshore.user_levels set enabled = false where user_id = $1", reader.id)
+    assert idle.sql(level, id)[0][0] is None
+
+
+def test_admin_revokes_a_profile_file_and_forbids_new_ones(
+    idle: Longshore, waiting: httpx2.Client, reader: Person
+) -> None:
+    profile = made(reader)
+    id = profile["bearerToken"].partition(":")[0]
+    assert waiting.delete(f"/access_tokens/{id}").status_code == 200
+    becomes(idle, profile, 401)
+    client = waiting.get(f"/access_tokens/{id}").json()["client_id"]
+    assert waiting.patch(f"/service_clients/{client}", json={"enabled": False}).status_code == 200
+    try:
+        with reader.client() as session:
+            refused = session.post(PROFILE)
+        assert refused.status_code == 403
+        assert CLIENT in refused.json()["detail"]
+    finally:
+        assert waiting.patch(f"/service_clients/{client}", json={"enabled": True}).status_code == 200
+
+
+def test_token_asks_with_get_and_a_user_with_post(idle: Longshore, reader: Person) -> None:
+    with idle.client(Level.ADMIN) as token:
+        refused = token.post(PROFILE)
+    assert (refused.status_code, "GET" in refused.json()["detail"]) == (403, True)
+    with reader.client() as session:
+        refused = session.get(PROFILE)
+    assert (refused.status_code, "POST" in refused.json()["detail"]) == (403, True)
+
+
+def test_user_without_a_level_for_the_chain_is_given_no_token(reader: Person) -> None:
+    with reader.client(chain=1765) as elsewhere:
+        assert elsewhere.post(PROFILE).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("public_url", "endpoint"),
+    [
+        ("", "https://exports.example.com/delta-sharing/"),
+        ("https://data.example.com", "https://data.example.com/delta-sharing/"),
+        ("https://data.example.com/loyalty/", "https://data.example.com/loyalty/delta-sharing/"),
+    ],
+)
+def test_endpoint_is_the_address_that_clients_know_behind_proxies_and_below_a_path(
+    idle: Longshore, public_url: str, endpoint: str
+) -> None:
+    token = idle.token(Level.READ)
+
+    async def asked() -> dict[str, Any]:
+        async with application(idle.url, str(idle.data), public_url=public_url) as app:
+            behind = behind_proxies(app, [ipaddress.ip_network("127.0.0.1/32")])
+            forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9", "host": "exports.example.com"}
+            request = Asked("GET", PROFILE, headers={"authorization": f"Bearer {token}", **forwarded})
+            found: dict[str, Any] = json.loads((await ask(behind, request)).body)
+            return found
+
+    assert asyncio.run(asked())["endpoint"] == endpoint
