@@ -40,7 +40,7 @@ from longshore.console.pages import compile_templates
 from longshore.destinations import registry as kinds
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings
-from longshore.sharing import profile
+from longshore.sharing import profile, shares, tables
 from longshore.telemetry import logs
 
 MAX_BODY_BYTES = 64 * 1024
@@ -104,6 +104,16 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     audit.list_entries,
     profile.get_profile,
     profile.create_profile,
+    shares.list_shares,
+    shares.get_share,
+    shares.list_schemas,
+    shares.list_all_tables,
+    shares.list_tables,
+    tables.get_table,
+    tables.get_table_version,
+    tables.get_table_metadata,
+    tables.query_table,
+    tables.get_table_changes,
     destinations.create_destination,
     destinations.list_destinations,
     destinations.test_new_destination,

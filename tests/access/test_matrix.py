@@ -1,6 +1,7 @@
 """The matrix: every endpoint, asked with every kind of credential, answers exactly what the table of levels says."""
 
 import asyncio
+import functools
 import re
 import secrets
 import uuid
@@ -141,6 +142,17 @@ def token(site: Site) -> Ids:
     return {"id": made.json()["id"]}
 
 
+@functools.cache
+def table(site: Site, fields: tuple[str, ...] = ("id",)) -> Ids:
+    """A table of the chain, and a link to it. One for all, as only its being there matters."""
+    name = f"x{uuid.uuid4().hex}"
+    body: dict[str, Any] = export_body("parquet")
+    body["target"] |= {"share_as": name, "fields": list(fields)}
+    id = site.client.post("/tasks", json=body).json()["id"]
+    assert ended(site.client, id)["state"]["code"] == "DONE"
+    return {"share": CHAIN, "schema": "exports", "table": name}
+
+
 def stored(_: Ids) -> Any:
     return {"chain": CHAIN, "name": "x", "segment": SEGMENT}
 
@@ -232,6 +244,20 @@ CELLS = {
     ("POST", "/sign-in"): Cell(403, 403),  # of no page of ours
     ("POST", "/sign-in/passcode"): Cell(403, 403),
     ("GET", "/console/static/{name}"): Cell(200, 200, lambda _: {"name": "console.css"}),
+}
+
+TABLE = "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}"
+SHARING = {
+    ("GET", "/delta-sharing/shares"): Cell(200, 200),
+    ("GET", "/delta-sharing/shares/{share}"): Cell(200, 404, table),
+    ("GET", "/delta-sharing/shares/{share}/schemas"): Cell(200, 404, table),
+    ("GET", "/delta-sharing/shares/{share}/all-tables"): Cell(200, 404, table),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables"): Cell(200, 404, table),
+    ("GET", TABLE): Cell(200, 404, table),
+    ("GET", f"{TABLE}/version"): Cell(200, 404, table),
+    ("GET", f"{TABLE}/metadata"): Cell(200, 404, table),
+    ("POST", f"{TABLE}/query"): Cell(200, 404, table, lambda _: {}),
+    ("GET", f"{TABLE}/changes"): Cell(400, 404, table),  # no table has a change data feed
 }
 
 # The console's pages are for people: others are led to where one signs in.
@@ -360,7 +386,10 @@ def asked(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, h
         )
         if answer.status_code >= 400 and not path.startswith(("/console", "/sign-in")):
             answer.read()
-            assert answer.headers["content-type"] == "application/problem+json"
+            of_protocol = path.startswith("/delta-sharing")
+            media_type = "application/json; charset=utf-8" if of_protocol else "application/problem+json"
+            assert answer.headers["content-type"] == media_type
+            assert not of_protocol or set(answer.json()) == {"errorCode", "message"}
             assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
         return answer.status_code
 
@@ -375,7 +404,7 @@ def levels_of(endpoint: tuple[str, str]) -> tuple[list[Level], list[Level]]:
 LEVELLED = [
     pytest.param(endpoint, id=" ".join(endpoint))
     for endpoint, at in NEEDED.items()
-    if isinstance(at, Level) and endpoint not in CONSOLE
+    if isinstance(at, Level) and endpoint not in {**CONSOLE, **SHARING}
 ]
 PAGES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in CONSOLE if endpoint[1] != "/"]
 PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.PERSON]
@@ -403,8 +432,8 @@ def test_route_that_is_not_in_the_table_is_refused(site: Site) -> None:
 
 
 def test_matrix_has_a_cell_for_every_endpoint() -> None:
-    assert set(CELLS) | set(CONSOLE) == set(NEEDED)
-    assert not set(CELLS) & set(CONSOLE)
+    assert set(CELLS) | set(CONSOLE) | set(SHARING) == set(NEEDED)
+    assert len(CELLS) + len(CONSOLE) + len(SHARING) == len(NEEDED)
 
 
 @pytest.mark.parametrize("endpoint", LEVELLED)
@@ -457,6 +486,19 @@ def test_console_page_is_for_users_of_the_required_level_and_asks_others_to_sign
     assert {kind: asked(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
     elsewhere = {**ids, "chain": OTHER}
     assert asked(service, endpoint, cell, elsewhere, credentials["another chain's session"]) == cell.other
+
+
+@pytest.mark.parametrize("endpoint", [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in SHARING])
+def test_sharing_endpoint_accepts_tokens_of_its_share_and_no_session(
+    service: Longshore, credentials: dict[str, dict[str, str]], site: Site, endpoint: tuple[str, str]
+) -> None:
+    cell = SHARING[endpoint]
+    ids = cell.make(site)
+    expected = {kind: 401 for kind in REFUSED if "too low" not in kind}
+    expected |= {f"session {level.name}": 401 for level in Level} | {"another chain's session": 401}
+    expected |= {f"token {level.name}": cell.right for level in Level} | {"another chain's token": cell.other}
+    expected["a token that names another chain"] = cell.right  # the path names the chain
+    assert {kind: asked(service, endpoint, cell, ids, credentials[kind]) for kind in expected} == expected
 
 
 @pytest.mark.parametrize("endpoint", PERSONAL)
@@ -522,6 +564,8 @@ def hidden_ids(site: Site, path: str) -> Ids:
         return {"id": site.client.post("/segments", json=stored).json()["id"]}
     if path.startswith("/indexes"):
         return {"name": "wallet-ledger"}
+    if path.startswith("/delta-sharing"):
+        return table(site, ("id", "amount"))
     body: dict[str, Any] = export_body(segment=FILTERED)
     body["target"]["fields"] = ["id", "amount"]
     id = site.client.post("/tasks", json=body).json()["id"]
@@ -570,6 +614,11 @@ def test_endpoint_checks_the_right_that_the_table_names(
         hidden = '"mutator_name"' if right is Right.INDEX else '"amount"'
         assert hidden not in answer.text
         assert hidden in whole
+    elif right is Right.SEE_TABLE and path.endswith("tables"):
+        named = {item["name"] for item in answer.json()["items"]}
+        assert ids["table"] not in named and table(site)["table"] in named
+    elif right is Right.SEE_TABLE:
+        assert answer.status_code == 404, answer.text
     else:
         assert answer.status_code == 403, answer.text
 

@@ -53,6 +53,17 @@ class TokenAuth:
         `chain`: the chain that the request names, or None. `needed`: the level of the endpoint.
         Raises UnauthorizedError and ForbiddenError.
         """
+        callers = await self.callers(authorization)
+        caller = callers.get(chain or "")
+        if caller is None or caller.level < needed:
+            raise level_too_low(needed)
+        return caller
+
+    async def callers(self, authorization: str | None) -> dict[str, Caller]:
+        """Return the callers of a token by the chains of its scope, as text; "" is the chain of its client.
+
+        Raises UnauthorizedError.
+        """
         match = BEARER.fullmatch(authorization or "")
         if match is None:
             raise UnauthorizedError
@@ -62,10 +73,7 @@ class TokenAuth:
             callers = await self._fetch_once(key)
         if callers is None:
             raise UnauthorizedError
-        caller = callers.get(chain or "")
-        if caller is None or caller.level < needed:
-            raise level_too_low(needed)
-        return caller
+        return callers
 
     async def _fetch_once(self, key: Key) -> dict[str, Caller] | None:
         # Of many polls with one token at once, one asks the database and all use its answer.

@@ -2,10 +2,12 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Sequence
 from typing import Annotated
 
 import asyncpg
+import msgspec
 from litestar.params import QueryParameter
 
 from longshore.access import audit
@@ -20,8 +22,8 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Terms
-from longshore.tasks.model import Code
-from longshore.tasks.recorded_reads import decoded
+from longshore.tasks.model import Code, TaskId
+from longshore.tasks.recorded_reads import Read, decoded
 from longshore.validation import ValidationError, Violation
 
 AT_LOCATION = """
@@ -40,6 +42,8 @@ join longshore.run_files f on f.task_id = r.task_id and f.run = r.run and f.path
 where r.location > $1::text || '/' and r.location < $1::text || '0'
 """
 
+MAX_SIGNED_AT_ONCE = 200  # in the event loop; more take longer than a millisecond
+
 LOCATION = re.compile(r"([0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9})/(.+)")
 
 ExpiresIn = Annotated[
@@ -51,6 +55,25 @@ MaxUses = Annotated[
         ge=1, le=MAX_OFFSET, description="Downloads that may begin with it; one taken up again counts anew."
     ),
 ]
+
+
+class RunFiles(msgspec.Struct, frozen=True):
+    """A run whose files can be downloaded."""
+
+    what: str
+    """What the audit log and errors call it, such as `run 3 of task 12`."""
+    task: TaskId
+    run: int
+    location: str
+    reads: list[Read]
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Signed addresses of files."""
+
+    urls: list[str]
+    expires: int
+    """Seconds since 1970."""
 
 
 async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
@@ -84,28 +107,35 @@ def gone(what: str) -> ProblemError:
 
 async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, life: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
-    found = downloadable(request, what, row)
-    return (await of_files(request, what, found, [found["location"]], terms_of(request, found, life, uses)))[0]
+    found = files_of(what, downloadable(request, what, row))
+    return (await of_files(request, found, [found.location], life, uses)).urls[0]
 
 
-def terms_of(request: AnyRequest, row: asyncpg.Record, life: int, uses: int | None) -> Terms:
-    """Return the terms of a link to files of a run."""
-    return Terms(life, uses, _level_of(admitted(request)[0], row))
+def files_of(what: str, row: asyncpg.Record) -> RunFiles:
+    """Return a row of `downloadable` as a struct."""
+    return RunFiles(what, row["id"], row["run"], row["location"], decoded(row["reads"]))
 
 
 async def of_files(
-    request: AnyRequest, what: str, row: asyncpg.Record, locations: Sequence[str], terms: Terms
-) -> list[str]:
+    request: AnyRequest, run: RunFiles, locations: Sequence[str], life: int = MAX_SECONDS, uses: int | None = None
+) -> Addresses:
     """Return signed addresses of files of one run, all by one link. Raises ProblemError where the result is gone."""
-    service, _ = admitted(request)
+    service: Service = request.app.state.service
+    terms = Terms(life, uses, _level_of(service, run.reads))
     if service.store.presigns:
-        return await _presigned(request, what, row, locations, terms)
-    if service.store.open_path(row["location"]) is None:
-        raise gone(what)
-    async with audited(request, "result.address", what) as change:
-        link = await links.create(change.connection, row["id"], row["run"], actor(request), terms)
+        return await _presigned(request, run, locations, terms)
+    if service.store.open_path(run.location) is None:
+        raise gone(run.what)
+    async with audited(request, "result.address", run.what) as change:
+        link = await links.create(change.connection, run.task, run.run, actor(request), terms)
         change.details = {"link": str(link.id)}
-    return [own_address(request) + service.signer.sign(location, link) for location in locations]
+    base = own_address(request)
+
+    def signed() -> list[str]:
+        return [base + service.signer.sign(location, link) for location in locations]
+
+    urls = signed() if len(locations) <= MAX_SIGNED_AT_ONCE else await asyncio.to_thread(signed)
+    return Addresses(urls, link.expires)
 
 
 def own_address(request: AnyRequest) -> str:
@@ -114,24 +144,23 @@ def own_address(request: AnyRequest) -> str:
     return (service.settings.public_url or str(request.base_url)).rstrip("/")
 
 
-async def _presigned(
-    request: AnyRequest, what: str, row: asyncpg.Record, locations: Sequence[str], terms: Terms
-) -> list[str]:
+async def _presigned(request: AnyRequest, run: RunFiles, locations: Sequence[str], terms: Terms) -> Addresses:
     """Return addresses that the store itself answers; they can neither be revoked nor have their uses counted."""
     if terms.uses is not None:
         raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
-    service, caller = admitted(request)
+    service: Service = request.app.state.service
     # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
     seconds = max(1, min(terms.seconds, left))
-    if await asyncio.to_thread(service.store.address, row["location"], seconds) is None:
-        raise gone(what)
-    found = await asyncio.to_thread(service.store.addresses, locations, seconds)
-    await audit.record(service.pool, actor(request), caller.chain, "result.address", what)
-    return found
+    if await asyncio.to_thread(service.store.address, run.location, seconds) is None:
+        raise gone(run.what)
+    expires = int(time.time()) + seconds  # by the clock that the addresses are signed by
+    urls = await asyncio.to_thread(service.store.addresses, locations, seconds)
+    await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)
+    return Addresses(urls, expires)
 
 
-def _level_of(service: Service, row: asyncpg.Record) -> str:
+def _level_of(service: Service, reads: Sequence[Read]) -> str:
     """Return the level that a result needs: the highest of the indexes that its run has read, else `read`."""
-    levels = (level_for(read, service.catalog) for read in decoded(row["reads"]))
+    levels = (level_for(read, service.catalog) for read in reads)
     return max(levels, default=Level.READ).name.lower()

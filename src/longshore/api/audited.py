@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.access import audit
-from longshore.api.guard import actor, admitted, person
-from longshore.api.service import AnyRequest
+from longshore.api.guard import actor, person
+from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
 
 
@@ -27,7 +27,7 @@ async def audited(
     request: AnyRequest, action: str, object: str = "", details: dict[str, Any] | None = None
 ) -> AsyncIterator[Change]:
     """Open a transaction for a change of the caller's chain, and write its audit entry before the transaction ends."""
-    service, _ = admitted(request)
+    service: Service = request.app.state.service
     async with (
         service.pool.acquire() as connection,
         connection.transaction(),
@@ -41,11 +41,11 @@ async def audited_in(
     connection: Connection, request: AnyRequest, action: str, object: str = "", details: dict[str, Any] | None = None
 ) -> AsyncIterator[Change]:
     """As `audited`, in a transaction that is open already."""
-    _, caller = admitted(request)
+    chain = request.scope["user"].chain
     change = Change(connection, object, details)
     yield change
     if change.happens:
-        await audit.record(connection, actor(request), caller.chain, action, change.object, change.details)
+        await audit.record(connection, actor(request), chain, action, change.object, change.details)
 
 
 @contextlib.asynccontextmanager

@@ -20,6 +20,7 @@ from longshore.api.json_schemas import portable
 from longshore.api.problems import MEDIA_TYPE, Problem
 from longshore.api.routes import NEEDED, Open, security
 from longshore.api.service import AnyRequest
+from longshore.api.sharing_errors import SharingError, is_sharing
 from longshore.api.static import static_files
 from longshore.destinations.kind import Kind
 from longshore.exports.segments.rules import Segment
@@ -161,7 +162,7 @@ class DocumentPlugin(JsonRenderPlugin):
         return openapi_schema
 
     def _schemas(self, bodies: Collection[type[msgspec.Struct]]) -> dict[str, Any]:
-        kinds = [*sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values(), Segment]
+        kinds = [SharingError, *sorted(bodies, key=lambda kind: kind.__name__), *self._targets.values(), Segment]
         settings, secrets = [kind.settings for kind in self._kinds], [kind.secret for kind in self._kinds]
         found, schemas = msgspec.json.schema_components([*settings, *secrets, *kinds], ref_template=REFERENCE)
         for name, first in (("settings", 0), ("secret", len(settings))) if settings else ():
@@ -180,8 +181,9 @@ class DocumentPlugin(JsonRenderPlugin):
 def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str, path: str) -> None:
     """Add to an operation of the document what the endpoint's signature and the table of routes say."""
     if NEEDED[method, path] is not Open.PROBE:
+        media_type, name = ("application/json", "SharingError") if is_sharing(path) else (MEDIA_TYPE, "Problem")
         for status in _statuses(handler, method, path):
-            content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(name="Problem")}}}
+            content = {media_type: {"schema": {"$ref": REFERENCE.format(name=name)}}}
             operation["responses"][str(status)] = {"description": DESCRIPTIONS[status], "content": content}
     operation["responses"] = dict(sorted(operation["responses"].items()))
     if body := _body(handler):

@@ -23,8 +23,9 @@ from longshore.api.conditional import refuse_malformed, require
 from longshore.api.middleware import bind_ids
 from longshore.api.routes import NEEDED, Open
 from longshore.api.service import AnyRequest, Service
+from longshore.api.sharing_errors import is_sharing
 from longshore.database.shares import use_share_of
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
 
 COOKIES = {"https": "__Host-longshore", "http": "longshore"}
@@ -101,6 +102,8 @@ def _methods(template: str) -> Response[None]:
 
 
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
+    if is_sharing(connection.scope["path"]):
+        return await _reader(connection, service, level)
     authorization = connection.headers.get("authorization")
     if authorization is not None and "chain" not in connection.path_params:  # the console is for people
         return await service.token_auth.caller(authorization, _chain(connection), level)
@@ -109,6 +112,20 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
         await service.sessions.signed_in(session)  # 401 comes first for a session that has ended
         raise ValidationError([Violation("is required with a session", parameter="X-Session-Chain-Id")])
     return await service.sessions.caller(session, level)
+
+
+async def _reader(connection: AnyConnection, service: Service, level: Level) -> Caller:
+    """Return the caller of a request of the Delta Sharing protocol, which knows bearer tokens alone.
+
+    Its chain is the share of the path, else that of the token's client.
+    """
+    callers = await service.token_auth.callers(connection.headers.get("authorization"))
+    caller = callers.get(connection.path_params.get("share", ""))
+    if caller is None:
+        raise NotFoundError("table-not-found")
+    if caller.level < level:
+        raise level_too_low(level)
+    return caller
 
 
 def _chain(connection: AnyConnection) -> str | None:
@@ -215,6 +232,13 @@ def person(request: AnyRequest) -> tuple[Service, SignedIn]:
 def admitted(request: AnyRequest) -> tuple[Service, Caller]:
     """Return the service and a request's caller, behind the guard. Raises ValidationError for unknown parameters."""
     _refuse_parameters(request)
+    return request.app.state.service, request.scope["user"]
+
+
+def reader(request: AnyRequest) -> tuple[Service, Caller]:
+    """Return as `admitted`, for a protocol whose clients may send parameters that this version does not know."""
+    if violations := non_decimal_parameters(request):
+        raise ValidationError(violations)
     return request.app.state.service, request.scope["user"]
 
 

@@ -92,6 +92,16 @@ KINDS = {
     ),
     "session-not-found": ProblemKind(404, "No such session", "`GET /auth/sessions` lists your own."),
     "name-taken": ProblemKind(409, "The name is taken", "Upper and lower case are the same."),
+    "share-name-taken": ProblemKind(
+        409,
+        "Another task of the chain is shared under this name",
+        "A name of `target.share_as` is that of one table; upper and lower case are the same. Choose another one.",
+    ),
+    "table-not-found": ProblemKind(
+        404,
+        "No such share or table",
+        "It does not exist, has no version now, or holds what the token may not see. `…/all-tables` lists the tables.",
+    ),
     "run-not-found": ProblemKind(404, "No such run", "`GET /tasks/{id}/runs` lists the runs of the task."),
     "method-not-allowed": ProblemKind(405, "No such method here", "The `Allow` header lists the methods of this path."),
     "task-running": ProblemKind(409, "The task is running", "It is `INPROGRESS`; wait for `DONE` or `ERROR`."),

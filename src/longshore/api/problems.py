@@ -14,6 +14,7 @@ from litestar.exceptions import HTTPException, ValidationException
 
 from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
 from longshore.api.problem_kinds import KINDS
+from longshore.api.sharing_errors import SharingError, is_sharing, sharing_error
 from longshore.database.retry import is_transient
 from longshore.errors import ProblemError
 from longshore.results.store import StoreError
@@ -23,6 +24,7 @@ from longshore.validation import ValidationError, Violation, plain_english
 log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
+SHARING_MEDIA_TYPE = "application/json; charset=utf-8"
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,15 +41,36 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 
 
-def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+class Answer(msgspec.Struct, frozen=True):
+    """The answer to a refused request, in the shape that its path demands."""
+
+    status: int
+    body: Problem | SharingError
+    media_type: str
+
+
+def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem | SharingError]:
     """Return the answer to a request that ended in an exception."""
+    refusal = refusal_of(request, error)
+    answer = answer_to(refusal, request.scope["path"], request.scope["state"].get("request_id", ""))
+    return Response(answer.body, status_code=answer.status, media_type=answer.media_type, headers=refusal.headers)
+
+
+def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
+    """Return the problem of a request that ended in an exception, after the request was counted for its address."""
     try:
         count_address(request)  # the guard has not seen requests that no route answers
     except ProblemError as exceeded:
-        error = exceeded
-    refusal = error if isinstance(error, ProblemError) else _problem_error(request, error)
-    answer = problem(refusal, request.scope["state"].get("request_id", ""))
-    return Response(answer, status_code=answer.status, media_type=MEDIA_TYPE, headers=refusal.headers)
+        return exceeded
+    return error if isinstance(error, ProblemError) else _problem_error(request, error)
+
+
+def answer_to(error: ProblemError, path: str, request_id: str) -> Answer:
+    """Return the answer to a refused request for a path."""
+    found = problem(error, request_id)
+    if not is_sharing(path):
+        return Answer(found.status, found, MEDIA_TYPE)
+    return Answer(*sharing_error(found.status, found.detail, error.violations), SHARING_MEDIA_TYPE)
 
 
 def problem(error: ProblemError, request_id: str) -> Problem:

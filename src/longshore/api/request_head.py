@@ -20,7 +20,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from longshore.api.middleware import METHODS
-from longshore.api.problems import MEDIA_TYPE, problem
+from longshore.api.problems import answer_to
 from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation
 
@@ -131,9 +131,9 @@ def _field(scope: HTTPScope, wanted: bytes) -> bytes:
 
 
 async def _answer(scope: HTTPScope, send: Send, error: ProblemError) -> None:
-    found = problem(error, scope["state"]["request_id"])
-    body = msgspec.json.encode(found)
-    fields = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **error.headers}
+    found = answer_to(error, scope["path"], scope["state"]["request_id"])
+    body = msgspec.json.encode(found.body)
+    fields = {"content-type": found.media_type, "content-length": str(len(body)), **error.headers}
     headers = [(name.encode(), value.encode()) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": found.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

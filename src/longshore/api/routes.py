@@ -6,6 +6,7 @@ An endpoint that is not in the table is closed.
 from enum import Enum
 
 from longshore.access.tokens import Level
+from longshore.api.sharing_errors import is_sharing
 
 
 class Open(Enum):
@@ -99,6 +100,17 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/audit"): ADMIN,
     ("GET", "/delta-sharing/profile"): READ,
     ("POST", "/delta-sharing/profile"): READ,
+    # The Delta Sharing protocol: bearer tokens alone, each request for the chain that is its share.
+    ("GET", "/delta-sharing/shares"): READ,
+    ("GET", "/delta-sharing/shares/{share}"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas"): READ,
+    ("GET", "/delta-sharing/shares/{share}/all-tables"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/version"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): READ,
+    ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): READ,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): READ,
     # Pages of the console; their changes go to the endpoints above, or call them.
     ("GET", "/"): Open.ANYBODY,
     ("GET", "/sign-in"): Open.ANYBODY,
@@ -135,6 +147,7 @@ class Right(Enum):
     """The check of `scopes` that an endpoint makes of the task, run or segment."""
 
     SEE_RUN = "`may_see_run`: 403 where the credential may not see all that the run has read"
+    SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"
     SHOW_TASK = "`shown_task`: without the rules, counts and messages that it may not see"
     CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task requests and has read"
     MAKE_TASK = "`may_have`: 403 where the task requests data that is hidden from it"
@@ -145,6 +158,7 @@ class Right(Enum):
 CHAIN = "an admin of the chain, whose tokens have no limits"
 SERVICE = "has nothing of the data that tasks read"
 OWN_TOKEN = "makes a read token, which sees no more than the user"  # noqa: S105
+SHARE = "names the chains of the token alone"
 PAGE = "scripts and forms; their requests go to endpoints of this table"
 
 RIGHTS: dict[tuple[str, str], Right | str] = {
@@ -213,6 +227,16 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/audit"): CHAIN,
     ("GET", "/delta-sharing/profile"): "returns the token of the request",
     ("POST", "/delta-sharing/profile"): OWN_TOKEN,
+    ("GET", "/delta-sharing/shares"): SHARE,
+    ("GET", "/delta-sharing/shares/{share}"): SHARE,
+    ("GET", "/delta-sharing/shares/{share}/schemas"): SHARE,
+    ("GET", "/delta-sharing/shares/{share}/all-tables"): Right.SEE_TABLE,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables"): Right.SEE_TABLE,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}"): Right.SEE_TABLE,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/version"): Right.SEE_TABLE,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): Right.SEE_TABLE,
+    ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): Right.SEE_TABLE,
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): Right.SEE_TABLE,
     ("GET", "/console/{chain}"): PAGE,
     ("GET", "/console/{chain}/tasks"): Right.SHOW_TASK,
     ("GET", "/console/{chain}/tasks/{id}"): Right.SHOW_TASK,
@@ -247,6 +271,8 @@ def security(method: str, path: str) -> list[dict[str, list[str]]]:
     """
     needed = NEEDED[method, path]
     if isinstance(needed, Level):
+        if is_sharing(path):
+            return [{"accessToken": [needed.name.lower()]}]
         role = [needed.name.lower()]
         return [{"accessToken": role}, {"sessionUserId": role, "sessionKey": role, "sessionChainId": role}]
     return [{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else []

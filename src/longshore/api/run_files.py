@@ -84,7 +84,7 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     locations = [f"{folder}/{entry.path}" for entry in page]
     urls: list[str] = []
     if page:
-        terms = addresses.terms_of(request, found, expires_in, max_uses)
-        urls = await addresses.of_files(request, what, found, locations, terms)
+        run_files = addresses.files_of(what, found)
+        urls = (await addresses.of_files(request, run_files, locations, expires_in, max_uses)).urls
     files = [RunFile(**msgspec.structs.asdict(entry), url=url) for entry, url in zip(page, urls, strict=True)]
     return paged(request, (files, more), Page(limit, offset))

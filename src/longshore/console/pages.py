@@ -17,8 +17,7 @@ from markupsafe import Markup, escape
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.problem_kinds import KINDS
-from longshore.api.problems import to_response
+from longshore.api.problems import problem, refusal_of
 from longshore.api.service import AnyRequest, Service
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
@@ -157,18 +156,18 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
             sign_in = _sign_in(request.headers.get("hx-current-url", ""))
             return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
         return Redirect(_sign_in(str(request.url)), status_code=303)
-    answer = to_response(request, error)
-    kind = answer.content.type.rpartition("/")[2]
-    detail = answer.content.detail
+    refusal = refusal_of(request, error)
+    found = problem(refusal, request.scope["state"].get("request_id", ""))
+    detail = found.detail
     if isinstance(error, ForbiddenError) and not error.violations:
         detail = "Your level for this chain does not include this page."
     return html(
         "problem.html",
-        answer.content.status,
-        title=KINDS[kind].title,
+        found.status,
+        title=found.title,
         detail=detail,
-        request_id=answer.content.request_id,
-        violations=answer.content.errors or [],
+        request_id=found.request_id,
+        violations=found.errors or [],
     )
 
 

@@ -23,6 +23,7 @@ CHANGE_NAMES = (CHANGE, REASON)
 """The columns that come first with `deletes`."""
 
 MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
+TABLE_NAME = "^[A-Za-z0-9_]{1,255}$"
 MAX_SPLIT = 2**53 - 1  # the largest integer that every JSON reader keeps
 
 BY_INDEX = ("fields", "schema", "partition_by")
@@ -73,11 +74,18 @@ class ExportTarget(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     """The task of a chain with the highest priority gets the next free slot."""
     deliver: Annotated[list[Deliver], Meta(min_length=1, max_length=MAX_ENTRIES)] | None = None
     """The chain's destinations of each run's result. A run is `DONE` when all of them have it."""
+    share_as: Annotated[str, Meta(pattern=TABLE_NAME)] | None = None
+    """The name of the table that Delta Sharing clients read the newest result as."""
 
     @property
     def names(self) -> list[str]:
         """The names of its indexes."""
         return [self.export_index] if self.export_indexes is None else self.export_indexes
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its result can be read as a table: the rows of one index, all of them each time."""
+        return self.export_format == "parquet" and self.export_indexes is None and not self.incremental
 
     @property
     def has_files(self) -> bool:

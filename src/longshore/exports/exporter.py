@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
-from longshore.exports import resolve, rights
+from longshore.exports import resolve, rights, table_files
 from longshore.exports.catalog import Catalog, Index
 from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
 from longshore.exports.export import ExportTarget, ExportTrigger, read_of, result_name
@@ -168,6 +168,7 @@ class Exporter:
             async with limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
                 await limits.refuse_lagging(connection)
                 query = await prepare(connection, index, request)
+                table_files.schema_of(query)  # refuses what cannot be shared, before it is written
                 reconciler = Reconciler(query)
                 form = query.format()
                 with tracing.span("plan"):

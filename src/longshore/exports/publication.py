@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from longshore.exports import table_files
 from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.copy import Copied
 from longshore.exports.formats.dialect import CsvOptions
@@ -59,6 +60,8 @@ async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -
         increment=_increment(job),
         note=None if change_rows is None else change_rows.note,
         column_types=msgspec.json.encode({column.name: column.declared_type for column in job.query.columns}).decode(),
+        table_schema=table_files.schema_of(job.query),
+        table_stats=[table_files.statistics(job.form.footer)] if job.query.request.target.share_as else [],
     )
 
 

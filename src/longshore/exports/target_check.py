@@ -15,6 +15,7 @@ from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
+from longshore.exports.share_target import check_share_as
 from longshore.validation import Violation, check, pointer, suggestion
 
 NOT_INCREMENTAL = (
@@ -42,6 +43,8 @@ def check_target(
             violations.append(Violation("is for the format csv", pointer(at, "csv")))
         violations += check_options(target.csv, pointer(at, "csv"))
     violations += _check_files(target, at)
+    if target.share_as is not None:
+        violations += check_share_as(target, catalog, at)
     if target.deliver is not None:
         violations += _check_deliver(target, catalog, pointer(at, "deliver"))
     if target.deletes and not target.has_files:

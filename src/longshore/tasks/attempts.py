@@ -215,6 +215,10 @@ class RunResult(msgspec.Struct, frozen=True):
     """Where the result is to be delivered before the run is DONE."""
     column_types: str | None = None
     """PostgreSQL types of the columns of the result, as a JSON object by name; None if unknown."""
+    table_schema: str | None = None
+    """The schema of the result as a table, as JSON text of Delta Lake; None where it is none."""
+    table_stats: Sequence[str] = ()
+    """Statistics of its files as JSON texts, in the order of the manifest; empty where it is not shared."""
     skips: int = 0
     """Values that are NULL in the file because they are not of the type that the catalog declares."""
 

@@ -12,6 +12,7 @@ from longshore.tasks import reads as read
 from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, shown
+from longshore.tasks.shared_tables import refuse_taken_name
 from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
 from longshore.validation import ValidationError, Violation
@@ -162,21 +163,22 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
         due = first(new.schedule, await connection.fetchval("select now()"))
     if due is None:
         raise ValidationError([NEVER_DUE])
-    row = await connection.fetchrow(
-        CREATE,
-        new.chain,
-        new.desc,
-        new.action,
-        new.trigger,
-        new.target,
-        new.debug,
-        new.priority,
-        due,
-        tracing.current(),
-        by,
-        None if new.schedule.repeats else by,
-        new.schedule.repeats,
-    )
+    with refuse_taken_name():
+        row = await connection.fetchrow(
+            CREATE,
+            new.chain,
+            new.desc,
+            new.action,
+            new.trigger,
+            new.target,
+            new.debug,
+            new.priority,
+            due,
+            tracing.current(),
+            by,
+            None if new.schedule.repeats else by,
+            new.schedule.repeats,
+        )
     assert row is not None
     if row["parked"]:
         await admit(connection, new.chain)
@@ -221,24 +223,25 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
             raise ValidationError([NEVER_DUE])
         if due <= covered["now"]:
             await _refuse_replacing(connection, new.chain, task)
-    changed = await connection.fetchval(
-        CHANGE,
-        task,
-        new.chain,
-        revision,
-        new.desc,
-        new.action,
-        new.trigger,
-        new.target,
-        new.debug,
-        due,
-        new.priority,
-        why,
-        tracing.current(),
-        defined_by,
-        new.schedule.repeats,
-        only_deliver,
-    )
+    with refuse_taken_name():
+        changed = await connection.fetchval(
+            CHANGE,
+            task,
+            new.chain,
+            revision,
+            new.desc,
+            new.action,
+            new.trigger,
+            new.target,
+            new.debug,
+            due,
+            new.priority,
+            why,
+            tracing.current(),
+            defined_by,
+            new.schedule.repeats,
+            only_deliver,
+        )
     if changed is None:
         standing = await read.standing(connection, new.chain, task)
         refused = standing.state.code == Code.INPROGRESS and not (standing.delivering and only_deliver)

@@ -63,7 +63,8 @@ run as (
             ) one on true
             where manifest is not null
         ),
-        column_types = $21,
+        column_types = $21, table_schema = $22,
+        table_stats = (select ($23::text[])[1] from described where files is null or json_typeof(files) = 'null'),
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.
         acknowledged = case when $13 then before.watermark is distinct from $11 end,
@@ -77,9 +78,11 @@ run as (
     where r.task_id = before.id and r.run = before.run
 ),
 files as (
-    insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256)
+    insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256,
+                                     table_stats)
     select before.id, before.run, one.number, file ->> 'path', file ->> 'index', file -> 'partition',
-           (file ->> 'rows')::bigint, (file ->> 'bytes')::bigint, decode(file ->> 'sha256', 'hex')
+           (file ->> 'rows')::bigint, (file ->> 'bytes')::bigint, decode(file ->> 'sha256', 'hex'),
+           ($23::text[])[one.number::int]
     from before, described, json_array_elements(described.files) with ordinality one (file, number)
 ),
 -- An increment that waited when `on_ack` was taken out of the target was given again by this run, and needs no more.
@@ -210,6 +213,8 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
             [each.place for each in outcome.deliveries],
             [each.entry for each in outcome.deliveries],
             outcome.column_types,
+            outcome.table_schema,
+            list(outcome.table_stats),
         )
         if ended is None:
             raise StaleAttemptError(message)

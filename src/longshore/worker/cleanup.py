@@ -38,24 +38,40 @@ CRON = "*/15 * * * *"
 BATCH = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
 
-EXPIRED = """
+# A task whose newest result is kept for as long as it is shared as a table.
+KEPT = "(shared_as is not null and target -> 'result_days' is null)"
+
+# A table's version of an hour ago is kept too: addresses of its files may be in use.
+EXPIRED = f"""
 select task_id, run, location
 from longshore.runs r
 where expires_at <= now() and not exists (
     select from longshore.run_deliveries d where d.task_id = r.task_id and d.run = r.run and d.state = 'pending'
 )
+and not exists (
+    select
+    from longshore.tasks t, (values (now()), (now() - $3 * interval '1 second')) as moments (at)
+    where t.id = r.task_id and r.table_schema is not null and {KEPT} and r.run = (
+        select n.run
+        from longshore.runs n
+        where n.task_id = t.id and n.state = 'DONE' and n.ended_at <= moments.at
+        order by n.interval_end desc, n.run desc
+        limit 1
+    )
+)
 order by expires_at, task_id, run
 limit $1 offset $2
-"""
+"""  # noqa: S608  # a constant
 
 FORGET = """
 with files as (delete from longshore.run_files where task_id = $1 and run = $2)
 update longshore.runs set expires_at = null where task_id = $1 and run = $2
 """
 
-OVER = """
+OVER = f"""
 state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
 and due_at is null and backfill is null and not parked and attempt_began_at is not null and chain_id <> 0
+and not {KEPT}
 and not exists (select from longshore.run_deliveries d where d.task_id = id and d.state = 'pending')
 """
 
@@ -138,7 +154,7 @@ class Cleanup:
 
     async def _expire(self) -> int:
         removed = refused = 0
-        while rows := await self._pool.fetch(EXPIRED, BATCH, refused):
+        while rows := await self._pool.fetch(EXPIRED, BATCH, refused, links.MAX_SECONDS):
             for row in rows:
                 if await self._isolated(self._remove_result, row):
                     removed += 1

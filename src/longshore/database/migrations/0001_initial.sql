@@ -72,7 +72,11 @@ create table longshore.tasks (
     -- The credential that last set target or trigger. Runs keep within its limits.
     defined_by text,
     -- The credential that asked for the next run; null where the schedule did.
-    asked_by text
+    asked_by text,
+    -- The name of the table that the results are shared as, in lower case: names of tables ignore case.
+    shared_as text collate "C" generated always as (
+        case when action = 'export' then lower((target ->> 'share_as') collate "C") end
+    ) stored
 );
 
 -- Pages of a chain's tasks, newest first, of all states or of one.
@@ -88,6 +92,7 @@ create index tasks_parked on longshore.tasks (chain_id, priority desc, waits_sin
 create index tasks_active on longshore.tasks (chain_id)
     where not parked and ((state = 'INPROGRESS' and not delivering) or (attempt_began_at is null and due_at is null));
 create index tasks_ended on longshore.tasks (modified_at) where state in ('DONE', 'ERROR');
+create unique index tasks_shared on longshore.tasks (chain_id, shared_as) where shared_as is not null;
 -- The service's own tasks, of chain 0: one for each action.
 create unique index tasks_of_the_service on longshore.tasks (action) where chain_id = 0;
 
@@ -178,6 +183,10 @@ create table longshore.runs (
     summary json,
     -- PostgreSQL types of the columns of the result, by name, for the tables of destinations.
     column_types json,
+    -- The schema of the result as a table, as JSON text of Delta Lake; null where the result cannot be read as one.
+    table_schema text,
+    -- Statistics of the columns of a result of one file that is shared as a table, as JSON text of Delta Lake.
+    table_stats text,
     -- Watermarks of an increment.
     watermark_from text,
     watermark_to text,
@@ -209,6 +218,8 @@ create table longshore.run_files (
     rows bigint not null,
     bytes bigint not null,
     sha256 bytea not null,
+    -- Statistics of its columns, as `runs.table_stats`.
+    table_stats text,
     primary key (task_id, run, number),
     unique (task_id, run, path)
 );

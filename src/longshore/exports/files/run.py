@@ -13,7 +13,7 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import ignore_outage
-from longshore.exports import row_security
+from longshore.exports import row_security, table_files
 from longshore.exports.catalog import Index, fingerprint, shape
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
@@ -67,6 +67,7 @@ class WrittenIndex(msgspec.Struct):
     size: int = 0
     sums: list[Sequence[Sum]] = []
     files: list[FileEntry] = []
+    stats: list[str] = []
 
     def add(self, share: WrittenShare) -> None:
         """Add the files of the next share."""
@@ -75,6 +76,7 @@ class WrittenIndex(msgspec.Struct):
         self.size += share.size
         self.sums.append(share.sums)
         self.files += share.files
+        self.stats += share.stats
 
 
 class FilesExport:
@@ -106,6 +108,7 @@ class FilesExport:
             await self._limits.refuse_lagging(connection)
             with tracing.span("plan"):
                 jobs = await plan_indexes(readers, connection, parts, self._share_rows)
+            table_files.schema_of(jobs[0].source.query)  # refuses what cannot be shared, before it is written
             pace = Pace(self._limits.bytes_per_second)
             output = FilesOutput(self._store, prefix_of(naming.location), self._report(message, jobs), pace)
             if self._store.is_shared and is_shared(jobs):
@@ -120,8 +123,7 @@ class FilesExport:
         text = manifest.encoded()
         signature = naming.key.sign(text)
         with tracing.span("publish"):
-            beside = {SIGNATURE: signature.encode()}
-            await asyncio.to_thread(self._store.publish_files, naming.location, text, beside)
+            await asyncio.to_thread(self._store.publish_files, naming.location, text, {SIGNATURE: signature.encode()})
         on_ack = parts[0][1].target.incremental == "on_ack"
         return RunResult(
             result=naming.name,
@@ -135,6 +137,8 @@ class FilesExport:
             signature=signature,
             skips=sum(job.reconciler.skips for job in jobs),
             increment=None if bounds is None else Increment(bounds.start, bounds.end, on_ack),
+            table_schema=table_files.schema_of(jobs[0].source.query),
+            table_stats=done[0].stats,
         )
 
     def _report(self, message: Message, jobs: Sequence[IndexJob]) -> Report:
@@ -217,7 +221,8 @@ async def write_by_many(
     following = iter(owners)
 
     async def add(result: ShardResult) -> None:
-        next(following).add(WrittenShare(result.sent, result.rows, result.piece.size, result.sums, result.files))
+        written = WrittenShare(result.sent, result.rows, result.piece.size, result.sums, result.files, result.stats)
+        next(following).add(written)
         _refuse_too_many(done)
 
     async def ask() -> None:
@@ -236,8 +241,7 @@ async def complete(output: FilesOutput, jobs: Sequence[IndexJob], done: Sequence
     for job, index in zip(jobs, done, strict=True):
         query = job.source.query
         if not index.files:
-            index.files.append(await write_empty(output, job.source))
-            index.size += index.files[0].size
+            index.add(await write_empty(output, job.source))
         job.reconciler.add_pieces(index.sums)
         segment = query.request.segment
         key = keys.key_of(query.index, query.columns, query.request.target.export_format)

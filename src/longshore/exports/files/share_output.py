@@ -33,6 +33,8 @@ class WrittenShare(msgspec.Struct, frozen=True):
     size: int
     sums: Sequence[Sum]
     files: Sequence[FileEntry]
+    stats: Sequence[str]
+    """Statistics of the files, where they are shared as a table; else empty."""
 
 
 async def write_share(
@@ -47,17 +49,17 @@ async def write_share(
         copied = await copy_rows(selected, writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
-    return WrittenShare(copied.sent, copied.rows, copied.size, writer.sums, writer.files)
+    return WrittenShare(copied.sent, copied.rows, copied.size, writer.sums, writer.files, writer.stats)
 
 
-async def write_empty(output: FilesOutput, source: ShareSource) -> FileEntry:
+async def write_empty(output: FilesOutput, source: ShareSource) -> WrittenShare:
     """Write the one file of an index without rows."""
     writer = FilesWriter(source.query, FilesPlace(output.store, output.prefix, source.key_names), None)
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:
         await asyncio.to_thread(writer.close)
-    return writer.files[0]
+    return WrittenShare(0, 0, writer.size, writer.sums, writer.files, writer.stats)
 
 
 def prefix_of(location: str) -> str:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
-from longshore.exports import formats, readback, totals
+from longshore.exports import formats, readback, table_files, totals
 from longshore.exports.copy import RowWriter
 from longshore.exports.files.partitions import Partition
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
@@ -83,6 +83,7 @@ class FilesWriter:
         self._threads = ThreadPoolExecutor(MAX_FINISHING, "file")
         self._finishing: deque[Future[tuple[FileEntry, list[Sum]]]] = deque()
         self.files: list[FileEntry] = []
+        self.stats: list[str] = []  # of each file, in the same order, where they are shared as a table
         self._sums: Sums = {}
 
     @property
@@ -197,6 +198,8 @@ class FilesWriter:
         if len(self._finishing) == MAX_FINISHING:
             self._collect()
         self._finishing.append(self._threads.submit(self._stored, done, digest))
+        if self._query.request.target.share_as is not None:
+            self.stats.append(table_files.statistics(done.writer.form.footer))
         self._file = None
 
     def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, list[Sum]]:

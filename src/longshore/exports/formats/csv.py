@@ -29,6 +29,7 @@ class Csv:
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
         self.complete = True
+        self.footer = None
         self._place = spec.place
         self._columns = spec.columns
         self._dialect = spec.dialect

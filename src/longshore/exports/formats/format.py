@@ -58,6 +58,9 @@ class Format(Protocol):
     complete: bool
     """Whether the last block ended with a row, for the formats that are text."""
 
+    footer: Any
+    """After `end`, the metadata of the finished file where it is Parquet; else None."""
+
     @property
     def rows(self) -> int:
         """Rows so far; after `end`, the rows counted in the finished file."""

@@ -55,6 +55,7 @@ class JsonLines:
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
         self.complete = True
+        self.footer = None
         self._place = spec.place
         self._columns = spec.columns
         self._inside = False  # a block may end inside a row in quotes

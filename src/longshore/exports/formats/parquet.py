@@ -30,6 +30,7 @@ class Parquet:
 
     def __init__(self, spec: FileSpec) -> None:
         self.rows = 0
+        self.footer: Any = None
         self._spec = spec
         self._reader = TableReader(spec.columns, spec.key)
         self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
@@ -73,7 +74,8 @@ class Parquet:
         yield self._file.drain()
         self._writer.close()
         footer = self._file.drain()
-        self.rows = pq.read_metadata(pa.BufferReader(footer)).num_rows
+        self.footer = pq.read_metadata(pa.BufferReader(footer))
+        self.rows = self.footer.num_rows
         yield footer
 
     def _take(self, records: bytes) -> None:

@@ -41,6 +41,7 @@ class Xlsx:
     """A workbook of one sheet, written to a temporary file row by row."""
 
     complete = True
+    footer = None
 
     def __init__(self, spec: FileSpec) -> None:
         if len(spec.columns) > MAX_COLUMNS:

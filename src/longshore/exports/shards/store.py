@@ -124,6 +124,8 @@ class ShardResult(msgspec.Struct, frozen=True):
     """For the control totals; empty where there are none."""
     files: Sequence[FileEntry] = ()
     """The files that it wrote, where the result has many; the piece then has their bytes alone."""
+    stats: Sequence[str] = ()
+    """Statistics of these files, where they are shared as a table."""
 
 
 RESULT = msgspec.json.Decoder(ShardResult)

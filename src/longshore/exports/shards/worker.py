@@ -134,7 +134,8 @@ class ShardWorker:
         output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
         keys = await keys_of(connection, query)
         written = await write_share(output, ShareSource(readers, connection, query, keys), work.share)
-        return ShardResult(Piece(written.size), written.sent, written.rows, written.sums, written.files)
+        piece = Piece(written.size)
+        return ShardResult(piece, written.sent, written.rows, written.sums, written.files, written.stats)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:

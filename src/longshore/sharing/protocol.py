@@ -1,0 +1,140 @@
+"""The messages of the protocol: items of lists, and the lines of a table's metadata and files, in both formats.
+
+The format `parquet` describes files; `delta` has the actions of a Delta Lake log, which clients write to a log of their
+own. Tables have no advanced features, so a client that takes both gets `parquet`.
+"""
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from longshore.tasks.shared_tables import Table, TableFile, Version
+
+CAPABILITIES = "delta-sharing-capabilities"
+FILE_ID_HASH = "fileidhash"
+VERSION_HEADER = "Delta-Table-Version"
+LINES = "application/x-ndjson; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+ACCESS_MODES = ["url"]
+
+TABLES = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
+"""The namespace of the ids of tables."""
+
+Format = Literal["parquet", "delta"]
+
+
+class Share(msgspec.Struct, frozen=True):
+    """A share: a chain that the token is good for."""
+
+    name: str
+    """Number of the chain."""
+
+
+class Schema(msgspec.Struct, frozen=True):
+    """The schema of a share."""
+
+    name: str
+    share: str
+
+
+class ListedTable(msgspec.Struct, frozen=True, rename="camel"):
+    """A table of a share."""
+
+    name: str
+    schema: str
+    share: str
+    id: str
+    access_modes: list[str]
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """The wishes of a client."""
+
+    format: Format
+    end_action: bool
+    """Whether the last line is to be an action that ends the answer."""
+
+    @property
+    def header(self) -> str:
+        """Return the header field that tells the client what the answer is."""
+        return f"responseformat={self.format}" + (";includeendstreamaction=true" if self.end_action else "")
+
+
+class FileUrl(msgspec.Struct, frozen=True):
+    """A file of a version with its address."""
+
+    file: TableFile
+    id: str
+    url: str
+    expires: int
+    """Seconds since 1970."""
+
+
+def capabilities(header: str) -> Capabilities:
+    """Return the capabilities in a header field, such as `responseformat=delta,parquet;includeendstreamaction=true`."""
+    found: dict[str, set[str]] = {}
+    for part in header.lower().split(";"):
+        key, _, values = part.partition("=")
+        found[key.strip()] = {value.strip() for value in values.split(",")}
+    formats = found.get("responseformat", set())
+    only_delta = "delta" in formats and "parquet" not in formats
+    return Capabilities("delta" if only_delta else "parquet", "true" in found.get("includeendstreamaction", ()))
+
+
+def table_id(table: Table | Version) -> str:
+    """Return the id of a table: another one where a task of the same name replaced it."""
+    return str(uuid.uuid5(TABLES, f"{table.task} {table.created.isoformat()}"))
+
+
+def lines(values: Iterable[Any]) -> bytes:
+    """Return values as lines of JSON."""
+    return msgspec.json.Encoder().encode_lines(values)
+
+
+def head(version: Version, wanted: Capabilities, *, travels: bool) -> list[dict[str, Any]]:
+    """Return the first two lines of an answer about a version. `travels`: whether the client asked for a version."""
+    kept = {"version": version.run} if travels else {}
+    sizes = {"size": version.size, "numFiles": version.files or 1, "accessModes": ACCESS_MODES}
+    about: dict[str, Any] = {
+        "id": table_id(version),
+        "name": version.name,
+        "description": version.description,
+        "format": {"provider": "parquet"},
+        "schemaString": version.schema,
+        # Partitions are folders; the columns that they are made of stay in the files.
+        "partitionColumns": [],
+        "configuration": {},
+    }
+    if wanted.format == "parquet":
+        return [{"protocol": {"minReaderVersion": 1}}, {"metaData": {**about, **sizes, **kept}}]
+    about |= {"format": {"provider": "parquet", "options": {}}, "createdTime": _milliseconds(version.created)}
+    return [
+        {"protocol": {"deltaProtocol": {"minReaderVersion": 1, "minWriterVersion": 2}}},
+        {"metaData": {"deltaMetadata": about, **sizes, **kept}},
+    ]
+
+
+def file_line(version: Version, found: FileUrl, wanted: Capabilities, *, travels: bool) -> dict[str, Any]:
+    """Return the line of a file."""
+    timestamp = _milliseconds(version.ended)
+    about: dict[str, Any] = {"id": found.id, "expirationTimestamp": found.expires * 1000}
+    about |= {"version": version.run, "timestamp": timestamp} if travels else {}
+    stats = {"stats": found.file.stats} if found.file.stats is not None else {}
+    if wanted.format == "parquet":
+        file = {"url": found.url, "partitionValues": {}, "size": found.file.size, **about, **stats}
+    else:
+        add = {"path": found.url, "partitionValues": {}, "size": found.file.size, "modificationTime": timestamp}
+        file = {"size": found.file.size, **about, "deltaSingleAction": {"add": {**add, "dataChange": True, **stats}}}
+    return {"file": file}
+
+
+def end_line(expires: int | None) -> dict[str, Any]:
+    """Return the line that ends an answer. `expires`: when its first address does, in seconds since 1970."""
+    return {"endStreamAction": {} if expires is None else {"minUrlExpirationTimestamp": expires * 1000}}
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -1,0 +1,75 @@
+"""The body of a request for a table's files, and times as the protocol writes them."""
+
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from longshore.database.rows import MAX_BIGINT
+from longshore.tasks.schedule import bounds_violation
+from longshore.validation import ValidationError, Violation
+
+MAX_INT32 = 2**31 - 1
+
+
+class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
+    """The files that a client wants of a table. Keys that are not here are ignored."""
+
+    predicate_hints: list[str] | None = None
+    """Conditions in SQL. Not used: every file of the version is answered."""
+    json_predicate_hints: str | None = None
+    """Conditions in JSON. Not used."""
+    limit_hint: Annotated[int, Meta(ge=0, le=MAX_INT32)] | None = None
+    """Rows that the client needs; files beyond them are left out."""
+    version: Annotated[int, Meta(ge=0, le=MAX_BIGINT)] | None = None
+    """The version: a run's number."""
+    timestamp: str | None = None
+    """The version of this time, in ISO 8601."""
+    starting_version: int | None = None
+    """Not supported: a table has no change data feed."""
+    ending_version: int | None = None
+
+    @property
+    def moment(self) -> datetime | None:
+        """Return the time whose version is wanted. Raises ValidationError."""
+        return moment_of(self.timestamp, "timestamp")
+
+    @property
+    def travels(self) -> bool:
+        """Return whether the query names a version."""
+        return self.version is not None or self.timestamp is not None
+
+
+DECODER = msgspec.json.Decoder(TableQuery)
+
+
+def read_query(body: bytes) -> TableQuery:
+    """Return the query of a body; an empty one asks for all files. Raises ValidationError."""
+    try:
+        query = DECODER.decode(body.strip() or b"{}")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise ValidationError([Violation(str(error), "")]) from None
+    violations = []
+    if query.version is not None and query.timestamp is not None:
+        violations.append(Violation("expected either `version` or `timestamp`, got both", parameter="timestamp"))
+    if query.starting_version is not None:
+        said = "is not supported: the table has no change data feed"
+        violations.append(Violation(said, parameter="startingVersion"))
+    if violations:
+        raise ValidationError(violations)
+    return query
+
+
+def moment_of(text: str | None, parameter: str) -> datetime | None:
+    """Return a time of a request; `parameter`: its name. Raises ValidationError."""
+    if text is None:
+        return None
+    try:
+        moment = msgspec.convert(text, datetime)
+        said = bounds_violation(moment)
+    except msgspec.ValidationError:
+        said = "expected a time in ISO 8601, such as 2026-05-26T12:00:00Z"
+    if said is not None:
+        raise ValidationError([Violation(said, parameter=parameter)])
+    return moment

@@ -1,0 +1,102 @@
+"""Lists: shares, their schema, and the tables that the token may read now."""
+
+from typing import Annotated
+
+import msgspec
+from litestar import Response, get
+from litestar.params import PathParameter
+
+from longshore.access.tokens import Caller
+from longshore.api.guard import reader
+from longshore.api.service import AnyRequest, Service
+from longshore.errors import NotFoundError
+from longshore.exports.rights import sees
+from longshore.sharing.pages import Items, MaxResults, PageToken, page, position_of, size_of
+from longshore.sharing.protocol import ACCESS_MODES, JSON, ListedTable, Schema, Share, table_id
+from longshore.tasks import shared_tables
+
+SCHEMA = "exports"
+
+ShareName = Annotated[str, PathParameter(description="Name of the share: the number of the chain.")]
+SchemaName = Annotated[str, PathParameter(description="Name of the schema: `exports`.")]
+
+
+class ShareAnswer(msgspec.Struct, frozen=True):
+    """One share."""
+
+    share: Share
+
+
+@get("/delta-sharing/shares")
+async def list_shares(
+    request: AnyRequest, max_results: MaxResults = None, page_token: PageToken = None
+) -> Response[Items]:
+    """Return the shares of the token: a share for each chain of its scope, named by the chain's number."""
+    service, _ = reader(request)
+    callers = await service.token_auth.callers(request.headers.get("authorization"))
+    after, size = position_of(page_token), size_of(max_results)
+    found = sorted({str(caller.chain) for caller in callers.values()})
+    following = [name for name in found if name > after]
+    shown = following[:size]
+    return page([Share(name) for name in shown], (shown or [after])[-1] if len(following) > size else None)
+
+
+@get("/delta-sharing/shares/{share:str}")
+async def get_share(request: AnyRequest, share: ShareName) -> Response[ShareAnswer]:
+    """Return one share."""
+    reader(request)
+    return Response(ShareAnswer(Share(share)), media_type=JSON)
+
+
+@get("/delta-sharing/shares/{share:str}/schemas")
+async def list_schemas(
+    request: AnyRequest, share: ShareName, max_results: MaxResults = None, page_token: PageToken = None
+) -> Response[Items]:
+    """Return the one schema of a share, `exports`."""
+    reader(request)
+    after = position_of(page_token)
+    found = [Schema(SCHEMA, share)] if after < SCHEMA else []
+    return page(found, None) if size_of(max_results) else page([], after if found else None)
+
+
+@get("/delta-sharing/shares/{share:str}/all-tables")
+async def list_all_tables(
+    request: AnyRequest, share: ShareName, max_results: MaxResults = None, page_token: PageToken = None
+) -> Response[Items]:
+    """Return the tables of a share that the token may read now, by name. A page may be short although more follow."""
+    service, caller = reader(request)
+    return await _tables(service, caller, share, max_results, page_token)
+
+
+@get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables")
+async def list_tables(
+    request: AnyRequest,
+    share: ShareName,
+    schema: SchemaName,
+    max_results: MaxResults = None,
+    page_token: PageToken = None,
+) -> Response[Items]:
+    """Return the tables of a schema that the token may read now, by name. A page may be short although more follow."""
+    service, caller = reader(request)
+    refuse_other_schema(schema)
+    return await _tables(service, caller, share, max_results, page_token)
+
+
+def refuse_other_schema(name: str) -> None:
+    """Raise NotFoundError for the name of a schema that no share has. Names ignore case."""
+    if name.lower() != SCHEMA:
+        raise NotFoundError("table-not-found")
+
+
+async def _tables(
+    service: Service, caller: Caller, share: str, max_results: int | None, page_token: str | None
+) -> Response[Items]:
+    after, size = position_of(page_token), size_of(max_results)
+    found = await shared_tables.tables(service.pool, caller.chain, after.lower(), size + 1)
+    last = None if len(found) <= size else found[size - 1].key if size else after
+    shown = [
+        ListedTable(table.name, SCHEMA, share, table_id(table), ACCESS_MODES)
+        for table in found[:size]
+        if sees(caller, table.reads, service.catalog)
+    ]
+    return page(shown, last)
