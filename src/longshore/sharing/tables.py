@@ -8,6 +8,8 @@ from typing import Annotated
 
 import msgspec
 from litestar import Response, get, post
+from litestar.datastructures import ResponseHeader
+from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawBody
 
 from longshore.api import addresses
@@ -49,14 +51,26 @@ class Place(msgspec.Struct, frozen=True):
     table: str
 
 
-@get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}")
+ONLY_VERSION = {200: ResponseSpec(None, generate_examples=False, description="The version is in the header.")}
+NUMBER = ResponseHeader(name=VERSION_HEADER, documentation_only=True, description="The version: a run's number.")
+
+
+@get(
+    "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}",
+    responses=ONLY_VERSION,
+    response_headers=[NUMBER],
+)
 async def get_table(request: AnyRequest, share: ShareName, schema: SchemaName, table: TableName) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; the protocol's former request, as HEAD."""
     found = await _version(request, Place(share, schema, table))
     return Encoded(b"", {VERSION_HEADER: str(found.run)})
 
 
-@get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/version")
+@get(
+    "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/version",
+    responses=ONLY_VERSION,
+    response_headers=[NUMBER],
+)
 async def get_table_version(
     request: AnyRequest,
     share: ShareName,
@@ -76,7 +90,11 @@ async def get_table_version(
     return Encoded(b"", {VERSION_HEADER: str(number)})
 
 
-@get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/metadata", media_type=LINES)
+@get(
+    "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/metadata",
+    media_type=LINES,
+    response_headers=[NUMBER],
+)
 async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     share: ShareName,
@@ -97,7 +115,11 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
 
 
 @post(
-    "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/query", status_code=200, media_type=LINES
+    "/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/query",
+    status_code=200,
+    media_type=LINES,
+    response_headers=[NUMBER],
+    opt={"optional_body": True},
 )
 async def query_table(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
@@ -143,14 +165,19 @@ async def _version(
     """
     service, caller = reader(request)
     refuse_other_schema(place.schema)
+    absent = NotFoundError(
+        "table-not-found",
+        f"There is no table {place.share}.{place.schema}.{place.table}, or no such version of it, "
+        "or the token may not see all of it.",
+    )
     if not NAME.fullmatch(place.table):
-        raise NotFoundError("table-not-found")
+        raise absent
     found = await shared_tables.version(service.pool, caller.chain, place.table)
     shown = found is None or sees(caller, found.reads, service.catalog)
     if shown and (number is not None or moment is not None):
         found = await shared_tables.version(service.pool, caller.chain, place.table, number, moment)
     if not shown or found is None or not sees(caller, found.reads, service.catalog):
-        raise NotFoundError("table-not-found")
+        raise absent
     return found
 
 
