@@ -386,7 +386,7 @@ def asked(service: Longshore, endpoint: tuple[str, str], cell: Cell, ids: Ids, h
         )
         if answer.status_code >= 400 and not path.startswith(("/console", "/sign-in")):
             answer.read()
-            of_protocol = path.startswith("/delta-sharing")
+            of_protocol = path.startswith("/delta-sharing/shares")
             media_type = "application/json; charset=utf-8" if of_protocol else "application/problem+json"
             assert answer.headers["content-type"] == media_type
             assert not of_protocol or set(answer.json()) == {"errorCode", "message"}
@@ -564,7 +564,7 @@ def hidden_ids(site: Site, path: str) -> Ids:
         return {"id": site.client.post("/segments", json=stored).json()["id"]}
     if path.startswith("/indexes"):
         return {"name": "wallet-ledger"}
-    if path.startswith("/delta-sharing"):
+    if path.startswith("/delta-sharing/shares"):
         return table(site, ("id", "amount"))
     body: dict[str, Any] = export_body(segment=FILTERED)
     body["target"]["fields"] = ["id", "amount"]
