@@ -1,5 +1,6 @@
 """Results that the service brings to an S3 server and an SFTP server, and that other programs read there."""
 
+import asyncio
 import hashlib
 import subprocess
 from pathlib import Path
@@ -9,6 +10,8 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
+from longshore.destinations.deliver import each
+from longshore.destinations.kind import DestinationError
 from tests.destinations.s3_servers import BUCKET, RcloneServer
 from tests.destinations.servers import RCLONE, Made
 from tests.destinations.sshd import PASSWORD, Sshd, place_of
@@ -58,6 +61,27 @@ def test_result_lies_at_each_kind_of_server_as_it_is_in_the_store(
     assert PASSWORD not in shown and rclone_server.place().secret["secret_access_key"] not in shown
 
 
+def test_many_files_lie_at_each_kind_of_server_as_their_manifest_names_them(
+    admin: httpx2.Client, rclone_server: RcloneServer, ssh_server: Sshd, tmp_path: Path
+) -> None:
+    create(admin, "many-bucket", "s3", rclone_server.place())
+    create(admin, "many-folder", "sftp", place_of(ssh_server))
+    body = export_body(chain=CHAIN)
+    deliver = [{"destination": name, "path": "many/{run}/{name}"} for name in ("many-bucket", "many-folder")]
+    body["target"] |= {"deliver": deliver, "split": {"rows": 100}}
+    task = admin.post("/tasks", json=body).json()["id"]
+    assert ended(admin, task)["state"]["code"] == "DONE"
+    listed = {each["path"]: each["sha256"] for each in admin.get(f"/tasks/{task}/runs/1/manifest").json()["files"]}
+    assert len(listed) == 20
+    bucket, folder = tmp_path / "bucket", tmp_path / "folder"
+    command = [str(RCLONE), "copy", f"t:{BUCKET}/in/many/1", str(bucket)]
+    subprocess.run(command, env=rclone_server.environment, capture_output=True, check=True)
+    ssh_server.sftp(f"get -r /in/many/1 {folder}")
+    for copied in (bucket, folder):
+        assert {path: hashlib.sha256((copied / path).read_bytes()).hexdigest() for path in listed} == listed
+        assert len([path for path in copied.rglob("*") if path.is_file()]) == 22, "with manifest and signature alone"
+
+
 def test_missing_host_key_is_shown_by_the_test_and_required_to_store(admin: httpx2.Client, ssh_server: Sshd) -> None:
     made = place_of(ssh_server)
     settings = {name: value for name, value in made.settings.items() if name != "host_key"}
@@ -67,3 +91,31 @@ def test_missing_host_key_is_shown_by_the_test_and_required_to_store(admin: http
     refused = admin.post("/destinations", json=body)
     assert refused.status_code == 400
     assert [error["pointer"] for error in refused.json()["errors"]] == ["/settings/host_key"]
+
+
+def test_files_are_brought_some_at_a_time_and_the_first_error_ends_all() -> None:
+    under_way, most, ended = 0, 0, 0
+
+    async def work(number: int) -> int:
+        nonlocal under_way, most, ended
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0)
+            if number == 50:
+                raise DestinationError("refused")
+            await asyncio.sleep(3600 if number > 50 else 0)
+        finally:
+            under_way -= 1
+            ended += 1
+        return number
+
+    async def run() -> None:
+        assert sorted(await each(range(50), work, 4)) == list(range(50))
+        assert (most, ended) == (4, 50)
+        with pytest.raises(DestinationError, match="refused"):
+            await each(range(100), work, 4)
+        assert (most, under_way) == (4, 0)
+        assert await each(range(3), work, 1) == [0, 1, 2]
+
+    asyncio.run(run())

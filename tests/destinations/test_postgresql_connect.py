@@ -15,7 +15,7 @@ from longshore import outbound
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.postgresql import postgresql
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
-from longshore.destinations.postgresql.errors import meaning_of
+from longshore.destinations.postgresql.errors import meaning_of, translated
 from tests.debian_postgres import DebianPostgres, pgbouncer
 from tests.destinations.warehouse import ALLOW, KIND, Warehouse, a_load
 from tests.service import free_port
@@ -256,6 +256,15 @@ def test_every_sqlstate_has_one_meaning() -> None:
         "XX000",
     }
     assert not staying & passing
+
+
+def test_error_of_a_lost_connection_has_a_message() -> None:
+    lost = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    with (
+        pytest.raises(DestinationUnavailableError, match=r"^there: connection was closed .*08003"),
+        translated("there"),
+    ):
+        raise lost
 
 
 def test_kind_is_installed_by_its_entry_point() -> None:

@@ -77,14 +77,15 @@ def test_missing_rights_are_named_one_after_the_other(warehouse: Warehouse, stri
         return last(warehouse, database="strict", schema="sales", **changes)
 
     step, detail = failing()
-    assert (step, "42501" in detail) == ("authenticate", True)
+    assert (step, 'grant connect on database "strict" to the role' in detail) == ("authenticate", True)
     strict.sql("grant connect on database strict to loader")
     assert failing()[0] == "schema"
     strict.sql("create schema sales", database="strict")
     step, detail = failing()
-    assert (step, 'grant usage, create on schema "sales" to the role' in detail) == ("create table", True)
+    assert (step, 'grant usage, create on schema "sales" to the role' in detail) == ("schema", True)
     strict.sql("grant usage on schema sales to loader", database="strict")
-    assert failing() == (step, detail)
+    step, detail = failing()
+    assert (step, 'grant usage, create on schema "sales" to the role' in detail) == ("create table", True)
     strict.sql("grant create on schema sales to loader", database="strict")
     step, detail = failing()
     assert (step, "grant temporary on database" in detail) == ("copy", True)
@@ -92,7 +93,7 @@ def test_missing_rights_are_named_one_after_the_other(warehouse: Warehouse, stri
     assert all(step.ok for step in warehouse.test(database="strict", schema="sales"))
     strict.sql("create table sales._longshore_deliveries ()", database="strict")
     step, detail = failing()
-    assert (step, "grant select, insert, update on" in detail) == ("create table", True)
+    assert (step, "grant select, insert, update, delete on" in detail) == ("create table", True)
 
 
 def test_read_only_role_is_named_as_such(warehouse: Warehouse, warehouse_server: DebianPostgres) -> None:

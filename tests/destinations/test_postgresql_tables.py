@@ -161,7 +161,7 @@ def test_row_level_security_never_leaves_rows_behind(warehouse: Warehouse) -> No
                     "create policy own on orders using (name <> 'hidden' or name is null)", owner=False)  # fmt: skip
     warehouse.load(a_load(COLUMNS, ROWS))
     for mode in ("replace", "merge"):
-        with pytest.raises(DestinationError, match="row-level security policy"):
+        with pytest.raises(DestinationError, match=r"row-level security policy of .*orders. may hide .* bypassrls"):
             warehouse.load(a_load(COLUMNS, ROWS, mode, run=2))
     assert warehouse.sql("select * from orders order by 1, 2") == [(1, "hidden"), *STORED]
 
@@ -230,6 +230,26 @@ def test_table_of_another_owner_is_loaded_and_its_widening_is_left_to_the_owner(
     warehouse.sql("alter table orders alter id type bigint; create view of_orders as select name from orders")
     with pytest.raises(DestinationError, match=r'run as its owner: alter table .* add column "more"'):
         warehouse.load(a_load({"id": "int8", "more": "text"}, ROWS, run=3))
+
+
+@pytest.mark.parametrize(
+    ("mode", "missing"),
+    [
+        ("append", "insert"),
+        ("replace", "insert, delete"),
+        ("merge", "insert, update"),
+        ("changes", "insert, update, delete"),
+    ],
+)
+def test_rights_that_the_role_lacks_are_named_at_once(warehouse: Warehouse, mode: str, missing: str) -> None:
+    warehouse.sql("create table orders (id bigint primary key, name text); grant select on orders to loader")
+    changes = {"has_changes": True, "is_full": True} if mode == "changes" else {}
+    rows = CHANGES[:2] if changes else ROWS
+    load = a_load(COLUMNS, rows, "merge" if changes else mode, **changes)
+    with pytest.raises(DestinationError, match=rf'grant {missing} on ".*"\."orders" to the role'):
+        warehouse.load(load)
+    warehouse.sql(f"grant {missing} on orders to loader")
+    warehouse.load(load)
 
 
 def test_column_that_a_view_depends_on_is_not_widened(warehouse: Warehouse) -> None:

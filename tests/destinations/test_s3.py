@@ -88,7 +88,9 @@ def test_another_file_is_replaced_only_where_the_task_says_so(moto_server: MotoS
     place = moto_server.place()
     place.write("other.csv", MadeFile(b"first"))
     for content in (b"other", b"longer than the first"):
-        with pytest.raises(DestinationError, match=r"another file lies at s3://exports/in/other\.csv"):
+        with pytest.raises(
+            DestinationError, match=r"another file lies at s3://exports/in/other\.csv; add to .path. whatever"
+        ):
             place.write("other.csv", MadeFile(content))
     assert moto_server.content("in/other.csv") == b"first"
     place.write("other.csv", MadeFile(b"other"), overwrite=True)

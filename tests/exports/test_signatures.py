@@ -134,7 +134,10 @@ def test_keys_of_other_types_in_a_set_are_left_out(tmp_path: Path) -> None:
         ('{"keys": [{"kty": "RSA"}]}', "has no key of the type OKP"),
         ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA"}]}', "its key 1 cannot be used"),
         ('{"keys": [{"kty": "OKP", "crv": "Ed25519"}]}', "its key 1 cannot be used"),
-        ('{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "é"}]}', "its key 1 cannot be used"),
+        (
+            '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "é"}]}',
+            'its key 1 cannot be used: "x" is not the base64url',
+        ),
     ],
 )
 def test_file_that_is_no_set_of_keys_is_refused(tmp_path: Path, text: str | None, said: str) -> None:

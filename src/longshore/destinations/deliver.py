@@ -4,8 +4,10 @@ The order is: files, read back, what lies beside them, the manifest. So where a 
 there, whole and as it says.
 """
 
+import asyncio
 import hashlib
-from typing import TypeGuard, cast
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeGuard, TypeVar, cast
 
 import msgspec
 
@@ -26,6 +28,11 @@ from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
+
+LARGE_BYTES = 8 << 20  # of a file that is brought while no other large one is, as its parts take memory
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
 
@@ -99,9 +106,9 @@ async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, los
     """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
     if not takes_tables(place):
         files = cast(FilePlace, place)
-        contents = contents_of(delivery, store)
-        for named in (*contents.files, *contents.companions):
-            await files.discard(path_of(delivery.place, named.name), name_of(delivery, lost))
+        contents, name = contents_of(delivery, store), name_of(delivery, lost)
+        named = (*contents.files, *contents.companions)
+        await each(named, lambda one: files.discard(path_of(delivery.place, one.name), name), _at_a_time(place))
 
 
 def _files_of(delivery: DeliveryAttempt, place: Opened) -> FilePlace:
@@ -121,12 +128,44 @@ async def _deliver_files(
         await place.write(path, named.file, name, overwrite=overwrite)
         return await _read_back(place, path, named)
 
-    size = sum([await brought(named) for named in contents.files])
+    large = asyncio.Lock()
+
+    async def brought_in_turn(named: NamedFile) -> int:
+        if named.file.size < LARGE_BYTES:
+            return await brought(named)
+        async with large:
+            return await brought(named)
+
+    size = sum(await each(contents.files, brought_in_turn, _at_a_time(place)))
     for named in contents.companions:
         await brought(named)
     last = contents.files[0] if isinstance(contents.manifest, Manifest) else contents.companions[-1]
     evidence = Evidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
     return Delivered(place.address(path_of(delivery.place, delivery.result)), evidence)
+
+
+def _at_a_time(place: Opened) -> int:
+    """Return how many files of a place may be under way at a time."""
+    return int(getattr(place, "files_at_a_time", 1))
+
+
+async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_a_time: int) -> list[R]:
+    """Return what `work` returns for each item, in no order, with some at a time; the first error ends all."""
+    coming = iter(items)
+    done: list[R] = []
+
+    async def working() -> None:
+        for item in coming:
+            done.append(await work(item))
+
+    workers = [asyncio.create_task(working()) for _ in range(at_a_time)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return done
 
 
 async def _read_back(place: FilePlace, path: str, named: NamedFile) -> int:

@@ -21,7 +21,7 @@ from longshore.outbound import Network
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ASSERTION_SECONDS = 3600  # the longest that Google takes
-MAX_KEY_CHARACTERS = 7_000  # an RSA key of 8192 bits has 6,400; the time to check a key grows with its size
+MAX_KEY_CHARACTERS = 4_000  # an RSA key of 4096 bits has 3,300; the time to check a key grows with its size
 EARLY_SECONDS = 300  # before its end, a token is replaced
 
 
@@ -37,7 +37,7 @@ class ServiceAccount(Unshown, frozen=True, dict=True):
     def check_key(self) -> None:
         """Raise DestinationError if the private key cannot be read."""
         if len(self.private_key) > MAX_KEY_CHARACTERS:
-            raise DestinationError("private_key of service_account is too large: 8192 bits at most")
+            raise DestinationError("private_key of service_account is too large: 4096 bits at most")
         if self.key is None or not self.key.is_private:
             raise DestinationError("private_key of service_account is no RSA key in PEM")
 

@@ -79,7 +79,10 @@ class BytesFile(msgspec.Struct, frozen=True):
 
 
 class FilePlace(Protocol):
-    """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts."""
+    """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts.
+
+    It may have `files_at_a_time`: for how many files its methods may be called at a time; 1 where it is left out.
+    """
 
     def address(self, path: str) -> str:
         """Return where a file lies, such as `s3://bucket/prefix/path`. Without secrets."""

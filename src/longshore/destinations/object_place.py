@@ -19,6 +19,7 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length
 PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
 MAX_PARTS = 10_000  # of an upload, for S3
 UPLOADS_AT_A_TIME = 3  # of the parts of one file; bounds the memory
+OCCUPIED = 'add to "path" whatever of {task} and {run} it lacks, or set "overwrite"'
 MAX_KEY_BYTES = 1024  # for S3, Google and Azure
 
 
@@ -60,6 +61,8 @@ class Objects(Protocol):
 class ObjectPlace:
     """A FilePlace in an object store, below a prefix."""
 
+    files_at_a_time = 4
+
     def __init__(self, objects: Objects, prefix: str) -> None:
         self._objects = objects
         self._prefix = prefix.strip("/")
@@ -92,9 +95,7 @@ class ObjectPlace:
             return True
         if overwrite:
             return False
-        raise ObjectExistsError(
-            f'another file lies at {self._objects.address(key)}; use {{run}} in "path" or "overwrite"'
-        )
+        raise ObjectExistsError(f"another file lies at {self._objects.address(key)}; {OCCUPIED}")
 
     async def _sha256(self, key: str) -> bytes:
         digest = hashlib.sha256()

@@ -12,7 +12,7 @@ from longshore.destinations.kind import DestinationError
 MAX_ITERATIONS = 1_000_000  # of PBKDF2 and its predecessors; OpenSSL writes 2,048, others up to 600,000
 MAX_OTHER_INTEGER = 64  # beside the count of iterations: the bytes of the derived key
 MAX_ROUNDS = 1_000  # of bcrypt, each of which is some milliseconds; ssh-keygen writes 24
-MAX_KEY_BYTES = 5_500  # an RSA key of 8192 bits has 4,800
+MAX_KEY_BYTES = 2_900  # an RSA key of 4096 bits has 2,500; one of 8192 takes six seconds to read
 
 PEM = re.compile(
     r"^-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----[ \t\r]*\n((?:[\w-]+:.*\n)*)([A-Za-z0-9+/=\s]*)^-----END \1-----", re.M
@@ -37,7 +37,7 @@ def bounded(text: str) -> str:
             raise _UnreadableError
         name, headers, content = found[1], found[2], binascii.a2b_base64(found[3])
         if len(content) > MAX_KEY_BYTES:
-            raise DestinationError('"private_key" is too large: an RSA key has 8192 bits at most')
+            raise DestinationError('"private_key" is too large: an RSA key has 4096 bits at most')
         if name == "OPENSSH PRIVATE KEY":
             _check_rounds(content)
         elif name == "ENCRYPTED PRIVATE KEY":

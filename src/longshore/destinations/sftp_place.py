@@ -10,7 +10,7 @@ from typing import IO, TypeVar
 import asyncssh
 
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import check_path
+from longshore.destinations.object_place import OCCUPIED, check_path
 from longshore.destinations.sftp_connection import connection_errors
 from longshore.destinations.sftp_login import Login
 
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 class SftpPlace:
     """A FilePlace on an SFTP server."""
+
+    files_at_a_time = 4
 
     def __init__(self, client: asyncssh.SFTPClient, login: Login, base: str) -> None:
         self._client = client
@@ -79,11 +81,11 @@ class SftpPlace:
         if found.size == file.size and await self._sha256(target) == file.sha256:
             return True
         if not overwrite:
-            raise DestinationError(f'another file lies at {target}; use {{run}} in "path" or "overwrite"')
+            raise DestinationError(f"another file lies at {target}; {OCCUPIED}")
         if not await self.can_replace(target):
             raise DestinationError(
                 f"a file lies at {target}, and {self._login.server} cannot replace it at once, as it lacks "
-                'posix-rename@openssh.com; use {run} in "path"'
+                "posix-rename@openssh.com; deliver each run to a path of its own"
             )
         return False
 

@@ -112,7 +112,9 @@ def read_keys(path: Path) -> dict[str, PublicKey]:
         try:
             usable = OKPKey.import_key({"kty": key.kty, "crv": key.crv, "x": key.x})
         except (JoseError, ValueError) as error:
-            raise LongshoreError(f"{path} is no JWK Set: its key {number + 1} cannot be used: {error}") from None
+            # base64 that cannot be decoded is an error without a message
+            why = str(error) or '"x" is not the base64url of 32 bytes'
+            raise LongshoreError(f"{path} is no JWK Set: its key {number + 1} cannot be used: {why}") from None
         kid = key.kid or usable.thumbprint()
         keys[kid] = PublicKey(kid, key.x)
     if not keys:

@@ -17,6 +17,8 @@ from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
 from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
 from longshore.destinations.kind import DestinationError, Unshown
+from longshore.destinations.postgresql.errors import needing
+from longshore.destinations.postgresql.types import quoted
 from longshore.validation import Violation
 
 CONNECT_SECONDS = 10.0  # for each address
@@ -184,9 +186,11 @@ async def _connect_with(
         "statement_cache_size": 0,  # poolers may give each transaction another session
         "timeout": None,
     }
-    opened: DirectConnection = await asyncpg.connect(
-        host=address, port=settings.port, **who, **how, connection_class=LoadConnection
-    )
+    database = quoted(settings.database)
+    with needing(f"connect to the database {database}", f"grant connect on database {database} to the role"):
+        opened: DirectConnection = await asyncpg.connect(
+            host=address, port=settings.port, **who, **how, connection_class=LoadConnection
+        )
     return opened
 
 

@@ -48,7 +48,7 @@ MEANINGS: dict[str, Meaning] = {
     "28P01": Meaning(False, "check the username and the password"),
     "3D000": Meaning(False, "create the database, or correct the setting database"),
     "3F000": Meaning(False, "create the schema, or correct the setting schema"),
-    "42501": Meaning(False, "grant the role the right"),
+    "42501": Meaning(False, "grant the role the right, or let a policy of the table admit its rows"),
     "42701": Meaning(False, "choose another name for the column in fields"),
 }
 """By SQLSTATE, else by its class; all others stay."""
@@ -111,4 +111,5 @@ def _sentence(error: asyncpg.PostgresError, meaning: Meaning) -> str:
     context = str(error.context or "") if (error.sqlstate or "").startswith("22") else ""
     shown = f", {context[:MAX_CONTEXT_CHARACTERS]}" if context else ""
     advice = f"; {meaning.advice}" if meaning.advice else ""
-    return f"{error.message}{shown} (SQLSTATE {error.sqlstate}){advice}"
+    said = error.message or str(error)  # asyncpg itself raises some of a lost connection
+    return f"{said}{shown} (SQLSTATE {error.sqlstate}){advice}"

@@ -27,6 +27,7 @@ from longshore.destinations.postgresql.table import (
     inspected,
     prepare,
     refuse_cascades,
+    require_rights,
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
@@ -131,6 +132,7 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     target = await inspected(connection, schema, load)
     if [column.type for column in target.columns] != [column.type for column in staged.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
+    await require_rights(connection, target, load)
     if target.oid is None:
         await deliveries_table.forget(connection, schema, load.table)
     elif load.mode == "replace":

@@ -12,7 +12,7 @@ import asyncpg
 import msgspec
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import DeliveryLine, Step, TableColumn, TableLoad
+from longshore.destinations.kind import DeliveryLine, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
 from longshore.destinations.postgresql.errors import translated
@@ -88,17 +88,17 @@ async def _tried(step: str, settings: PostgresqlSettings, work: Awaitable[T]) ->
 async def _connected(settings: PostgresqlSettings, secret: PostgresqlSecret, addresses: list[str]) -> DirectConnection:
     """Connect. An error of the server itself is one of the step `authenticate`."""
 
-    async def connecting() -> DirectConnection | asyncpg.PostgresError:
+    async def connecting() -> DirectConnection | asyncpg.PostgresError | DestinationError:
         try:
             return await connect(settings, secret, addresses)
-        except asyncpg.PostgresError as error:
+        except (asyncpg.PostgresError, DestinationError) as error:
             return error
 
     async def refused(error: Exception) -> Any:
         raise error
 
     found = await _tried("connect", settings, connecting())
-    if isinstance(found, asyncpg.PostgresError):
+    if isinstance(found, asyncpg.PostgresError | DestinationError):
         await _tried("authenticate", settings, refused(found))
     assert isinstance(found, asyncpg.Connection)
     return found

@@ -21,7 +21,24 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = $1 and c.relname = $2
 """
 
-SCHEMA = "select oid from pg_catalog.pg_namespace where nspname = $1"
+SCHEMA = """
+select pg_catalog.has_schema_privilege(oid, 'usage') from pg_catalog.pg_namespace where nspname = $1
+"""
+
+# Rights to some columns count, as the others may be the customer's own.
+RIGHTS = """
+select array(
+           select asked from unnest($2::text[]) as asked
+           where not pg_catalog.has_table_privilege($1::oid, asked)
+                 and not (asked <> 'delete' and pg_catalog.has_any_column_privilege($1::oid, asked))
+       ) as missing,
+       pg_catalog.row_security_active($1::oid) as has_policies
+"""
+NEEDED = {
+    "append": ["select", "insert"],
+    "replace": ["select", "insert", "delete"],
+    "merge": ["select", "insert", "update", "delete"],
+}
 
 # A domain counts as its base type. Limits are decoded as format_type shows them, so that all types are alike.
 COLUMNS = """
@@ -76,9 +93,32 @@ class Target(msgspec.Struct, frozen=True):
 
 
 async def require_schema(connection: DirectConnection, schema: str) -> None:
-    """Raise DestinationError if there is no such schema, as the server may say so otherwise."""
-    if await connection.fetchval(SCHEMA, schema) is None:
+    """Raise DestinationError if there is no such schema or the role may not use it, as the server may say otherwise."""
+    may_use = await connection.fetchval(SCHEMA, schema)
+    if may_use is None:
         raise DestinationError(f'there is no schema "{schema}": create it, or correct the setting schema')
+    if not may_use:
+        named = quoted(schema)
+        raise DestinationError(
+            f"the role may not use the schema {named}: grant usage, create on schema {named} to the role"
+        )
+
+
+async def require_rights(connection: DirectConnection, target: Target, load: TableLoad) -> None:
+    """Raise DestinationError if a table is there and the role lacks a right to it, or rows of it are hidden from it."""
+    if target.oid is None:
+        return
+    needed = [right for right in NEEDED[load.mode] if right != "delete" or load.mode == "replace" or load.has_changes]
+    found = await connection.fetchrow(RIGHTS, target.oid, needed)
+    assert found is not None
+    if found["missing"]:
+        rights = ", ".join(found["missing"])
+        raise DestinationError(f"the role lacks rights to {target.name}: grant {rights} on {target.name} to the role")
+    if found["has_policies"] and load.mode != "append":
+        raise DestinationError(
+            f"a row-level security policy of {target.name} may hide rows from the role, which a {load.mode} would leave"
+            " there: alter the role with bypassrls, deliver with mode append, or load a table without policies"
+        )
 
 
 def check_names(load: TableLoad) -> None:
