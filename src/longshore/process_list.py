@@ -15,7 +15,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, step_of
 
-PAUSE_SECONDS = 10.0  # between two signs of life
+PAUSE_SECONDS = 10.0  # between two heartbeats
 MAX_SILENCE_SECONDS = 60.0  # of a process that counts as running
 
 # The end of a name distinguishes pods.

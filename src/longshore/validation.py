@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec.structs import FieldInfo
@@ -22,6 +22,7 @@ EXPECTED = re.compile(
     r"(?:, got `(?P<given>[^`]+)`| (?:of length )?(?P<sign>[<>]=) (?:(?<=of length .. )(?P<length>\d+)|(?P<bound>.+))"
     r"| matching regex (?P<pattern>.+))"
 )
+PATTERN = "matching regex"
 TYPES = {
     "int": "an integer", "float": "a number", "bool": "a boolean", "str": "a string", "array": "an array",
     "object": "an object", "datetime": "a time with an offset, such as 2026-05-26T12:00:00Z", "uuid": "a UUID",
@@ -127,8 +128,19 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
     except msgspec.ValidationError as error:
         message, _, path = str(error).partition(" - at `$")
         below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
-        violations.append(Violation(plain_english(message), at + below))
+        words = _pattern_words(kind) if PATTERN in message and not below else None
+        violations.append(Violation(f"expected {words}" if words else plain_english(message), at + below))
         return None
+
+
+def _pattern_words(kind: Any) -> str | None:
+    """Return the words for the pattern of a type: the `expected` in the `extra` of its `Meta`; None without any."""
+    for part in get_args(kind):
+        if isinstance(part, msgspec.Meta) and part.extra and (words := part.extra.get("expected")):
+            return str(words)
+        if get_origin(part) is Annotated and (inner := _pattern_words(part)):
+            return inner
+    return None
 
 
 def plain_english(message: str) -> str:

@@ -9,11 +9,13 @@ import pytest
 from longshore.destinations.az import AzSecret
 from longshore.destinations.gs import GsSecret, gs
 from longshore.destinations.postgresql.connect import PostgresqlSecret
+from longshore.destinations.registry import load
 from longshore.destinations.s3 import S3Secret
 from longshore.destinations.sftp import SftpSecret, sftp
 from longshore.destinations.sftp_login import Login
 from longshore.destinations.telling import holds_secret
 from longshore.settings import Settings
+from longshore.validation import Violation, check
 
 SECRETS = {
     S3Secret: {"access_key_id": "hidden1", "secret_access_key": "hidden2", "session_token": "hidden3"},
@@ -55,3 +57,20 @@ def test_every_text_of_a_secret_is_hidden_unless_its_kind_says_otherwise() -> No
     assert all(holds_secret(OSError(f"no {text} here"), hidden) for text in ("one of it", "other"))
     unreadable = GsSecret('{"private_key": "hidden"}')
     assert holds_secret(OSError(unreadable.service_account), gs(Settings()).hidden(unreadable))
+
+
+BUILT_IN = {name: kind for name, kind in load(Settings()).items() if name in ("s3", "gs", "az", "sftp", "postgresql")}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_people_read_plain_words_in_place_of_patterns(name: str) -> None:
+    kind = BUILT_IN[name]
+    for struct in (kind.settings, kind.secret):
+        for field, about in msgspec.json.schema(struct)["$defs"][struct.__name__]["properties"].items():
+            assert "`" not in about.get("description", ""), f"{field}: the console shows it as it is"
+            if "pattern" not in about:
+                continue
+            violations: list[Violation] = []
+            check(struct, {field: "\x00"}, "", violations)
+            [said] = [each.detail for each in violations if each.pointer == f"/{field}"]
+            assert said.startswith("expected ") and "pattern" not in said and "\\" not in said, said

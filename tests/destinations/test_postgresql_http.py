@@ -162,7 +162,10 @@ def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
     section = README.read_text(encoding="utf-8").partition("## A nightly table")[2].partition("\n## ")[0]
     script = "".join(re.findall(r"^ {4}(.*\n)", section, re.M))
     assert len(re.findall(r"^\S", script, re.M)) == COMMANDS
-    warehouse_server.sql("grant usage, create on schema public to encrypted", database="warehouse")
+    grants = re.findall(r"^grant .*? to loader;$", section, re.M)
+    assert len(grants) == 2
+    for grant in grants:
+        warehouse_server.sql(grant.replace("to loader", "to encrypted"), database="warehouse")
     port = free_port()
     for shown, here in (
         ("make install\n", "trap 'kill $(jobs -p); wait' EXIT\n"),
@@ -192,6 +195,6 @@ def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
     finally:
         warehouse_server.sql(
             "drop table if exists public.ledger, public._longshore_deliveries;"
-            "revoke create on schema public from encrypted",
+            "revoke create on schema public from encrypted; revoke all on database warehouse from encrypted",
             database="warehouse",
         )

@@ -58,7 +58,7 @@ def test_increment_follows_the_one_before_and_no_other(warehouse: Warehouse) -> 
     warehouse.load(first("append"))
     warehouse.load(second("append"))
     with pytest.raises(DestinationError, match=FULL_RUN):
-        warehouse.load(a_load(COLUMNS, SECOND, run=3, marks=("a", "c")))  # whose rows from a to b would come twice
+        warehouse.load(a_load(COLUMNS, SECOND, run=3, marks=("a", "c")))  # rows from a to b would come twice
     with pytest.raises(DestinationError, match=FULL_RUN):
         warehouse.load(a_load(COLUMNS, SECOND, run=3, marks=("c", "d")))
     warehouse.load(a_load(COLUMNS, [("4", "four")], run=3, marks=("b", "c")))

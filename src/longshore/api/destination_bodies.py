@@ -27,7 +27,13 @@ class DestinationBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /destinations`."""
 
     name: Annotated[
-        str, Meta(pattern=NAME, description="How tasks name it; it cannot be changed.", examples=["warehouse"])
+        str,
+        Meta(
+            pattern=NAME,
+            description="How tasks name it; it cannot be changed.",
+            examples=["warehouse"],
+            extra={"expected": "up to 100 letters, digits and `._-`, the first a letter or digit"},
+        ),
     ]
     kind: Annotated[str, Meta(description="A kind of `GET /destination_kinds`.", examples=["s3"])]
     settings: Annotated[

@@ -11,7 +11,7 @@ from msgspec import Meta
 from longshore.destinations.az_objects import AzureObjects, Container
 from longshore.destinations.az_signature import KeySigner, SasSigner
 from longshore.destinations.http_client import HttpClient
-from longshore.destinations.kind import DestinationError, Kind, Unshown
+from longshore.destinations.kind import VISIBLE, DestinationError, Kind, Unshown
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.outbound import Network
@@ -24,10 +24,20 @@ ENDPOINT = "https://{account}.blob.core.windows.net"
 class AzSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the container is."""
 
-    account: Annotated[str, Meta(pattern=r"^[a-z0-9]{3,24}\Z", description="Name of the storage account.")]
+    account: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9]{3,24}\Z", description="Name of the storage account.",
+            extra={"expected": "3 to 24 small letters and digits"},
+        ),
+    ]  # fmt: skip
     container: Annotated[
-        str, Meta(pattern=r"^(\$root|\$web|[a-z0-9]([a-z0-9-]{1,61})[a-z0-9])\Z", description="Name of the container.")
-    ]
+        str,
+        Meta(
+            pattern=r"^(\$root|\$web|[a-z0-9]([a-z0-9-]{1,61})[a-z0-9])\Z", description="Name of the container.",
+            extra={"expected": "3 to 63 small letters, digits and hyphens"},
+        ),
+    ]  # fmt: skip
     prefix: Prefix = ""
 
 
@@ -35,10 +45,15 @@ class AzSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """A key of the account, or a shared access signature."""
 
     account_key: Annotated[
-        str, Meta(pattern=r"^[\x21-\x7e]{0,200}\Z", description="Either of the account's two keys.")
+        str, Meta(pattern=r"^[\x21-\x7e]{0,200}\Z", description="Either of the account's two keys.", extra=VISIBLE)
     ] = ""
     sas_token: Annotated[
-        str, Meta(pattern=r"^[\x21-\x7e]{0,2000}\Z", description="A shared access signature, such as `sv=…&sig=…`.")
+        str,
+        Meta(
+            pattern=r"^[\x21-\x7e]{0,2000}\Z",
+            description="A shared access signature, such as sv=…&sig=….",
+            extra=VISIBLE,
+        ),
     ] = ""
 
 

@@ -24,7 +24,13 @@ ENDPOINT = "https://storage.googleapis.com"
 class GsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the bucket is."""
 
-    bucket: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z", description="Name of the bucket.")]
+    bucket: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]\Z", description="Name of the bucket.",
+            extra={"expected": "3 to 222 small letters, digits, dots, hyphens and underscores"},
+        ),
+    ]  # fmt: skip
     prefix: Prefix = ""
 
 

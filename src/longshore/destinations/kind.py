@@ -19,6 +19,10 @@ from longshore.exports.totals import Totals, as_parts, compare
 from longshore.outbound import Network
 from longshore.validation import Violation
 
+VISIBLE = {"expected": "visible ASCII characters without spaces"}
+PRINTED = {"expected": "text without control characters"}
+"""The `extra` of a field's `Meta`: what a violation of its pattern says instead of the pattern."""
+
 
 class DestinationError(LongshoreError):
     """A destination refuses, and goes on refusing until someone changes it: wrong key, no such bucket, no right.

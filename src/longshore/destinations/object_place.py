@@ -10,11 +10,11 @@ from typing import Annotated, Protocol
 import msgspec
 
 from longshore.destinations.http_client import HttpClient, encoded
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
+from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.validation import Violation
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=500, description="What stands before "
-    "the path of each file; slashes around it make no difference.")]  # fmt: skip
+    "the path of each file; slashes around it make no difference.", extra=PRINTED)]  # fmt: skip
 
 PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
 MAX_PARTS = 10_000  # of an upload, for S3

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import Kind, Unshown
+from longshore.destinations.kind import VISIBLE, Kind, Unshown
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.destinations.s3_objects import Bucket, S3Objects
@@ -23,11 +23,21 @@ DEFAULT_REGION = "us-east-1"
 class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the bucket is, and how its objects are encrypted."""
 
-    bucket: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}\Z", description="Name of the bucket.")]
+    bucket: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{1,62}\Z", description="Name of the bucket.",
+            extra={"expected": "3 to 63 letters, digits, dots, hyphens and underscores"},
+        ),
+    ]  # fmt: skip
     prefix: Prefix = ""
     region: Annotated[
-        str, Meta(pattern=r"^[a-z0-9-]{0,40}\Z", description="Region of the bucket; us-east-1 where it is empty.")
-    ] = ""
+        str,
+        Meta(
+            pattern=r"^[a-z0-9-]{0,40}\Z", description="Region of the bucket; us-east-1 where it is empty.",
+            extra={"expected": "a region such as eu-west-1"},
+        ),
+    ] = ""  # fmt: skip
     endpoint: Annotated[
         str,
         Meta(max_length=500, description="Address of the service, such as https://minio.example.com; Amazon's of the "
@@ -39,21 +49,26 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     kms_key_id: Annotated[
         str,
-        Meta(pattern=r"^[A-Za-z0-9:/_-]{0,300}\Z", description="Id or ARN of the key, with aws:kms and aws:kms:dsse."),
-    ] = ""
+        Meta(
+            pattern=r"^[A-Za-z0-9:/_-]{0,300}\Z", description="Id or ARN of the key, with aws:kms and aws:kms:dsse.",
+            extra={"expected": "the id or ARN of a key"},
+        ),
+    ] = ""  # fmt: skip
     path_style: Annotated[
         bool | None,
         Meta(description="Whether the bucket stands in the path of addresses and not in the host name; where it is "
-        "null, it does with an `endpoint`, and where its name has dots."),
+        "null, it does with an endpoint, and where its name has dots."),
     ] = None  # fmt: skip
 
 
 class S3Secret(Unshown, frozen=True, forbid_unknown_fields=True):
     """An access key, of a user or of a role for a while."""
 
-    access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z")]
-    secret_access_key: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,500}\Z")]
-    session_token: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{0,8000}\Z", description="Of temporary credentials.")] = ""
+    access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z", extra=VISIBLE)]
+    secret_access_key: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,500}\Z", extra=VISIBLE)]
+    session_token: Annotated[
+        str, Meta(pattern=r"^[\x21-\x7e]{0,8000}\Z", description="Of temporary credentials.", extra=VISIBLE)
+    ] = ""
 
 
 class BucketPlace(msgspec.Struct, frozen=True):

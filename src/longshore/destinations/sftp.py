@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import DestinationError, FilePlace, Kind, Step, Unshown
+from longshore.destinations.kind import PRINTED, DestinationError, FilePlace, Kind, Step, Unshown
 from longshore.destinations.private_keys import bounded
 from longshore.destinations.sftp_login import HOST_KEY, Login
 from longshore.outbound import MAX_PORT, Network, check_host
@@ -22,18 +22,28 @@ NO_CONTROL = r"^[^\x00-\x1f\x7f]*\Z"
 class SftpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the server is, and as whom to sign in."""
 
-    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,253}\Z", description="Name or address of the server.")]
-    username: Annotated[str, Meta(min_length=1, max_length=200, pattern=NO_CONTROL)]
-    port: Annotated[int, Meta(ge=1, le=MAX_PORT)] = 22
+    host: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9._:-]{1,253}\Z", description="Name or address of the server.",
+            extra={"expected": "a name or address without a port"},
+        ),
+    ]  # fmt: skip
+    username: Annotated[
+        str, Meta(min_length=1, max_length=200, pattern=NO_CONTROL, description="As whom to sign in.", extra=PRINTED)
+    ]
+    port: Annotated[int, Meta(ge=1, le=MAX_PORT, description="Port of the server.")] = 22
     host_key: Annotated[
         str,
         Meta(max_length=5000, pattern=rf"^(|{HOST_KEY})\Z", description="The server's public key without host names, "
-        "such as `ssh-ed25519 AAAA…`. A test may leave it out, and then shows it."),
+        "such as ssh-ed25519 AAAA…. A test may leave it out, and then shows it.",
+        extra={"expected": "an OpenSSH public key without host names, such as ssh-ed25519 AAAA…"}),
     ] = ""  # fmt: skip
     path: Annotated[
         str,
         Meta(max_length=500, pattern=NO_CONTROL, description="Folder that the files are put below; where it does not "
-        "begin with a slash, within the folder in which a session begins. It is made where it is missing."),
+        "begin with a slash, within the folder in which a session begins. It is made where it is missing.",
+        extra=PRINTED),
     ] = ""  # fmt: skip
 
 

@@ -50,7 +50,16 @@ class Deliver(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     `{name}`, the file's path within the run, which it must have."""
     overwrite: bool = False
     """Whether files that lie there are replaced; needed where `path` has no `{run}`."""
-    table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] | None = None
+    table: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$",
+                extra={"expected": "up to 63 letters, digits and underscores, not beginning with a digit"},
+            ),
+        ]
+        | None
+    ) = None
     """The table that takes the rows."""
     mode: Literal["append", "replace", "merge"] | None = None
     """Whether the rows are added, replace those of the table, or are merged by the key."""

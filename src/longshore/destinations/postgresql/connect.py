@@ -39,7 +39,9 @@ READING = (
 )
 PINNED = {**{name: OUTPUT[name] for name in READING}, **LIMITS, **KEEPALIVE}
 
-Text = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
+Text = Annotated[
+    str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$", extra={"expected": "text without U+0000"})
+]
 
 
 class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -52,6 +54,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             max_length=253,
             pattern=r"^[A-Za-z0-9_.:%-]+$",
             description="The server's name or address.",
+            extra={"expected": "a name or address without a port"},
             examples=["db.example.com"],
         ),
     ]
@@ -62,9 +65,9 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     sslmode: Annotated[
         Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
         Meta(
-            description="How TLS is used, as in libpq. `verify-full` encrypts, and checks that the certificate is for"
-            " the host; `verify-ca` checks its authority alone; `require` encrypts, and checks nothing without"
-            " `sslrootcert`. The others may send rows unencrypted."
+            description="How TLS is used, as in libpq: verify-full encrypts, and checks that the certificate is for"
+            " the host; verify-ca checks its authority alone; require encrypts, and checks nothing without"
+            " sslrootcert. The others may send rows unencrypted."
         ),
     ] = "verify-full"
     sslrootcert: Annotated[
@@ -86,7 +89,15 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 class PostgresqlSecret(Unshown, frozen=True, forbid_unknown_fields=True):
     """The password of the role."""
 
-    password: Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00]*$", description="The role's password.")]
+    password: Annotated[
+        str,
+        Meta(
+            max_length=1000,
+            pattern=r"^[^\x00]*$",
+            description="The role's password.",
+            extra={"expected": "text without U+0000"},
+        ),
+    ]
 
 
 class LoadConnection(WatchedConnection):
