@@ -115,6 +115,10 @@ CASES = [
     ),
     Case("LongshoreWebhooksPile", {"longshore_webhook_deliveries_pending": "0+500x60"}, "32m", "33m"),
     Case("LongshoreWebhooksPile", {"longshore_webhook_deliveries_pending": "900x120"}, "33m", None),
+    Case("LongshoreDeliveryOld", {"longshore_delivery_oldest_seconds": "0+60x120"}, "65m", "66m"),
+    Case("LongshoreDeliveryOld", {"longshore_delivery_oldest_seconds": "0+60x59 0+60x59"}, "66m", None),
+    Case("LongshoreDeliveriesPile", {"longshore_deliveries_pending": "0+100x60"}, "32m", "33m"),
+    Case("LongshoreDeliveriesPile", {"longshore_deliveries_pending": "150x120"}, "33m", None),
 ]
 
 
