@@ -1,5 +1,7 @@
 """Tables that customers made themselves: odd names, defaults, indexes, identities, partitions, triggers, policies."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -243,7 +245,7 @@ def test_table_of_another_owner_is_loaded_and_its_widening_is_left_to_the_owner(
 )
 def test_rights_that_the_role_lacks_are_named_at_once(warehouse: Warehouse, mode: str, missing: str) -> None:
     warehouse.sql("create table orders (id bigint primary key, name text); grant select on orders to loader")
-    changes = {"has_changes": True, "is_full": True} if mode == "changes" else {}
+    changes: dict[str, Any] = {"has_changes": True, "is_full": True} if mode == "changes" else {}
     rows = CHANGES[:2] if changes else ROWS
     load = a_load(COLUMNS, rows, "merge" if changes else mode, **changes)
     with pytest.raises(DestinationError, match=rf'grant {missing} on ".*"\."orders" to the role'):
