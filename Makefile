@@ -114,9 +114,11 @@ check: .venv/installed-dev
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.check_language
 
+# Also the client that blocks, which is made of the one that is awaited.
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/python -m tools.blocking_client
 
 bench: .venv/installed-bench browser
 	@$(call need,wrk,wrk)

@@ -15,8 +15,9 @@ from longshore import AsyncLongshore, F, Longshore
 from longshore.access.tokens import Level, Scope
 from longshore.cli.main import app
 from longshore.client import ForbiddenError, NotFoundError
-from longshore.client.steps import Request, Steps
-from longshore.client.transport import BlockingTransport
+from longshore.client.answers import Request
+from longshore.client.blocking.transport import Transport
+from longshore.client.connection import Connection
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 
@@ -138,16 +139,9 @@ def store() -> Iterator[tuple[str, dict[str, str]]]:
 
 def test_token_and_chain_go_to_the_service_and_never_to_a_store(store: tuple[str, dict[str, str]]) -> None:
     address, headers = store
-    transport = BlockingTransport(address, "id:secret", 1765, 5)
-
-    def send(url: str) -> None:
-        def steps() -> Steps[None]:
-            yield Request(method="GET", url=url)
-
-        transport.perform(steps())
-
-    send("/tasks")
+    transport = Transport(Connection(address, "id:secret", 1765, 5, 5), True, None, None)
+    transport.send(Request(method="GET", url="/tasks"))
     assert (headers["Authorization"], headers[CHAIN_HEADER]) == ("Bearer id:secret", "1765")
-    send(f"{address}/results/file.csv?signature=x")
+    transport.send(Request(method="GET", url=f"{address}/results/file.csv?signature=x"))
     assert not {"authorization", CHAIN_HEADER.lower()} & {name.lower() for name in headers}
-    transport.http.close()
+    transport.close()

@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
 from longshore.cli.main import app
+from longshore.client.words import Segment, SegmentRule
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.places import add_place
@@ -220,8 +220,14 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
     assert "wallet-ledger\ttimestamp\t" in logged_in("indexes")[1]
     assert "items.sku\tkeyword\t" in logged_in("indexes", "transactions")[1]
     assert json.loads(logged_in("indexes", "users", "--json")[1])["name"] == "users"
-    rule: dict[str, Any] = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
-    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [rule]}
+    rule: SegmentRule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
+    segment: Segment = {
+        "entity": "people",
+        "index": "wallet-ledger",
+        "join": "all",
+        "chain_id": SMALL_CHAIN,
+        "rules": [rule],
+    }
     stored = longshore.segments.create("by hand", "wallet-ledger", segment)
     code, listed, told = logged_in("segments")
     assert (code, told) == (0, "")
@@ -233,8 +239,14 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
 def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
     cli: Cli, service: services.Longshore, longshore: Longshore
 ) -> None:
-    rule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
-    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [rule]}
+    rule: SegmentRule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
+    segment: Segment = {
+        "entity": "people",
+        "index": "wallet-ledger",
+        "join": "all",
+        "chain_id": SMALL_CHAIN,
+        "rules": [rule],
+    }
     stored = longshore.segments.create("seen by few", "wallet-ledger", segment)
     reader = service.token(Level.READ, SMALL_CHAIN, Scope(indexes=["users"]))
     assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=reader)[0] == 0

@@ -25,6 +25,7 @@ def run_blocks(page: str, service: services.Longshore, folder: Path) -> list[str
         "PATH": f"{programs}:{os.environ['PATH']}",
         "LONGSHORE_DATABASE_URL": service.url,
         "XDG_CONFIG_HOME": str(folder / "config"),
+        "LONGSHORE_TOKEN": service.token(),
     }
     told = []
     for language, text in BLOCK.findall((DOCS / page).read_text(encoding="utf-8")):

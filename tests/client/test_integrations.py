@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from longshore import Longshore
+from longshore.client.words import PartitionKey
 from tests import own_data
 from tests import service as services
 from tests.conftest import SMALL_CHAIN
@@ -109,7 +110,7 @@ def increments(
         where id = number
     """
     ids = [row["id"] for row in changed]
-    keys = [{"field": "kind"}, {"field": "timestamp", "by": "year"}]
+    keys: list[PartitionKey] = [{"field": "kind"}, {"field": "timestamp", "by": "year"}]
     task = longshore.exports.create(
         "wallet-ledger", format="parquet", fields=FIELDS, partition_by=keys, incremental="on_ack"
     ).wait(60)

@@ -14,10 +14,11 @@ from longshore import F, Longshore
 from longshore.access.tokens import Caller, Level
 from longshore.api.bodies import BODY
 from longshore.api.indexes import _index
+from longshore.client import words
+from longshore.client.connection import ENCODER as SENT
 from longshore.client.errors import SegmentError
 from longshore.client.model import Index
 from longshore.client.segment import MAX_AMOUNTS, WINDOWS, Rules
-from longshore.client.transport import ENCODER as SENT
 from longshore.exports import catalog
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
@@ -30,7 +31,7 @@ BASKETS = msgspec.convert(msgspec.to_builtins(_index("transactions", CATALOG, CA
 USERS = msgspec.convert(msgspec.to_builtins(_index("users", CATALOG, CALLER)), Index)
 
 
-def taken(rules: Rules, index: Index) -> dict[str, Any]:
+def taken(rules: Rules, index: Index) -> words.Segment:
     """The segment, which the service must find nothing wrong with."""
     found = rules.segment(index, 1)
     read = BODY.decode(SENT.encode(found))
@@ -135,7 +136,7 @@ def test_python_words_for_truth_are_refused() -> None:
         (lambda: F("timestamp").within(days=1, hours=1), "expected one of minutes"),
         (lambda: F("timestamp").within(days=0), "whole number"),
         (lambda: F("timestamp").within(years=1001), "whole number"),
-        (lambda: F("timestamp").in_window("tomorrow"), "is not a window"),
+        (lambda: F("timestamp").in_window("tomorrow"), "is not a window"),  # type: ignore[arg-type]
         (lambda: F("timestamp").in_window("today", "Mars"), "time zone"),
     ],
 )

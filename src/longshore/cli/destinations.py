@@ -9,7 +9,7 @@ from longshore.cli import remote
 
 if TYPE_CHECKING:
     from longshore import Longshore
-    from longshore.client.model import Destination, DestinationKind, DestinationTest
+    from longshore.client.receivers import Destination, DestinationKind, DestinationTest
 
 STDIN = "-"
 

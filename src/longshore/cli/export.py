@@ -1,10 +1,13 @@
 """`longshore export`: create an export, wait for it, download its file."""
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from longshore.cli import commands as typer
 from longshore.cli import follow, remote
+
+if TYPE_CHECKING:
+    from longshore.client.words import PartitionKey
 
 MIDNIGHT = "0 0 * * *"  # so that each run is for a whole day of the zone
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -72,7 +75,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             where = where if len(index) > 1 else where[index[0]]
         task = client.exports.create(
             index if len(index) > 1 else index[0],
-            format=format,
+            format=cast("Any", format),  # the service says which words it knows
             where=where,
             at=moment,
             repeat="daily" if nightly and moment else None,
@@ -81,7 +84,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             fields=field,
             partition_by=[_key(each) for each in partition_by] if partition_by else None,
             split={"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
-            compression=compression,
+            compression=cast("Any", compression),
             deletes=deletes,
             deliver=[{"destination": name} for name in deliver] if deliver else None,
             desc=desc,
@@ -99,10 +102,10 @@ def export(  # noqa: PLR0913 (the options of the command)
             typer.echo(file)
 
 
-def _key(text: str) -> dict[str, str]:
+def _key(text: str) -> "PartitionKey":
     """Return a key of `partition_by` from `timestamp:day` or `currency`."""
     field, _, by = text.partition(":")
-    return {"field": field, "by": by} if by else {"field": field}
+    return cast("PartitionKey", {"field": field, "by": by} if by else {"field": field})
 
 
 def _period(last: str | None) -> dict[str, int] | None:

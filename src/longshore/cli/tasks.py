@@ -1,7 +1,7 @@
 """`longshore tasks …`: list, wait, run and cancel tasks; `task_results` has those for their results."""
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from longshore.cli import commands as typer
 from longshore.cli import follow, remote
@@ -35,7 +35,7 @@ def list_tasks(
 ) -> None:
     """List the tasks, newest first."""
     with remote.client_of(profile) as client:
-        tasks = [task.data for task in client.tasks.list(status=status, limit=limit)]
+        tasks = [task.data for task in client.tasks.list(cast("Any", status), limit=limit)]
     if json:
         remote.show(tasks)
         return

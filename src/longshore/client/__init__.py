@@ -1,6 +1,9 @@
 """The Python client of a Longshore service. It knows the HTTP API alone and uses nothing else of this package."""
 
-from longshore.client.client import AsyncLongshore, Longshore
+from typing import TYPE_CHECKING
+
+from longshore.client.blocking.client import Longshore
+from longshore.client.blocking.task import Task
 from longshore.client.errors import (
     BadRequestError,
     ClientError,
@@ -8,8 +11,10 @@ from longshore.client.errors import (
     DownloadError,
     ForbiddenError,
     GoneError,
+    LostError,
     NoAnswerError,
     NotFoundError,
+    NotSentError,
     ProblemError,
     ProfileError,
     SegmentError,
@@ -18,7 +23,10 @@ from longshore.client.errors import (
     WaitTimeoutError,
 )
 from longshore.client.segment import F
-from longshore.client.task import AsyncTask, Task
+
+if TYPE_CHECKING:
+    from longshore.client.asynchronous.client import AsyncLongshore
+    from longshore.client.asynchronous.task import AsyncTask
 
 __all__ = [
     "AsyncLongshore",
@@ -31,8 +39,10 @@ __all__ = [
     "ForbiddenError",
     "GoneError",
     "Longshore",
+    "LostError",
     "NoAnswerError",
     "NotFoundError",
+    "NotSentError",
     "ProblemError",
     "ProfileError",
     "SegmentError",
@@ -41,3 +51,16 @@ __all__ = [
     "UnauthorizedError",
     "WaitTimeoutError",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # Imported when it is asked for, as a program uses one of the two clients.
+    if name == "AsyncLongshore":
+        from longshore.client.asynchronous.client import AsyncLongshore
+
+        return AsyncLongshore
+    if name == "AsyncTask":
+        from longshore.client.asynchronous.task import AsyncTask
+
+        return AsyncTask
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
     ClientError
     ├── NoAnswerError          the service cannot be reached, or something else answered
+    │   ├── NotSentError       no connection was made, so the service did not get the request
+    │   └── LostError          the connection ended before the answer; the service may have acted on the request
     ├── WaitTimeoutError       the task has not ended in time
     ├── TaskFailedError        the task ended in another state than DONE
     ├── DownloadError          the download is not the result that the run recorded
@@ -20,7 +22,7 @@ Each message is a sentence that says what is wrong.
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -29,11 +31,30 @@ if TYPE_CHECKING:
 
 
 class ClientError(Exception):
-    """The root of all errors of the client."""
+    """The root of all errors of the client. A call on a closed client raises it too."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from `args` alone, which the constructors of some classes do not take.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(kind: type[ClientError], arguments: tuple[Any, ...], attributes: dict[str, Any]) -> ClientError:
+    error = kind.__new__(kind, *arguments)
+    error.args = arguments
+    error.__dict__.update(attributes)
+    return error
 
 
 class NoAnswerError(ClientError):
     """The service could not be reached within `retry_for`, or something else than Longshore answered."""
+
+
+class NotSentError(NoAnswerError):
+    """The service cannot have received the request."""
+
+
+class LostError(NoAnswerError):
+    """The connection ended before the answer did; the service may have acted on the request."""
 
 
 class WaitTimeoutError(ClientError):
@@ -49,7 +70,7 @@ class SegmentError(ClientError, ValueError):
 
 
 class ProfileError(ClientError):
-    """The profile does not exist or cannot be fields."""
+    """The profile does not exist or cannot be read."""
 
 
 # Entries of the log that never say why a task failed.
@@ -57,11 +78,15 @@ NO_REASON = re.compile(r"[A-Z]+ -> [A-Z]+$|delivered to |delivery to \S+: attemp
 
 
 class TaskFailedError(ClientError):
-    """A task ended in another state than DONE. `task` is the task at its end, with its newest log entries."""
+    """A task ended in another state than DONE, or a delivery that was waited for failed.
 
-    def __init__(self, task: "TaskData") -> None:
+    `task` is the task at its end, with its newest log entries.
+    """
+
+    def __init__(self, task: "TaskData", reason: str = "") -> None:
         reasons = [entry.msg for entry in task.logs if not NO_REASON.match(entry.msg)]
-        super().__init__(f"task {task.id} is {task.state.code}" + (f": {reasons[-1]}" if reasons else ""))
+        reason = reason or (reasons[-1] if reasons else "")
+        super().__init__(f"task {task.id} is {task.state.code}" + (f": {reason}" if reason else ""))
         self.task = task
 
 

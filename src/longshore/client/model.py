@@ -5,11 +5,13 @@ from typing import Any
 
 import msgspec
 
+from longshore.client.words import AnsweredSegment, AnsweredState
+
 
 class State(msgspec.Struct, frozen=True):
     """The state of a task."""
 
-    code: str
+    code: AnsweredState
     """`READY`, `INPROGRESS`, `DONE`, `ERROR`, or one that a newer service adds."""
     last_run_date: datetime | None
     last_modified: datetime
@@ -88,6 +90,10 @@ class Progress(msgspec.Struct, frozen=True):
     """Whether the schedule of the task is paused."""
     phase: str | None = None
     """`exporting` or `delivering`; None where no export runs."""
+    heartbeat_age: float | None = None
+    """Seconds since the worker's last heartbeat; None if no worker runs the task."""
+    queue_place: int | None = None
+    """The place among the due runs; None if the task does not wait for a worker."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -120,6 +126,12 @@ class Run(msgspec.Struct, frozen=True):
     """With `deletes`: whether the copy is emptied before the result is applied."""
     backfill: int | None = None
     """The number of the backfill that the run belongs to."""
+    seconds: float | None = None
+    """How long the run took."""
+    fields: list[dict[str, Any]] | None = None
+    """The columns of the result, as they were."""
+    segment: Any = None
+    """The rules that chose the rows, resolved."""
 
 
 class NewBackfill(msgspec.Struct, frozen=True):
@@ -194,7 +206,7 @@ class StoredSegment(msgspec.Struct, frozen=True):
     id: str
     chain: int
     name: str
-    segment: dict[str, Any] | None
+    segment: AnsweredSegment | None
     """None if the credential may not see the rules."""
     created: datetime
     modified: datetime
@@ -220,39 +232,17 @@ class Preview(msgspec.Struct, frozen=True):
     warnings: list[PreviewWarning] = []
 
 
-class Destination(msgspec.Struct, frozen=True):
-    """A place of the chain's own for results. The service never gives its secret back."""
+class Link(msgspec.Struct, frozen=True):
+    """An address of a result that was given out."""
 
     id: str
-    name: str
-    kind: str
-    settings: dict[str, Any]
+    run: int
     created: datetime
-    modified: datetime
+    expires: datetime
+    uses: int
+    active: bool
     created_by: str | None = None
-
-
-class DestinationStep(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One step of the test of a destination."""
-
-    step: str
-    ok: bool
-    detail: str = ""
-    """The right or setting to change; empty where the step worked."""
-
-
-class DestinationTest(msgspec.Struct, frozen=True):
-    """The result of the test of a destination."""
-
-    ok: bool
-    steps: list[DestinationStep]
-
-
-class DestinationKind(msgspec.Struct, frozen=True):
-    """A kind of destination, with the JSON schemas of its settings and secret."""
-
-    kind: str
-    takes: str
-    """`files` or `tables`."""
-    settings: dict[str, Any]
-    secret: dict[str, Any]
+    max_uses: int | None = None
+    used: datetime | None = None
+    """When a download last began with it."""
+    revoked: datetime | None = None

@@ -16,6 +16,9 @@ class Profile(msgspec.Struct, frozen=True):
     token: str
     chain: int
 
+    def __repr__(self) -> str:
+        return f"<Profile {self.address} chain {self.chain}>"
+
 
 def profiles_file() -> Path:
     """Return the file of the profiles; on Linux `longshore/profiles.json` in `$XDG_CONFIG_HOME` or `~/.config`."""

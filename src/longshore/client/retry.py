@@ -1,19 +1,17 @@
 """Retries of requests: which answers are retried, for how long, and after which pauses."""
 
+import logging
 import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 
-import msgspec
+from longshore.client.answers import Answer, Request
+from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
 
-from longshore.client.errors import NoAnswerError
-from longshore.client.steps import Answer, LostError, NotSentError, Pause, Request, Steps
-
-T = TypeVar("T")
-
+LOGGER = logging.getLogger("longshore.client")
+QUIET_SECONDS = 2.0  # of failures before a warning says why nothing happens
 MAX_PAUSE_SECONDS = 5.0  # between two tries
 TRANSIENT_STATUSES = frozenset({429, 502, 503, 504})
 UNPROCESSED_STATUSES = frozenset({429, 503})  # the service has not acted on the request
@@ -27,6 +25,7 @@ class RetryBudget:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self._has_warned = False
         self._failures = 0
         self._last_success = time.monotonic()
 
@@ -35,12 +34,21 @@ class RetryBudget:
         self._failures = 0
         self._last_success = time.monotonic()
 
-    def next_pause(self, retry_after: float = 0.0) -> float | None:
-        """Return the seconds to wait before the next try, at least `retry_after`; None if the time is used up."""
+    def pause(self, error: ClientError, retry_after: float = 0.0) -> float:
+        """Return the seconds to wait before the next try, at least `retry_after`; raise the error if time is used up.
+
+        Logs a warning with the error once, when failures have followed each other for two seconds.
+        """
         self._failures += 1
         jitter = random.uniform(0, min(MAX_PAUSE_SECONDS, 0.1 * 2**self._failures))  # noqa: S311  # jitter is no secret
         pause = retry_after + jitter
-        return pause if time.monotonic() - self._last_success + pause <= self.seconds else None
+        passed = time.monotonic() - self._last_success
+        if passed + pause > self.seconds:
+            raise error
+        if passed + pause > QUIET_SECONDS and not self._has_warned:
+            self._has_warned = True
+            LOGGER.warning("%s; trying again for %.0f s at most", error, self.seconds - passed)
+        return pause
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
@@ -54,45 +62,29 @@ def retry_after(headers: Mapping[str, str]) -> float:
         return 0.0
 
 
-def send(request: Request, budget: RetryBudget, *, is_idempotent: bool | None = None) -> Steps[Answer]:
-    """Send a request, retry transient errors, and return the first other answer.
+class Retries:
+    """The decisions about one request: whether a failure is retried, and after which pause.
 
     `is_idempotent`: by default as RFC 9110 (9.2.2) says of the method. A request that is not idempotent is retried only
-    if the service cannot have acted on it. Raises NotSentError, LostError or the last problem once the budget is used.
+    if the service cannot have acted on it.
     """
-    if is_idempotent is None:
-        is_idempotent = request.method in ("GET", "HEAD", "PUT", "DELETE")
-    retried_statuses = TRANSIENT_STATUSES if is_idempotent else UNPROCESSED_STATUSES
-    while True:
-        delay = 0.0
-        failure: Exception
-        try:
-            answer: Answer = yield request
-        except NotSentError as error:
-            failure = error
-        except LostError as error:
-            if not is_idempotent:
-                raise
-            failure = error
-        else:
-            if answer.status not in retried_statuses:
-                budget.reset()
-                return answer
-            failure, delay = answer.error(), retry_after(answer.headers)
-        pause = budget.next_pause(delay)
-        if pause is None:
-            raise failure
-        yield Pause(pause)
 
+    def __init__(self, request: Request, budget: RetryBudget, is_idempotent: bool | None) -> None:
+        if is_idempotent is None:
+            is_idempotent = request.method in ("GET", "HEAD", "PUT", "DELETE")
+        self._is_idempotent = is_idempotent
+        self._statuses = TRANSIENT_STATUSES if is_idempotent else UNPROCESSED_STATUSES
+        self._budget = budget
 
-def expect(answer: Answer, kind: type[T]) -> T:
-    """Return the body of a successful answer as a struct.
+    def pause_after_error(self, error: NoAnswerError) -> float:
+        """Return the seconds to wait after an error; raise it if it is not to be retried."""
+        if isinstance(error, NotSentError) or (isinstance(error, LostError) and self._is_idempotent):
+            return self._budget.pause(error)
+        raise error
 
-    Raises ProblemError if the answer is a problem, NoAnswerError if it is not Longshore's.
-    """
-    if answer.status >= 300:
-        raise answer.error()
-    try:
-        return msgspec.json.decode(answer.body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
+    def pause_after_answer(self, answer: Answer) -> float | None:
+        """Return the seconds to wait after an answer; None for one that counts."""
+        if answer.status not in self._statuses:
+            self._budget.reset()
+            return None
+        return self._budget.pause(answer.error(), retry_after(answer.headers))

@@ -8,16 +8,16 @@ of each rule.
 """
 
 import re
-import zoneinfo
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, cast, get_args
 
 import msgspec
 
 from longshore.client.errors import SegmentError
 from longshore.client.model import Field, Index
+from longshore.client.words import FieldType, Operator, Segment, SegmentRule, Window
 
 Moment = str | date | datetime
 Number = int | float | Decimal
@@ -42,9 +42,7 @@ MAX_AMOUNTS = {
     "months": 12_000,
     "years": 1_000,
 }
-WINDOWS = frozenset(
-    f"{which}_{unit}" for which in ("this", "last") for unit in ("week", "month", "quarter", "year")
-) | {"today", "yesterday"}
+WINDOWS = frozenset(get_args(Window))
 
 
 class Rules:
@@ -70,7 +68,7 @@ class Rules:
     def __bool__(self) -> NoReturn:
         raise SegmentError("join rules with & and |; `and`, `or`, `not` and chained comparisons cannot join them")
 
-    def segment(self, index: Index, chain: int) -> dict[str, Any]:
+    def segment(self, index: Index, chain: int) -> Segment:
         """Return the segment in the API's form. Raises SegmentError."""
         if len(self.rules) > MAX_RULES:
             raise SegmentError(f"expected at most {MAX_RULES} rules, got {len(self.rules)}")
@@ -86,7 +84,7 @@ class Rules:
 class Rule(Rules):
     """One condition on one field."""
 
-    def __init__(self, field: "F", kinds: frozenset[str], operator: str, **operands: Any) -> None:
+    def __init__(self, field: "F", kinds: frozenset[str], operator: Operator, **operands: Any) -> None:
         super().__init__((self,), None)
         self._field = field
         self._kinds = kinds
@@ -96,7 +94,7 @@ class Rule(Rules):
     def __repr__(self) -> str:
         return f"<{self._field.name} {self._operator} {self._operands}>"
 
-    def resolved(self, index: Index) -> dict[str, Any]:
+    def resolved(self, index: Index) -> SegmentRule:
         """Return the rule in the API's form, with the type of its field. Raises SegmentError."""
         kind, nesting = self._field.kind_in(index)
         if kind not in self._kinds:
@@ -117,7 +115,7 @@ class Rule(Rules):
         )
         if is_comparable and _comparable(rule[low], kind) > _comparable(rule[high], kind):
             raise SegmentError(f"{self._field.name}: {rule[high]} is less than {rule[low]}")
-        return {**rule, "nested": True, "nesting_path": nesting} if nesting else rule
+        return cast(SegmentRule, {**rule, "nested": True, "nesting_path": nesting} if nesting else rule)
 
 
 class F:
@@ -128,7 +126,7 @@ class F:
 
     __hash__ = None  # type: ignore[assignment]  # == makes a rule
 
-    def __init__(self, name: str, type: str | None = None) -> None:
+    def __init__(self, name: str, type: FieldType | None = None) -> None:
         self.name = name
         self.type = type
 
@@ -208,7 +206,7 @@ class F:
             return Rule(self, DATE, "is_between_date", start_date=low, end_date=high)
         return Rule(self, NUMBER, "is_between_number", min=low, max=high)
 
-    def in_window(self, window: str, timezone: str | None = None) -> Rule:
+    def in_window(self, window: Window, timezone: str | None = None) -> Rule:
         """The field is in a calendar window such as `yesterday`, in a time zone, by default UTC."""
         if window not in WINDOWS:
             raise SegmentError(f"{window!r} is not a window; expected one of {', '.join(sorted(WINDOWS))}")
@@ -226,7 +224,7 @@ class F:
         """The field is more than this time before the end of the run's data interval: one of `minutes` … `years`."""
         return self._relative("relative_more_than", ago)
 
-    def _relative(self, operator: str, ago: dict[str, int]) -> Rule:
+    def _relative(self, operator: Operator, ago: dict[str, int]) -> Rule:
         if len(ago) != 1 or not ago.keys() <= MAX_AMOUNTS.keys():
             raise SegmentError(f"expected one of {', '.join(MAX_AMOUNTS)}, got {', '.join(ago) or 'nothing'}")
         [(unit, amount)] = ago.items()
@@ -237,7 +235,12 @@ class F:
 
 def _zone(timezone: str | None) -> str | None:
     """Return a time zone's name. Raises SegmentError."""
-    if timezone is not None and timezone not in zoneinfo.available_timezones() - {"localtime", "Factory"}:
+    if timezone is None:
+        return None
+    import zoneinfo
+
+    known = zoneinfo.available_timezones() - {"localtime", "Factory"}
+    if known and timezone not in known:  # a system without the data leaves it to the service
         raise SegmentError(f"{timezone!r} is not an IANA time zone such as Europe/Amsterdam")
     return timezone
 

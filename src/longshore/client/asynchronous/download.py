@@ -1,0 +1,153 @@
+"""Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from longshore.client.answers import Request
+from longshore.client.asynchronous.concurrency import in_thread
+from longshore.client.asynchronous.transfer import AsyncContent, fetch
+from longshore.client.asynchronous.transport import AsyncTransport
+from longshore.client.errors import DownloadError
+from longshore.client.model import Run, RunFile
+from longshore.client.parts import OnBytes, Part, ReplacedError
+from longshore.client.result_files import (
+    FILES_PAGE,
+    MANIFEST,
+    MAX_REPLACEMENTS,
+    SIGNATURE,
+    DownloadOptions,
+    has_files,
+    is_complete,
+    path_of,
+)  # fmt: skip
+
+
+class _Address(msgspec.Struct):
+    url: str
+
+
+async def download(transport: AsyncTransport, id: int, path: Path, options: DownloadOptions) -> Path:
+    """Download the result of a task to a path, or into a folder under its own name."""
+    of_run = f"/tasks/{id}" if options.run is None else f"/tasks/{id}/runs/{options.run}"
+    for _ in range(MAX_REPLACEMENTS):
+        await _address(transport, of_run)  # first: if there is no result, its problem says why
+        run = await _run(transport, id, options.run or "latest")
+        if run.sha256 is None or run.result is None:
+            raise DownloadError(f"run {run.run} of task {id} has no file")
+        if has_files(run):
+            return await download_files(transport, id, run, path, options.on_bytes)
+        into = path / Path(run.result).name if path.is_dir() else path
+        part: Part = await in_thread(Part, into, run.sha256)
+        resumed = part.size > 0
+        try:
+            content = AsyncContent(run.sha256, run.bytes, partial(_address, transport, of_run))
+            await fetch(transport, part, content, options.on_bytes)
+            await in_thread(part.publish, into, run.sha256)
+        except ReplacedError:
+            part.path.unlink()
+        except DownloadError:
+            if not resumed:  # a resumed part may have been damaged before; download it anew
+                raise
+        else:
+            if options.manifest:
+                manifest = await manifest_of(transport, id, run.run)
+                await _write_signed(transport, id, run.run, into.with_name(into.name + MANIFEST), manifest)
+            return into
+        finally:
+            part.close()
+    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
+
+
+async def manifest_of(transport: AsyncTransport, id: int, run: int) -> bytes:
+    """Return the bytes of the manifest of a run."""
+    return await _bytes_of(transport, f"/tasks/{id}/runs/{run}/manifest")
+
+
+async def signature_of(transport: AsyncTransport, id: int, run: int) -> str:
+    """Return the signature of the manifest of a run."""
+    return (await _bytes_of(transport, f"/tasks/{id}/runs/{run}/manifest.jws")).decode()
+
+
+async def _bytes_of(transport: AsyncTransport, url: str) -> bytes:
+    answer = await transport.send(Request(method="GET", url=url))
+    if answer.status >= 300:
+        raise answer.error()
+    return answer.body
+
+
+async def _write_signed(transport: AsyncTransport, id: int, run: int, path: Path, manifest: bytes) -> None:
+    """Write a manifest and, before it, its signature."""
+    signature = await signature_of(transport, id, run)
+    await in_thread(path.with_name(path.name + SIGNATURE).write_text, signature)
+    await in_thread(path.write_bytes, manifest)
+
+
+async def list_files(
+    transport: AsyncTransport, id: int, run: int, limit: int = FILES_PAGE, offset: int = 0
+) -> list[RunFile]:
+    """Return a page of the files of a run."""
+    request = Request(method="GET", url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
+    return (await transport.send(request)).expect(list[RunFile])
+
+
+async def download_files(transport: AsyncTransport, id: int, run: Run, folder: Path, on_bytes: OnBytes | None) -> Path:
+    """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
+
+    A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
+    """
+    assert run.result is not None
+    if not folder.is_dir():
+        raise DownloadError(f"the result of task {id} has many files; give a folder that exists, not {str(folder)!r}")
+    manifest = await manifest_of(transport, id, run.run)
+    if hashlib.sha256(manifest).hexdigest() != run.sha256:
+        raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
+    done = number = 0
+    while page := (await list_files(transport, id, run.run, offset=number)):
+        for file in page:
+            content = AsyncContent(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
+            progress = None if on_bytes is None else _following(on_bytes, done, run.bytes)
+            await _download_file(transport, path_of(folder, file), file, content, progress)
+            done += file.bytes
+            number += 1
+        if len(page) < FILES_PAGE:
+            break
+    path = folder / Path(run.result).name
+    await _write_signed(transport, id, run.run, path, manifest)
+    return path
+
+
+def _following(on_bytes: OnBytes, before: int, total: int) -> OnBytes:
+    """Return the function to call with the bytes of one file, after `before` bytes of others."""
+    return lambda size, _: on_bytes(before + size, total)
+
+
+async def _address_of(transport: AsyncTransport, id: int, run: int, number: int) -> str:
+    page = await list_files(transport, id, run, limit=1, offset=number)
+    return page[0].url
+
+
+async def _download_file(
+    transport: AsyncTransport, to: Path, file: RunFile, content: AsyncContent, on_bytes: OnBytes | None
+) -> None:
+    if await in_thread(is_complete, to, file):
+        return
+    await in_thread(to.parent.mkdir, parents=True, exist_ok=True)
+    part: Part = await in_thread(Part, to, file.sha256)
+    try:
+        await fetch(transport, part, content, on_bytes, file.url)
+        await in_thread(part.publish, to, file.sha256)
+    except ReplacedError:
+        raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
+    finally:
+        part.close()
+
+
+async def _run(transport: AsyncTransport, id: int, run: int | str) -> Run:
+    return (await transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
+
+
+async def _address(transport: AsyncTransport, of_run: str) -> str:
+    return (await transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(_Address).url

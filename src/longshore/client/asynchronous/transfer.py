@@ -1,0 +1,69 @@
+"""Transfer of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import msgspec
+
+from longshore.client.answers import Answer, Request
+from longshore.client.asynchronous.concurrency import in_thread, sleep
+from longshore.client.asynchronous.transport import AsyncTransport
+from longshore.client.errors import LostError, NotSentError
+from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
+from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
+
+
+class AsyncContent(msgspec.Struct, frozen=True):
+    """The bytes to download, and the function that returns an address of them."""
+
+    sha256: str
+    bytes: int
+    address: Callable[[], Awaitable[str]]
+
+
+async def fetch(
+    transport: AsyncTransport, part: Part, content: AsyncContent, on_bytes: OnBytes | None, url: str | None = None
+) -> None:
+    """Download the rest of the part. Failures use the retry budget; received bytes reset it."""
+    budget = transport.budget()
+    etag: str | None = None
+    while part.size < content.bytes:
+        if url is None:
+            url = await content.address()
+        delay = 0.0
+        try:
+            request = Request(method="GET", url=url, headers=range_headers(part, etag))
+            async with transport.stream(request) as (answer, chunks):
+                if answer.status < 300:
+                    etag = answer.headers.get("etag")
+                    await _receive(part, content, (answer, chunks), budget, on_bytes)
+                    continue
+            if answer.status == 416:  # the content is shorter than the part
+                raise ReplacedError
+            failure, delay = answer.error(), retry_after(answer.headers)
+            if answer.status == 403:
+                url = None  # the address has expired
+            elif answer.status not in TRANSIENT_STATUSES:
+                raise failure
+        except (NotSentError, LostError) as error:
+            failure = error
+        await sleep(budget.pause(failure, delay))
+
+
+async def _receive(
+    part: Part,
+    content: AsyncContent,
+    streamed: tuple[Answer, AsyncIterator[bytes]],
+    budget: RetryBudget,
+    on_bytes: OnBytes | None,
+) -> None:
+    """Write the bytes of an answer. Raises ReplacedError, and LostError where it ends too early."""
+    answer, chunks = streamed
+    if must_restart(answer.status, answer.headers, part, content.sha256):
+        await in_thread(part.restart)
+    async for chunk in chunks:
+        await in_thread(part.write, chunk)
+        budget.reset()
+        if on_bytes:
+            on_bytes(part.size, content.bytes)
+    if part.size < content.bytes:
+        raise LostError(f"the download ended at {part.size} of {content.bytes} bytes")

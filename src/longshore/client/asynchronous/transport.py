@@ -1,0 +1,125 @@
+"""The transport: sends requests, and retries transient errors."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from longshore.client.answers import Answer, Request
+from longshore.client.asynchronous.concurrency import sleep
+from longshore.client.connection import Connection
+from longshore.client.errors import ClientError, NoAnswerError
+from longshore.client.model import Index
+from longshore.client.retry import Retries, RetryBudget
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx2
+
+CHUNK_BYTES = 1 << 20  # of a download that are read at once
+
+
+class AsyncTransport:
+    """The connections to a service. `http_client`: one of the caller's own, which is not closed."""
+
+    def __init__(
+        self, connection: Connection, verify: "bool | str | ssl.SSLContext", proxy: str | None,
+        http_client: "httpx2.AsyncClient | None",
+    ) -> None:  # fmt: skip
+        self.connection = connection
+        self.clock_request = Request(method="GET", url="/healthz")
+        """A request whose answer has the time of the service."""
+        self.indexes: dict[str, Index] = {}
+        """The declarations of the indexes that rules were built for."""
+        self._own = http_client is None
+        self._is_closed = False
+        if http_client is None:
+            import ssl
+
+            import httpx2  # here, so that the package is imported quickly
+
+            if isinstance(verify, str):
+                verify = ssl.create_default_context(cafile=verify)
+            http_client = httpx2.AsyncClient(verify=verify, proxy=proxy)
+        self._http = http_client
+
+    def budget(self) -> RetryBudget:
+        """Return a new retry budget, for one operation."""
+        return RetryBudget(self.connection.retry_for)
+
+    async def send(
+        self, request: Request, *, is_idempotent: bool | None = None, budget: RetryBudget | None = None
+    ) -> Answer:
+        """Send a request, retry transient errors, and return the first other answer.
+
+        Raises NotSentError, LostError or the last problem once the budget is used, other errors at once.
+        """
+        retries = Retries(request, budget or self.budget(), is_idempotent)
+        while True:
+            try:
+                answer = await self._send_once(request)
+            except NoAnswerError as error:
+                pause: float | None = retries.pause_after_error(error)
+            else:
+                pause = retries.pause_after_answer(answer)
+                if pause is None:
+                    return answer
+            assert pause is not None
+            await sleep(pause)
+
+    async def _send_once(self, request: Request) -> Answer:
+        import httpx2
+
+        response = await self._open(request)
+        try:
+            return _answer(response, await response.aread())
+        except (httpx2.HTTPError, RuntimeError) as error:
+            raise self.connection.failed(error) from None
+        finally:
+            await response.aclose()
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
+        """Open a request whose body is read in chunks; that of an unsuccessful answer is read already."""
+        import httpx2
+
+        response = await self._open(request)
+        try:
+            if response.status_code < 300:
+                yield _answer(response, b""), self._chunks(response)
+            else:
+                yield _answer(response, await response.aread()), self._chunks(response)
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise self.connection.failed(error) from None
+        finally:
+            await response.aclose()
+
+    async def _chunks(self, response: "httpx2.Response") -> AsyncIterator[bytes]:
+        import httpx2
+
+        try:
+            async for chunk in response.aiter_raw(CHUNK_BYTES):
+                yield chunk
+        except httpx2.HTTPError as error:
+            raise self.connection.failed(error) from None
+
+    async def _open(self, request: Request) -> "httpx2.Response":
+        import httpx2
+
+        if self._is_closed:
+            raise ClientError("the client is closed")
+        try:
+            built = self._http.build_request(**self.connection.arguments(request))
+            return await self._http.send(built, stream=True, follow_redirects=False)
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
+            raise self.connection.failed(error) from None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._is_closed = True
+        if self._own:
+            await self._http.aclose()
+
+
+def _answer(response: "httpx2.Response", body: bytes) -> Answer:
+    return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)

@@ -1,0 +1,150 @@
+# Made of ../asynchronous/download.py by tools/blocking_client.py: change that file, then run `make format`.
+"""Downloads of results: of one file or of many, with their manifests and signatures. `transfer` brings one file."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from longshore.client.answers import Request
+from longshore.client.blocking.concurrency import in_thread
+from longshore.client.blocking.transfer import Content, fetch
+from longshore.client.blocking.transport import Transport
+from longshore.client.errors import DownloadError
+from longshore.client.model import Run, RunFile
+from longshore.client.parts import OnBytes, Part, ReplacedError
+from longshore.client.result_files import (
+    FILES_PAGE,
+    MANIFEST,
+    MAX_REPLACEMENTS,
+    SIGNATURE,
+    DownloadOptions,
+    has_files,
+    is_complete,
+    path_of,
+)  # fmt: skip
+
+
+class _Address(msgspec.Struct):
+    url: str
+
+
+def download(transport: Transport, id: int, path: Path, options: DownloadOptions) -> Path:
+    """Download the result of a task to a path, or into a folder under its own name."""
+    of_run = f"/tasks/{id}" if options.run is None else f"/tasks/{id}/runs/{options.run}"
+    for _ in range(MAX_REPLACEMENTS):
+        _address(transport, of_run)  # first: if there is no result, its problem says why
+        run = _run(transport, id, options.run or "latest")
+        if run.sha256 is None or run.result is None:
+            raise DownloadError(f"run {run.run} of task {id} has no file")
+        if has_files(run):
+            return download_files(transport, id, run, path, options.on_bytes)
+        into = path / Path(run.result).name if path.is_dir() else path
+        part: Part = in_thread(Part, into, run.sha256)
+        resumed = part.size > 0
+        try:
+            content = Content(run.sha256, run.bytes, partial(_address, transport, of_run))
+            fetch(transport, part, content, options.on_bytes)
+            in_thread(part.publish, into, run.sha256)
+        except ReplacedError:
+            part.path.unlink()
+        except DownloadError:
+            if not resumed:  # a resumed part may have been damaged before; download it anew
+                raise
+        else:
+            if options.manifest:
+                manifest = manifest_of(transport, id, run.run)
+                _write_signed(transport, id, run.run, into.with_name(into.name + MANIFEST), manifest)
+            return into
+        finally:
+            part.close()
+    raise DownloadError(f"newer runs replaced the result of task {id} {MAX_REPLACEMENTS} times during the download")
+
+
+def manifest_of(transport: Transport, id: int, run: int) -> bytes:
+    """Return the bytes of the manifest of a run."""
+    return _bytes_of(transport, f"/tasks/{id}/runs/{run}/manifest")
+
+
+def signature_of(transport: Transport, id: int, run: int) -> str:
+    """Return the signature of the manifest of a run."""
+    return (_bytes_of(transport, f"/tasks/{id}/runs/{run}/manifest.jws")).decode()
+
+
+def _bytes_of(transport: Transport, url: str) -> bytes:
+    answer = transport.send(Request(method="GET", url=url))
+    if answer.status >= 300:
+        raise answer.error()
+    return answer.body
+
+
+def _write_signed(transport: Transport, id: int, run: int, path: Path, manifest: bytes) -> None:
+    """Write a manifest and, before it, its signature."""
+    signature = signature_of(transport, id, run)
+    in_thread(path.with_name(path.name + SIGNATURE).write_text, signature)
+    in_thread(path.write_bytes, manifest)
+
+
+def list_files(transport: Transport, id: int, run: int, limit: int = FILES_PAGE, offset: int = 0) -> list[RunFile]:
+    """Return a page of the files of a run."""
+    request = Request(method="GET", url=f"/tasks/{id}/runs/{run}/files", params={"limit": limit, "offset": offset})
+    return (transport.send(request)).expect(list[RunFile])
+
+
+def download_files(transport: Transport, id: int, run: Run, folder: Path, on_bytes: OnBytes | None) -> Path:
+    """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
+
+    A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
+    """
+    assert run.result is not None
+    if not folder.is_dir():
+        raise DownloadError(f"the result of task {id} has many files; give a folder that exists, not {str(folder)!r}")
+    manifest = manifest_of(transport, id, run.run)
+    if hashlib.sha256(manifest).hexdigest() != run.sha256:
+        raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
+    done = number = 0
+    while page := (list_files(transport, id, run.run, offset=number)):
+        for file in page:
+            content = Content(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
+            progress = None if on_bytes is None else _following(on_bytes, done, run.bytes)
+            _download_file(transport, path_of(folder, file), file, content, progress)
+            done += file.bytes
+            number += 1
+        if len(page) < FILES_PAGE:
+            break
+    path = folder / Path(run.result).name
+    _write_signed(transport, id, run.run, path, manifest)
+    return path
+
+
+def _following(on_bytes: OnBytes, before: int, total: int) -> OnBytes:
+    """Return the function to call with the bytes of one file, after `before` bytes of others."""
+    return lambda size, _: on_bytes(before + size, total)
+
+
+def _address_of(transport: Transport, id: int, run: int, number: int) -> str:
+    page = list_files(transport, id, run, limit=1, offset=number)
+    return page[0].url
+
+
+def _download_file(transport: Transport, to: Path, file: RunFile, content: Content, on_bytes: OnBytes | None) -> None:
+    if in_thread(is_complete, to, file):
+        return
+    in_thread(to.parent.mkdir, parents=True, exist_ok=True)
+    part: Part = in_thread(Part, to, file.sha256)
+    try:
+        fetch(transport, part, content, on_bytes, file.url)
+        in_thread(part.publish, to, file.sha256)
+    except ReplacedError:
+        raise DownloadError(f"{file.path} has other bytes than the run recorded") from None
+    finally:
+        part.close()
+
+
+def _run(transport: Transport, id: int, run: int | str) -> Run:
+    return (transport.send(Request(method="GET", url=f"/tasks/{id}/runs/{run}"))).expect(Run)
+
+
+def _address(transport: Transport, of_run: str) -> str:
+    return (transport.send(Request(method="GET", url=f"{of_run}/download_url"))).expect(_Address).url

@@ -1,0 +1,42 @@
+# Made of ../asynchronous/events.py by tools/blocking_client.py: change that file, then run `make format`.
+"""The events of a task, as the service sends them."""
+
+from collections.abc import Iterator
+
+from longshore.client.answers import Request
+from longshore.client.blocking.concurrency import sleep
+from longshore.client.blocking.transport import Transport
+from longshore.client.errors import LostError, NoAnswerError
+from longshore.client.event_stream import EventReader, TaskEvent, task_event
+from longshore.client.retry import TRANSIENT_STATUSES, Retries
+
+
+def events_of(transport: Transport, id: int, last_id: str) -> Iterator[TaskEvent]:
+    """Yield the events of a task behind the one with an id; connect again where a stream ends before its end."""
+    budget = transport.budget()
+    while True:
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        request = Request(method="GET", url=f"/tasks/{id}/events", headers=headers)
+        retries = Retries(request, budget, is_idempotent=True)
+        try:
+            with transport.stream(request) as (answer, chunks):
+                if answer.status in TRANSIENT_STATUSES:
+                    pause = retries.pause_after_answer(answer) or 0.0
+                elif answer.status >= 300:
+                    raise answer.error()
+                else:
+                    reader = EventReader()
+                    for chunk in chunks:
+                        budget.reset()
+                        for raw in reader.read(chunk):
+                            event = task_event(raw)
+                            if event is None:
+                                continue
+                            last_id = event.id or last_id
+                            yield event
+                            if event.kind == "end":
+                                return
+                    raise LostError("the stream of events ended")
+        except NoAnswerError as error:
+            pause = retries.pause_after_error(error)
+        sleep(pause)

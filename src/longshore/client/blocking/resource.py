@@ -1,0 +1,90 @@
+# Made of ../asynchronous/resource.py by tools/blocking_client.py: change that file, then run `make format`.
+"""The parent of the classes with the operations on one kind of resource."""
+
+import base64
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from longshore.client.answers import Request
+from longshore.client.blocking.transport import Transport
+from longshore.client.model import Index
+from longshore.client.segment import Rules
+from longshore.client.words import Segment
+
+T = TypeVar("T")
+
+PAGE = 100  # entries that are asked for at once
+
+
+class Resource:
+    """The operations on one kind of resource. `path`: of the service, before all that are requested."""
+
+    def __init__(self, transport: Transport, path: str = "") -> None:
+        self._transport = transport
+        self._path = path
+
+    def _get(self, below: str, kind: type[T], **params: Any) -> T:
+        request = Request(method="GET", url=self._path + below, params=present(params))
+        return (self._transport.send(request)).expect(kind)
+
+    def _post(self, below: str, kind: type[T], body: Any = None, headers: dict[str, str] | None = None) -> T:
+        """Send a POST that has its effect once, however often it comes, and return its answer."""
+        request = Request(method="POST", url=self._path + below, headers=headers or {}, body=body)
+        return (self._transport.send(request, is_idempotent=True)).expect(kind)
+
+    def _delete(self, below: str) -> None:
+        answer = self._transport.send(Request(method="DELETE", url=self._path + below))
+        if answer.status >= 300:
+            raise answer.error()
+
+    def _pages(
+        self, below: str, kind: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any
+    ) -> Iterator[T]:
+        """Yield the entries of a list, page by page. New entries, which come first, do not make one come twice."""
+        seen: set[Any] = set()
+        while True:
+            page = self._get(below, kind, **params, limit=PAGE, offset=offset)
+            for entry in page:
+                if key(entry) not in seen:
+                    yield entry
+            if len(page) < PAGE:
+                return
+            seen = {key(entry) for entry in page}
+            offset += PAGE
+
+    def _segment(self, index: str, where: Rules | Segment) -> Segment:
+        if not isinstance(where, Rules):
+            return where
+        indexes = self._transport.indexes
+        if index not in indexes:
+            indexes[index] = self._get(f"/indexes/{in_path(index)}", Index)
+        return where.segment(indexes[index], self._transport.connection.chain)
+
+
+def limited(entries: Iterator[T], limit: int | None) -> list[T]:
+    """Return the first entries of an iterator as a list; None: all of them."""
+    found: list[T] = []
+    if limit == 0:
+        return found
+    for entry in entries:
+        found.append(entry)
+        if len(found) == limit:
+            break
+    return found
+
+
+def once(key: str | None = None) -> dict[str, str]:
+    """Return the header by which repeated requests have one effect: with a key of the caller's, or with a new one."""
+    return {"Idempotency-Key": key or base64.urlsafe_b64encode(os.urandom(24)).decode()}
+
+
+def in_path(name: str) -> str:
+    """Return a name as a step of a path."""
+    return quote(str(name), safe="")
+
+
+def present(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options without those that are None."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -1,0 +1,120 @@
+# Made of ../asynchronous/task.py by tools/blocking_client.py: change that file, then run `make format`.
+"""A task of the service, and the operations on it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Self
+
+from longshore.client.answers import Request
+from longshore.client.blocking.events import events_of
+from longshore.client.blocking.resource import once, present
+from longshore.client.blocking.task_results import TaskResults
+from longshore.client.blocking.task_schedule import TaskSchedule
+from longshore.client.blocking.wait import MAX_LOG_ENTRIES, WaitOptions, until_ended
+from longshore.client.event_stream import TaskEvent
+from longshore.client.model import LogEntry, Progress, State, TaskData
+from longshore.client.progress_bar import ProgressBar
+
+
+class Task(TaskResults, TaskSchedule):
+    """A task. `data` is the task object of the service's last answer."""
+
+    def refresh(self) -> Self:
+        """Read the task again."""
+        return self._refreshed(self._get("", TaskData))
+
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_log: Callable[[LogEntry], None] | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Wait until the task is DONE, after `deliver` until the result is delivered.
+
+        `timeout`: seconds; None waits for ever. Transient errors of the service are retried as in all requests.
+        `on_progress`: called about once a second with the progress of the run. `on_log`: called with each log entry.
+        `progress`: show a bar on a terminal and in a notebook, a line every ten seconds elsewhere.
+        Raises TaskFailedError if the task ended in another state, WaitTimeoutError if it has not ended in time.
+        """
+        bar = ProgressBar(f"task {self.id}", "rows") if progress else None
+
+        def report(found: Progress) -> None:
+            if bar is not None:
+                bar.update_run(found)
+            if on_progress is not None:
+                on_progress(found)
+
+        on_report = report if bar is not None or on_progress is not None else None
+        try:
+            options = WaitOptions(timeout, on_report, on_log, self._delivering)
+            data = until_ended(self._transport, self.id, options)
+        finally:
+            if bar is not None:
+                bar.close()
+        self._delivering = None
+        return self._refreshed(data)
+
+    def events(self, last_id: str = "") -> Iterator[TaskEvent]:
+        """Yield the log entries, states and progress of the task as they come, until it has ended and is not due again.
+
+        A lost connection is made again, and no event is missed or comes twice. `last_id`: only events behind this one.
+        Raises UnauthorizedError when the token ends, NotFoundError.
+        """
+        for event in events_of(self._transport, self.id, last_id):
+            yield event
+
+    def logs(self) -> list[LogEntry]:
+        """Return the whole log, oldest entry first."""
+        entries: list[LogEntry] = []
+        while True:
+            page = (self._get("", TaskData, log_limit=MAX_LOG_ENTRIES, offset=len(entries))).logs
+            entries += page
+            if len(page) < MAX_LOG_ENTRIES:
+                return entries
+
+    def progress(self) -> Progress:
+        """Return the progress of the newest run."""
+        return self._get("/progress", Progress)
+
+    def execute(
+        self, interval_end: str | datetime | None = None, *, full: bool = False, idempotency_key: str | None = None
+    ) -> Self:
+        """Run the task now, regardless of its trigger; `wait` then waits for this run. Raises ConflictError.
+
+        `interval_end`: a time of the schedule, with its offset, whose data interval is to run again.
+        `full`: all rows, of a task that is incremental. `idempotency_key`: two calls with the same key run it once.
+        """
+        body = present({"interval_end": interval_end, "full": full or None}) or None
+        self._post("/execute", State, body, {"Prefer": "respond-async", **once(idempotency_key)})
+        return self.refresh()
+
+    def change(
+        self,
+        *,
+        desc: str | None = None,
+        debug: str | None = None,
+        target: Mapping[str, Any] | None = None,
+        trigger: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Change the task: each part replaces the one before as a whole, in the API's form; None leaves it.
+
+        `{**task.data.target, "export_format": "json"}` changes one key. A trigger begins its schedule anew.
+        Raises BadRequestError and ConflictError.
+        """
+        body = present({"desc": desc, "debug": debug, "target": target, "trigger": trigger})
+        request = Request(method="PATCH", url=self._path, body=body)
+        # A trigger that has come runs the task, so it is not sent again after its answer was lost.
+        answer = self._transport.send(request, is_idempotent=trigger is None)
+        return self._refreshed(answer.expect(TaskData))
+
+    def cancel(self) -> Self:
+        """Cancel the task: its run, or its schedule. Raises ConflictError."""
+        answer = self._transport.send(Request(method="POST", url=f"{self._path}/cancel"))
+        if answer.status >= 300:
+            raise answer.error()
+        return self.refresh()
+
+    def delete(self) -> None:
+        """Delete the task with its runs and results. Raises ConflictError while it runs."""
+        self._delete("")

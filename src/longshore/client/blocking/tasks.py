@@ -1,0 +1,72 @@
+# Made of ../asynchronous/tasks.py by tools/blocking_client.py: change that file, then run `make format`.
+"""The operations of `client.tasks`."""
+
+import builtins
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from longshore.client.blocking.resource import Resource, limited, once, present
+from longshore.client.blocking.task import Task
+from longshore.client.model import TaskData
+from longshore.client.schedule import LONG_AGO, Times, moment
+from longshore.client.words import CatchUp, Repeat, StateCode
+
+
+class Tasks(Resource):
+    """The operations of `client.tasks`."""
+
+    def get(self, id: int) -> Task:
+        """Return one task. Raises NotFoundError."""
+        return Task(self._transport, self._get(f"/tasks/{int(id)}", TaskData))
+
+    def list(
+        self, status: StateCode | None = None, action: str | None = None, limit: int | None = 25, offset: int = 0
+    ) -> builtins.list[Task]:
+        """Return the chain's tasks, newest first. `status`: only those in this state. `limit`: None for all of them."""
+        return limited(self.iterate(status, action, offset), limit)
+
+    def iterate(self, status: StateCode | None = None, action: str | None = None, offset: int = 0) -> Iterator[Task]:
+        """Yield the chain's tasks, newest first; they are read as they are needed."""
+        pages = self._pages("/tasks", list[TaskData], lambda task: task.id, offset, status=status, action=action)
+        for data in pages:
+            yield Task(self._transport, data)
+
+    def create(
+        self,
+        target: Mapping[str, Any],
+        trigger: Mapping[str, Any] | None = None,
+        *,
+        desc: str = "",
+        debug: str = "",
+        idempotency_key: str | None = None,
+    ) -> Task:
+        """Create a task with a target and a trigger in the API's form, for actions other than exports; now by default.
+
+        `idempotency_key`: two calls with the same key create one task; by default each call has a new key.
+        Raises BadRequestError, ForbiddenError.
+        """
+        body = {
+            "chain": self._transport.connection.chain,
+            "desc": desc or str(target.get("action", "task")),
+            "target": target,
+            "trigger": {"once": LONG_AGO} if trigger is None else trigger,
+            **present({"debug": debug or None}),
+        }
+        data = self._post("/tasks", TaskData, body, once(idempotency_key))
+        return Task(self._transport, data)
+
+    def preview_schedule(  # noqa: PLR0913 (the keys of a trigger)
+        self,
+        *,
+        at: datetime | None = None,
+        repeat: Repeat | None = None,
+        cron: str | None = None,
+        timezone: str | None = None,
+        until: datetime | None = None,
+        catch_up: CatchUp | None = None,
+    ) -> builtins.list[datetime]:
+        """Return the next times of a schedule, given as in `exports.create`. Raises BadRequestError."""
+        trigger: dict[str, Any] = {"repeat": repeat, "cron": cron, "timezone": timezone, "catch_up": catch_up}
+        trigger |= {name: moment(name, time) for name, time in (("until", until), ("once", at)) if time is not None}
+        return (self._post("/tasks/preview", Times, {"trigger": present(trigger)})).times

@@ -1,0 +1,68 @@
+# Made of ../asynchronous/transfer.py by tools/blocking_client.py: change that file, then run `make format`.
+"""Transfer of one file: resumed after an interruption, checked by SHA-256, visible only when complete."""
+
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from longshore.client.answers import Answer, Request
+from longshore.client.blocking.concurrency import in_thread, sleep
+from longshore.client.blocking.transport import Transport
+from longshore.client.errors import LostError, NotSentError
+from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
+from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
+
+
+class Content(msgspec.Struct, frozen=True):
+    """The bytes to download, and the function that returns an address of them."""
+
+    sha256: str
+    bytes: int
+    address: Callable[[], str]
+
+
+def fetch(transport: Transport, part: Part, content: Content, on_bytes: OnBytes | None, url: str | None = None) -> None:
+    """Download the rest of the part. Failures use the retry budget; received bytes reset it."""
+    budget = transport.budget()
+    etag: str | None = None
+    while part.size < content.bytes:
+        if url is None:
+            url = content.address()
+        delay = 0.0
+        try:
+            request = Request(method="GET", url=url, headers=range_headers(part, etag))
+            with transport.stream(request) as (answer, chunks):
+                if answer.status < 300:
+                    etag = answer.headers.get("etag")
+                    _receive(part, content, (answer, chunks), budget, on_bytes)
+                    continue
+            if answer.status == 416:  # the content is shorter than the part
+                raise ReplacedError
+            failure, delay = answer.error(), retry_after(answer.headers)
+            if answer.status == 403:
+                url = None  # the address has expired
+            elif answer.status not in TRANSIENT_STATUSES:
+                raise failure
+        except (NotSentError, LostError) as error:
+            failure = error
+        sleep(budget.pause(failure, delay))
+
+
+def _receive(
+    part: Part,
+    content: Content,
+    streamed: tuple[Answer, Iterator[bytes]],
+    budget: RetryBudget,
+    on_bytes: OnBytes | None,
+) -> None:
+    """Write the bytes of an answer. Raises ReplacedError, and LostError where it ends too early."""
+    answer, chunks = streamed
+    if must_restart(answer.status, answer.headers, part, content.sha256):
+        in_thread(part.restart)
+    for chunk in chunks:
+        in_thread(part.write, chunk)
+        budget.reset()
+        if on_bytes:
+            on_bytes(part.size, content.bytes)
+    if part.size < content.bytes:
+        raise LostError(f"the download ended at {part.size} of {content.bytes} bytes")

@@ -1,0 +1,117 @@
+"""The address of a service with the token and the chain that requests to it carry, and the errors of connections."""
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from longshore.client.answers import Request
+from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
+
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """The settings of the requests of a client."""
+
+    address: str
+    token: str
+    chain: int
+    timeout: float
+    retry_for: float
+
+    def __repr__(self) -> str:
+        return f"{self.address} chain {self.chain}"
+
+    def arguments(self, request: Request) -> dict[str, Any]:
+        """Return the arguments of httpx2's `build_request`.
+
+        Every request to the service has the token and names the chain; a store of results gets neither.
+        """
+        import httpx2  # when a request is sent, so that the package is imported quickly
+
+        own = request.url.startswith("/")
+        headers = {"Accept-Encoding": "identity", **request.headers}
+        content = None
+        if own:
+            headers |= {"Authorization": f"Bearer {self.token}", "X-Session-Chain-Id": str(self.chain)}
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+            content = ENCODER.encode(request.body)
+        return {
+            "method": request.method,
+            "url": self.address + request.url if own else request.url,
+            "params": request.params or None,
+            "headers": headers,
+            "content": content,
+            "timeout": httpx2.Timeout(self.timeout, read=self.timeout + request.timeout),
+        }
+
+    def failed(self, error: Exception) -> ClientError:
+        """Return the client's error for one of the HTTP library's. Its message has no credential."""
+        import httpx2
+
+        if isinstance(error, RuntimeError):  # of httpx2, or of the event loop that a client was made in
+            return ClientError(f"the client is closed: {error}")
+        reason = str(error) or type(error).__name__
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
+            permanent = _permanent_reason(error)
+            if permanent is not None:
+                return NoAnswerError(f"cannot connect to {self.address}: {permanent}")
+            return NotSentError(f"cannot connect to {self.address}: {reason}")
+        if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
+            return LostError(f"the connection to {self.address} was lost: {reason}")
+        return NoAnswerError(f"the request to {self.address} cannot be made: {reason}")
+
+
+def _permanent_reason(error: BaseException) -> str | None:
+    """Return why a connection can never be made; None where another try may succeed."""
+    import socket
+    import ssl
+
+    import httpx2
+
+    unknown_name = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+    if isinstance(error, httpx2.ProxyError):
+        return f"the proxy refuses: {error}"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate does not verify: {cause.verify_message}; `verify` takes the file of its authority"
+        if isinstance(cause, ssl.SSLError):
+            return f"it does not speak TLS as expected: {cause.reason or cause}; check http:// and https://"
+        if isinstance(cause, socket.gaierror) and cause.errno in unknown_name:
+            return "no such host name"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def connection(address: str | None, token: str | None, chain: int | None, seconds: tuple[float, float]) -> Connection:
+    """Return the connection of a client; what is None comes from the environment.
+
+    `seconds`: `timeout` and `retry_for`. Raises ClientError, which never quotes a token.
+    """
+    address = _given(address, ADDRESS, "the address of the service").strip()
+    token = _given(token, TOKEN, "a token, id:secret").strip()
+    number = _given(None if chain is None else str(chain), CHAIN, "the chain")
+    parts = urlsplit(address)
+    if parts.username is not None or parts.password is not None:
+        raise ClientError("the address has a user name or a password; take them out, the token is sent instead")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ClientError(f"the address {address!r} does not begin with http:// or https:// and a host name")
+    if parts.query or parts.fragment:
+        raise ClientError("the address has a query or a fragment; it ends with the path, if there is one")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ClientError("the token has characters that no token has; expected id:secret, as it was printed")
+    if not (number.isascii() and number.isdigit()):
+        raise ClientError(f"the chain {number!r} is not a number such as 1764")
+    return Connection(address.rstrip("/"), token, int(number), *seconds)
+
+
+def _given(value: str | None, variable: str, what: str) -> str:
+    found = value if value is not None else os.environ.get(variable)
+    if not found:
+        raise ClientError(f"{what} is missing: pass it, or set {variable}")
+    return found

@@ -1,0 +1,81 @@
+"""The part of a file that a download writes: `.NAME.HASH.part` beside the file until it is complete.
+
+HASH is the one that the run recorded, so a later download, also by another process, resumes a part of the same content.
+"""
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from longshore.client.errors import DownloadError, LostError
+
+OnBytes = Callable[[int, int], None]
+"""Called with the number of bytes so far and the number in total."""
+
+
+class ReplacedError(Exception):
+    """The address has another content than the run recorded, because a newer run has ended."""
+
+
+class Part:
+    """The file that a download writes, and the hash of its content. Its methods block."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path = path.with_name(f".{path.name}.{sha256[:16]}.part")
+        self._file = self.path.open("ab+")
+        self._hash = hashlib.sha256()
+        self._file.seek(0)
+        while chunk := self._file.read(1 << 20):
+            self._hash.update(chunk)
+        self.size = self._file.tell()
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+        self._file.write(chunk)
+        self._hash.update(chunk)
+        self.size += len(chunk)
+
+    def restart(self) -> None:
+        """Empty the file."""
+        self._file.truncate(0)
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def publish(self, path: Path, sha256: str) -> None:
+        """Rename the file to `path`. Deletes the file and raises DownloadError if it has another hash."""
+        if (actual := self._hash.hexdigest()) != sha256:
+            self._file.close()
+            self.path.unlink()
+            raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {sha256}")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self.path.replace(path)
+
+    def close(self) -> None:
+        """Close the file and keep it for a later download."""
+        self._file.close()
+
+
+def range_headers(part: Part, etag: str | None) -> dict[str, str]:
+    """Return the headers that request the rest. A part of an earlier download has no ETag; its hash decides."""
+    if not part.size:
+        return {}
+    headers = {"Range": f"bytes={part.size}-"}
+    return {**headers, "If-Range": etag} if etag and not etag.startswith("W/") else headers
+
+
+def must_restart(status: int, headers: Mapping[str, str], part: Part, sha256: str) -> bool:
+    """Return whether an answer has the whole content and not the rest of it. Raises ReplacedError and LostError."""
+    digest = re.search(r"sha-256=:([A-Za-z0-9+/=]+):", headers.get("repr-digest", ""))
+    if digest and base64.b64decode(digest[1]).hex() != sha256:
+        raise ReplacedError
+    if status == 206:
+        first = re.match(r"bytes (\d+)-", headers.get("content-range", ""))
+        if first is None or int(first[1]) != part.size:
+            raise LostError(f"requested bytes from {part.size}, got {headers.get('content-range')!r}")
+        return False
+    return part.size > 0

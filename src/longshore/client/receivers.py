@@ -1,0 +1,101 @@
+"""Destinations and webhooks, to which results and messages go, as structs."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A place of the chain's own for results. The service never gives its secret back."""
+
+    id: str
+    name: str
+    kind: str
+    settings: dict[str, Any]
+    created: datetime
+    modified: datetime
+    created_by: str | None = None
+
+
+class DestinationStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One step of the test of a destination."""
+
+    step: str
+    ok: bool
+    detail: str = ""
+    """The right or setting to change; empty where the step worked."""
+
+
+class DestinationTest(msgspec.Struct, frozen=True):
+    """The result of the test of a destination."""
+
+    ok: bool
+    steps: list[DestinationStep]
+
+
+class DestinationKind(msgspec.Struct, frozen=True):
+    """A kind of destination, with the JSON schemas of its settings and secret."""
+
+    kind: str
+    takes: str
+    """`files` or `tables`."""
+    settings: dict[str, Any]
+    secret: dict[str, Any]
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """An address that gets a message when a task or a delivery has ended."""
+
+    id: str
+    url: str
+    events: list[str]
+    created: datetime
+    created_by: str | None = None
+    disabled: datetime | None = None
+    """Since when nothing is sent, because the receiver answered 410."""
+    disabled_reason: str | None = None
+
+
+class NewWebhook(msgspec.Struct, frozen=True):
+    """A webhook that was just made, with its secret, which cannot be read again."""
+
+    id: str
+    url: str
+    events: list[str]
+    created: datetime
+    secret: str
+    created_by: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<NewWebhook {self.id} {self.url}>"
+
+
+class NewSecret(msgspec.Struct, frozen=True):
+    """A new secret of a webhook, which cannot be read again."""
+
+    id: str
+    secret: str
+    previous_until: datetime
+    """Until when the secret before signs, too."""
+
+    def __repr__(self) -> str:
+        return f"<NewSecret of webhook {self.id}>"
+
+
+class WebhookDelivery(msgspec.Struct, frozen=True):
+    """A message to a webhook."""
+
+    id: str
+    event: str
+    task: int
+    revision: int
+    state: str
+    """`pending`, `delivered`, `failed`, or one that a newer service adds."""
+    attempts: int
+    created: datetime
+    status: int | None = None
+    """The status of the last answer."""
+    fault: str | None = None
+    attempted: datetime | None = None
+    next: datetime | None = None

@@ -1,0 +1,77 @@
+"""The files of results: options and checks of downloads."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from longshore.client.errors import ClientError, DownloadError
+from longshore.client.model import Run, RunFile
+from longshore.client.parts import OnBytes
+
+MAX_REPLACEMENTS = 3  # of a result by a newer run during one download
+MANIFEST = ".manifest.json"
+SIGNATURE = ".jws"
+FILES_PAGE = 1000
+
+
+class DownloadOptions(msgspec.Struct, frozen=True):
+    """The options of one download."""
+
+    on_bytes: OnBytes | None = None
+    run: int | None = None
+    """The run whose result it is; None for the newest data."""
+    manifest: bool = False
+    """Whether manifest and signature are written beside a result of one file too."""
+
+
+def has_files(run: Run) -> bool:
+    """Return whether the result of a run is a manifest of many files."""
+    return (run.result or "").endswith(MANIFEST)
+
+
+class _Files(msgspec.Struct):
+    """The files of a manifest, as far as reading them needs to know."""
+
+    files: list["_Path"]
+
+
+class _Path(msgspec.Struct):
+    path: str
+    index: str
+
+
+def tables(result: Path) -> list[Path]:
+    """Return the files of a downloaded result of one index. Raises ClientError for a result of several."""
+    if not result.name.endswith(MANIFEST):
+        return [result]
+    files = msgspec.json.decode(result.read_bytes(), type=_Files).files
+    if len({file.index for file in files}) > 1:
+        raise ClientError("the result has several indexes, which are several tables; download and read its files")
+    return [result.parent / file.path for file in files]
+
+
+def destination(path: str | Path) -> Path:
+    """Return the path to download to. Raises DownloadError if its folder (`out/`, or the file's) does not exist."""
+    to = Path(path)
+    folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent
+    if not folder.is_dir():
+        raise DownloadError(f"the folder {str(folder)!r} does not exist; make it first")
+    return to
+
+
+def is_complete(path: Path, file: RunFile) -> bool:
+    """Return whether a file is there with the bytes that the run recorded."""
+    if not path.is_file() or path.stat().st_size != file.bytes:
+        return False
+    with path.open("rb") as existing:
+        return hashlib.file_digest(existing, "sha256").hexdigest() == file.sha256
+
+
+def path_of(folder: Path, file: RunFile) -> Path:
+    """Return the path of a file of a run. Raises DownloadError for one outside of the folder."""
+    to = folder / file.path
+    if to.is_absolute() != folder.is_absolute() or {"", ".", ".."} & set(file.path.split("/")):
+        raise DownloadError(f"the service names a file outside of its folder: {file.path!r}")
+    return to

@@ -1,0 +1,34 @@
+"""Times of a trigger in the API's form."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from longshore.client.errors import ClientError, NoAnswerError
+
+LONG_AGO = "2000-01-01T00:00:00+00:00"
+"""As `once` it means now, by the clock of the service, and it is the same in every request."""
+
+
+class Times(msgspec.Struct, frozen=True):
+    """The answer to a preview of a schedule."""
+
+    times: list[datetime]
+
+
+def moment(name: str, time: datetime) -> str:
+    """Return a time of a parameter. Raises ClientError for one without a time zone."""
+    if time.tzinfo is None:
+        raise ClientError(f"`{name}` has no time zone; give it one, such as datetime.UTC")
+    return time.isoformat()
+
+
+def service_time(headers: Mapping[str, str]) -> str:
+    """Return the time at which an answer was made, by the clock of the service."""
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC).isoformat()
+    except (TypeError, ValueError):
+        raise NoAnswerError("the service did not say what time it is; give `at`") from None

@@ -1,0 +1,57 @@
+"""Tables from results: read by Arrow, which is installed with `longshore[arrow]`."""
+
+import contextlib
+import importlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from longshore.client.errors import ClientError
+from longshore.client.result_files import tables
+
+
+def refuse_other_format(target: Mapping[str, Any]) -> None:
+    """Raise ClientError for a task whose result has no types, or if Arrow is not installed."""
+    if target.get("export_format") != "parquet":
+        raise ClientError("only a parquet export keeps the types of its fields; create it with format='parquet'")
+    imported("pyarrow.parquet")
+
+
+def imported(name: str) -> Any:
+    """Return a module. Raises ClientError that says what to install."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition(".")[0]
+        install = "'longshore[arrow]'" if package == "pyarrow" else package
+        raise ClientError(f"this needs {package}, which is not installed: pip install {install}") from None
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder that is deleted at the end."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+        yield Path(folder)
+
+
+def read(file: Path) -> Any:
+    """Return a downloaded result as a table."""
+    parquet = imported("pyarrow.parquet")
+    # The columns stay in the files, so none is made of the folders' names.
+    found = [parquet.read_table(path, memory_map=False, partitioning=None) for path in tables(file)]
+    return found[0] if len(found) == 1 else imported("pyarrow").concat_tables(found)
+
+
+def batches(file: Path, rows: int) -> Iterator[Any]:
+    """Yield a downloaded result in batches of at most so many rows."""
+    parquet = imported("pyarrow.parquet")
+    for path in tables(file):
+        with parquet.ParquetFile(path) as opened:
+            yield from opened.iter_batches(batch_size=rows)
+
+
+def next_batch(found: Iterator[Any]) -> Any:
+    """Return the next batch; None after the last one."""
+    return next(found, None)
