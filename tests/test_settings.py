@@ -23,6 +23,11 @@ def test_settings_without_file_and_environment_are_the_defaults() -> None:
     assert set(loaded.origin) == set(NAMES)
 
 
+def test_settings_of_the_client_are_none_of_the_service() -> None:
+    variables = {"LONGSHORE_ADDRESS": "http://x", "LONGSHORE_TOKEN": "x:y", "LONGSHORE_CHAIN": "1764"}
+    assert load(variables).settings == load({}).settings
+
+
 def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(empty_folder: Path) -> None:
     (empty_folder / "longshore.toml").write_text('port = 9001\nhost = "::1"\n')
     loaded = load({"LONGSHORE_PORT": "9002", "UNRELATED": "x"})

@@ -20,6 +20,8 @@ from longshore.settings import NAMES, URLS, Settings
 
 PREFIX = "LONGSHORE_"
 CONFIG_VARIABLE = "LONGSHORE_CONFIG"
+CLIENT_VARIABLES = ("LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN")
+"""Settings of the Python client, which may run beside the service."""
 DEFAULT_CONFIG = "longshore.toml"
 MIN_SECRET_CHARACTERS = 32
 
@@ -73,7 +75,7 @@ def _from_environment(variables: Mapping[str, str]) -> tuple[str, dict[str, Any]
     values: dict[str, Any] = {}
     spelled = tuple(PREFIX + name.upper() for name in NAMES)
     for variable, value in variables.items():
-        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+        if not variable.startswith(PREFIX) or variable in (CONFIG_VARIABLE, *CLIENT_VARIABLES):
             continue
         _known(variable, variable, (*spelled, CONFIG_VARIABLE))
         values[variable.removeprefix(PREFIX).lower()] = value

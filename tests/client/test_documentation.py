@@ -62,7 +62,10 @@ def test_the_page_on_the_client_runs(service: services.Longshore, logged_in: Pat
     told = run_blocks("client.md", service, logged_in)
     assert (logged_in / "ledger.parquet").is_file()
     assert (logged_in / "amounts.csv").is_file()
-    assert "INPROGRESS -> DONE" in told[2]
+    assert told[2].startswith("<Longshore http://127.0.0.1:")
+    assert "INPROGRESS -> DONE" in told[3]
+    assert told[4].endswith("INPROGRESS -> DONE\n")
+    assert "20000 rows\n" in told
     assert told[-1] == "/target/export_index 'wallet-leger' is not known; did you mean 'wallet-ledger'?\n"
 
 

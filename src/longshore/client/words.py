@@ -20,6 +20,7 @@ Operator: TypeAlias = Literal[
     "relative_more_than", "is_between_number", "is_greater_than", "is_less_than",
 ]  # fmt: skip
 
+
 class SegmentRule(TypedDict, total=False):
     """A rule of a segment in the API's form."""
 
