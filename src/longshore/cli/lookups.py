@@ -1,9 +1,12 @@
 """`longshore indexes` and `longshore segments`: the export indexes and the stored segments."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from longshore.cli import commands as typer
 from longshore.cli import remote
+
+if TYPE_CHECKING:
+    from longshore.client.words import Segment
 
 
 def indexes(
@@ -51,6 +54,6 @@ def segments(
     remote.show_table(("id", "index", "rules", "name"), [(s.id, *_shape(s.segment), s.name) for s in stored])
 
 
-def _shape(segment: dict[str, Any] | None) -> tuple[str, int | str]:
+def _shape(segment: "Segment | None") -> tuple[str, int | str]:
     """Return the index and the number of rules of a stored segment; empty strings if its rules are hidden."""
     return ("", "") if segment is None else (segment["index"], len(segment["rules"]))
