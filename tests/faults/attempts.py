@@ -16,7 +16,7 @@ from longshore.database.connect import Pool, open_pool
 from longshore.database.queue_schema import queries_over
 from longshore.tasks import requests
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queue import ENTRYPOINT, SHARD_ENTRYPOINT, Message, ShardMessage, read_message, read_shard
+from longshore.tasks.queue import Message, ShardMessage, decode
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from tests.service import CHAIN, Longshore, export_body
@@ -64,14 +64,13 @@ async def executed(pool: Pool, task: TaskId) -> Message:
 
 async def taken(pool: Pool, message: Message | ShardMessage) -> Job:
     """Take a message from the queue, as PgQueuer hands it to a worker."""
-    of_shard = isinstance(message, ShardMessage)
     parameters = EntrypointExecutionParameter(concurrency_limit=0)
     [job] = await queries_over(AsyncpgPoolDriver(pool)).dequeue(
         batch_size=1,
-        entrypoints={QueueEntrypoint(SHARD_ENTRYPOINT if of_shard else ENTRYPOINT): parameters},
+        entrypoints={QueueEntrypoint(message.entrypoint): parameters},
         queue_manager_id=QueueManagerId(uuid4()),
         global_concurrency_limit=None,
         heartbeat_timeout=timedelta(seconds=30),
     )
-    assert (read_shard if of_shard else read_message)(job.payload) == message
+    assert decode(job.payload, type(message)) == message
     return job

@@ -9,7 +9,7 @@ import pytest
 
 from longshore.database.connect import Pool
 from longshore.tasks import attempts
-from longshore.tasks.queue import ShardMessage, send_shards
+from longshore.tasks.queue import ShardMessage, send
 from longshore.worker.runner import Runner
 from tests.faults.attempts import created, taken, with_pool
 from tests.faults.conftest import Create
@@ -48,7 +48,7 @@ def test_attempt_that_begins_during_a_check_for_cancelled_ones_goes_on(by_hand: 
         assert await attempts.begin(pool, message)
         shard, begun, goes_on = ShardMessage(message.task, message.attempt, 0), asyncio.Event(), asyncio.Event()
         async with pool.acquire() as connection, connection.transaction():
-            await send_shards(connection, [shard])
+            await send(connection, [shard])
         job = await taken(pool, shard)
 
         async def work(_message: ShardMessage) -> None:

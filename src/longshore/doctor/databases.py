@@ -14,7 +14,7 @@ from longshore.exports.catalog import Catalog, regclass
 from longshore.exports.catalog_check import check as check_catalog
 from longshore.exports.source_limits import LAG
 from longshore.settings import Settings
-from longshore.tasks.queue import ENTRYPOINT
+from longshore.tasks.queue import Message
 from longshore.tasks.queue_metrics import QUEUE, WORKERS
 
 MIN_SERVER_VERSION = 150000
@@ -141,7 +141,7 @@ async def _workers(connection: Connection) -> Finding:
 
 
 async def _queue(connection: Connection) -> Finding:
-    row = await connection.fetchrow(QUEUE, ENTRYPOINT)
+    row = await connection.fetchrow(QUEUE, Message.entrypoint)
     assert row is not None
     if row["oldest"] > MAX_QUEUE_SECONDS:
         what = f"a task has waited for {row['oldest'] / 60:.0f} min; start more workers or raise LONGSHORE_WORKER_TASKS"

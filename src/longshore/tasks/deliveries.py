@@ -17,7 +17,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DELIVERY_SECONDS, isolated
 from longshore.tasks.attempts import storable
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.queue import DeliveryMessage, send_deliveries
+from longshore.tasks.queue import DeliveryMessage, send
 
 MAX_OF_CHAIN = 4
 """Deliveries of a chain that are under way at a time, on all workers."""
@@ -212,7 +212,7 @@ async def admit(connection: Connection, chain: ChainId) -> None:
     Call it after everything that changes a delivery of the chain.
     """
     await connection.execute(LOCK_CHAIN, chain)
-    await send_deliveries(connection, [DeliveryMessage(*row) for row in await connection.fetch(ADMIT, chain)])
+    await send(connection, [DeliveryMessage(*row) for row in await connection.fetch(ADMIT, chain)])
 
 
 async def send_due(pool: Pool) -> None:

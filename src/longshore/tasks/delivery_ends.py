@@ -17,7 +17,7 @@ from longshore.tasks import deliveries, run_ends
 from longshore.tasks.attempts import storable
 from longshore.tasks.deliveries import LOCK_TASK, StaleDeliveryError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queue import DeliveryMessage, send_deliveries
+from longshore.tasks.queue import DeliveryMessage, send
 from longshore.telemetry import metrics
 
 log = structlog.get_logger()
@@ -202,4 +202,4 @@ async def sweep(pool: Pool) -> None:
                 await lost(pool, message)
             else:
                 async with pool.acquire() as connection:
-                    await send_deliveries(connection, [message])
+                    await send(connection, [message])

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 from pgqueuer import Job, QueueManager
@@ -25,14 +25,12 @@ POLL_INTERVAL = timedelta(seconds=2)  # between reads of the queue without a not
 
 MIN_CONCURRENCY = 2  # the least that PgQueuer allows
 
-ENTRYPOINT = "longshore.run"
-SHARD_ENTRYPOINT = "longshore.shard"
-DELIVERY_ENTRYPOINT = "longshore.delivery"
-
 
 class Message(msgspec.Struct, frozen=True, array_like=True):
     """The message "begin this attempt of this task"."""
 
+    entrypoint: ClassVar[str] = "longshore.run"
+    """PgQueuer's name of the handler."""
     task: TaskId
     attempt: int
 
@@ -45,6 +43,7 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
     """The message "begin this shard of an attempt"."""
 
+    entrypoint: ClassVar[str] = "longshore.shard"
     task: TaskId
     attempt: int
     number: int
@@ -63,6 +62,7 @@ class ShardMessage(msgspec.Struct, frozen=True, array_like=True):
 class DeliveryMessage(msgspec.Struct, frozen=True, array_like=True):
     """The message "begin this attempt of a delivery of a run"."""
 
+    entrypoint: ClassVar[str] = "longshore.delivery"
     task: TaskId
     run: int
     number: int
@@ -75,27 +75,15 @@ class DeliveryMessage(msgspec.Struct, frozen=True, array_like=True):
         return f"delivery:{self.task}:{self.run}:{self.number}:{self.attempt}"
 
 
-async def send(connection: Connection, messages: Sequence[Message], delay: float = 0.0) -> None:
+AnyMessage = Message | ShardMessage | DeliveryMessage
+M = TypeVar("M", bound=AnyMessage)
+
+
+async def send(connection: Connection, messages: Sequence[AnyMessage], delay: float = 0.0) -> None:
     """Send messages in the connection's transaction, for delivery in `delay` seconds or later."""
-    await _send(connection, ENTRYPOINT, messages, delay)
-
-
-async def send_shards(connection: Connection, messages: Sequence[ShardMessage]) -> None:
-    """Send messages of shards in the connection's transaction."""
-    await _send(connection, SHARD_ENTRYPOINT, messages, 0.0)
-
-
-async def send_deliveries(connection: Connection, messages: Sequence[DeliveryMessage]) -> None:
-    """Send messages of deliveries in the connection's transaction."""
-    await _send(connection, DELIVERY_ENTRYPOINT, messages, 0.0)
-
-
-async def _send(
-    connection: Connection, entrypoint: str, messages: Sequence[Message | ShardMessage | DeliveryMessage], delay: float
-) -> None:
     if messages:
         await queries_on(connection).enqueue(
-            [entrypoint] * len(messages),
+            [message.entrypoint for message in messages],
             [msgspec.json.encode(message) for message in messages],
             [0] * len(messages),
             [timedelta(seconds=delay)] * len(messages),
@@ -104,19 +92,9 @@ async def _send(
         )
 
 
-def read_message(payload: bytes | None) -> Message:
-    """Return the message in a job's payload."""
-    return msgspec.json.decode(payload or b"", type=Message)
-
-
-def read_shard(payload: bytes | None) -> ShardMessage:
-    """Return the message of a shard in a job's payload."""
-    return msgspec.json.decode(payload or b"", type=ShardMessage)
-
-
-def read_delivery(payload: bytes | None) -> DeliveryMessage:
-    """Return the message of a delivery in a job's payload."""
-    return msgspec.json.decode(payload or b"", type=DeliveryMessage)
+def decode(payload: bytes | None, kind: type[M]) -> M:
+    """Return the message in a job's payload. Raises msgspec.MsgspecError."""
+    return msgspec.json.decode(payload or b"", type=kind)
 
 
 class RetryingDriver(Driver):

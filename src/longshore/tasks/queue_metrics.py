@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS
-from longshore.tasks.queue import ENTRYPOINT
+from longshore.tasks.queue import Message
 
 log = structlog.get_logger()
 
@@ -108,7 +108,7 @@ class FiguresCollector:
     async def _read(self) -> Figures:
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute(f"set local statement_timeout = {TIMEOUT_SECONDS * 1000:.0f}")
-            queue, running = await connection.fetchrow(QUEUE, ENTRYPOINT), await connection.fetchrow(RUNNING)
+            queue, running = await connection.fetchrow(QUEUE, Message.entrypoint), await connection.fetchrow(RUNNING)
             assert queue is not None
             assert running is not None
             workers, webhooks = await connection.fetchval(WORKERS), await connection.fetchval(WEBHOOK_DELIVERIES)

@@ -23,7 +23,7 @@ from longshore.results.store import Store
 from longshore.tasks import deliveries, delivery_ends
 from longshore.tasks.deliveries import DeliveryAttempt, StaleDeliveryError
 from longshore.tasks.model import ChainId
-from longshore.tasks.queue import DeliveryMessage, read_delivery
+from longshore.tasks.queue import DeliveryMessage, decode
 from longshore.worker.under_way import UnderWay
 
 log = structlog.get_logger()
@@ -49,7 +49,7 @@ class DeliveryRunner:
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors go to the task's log."""
-        message = read_delivery(job.payload)
+        message = decode(job.payload, DeliveryMessage)
         structlog.contextvars.bind_contextvars(task=message.task, run=message.run, delivery=message.number)
         with self.under_way.running():
             try:

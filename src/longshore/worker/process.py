@@ -36,7 +36,7 @@ from longshore.process_list import NAME, announced
 from longshore.results.open import open_store
 from longshore.settings import Settings
 from longshore.tasks import quotas
-from longshore.tasks.queue import DELIVERY_ENTRYPOINT, ENTRYPOINT, MIN_CONCURRENCY, SHARD_ENTRYPOINT, Consumer
+from longshore.tasks.queue import MIN_CONCURRENCY, Consumer, DeliveryMessage, Message, ShardMessage
 from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
@@ -172,9 +172,9 @@ def _consumers(settings: Settings, url: str, pool: Pool, runners: _Runners) -> l
     heartbeat = timedelta(seconds=settings.heartbeat_timeout)
     runner = runners.attempts
     return [
-        Consumer(pool, url, ENTRYPOINT, runner.handle, settings.worker_tasks, heartbeat),
-        Consumer(pool, url, SHARD_ENTRYPOINT, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
-        Consumer(pool, url, DELIVERY_ENTRYPOINT, runners.deliveries.handle, CONCURRENCY, heartbeat),
+        Consumer(pool, url, Message.entrypoint, runner.handle, settings.worker_tasks, heartbeat),
+        Consumer(pool, url, ShardMessage.entrypoint, runner.handle_shard, MIN_CONCURRENCY, heartbeat),
+        Consumer(pool, url, DeliveryMessage.entrypoint, runners.deliveries.handle, CONCURRENCY, heartbeat),
     ]
 
 

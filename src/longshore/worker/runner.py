@@ -20,7 +20,7 @@ from longshore.exports.run_errors import explain, is_retryable
 from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import ChainId
-from longshore.tasks.queue import ENTRYPOINT, Message, ShardMessage, read_message, read_shard
+from longshore.tasks.queue import Message, ShardMessage, decode
 from longshore.telemetry import metrics, tracing
 from longshore.worker.under_way import UnderWay
 
@@ -59,7 +59,7 @@ class Runner:
 
     async def handle(self, job: Job) -> None:
         """Run the attempt of a message to its end. Errors of the action go to the task's log."""
-        message = read_message(job.payload)
+        message = decode(job.payload, Message)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt)
         with self.under_way.running():
             try:
@@ -69,7 +69,7 @@ class Runner:
 
     async def handle_shard(self, job: Job) -> None:
         """Run a shard of an export that some worker coordinates. Raises RetryRequested to run it later."""
-        message = read_shard(job.payload)
+        message = decode(job.payload, ShardMessage)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
         with self.under_way.running(), self.under_way.acting(message.of):
             try:
@@ -90,7 +90,9 @@ class Runner:
             return
         structlog.contextvars.bind_contextvars(run=attempt.run, chain=attempt.chain)
         traceparent = await self._record_wait(attempt)
-        with tracing.span(f"process {ENTRYPOINT}", _attributes(attempt, "process"), of=traceparent, kind="consumer"):
+        with tracing.span(
+            f"process {Message.entrypoint}", _attributes(attempt, "process"), of=traceparent, kind="consumer"
+        ):
             if (trace_id := tracing.trace_id()) is not None:
                 structlog.contextvars.bind_contextvars(trace_id=trace_id)
             await self._attempt(attempt)
@@ -98,7 +100,7 @@ class Runner:
     async def _record_wait(self, attempt: Attempt) -> str | None:
         """Record the time that the attempt has waited, and return the `traceparent` of its trace."""
         metrics.QUEUE_SECONDS.observe(attempt.waited)
-        name, attributes = f"wait {ENTRYPOINT}", _attributes(attempt, "wait")
+        name, attributes = f"wait {Message.entrypoint}", _attributes(attempt, "wait")
         if attempt.traceparent is not None:
             with tracing.span(name, attributes, of=attempt.traceparent, ago=attempt.waited, kind="consumer"):
                 return attempt.traceparent
@@ -183,7 +185,7 @@ def _attributes(attempt: Attempt, operation: str) -> dict[str, str | int]:
     return {
         "messaging.system": "pgqueuer",
         "messaging.operation.name": operation,
-        "messaging.destination.name": ENTRYPOINT,
+        "messaging.destination.name": Message.entrypoint,
         "messaging.message.id": attempt.message.key,
         "longshore.task": attempt.message.task,
         "longshore.chain": attempt.chain,

@@ -16,8 +16,9 @@ from longshore.database.retry import MAX_FAILURES
 from longshore.exports.manifest import FileEntry
 from longshore.exports.totals import Sum
 from longshore.results.store import Piece
+from longshore.tasks import queue
 from longshore.tasks.attempts import StaleAttemptError, storable
-from longshore.tasks.queue import Message, ShardMessage, send_shards
+from longshore.tasks.queue import Message, ShardMessage
 from longshore.telemetry import metrics
 
 SEND = """
@@ -162,7 +163,7 @@ async def send(pool: Pool, message: Message, works: Sequence[str]) -> None:
         rows = await connection.fetch(SEND, message.task, message.attempt, works)
         if not rows:
             raise StaleAttemptError(message)
-        await send_shards(connection, [ShardMessage(message.task, message.attempt, row["number"]) for row in rows])
+        await queue.send(connection, [ShardMessage(message.task, message.attempt, row["number"]) for row in rows])
 
 
 async def begin(pool: Pool, message: ShardMessage, holder: UUID) -> ShardAttempt | None:
@@ -211,7 +212,7 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
         key = (message.task, message.attempt, shard.number)
         state = await connection.fetchval(OFFER_AGAIN, *key, shard.trial, MAX_FAILURES)
         if state == "WAITING":
-            await send_shards(connection, [ShardMessage(*key)])
+            await queue.send(connection, [ShardMessage(*key)])
 
 
 async def current(pool: Pool, message: Message, assembled: int, silence: timedelta) -> list[Shard]:
