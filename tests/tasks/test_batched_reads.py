@@ -65,7 +65,7 @@ def test_polls_for_many_tasks_of_many_chains_at_once_each_get_their_own_answer(i
             for _ in range(number % 5 + 1):
                 revisions[task] = await own.fetchval(CHANGE, task)
         asked = [(chain, task) for task in [*ours, *theirs, MISSING] for chain in (CHAIN, OTHER)] * 3
-        answers = await asyncio.gather(*(polls.standing(*each) for each in asked), return_exceptions=True)
+        answers = await asyncio.gather(*(polls.status(*each) for each in asked), return_exceptions=True)
         for (chain, task), answer in zip(asked, answers, strict=True):
             if task in (ours if chain == CHAIN else theirs):
                 assert isinstance(answer, PolledTask), answer
@@ -84,13 +84,13 @@ def test_answer_is_never_older_than_its_poll(idle: Longshore) -> None:
 
         async def poll_on(task: TaskId) -> None:
             while not over.is_set():
-                await polls.standing(CHAIN, task)
+                await polls.status(CHAIN, task)
 
         crowd = [asyncio.create_task(poll_on(task)) for task in tasks * 4]
         for _ in range(50):
             for task in tasks:
                 revision = await own.fetchval(CHANGE, task)
-                assert (await polls.standing(CHAIN, task)).version.revision == revision
+                assert (await polls.status(CHAIN, task)).version.revision == revision
         over.set()
         await asyncio.gather(*crowd)
 
@@ -102,7 +102,7 @@ def test_cancelled_poll_does_not_disturb_polls_that_share_its_statement(idle: Lo
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
-            asked = [asyncio.create_task(polls.standing(CHAIN, task)) for task in tasks * 2]
+            asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in tasks * 2]
             await blocked(connection, 1)
             for leaver in asked[::3]:
                 leaver.cancel()
@@ -119,12 +119,12 @@ def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle:
         tasks = [await created(own) for _ in range(4)]
         async with own.acquire() as connection, connection.transaction():
             await connection.execute(LOCK)
-            asked = [asyncio.create_task(polls.standing(CHAIN, task)) for task in [*tasks, MISSING]]
+            asked = [asyncio.create_task(polls.status(CHAIN, task)) for task in [*tasks, MISSING]]
             for backend in await blocked(connection, 1):
                 await connection.execute("select pg_terminate_backend($1)", backend)
             answers = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(answer, Exception) and is_transient(answer) for answer in answers), answers
-        assert (await polls.standing(CHAIN, tasks[0])).version.revision == 1
+        assert (await polls.status(CHAIN, tasks[0])).version.revision == 1
 
     with_polls(idle, test)
 
@@ -133,14 +133,14 @@ def test_lost_connection_fails_the_polls_of_its_statement_and_no_later_one(idle:
 def test_connection_that_hangs_delays_the_polls_of_its_statement_alone(idle: Longshore) -> None:
     async def test(own: Pool, polls: Polls) -> None:
         task = await created(own)
-        await polls.standing(CHAIN, task)
+        await polls.status(CHAIN, task)
         (backend,) = [row["pid"] for row in await own.fetch(BACKENDS, NAME)]
         os.kill(backend, signal.SIGSTOP)
         try:
-            held_up = asyncio.create_task(polls.standing(CHAIN, task))
+            held_up = asyncio.create_task(polls.status(CHAIN, task))
             await asyncio.sleep(0.01)  # the only connection so far is asked
             async with asyncio.timeout(30):
-                assert (await polls.standing(CHAIN, task)).version.revision == 1
+                assert (await polls.status(CHAIN, task)).version.revision == 1
             assert not held_up.done()
         finally:
             os.kill(backend, signal.SIGCONT)

@@ -169,7 +169,7 @@ def test_poll_of_a_task_whose_state_no_version_understands_fails_no_other_poll(i
             idle.sql("update longshore.tasks set state = 'PAUSED' where id = $1", bad)
             polls = Polls(pool)
             async with asyncio.timeout(20):
-                asked = (polls.standing(ChainId(GOOD), task) for task in (bad, good))
+                asked = (polls.status(ChainId(GOOD), task) for task in (bad, good))
                 broken, whole = await asyncio.gather(*asked, return_exceptions=True)
         finally:
             idle.sql("delete from longshore.tasks where id = $1", bad)

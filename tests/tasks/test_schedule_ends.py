@@ -16,7 +16,8 @@ from longshore.tasks import attempts, cancellation, requests, run_ends, schedule
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message, ShardMessage
-from longshore.worker.runner import Action, Runner
+from longshore.tasks.quotas import RunAction
+from longshore.worker.runner import Runner
 from tests.faults.attempts import taken
 from tests.service import Longshore, export_body
 from tests.tasks.test_repeating import CHAIN, DONE, OTHER, created, new, ran
@@ -267,7 +268,7 @@ async def _never(_begun: Attempt) -> RunResult:
     ],
 )
 def test_attempt_that_breaks_in_any_way_ends_in_error_at_once(
-    run: Any, action: Action, target: str, reason: str
+    run: Any, action: RunAction, target: str, reason: str
 ) -> None:
     async def test(pool: Pool) -> None:
         async def shard(_message: ShardMessage) -> None:

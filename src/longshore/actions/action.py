@@ -65,18 +65,18 @@ class Context(Generic[T]):
     thread has to check `cancelled`.
     """
 
-    def __init__(self, begun: Attempt, target: T, pool: Pool, store: Store) -> None:
-        self.task = int(begun.message.task)
-        self.chain = int(begun.chain)
-        self.run = begun.run
+    def __init__(self, attempt: Attempt, target: T, pool: Pool, store: Store) -> None:
+        self.task = int(attempt.message.task)
+        self.chain = int(attempt.chain)
+        self.run = attempt.run
         """Number of the run, from 1."""
-        self.interval = begun.interval
+        self.interval = attempt.interval
         """Data interval of the run: `start` (None: no bound) and `end`."""
-        self.attempt = begun.number
+        self.attempt = attempt.number
         """Number of the attempt within the run, from 1."""
         self.target = target
         self.outcome = RunResult("", None, 0, 0, 0, None, None, None)
-        self._begun = begun
+        self._attempt = attempt
         self._pool = pool
         self._store = store
         self._cancelled = Event()
@@ -88,13 +88,13 @@ class Context(Generic[T]):
 
     async def log(self, message: str) -> None:
         """Add an entry to the task's log."""
-        await attempts.note(self._pool, self._begun.message, message)
+        await attempts.note(self._pool, self._attempt.message, message)
 
     async def progress(self, done: int, expected: int | None = None) -> None:
         """Report how many items are done, and how many are expected. Call it once a second at most."""
         self.outcome = msgspec.structs.replace(self.outcome, total=done, success=done)
         await attempts.report(
-            self._pool, self._begun.message, done, self.outcome.size, expected, exact=expected is not None
+            self._pool, self._attempt.message, done, self.outcome.size, expected, exact=expected is not None
         )
 
     @contextlib.contextmanager
@@ -105,7 +105,9 @@ class Context(Generic[T]):
         """
         if not NAME.fullmatch(name) or self.outcome.result:
             raise ValueError(f"a result cannot be named {name!r}, or this is the second one")
-        location = self._store.location(self._begun.chain, self._begun.message.task, self._begun.message.attempt, name)
+        location = self._store.location(
+            self._attempt.chain, self._attempt.message.task, self._attempt.message.attempt, name
+        )
         with self._store.create(location) as file:
             writer = ResultWriter(file)
             yield writer
@@ -156,19 +158,19 @@ class Plugged:
         self._pool = pool
         self._store = store
 
-    async def run(self, begun: Attempt) -> RunResult:
+    async def run(self, attempt: Attempt) -> RunResult:
         """Run one attempt. Raises the errors of the action."""
         try:
-            target = msgspec.json.decode(begun.target, type=self._action.target)
+            target = msgspec.json.decode(attempt.target, type=self._action.target)
         except msgspec.MsgspecError as error:
             raise LongshoreError(f"this version cannot read the target: {error}") from error
         if self._action.secret_fields:
-            stored = await task_secrets.load(self._pool, self._vault, begun.chain, begun.message.task)
+            stored = await task_secrets.load(self._pool, self._vault, attempt.chain, attempt.message.task)
             target = with_secrets(self._action.secret_fields, target, stored)
-        context = Context(begun, target, self._pool, self._store)
-        kept = await attempts.locations(self._pool, begun.message.task)
+        context = Context(attempt, target, self._pool, self._store)
+        kept = await attempts.locations(self._pool, attempt.message.task)
         await asyncio.to_thread(
-            self._store.remove_abandoned, begun.chain, begun.message.task, begun.message.attempt, kept
+            self._store.remove_abandoned, attempt.chain, attempt.message.task, attempt.message.attempt, kept
         )
         try:
             await self._action.run(context)

@@ -22,7 +22,7 @@ from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
 from longshore.exports.export import ExportTarget, decode_definition
 from longshore.tasks import delivery_requests, idempotency
 from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
-from longshore.tasks.idempotency import Kept
+from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ChainId, PlannedDelivery
 
 PAGE = Page(limit=25)
@@ -58,7 +58,7 @@ async def deliver_run(
     service, caller = admitted(request)
     chain, task = caller.chain, task_id(id)
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "run.deliver", f"task {task}") as change:
             await lock_to_change(request, connection, task)
             number = await run_number(connection, caller, id, run)
@@ -67,7 +67,7 @@ async def deliver_run(
             wanted = await _planned(service, chain, found)
             chosen = await delivery_requests.deliver(connection, chain, wanted, found, actor(request).name)
             change.details = {"run": number, "destinations": [each.destination for each in chosen]}
-        return Kept(task, str(number).encode())
+        return StoredAnswer(task, str(number).encode())
 
     kept, replayed = await idempotency.once(service.pool, claim_of(request, idempotency_key), make)
     number = int(kept.answer)

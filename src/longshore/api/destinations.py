@@ -37,7 +37,7 @@ from longshore.destinations.telling import place_of
 from longshore.errors import NotFoundError, ProblemError
 from longshore.outbound import Network
 from longshore.tasks import deliveries, idempotency
-from longshore.tasks.idempotency import Claim, Kept
+from longshore.tasks.idempotency import Claim, StoredAnswer
 
 log = structlog.get_logger()
 
@@ -86,12 +86,12 @@ async def create(request: AnyRequest, value: Any, idempotency_key: str | None = 
     # In a thread, as the check of a kind may decrypt a key.
     new = await asyncio.to_thread(read_new, value, service.destinations.kinds, _allow(service, caller))
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "destination.create") as change:
             made = await service.destinations.create(connection, caller.chain, new, actor(request).name)
             change.object = f"destination {made.destination.id}"
             change.details = {"name": new.name, "kind": new.kind}
-        return Kept(None, made.destination.id.bytes)
+        return StoredAnswer(None, made.destination.id.bytes)
 
     kept, again = await idempotency.once(service.pool, claim, make)
     return await _made(service, caller, kept), again
@@ -104,7 +104,7 @@ def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -
     return claim_of(request, key, value | {"secret": service.vault.digest(CANONICAL.encode(value["secret"]))})
 
 
-async def _made(service: Service, caller: Caller, kept: Kept) -> StoredDestination:
+async def _made(service: Service, caller: Caller, kept: StoredAnswer) -> StoredDestination:
     """Return the destination that a request made, as it is now. Raises NotFoundError."""
     return await stored.get(service.pool, caller.chain, UUID(bytes=kept.answer))
 

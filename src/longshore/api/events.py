@@ -56,15 +56,15 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     """Return the stream of a task's events after the one with this id. Raises NotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
-    standing = await reads.standing(service.pool, caller.chain, task)
+    status = await reads.status(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     position = (int(match[1]), int(match[2])) if match else (0, 0)
-    if position[0] > standing.revision or position[1] > standing.log_length:  # this task has sent no such id
+    if position[0] > status.revision or position[1] > status.log_length:  # this task has sent no such id
         position = (0, 0)
 
     async def events() -> AsyncIterator[bytes]:
-        with service.watch.over(task) as waiter:
+        with service.waiters.of(task) as waiter:
             opened.on_end(waiter.end)
             try:
                 async for event in _events(service, waiter, caller, task, position):
@@ -82,7 +82,7 @@ async def _events(
     chain, (revision, seen) = caller.chain, position
     yield RECONNECT
     last_progress = None
-    while not service.watch.closing:
+    while not service.waiters.closing:
         try:
             changes = await _changes(service, waiter, chain, task, seen)
         except NotFoundError:  # deleted meanwhile
@@ -106,13 +106,13 @@ async def _events(
             if so_far != last_progress:
                 yield so_far
                 last_progress = so_far
-        while not service.watch.closing and not await waiter.wait(HEARTBEAT_SECONDS):
+        while not service.waiters.closing and not await waiter.wait(HEARTBEAT_SECONDS):
             yield b":\n\n"
 
 
 async def _changes(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> reads.TaskChanges:
     reading = partial(reads.since, service.pool, chain, task, seen)
-    return await service.watch.shared(("changes", chain, task, seen), waiter, reading)
+    return await service.waiters.shared(("changes", chain, task, seen), waiter, reading)
 
 
 async def _progress(service: Service, waiter: Waiter, chain: ChainId, task: TaskId) -> bytes:
@@ -120,7 +120,7 @@ async def _progress(service: Service, waiter: Waiter, chain: ChainId, task: Task
         found = await progress.read(service.pool, chain, task, service.settings.heartbeat_timeout)
         return _event("progress", found)
 
-    return await service.watch.shared(("progress", chain, task), waiter, reading)
+    return await service.waiters.shared(("progress", chain, task), waiter, reading)
 
 
 def _event(name: str, data: object, id: str | None = None) -> bytes:

@@ -21,7 +21,7 @@ from longshore.errors import ProblemError
 from longshore.exports.visibility import stored_export
 from longshore.tasks import idempotency, requests, watermarks
 from longshore.tasks import reads as read
-from longshore.tasks.idempotency import Kept
+from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ENDED, State
 from longshore.tasks.requests import EditableTask
 from longshore.tasks.schedule import bounds_violation
@@ -69,7 +69,7 @@ async def execute_task(
     value = read_optional_json(request, body)
     wanted = check_body(ExecuteBody, value, _check_interval_end)
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         whole = await lock_to_change(request, connection, task)
         if wanted.interval_end is not None:
             refuse_without_intervals(whole)
@@ -79,17 +79,17 @@ async def execute_task(
             if wanted.full:
                 await watermarks.reset(connection, chain, task, actor(request).name)
             run = await requests.execute(connection, chain, task, actor(request).name, wanted.interval_end)
-        return Kept(task, str(run).encode())
+        return StoredAnswer(task, str(run).encode())
 
     claim = claim_of(request, idempotency_key, value or None)
     if "respond-async" in preferences(prefer):
         _, again = await idempotency.once(service.pool, claim, make)
-        standing = await read.standing(service.pool, chain, task)
+        status = await read.status(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
-        return Response(standing.state, status_code=202, headers=headers)
+        return Response(status.state, status_code=202, headers=headers)
     async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
         kept, again = await idempotency.once(service.pool, claim, make)
-        state = await service.watch.until_run_ended(waiter, chain, task, int(kept.answer))
+        state = await service.waiters.until_run_ended(waiter, chain, task, int(kept.answer))
         code = 200 if state.code in ENDED else 202
         return Response(state, status_code=code, headers=REPLAYED if again else {})
 

@@ -124,9 +124,9 @@ async def _reading(
 ) -> reads.PolledTask:
     """Return a task as its caller may see it; without the task where its version is known."""
     if known:
-        standing = await service.polls.standing(caller.chain, task)
-        if standing.version in known:
-            return standing
+        status = await service.polls.status(caller.chain, task)
+        if status.version in known:
+            return status
     polled = await reads.reading(service.pool, caller.chain, task, page)
     assert polled.task is not None
     return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
@@ -144,7 +144,7 @@ async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tupl
         return polled, encode(polled.task)
 
     deadline = asyncio.get_running_loop().time() + poll.seconds
-    with service.watch.over(poll.task) as waiter:
+    with service.waiters.of(poll.task) as waiter:
         polled, body = await encoded(poll.known or NO_VERSIONS)
         if poll.known is not None:
             seen = {version.revision for version in poll.known}
@@ -157,7 +157,7 @@ async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tupl
                     if not await waiter.wait(deadline - asyncio.get_running_loop().time()):
                         return await encoded(poll.known or NO_VERSIONS)
                     last = frozenset({polled.version})
-                    polled, body = await service.watch.shared(
+                    polled, body = await service.waiters.shared(
                         (poll.task, poll.key, last), waiter, partial(encoded, last)
                     )
         return (polled, body) if polled.task else await encoded(NO_VERSIONS)

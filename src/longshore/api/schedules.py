@@ -21,7 +21,7 @@ from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.tasks import backfills, idempotency, pauses, reads, requests
 from longshore.tasks.backfills import BackfillRange
-from longshore.tasks.idempotency import Claim, Kept
+from longshore.tasks.idempotency import Claim, StoredAnswer
 from longshore.tasks.model import Backfill, NewBackfill, Task
 from longshore.tasks.pauses import CatchUp, schedule_of
 from longshore.tasks.schedule import bounds_violation
@@ -107,14 +107,14 @@ async def backfill(request: AnyRequest, id: int, value: Any, claim: Claim | None
     service, _ = admitted(request)
     task, wanted = task_id(id), check_body(BackfillRange, value, _check_range)
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "task.backfill", f"task {task}") as change:
             found = await lock_to_change(request, connection, task)
             schedule = schedule_of(found.trigger, ended=found.schedule_ended)
             refuse_without_intervals(found)
             made = await backfills.create(connection, task, schedule, wanted, actor(request).name)
             change.details = {**value, "backfill": made.id, "runs": made.runs}
-        return Kept(task, msgspec.json.encode(made))
+        return StoredAnswer(task, msgspec.json.encode(made))
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
     return msgspec.json.decode(kept.answer, type=NewBackfill), replayed
@@ -137,7 +137,7 @@ async def list_backfills(
 ) -> Response[list[Backfill]]:
     """Return the backfills of a task with their progress, newest first."""
     service, caller = admitted(request)
-    whole = await requests.whole(service.pool, caller.chain, task_id(id))
+    whole = await requests.editable(service.pool, caller.chain, task_id(id))
     may_see_run(caller, service.catalog, whole.reads)
     page = Page(limit, offset)
     return paged(request, await backfills.of_task(service.pool, caller.chain, task_id(id), page), page)

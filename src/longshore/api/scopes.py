@@ -218,7 +218,7 @@ async def may_change_task(
 
     Raises NotFoundError and ForbiddenError.
     """
-    whole = await requests.whole(connection, caller.chain, task)
+    whole = await requests.editable(connection, caller.chain, task)
     may_see_run(caller, service.catalog, whole.reads)
     await may_have(caller, service, connection, whole.target, whole.trigger)
     return whole

@@ -39,7 +39,7 @@ from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
-from longshore.tasks.idempotency import Kept
+from longshore.tasks.idempotency import StoredAnswer
 
 log = structlog.get_logger()
 
@@ -61,18 +61,20 @@ async def create_segment(
         return await _created(service, caller, before, REPLAYED)
     new = _read(service, caller, value)
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "segment.create") as change:
             by = actor(request).name
             stored = await stored_segments.create(connection, caller.chain, new.name, new.segment, by)
             change.object = f"segment {stored.id}"
-        return Kept(None, stored.id.bytes)
+        return StoredAnswer(None, stored.id.bytes)
 
     kept, again = await idempotency.once(service.pool, claim, make)
     return await _created(service, caller, kept, REPLAYED if again else {})
 
 
-async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[StoredSegment]:
+async def _created(
+    service: Service, caller: Caller, kept: StoredAnswer, headers: dict[str, str]
+) -> Response[StoredSegment]:
     """Return the segment that a request made, as it is now. Raises NotFoundError."""
     stored = await stored_segments.get(service.pool, caller.chain, UUID(bytes=kept.answer))
     stored = shown_segment(caller, service.catalog, stored)  # another credential may have replaced it meanwhile

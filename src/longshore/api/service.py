@@ -36,7 +36,7 @@ from longshore.tasks.batched_reads import Polls
 from longshore.tasks.queue_metrics import FiguresCollector
 from longshore.tasks.quotas import Usage
 from longshore.tasks.slots import SETTING as SLOTS
-from longshore.tasks.waiters import Watch
+from longshore.tasks.waiters import Waiters
 from longshore.telemetry import tracing
 from longshore.telemetry.metrics import of_pools
 from longshore.vault import Vault, open_vault
@@ -77,7 +77,7 @@ class Service(msgspec.Struct, frozen=True):
     open_requests: OpenRequests
     previews: FairQueue
     """The queue for the source's connections, by chain."""
-    watch: Watch
+    waiters: Waiters
     polls: Polls
     catalog: Catalog
     actions: Mapping[str, actions.Action]
@@ -115,7 +115,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             MAX_OPEN_REQUESTS,
         )
         async with (
-            Watch(pool, settings.database_url) as watch,
+            Waiters(pool, settings.database_url) as waiters,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
             open_open_requests(pool, lives, open_limits) as open_requests,
             announced(pool, "api", await asyncio.to_thread(vault.ids)),
@@ -130,14 +130,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
                 rates=rates,
                 open_requests=open_requests,
                 previews=FairQueue("previews", PREVIEW_LIMITS),
-                watch=watch,
+                waiters=waiters,
                 polls=Polls(pool),
                 catalog=catalog.load(settings.catalog),
                 actions=actions.load(settings),
                 vault=vault,
                 destinations=Destinations(pool, destinations.load(settings), vault, settings),
                 destination_tests=FairQueue("tests of destinations", TEST_LIMITS),
-                quotas=quotas.allowed_by(settings),
+                quotas=quotas.from_settings(settings),
                 figures=FiguresCollector(pool),
                 signer=Signer(await retry_until_available(signing_key, pool)),
                 store=open_store(settings),
@@ -155,12 +155,12 @@ async def lifespan(app: Litestar) -> AsyncIterator[None]:
             await asyncio.sleep(RESTART_SECONDS)  # Granian starts another at once
             raise
         app.state.service = service
-        orphaned = asyncio.create_task(_end_when_orphaned(service.watch), name="end when orphaned")
+        orphaned = asyncio.create_task(_end_when_orphaned(service.waiters), name="end when orphaned")
         yield
         orphaned.cancel()
 
 
-async def _end_when_orphaned(watch: Watch) -> None:
+async def _end_when_orphaned(waiters: Waiters) -> None:
     """End this process once its parent has ended.
 
     The parent passes signals on, but not SIGKILL; without this, orphans would keep the port.
@@ -171,5 +171,5 @@ async def _end_when_orphaned(watch: Watch) -> None:
     while os.getppid() == parent.pid:  # noqa: ASYNC110  # siblings that were forked later hold its sentinel open
         await asyncio.sleep(ORPHAN_CHECK_SECONDS)
     log.error("the main process is gone, ending")
-    watch.close()
+    waiters.close()
     os.kill(os.getpid(), signal.SIGTERM)

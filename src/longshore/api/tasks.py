@@ -32,7 +32,7 @@ from longshore.exports.deliver_target import Takes
 from longshore.exports.segments import stored
 from longshore.tasks import idempotency, progress, quotas, requests, run_reads, task_secrets
 from longshore.tasks import reads as read
-from longshore.tasks.idempotency import Kept
+from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.reads import Conditions
 from longshore.tasks.requests import EditableTask, NewTask
@@ -83,7 +83,7 @@ async def create(
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     await may_have(caller, service, service.pool, new.target, new.trigger)
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         before = await quotas.usage(connection, caller.chain)
         async with audited_in(connection, request, "task.create") as change:
             secrets = await read_secrets(service, connection, new)
@@ -94,7 +94,7 @@ async def create(
         await quotas.check_tasks(connection, caller.chain, service.quotas, before)
         for shape in target_check.pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, new.chain, shape)
-        return Kept(id, b"")
+        return StoredAnswer(id, b"")
 
     kept, replayed = await idempotency.once(service.pool, claim, make)
     task = await _current(service, caller, kept)
@@ -122,7 +122,7 @@ def _created(id: TaskId, task: read.PolledTask, headers: dict[str, str]) -> Resp
     return Encoded(encode(task.task), headers | conditional.headers(id, task), 201)
 
 
-async def _current(service: Service, caller: Caller, kept: Kept) -> read.PolledTask:
+async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> read.PolledTask:
     """Return the task of an idempotency key as its caller may see it. Raises NotFoundError if it was deleted."""
     assert kept.task
     found = await read.reading(service.pool, caller.chain, kept.task)
@@ -184,9 +184,9 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     ProblemError where it is not at the version that the request demands.
     """
     service, caller = admitted(request)
-    standing = await read.lock(connection, caller.chain, task)
+    status = await read.lock(connection, caller.chain, task)
     whole = await may_change_task(service, caller, connection, task)
-    require_task(request, task, standing.revision)
+    require_task(request, task, status.revision)
     return whole
 
 

@@ -32,7 +32,7 @@ def stay_open(request: AnyRequest) -> OpenRequest:
 async def waiting(request: AnyRequest, task: TaskId) -> AsyncIterator[Waiter]:
     """Yield a waiter for a task, as `held_open`; read the task only inside the context."""
     service, _ = admitted(request)
-    with service.watch.over(task) as waiter:
+    with service.waiters.of(task) as waiter:
         async with held_open(request, waiter):
             yield waiter
 

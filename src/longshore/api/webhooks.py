@@ -21,7 +21,7 @@ from longshore.database.connect import Connection
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import idempotency
-from longshore.tasks.idempotency import Kept
+from longshore.tasks.idempotency import StoredAnswer
 from longshore.validation import ValidationError, Violation, check
 from longshore.webhooks import registry
 from longshore.webhooks.registry import (
@@ -63,18 +63,20 @@ async def create_webhook(
         raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
     events = list(USUAL_EVENTS) if new.events is None else sorted(set(new.events))
 
-    async def make(connection: Connection) -> Kept:
+    async def make(connection: Connection) -> StoredAnswer:
         async with audited_in(connection, request, "webhook.create") as change:
             draft = WebhookDraft(new.url, events, actor(request).name)
             made = await registry.create(connection, service.vault, caller.chain, draft)
             change.object = f"webhook {made}"
-        return Kept(None, made.bytes)  # without the secret, which only the webhook's row has
+        return StoredAnswer(None, made.bytes)  # without the secret, which only the webhook's row has
 
     kept, again = await idempotency.once(service.pool, claim, make)
     return await _created(service, caller, kept, REPLAYED if again else {})
 
 
-async def _created(service: Service, caller: Caller, kept: Kept, headers: dict[str, str]) -> Response[NewWebhook]:
+async def _created(
+    service: Service, caller: Caller, kept: StoredAnswer, headers: dict[str, str]
+) -> Response[NewWebhook]:
     """Return the webhook that a request made, with its secret. Raises ProblemError where it or its secret is gone."""
     webhook = await registry.new_webhook(service.pool, service.vault, caller.chain, UUID(bytes=kept.answer))
     return Response(webhook, status_code=201, headers={**headers, "Location": f"/webhooks/{webhook.id}/deliveries"})

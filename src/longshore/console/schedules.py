@@ -39,7 +39,7 @@ async def resume(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
 async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Create a backfill; the times of the form are by the clock of the task's trigger."""
     service, caller = admitted(request)
-    found = await requests.whole(service.pool, caller.chain, task_id(id))
+    found = await requests.editable(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
     try:
         zone = ZoneInfo(stored(found.trigger).timezone)

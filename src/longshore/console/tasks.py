@@ -118,7 +118,7 @@ async def show_task(
     now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
     if not sees(caller, polled.reads, service.catalog):
         now = msgspec.structs.replace(now, **UNKNOWN)
-    whole = await requests.whole(service.pool, caller.chain, task_id(id))
+    whole = await requests.editable(service.pool, caller.chain, task_id(id))
     listed, _ = await backfills.of_task(service.pool, caller.chain, task_id(id), Page(MAX_BACKFILLS))
     found, _ = await delivery_reads.of_task(service.pool, caller.chain, task_id(id), Page(MAX_DELIVERIES))
     deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]

@@ -109,7 +109,7 @@ class Exporter:
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
         naming = await self._named(attempt, target)
-        increments = await watermarks.standing(self._pool, attempt.message) if target.incremental else None
+        increments = await watermarks.state(self._pool, attempt.message) if target.incremental else None
         pending = increments.pending if increments else []
         if increments and pending:
             await self._permit(attempt, [read for each in pending for read in each.reads])

@@ -229,12 +229,13 @@ def calendar(schedule: Schedule, start: datetime, end: datetime, count: int) -> 
     return found
 
 
-async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: int | None, who: str) -> bool:
+async def end(connection: Connection, chain: ChainId, task: TaskId, backfill: int | None, by: str) -> bool:
     """End a backfill, or all of a task, in the connection's transaction; a run that has begun finishes.
 
-    The caller has locked the task. Returns False if there was none to end.
+    The caller has locked the task. `by`: kind and id of the credential that asks. Returns False if there was none to
+    end.
     """
-    if await connection.fetchval(END, task, backfill, who) is None:
+    if await connection.fetchval(END, task, backfill, by) is None:
         return False
     await admit(connection, chain)
     return True

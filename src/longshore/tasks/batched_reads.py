@@ -14,7 +14,7 @@ from contextvars import Context
 from longshore.database.connect import Pool
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import STANDING, PolledTask, standing_in
+from longshore.tasks.reads import POLL, PolledTask, polled_task
 
 MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 
@@ -30,7 +30,7 @@ class Polls:
         self._sending: asyncio.Task[None] | None = None
         self._reading: set[asyncio.Task[None]] = set()
 
-    async def standing(self, chain: ChainId, task: TaskId) -> PolledTask:
+    async def status(self, chain: ChainId, task: TaskId) -> PolledTask:
         """Return the status of a task, without the task object. Raises NotFoundError."""
         answer: asyncio.Future[PolledTask] = asyncio.get_running_loop().create_future()
         self._gathered[chain, task].append(answer)
@@ -52,7 +52,7 @@ class Polls:
 
     async def _read(self, gathered: Gathered) -> None:
         try:
-            rows = await self._pool.fetch(STANDING, [task for _, task in gathered], [chain for chain, _ in gathered])
+            rows = await self._pool.fetch(POLL, [task for _, task in gathered], [chain for chain, _ in gathered])
         except Exception as error:  # each poll of the batch raises it
             for answer in _still_wanted(gathered.values()):
                 answer.set_exception(error)
@@ -64,7 +64,7 @@ class Polls:
                     answer.set_exception(NotFoundError("task-not-found"))
                     continue
                 try:
-                    answer.set_result(standing_in(found[key]))
+                    answer.set_result(polled_task(found[key]))
                 except Exception as error:  # an unreadable row fails the polls of its own task alone
                     answer.set_exception(error)
 

@@ -55,15 +55,15 @@ class NothingToCancelError(ProblemError):
         super().__init__("nothing-to-cancel")
 
 
-async def cancel(connection: Connection, chain: ChainId, task: TaskId, who: str) -> None:
+async def cancel(connection: Connection, chain: ChainId, task: TaskId, by: str) -> None:
     """End run, deliveries, schedule and backfills of a task, in the connection's transaction.
 
     The caller has locked the task, which exists in the chain. The new revision notifies the workers that run it or
-    deliver its results. Raises NothingToCancelError.
+    deliver its results. `by`: kind and id of the credential that asks. Raises NothingToCancelError.
     """
     await connection.execute(deliveries.LOCK_CHAIN, chain)
-    if await connection.fetchval(CANCEL, task, chain, f"cancelled by {who}") is None:
+    if await connection.fetchval(CANCEL, task, chain, f"cancelled by {by}") is None:
         raise NothingToCancelError
-    await backfills.end(connection, chain, task, None, who)
+    await backfills.end(connection, chain, task, None, by)
     await deliveries.admit(connection, chain)
     await admit(connection, chain)

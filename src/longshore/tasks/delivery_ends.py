@@ -171,7 +171,7 @@ async def _end(pool: Pool, message: DeliveryMessage, end: DeliveryEnd) -> None:
 async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
     await deliveries.admit(connection, ChainId(ended["chain_id"]))
     if ended["ends"]:
-        await run_ends.go_on(connection, ended)
+        await run_ends.plan_next_run(connection, ended)
 
 
 async def lost(pool: Pool, message: DeliveryMessage) -> bool:

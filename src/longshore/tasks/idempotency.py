@@ -57,18 +57,18 @@ class Claim(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-class Kept(msgspec.Struct, frozen=True):
+class StoredAnswer(msgspec.Struct, frozen=True):
     """The stored result of a request: its task, if it concerned one, and the data of its answer."""
 
     task: TaskId | None
     answer: bytes
 
 
-Make = Callable[[Connection], Awaitable[Kept]]
+Make = Callable[[Connection], Awaitable[StoredAnswer]]
 """Carries out a request in the connection's transaction."""
 
 
-async def find(pool: Pool, claim: Claim | None) -> Kept | None:
+async def find(pool: Pool, claim: Claim | None) -> StoredAnswer | None:
     """Return the result that is stored under a key; None without a claim or if nothing is stored.
 
     Raises ProblemError.
@@ -77,10 +77,10 @@ async def find(pool: Pool, claim: Claim | None) -> Kept | None:
         return None
     if found["body_sha256"] != claim.digest:
         raise ProblemError("idempotency-key-reused")
-    return Kept(found["task_id"], found["answer"])
+    return StoredAnswer(found["task_id"], found["answer"])
 
 
-async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]:
+async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[StoredAnswer, bool]:
     """Carry out a request, unless its key has a result already; always if there is no claim.
 
     Return the result, and whether it is that of an earlier request. Raises ProblemError.
@@ -93,7 +93,7 @@ async def once(pool: Pool, claim: Claim | None, make: Make) -> tuple[Kept, bool]
     return found, True
 
 
-async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> Kept | None:
+async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> StoredAnswer | None:
     """Replace the failed task of a key by a new one; return None if another request has done so already."""
     async with pool.acquire() as connection, connection.transaction():
         if await connection.fetchval(RENEW, claim.chain, claim.key, failed) is None:
@@ -101,7 +101,7 @@ async def renew(pool: Pool, claim: Claim, failed: TaskId, make: Make) -> Kept | 
         return await _make(connection, claim, make)
 
 
-async def _make(connection: Connection, claim: Claim | None, make: Make) -> Kept:
+async def _make(connection: Connection, claim: Claim | None, make: Make) -> StoredAnswer:
     made = await make(connection)
     if claim is not None:
         await connection.execute(KEEP, claim.chain, claim.key, made.task, made.answer)

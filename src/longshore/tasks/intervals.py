@@ -10,7 +10,7 @@ from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.schedule import Schedule, is_time, preceding, shown, stored, times, uncomputable
 from longshore.validation import ValidationError, Violation
 
-STANDING = """
+TRIGGER = """
 select trigger, covered_until, date_trunc('second', now()) as now from longshore.tasks where id = $1 and chain_id = $2
 """
 
@@ -28,7 +28,7 @@ async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Int
 
     Without a schedule, or before its first run, it has no start. Raises NotFoundError.
     """
-    row = await connection.fetchrow(STANDING, task, chain)
+    row = await connection.fetchrow(TRIGGER, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
     start, end = row["covered_until"], row["now"]
@@ -44,7 +44,7 @@ async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: da
 
     Raises NotFoundError, ProblemError for a task without a schedule, and ValidationError for another time.
     """
-    row = await connection.fetchrow(STANDING, task, chain)
+    row = await connection.fetchrow(TRIGGER, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
     run = await connection.fetchrow(RECORDED, task, end)

@@ -38,7 +38,7 @@ class LogEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """An entry of a task's log. Only the entry that sums up a run has the row counts."""
 
     errors: int | UnsetType = UNSET
-    msg: str = msgspec.field(default_factory=str)
+    msg: str = msgspec.field(default_factory=str)  # no plain default: `omit_defaults` would leave out an empty text
     skips: int | UnsetType = UNSET
     success: int | UnsetType = UNSET
     time: datetime | UnsetType = UNSET

@@ -17,7 +17,7 @@ from longshore.tasks.slots import admit
 
 CatchUp = Literal["one", "none", "all"]
 
-STANDING = """
+LOCK = """
 select trigger, schedule_ended, paused, planned_at from longshore.tasks where id = $1 and chain_id = $2 for update
 """
 
@@ -64,40 +64,40 @@ select id, log_length - 1, modified_at, $2 from task
 """
 
 
-async def pause(connection: Connection, chain: ChainId, task: TaskId, who: str) -> bool:
+async def pause(connection: Connection, chain: ChainId, task: TaskId, by: str) -> bool:
     """Pause the schedule of a task, in the connection's transaction; return False if it is paused already.
 
     A run that has begun goes on. Raises NotFoundError, and ProblemError if the task has no schedule.
     """
-    row, schedule = await _standing(connection, chain, task)
+    row, schedule = await _lock(connection, chain, task)
     if row["paused"]:
         return False
     try:
         due = following(schedule, row["planned_at"])
     except Exception:  # stored by another version, or where another tzdata is installed
         due = None
-    await connection.execute(PAUSE, task, f"paused by {who}", due)
+    await connection.execute(PAUSE, task, f"paused by {by}", due)
     await admit(connection, chain)
     return True
 
 
-async def resume(connection: Connection, chain: ChainId, task: TaskId, who: str, catch_up: CatchUp | None) -> bool:
+async def resume(connection: Connection, chain: ChainId, task: TaskId, by: str, catch_up: CatchUp | None) -> bool:
     """Resume the schedule of a task, in the connection's transaction; return False if it is not paused.
 
     `catch_up`: the treatment of the runs missed until now; None for the trigger's. Raises NotFoundError, and
     ProblemError if the task has no schedule.
     """
-    row, _ = await _standing(connection, chain, task)
+    row, _ = await _lock(connection, chain, task)
     if not row["paused"]:
         return False
-    entry = f"resumed by {who}, catch_up {catch_up}" if catch_up else f"resumed by {who}"
+    entry = f"resumed by {by}, catch_up {catch_up}" if catch_up else f"resumed by {by}"
     await connection.execute(RESUME, task, entry, catch_up)
     return True
 
 
-async def _standing(connection: Connection, chain: ChainId, task: TaskId) -> tuple[asyncpg.Record, Schedule]:
+async def _lock(connection: Connection, chain: ChainId, task: TaskId) -> tuple[asyncpg.Record, Schedule]:
     """Lock a task and return its row with its schedule. Raises NotFoundError and ProblemError."""
-    row = await connection.fetchrow(STANDING, task, chain)
+    row = await connection.fetchrow(LOCK, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
     return row, schedule_of(row["trigger"], ended=row["schedule_ended"])

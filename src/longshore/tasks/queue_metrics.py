@@ -59,15 +59,22 @@ where state = 'pending'
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """The figures that the metrics are made from."""
+    """The figures that the metrics are made from. Times are in seconds, 0 where there is no such task."""
 
     by_state: list[tuple[str, str, int]]
+    """State, chain class (`service` or `retailer`) and number of tasks."""
     sent: int
+    """Tasks whose message waits in the queue."""
     parked: int
+    """Due tasks whose chain has no free slot."""
     oldest: float
+    """Time that the oldest message has waited."""
     late: float
+    """Time since the oldest due task whose message has not been sent was due."""
     longest: float
+    """Time since the oldest running attempt began."""
     silent: float
+    """Longest time without progress of a running attempt."""
     workers: int
     webhook_deliveries: int
     deliveries: int

@@ -10,7 +10,8 @@ from longshore.settings import Settings
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId
 
-Action = Callable[[Attempt], Awaitable[RunResult]]
+RunAction = Callable[[Attempt], Awaitable[RunResult]]
+"""Carries out the action of an attempt."""
 
 USAGE = "select tasks, task_bytes, result_bytes from longshore.chain_usage where chain_id = $1"
 
@@ -25,8 +26,8 @@ class Usage(msgspec.Struct, frozen=True):
     """Bytes of its stored results."""
 
 
-def allowed_by(settings: Settings) -> Usage:
-    """Return the quota of each chain."""
+def from_settings(settings: Settings) -> Usage:
+    """Return the quota of a chain, which is the same for all of them."""
     megabyte, gigabyte = 10**6, 10**9
     return Usage(
         settings.chain_stored_tasks,
@@ -62,13 +63,13 @@ async def check_tasks(connection: Connection, chain: ChainId, allowed: Usage, be
         raise _quota_error("bytes of tasks", now.task_bytes, allowed.task_bytes)
 
 
-def with_room(run: Action, pool: Pool, allowed: Usage) -> Action:
+def within_quota(run: RunAction, pool: Pool, allowed: Usage) -> RunAction:
     """Return the action with a check before it that raises ProblemError if the chain's results fill its quota."""
 
-    async def run_with_room(begun: Attempt) -> RunResult:
-        now = await usage(pool, begun.chain)
+    async def run_within_quota(attempt: Attempt) -> RunResult:
+        now = await usage(pool, attempt.chain)
         if now.result_bytes >= allowed.result_bytes:
             raise _quota_error("bytes of results", now.result_bytes, allowed.result_bytes)
-        return await run(begun)
+        return await run(attempt)
 
-    return run_with_room
+    return run_within_quota

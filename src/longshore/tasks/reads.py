@@ -68,7 +68,7 @@ where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
 
 # $1, $2: tasks, and the chain of each poll.
-STANDING = f"""
+POLL = f"""
 select t.id, t.chain_id, t.state, t.revision, t.log_length, {SETTLED} as settled, {QUEUED} as queued,
        {PROGRESS} as progress, {SECONDS_LEFT} as seconds_left
 from unnest($1::bigint[], $2::bigint[]) as asked (task, chain)
@@ -107,14 +107,14 @@ order by t.id desc
 limit $5 offset $6
 """  # noqa: S608  # only constants are put in
 
-STATE = f"""
+STATUS = f"""
 select t.state, t.last_run_at, t.modified_at, t.created_at, t.run, t.revision, t.log_length, {PROGRESS} as progress,
        {QUEUED} as queued, t.delivering
 from longshore.tasks t
 where t.id = $1 and t.chain_id = $2
 """  # noqa: S608  # only constants are put in
 
-LOCK = f"{STATE} for update of t"
+LOCK = f"{STATUS} for update of t"
 
 
 class LogPage(msgspec.Struct, frozen=True):
@@ -204,12 +204,12 @@ async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: L
     row = await pool.fetchrow(GET, task, chain, page.offset, page.limit, page.newest_first)
     if row is None:
         raise NotFoundError("task-not-found")
-    found = standing_in(row, _task(row))
+    found = polled_task(row, _task(row))
     return msgspec.structs.replace(found, reads=decoded(row["reads"]), created_by=row["created_by"])
 
 
-def standing_in(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
-    """Return the answer to a poll from a row of GET or STANDING."""
+def polled_task(row: asyncpg.Record, task: Task | None = None) -> PolledTask:
+    """Return the answer to a poll from a row of GET or POLL."""
     return PolledTask(
         task=task,
         code=Code(row["state"]),
@@ -245,17 +245,17 @@ async def list_tasks(
     return await fetch_page(pool, _with_reads, page, LIST, chain, *msgspec.structs.astuple(conditions))
 
 
-async def standing(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
+async def status(pool: Pool | Connection, chain: ChainId, task: TaskId) -> TaskStatus:
     """Return state, run number, revision and log length of a task. Raises NotFoundError."""
-    return _standing(await pool.fetchrow(STATE, task, chain))
+    return _status(await pool.fetchrow(STATUS, task, chain))
 
 
 async def lock(connection: Connection, chain: ChainId, task: TaskId) -> TaskStatus:
     """Lock a task until the transaction ends and return its status. Raises NotFoundError."""
-    return _standing(await connection.fetchrow(LOCK, task, chain))
+    return _status(await connection.fetchrow(LOCK, task, chain))
 
 
-def _standing(row: asyncpg.Record | None) -> TaskStatus:
+def _status(row: asyncpg.Record | None) -> TaskStatus:
     if row is None:
         raise NotFoundError("task-not-found")
     return TaskStatus(_state(row), row["run"], row["revision"], row["log_length"], row["queued"], row["delivering"])
@@ -284,18 +284,18 @@ def _state(row: asyncpg.Record | dict[str, Any]) -> State:
     last_run = row["last_run_at"]
     return State(
         code=Code(row["state"]),
-        last_run_date=last_run and _whole(last_run),
-        last_modified=_whole(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
-        created_date=_whole(row["created_at"]),
+        last_run_date=last_run and _whole_second(last_run),
+        last_modified=_whole_second(row["modified_at"] + timedelta(seconds=PROGRESS_SECONDS * row["progress"])),
+        created_date=_whole_second(row["created_at"]),
     )
 
 
 def _entry(entry: asyncpg.Record) -> LogEntry:
     msg, at, total, success, skips, errors = entry
     if total is None:
-        return LogEntry(msg=msg, time=_whole(at))
-    return LogEntry(errors=errors, msg=msg, skips=skips, success=success, time=_whole(at), total=total)
+        return LogEntry(msg=msg, time=_whole_second(at))
+    return LogEntry(errors=errors, msg=msg, skips=skips, success=success, time=_whole_second(at), total=total)
 
 
-def _whole(moment: datetime) -> datetime:
+def _whole_second(moment: datetime) -> datetime:
     return moment.replace(microsecond=0)

@@ -18,12 +18,12 @@ update longshore.runs set reads = $4 where task_id = $1 and run = $2
 """
 
 
-async def record(pool: Pool, begun: Attempt, reads: list[Read]) -> None:
+async def record(pool: Pool, attempt: Attempt, reads: list[Read]) -> None:
     """Record the reads of an attempt before its first row. Raises StaleAttemptError."""
-    task, attempt = begun.message.task, begun.message.attempt
+    message = attempt.message
     async with pool.acquire() as connection, connection.transaction():
-        before = await connection.fetchval(LOCK, task, attempt)
+        before = await connection.fetchval(LOCK, message.task, message.attempt)
         if before is None:
-            raise StaleAttemptError(begun.message)
+            raise StaleAttemptError(message)
         together = merged([*decoded(before), *reads])
-        await connection.execute(RECORD, task, begun.run, encoded(together), encoded(merged(reads)))
+        await connection.execute(RECORD, message.task, attempt.run, encoded(together), encoded(merged(reads)))

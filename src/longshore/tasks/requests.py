@@ -26,7 +26,7 @@ values ($1, $2, $3, $4, $5, $6, $7, case when $8::timestamptz > now() then $8 en
 returning id, parked
 """
 
-WHOLE = """
+EDITABLE = """
 select description as desc, trigger, target, debug, revision, schedule_ended, defined_by, reads
 from longshore.tasks
 where id = $1 and chain_id = $2
@@ -185,9 +185,9 @@ async def create(connection: Connection, new: NewTask, by: str | None = None) ->
     return TaskId(row["id"])
 
 
-async def whole(connection: Connection | Pool, chain: ChainId, task: TaskId) -> EditableTask:
+async def editable(connection: Connection | Pool, chain: ChainId, task: TaskId) -> EditableTask:
     """Return the editable fields of a task. Raises NotFoundError."""
-    row = await connection.fetchrow(WHOLE, task, chain)
+    row = await connection.fetchrow(EDITABLE, task, chain)
     if row is None:
         raise NotFoundError("task-not-found")
     return EditableTask(**{**row, "reads": decoded(row["reads"])})
@@ -206,11 +206,10 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
 ) -> None:
     """Replace the editable fields of a task that is not running, in the connection's transaction.
 
-    `only_deliver`: whether the trigger stays, and of the target all but `deliver`, so that a run may be on its way to
-    destinations meanwhile.
-
-    `why`: the entry of its log. `planned_anew`: whether its schedule starts from now, as that of a new task.
-    `defined_by`: kind and id of the credential that sets target or trigger, such as `user 7`; None if neither changes.
+    `revision`: of the task that the change was made for. `why`: the entry of its log. `planned_anew`: whether its
+    schedule starts from now, as that of a new task. `only_deliver`: whether the trigger stays, and of the target all
+    but `deliver`; then a run may be on its way to destinations meanwhile. `defined_by`: kind and id of the credential
+    that sets target or trigger, such as `user 7`; None if neither changes.
     Raises ProblemError, ChangedMeanwhileError, ValidationError and NotFoundError.
     """
     due = None
@@ -243,8 +242,8 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
             only_deliver,
         )
     if changed is None:
-        standing = await read.standing(connection, new.chain, task)
-        refused = standing.state.code == Code.INPROGRESS and not (standing.delivering and only_deliver)
+        status = await read.status(connection, new.chain, task)
+        refused = status.state.code == Code.INPROGRESS and not (status.delivering and only_deliver)
         raise ProblemError("task-running") if refused else ChangedMeanwhileError()
     await admit(connection, new.chain)
 
@@ -291,6 +290,6 @@ async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     The caller removes its files afterwards. Raises ProblemError and NotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
-        standing = await read.standing(connection, chain, task)
-        raise ProblemError("task-running" if standing.state.code == Code.INPROGRESS else "run-delivering")
+        status = await read.status(connection, chain, task)
+        raise ProblemError("task-running" if status.state.code == Code.INPROGRESS else "run-delivering")
     await admit(connection, chain)

@@ -222,7 +222,7 @@ async def finish(pool: Pool, message: Message, outcome: RunResult, keep: timedel
             await deliveries.admit(connection, ChainId(ended["chain_id"]))
             await admit(connection, ChainId(ended["chain_id"]))
         else:
-            await go_on(connection, ended)
+            await plan_next_run(connection, ended)
     if not outcome.deliveries:
         metrics.RUNS.labels(ended["action"], "DONE").inc()
     metrics.count_written(ended["action"], outcome.success - ended["rows"], outcome.size - ended["bytes"])
@@ -234,7 +234,7 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
         ended = await connection.fetchrow(FAIL, message.task, message.attempt, storable(why))
         if ended is None:
             raise StaleAttemptError(message)
-        await go_on(connection, ended)
+        await plan_next_run(connection, ended)
     metrics.RUNS.labels(ended["action"], "ERROR").inc()
 
 
@@ -254,7 +254,7 @@ async def lost(pool: Pool, message: Message) -> bool:
     return True
 
 
-async def go_on(connection: Connection, ended: asyncpg.Record) -> None:
+async def plan_next_run(connection: Connection, ended: asyncpg.Record) -> None:
     """Set when a task whose run has ended is due again, and admit the next task of its chain.
 
     `ended`: its id, chain_id, trigger, planned_at and schedule_ended.

@@ -35,20 +35,21 @@ REVISIONS = "select id, revision from longshore.tasks where id = any($1::bigint[
 
 
 class Waiter:
-    """A request that waits for a task. `signal`: number of the last notification that woke it, 0 before the first."""
+    """A request that waits for a task."""
 
-    def __init__(self, watch: "Watch") -> None:
-        self._watch = watch
+    def __init__(self, all_waiters: "Waiters") -> None:
+        self._all = all_waiters
         self._woken = asyncio.Event()
-        self.signal = 0
+        self.notification = 0
+        """The number of the last notification that woke it; 0 before the first."""
         self.revision = 0
         """The revision that the waiter has seen."""
         self.error: Exception | None = None
         """The error that ends the wait, such as a revoked credential; None while it goes on."""
 
-    def wake(self, signal: int) -> None:
-        """Let `wait` return because the task has changed."""
-        self.signal = signal
+    def wake(self, notification: int) -> None:
+        """Let `wait` return because the task has changed. `notification`: its number in this process, from 1."""
+        self.notification = notification
         self._woken.set()
 
     def end(self, error: Exception) -> None:
@@ -61,7 +62,7 @@ class Waiter:
 
         Raises the error that was passed to `end`.
         """
-        if self._watch.closing:
+        if self._all.closing:
             return False
         try:
             async with asyncio.timeout(seconds):
@@ -74,20 +75,20 @@ class Waiter:
         return True
 
 
-class Watch:
-    """Wakes the waiters of a process. Enter it once."""
+class Waiters:
+    """The waiters of a process, with the connection that wakes them. Enter it once."""
 
     def __init__(self, pool: Pool, url: str) -> None:
         self._pool = pool
         self._waiters: defaultdict[int, set[Waiter]] = defaultdict(set)
         self._readings: dict[Hashable, asyncio.Task[Any]] = {}
-        self._signals = 0
+        self._notifications = 0
         self._listener = Listener(url, CHANNEL, self._on_notification, self._wake_all)
         self._rechecking: asyncio.Task[None] | None = None
         self.closing = False
         """Whether the process is about to end, so that no request may wait."""
 
-    async def __aenter__(self) -> "Watch":
+    async def __aenter__(self) -> "Waiters":
         asyncio.get_running_loop().add_signal_handler(RELEASE_SIGNAL, self.close)
         await self._listener.__aenter__()
         self._rechecking = asyncio.create_task(self._recheck(), name="recheck watched tasks")
@@ -106,7 +107,7 @@ class Watch:
         self._wake_all()
 
     @contextlib.contextmanager
-    def over(self, task: TaskId) -> Iterator[Waiter]:
+    def of(self, task: TaskId) -> Iterator[Waiter]:
         """Return a waiter for a task. Read the task only inside this context, so that no change is missed."""
         waiter = Waiter(self)
         self._waiters[task].add(waiter)
@@ -124,9 +125,9 @@ class Watch:
 
         The number of the notification is part of the key, so no waiter gets a result from before it was woken.
         """
-        if not waiter.signal:
+        if not waiter.notification:
             return await reading()
-        key = (key, waiter.signal)
+        key = (key, waiter.notification)
         found = self._readings.get(key)
         if found is None:
             found = self._readings[key] = asyncio.create_task(reading())
@@ -141,11 +142,11 @@ class Watch:
         displaced before it began, and the waiter's error.
         """
         while True:
-            standing = await reads.standing(self._pool, chain, task)
-            waiter.revision = standing.revision
-            if (standing.state.code in ENDED or standing.delivering) and standing.run >= run:
-                return standing.state
-            if standing.run < run and not standing.queued:
+            status = await reads.status(self._pool, chain, task)
+            waiter.revision = status.revision
+            if (status.state.code in ENDED or status.delivering) and status.run >= run:
+                return status.state
+            if status.run < run and not status.queued:
                 raise ProblemError("run-withdrawn")
             if self.closing:
                 raise ProblemError("stopping", headers={"Retry-After": "1"})
@@ -155,9 +156,9 @@ class Watch:
         self._wake(int(payload.split(maxsplit=1)[0]))
 
     def _wake(self, task: int) -> None:
-        self._signals += 1
+        self._notifications += 1
         for waiter in self._waiters.get(task, ()):
-            waiter.wake(self._signals)
+            waiter.wake(self._notifications)
 
     def _wake_all(self) -> None:
         for task in tuple(self._waiters):

@@ -18,7 +18,7 @@ from longshore.tasks.recorded_reads import Read, decoded
 
 # One statement, so that it sees a concurrent acknowledgement completely: the watermark with the increments after it.
 # There may be many runs after it: their manifests are read one at a time, and one segment is enough.
-STANDING = """
+STATE = """
 select t.watermark, t.last_run_at, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256,
        r.snapshot_at, r.column_types, r.interval_start, r.interval_end,
        case when r.run = min(r.run) over () then r.segment end as segment, r.reads
@@ -131,9 +131,9 @@ class IncrementState(msgspec.Struct, frozen=True):
     """When the run of the attempt began; None for a stale attempt."""
 
 
-async def standing(pool: Pool, message: Message) -> IncrementState:
+async def state(pool: Pool, message: Message) -> IncrementState:
     """Return the watermark and the unacknowledged increments when an attempt begins."""
-    rows = await pool.fetch(STANDING, message.task, message.attempt)
+    rows = await pool.fetch(STATE, message.task, message.attempt)
     pending = structs(_pending, [row for row in rows if row["run"] is not None])
     if not rows:  # of a stale attempt; `finish` will refuse it
         return IncrementState(None, [], None)

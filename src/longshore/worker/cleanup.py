@@ -126,12 +126,12 @@ class Cleanup:
         self._task_age = task_age
         self._refused: Exception | None = None
 
-    async def run(self, begun: Attempt) -> RunResult:
+    async def run(self, attempt: Attempt) -> RunResult:
         """Run once. An item or step that fails does not stop the others; its error is raised at the end.
 
         Transient errors of the database and the store are raised at once.
         """
-        del begun  # the action is the same for each attempt
+        del attempt  # the action is the same for each attempt
         self._refused = None
         steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
         results, tasks, files = [await self._isolated(step) or 0 for step in steps]

@@ -37,6 +37,7 @@ from longshore.results.open import open_store
 from longshore.settings import Settings
 from longshore.tasks import quotas
 from longshore.tasks.queue import MIN_CONCURRENCY, Consumer, DeliveryMessage, Message, ShardMessage
+from longshore.tasks.quotas import RunAction
 from longshore.tasks.scheduler import run_scheduler
 from longshore.tasks.slots import SETTING as SLOTS
 from longshore.tasks.waiters import CHANNEL
@@ -46,7 +47,7 @@ from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker import malloc
 from longshore.worker.cleanup import ACTION, Cleanup, ensure
 from longshore.worker.delivery_runner import CONCURRENCY, DeliveryRunner
-from longshore.worker.runner import Action, Runner
+from longshore.worker.runner import Runner
 
 log = structlog.get_logger()
 
@@ -155,10 +156,10 @@ async def _make_runner(settings: Settings, pools: _Pools, known: catalog.Catalog
     shard_worker = ShardWorker(pool, pools.sources, known, store, policy.source.bytes_per_second)
     cleanup = Cleanup(pool, store, timedelta(days=settings.task_days))
     await retry_until_available(ensure, pool)
-    allowed = quotas.allowed_by(settings)
-    actions: dict[str, Action] = {"export": quotas.with_room(exporter.run, pool, allowed), ACTION: cleanup.run}
+    allowed = quotas.from_settings(settings)
+    actions: dict[str, RunAction] = {"export": quotas.within_quota(exporter.run, pool, allowed), ACTION: cleanup.run}
     for name, action in plugged.load(settings).items():
-        actions[name] = quotas.with_room(Plugged(action, pool, store, vault).run, pool, allowed)
+        actions[name] = quotas.within_quota(Plugged(action, pool, store, vault).run, pool, allowed)
     metrics.begin(actions)
     return Runner(pool, actions, settings.shutdown_grace, settings.result_time, shard_worker.run)
 

@@ -21,12 +21,11 @@ from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.model import ChainId
 from longshore.tasks.queue import Message, ShardMessage, decode
+from longshore.tasks.quotas import RunAction
 from longshore.telemetry import metrics, tracing
 from longshore.worker.under_way import UnderWay
 
 log = structlog.get_logger()
-
-Action = Callable[[Attempt], Awaitable[RunResult]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -45,7 +44,7 @@ class Runner:
     def __init__(
         self,
         pool: Pool,
-        actions: Mapping[str, Action],
+        actions: Mapping[str, RunAction],
         grace: float,
         result_time: Callable[[ChainId], timedelta],
         shard: Callable[[ShardMessage], Awaitable[float | None]],
