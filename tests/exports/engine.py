@@ -13,6 +13,7 @@ from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import Plan, Source, plan
 from longshore.exports.snapshot import SESSION, Readers
 from longshore.results.local import LocalStore
+from longshore.results.store import AttemptFiles
 from longshore.tasks.model import ChainId, TaskId
 
 CHAIN = 1764
@@ -29,7 +30,7 @@ async def export(
     """Export an index. Return the bytes of the file, its size, and the plan of the export."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
-        location = store.location(ChainId(CHAIN), TaskId(1), 1, "result")
+        location = AttemptFiles(ChainId(CHAIN), TaskId(1), 1).location("result")
         async with open_pool(url, size=connections, name="test", **SESSION) as pool:
             readers = Readers(pool, connections - 1)
             source = Source(index.rows, (CHAIN,))

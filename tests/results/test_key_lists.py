@@ -42,7 +42,7 @@ def write(store: Store) -> Callable[[str], None]:
 
 def test_results_go_without_the_key_lists_of_their_task(store: Store, write: Callable[[str], None]) -> None:
     lists = [FIRST.key_list("20261126T120000000000"), SECOND.key_list("20261126T130000000000")]
-    result = store.location(CHAIN, TASK, 3, "a.csv")
+    result = AttemptFiles(CHAIN, TASK, 3).location("a.csv")
     for location in (result, *lists):
         write(location)
     store.remove(result)

@@ -31,6 +31,7 @@ from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
 from longshore.exports.deliver_target import BUNDLE, Deliver, RunFacts, planned
 from longshore.results.local import LocalStore
+from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import Attempt, RunResult, StaleAttemptError
 from longshore.tasks.deliveries import StaleDeliveryError
@@ -258,7 +259,7 @@ class Life(RuleBasedStateMachine):
     def _finish(self, task: Known) -> None:
         begun = task.begun
         assert begun is not None
-        location = self.store.location(begun.chain, TaskId(task.id), begun.message.attempt, "a.csv")
+        location = AttemptFiles(begun.chain, TaskId(task.id), begun.message.attempt).location("a.csv")
         with self.store.create(location) as file:
             file.publish()
         facts = RunFacts(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")

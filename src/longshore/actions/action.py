@@ -14,7 +14,7 @@ from msgspec import Meta
 from longshore.actions.secret_fields import with_secrets
 from longshore.database.connect import Pool
 from longshore.errors import LongshoreError
-from longshore.results.store import Store, Writable
+from longshore.results.store import AttemptFiles, Store, Writable
 from longshore.tasks import attempts, task_secrets
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.validation import Violation
@@ -105,9 +105,8 @@ class Context(Generic[T]):
         """
         if not NAME.fullmatch(name) or self.outcome.result:
             raise ValueError(f"a result cannot be named {name!r}, or this is the second one")
-        location = self._store.location(
-            self._attempt.chain, self._attempt.message.task, self._attempt.message.attempt, name
-        )
+        message = self._attempt.message
+        location = AttemptFiles(self._attempt.chain, message.task, message.attempt).location(name)
         with self._store.create(location) as file:
             writer = ResultWriter(file)
             yield writer

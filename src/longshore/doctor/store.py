@@ -10,7 +10,7 @@ from longshore.doctor.finding import Finding, first_line, wrong
 from longshore.errors import LongshoreError
 from longshore.results.bucket import BucketStore
 from longshore.results.open import open_store
-from longshore.results.store import Store
+from longshore.results.store import AttemptFiles, Store
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId, TaskId
 
@@ -26,7 +26,7 @@ def of_store(settings: Settings) -> list[Finding]:
         store = open_store(settings)
     except LongshoreError as error:
         return [wrong("store", f"{first_line(error)}; correct LONGSHORE_RESULTS_URL and its settings")]
-    location = store.location(*SERVICE_TASK, secrets.randbelow(1 << 31), "doctor.txt")
+    location = AttemptFiles(*SERVICE_TASK, secrets.randbelow(1 << 31)).location("doctor.txt")
     findings: list[Finding] = []
     for step, remedy, act in _steps(store, location):
         try:

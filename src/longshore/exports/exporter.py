@@ -36,7 +36,7 @@ from longshore.exports.signing_keys import SigningKeys
 from longshore.exports.snapshot import Readers, Sources, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.results.multipart import UnfitPieceError
-from longshore.results.store import Store
+from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.queue import Message
@@ -151,7 +151,7 @@ class Exporter:
         kept = await attempts.locations(self._pool, message.task)
         await asyncio.to_thread(self._store.remove_abandoned, attempt.chain, message.task, message.attempt, kept)
         name = result_name(target, self._catalog, message.task)
-        location = self._store.location(attempt.chain, message.task, message.attempt, name)
+        location = AttemptFiles(attempt.chain, message.task, message.attempt).location(name)
         previous = await self._pool.fetchval(PREVIOUS, message.task)
         return ResultName(attempt, name, location, previous, await self._keys.current())
 

@@ -20,8 +20,6 @@ from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store, from_url
 
 from longshore.results.aws import Access
 from longshore.results.bucket_client import BucketClient, Unfinished
-from longshore.results.local import NUMBER, place_of
-from longshore.results.local_files import LEVELS
 from longshore.results.multipart import ObjectAssembly, UploadedPiece
 from longshore.results.object_file import (
     ObjectFile,
@@ -33,13 +31,16 @@ from longshore.results.object_file import (
 )
 from longshore.results.store import (
     KEYS,
+    LEVELS,
     NOTHING,
+    NUMBER,
     OF_TASK,
     AttemptFiles,
     Beside,
     PieceNumber,
     StoreError,
     StoreUnavailableError,
+    place_of,
 )
 from longshore.tasks.model import ChainId, TaskId
 
@@ -72,9 +73,6 @@ class BucketStore:
             )
         except (BaseError, ValueError) as error:
             raise StoreError(f"results_url cannot be used: {first_line(error)}") from error
-
-    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
-        return f"{chain}/{task}/{attempt}/{name}"
 
     @property
     def is_shared(self) -> bool:

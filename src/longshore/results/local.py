@@ -6,34 +6,25 @@ says which attempt counts; the task's next attempt removes files that no row nam
 
 import contextlib
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from longshore.results.local_files import (
+from longshore.results.local_files import PART, LocalAssembly, LocalFile, LocalPiece, LocalResultFile, chunks, sync
+from longshore.results.store import (
+    KEY_LIST,
+    KEYS,
     LEVELS,
-    PART,
-    LocalAssembly,
-    LocalFile,
-    LocalPiece,
-    LocalResultFile,
-    chunks,
-    sync,
+    NOTHING,
+    NUMBER,
+    AttemptFiles,
+    Beside,
+    PieceNumber,
+    StoreError,
+    place_of,
 )
-from longshore.results.store import KEY_LIST, KEYS, NOTHING, OF_TASK, AttemptFiles, Beside, PieceNumber, StoreError
 from longshore.tasks.model import ChainId, TaskId
-
-NUMBER = re.compile(r"[0-9]{1,18}")  # of a chain, a task or an attempt; other names are not the service's
-
-
-def place_of(names: Sequence[str]) -> AttemptFiles | None:
-    """Return the place whose folder below the store has these names; None where it is not the service's."""
-    chain, task, last = names
-    if not NUMBER.fullmatch(chain) or not NUMBER.fullmatch(task) or not (last == KEYS or NUMBER.fullmatch(last)):
-        return None
-    return AttemptFiles(ChainId(int(chain)), TaskId(int(task)), OF_TASK if last == KEYS else int(last))
 
 
 class LocalStore:
@@ -44,9 +35,6 @@ class LocalStore:
 
     is_shared = True
     presigns = False
-
-    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
-        return f"{chain}/{task}/{attempt}/{name}"
 
     def create(self, location: str) -> LocalFile:
         return LocalFile(self.path(location))

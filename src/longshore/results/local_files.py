@@ -9,13 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from longshore.results.store import NOTHING, Beside, Piece, StoreUnavailableError
+from longshore.results.store import LEVELS, NOTHING, Beside, Piece, StoreUnavailableError
 
 PART = ".part"
 PIECES = "pieces"  # folder of the pieces of a result
 FLUSH_BYTES = 16 << 20
 CHUNK_BYTES = 1 << 20
-LEVELS = 4  # folders above a file: attempt, task, chain, store
 
 
 class PartFile:

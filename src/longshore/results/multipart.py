@@ -18,9 +18,8 @@ from longshore.results.media_types import media_type
 from longshore.results.store import NOTHING, Beside, Piece, PieceNumber, StoreError, StoreUnavailableError
 
 MAX_PARTS = 10_000  # of an upload
-LANES = (
-    3  # ranges of part numbers of a piece, for successive trials: a late part of one trial overwrites none of another
-)
+LANES = 3
+"""Ranges of part numbers of a piece, for successive trials: a late part of one trial overwrites none of another."""
 MIN_PART_BYTES = 5 << 20  # of every part but the last
 PART_BYTES = 8 << 20  # of a piece's first parts; later ones are larger, so that the numbers suffice
 MAX_UPLOADS = 2  # parts of a piece that are under way at a time

@@ -4,6 +4,7 @@ All methods block and are used from threads. They raise StoreError, and StoreUna
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -28,6 +29,10 @@ KEYS = "keys"
 KEY_LIST = "keys.parquet"
 OF_TASK = 0
 """In place of an attempt: the key lists of all attempts of a task."""
+LEVELS = 4
+"""Folders above a file: attempt, task, chain, store."""
+NUMBER = re.compile(r"[0-9]{1,18}")
+"""The name of the folder of a chain, a task or an attempt; others are not the service's."""
 
 
 class AttemptFiles(msgspec.Struct, frozen=True):
@@ -42,12 +47,24 @@ class AttemptFiles(msgspec.Struct, frozen=True):
         """Return the common prefix of the locations of its files."""
         return f"{self.chain}/{self.task}/{KEYS if self.attempt == OF_TASK else self.attempt}/"
 
+    def location(self, name: str) -> str:
+        """Return the location of a file of the attempt: the path below the store."""
+        return self.prefix + name
+
     def key_list(self, began: str) -> str:
         """Return the location of the key list of the attempt, whose run `began` then.
 
         In a folder of its own: after a restore of the service's database, attempts are numbered as before.
         """
         return f"{self.chain}/{self.task}/{KEYS}/{began}-{self.attempt}/{KEY_LIST}"
+
+
+def place_of(names: Sequence[str]) -> AttemptFiles | None:
+    """Return the place whose folder below the store has these names; None where it is not the service's."""
+    chain, task, last = names
+    if not NUMBER.fullmatch(chain) or not NUMBER.fullmatch(task) or not (last == KEYS or NUMBER.fullmatch(last)):
+        return None
+    return AttemptFiles(ChainId(int(chain)), TaskId(int(task)), OF_TASK if last == KEYS else int(last))
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -95,7 +112,8 @@ def copy_hashed(chunks: Iterable[bytes], write: Callable[[bytes], object]) -> by
 class PieceWriter(Writable, Protocol):
     """A piece that is being written. `close` removes it unless `end` was called."""
 
-    def end(self) -> Piece: ...
+    def end(self) -> Piece:
+        """Complete the piece, and return its size and what the assembly needs to find it."""
 
     def close(self) -> None: ...
 
@@ -158,9 +176,6 @@ class Store(Protocol):
     @property
     def presigns(self) -> bool:
         """Whether the store itself serves downloads, at presigned addresses."""
-
-    def location(self, chain: ChainId, task: TaskId, attempt: int, name: str) -> str:
-        """Return where an attempt's result belongs, relative to the store."""
 
     def create(self, location: str) -> ResultWriter:
         """Begin a result."""

@@ -13,7 +13,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
 from longshore.exports.publication import ResultName
-from longshore.results.store import Beside, Store, copy_hashed
+from longshore.results.store import AttemptFiles, Beside, Store, copy_hashed
 from longshore.tasks import run_reads
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
@@ -49,7 +49,7 @@ def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> Run
         written, run=attempt.run, due=attempt.due, interval=attempt.interval, previous=naming.previous
     ).encoded()
     name = pending.location.rpartition("/")[2]
-    location = store.location(attempt.chain, attempt.message.task, attempt.message.attempt, name)
+    location = AttemptFiles(attempt.chain, attempt.message.task, attempt.message.attempt).location(name)
     signature = naming.key.sign(manifest)
     if isinstance(written, FilesManifest):
         if not _copy_files(store, pending, location, written.files):
