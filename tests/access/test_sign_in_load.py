@@ -9,7 +9,7 @@ import pytest
 
 from longshore.access import passwords
 from longshore.access.audit import Actor
-from longshore.access.sessions import Lives, Sessions
+from longshore.access.sessions import Lifetimes, Sessions
 from longshore.access.sign_in import LoginError, PasscodeChallenge, SignIn
 from longshore.access.tokens import Level
 from longshore.database.connect import Pool, open_pool
@@ -21,7 +21,7 @@ HOME = Actor("address", "", "198.51.100.7")
 
 
 def sign_in_of(service: Longshore, pool: Pool) -> SignIn:
-    return SignIn(pool, Sessions(pool, Lives(3600, 3600)), service.vault)
+    return SignIn(pool, Sessions(pool, Lifetimes(3600, 3600)), service.vault)
 
 
 def test_known_account_signs_in_while_guesses_from_many_addresses_wait(idle: Longshore) -> None:

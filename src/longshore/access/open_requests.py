@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import structlog
 
-from longshore.access.sessions import Lives
+from longshore.access.sessions import Lifetimes
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.database.connect import Pool
 from longshore.errors import OverloadError
@@ -67,9 +67,9 @@ class OpenRequest:
 class OpenRequests:
     """The open requests of this process."""
 
-    def __init__(self, pool: Pool, lives: Lives, limits: OpenRequestLimits) -> None:
+    def __init__(self, pool: Pool, lifetimes: Lifetimes, limits: OpenRequestLimits) -> None:
         self._pool = pool
-        self._lives = lives
+        self._lifetimes = lifetimes
         self._limits = limits
         self._open: set[OpenRequest] = set()
         self._counts: Counter[tuple[str, object]] = Counter()
@@ -112,7 +112,7 @@ class OpenRequests:
         if not by_credential:
             return
         columns = [list(column) for column in zip(*by_credential, strict=True)]
-        rows = await self._pool.fetch(LEVELS, *columns, self._lives.idle, self._lives.whole)
+        rows = await self._pool.fetch(LEVELS, *columns, self._lifetimes.idle, self._lifetimes.total)
         for row, requests in zip(rows, by_credential.values(), strict=True):
             level = row["level"] and Level[row["level"].upper()]
             for opened in requests:
@@ -120,9 +120,11 @@ class OpenRequests:
 
 
 @contextlib.asynccontextmanager
-async def open_open_requests(pool: Pool, lives: Lives, limits: OpenRequestLimits) -> AsyncIterator[OpenRequests]:
+async def recheck_open_requests(
+    pool: Pool, lifetimes: Lifetimes, limits: OpenRequestLimits
+) -> AsyncIterator[OpenRequests]:
     """The open requests of this process, whose credentials are rechecked while the context is open."""
-    requests = OpenRequests(pool, lives, limits)
+    requests = OpenRequests(pool, lifetimes, limits)
     rechecking = asyncio.create_task(_keep_rechecking(requests), name="recheck open requests")
     try:
         yield requests

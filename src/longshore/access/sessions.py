@@ -54,13 +54,13 @@ order by created_at desc, id
 END = "delete from longshore.sessions where id = $1 and user_id = $2 returning id"
 
 
-class Lives(msgspec.Struct, frozen=True):
-    """The time that a session lasts, in seconds."""
+class Lifetimes(msgspec.Struct, frozen=True):
+    """The times after which a session ends, in seconds."""
 
     idle: float
-    """Without a request."""
-    whole: float
-    """Altogether."""
+    """Since its last request."""
+    total: float
+    """Since the sign-in."""
 
 
 class NewSession(msgspec.Struct, frozen=True):
@@ -103,14 +103,14 @@ class Session(msgspec.Struct, frozen=True):
 class Sessions:
     """Opens, checks and lists sessions."""
 
-    def __init__(self, pool: Pool, lives: Lives) -> None:
+    def __init__(self, pool: Pool, lifetimes: Lifetimes) -> None:
         self._pool = pool
-        self.lives = lives
+        self.lifetimes = lifetimes
 
     async def open(self, connection: Connection, user: int, address: str) -> NewSession:
         """Open a session in the connection's transaction."""
         key = SECRET_PREFIX + secrets.token_urlsafe(32)
-        row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lives.idle, self.lives.whole)
+        row = await connection.fetchrow(OPEN, user, _digest(key), address, self.lifetimes.idle, self.lifetimes.total)
         assert row is not None
         return NewSession(session_key=key, **row)
 
@@ -131,14 +131,16 @@ class Sessions:
 
     async def list(self, signed_in: SignedIn) -> list[Session]:
         """Return the valid sessions of a user, newest first."""
-        rows = await self._pool.fetch(LIST, signed_in.user, self.lives.idle, self.lives.whole)
+        rows = await self._pool.fetch(LIST, signed_in.user, self.lifetimes.idle, self.lifetimes.total)
         return [Session(current=row["id"] == signed_in.session, **row) for row in rows]
 
     async def _find(self, credential: Credential, chain: int | None) -> tuple[SignedIn, str | None]:
         user = _number(credential.user)
         if not KEY.fullmatch(credential.key):
             raise UnauthorizedError
-        row = await self._pool.fetchrow(FIND, user, _digest(credential.key), chain, self.lives.idle, self.lives.whole)
+        row = await self._pool.fetchrow(
+            FIND, user, _digest(credential.key), chain, self.lifetimes.idle, self.lifetimes.total
+        )
         if row is None:
             raise UnauthorizedError
         if row["stale"]:

@@ -64,7 +64,7 @@ REHASH = "update longshore.users set password = $3 where id = $1 and password = 
 FORGET = "delete from longshore.sign_in_failures where key = $1"
 TAKE_BACK = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
 COUNT = "update longshore.sign_in_failures set failures = failures + 1, at = now() where key = $1"
-OLD = """
+DELETE_OLD_FAILURES = """
 delete from longshore.sign_in_failures where at < now() - interval '1 day' and until < now()
 """
 
@@ -74,7 +74,7 @@ REMEMBER = """
 insert into longshore.known_sign_ins (key) values ($1) on conflict (key) do update set at = excluded.at
 """
 
-OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
+DELETE_OLD_KNOWN = f"delete from longshore.known_sign_ins where at < now() - {KNOWN_DAYS} * interval '1 day'"  # noqa: S608
 
 # Written for unknown users, too, as a commit that writes takes longer than one that does not.
 TOUCH = "update longshore.sign_in_failures set at = now() where key = $1"

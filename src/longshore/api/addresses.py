@@ -150,7 +150,7 @@ async def _presigned(request: AnyRequest, run: RunFiles, locations: Sequence[str
         raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
     service: Service = request.app.state.service
     # The store does not check the credential, so the address expires with it.
-    left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lives))
+    left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lifetimes))
     seconds = max(1, min(terms.seconds, left))
     if await asyncio.to_thread(service.store.address, run.location, seconds) is None:
         raise gone(run.what)

@@ -93,8 +93,8 @@ async def create(request: AnyRequest, value: Any, idempotency_key: str | None = 
             change.details = {"name": new.name, "kind": new.kind}
         return StoredAnswer(None, made.destination.id.bytes)
 
-    kept, again = await idempotency.once(service.pool, claim, make)
-    return await _made(service, caller, kept), again
+    kept, replayed = await idempotency.once(service.pool, claim, make)
+    return await _made(service, caller, kept), replayed
 
 
 def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -> Claim | None:

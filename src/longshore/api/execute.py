@@ -83,15 +83,15 @@ async def execute_task(
 
     claim = claim_of(request, idempotency_key, value or None)
     if "respond-async" in preferences(prefer):
-        _, again = await idempotency.once(service.pool, claim, make)
+        _, replayed = await idempotency.once(service.pool, claim, make)
         status = await read.status(service.pool, chain, task)
-        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async", **(REPLAYED if again else {})}
-        return Response(status.state, status_code=202, headers=headers)
+        headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
+        return Response(status.state, status_code=202, headers=headers | (REPLAYED if replayed else {}))
     async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested
-        kept, again = await idempotency.once(service.pool, claim, make)
+        kept, replayed = await idempotency.once(service.pool, claim, make)
         state = await service.waiters.until_run_ended(waiter, chain, task, int(kept.answer))
         code = 200 if state.code in ENDED else 202
-        return Response(state, status_code=code, headers=REPLAYED if again else {})
+        return Response(state, status_code=code, headers=REPLAYED if replayed else {})
 
 
 def refuse_without_intervals(task: EditableTask) -> None:

@@ -24,7 +24,7 @@ from longshore.api.middleware import bind_ids
 from longshore.api.routes import NEEDED, Open
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing
-from longshore.database.shares import use_share_of
+from longshore.database.fair_pool import use_connections_of
 from longshore.errors import NotFoundError, ProblemError
 from longshore.validation import MAX_SUGGESTIONS, ValidationError, Violation, pointer, suggestion
 
@@ -56,7 +56,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         _count(connection, service, "credential", f"{caller.kind} {caller.id}")
         connection.scope["user"] = caller
         bind_ids(chain=caller.chain)
-        use_share_of(caller.chain)
+        use_connections_of(caller.chain)
     elif needed is Open.PERSON:
         person = await service.sessions.signed_in(shown_session(connection))
         _count(connection, service, "credential", f"user {person.user}")

@@ -1,11 +1,9 @@
 """The resource `/.well-known/longshore-keys.json`: the public keys that manifests are signed with."""
 
-import hashlib
-
 import msgspec
 from litestar import Response, get
 
-from longshore.api.conditional import none_match, require
+from longshore.api.conditional import none_match, representation_tag, require
 from longshore.api.guard import unknown_parameters
 from longshore.api.service import AnyRequest, Service
 from longshore.exports import signing_keys
@@ -26,7 +24,7 @@ async def get_keys(request: AnyRequest) -> Response[KeySet]:
         raise ValidationError(violations)
     service: Service = request.app.state.service
     found = await signing_keys.public_keys(service.pool)
-    tag = f'"{hashlib.sha256(msgspec.json.encode(found)).hexdigest()[:32]}"'
+    tag = representation_tag(msgspec.json.encode(found))
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
     require(request, tag)
     if none_match(request, tag):

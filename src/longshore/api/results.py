@@ -146,7 +146,7 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
     service, caller = admitted(request)
     await may_change_task(service, caller, service.pool, task_id(id))
     page = Page(limit, offset)
-    listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lives, page)
+    listed = await links.of_task(service.pool, caller.chain, task_id(id), service.sessions.lifetimes, page)
     return paged(request, listed, page)
 
 
@@ -191,7 +191,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
         )
     except FileNotFoundError:
         raise ProblemError("result-gone", "The result has expired or was deleted.") from None
-    if not await links.may_use(service.pool, link, service.sessions.lives):
+    if not await links.may_use(service.pool, link, service.sessions.lifetimes):
         raise ProblemError("bad-address")
     # Answers without bytes of the file do not count as uses.
     require(request, tag)
@@ -201,7 +201,7 @@ async def download(request: AnyRequest) -> StarletteResponse:
     found.refuse_range(request)
     if head:
         return found
-    if not await links.use(service.pool, link, service.sessions.lives):
+    if not await links.use(service.pool, link, service.sessions.lifetimes):
         raise ProblemError("bad-address")
     details = {"run": row["run"], "link": str(link), "range": request.headers.get("range", "")[:200]}
     await audit.record(

@@ -127,7 +127,7 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 
 def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget) -> None:
-    """Raise HiddenError or ForbiddenError where a target asks for an index, field or partition that is hidden."""
+    """Raise ForbiddenError where a target asks for an index, field or partition that is hidden."""
     for number, name in enumerate(target.names):
         if name not in catalog:
             continue
@@ -218,10 +218,10 @@ async def may_change_task(
 
     Raises NotFoundError and ForbiddenError.
     """
-    whole = await requests.editable(connection, caller.chain, task)
-    may_see_run(caller, service.catalog, whole.reads)
-    await may_have(caller, service, connection, whole.target, whole.trigger)
-    return whole
+    editable = await requests.editable(connection, caller.chain, task)
+    may_see_run(caller, service.catalog, editable.reads)
+    await may_have(caller, service, connection, editable.target, editable.trigger)
+    return editable
 
 
 def shown_task(caller: Caller, catalog: Catalog, task: Task, reads: list[Read]) -> Task:

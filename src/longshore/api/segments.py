@@ -68,8 +68,8 @@ async def create_segment(
             change.object = f"segment {stored.id}"
         return StoredAnswer(None, stored.id.bytes)
 
-    kept, again = await idempotency.once(service.pool, claim, make)
-    return await _created(service, caller, kept, REPLAYED if again else {})
+    kept, replayed = await idempotency.once(service.pool, claim, make)
+    return await _created(service, caller, kept, REPLAYED if replayed else {})
 
 
 async def _created(

@@ -13,13 +13,13 @@ import structlog
 from litestar import Litestar, Request
 
 from longshore import actions, destinations
-from longshore.access.open_requests import OpenRequestLimits, OpenRequests, open_open_requests
+from longshore.access.open_requests import OpenRequestLimits, OpenRequests, recheck_open_requests
 from longshore.access.rate_limits import Rates, open_rates
-from longshore.access.sessions import Lives, Sessions
+from longshore.access.sessions import Lifetimes, Sessions
 from longshore.access.sign_in import SignIn
 from longshore.access.token_auth import TokenAuth
 from longshore.database import migrate
-from longshore.database.connect import Pool, open_pool, open_shared_pool
+from longshore.database.connect import Pool, open_fair_pool, open_pool
 from longshore.database.retry import retry_until_available
 from longshore.destinations.stored import Destinations
 from longshore.exports import catalog
@@ -100,14 +100,14 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     read_only = {**EXPORT_SESSION, "default_transaction_read_only": "on"}
     async with (
         contextlib.AsyncExitStack() as stack,
-        open_shared_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
+        open_fair_pool(settings.database_url, POOL_LIMITS, size=POOL_SIZE, name="longshore api", **slots) as pool,
         open_pool(source_url, size=SOURCE_SIZE, name="longshore preview", **read_only) as source,
     ):
         await retry_until_available(migrate.check, pool)
         stack.enter_context(of_pools(api=pool, preview=source))
         vault = open_vault(settings)
-        lives = Lives(settings.session_idle, settings.session_life)
-        sessions = Sessions(pool, lives)
+        lifetimes = Lifetimes(settings.session_idle, settings.session_life)
+        sessions = Sessions(pool, lifetimes)
         open_limits = OpenRequestLimits(
             settings.credential_open_requests,
             settings.chain_open_requests,
@@ -117,7 +117,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         async with (
             Waiters(pool, settings.database_url) as waiters,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
-            open_open_requests(pool, lives, open_limits) as open_requests,
+            recheck_open_requests(pool, lifetimes, open_limits) as open_requests,
             announced(pool, "api", await asyncio.to_thread(vault.ids)),
         ):
             yield Service(

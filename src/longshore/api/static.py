@@ -1,6 +1,5 @@
 """Static files: scripts and style sheets of the console and of the API's documentation."""
 
-import hashlib
 import mimetypes
 from collections.abc import Iterable
 from functools import cache
@@ -12,7 +11,7 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from longshore.api.conditional import none_match
+from longshore.api.conditional import none_match, representation_tag
 from longshore.api.service import AnyRequest
 
 
@@ -45,4 +44,4 @@ def static_files(path: str, folder: Path, names: Iterable[str]) -> HTTPRouteHand
 def _read(path: Path) -> Asset:
     content = path.read_bytes()
     media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return Asset(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"', media_type)
+    return Asset(content, representation_tag(content), media_type)

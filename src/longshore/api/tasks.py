@@ -185,9 +185,9 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     """
     service, caller = admitted(request)
     status = await read.lock(connection, caller.chain, task)
-    whole = await may_change_task(service, caller, connection, task)
+    editable = await may_change_task(service, caller, connection, task)
     require_task(request, task, status.revision)
-    return whole
+    return editable
 
 
 @get("/tasks/{id:str}/progress")

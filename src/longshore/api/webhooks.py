@@ -70,8 +70,8 @@ async def create_webhook(
             change.object = f"webhook {made}"
         return StoredAnswer(None, made.bytes)  # without the secret, which only the webhook's row has
 
-    kept, again = await idempotency.once(service.pool, claim, make)
-    return await _created(service, caller, kept, REPLAYED if again else {})
+    kept, replayed = await idempotency.once(service.pool, claim, make)
+    return await _created(service, caller, kept, REPLAYED if replayed else {})
 
 
 async def _created(

@@ -155,7 +155,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Migrate the schema of the database to this version."""
-    from longshore.database.export_role import problem_at
+    from longshore.database.export_role import why_unused_at
     from longshore.database.migrate import migrate_at, pending_at
     from longshore.processes import database_as_it_is
 
@@ -167,7 +167,7 @@ def migrate(
             raise typer.Exit(1 if missing else 0)
         for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
             typer.echo(name)
-        if (problem := asyncio.run(problem_at(url))) is not None:
+        if (problem := asyncio.run(why_unused_at(url))) is not None:
             typer.echo(f"warning: {problem}", err=True)
 
 

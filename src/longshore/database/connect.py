@@ -16,8 +16,8 @@ import asyncpg
 import structlog
 
 from longshore.database.address import Address, parse
+from longshore.database.fair_pool import FairPool
 from longshore.database.session_settings import SESSION
-from longshore.database.shares import SharedPool
 from longshore.database.tls import ssl_context, ssl_mode
 from longshore.fair_queue import QueueLimits
 
@@ -161,11 +161,9 @@ async def open_pool(url: str, *, size: int, name: str, **session: str) -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def open_shared_pool(
-    url: str, limits: QueueLimits, *, size: int, name: str, **session: str
-) -> AsyncIterator[Pool]:
-    """A pool like that of `open_pool` in which each chain has a share of the connections, see `shares`."""
-    async with _pool(url, partial(SharedPool, limits), size, name, session) as pool:
+async def open_fair_pool(url: str, limits: QueueLimits, *, size: int, name: str, **session: str) -> AsyncIterator[Pool]:
+    """A pool like that of `open_pool` in which no chain can hold all connections, see `fair_pool`."""
+    async with _pool(url, partial(FairPool, limits), size, name, session) as pool:
         yield pool
 
 

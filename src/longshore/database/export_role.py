@@ -27,7 +27,7 @@ left join pg_catalog.pg_roles r on r.rolname = '{ROLE}'
 """  # noqa: S608  # a constant
 
 
-async def problem(connection: Connection) -> str | None:
+async def why_unused(connection: Connection) -> str | None:
     """Return why exports of the service's database do not read as the role, and the remedy; None if they do."""
     row = await connection.fetchrow(STATE)
     assert row is not None
@@ -47,7 +47,7 @@ async def problem(connection: Connection) -> str | None:
     return None
 
 
-async def problem_at(url: str) -> str | None:
-    """Run `problem` on the database at an address."""
+async def why_unused_at(url: str) -> str | None:
+    """Run `why_unused` on the database at an address."""
     async with connected_to_read(url, "longshore migrate") as connection:
-        return await problem(connection)
+        return await why_unused(connection)

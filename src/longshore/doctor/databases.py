@@ -82,7 +82,7 @@ async def of_database(settings: Settings, url: str, connection: Connection) -> A
         yield finding
     yield await _clock(connection)
     if not missing:
-        if (problem := await export_role.problem(connection)) is not None:
+        if (problem := await export_role.why_unused(connection)) is not None:
             yield wrong("row security", problem)
         yield await _workers(connection)
         yield await _queue(connection)

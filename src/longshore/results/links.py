@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.access.audit import Actor
-from longshore.access.sessions import Lives
+from longshore.access.sessions import Lifetimes
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
@@ -24,7 +24,7 @@ values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + $8 * interval 
 returning id, extract(epoch from expires_at)::bigint as expires
 """
 
-# $2, $3: seconds of a session, see Lives.
+# $2, $3: seconds of a session, see Lifetimes.
 ACTIVE = """
 (
     l.revoked_at is null and l.expires_at > now() and (l.max_uses is null or l.uses < l.max_uses)
@@ -71,7 +71,7 @@ where l.id = $1 and l.task_id = $2 and t.id = l.task_id and t.chain_id = $3
 returning l.id
 """
 
-FORGET = "delete from longshore.links where expires_at < now() - interval '7 days'"
+DELETE_EXPIRED = "delete from longshore.links where expires_at < now() - interval '7 days'"
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -121,25 +121,27 @@ async def create(pool: Pool | Connection, task: TaskId, run: int, actor: Actor, 
     return NewLink(**row)
 
 
-async def seconds_left(pool: Pool, actor: Actor, lives: Lives) -> float:
+async def seconds_left(pool: Pool, actor: Actor, lifetimes: Lifetimes) -> float:
     """Return the seconds until a credential expires, MAX_SECONDS at most."""
     token = UUID(actor.id) if actor.kind == "token" else None
-    return float(await pool.fetchval(SECONDS_LEFT, token, actor.session, lives.whole, MAX_SECONDS))
+    return float(await pool.fetchval(SECONDS_LEFT, token, actor.session, lifetimes.total, MAX_SECONDS))
 
 
-async def may_use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
+async def may_use(pool: Pool | Connection, link: UUID, lifetimes: Lifetimes) -> bool:
     """Return whether a download may begin."""
-    return await pool.fetchrow(IS_ACTIVE, link, lives.idle, lives.whole) is not None
+    return await pool.fetchrow(IS_ACTIVE, link, lifetimes.idle, lifetimes.total) is not None
 
 
-async def use(pool: Pool | Connection, link: UUID, lives: Lives) -> bool:
+async def use(pool: Pool | Connection, link: UUID, lifetimes: Lifetimes) -> bool:
     """Count a download that is about to begin; return False if it may not begin."""
-    return await pool.fetchval(USE, link, lives.idle, lives.whole) is not None
+    return await pool.fetchval(USE, link, lifetimes.idle, lifetimes.total) is not None
 
 
-async def of_task(pool: Pool, chain: ChainId, task: TaskId, lives: Lives, page: Page) -> tuple[list[Link], bool]:
+async def of_task(
+    pool: Pool, chain: ChainId, task: TaskId, lifetimes: Lifetimes, page: Page
+) -> tuple[list[Link], bool]:
     """Return a page of a task's links, newest first, and whether more follow. Raises NotFoundError."""
-    found, more = await fetch_page(pool, Link, page, LIST, task, lives.idle, lives.whole, chain)
+    found, more = await fetch_page(pool, Link, page, LIST, task, lifetimes.idle, lifetimes.total, chain)
     if not found and await pool.fetchrow(TASK_EXISTS, task, chain) is None:
         raise NotFoundError("task-not-found")
     return found, more

@@ -95,6 +95,14 @@ JOURNALS = tuple(
     for table in (QUEUE_SETTINGS.queue_table_log, QUEUE_SETTINGS.statistics_table)
 )
 
+DELETIONS = (
+    *JOURNALS,
+    links.DELETE_EXPIRED,
+    shards.DELETE_ENDED,
+    sign_in.DELETE_OLD_FAILURES,
+    sign_in.DELETE_OLD_KNOWN,
+)
+
 
 async def ensure(pool: Pool) -> None:
     """Create the cleanup task if it does not exist."""
@@ -135,7 +143,7 @@ class Cleanup:
         self._refused = None
         steps = (self._expire, self._remove_old_tasks, self._remove_unnamed)
         results, tasks, files = [await self._isolated(step) or 0 for step in steps]
-        for statement in (*JOURNALS, links.FORGET, shards.FORGET_ENDED, sign_in.OLD, sign_in.OLD_KNOWN):
+        for statement in DELETIONS:
             await self._isolated(self._pool.execute, statement)
         if self._refused is not None:
             raise self._refused

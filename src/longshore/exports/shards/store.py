@@ -103,12 +103,12 @@ where task_id = $1 and attempt = $2 and number = $3 and trial = $4 and state in 
 returning state
 """
 
-FORGET = "delete from longshore.shards where task_id = $1 and attempt = $2"
+DELETE = "delete from longshore.shards where task_id = $1 and attempt = $2"
 
-FORGET_EARLIER = "delete from longshore.shards where task_id = $1 and attempt < $2"
+DELETE_EARLIER = "delete from longshore.shards where task_id = $1 and attempt < $2"
 
 # Of attempts that have ended in any way, and whose task has no next one to remove them.
-FORGET_ENDED = """
+DELETE_ENDED = """
 delete from longshore.shards s
 using longshore.tasks t
 where t.id = s.task_id and (t.attempt <> s.attempt or t.state <> 'INPROGRESS')
@@ -223,12 +223,12 @@ async def current(pool: Pool, message: Message, assembled: int, silence: timedel
 
 async def forget_earlier(pool: Pool, message: Message) -> None:
     """Remove the shards of earlier attempts that could not remove them themselves."""
-    await pool.execute(FORGET_EARLIER, message.task, message.attempt)
+    await pool.execute(DELETE_EARLIER, message.task, message.attempt)
 
 
 async def forget(pool: Pool, message: Message) -> None:
     """Remove the shards of an attempt that has ended; messages about them do nothing from then on."""
-    await pool.execute(FORGET, message.task, message.attempt)
+    await pool.execute(DELETE, message.task, message.attempt)
 
 
 def _key(trial: ShardAttempt) -> tuple[int, int, int, int]:

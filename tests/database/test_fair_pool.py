@@ -1,4 +1,4 @@
-"""Shares of a pool: what one chain's requests wait for does not keep another chain's requests from a connection."""
+"""The fair pool: requests of one chain that wait for a lock leave connections to the requests of other chains."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +7,8 @@ import httpx2
 import pytest
 
 from longshore.api.service import POOL_LIMITS, POOL_SIZE
-from longshore.database.connect import Pool, connected, open_shared_pool
-from longshore.database.shares import use_share_of
+from longshore.database.connect import Pool, connected, open_fair_pool
+from longshore.database.fair_pool import use_connections_of
 from longshore.errors import OverloadError
 from longshore.fair_queue import QueueLimits
 from tests.service import Longshore, export_body
@@ -23,13 +23,13 @@ LOCK = "select pg_advisory_lock(1), pg_advisory_unlock(1)"
 
 
 async def ask(pool: Pool, chain: int | None, statement: str = "select 1") -> None:
-    use_share_of(chain)  # of this task alone, as each has a context of its own
+    use_connections_of(chain)  # of this task alone, as each has a context of its own
     await pool.fetch(statement)
 
 
 def test_chain_whose_statements_wait_for_a_lock_leaves_connections_to_other_chains(idle: Longshore) -> None:
     async def run() -> None:
-        async with open_shared_pool(idle.url, LIMITS, size=4, name="test") as pool, pool.acquire() as holder:
+        async with open_fair_pool(idle.url, LIMITS, size=4, name="test") as pool, pool.acquire() as holder:
             await holder.execute("select pg_advisory_lock(1)")
             waiting = [asyncio.create_task(ask(pool, 1, LOCK)) for _ in range(6)]
             async with asyncio.timeout(10):
@@ -48,14 +48,14 @@ def test_chain_whose_statements_wait_for_a_lock_leaves_connections_to_other_chai
 
 def test_request_that_holds_a_connection_gets_a_second_one_without_waiting_for_its_own_share(idle: Longshore) -> None:
     async def nested(pool: Pool, all_hold: asyncio.Barrier) -> None:
-        use_share_of(1)
+        use_connections_of(1)
         async with pool.acquire() as connection:
             await all_hold.wait()
             await pool.fetch("select 1")
             await connection.fetch("select 1")
 
     async def run() -> None:
-        async with open_shared_pool(idle.url, LIMITS, size=4, name="test") as pool, asyncio.timeout(10):
+        async with open_fair_pool(idle.url, LIMITS, size=4, name="test") as pool, asyncio.timeout(10):
             all_hold = asyncio.Barrier(LIMITS.running_of_key)
             await asyncio.gather(*(nested(pool, all_hold) for _ in range(LIMITS.running_of_key)))
 

@@ -1,8 +1,8 @@
-"""Shares of a pool's connections, so that no chain holds all of them.
+"""A pool whose connections the chains take in turn, so that no chain holds all of them.
 
 Statements of one chain wait for each other's locks: on its row of `chain_usage`, on its slots. Each waiting statement
-holds a connection. Without shares the requests of one chain could hold all connections, and other chains would wait for
-locks that are not theirs.
+holds a connection. In another pool the requests of one chain could hold all connections, and other chains would wait
+for locks that are not theirs.
 """
 
 import contextlib
@@ -14,17 +14,17 @@ import asyncpg
 
 from longshore.fair_queue import FairQueue, QueueLimits
 
-_chain: ContextVar[int | None] = ContextVar("chain whose share of connections is used", default=None)
+_chain: ContextVar[int | None] = ContextVar("chain that connections are counted for", default=None)
 _has_turn: ContextVar[bool] = ContextVar("whether this request holds a connection", default=False)
 
 
-def use_share_of(chain: int | None) -> None:
-    """Take the connections of the current request from a chain's share from now on; None: from no share."""
+def use_connections_of(chain: int | None) -> None:
+    """Count the connections of the current request for a chain from now on; None: for no chain, without a turn."""
     _chain.set(chain)
 
 
-class SharedPool(asyncpg.Pool):
-    """A pool that gives connections to the chains in turn."""
+class FairPool(asyncpg.Pool):
+    """A pool with a limit of connections for each chain, and for all chains together."""
 
     def __init__(self, limits: QueueLimits, **options: Any) -> None:
         """`limits`: connections of all chains and of one chain, and requests that may wait for one.
