@@ -7,7 +7,7 @@ from longshore.database.connect import open_pool
 from longshore.exports import formats, row_security
 from longshore.exports.catalog import Field, FieldType, Index, quoted_part
 from longshore.exports.columns import choices, columns_of
-from longshore.exports.copy import Copied, RowSource, RowWriter, copy_rows
+from longshore.exports.copy import CopyResult, RowSource, RowWriter, copy_rows
 from longshore.exports.formats import Compression, FileSpec, RowKey
 from longshore.exports.formats.dialect import CsvOptions, dialect
 from longshore.exports.ranges import Plan, Source, plan
@@ -26,7 +26,7 @@ async def export(
     csv: CsvOptions | None = None,
     compression: Compression | None = None,
     connections: int = 2,
-) -> tuple[bytes, Copied, Plan]:
+) -> tuple[bytes, CopyResult, Plan]:
     """Export an index. Return the bytes of the file, its size, and the plan of the export."""
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 
 from longshore.database.connect import Pool, open_pool
 from longshore.database.retry import MAX_FAILURES
-from longshore.exports.deliver_target import BUNDLE, Deliver, RunFacts, planned
+from longshore.exports.deliver_target import BUNDLE, Deliver, RunFacts, planned_deliveries
 from longshore.results.local import LocalStore
 from longshore.results.store import AttemptFiles
 from longshore.tasks import attempts, deliveries, delivery_ends, run_ends
@@ -264,7 +264,7 @@ class Life(RuleBasedStateMachine):
             file.publish()
         facts = RunFacts(begun.chain, task.id, begun.run, BUNDLE, "a.csv", begun.interval, "UTC")
         entries = [Deliver(place.name) for place in self.places] if task.delivered else []
-        result = msgspec.structs.replace(outcome(location), deliveries=planned(entries, facts))
+        result = msgspec.structs.replace(outcome(location), deliveries=planned_deliveries(entries, facts))
         self.do(run_ends.finish(self.pool, begun.message, result, KEPT))
         task.stored = location
         self._ended(task)

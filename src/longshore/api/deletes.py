@@ -1,4 +1,4 @@
-"""The check of a new export with deletes by the source: whether it can tell the changes of the index."""
+"""The check of a new export with deletes: the source is asked whether the changes of the index can be determined."""
 
 import asyncpg
 import msgspec

@@ -18,7 +18,7 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
-from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
+from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.export import ExportTarget, decode_definition
 from longshore.tasks import delivery_requests, idempotency
 from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
@@ -91,7 +91,7 @@ async def _planned(service: Service, chain: ChainId, run: DeliverableRun) -> lis
     if run.location is None or await asyncio.to_thread(service.store.read, run.location) is None:
         raise gone(what)
     index = BUNDLE if target.export_indexes is not None or run.index is None else run.index
-    return planned(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
+    return planned_deliveries(target.deliver, RunFacts(chain, run.task, run.run, index, run.result, run.interval, zone))
 
 
 def _definition(run: DeliverableRun) -> tuple[ExportTarget, str]:

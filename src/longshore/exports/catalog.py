@@ -47,8 +47,11 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     type: FieldType
     description: str
     column: str = ""
+    """The column of the relation; empty: the one with the field's name."""
     sql: str = ""
+    """An expression over the columns of one row, in place of `column`."""
     fields: dict[str, "Field"] = {}
+    """The fields of a nested field's objects."""
     on_odd: Literal["error", "null"] = "error"
     """For a nested field: whether a value that is not of its field's type ends the run, or is NULL and counted."""
     decimals: int | None = None
@@ -67,8 +70,11 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     description: str
     relation: str
+    """The table or view, qualified by its schema unless `search_path` has that."""
     chain: str
+    """The column with the number of the row's chain."""
     prefix: str
+    """The start of the names of its result files."""
     fields: dict[str, Field]
     time: str = ""
     """The column with the time at which a row was created or changed; large exports are cut by it. Empty: none."""

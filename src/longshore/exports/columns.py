@@ -30,6 +30,9 @@ left join pg_catalog.pg_collation c on c.oid = a.attcollation
 where a.attrelid = $1::text::regclass and a.attnum > 0
 """
 
+INTEGERS = frozenset({"int2", "int4", "int8"})
+FLOATS = frozenset({"float4", "float8"})
+
 # Types whose cast to text is the text in a result. Casts of others may leave something out (the blanks at the end of a
 # `char`) or add something (the mask of an `inet`).
 CAST_AS_SHOWN = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
@@ -197,10 +200,6 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     return columns
 
 
-INTEGERS = frozenset({"int2", "int4", "int8"})
-FLOATS = frozenset({"float4", "float8"})
-
-
-def is_words(column: Column) -> bool:
+def is_text(column: Column) -> bool:
     """Return whether a column holds text rather than numbers, times or JSON."""
     return column.field.type in (FieldType.KEYWORD, FieldType.TEXT)

@@ -40,13 +40,17 @@ Blocks = asyncio.Queue[list[bytes] | None]
 UNLIMITED = Pace(0)
 
 
-class Copied(msgspec.Struct, frozen=True):
-    """The size of a finished file, or of a piece, which has no hash."""
+class CopyResult(msgspec.Struct, frozen=True):
+    """The figures of a finished file, or of a piece of one."""
 
     sent: int
+    """Rows that PostgreSQL reports."""
     rows: int
+    """Rows written."""
     size: int
+    """Bytes written."""
     sha256: bytes
+    """Empty for a piece, and for several files."""
 
 
 class RowSource(msgspec.Struct, frozen=True):
@@ -63,8 +67,8 @@ class RowSource(msgspec.Struct, frozen=True):
     """Rows that the source has sent before, and that the writer has taken."""
 
 
-class Rows(Protocol):
-    """A writer of rows. Blocking; used by one thread at a time."""
+class Writer(Protocol):
+    """Writes rows, into one file or several. Blocking; used by one thread at a time."""
 
     form: Format
 
@@ -159,16 +163,16 @@ class RowWriter:
 
 async def copy_rows(
     rows: RowSource,
-    writer: Rows,
+    writer: Writer,
     report: Report,
     first: Callable[[], Awaitable[None]] | None = None,
     pace: Pace = UNLIMITED,
-) -> Copied:
+) -> CopyResult:
     """Copy rows into a file, which the caller publishes.
 
     `report`: is called about once a second; an error that it raises ends the copy. `first`: runs on `rows.connection`
-    before that reads rows, while other connections read already. Raises what PostgreSQL, the file and `first` raise,
-    and CountMismatchError.
+    before that reads rows, while other connections read already. Raises the errors of PostgreSQL, the file and
+    `first`, and LongshoreError where the file has another number of rows than the source has sent.
     """
     thread = ThreadPoolExecutor(1, "copy")
     try:
@@ -179,7 +183,7 @@ async def copy_rows(
         await asyncio.to_thread(thread.shutdown)  # a block may wait for a slow store; the event loop must not
     if copy.sent != writer.rows:
         raise LongshoreError(f"the source sent {copy.sent} rows and {writer.rows} were written")
-    return Copied(copy.sent, writer.rows, writer.size, sha256)
+    return CopyResult(copy.sent, writer.rows, writer.size, sha256)
 
 
 async def reporting(work: Coroutine[Any, Any, T], report: Callable[[], Awaitable[None]]) -> T:
@@ -199,7 +203,7 @@ class _Copy:
     """One copy while it runs: the ranges are read side by side and written in order."""
 
     def __init__(
-        self, rows: RowSource, connections: Sequence[Connection], writer: Rows, thread: ThreadPoolExecutor
+        self, rows: RowSource, connections: Sequence[Connection], writer: Writer, thread: ThreadPoolExecutor
     ) -> None:
         self.sent = rows.sent  # as PostgreSQL counts them
         self._rows = rows

@@ -80,7 +80,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     """Of the trigger."""
 
 
-def planned(entries: Sequence[Deliver], facts: RunFacts) -> list[PlannedDelivery]:
+def planned_deliveries(entries: Sequence[Deliver], facts: RunFacts) -> list[PlannedDelivery]:
     """Return the deliveries of a run."""
     return [
         PlannedDelivery(entry.destination, place_of(entry, facts), msgspec.json.encode(entry).decode())

@@ -17,7 +17,7 @@ from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import resolve, rights, table_files
 from longshore.exports.catalog import Catalog, Index
-from longshore.exports.deliver_target import BUNDLE, RunFacts, planned
+from longshore.exports.deliver_target import BUNDLE, RunFacts, planned_deliveries
 from longshore.exports.export import ExportTarget, ExportTrigger, read_of, result_name
 from longshore.exports.files.run import FilesExport
 from longshore.exports.formats import FORMATS
@@ -95,7 +95,7 @@ class Exporter:
         facts = RunFacts(
             attempt.chain, attempt.message.task, attempt.run, index, result.result, attempt.interval, trigger.zone
         )
-        deliveries = planned(target.deliver or (), facts)
+        deliveries = planned_deliveries(target.deliver or (), facts)
         return msgspec.structs.replace(result, deliveries=deliveries)
 
     async def _run(self, attempt: Attempt, target: ExportTarget, trigger: ExportTrigger) -> RunResult:
@@ -108,15 +108,16 @@ class Exporter:
         readers = self._readers([self._catalog[name] for name in target.names])
 
         # The service's database is asked everything before the copy: it may be away while the copy runs.
-        naming = await self._named(attempt, target)
+        await self._remove_earlier(attempt)
+        naming = await self._result_name(attempt, target)
         increments = await watermarks.state(self._pool, attempt.message) if target.incremental else None
         pending = increments.pending if increments else []
         if increments and pending:
             await self._permit(attempt, [read for each in pending for read in each.reads])
             on_ack = target.incremental == "on_ack"
-            again = await redeliver(self._pool, self._store, increments, naming, on_ack=on_ack)
-            if again is not None:
-                return again
+            redelivered = await redeliver(self._pool, self._store, increments, naming, on_ack=on_ack)
+            if redelivered is not None:
+                return redelivered
         baseline = None
         if target.deletes and increments:
             baseline = await asyncio.to_thread(open_baseline, self._store, attempt, increments)
@@ -144,12 +145,16 @@ class Exporter:
             raise LongshoreError("the indexes lie in two databases, which have no snapshot in common")
         return readers
 
-    async def _named(self, attempt: Attempt, target: ExportTarget) -> ResultName:
-        """Return where the result goes, after everything that earlier attempts left was removed."""
+    async def _remove_earlier(self, attempt: Attempt) -> None:
+        """Remove the shards and files that earlier attempts have left."""
         message = attempt.message
         await shards.forget_earlier(self._pool, message)
         kept = await attempts.locations(self._pool, message.task)
         await asyncio.to_thread(self._store.remove_abandoned, attempt.chain, message.task, message.attempt, kept)
+
+    async def _result_name(self, attempt: Attempt, target: ExportTarget) -> ResultName:
+        """Return the name and the place of the result, and what its manifest has of the run before."""
+        message = attempt.message
         name = result_name(target, self._catalog, message.task)
         location = AttemptFiles(attempt.chain, message.task, message.attempt).location(name)
         previous = await self._pool.fetchval(PREVIOUS, message.task)
@@ -176,7 +181,7 @@ class Exporter:
                     cut = await plan(connection, index, statement, query.source, count=not reconciler.counts)
                     await refuse_outdated(connection)
                     shard_ranges = await self._shard_ranges(connection, query, cut)
-                beside = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
+                changed_rows = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
                 job = ExportJob(
                     message=naming.attempt.message,
                     location=naming.location,
@@ -188,10 +193,10 @@ class Exporter:
                     snapshot_at=snapshot_at,
                     reconciler=reconciler,
                     report=functools.partial(self._report, naming.attempt.message, cut, reconciler),
-                    changes=beside,
+                    changes=changed_rows,
                 )
-                if beside is not None:
-                    await beside.list_keys(connection, functools.partial(job.report, 0, 0))
+                if changed_rows is not None:
+                    await changed_rows.list_keys(connection, functools.partial(job.report, 0, 0))
                 result = await self._written(stack, job, shard_ranges)
                 if query.request.target.incremental:
                     await transactions.wait_until_durable(self._pool, connection)

@@ -11,7 +11,7 @@ import msgspec
 
 from longshore.database.connect import Connection
 from longshore.exports import formats
-from longshore.exports.copy import Copied, Report, RowSource, RowWriter, copy_rows, reporting
+from longshore.exports.copy import CopyResult, Report, RowSource, RowWriter, copy_rows, reporting
 from longshore.exports.formats import WHOLE, Format, Place
 from longshore.exports.increments.change_rows import Changes
 from longshore.exports.query import ExportQuery
@@ -49,7 +49,7 @@ class WrittenResult(msgspec.Struct, frozen=True):
     file: Result
     thread: ThreadPoolExecutor
     """The thread in which the file is used."""
-    finish: Callable[[], Awaitable[Copied]]
+    finish: Callable[[], Awaitable[CopyResult]]
     """Completes the file, however long the store takes; the snapshot is not needed any more."""
 
 
@@ -74,7 +74,7 @@ async def write_alone(stack: AsyncExitStack, job: ExportJob, store: Store, pace:
     ask = functools.partial(job.reconciler.ask, job.connection)
     copied = await copy_rows(rows, writer, job.report, ask, pace)
 
-    async def finish() -> Copied:
+    async def finish() -> CopyResult:
         await asyncio.get_running_loop().run_in_executor(thread, file.finish)
         return copied
 

@@ -6,7 +6,7 @@ import msgspec
 
 from longshore.exports import table_files
 from longshore.exports.catalog import fingerprint, shape
-from longshore.exports.copy import Copied
+from longshore.exports.copy import CopyResult
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import changes, keys
 from longshore.exports.manifest import Manifest, ManifestField, beside
@@ -72,7 +72,7 @@ def _increment(job: ExportJob) -> Increment | None:
     return None if bounds is None else Increment(bounds.start, bounds.end, on_ack)
 
 
-def _manifest(naming: ResultName, job: ExportJob, copied: Copied) -> Manifest:
+def _manifest(naming: ResultName, job: ExportJob, copied: CopyResult) -> Manifest:
     """Return the manifest of a result, without control totals."""
     target, segment = job.query.request.target, job.query.request.segment
     plain = changes.plain_columns(job.query.columns)

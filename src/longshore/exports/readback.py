@@ -65,7 +65,7 @@ class ReadableFile(Protocol):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """How the text of a result is to be read."""
+    """The layout of a result's text, by which it is read."""
 
     format: str
     names: Sequence[str]

@@ -51,7 +51,7 @@ class Reconciler:
         self._asked = True
 
     async def ask_of(self, connection: Connection, source: Source) -> None:
-        """Ask the source for the totals and odd values of some rows of the result. Raises OddValueError."""
+        """Ask the source for the totals and odd values of some rows of the result. Raises LongshoreError."""
         query = self._query
         self.skips += await odd_values.count(connection, source, query.columns, query.key)
         await self.ask_deleted(connection, source, self._columns)

@@ -35,7 +35,7 @@ JOINED = "set local lock_timeout to default"
 
 
 # PostgreSQL reads rows by the snapshot, but names and files of tables as they are now: of a table that was emptied,
-# rewritten or replaced after the snapshot was extra, the snapshot shows no row. An export that waited for the lock of
+# rewritten or replaced after the snapshot was taken, the snapshot shows no row. An export that waited for the lock of
 # such a change has an older snapshot than the change. https://www.postgresql.org/docs/current/mvcc-caveats.html
 OUTDATED = """
 select coalesce(c.oid::pg_catalog.regclass::text, 'a table that the export reads')

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from longshore.exports.catalog import FieldType
-from longshore.exports.columns import Column, is_words, named
+from longshore.exports.columns import Column, is_text, named
 from longshore.exports.formats.format import FileSpec
 from longshore.exports.formats.nested import projected
 
@@ -83,7 +83,7 @@ class Csv:
         dialect = self._dialect
         if dialect.decimal_comma and column.field.type is FieldType.NUMBER:
             return f"replace(({text})::text, '.', ',')"
-        if not is_words(column):
+        if not is_text(column):
             return text
         cases, shown = "", column.shown
         bytewise = f'({shown} collate pg_catalog."C")'  # PostgreSQL refuses patterns under nondeterministic collations

@@ -140,10 +140,7 @@ async def wait_for_replay(connection: Connection, start: str | None) -> None:
 
 
 async def resolve(connection: Connection, index: Index, start: str | None, copy: ReaderCopy) -> ChangeQuery:
-    """Return the changes of a copy since a watermark.
-
-    Raises LongshoreError where its changes cannot be told.
-    """
+    """Return the changes of a copy since a watermark. Raises LongshoreError where they cannot be determined."""
     columns, key, everything = copy.columns, copy.key, copy.rows
     if key is None:
         raise LongshoreError("`deletes` needs all columns of the index's key among the fields")
@@ -166,7 +163,7 @@ async def resolve(connection: Connection, index: Index, start: str | None, copy:
 
 
 async def refuse_unsuited(pool: Pool, index: Index, chosen: Sequence[tuple[str, str]], chain: int) -> None:
-    """Raise LongshoreError where the changes of an index cannot be told. `chosen`: its fields."""
+    """Raise LongshoreError where the changes of an index cannot be determined. `chosen`: its fields."""
     async with pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
         await connection.execute(f"set local statement_timeout = '{CHECK_SECONDS}s'")
         await row_security.restrict(connection, index, chain)

@@ -30,17 +30,17 @@ async def redeliver(
     for pending in increments.pending:
         attempt = naming.attempt
         text, _ = await run_reads.manifest(pool, attempt.chain, attempt.message.task, pending.run)
-        again = None if text is None else await asyncio.to_thread(_again, store, pending, text, naming)
-        if again is not None:
+        copied = None if text is None else await asyncio.to_thread(_copy_result, store, pending, text, naming)
+        if copied is not None:
             return msgspec.structs.replace(
-                again,
+                copied,
                 increment=Increment(increments.watermark, pending.end, on_ack),
                 note=f"the increment of run {_first(increments.pending)} again, as it is not acknowledged",
             )
     return None
 
 
-def _again(store: Store, pending: Pending, text: str, naming: ResultName) -> RunResult | None:
+def _copy_result(store: Store, pending: Pending, text: str, naming: ResultName) -> RunResult | None:
     """Copy the result of one run, whose manifest is `text`. Return None if it is not as it was written."""
     has_files, attempt = is_files(pending.location), naming.attempt
     kind: type[Manifest | FilesManifest] = FilesManifest if has_files else Manifest

@@ -18,7 +18,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DATABASE_ERRORS, ignore_outage, retry_until_available
 from longshore.errors import LongshoreError, TransientError
-from longshore.exports.copy import Copied, Report
+from longshore.exports.copy import CopyResult, Report
 from longshore.exports.pieces import ExportJob, WrittenResult
 from longshore.exports.ranges import Range
 from longshore.exports.shards import store as shards
@@ -101,14 +101,14 @@ async def _works(job: ExportJob, ranges: Sequence[list[Range]], upload: str) -> 
 
 async def _finish(
     job: ExportJob, assembly: Assembly, thread: ThreadPoolExecutor, results: Sequence[ShardResult]
-) -> Copied:
+) -> CopyResult:
     """Put the assembled pieces together, and report meanwhile."""
     rows, size = sum(result.rows for result in results), sum(result.piece.size for result in results)
     finishing = asyncio.get_running_loop().run_in_executor(thread, assembly.finish)
     while not finishing.done():
         await job.report(rows, size)
         await asyncio.wait({finishing}, timeout=REPORT_SECONDS)
-    return Copied(sum(result.sent for result in results), rows, *await finishing)
+    return CopyResult(sum(result.sent for result in results), rows, *await finishing)
 
 
 class _Collector:
