@@ -97,7 +97,7 @@ def test_token_is_rotated_by_a_second_one_and_revoked_within_two_seconds(
     assert shown["revoked"] and not shown["active"]
 
 
-def test_token_expires(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_token_is_refused_once_it_has_expired(idle: Longshore, waiting: httpx2.Client) -> None:
     end = datetime.now(UTC) + timedelta(seconds=5)
     token = new_token(waiting, new_client(waiting)["id"], expires=end.isoformat())
     assert status(idle, token) == 200
@@ -297,7 +297,7 @@ def test_command_line_manages_clients_and_tokens(idle: Longshore, tmp_path: Path
     failed(run("client", "disable", "999999", folder=tmp_path, database_url=idle.url), "999999")
 
 
-def test_scope_belongs_to_the_token(idle: Longshore) -> None:
+def test_scope_limits_the_indexes_and_columns_of_its_token(idle: Longshore) -> None:
     with idle.client(Level.READ, scope=Scope(indexes=["users"], hidden_columns=["users.phone_number"])) as limited:
         assert [index["name"] for index in limited.get("/indexes").json()] == ["users"]
         assert "phone_number" not in limited.get("/indexes/users").text

@@ -623,9 +623,7 @@ def test_endpoint_checks_the_right_that_the_table_names(
         assert answer.status_code == 403, answer.text
 
 
-def test_console_pages_show_a_person_of_a_lower_level_no_counts_of_an_export_above_it(
-    service: Longshore, site: Site
-) -> None:
+def test_console_pages_show_a_user_no_counts_of_an_export_above_their_level(service: Longshore, site: Site) -> None:
     body = export_body(segment={**FILTERED, "index": "audit", "rules": [
         {"field_name": "actor", "field_type": "keyword", "operator": "is_not", "value": "nobody4711"}]})  # fmt: skip
     body["target"]["export_index"] = "audit"

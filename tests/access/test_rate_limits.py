@@ -67,7 +67,7 @@ def test_all_addresses_of_a_v6_network_are_one_and_health_is_not_counted(perimet
     assert "ratelimit" not in httpx2.get(f"{perimeter.address}/healthz").headers
 
 
-def test_processes_agree_after_an_exchange_and_on_the_end_of_the_window(idle: Longshore) -> None:
+def test_processes_share_their_counts_and_the_end_of_the_window_after_an_exchange(idle: Longshore) -> None:
     async def run() -> None:
         async with asyncpg.create_pool(idle.url, min_size=1, max_size=2) as pool:
             one, other = SharedCounts(pool), SharedCounts(pool)

@@ -255,7 +255,7 @@ def test_rights_are_checked_before_an_answer_is_replayed(service: Longshore) -> 
         problem(answer, "forbidden")
 
 
-def test_suggestions_contain_no_hidden_names(clients: Clients) -> None:
+def test_suggestions_for_a_misspelled_column_name_no_hidden_one(clients: Clients) -> None:
     typos = (
         ("/tasks", body(users(["phone_numbr"]), FUTURE)),
         ("/tasks", body(users(["id"]), FUTURE, segment=segment(rule("phone_numbr")))),

@@ -79,7 +79,7 @@ def test_session_ends_by_time_and_with_its_user(idle: Longshore, change: str) ->
         assert_unauthorized(client.get("/auth/sessions"))
 
 
-def test_use_keeps_a_session_from_ending_and_is_written_once_a_minute(idle: Longshore) -> None:
+def test_session_in_use_does_not_end_and_its_use_is_written_once_a_minute(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
     used = "select used_at from longshore.sessions where user_id = $1"
     with person.client() as client:
@@ -92,7 +92,7 @@ def test_use_keeps_a_session_from_ending_and_is_written_once_a_minute(idle: Long
         assert idle.sql(used, person.id)[0][0] >= first
 
 
-def test_a_person_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -> None:
+def test_user_lists_and_ends_their_own_sessions_and_no_others(idle: Longshore) -> None:
     person, other = new_person(idle, _1764=Level.READ), new_person(idle, _1764=Level.READ)
     with person.client() as here, person.client() as there, other.client() as theirs:
         listed = here.get("/auth/sessions").json()

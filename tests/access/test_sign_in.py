@@ -102,7 +102,7 @@ def test_other_requests_are_answered_while_passwords_are_hashed(idle: Longshore)
     assert answered > 1
 
 
-def test_guesses_are_slowed_by_account_and_the_right_password_has_to_wait_too(idle: Longshore) -> None:
+def test_guesses_of_a_password_are_slowed_by_account_and_the_right_one_has_to_wait_too(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
     seen = [person.login("wrong horse battery staple").status_code for _ in range(6)]
     assert seen[:5] == [401] * 5
@@ -125,7 +125,7 @@ def test_unknown_account_is_slowed_like_a_known_one(idle: Longshore) -> None:
     assert 429 in seen
 
 
-def test_guesses_are_slowed_by_address(idle: Longshore) -> None:
+def test_guesses_of_passwords_are_slowed_by_address(idle: Longshore) -> None:
     idle.sql("delete from longshore.sign_in_failures")
     new_person(idle).login("wrong horse battery staple")
     assert idle.sql("select count(*) from longshore.sign_in_failures")[0][0] == 2
@@ -134,7 +134,7 @@ def test_guesses_are_slowed_by_address(idle: Longshore) -> None:
     assert person.login().status_code == 429
 
 
-def test_many_guesses_at_once_count_each(idle: Longshore) -> None:
+def test_each_of_many_concurrent_guesses_of_a_password_counts(idle: Longshore) -> None:
     person = new_person(idle, _1764=Level.READ)
     threads = [threading.Thread(target=person.login, args=("wrong horse battery staple",)) for _ in range(12)]
     for thread in threads:
@@ -176,7 +176,7 @@ def test_one_code_in_many_requests_at_once_opens_one_session(idle: Longshore) ->
     assert sorted(seen) == [200, 401, 401]
 
 
-def test_five_wrong_codes_end_the_attempt(idle: Longshore) -> None:
+def test_right_code_is_refused_after_five_wrong_ones(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     attempt = person.login().json()["attempt_id"]
     for _ in range(5):
@@ -187,7 +187,7 @@ def test_five_wrong_codes_end_the_attempt(idle: Longshore) -> None:
     assert passcode(person, again, code_of(person)).status_code == 200
 
 
-def test_an_attempt_ends_after_five_minutes(idle: Longshore) -> None:
+def test_code_is_refused_five_minutes_after_the_password(idle: Longshore) -> None:
     person = new_person(idle, totp=True, _1764=Level.READ)
     attempt = person.login().json()["attempt_id"]
     idle.sql("update longshore.sign_in_attempts set created_at = created_at - interval '301 seconds'")

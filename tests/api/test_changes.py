@@ -106,7 +106,7 @@ def test_the_result_of_each_run_can_be_downloaded(small: httpx2.Client) -> None:
     assert (missing.status_code, missing.json()["type"]) == (404, "/problems/run-not-found")
 
 
-def test_a_run_that_takes_too_long_is_an_error(service: Longshore, small: httpx2.Client) -> None:
+def test_run_that_takes_longer_than_its_timeout_ends_in_error(service: Longshore, small: httpx2.Client) -> None:
     body = export_body(chain=1765)
     body["target"] |= {"timeout_seconds": 1, "export_format": "xlsx"}
     with locked(service.url, "loyalty.wallet_ledger"):

@@ -30,18 +30,18 @@ def test_a_created_task_is_answered_with_its_location(waiting: httpx2.Client) ->
     assert answer.headers["location"] == f"/tasks/{answer.json()['id']}"
 
 
-def test_ids_of_new_tasks_grow(waiting: httpx2.Client) -> None:
+def test_new_task_has_a_greater_id_than_those_before(waiting: httpx2.Client) -> None:
     ids = [waiting.post("/tasks", json=export_body(once=FAR)).json()["id"] for _ in range(3)]
     assert ids == sorted(set(ids))
 
 
 @pytest.mark.parametrize("past", ["2026-05-26T12:00:00Z", "1900-01-01T00:00:00Z", "1969-12-31T23:59:59.5-08:00"])
-def test_a_time_in_the_past_means_now(small: httpx2.Client, past: str) -> None:
+def test_task_whose_once_is_in_the_past_runs_now(small: httpx2.Client, past: str) -> None:
     task = small.post("/tasks", json=export_body(chain=1765, once=past)).json()
     assert ended(small, task["id"])["state"]["code"] == "DONE"
 
 
-def test_a_time_in_the_future_waits_until_then(small: httpx2.Client) -> None:
+def test_task_whose_once_is_in_the_future_runs_then(small: httpx2.Client) -> None:
     due = time.time() + 2
     once = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(due)) + f".{int(due % 1 * 1000):03}Z"
     task = small.post("/tasks", json=export_body(chain=1765, once=once)).json()
@@ -63,9 +63,7 @@ def test_a_time_in_the_future_waits_until_then(small: httpx2.Client) -> None:
         ("2126-05-25T22:29:59.5-13:30", "2126-05-26T11:59:59Z"),
     ],
 )
-def test_times_with_any_offset_are_shown_in_utc_and_whole_seconds(
-    waiting: httpx2.Client, given: str, shown: str
-) -> None:
+def test_once_with_any_offset_is_shown_in_utc_and_whole_seconds(waiting: httpx2.Client, given: str, shown: str) -> None:
     assert waiting.post("/tasks", json=export_body(once=given)).json()["trigger"] == {"once": shown}
 
 
@@ -116,7 +114,7 @@ def test_violation_names_its_place_and_the_expected_value(
 
 
 @pytest.mark.parametrize("key", ["chain", "desc", "target", "trigger"])
-def test_required_keys_are_required(waiting: httpx2.Client, key: str) -> None:
+def test_body_of_a_task_without_a_required_key_is_refused(waiting: httpx2.Client, key: str) -> None:
     body = export_body(once=FAR)
     del body[key]
     assert violations(waiting.post("/tasks", json=body)) == {f"/{key}": "is required"}
@@ -149,7 +147,7 @@ def test_body_that_is_not_an_object_is_refused(waiting: httpx2.Client, body: byt
     assert violations(answer)[""].startswith("expected an object, got")
 
 
-def test_the_chain_of_the_body_must_be_the_credentials(waiting: httpx2.Client) -> None:
+def test_task_for_another_chain_than_that_of_the_credential_is_refused(waiting: httpx2.Client) -> None:
     assert "1765" in problem(waiting.post("/tasks", json=export_body(chain=1765)), "forbidden")["detail"]
 
 

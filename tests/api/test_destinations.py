@@ -158,12 +158,12 @@ def test_settings_are_bounded_as_lists_show_them(waiting: httpx2.Client) -> None
     assert refused == {"/settings": "expected 32,768 bytes of JSON at most"}
 
 
-def test_name_is_one_destinations_in_its_chain(waiting: httpx2.Client) -> None:
+def test_second_destination_of_a_name_is_refused_within_a_chain(waiting: httpx2.Client) -> None:
     new = made(waiting)
     problem(waiting.post("/destinations", json=body_of(new["name"])), "destination-exists")
 
 
-def test_name_and_kind_cannot_be_changed(waiting: httpx2.Client) -> None:
+def test_name_and_kind_of_a_destination_cannot_be_changed(waiting: httpx2.Client) -> None:
     path = f"/destinations/{made(waiting)['id']}"
     for headers in ({}, MERGE):
         found = violations(waiting.patch(path, json={"name": "x", "kind": "s3", "sekret": {}}, headers=headers))
@@ -222,7 +222,7 @@ def test_change_of_the_secret_alone_is_a_new_version(idle: Longshore, waiting: h
     assert waiting.delete(path, headers={"If-Match": changed.headers["etag"]}).status_code == 204
 
 
-def test_test_tells_each_step_and_stores_nothing(waiting: httpx2.Client) -> None:
+def test_test_of_a_destination_names_each_step_and_stores_nothing(waiting: httpx2.Client) -> None:
     before = len(waiting.get("/destinations", params={"limit": 100}).json())
     good = waiting.post("/destinations/test", json=body_of())
     assert good.json() == {"ok": True, "steps": [{"step": "connect", "ok": True}, {"step": "write", "ok": True}]}
@@ -236,7 +236,7 @@ def test_test_tells_each_step_and_stores_nothing(waiting: httpx2.Client) -> None
     assert len(waiting.get("/destinations", params={"limit": 100}).json()) == before
 
 
-def test_test_may_lack_what_only_a_stored_destination_needs(waiting: httpx2.Client) -> None:
+def test_destination_can_be_tested_without_the_settings_that_only_a_stored_one_needs(waiting: httpx2.Client) -> None:
     body = body_of(shelf="keyed")
     assert violations(waiting.post("/destinations", json=body)) == {"/settings/key": "expected the key of the shelf"}
     assert waiting.post("/destinations/test", json=body).json()["steps"][0]["detail"] == "the shelf shows the key 'k1'"
@@ -251,7 +251,7 @@ def test_stored_destination_is_tested_with_its_secret(waiting: httpx2.Client) ->
     assert waiting.post(f"{path}/test").json()["ok"] is False
 
 
-def test_kind_that_fails_in_a_test_tells_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_failed_test_of_a_kind_reveals_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
     password = f"secret-{uuid.uuid4().hex}"
     answer = waiting.post("/destinations/test", json=body_of(shelf="broken", password=password))
     assert answer.json()["steps"] == [
@@ -264,7 +264,7 @@ def test_kind_that_fails_in_a_test_tells_nothing_of_the_secret(idle: Longshore, 
     assert password not in idle.log_file.read_text()
 
 
-def test_check_of_a_kind_that_fails_tells_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
+def test_failed_check_of_a_kind_reveals_nothing_of_the_secret(idle: Longshore, waiting: httpx2.Client) -> None:
     password = f"secret-{uuid.uuid4().hex}"
     answer = waiting.post("/destinations", json=body_of(shelf="unchecked", password=password))
     problem(answer, "internal-error")
@@ -364,7 +364,7 @@ def test_unreadable_secret_names_the_setting_and_is_replaced_by_a_new_one(
     assert waiting.post(f"{path}/test").json()["ok"] is True
 
 
-def test_without_the_setting_nothing_is_stored_in_a_database_of_ones_own(idle: Longshore, tmp_path: Path) -> None:
+def test_destination_and_webhook_are_refused_where_longshore_secret_is_not_set(idle: Longshore, tmp_path: Path) -> None:
     longshore = Longshore(tmp_path, idle.url)  # of another data folder, so the database is not its embedded one
     try:
         longshore.start_api()

@@ -181,7 +181,7 @@ def test_body_of_an_endpoint_that_takes_none_is_refused(waiting: httpx2.Client, 
     assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 
-def test_empty_object_is_no_body(waiting: httpx2.Client) -> None:
+def test_empty_object_is_accepted_where_no_body_is_expected(waiting: httpx2.Client) -> None:
     task = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     asynchronous = {"Prefer": "respond-async"}
     for body in (b"", b" {} "):
@@ -303,7 +303,7 @@ def test_wait_for_a_task_that_has_ended_needs_no_place_among_those_that_wait(idl
         narrow.stop()
 
 
-def test_fault_of_a_number_is_told_in_plain_english(waiting: httpx2.Client) -> None:
+def test_violation_of_a_number_is_named_in_plain_english(waiting: httpx2.Client) -> None:
     decimal = "expected a number in decimal digits, without a leading zero"
     for path in ("/tasks/02", "/tasks/x", "/tasks/1e1"):
         assert violations(waiting.get(path)) == {"id": decimal}

@@ -18,7 +18,7 @@ def key() -> str:
     return f"order {uuid4()}"
 
 
-def test_the_same_key_and_body_give_the_same_answer(waiting: httpx2.Client, key: str) -> None:
+def test_same_idempotency_key_and_body_get_the_same_answer(waiting: httpx2.Client, key: str) -> None:
     body, headers = export_body(), {"Idempotency-Key": key}
     first = waiting.post("/tasks", json=body, headers=headers)
     again = waiting.post("/tasks", json=dict(reversed(body.items())), headers=headers)
@@ -29,7 +29,7 @@ def test_the_same_key_and_body_give_the_same_answer(waiting: httpx2.Client, key:
     assert waiting.post("/tasks", json=body).json()["id"] != first.json()["id"]
 
 
-def test_the_same_key_with_another_body_is_refused(waiting: httpx2.Client, key: str) -> None:
+def test_same_idempotency_key_with_another_body_is_refused(waiting: httpx2.Client, key: str) -> None:
     headers = {"Idempotency-Key": key}
     assert waiting.post("/tasks", json=export_body(), headers=headers).status_code == 201
     problem(waiting.post("/tasks", json=export_body("json"), headers=headers), "idempotency-key-reused")
@@ -85,7 +85,7 @@ def test_replay_answers_the_current_task(waiting: httpx2.Client, idle: Longshore
     problem(waiting.post("/tasks", json=export_body(), headers=headers), "task-not-found")
 
 
-def test_many_that_retry_a_failed_task_at_once_make_one(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
+def test_concurrent_retries_of_a_failed_task_create_one_task(waiting: httpx2.Client, idle: Longshore, key: str) -> None:
     headers = {"Idempotency-Key": key, "Prefer": "retry-failed"}
     task = waiting.post("/tasks", json=export_body(), headers=headers).json()["id"]
     play(idle, task, "begin", "fail")
@@ -174,6 +174,6 @@ def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again
 
 
 @pytest.mark.parametrize("wrong", ["", "x" * 256])
-def test_malformed_key_is_refused(waiting: httpx2.Client, wrong: str) -> None:
+def test_malformed_idempotency_key_is_refused(waiting: httpx2.Client, wrong: str) -> None:
     answer = waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
     assert len(violations(answer)) == 1

@@ -49,7 +49,7 @@ def test_listed_tasks_are_task_objects(chain: httpx2.Client) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"limit": "7"}, {"status": "DONE", "limit": "4"}, {"action": "export"}])
-def test_following_next_links_lists_every_task_once(
+def test_next_links_of_the_list_of_tasks_lead_to_every_task_once(
     chain: httpx2.Client, ids: list[int], query: dict[str, str]
 ) -> None:
     found = []
@@ -62,23 +62,23 @@ def test_following_next_links_lists_every_task_once(
     assert found == (ids[2::4] if "status" in query else ids)[::-1]
 
 
-def test_the_last_page_has_no_next(chain: httpx2.Client) -> None:
+def test_last_page_of_the_list_of_tasks_has_no_next_link(chain: httpx2.Client) -> None:
     assert "link" not in chain.get("/tasks", params={"limit": 60}).headers
     assert chain.get("/tasks", params={"limit": 59}).links["next"]["url"] == "/tasks?limit=59&offset=59"
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_status_filters(chain: httpx2.Client, ids: list[int], number: int) -> None:
+def test_list_of_tasks_is_filtered_by_status(chain: httpx2.Client, ids: list[int], number: int) -> None:
     assert listed(chain.get("/tasks", params={"status": STATES[number], "limit": 100})) == ids[number::4][::-1]
 
 
-def test_action_filters(chain: httpx2.Client, ids: list[int]) -> None:
+def test_list_of_tasks_is_filtered_by_action(chain: httpx2.Client, ids: list[int]) -> None:
     assert listed(chain.get("/tasks", params={"action": "export", "limit": 100})) == ids[::-1]
     assert listed(chain.get("/tasks", params={"action": "mail"})) == []
     assert listed(chain.get("/tasks", params={"action": "' or true --"})) == []
 
 
-def test_campaign_id_filters(idle: Longshore, chain: httpx2.Client, ids: list[int]) -> None:
+def test_list_of_tasks_is_filtered_by_campaign_id(idle: Longshore, chain: httpx2.Client, ids: list[int]) -> None:
     idle.sql("""update longshore.tasks set target = '{"action": "export", "campaign": 77}' where id = $1""", ids[0])
     try:
         assert listed(chain.get("/tasks", params={"campaign_id": 77})) == [ids[0]]

@@ -61,7 +61,7 @@ def test_the_forecast_of_a_large_export_comes_near(client: httpx2.Client) -> Non
     assert any(near(found["bytes"], len(content)) for found in tries), "not all of them were cut short"
 
 
-def test_the_sample_has_the_fields_that_were_asked_for(client: httpx2.Client) -> None:
+def test_sample_of_a_preview_has_the_requested_fields(client: httpx2.Client) -> None:
     found = previewed(client, fields=["kind", {"name": "amount", "as": 'Worth "$1"'}])
     assert all(list(row) == ["kind", 'Worth "$1"'] for row in found["sample"])
 
@@ -82,7 +82,7 @@ def test_preview_warns_of_rules_without_a_database_index(client: httpx2.Client) 
     assert codes(previewed(client)) == []
 
 
-def test_a_window_that_crosses_a_change_of_summer_time_is_warned_of(client: httpx2.Client) -> None:
+def test_preview_warns_of_a_window_that_crosses_a_change_of_summer_time(client: httpx2.Client) -> None:
     # The clocks of Amsterdam change in the first and in the last quarter of a year, whatever the year.
     zone = "Europe/Amsterdam"
     today = datetime.now(ZoneInfo(zone))
@@ -94,7 +94,7 @@ def test_a_window_that_crosses_a_change_of_summer_time_is_warned_of(client: http
     assert "summer-time" not in codes(same)
 
 
-def test_another_chains_rows_are_not_counted(service: Longshore) -> None:
+def test_preview_counts_no_rows_of_another_chain(service: Longshore) -> None:
     with service.client(chain=9) as client:
         answer = client.post("/segments/preview", json={"segment": segment_of(chain=9)}).json()
         assert answer["rows"] == 2000

@@ -125,7 +125,7 @@ def test_malformed_chunks_are_the_clients_fault(idle: Longshore, body: bytes) ->
 
 
 @pytest.mark.parametrize("address", ["http://[", "//[", "http://a]/", "http://[::1", "\xbd", ""])
-def test_page_that_htmx_says_it_is_on_may_be_nonsense(idle: Longshore, address: str) -> None:
+def test_malformed_current_url_of_htmx_leads_to_the_sign_in_page(idle: Longshore, address: str) -> None:
     answer = sent(idle.port, request("/console/1764/tasks", "HX-Request: true", f"HX-Current-URL: {address}"))
     assert answer.status == 200
     assert answer.headers["hx-redirect"].startswith("/sign-in?next=")

@@ -104,19 +104,19 @@ def settled(service: Longshore) -> None:
             client.post(f"/tasks/{row['id']}/cancel")
 
 
-def test_no_made_up_request_is_answered_outside_the_schema(service: Longshore, tmp_path: Path) -> None:
+def test_generated_requests_are_answered_within_the_schema(service: Longshore, tmp_path: Path) -> None:
     made_up = ("--max-examples", "20", "--generation-deterministic", "--phases", "coverage,fuzzing")
     assert judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE))
 
 
-def test_no_made_up_request_without_a_credential_is_answered_outside_the_schema(
+def test_generated_requests_without_a_credential_are_answered_within_the_schema(
     service: Longshore, tmp_path: Path
 ) -> None:
     made_up = ("--generation-deterministic", "--max-examples", "2", "--phases", "fuzzing")
     assert judged(service, tmp_path, *made_up, headers={})
 
 
-def test_no_made_up_request_for_an_existing_task_is_answered_outside_the_schema(
+def test_generated_requests_for_an_existing_task_are_answered_within_the_schema(
     service: Longshore, tmp_path: Path
 ) -> None:
     with service.client() as client:

@@ -98,7 +98,7 @@ def test_a_finished_task_is_the_sample_of_the_contract(idle: Longshore, waiting:
 
 
 @pytest.mark.parametrize("export_format", ["csv", "json"])
-def test_a_real_run_ends_in_the_shape_of_the_sample(small: httpx2.Client, export_format: str) -> None:
+def test_task_has_the_keys_of_the_contract_after_a_run(small: httpx2.Client, export_format: str) -> None:
     task = ended(small, small.post("/tasks", json=export_body(export_format, 1765)).json()["id"])
     assert list(task) == KEYS
     assert [list(entry) for entry in task["logs"]] == [
@@ -116,7 +116,7 @@ def test_a_real_run_ends_in_the_shape_of_the_sample(small: httpx2.Client, export
     assert task["result"] == f"Wallet_Export-{task['id']}.{export_format}"
 
 
-def test_debug_and_description_come_back_unchanged(waiting: httpx2.Client) -> None:
+def test_debug_and_description_are_returned_unchanged(waiting: httpx2.Client) -> None:
     odd = 'é "quoted"\\ \n\r\t\x01 \U0001f6a2 \u2028 </script>'
     task = waiting.post("/tasks", json={**export_body(), "desc": odd, "debug": odd[::-1]}).json()
     assert (task["desc"], task["debug"]) == (odd, odd[::-1])

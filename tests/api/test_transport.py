@@ -25,7 +25,7 @@ PROXY = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/tasks", "/nothing", "/tasks/x", "/problems/forbidden", "/openapi.json"])
-def test_every_answer_has_the_security_headers(idle: Longshore, path: str) -> None:
+def test_every_answer_has_each_security_header_once(idle: Longshore, path: str) -> None:
     headers = httpx2.get(f"{idle.address}{path}").headers
     for name, value in middleware.SECURITY:
         assert headers.get_list(name.decode()) == [value.decode()], name
@@ -178,7 +178,7 @@ def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle: Longsho
     assert b"/problems/too-slow" in said
 
 
-def test_large_headers_are_refused(idle: Longshore) -> None:
+def test_headers_of_a_megabyte_are_refused(idle: Longshore) -> None:
     for large in (f"X-Large: {'x' * 1_000_000}\r\n", "".join(f"X-{n}: y\r\n" for n in range(5000))):
         with connected(idle) as client:
             with contextlib.suppress(ConnectionError):

@@ -62,7 +62,9 @@ def test_every_change_is_a_new_revision_and_progress_is_none(
     assert tags == [f'"{task}-2"', f'"{task}-2"', f'"{task}-3"']
 
 
-def test_only_unfinished_tasks_tell_when_to_poll_next(waiting: httpx2.Client, idle: Longshore, task: int) -> None:
+def test_only_unfinished_tasks_are_answered_with_retry_after(
+    waiting: httpx2.Client, idle: Longshore, task: int
+) -> None:
     later = waiting.post("/tasks", json=export_body(once="2126-05-26T12:00:00Z")).json()["id"]
     assert waiting.get(f"/tasks/{later}").headers["retry-after"] == "30"
     assert waiting.get(f"/tasks/{task}").headers["retry-after"] == "2"
@@ -104,7 +106,7 @@ def test_a_long_poll_that_knows_an_older_revision_answers_at_once(
     assert time.monotonic() - began < MAX_SECONDS
 
 
-def test_a_long_poll_in_vain_answers_as_a_poll_does(waiting: httpx2.Client, task: int) -> None:
+def test_long_poll_without_a_change_is_answered_as_a_poll(waiting: httpx2.Client, task: int) -> None:
     usual = waiting.get(f"/tasks/{task}")
     vain = waiting.get(f"/tasks/{task}", params={"wait": 1})
     assert (vain.status_code, vain.json()) == (200, usual.json())
@@ -145,7 +147,7 @@ def events(answer: httpx2.Response) -> Iterator[tuple[str, str, str]]:
             name = data = ""
 
 
-def test_events_tell_states_log_and_progress_until_the_task_has_ended(
+def test_event_stream_has_states_log_and_progress_until_the_task_has_ended(
     waiting: httpx2.Client, idle: Longshore, task: int
 ) -> None:
     with waiting.stream("GET", f"/tasks/{task}/events") as answer:
@@ -182,7 +184,7 @@ def test_event_stream_continues_after_the_last_event_id(waiting: httpx2.Client, 
     assert told("nonsense") == everything
 
 
-def test_many_wait_on_few_connections_to_the_database_and_none_is_left_behind(
+def test_hundreds_of_waiting_requests_need_few_connections_to_the_database_and_leave_no_waiter(
     waiting: httpx2.Client, idle: Longshore, task: int
 ) -> None:
     polls, streams = 200, 50

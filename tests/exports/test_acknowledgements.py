@@ -97,7 +97,7 @@ def test_a_failed_run_cannot_be_acknowledged_and_keeps_the_pending_increment(
     assert series.ids() == [1]
 
 
-def test_only_runs_with_a_pending_increment_can_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
+def test_run_without_a_pending_increment_cannot_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
     session().insert(1)
     series = Series(client)
     series.run()
@@ -108,7 +108,7 @@ def test_only_runs_with_a_pending_increment_can_be_acknowledged(client: httpx2.C
     assert client.post("/tasks/987654321/runs/1/ack").json()["type"] == "/problems/task-not-found"
 
 
-def test_to_acknowledge_needs_the_level_write_in_the_tasks_own_chain(shop: Longshore, client: httpx2.Client) -> None:
+def test_acknowledging_needs_the_level_write_in_the_chain_of_the_task(shop: Longshore, client: httpx2.Client) -> None:
     series = Series(client, "on_ack")
     series.run()
     with shop.client(Level.READ) as reader, shop.client(chain=CHAIN + 1) as stranger:

@@ -160,7 +160,7 @@ def broken(people: list[dict[str, str]], baskets: list[dict[str, str]], items: l
     return found + [f"items of {basket}, which is not there" for basket in sums]
 
 
-def test_hundred_bundles_hold_what_two_single_tasks_break(shop_service: Longshore) -> None:
+def test_indexes_of_a_bundle_agree_in_a_hundred_runs_where_two_single_tasks_differ(shop_service: Longshore) -> None:
     bundle = export_body()
     bundle["target"] = {"action": "export", "export_indexes": ["people", "baskets", "items"], "export_format": "csv"}
     with Writers(shop_service.url) as writers, shop_service.client() as client:

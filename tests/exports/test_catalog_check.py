@@ -96,7 +96,7 @@ def test_fields_whose_types_do_not_fit_are_named(odd: Longshore, tmp_path: Path)
     assert "9 wrong" in found.stderr
 
 
-def test_relations_keys_and_filters_are_checked(odd: Longshore, tmp_path: Path) -> None:
+def test_catalog_check_names_a_wrong_relation_key_or_filter(odd: Longshore, tmp_path: Path) -> None:
     head = HEAD.format(schema="oddity") + "{more}" + fields(id="number")
     for toml, expected in (
         (head.replace("oddity.odd", "oddity.od").replace("{more}", ""), "odd: there is no table or view oddity.od"),
@@ -138,7 +138,7 @@ def test_the_page_of_the_indexes_is_generated_from_the_catalog() -> None:
     assert written == page(catalog.load()), "run: longshore catalog docs > docs/indexes.md"
 
 
-def test_the_help_has_an_example() -> None:
+def test_help_of_the_catalog_check_has_an_example() -> None:
     command = [sys.executable, "-m", "longshore", "catalog", "check", "--help"]
     assert "Example:" in subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 

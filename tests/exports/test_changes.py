@@ -130,7 +130,7 @@ def manifest(series: Series, run: int) -> dict[str, Any]:
     return found
 
 
-def test_the_first_run_is_full_and_later_ones_tell_what_was_written_left_and_deleted(
+def test_first_run_with_deletes_is_full_and_later_ones_have_the_rows_written_and_removed_since(
     reader: httpx2.Client, things: Session
 ) -> None:
     insert(things, 1, 2, 3, 4)
@@ -207,7 +207,9 @@ def test_a_truncated_table_deletes_all_of_the_copy(reader: httpx2.Client, things
     assert told(series) == [("delete", "deleted", "1"), ("delete", "deleted", "2")]
 
 
-def test_partitions_that_come_and_go_with_their_rows_are_told(reader: httpx2.Client, things: Session) -> None:
+def test_rows_of_a_partition_that_is_attached_or_detached_are_upserts_or_deletes(
+    reader: httpx2.Client, things: Session
+) -> None:
     insert(things, 1)
     things("create table shop.shelf_7 (like shop.things including defaults)")
     things("insert into shop.shelf_7 (id, shelf, code) values (7, 7, 'x')")
@@ -220,7 +222,7 @@ def test_partitions_that_come_and_go_with_their_rows_are_told(reader: httpx2.Cli
     things("drop table shop.shelf_7")
 
 
-def test_a_partition_that_another_one_with_the_same_keys_replaces_is_told(
+def test_rows_of_a_partition_that_replaces_one_with_the_same_keys_are_upserts(
     reader: httpx2.Client, things: Session
 ) -> None:
     for table, version in (("shelf_7", 1), ("shelf_8", 2)):
@@ -466,7 +468,7 @@ def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
         ("outside", {"fields": ["id", "today"]}, "/target/deletes", '"today" reads more than its row'),
     ],
 )
-def test_deletes_are_refused_where_they_cannot_be_told(
+def test_deletes_are_refused_where_they_cannot_be_determined(
     reader: httpx2.Client, things: Session, index: str, target: dict[str, Any], at: str, said: str
 ) -> None:
     del things
@@ -500,7 +502,7 @@ def test_a_credential_that_may_not_see_the_key_gets_no_deletes(shelves: Longshor
         assert limited.get("/indexes/by-id").json()["key"] == []
 
 
-def test_indexes_and_manifests_tell_the_key(reader: httpx2.Client, things: Session) -> None:
+def test_indexes_and_manifests_name_the_key(reader: httpx2.Client, things: Session) -> None:
     insert(things, 1)
     assert reader.get("/indexes/by-code").json()["key"] == ["code", "line"]
     assert reader.get("/indexes/keyless").json()["key"] == []
@@ -513,7 +515,9 @@ def test_indexes_and_manifests_tell_the_key(reader: httpx2.Client, things: Sessi
     assert (manifest(plain, 1)["key"], manifest(plain, 1)["full"]) == ([], None)
 
 
-def test_the_two_columns_come_first_and_are_no_part_of_the_schema(reader: httpx2.Client, things: Session) -> None:
+def test_change_and_reason_are_the_first_columns_and_no_part_of_the_schema(
+    reader: httpx2.Client, things: Session
+) -> None:
     insert(things, 1)
     fingerprint = reader.get("/indexes/by-id").json()["schema"]
     series = changes(reader, schema=fingerprint)
@@ -525,7 +529,7 @@ def test_the_two_columns_come_first_and_are_no_part_of_the_schema(reader: httpx2
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
-def test_results_with_deletes_stand_the_verification_of_their_manifests(
+def test_results_with_deletes_are_verified_by_their_manifests(
     reader: httpx2.Client, things: Session, tmp_path: Path, form: str
 ) -> None:
     insert(things, 1, 2, 3)

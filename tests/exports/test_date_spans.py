@@ -101,7 +101,7 @@ def test_a_stored_segment_reads_days_in_the_zone_of_the_task_that_names_it(
 
 
 @pytest.mark.parametrize("when", [{}, {"repeat": "daily"}], ids=["once", "daily"])
-def test_a_window_without_a_zone_uses_the_zone_of_the_task(client: httpx2.Client, when: dict[str, Any]) -> None:
+def test_window_without_a_zone_uses_the_zone_of_the_task(client: httpx2.Client, when: dict[str, Any]) -> None:
     window = rule("timestamp", "is_in_window", "date", window="yesterday")
     task, _ = exported(client, export_body(segment=segment_of(window), timezone="Pacific/Kiritimati", **when))
     assert client.post(f"/tasks/{task['id']}/cancel").status_code == (200 if when else 409)

@@ -209,7 +209,7 @@ def catalog_column(field: Field) -> Any:
     return Column("value", field, "value", "text")
 
 
-def test_a_long_record_is_searched_once() -> None:
+def test_record_that_spans_many_blocks_is_searched_once() -> None:
     records = Records(10)
     blocks = [b'"' + b"\n" * 50_000, *[b"\n" * 50_000] * 200, b'"\nnext\n']
     pieces = [piece for block in blocks for piece in records.add(block)]

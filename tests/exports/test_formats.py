@@ -353,7 +353,7 @@ def test_compressed_files_are_the_same_files_compressed(service: Longshore, name
 
 
 @pytest.mark.parametrize("name", ["csv", "json", "jsonl", "parquet", "xlsx"])
-def test_the_file_does_not_depend_on_the_number_of_connections(service: Longshore, name: str) -> None:
+def test_file_of_an_export_does_not_depend_on_the_number_of_connections(service: Longshore, name: str) -> None:
     index: Index = load()["transactions"]
     files = {asyncio.run(export(service.url, index, name, connections=count))[0] for count in (1, 2, 4)}
     assert len(files) == 1

@@ -68,7 +68,7 @@ def test_csv_is_the_same_wherever_it_is_cut(records: list[list[str | None]], cut
 
 
 @given(RECORDS)
-def test_csv_is_the_same_byte_by_byte(records: list[list[str | None]]) -> None:
+def test_csv_that_arrives_byte_by_byte_is_the_same(records: list[list[str | None]]) -> None:
     data = copied(records)
     form = make(Csv)
     assert framed(form, [data[at : at + 1] for at in range(len(data))]) == framed(make(Csv), [data])

@@ -15,7 +15,9 @@ from tests.service import CHAIN, Longshore
 Sessions = Callable[[], Session]
 
 
-def test_the_first_run_takes_all_rows_and_each_later_one_the_new_ones(client: httpx2.Client, session: Sessions) -> None:
+def test_first_incremental_run_takes_all_rows_and_each_later_one_the_new_ones(
+    client: httpx2.Client, session: Sessions
+) -> None:
     writer, series = session(), Series(client)
     writer.insert(1, 2)
     writer.insert(99, chain=CHAIN + 1)
@@ -26,7 +28,9 @@ def test_the_first_run_takes_all_rows_and_each_later_one_the_new_ones(client: ht
     assert series.ids() == [3]
 
 
-def test_the_runs_show_where_each_increment_begins_and_ends(client: httpx2.Client, session: Sessions) -> None:
+def test_runs_show_the_watermarks_where_each_increment_begins_and_ends(
+    client: httpx2.Client, session: Sessions
+) -> None:
     writer, series = session(), Series(client)
     for id in (1, 2, 3):
         writer.insert(id)
@@ -136,7 +140,7 @@ def test_frozen_rows_are_not_exported_again(client: httpx2.Client, session: Sess
     assert series.ids() == [3]
 
 
-def test_a_segment_applies_within_the_increment(client: httpx2.Client, session: Sessions) -> None:
+def test_increment_has_only_rows_of_the_segment(client: httpx2.Client, session: Sessions) -> None:
     rule = {"field_name": "kind", "field_type": "keyword", "operator": "is", "value": "gift"}
     segment = {"entity": "people", "index": "entries", "join": "any", "chain_id": CHAIN, "rules": [rule]}
     writer, series = session(), Series(client, segment=segment)
@@ -150,7 +154,7 @@ def test_a_segment_applies_within_the_increment(client: httpx2.Client, session: 
 
 
 @pytest.mark.parametrize("target", [{"export_format": "json"}, {"export_format": "csv", "compression": "gzip"}])
-def test_every_format_has_increments(client: httpx2.Client, session: Sessions, target: dict[str, str]) -> None:
+def test_increments_work_in_every_format(client: httpx2.Client, session: Sessions, target: dict[str, str]) -> None:
     writer, series = session(), Series(client, target=target)
     writer.insert(1, 2)
     for rows in (2, 0):
@@ -173,7 +177,7 @@ def test_a_failed_run_does_not_move_the_watermark(client: httpx2.Client, session
     assert series.runs()[0]["increment"]["to"] == series.runs()[-1]["increment"]["from"]
 
 
-def test_a_failed_first_run_is_followed_by_a_whole_one(client: httpx2.Client, session: Sessions) -> None:
+def test_run_after_a_failed_first_run_takes_all_rows(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client)
     writer("insert into shop.entries (id, divisor) values (1, 0), (2, 1)")
     assert series.execute() == "ERROR"
@@ -207,7 +211,7 @@ def test_a_partitioned_table_has_increments(client: httpx2.Client, session: Sess
 
 
 @pytest.mark.parametrize(("index", "kind"), [("entries_view", "a view"), ("entries_kept", "a materialized view")])
-def test_a_view_is_refused(client: httpx2.Client, index: str, kind: str) -> None:
+def test_incremental_export_of_a_view_ends_in_an_error(client: httpx2.Client, index: str, kind: str) -> None:
     series = Series(client, index=index)
     assert series.execute() == "ERROR"
     said = f"failed: shop.{index} is {kind}; incremental exports need a table"

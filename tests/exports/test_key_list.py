@@ -41,7 +41,7 @@ class Collected:
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (20, 4, 3), (1 << 20, 1 << 17, 1 << 16)])
 @pytest.mark.parametrize("are_integers", [True, False])
-def test_two_lists_differ_by_the_keys_that_one_has_and_the_other_has_not(
+def test_difference_of_two_key_lists_is_the_keys_that_one_of_them_lacks(
     monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, int, int], are_integers: bool
 ) -> None:
     for name, size in zip(("PIECE_BYTES", "GROUP_ROWS", "BATCH_ROWS"), sizes, strict=True):

@@ -51,7 +51,7 @@ def test_a_value_that_is_too_long_for_a_folder_is_named() -> None:
     assert len(folder("entries", ["note"], ["x" * 250]).split("/")[1]) == 255
 
 
-def test_the_index_itself_may_not_lead_out_of_the_folder() -> None:
+def test_name_of_an_index_does_not_lead_out_of_the_folder_of_the_run() -> None:
     assert index_folder("..") == "%2E%2E"
     assert index_folder("a.b/c") == "a.b%2Fc"
     assert part_name(1, "csv.gz") == "part-00001.csv.gz"

@@ -57,7 +57,7 @@ def json_rows(json_file: bytes) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: int(row["id"]))
 
 
-def test_the_file_has_every_row(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_csv_and_json_have_every_row(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
     assert [row["id"] for row in csv_rows] == [str(number) for number in range(ROWS)]
     assert [row["id"] for row in json_rows] == list(range(ROWS))
 
@@ -80,7 +80,7 @@ def test_pythons_csv_module_reads_the_same(csv_file: bytes, csv_rows: list[dict[
     assert sorted(rows[1:], key=lambda row: int(row[0])) == expected
 
 
-def test_the_json_command_of_python_reads_the_file(json_file: bytes, tmp_path: Path) -> None:
+def test_the_json_command_of_python_reads_an_export(json_file: bytes, tmp_path: Path) -> None:
     file = tmp_path / "export.json"
     file.write_bytes(json_file)
     subprocess.run([sys.executable, "-m", "json.tool", file, tmp_path / "out"], check=True)
@@ -93,7 +93,9 @@ def test_json_holds_no_constant_that_is_not_json(json_file: bytes) -> None:
     json.loads(json_file, parse_constant=refuse)
 
 
-def test_numbers_keep_every_digit(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_numbers_keep_every_digit_in_csv_and_json(
+    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
+) -> None:
     for number in range(ROWS):
         for name, values in (("figure", FIGURES), ("double", DOUBLES)):
             given = values[number % len(values)]
@@ -119,20 +121,24 @@ def test_times_are_iso_8601_in_utc_and_other_years_keep_their_spelling(
         assert csv_rows[number]["day"] == json_rows[number]["day"] == day
 
 
-def test_booleans_are_unchanged(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_booleans_are_words_in_csv_and_literals_in_json(
+    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
+) -> None:
     for number in range(ROWS):
         assert csv_rows[number]["flag"] == (None, "true", "false")[number % 3]
         assert json_rows[number]["flag"] == (None, True, False)[number % 3]
 
 
-def test_json_documents_are_unchanged(csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]) -> None:
+def test_json_documents_are_unchanged_in_csv_and_json(
+    csv_rows: list[dict[str, str | None]], json_rows: list[dict[str, Any]]
+) -> None:
     for number in range(ROWS):
         given = DOCUMENTS[number % len(DOCUMENTS)]
         assert csv_rows[number]["document"] == given
         assert json_rows[number]["document"] == (None if given is None else json.loads(given))
 
 
-def test_expressions_and_enums_are_exported(csv_rows: list[dict[str, str | None]]) -> None:
+def test_values_of_sql_expressions_and_enums_are_exported(csv_rows: list[dict[str, str | None]]) -> None:
     assert [row["kind"] for row in csv_rows[:3]] == [None, "first", "second"]
     plain = WORDS.index("plain")
     assert csv_rows[plain]["shouted"] == "PLAIN"

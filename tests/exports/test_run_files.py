@@ -76,7 +76,7 @@ def test_run_shows_of_its_manifest_what_it_is_about(
     assert rows[0][0] == (files or 0)
 
 
-def test_files_are_forgotten_with_the_result_that_expires_and_with_the_task(
+def test_records_of_files_are_deleted_when_the_result_expires_and_with_the_task(
     service: Longshore, small: httpx2.Client, parts: dict[str, Any]
 ) -> None:
     count = "select count(*) from longshore.run_files where task_id = $1"

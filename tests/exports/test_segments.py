@@ -158,7 +158,9 @@ def test_an_operator_selects_what_a_plain_reading_selects(
 
 
 @pytest.mark.parametrize("join", ["all", "any"])
-def test_rules_are_joined(service: Longshore, ledger: list[Row], join: str) -> None:
+def test_rules_joined_by_all_or_any_select_what_python_selects(
+    service: Longshore, ledger: list[Row], join: str
+) -> None:
     for start in range(0, len(CASES), 3):
         some = CASES[start : start + 3]
         combined = all if join == "all" else any
@@ -191,7 +193,7 @@ def test_null_never_matches_a_negation(
 
 
 @pytest.mark.parametrize("value", [word for word in own_data.WORDS if word is not None and len(word) < 100])
-def test_any_text_is_found_as_itself(own_catalog: Longshore, odd: Index, value: str) -> None:
+def test_rule_on_any_text_takes_exactly_the_rows_with_that_text(own_catalog: Longshore, odd: Index, value: str) -> None:
     exact = {number for number, word in enumerate(own_data.WORDS[::-1]) if word == value}
     within = {number for number, word in enumerate(own_data.WORDS[::-1]) if word is not None and value in word}
     for operator, expected in (("is", exact), ("contains", within)):
@@ -215,7 +217,7 @@ def test_numbers_and_moments_that_are_none_lie_beyond_all_others(own_catalog: Lo
     assert selected(own_catalog.url, odd, chosen) == expected
 
 
-def test_a_boolean_is_compared(own_catalog: Longshore, odd: Index) -> None:
+def test_rule_on_a_boolean_takes_the_rows_with_that_value(own_catalog: Longshore, odd: Index) -> None:
     for value, rest in ((True, 1), (False, 2)):
         chosen = made("odd", "all", rule("flag", "boolean", "is", value=value))
         expected = {number for number in range(own_data.ROWS) if number % 3 == rest}

@@ -114,7 +114,7 @@ def test_increment_that_is_given_again_has_a_signature_of_its_own(shop: Longshor
     assert [found.run for found in verify(paths, keys_file(shop, tmp_path))] == [1, 2]
 
 
-def test_keys_are_cached_and_asked_for_again_by_their_tag(service: Longshore) -> None:
+def test_set_of_signing_keys_can_be_cached_and_revalidated_by_its_entity_tag(service: Longshore) -> None:
     with service.client(chain=1765) as client:
         done(client, export_body(chain=1765))
     with httpx2.Client(base_url=service.address) as anybody:

@@ -162,7 +162,7 @@ def test_a_run_whose_file_does_not_add_up_is_an_error_and_leaves_no_file(shop: L
 @pytest.mark.parametrize(("index", "amount", "per"), [
     ("wallet-ledger", "amount", "currency_symbol"), ("transactions", "total", "currency_code"),
 ])  # fmt: skip
-def test_the_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
+def test_manifest_of_ledgers_and_baskets_has_the_sum_for_each_currency(
     service: Longshore, small: httpx2.Client, tmp_path: Path, index: str, amount: str, per: str
 ) -> None:
     body = export_body("parquet", 1765)

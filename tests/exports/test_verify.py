@@ -58,7 +58,7 @@ def test_unchanged_results_of_every_format_pass(service: Longshore, tmp_path: Pa
     assert {found.rows for found in verify(paths)} == {20_000}
 
 
-def test_a_changed_file_is_found(service: Longshore, tmp_path: Path) -> None:
+def test_verify_finds_a_file_with_a_changed_byte(service: Longshore, tmp_path: Path) -> None:
     path = three_runs(service, tmp_path)[0]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

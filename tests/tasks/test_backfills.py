@@ -247,7 +247,7 @@ def test_task_has_ten_unfinished_backfills_at_most(run: Any) -> None:
     run(test)
 
 
-def test_of_ended_backfills_the_newest_hundred_are_kept(run: Any) -> None:
+def test_the_newest_hundred_of_the_ended_backfills_are_kept(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task, times = await hourly(pool), hours(2)
         await backfilled(pool, task, times)

@@ -196,7 +196,7 @@ def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_lef
     run(test)
 
 
-def test_what_an_ended_delivery_left_is_given_up_six_hours_later(run: Any) -> None:
+def test_temporary_files_of_an_ended_delivery_are_no_longer_looked_for_after_six_hours(run: Any) -> None:
     async def test(pool: Pool) -> None:
         (message,) = await sent(pool, "away")
         await begin(pool, message)

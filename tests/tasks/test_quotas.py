@@ -80,7 +80,7 @@ def test_a_chain_at_its_quota_of_bytes_is_answered_409_until_it_has_less(bounded
         usage(bounded, 53)
 
 
-def test_results_are_counted_while_they_are_kept(bounded: Longshore) -> None:
+def test_stored_results_count_for_the_quota_until_they_are_removed(bounded: Longshore) -> None:
     with bounded.client(chain=54) as client:
         first, second = (client.post("/tasks", json=export_body(chain=54)).json()["id"] for _ in range(2))
         for task in (first, second):
@@ -93,7 +93,7 @@ def test_results_are_counted_while_they_are_kept(bounded: Longshore) -> None:
         assert usage(bounded, 54)[2] == 0
 
 
-def test_statement_that_deletes_many_tasks_of_many_chains_keeps_the_counts_and_costs_a_linear_time(
+def test_deleting_many_tasks_of_many_chains_in_one_statement_keeps_the_counts_in_linear_time(
     bounded: Longshore,
 ) -> None:
     insert = """
@@ -123,7 +123,7 @@ def test_statement_that_deletes_many_tasks_of_many_chains_keeps_the_counts_and_c
     assert many < 40 * few, "ten times the tasks"
 
 
-def test_statement_that_deletes_many_tasks_does_not_deadlock_with_a_run_that_ends(bounded: Longshore) -> None:
+def test_deleting_many_tasks_in_one_statement_does_not_deadlock_with_a_run_that_ends(bounded: Longshore) -> None:
     """The run holds its task and comes to its chain's usage; the deletion has other tasks and comes to that task."""
     with bounded.client(chain=57) as client:
         tasks = [client.post("/tasks", json=export_body(chain=57)).json()["id"] for _ in range(3)]

@@ -45,7 +45,7 @@ def task(idle: Longshore, full: httpx2.Client) -> int:
     return created
 
 
-def test_a_requested_run_changes_the_tag_the_log_and_tells_when_to_poll(full: httpx2.Client, task: int) -> None:
+def test_requested_run_changes_entity_tag_and_log_and_sends_retry_after(full: httpx2.Client, task: int) -> None:
     before = full.get(f"/tasks/{task}")
     assert "retry-after" not in before.headers
     time.sleep(1)
@@ -63,7 +63,7 @@ def test_a_requested_run_changes_the_tag_the_log_and_tells_when_to_poll(full: ht
     assert (unchanged.status_code, unchanged.headers["retry-after"]) == (304, "2")
 
 
-def test_a_trigger_changed_to_now_tells_when_to_poll(full: httpx2.Client, task: int) -> None:
+def test_trigger_that_is_changed_to_now_sends_retry_after(full: httpx2.Client, task: int) -> None:
     before = full.get(f"/tasks/{task}")
     planned = full.patch(f"/tasks/{task}", json={"trigger": {"once": FAR}})
     assert "retry-after" not in full.get(f"/tasks/{task}").headers, "nothing runs for a century"
@@ -151,7 +151,7 @@ def test_tasks_wait_of_the_command_line_waits_for_the_requested_run(
         assert "on purpose" in waiter.result().stderr
 
 
-def test_the_loop_of_the_docs_waits_for_the_requested_run(
+def test_shell_loop_of_the_docs_waits_for_the_requested_run(
     idle: Longshore, full: httpx2.Client, task: int, tmp_path: Path
 ) -> None:
     page = WAITING_PAGE.read_text(encoding="utf-8")

@@ -34,7 +34,7 @@ def shown(schedule: Schedule, after: str, count: int) -> list[str]:
     return [f"{time.astimezone(zone):%Y-%m-%d %H:%M%z}" for time in islice(times(schedule, at(after)), count)]
 
 
-def test_three_in_the_morning_stays_three_in_the_morning_through_summer_time() -> None:
+def test_daily_run_stays_at_its_hour_of_the_clock_through_summer_time() -> None:
     daily = Schedule(once=at("2026-03-28T03:00+01:00"), repeat="daily", timezone=AMSTERDAM)
     assert shown(daily, "2026-03-27T00:00Z", 3) == [
         "2026-03-28 03:00+0100", "2026-03-29 03:00+0200", "2026-03-30 03:00+0200",
@@ -104,7 +104,7 @@ def test_the_31st_becomes_the_last_day_of_shorter_months_and_comes_back() -> Non
     ]  # fmt: skip
 
 
-def test_nothing_runs_after_until() -> None:
+def test_schedule_has_no_time_after_until() -> None:
     daily = Schedule(once=at("2026-01-01T06:00Z"), repeat="daily", until=at("2026-01-03T06:00Z"))
     assert len(list(times(daily, at("2025-01-01T00:00Z")))) == 3
     assert first(Schedule(cron="0 0 * * *", until=at("2026-01-01T00:00Z")), at("2026-06-01T00:00Z")) is None
@@ -154,7 +154,7 @@ def test_run_that_was_missed_is_run_or_left_out_as_catch_up_says() -> None:
 
 
 @pytest.mark.parametrize("catch_up", ["one", "none", "all"])
-def test_missed_run_is_not_made_up_for_after_until(catch_up: Any) -> None:
+def test_missed_run_is_not_caught_up_after_until(catch_up: Any) -> None:
     until = at("2026-01-03T06:00Z")
     daily = Schedule(once=at("2026-01-01T06:00Z"), repeat="daily", until=until, catch_up=catch_up)
     assert not_missed(daily, until, until + timedelta(seconds=59)) == until

@@ -138,7 +138,7 @@ def test_changed_trigger_begins_a_cancelled_schedule_anew(
     assert waiting.delete(f"/tasks/{task}").status_code == 204
 
 
-def test_execute_beside_a_planned_once_keeps_it(run: Any) -> None:
+def test_execute_keeps_the_planned_once_of_a_task(run: Any) -> None:
     async def test(pool: Pool) -> None:
         task = await created(pool, new(once="2126-01-01T00:00:00Z"))
         planned = (await row_of(pool, task))["due_at"]
