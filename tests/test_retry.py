@@ -6,7 +6,7 @@ from itertools import islice
 import asyncpg
 import pytest
 
-from longshore.database.retry import Pauses, isolated, retry, step_of
+from longshore.database.retry import Pauses, isolated, loop_step, retry
 
 AT_ONCE = Pauses(0, 0)
 
@@ -56,5 +56,5 @@ def test_an_error_of_one_item_is_logged_and_a_transient_one_is_raised() -> None:
 
 def test_a_loop_outlives_every_error_of_its_steps() -> None:
     for error in (ValueError("of this step"), ConnectionResetError(), asyncpg.UndefinedTableError("gone")):
-        with step_of("the loop"):
+        with loop_step("the loop"):
             raise error

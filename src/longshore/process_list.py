@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import DATABASE_ERRORS, step_of
+from longshore.database.retry import DATABASE_ERRORS, loop_step
 
 PAUSE_SECONDS = 10.0  # between two heartbeats
 MAX_SILENCE_SECONDS = 60.0  # of a process that counts as running
@@ -66,7 +66,7 @@ async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIte
 
 async def _announce(pool: Pool, id: UUID, name: str, secrets: Sequence[bytes]) -> None:
     while True:
-        with step_of("process list", step="announce"):
+        with loop_step("process list", step="announce"):
             await pool.execute(ANNOUNCE, id, name, list(secrets))
         await asyncio.sleep(PAUSE_SECONDS)
 

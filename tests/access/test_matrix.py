@@ -407,7 +407,7 @@ LEVELLED = [
     if isinstance(at, Level) and endpoint not in {**CONSOLE, **SHARING}
 ]
 PAGES = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint in CONSOLE if endpoint[1] != "/"]
-PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.PERSON]
+PERSONAL = [pytest.param(endpoint, id=" ".join(endpoint)) for endpoint, at in NEEDED.items() if at is Open.USER]
 OPEN = [
     pytest.param(endpoint, id=" ".join(endpoint))
     for endpoint, at in NEEDED.items()
@@ -536,7 +536,7 @@ def test_openapi_document_names_the_level_of_each_endpoint(service: Longshore) -
         if isinstance(needed, Level) and endpoint not in CONSOLE:
             assert {tuple(role) for each in shown[endpoint] for role in each.values()} == {(needed.name.lower(),)}
         elif endpoint in shown:
-            assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else [])
+            assert shown[endpoint] == ([{"sessionUserId": [], "sessionKey": []}] if needed is Open.USER else [])
 
 
 def test_scope_of_a_token_does_not_change_its_level(service: Longshore) -> None:

@@ -43,7 +43,7 @@ limit $7 offset $8
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """The credential or person that acts, with the address and the request."""
+    """The credential that acts, with the address and the request."""
 
     kind: Literal["token", "user", "command", "address"]
     """`command`: the command line; `address`: the holder of a signed address."""

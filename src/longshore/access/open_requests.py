@@ -57,7 +57,7 @@ class OpenRequest:
         self._on_end = call
 
     def judge(self, level: Level | None) -> None:
-        """Call the callback if the credential's level, None for a credential that has ended, is too low."""
+        """Call the callback if the credential's level is too low. `level`: None for a credential that has ended."""
         if level is None:
             self._on_end(UnauthorizedError())
         elif level < self._needed:

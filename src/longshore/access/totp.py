@@ -43,9 +43,8 @@ def step_of(secret: str, code: str, now: float) -> int | None:
     codes = pyotp.TOTP(secret, interval=STEP_SECONDS)
     current = int(now) // STEP_SECONDS
     match = None
-    for step in range(
-        current - MAX_DRIFT_STEPS, current + MAX_DRIFT_STEPS + 1
-    ):  # all, so that the time does not tell which
+    # All of them, so that the time that this takes does not show which one matched.
+    for step in range(current - MAX_DRIFT_STEPS, current + MAX_DRIFT_STEPS + 1):
         if hmac.compare_digest(codes.generate_otp(step).encode(), code.encode()):
             match = step
     return match

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from longshore.access import audit
-from longshore.api.guard import actor, person
+from longshore.api.guard import actor, signed_in_user
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
 
@@ -51,7 +51,7 @@ async def audited_in(
 @contextlib.asynccontextmanager
 async def audited_user(request: AnyRequest, action: str) -> AsyncIterator[Connection]:
     """Open a transaction for a change of the signed-in user; each chain of the user gets an audit entry."""
-    service, user = person(request)
+    service, user = signed_in_user(request)
     async with service.pool.acquire() as connection, connection.transaction():
         yield connection
         await audit.record_of_user(connection, actor(request), user.user, action)

@@ -14,7 +14,7 @@ from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import read_body
 from longshore.api.documentation import answers
-from longshore.api.guard import COOKIES, actor, person, refuse_other_site, unknown_parameters
+from longshore.api.guard import COOKIES, actor, refuse_other_site, signed_in_user, unknown_parameters
 from longshore.api.service import AnyRequest, Service
 from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError
@@ -85,7 +85,7 @@ async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBod
 @get("/auth/sessions")
 async def list_sessions(request: AnyRequest) -> list[Session]:
     """Return your sessions, newest first."""
-    service, user = person(request)
+    service, user = signed_in_user(request)
     return await service.sessions.list(user)
 
 
@@ -95,7 +95,7 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 )
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
-    _, user = person(request)
+    _, user = signed_in_user(request)
     session = as_uuid(id)
     async with audited_user(request, "session.end") as connection:
         if session is None or not await sessions.end(connection, user.user, session):
@@ -105,7 +105,7 @@ async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
 @post("/auth/logout", status_code=204)
 async def logout(request: AnyRequest) -> Response[None]:
     """End the session of this request."""
-    _, user = person(request)
+    _, user = signed_in_user(request)
     async with audited_user(request, "session.end") as connection:
         await sessions.end(connection, user.user, user.session)
     return Response(None, status_code=204, cookies=no_cookies(request))
@@ -117,7 +117,7 @@ async def logout(request: AnyRequest) -> Response[None]:
 )
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one included."""
-    service, user = person(request)
+    service, user = signed_in_user(request)
     fields = read_body(PasswordBody, request, body)
     if expected := passwords.violation(fields.new_password):
         raise ValidationError([Violation(expected, "/new_password")])

@@ -41,7 +41,7 @@ AnyConnection = ASGIConnection[Any, Any, Any, Any]
 
 
 async def guard(connection: AnyRequest) -> Response[None] | None:
-    """Raise the ProblemError that refuses a request; answer an OPTIONS, which tells nothing but the methods."""
+    """Raise the ProblemError that refuses a request; answer an OPTIONS with the methods of its path alone."""
     service: Service = connection.app.state.service
     scope = connection.scope
     needed = NEEDED.get((scope["method"], scope["path_template"]))
@@ -57,10 +57,10 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         connection.scope["user"] = caller
         bind_ids(chain=caller.chain)
         use_connections_of(caller.chain)
-    elif needed is Open.PERSON:
-        person = await service.sessions.signed_in(shown_session(connection))
-        _count(connection, service, "credential", f"user {person.user}")
-        connection.scope["user"] = person
+    elif needed is Open.USER:
+        user = await service.sessions.signed_in(shown_session(connection))
+        _count(connection, service, "credential", f"user {user.user}")
+        connection.scope["user"] = user
     elif needed is None:
         raise level_too_low(Level.ADMIN)
     refuse_repeated(connection)
@@ -223,7 +223,7 @@ def refuse_repeated(request: AnyRequest) -> None:
         raise ValidationError([Violation("expected once", parameter=name) for name in repeated])
 
 
-def person(request: AnyRequest) -> tuple[Service, SignedIn]:
+def signed_in_user(request: AnyRequest) -> tuple[Service, SignedIn]:
     """Return the service and the user who has signed in. Raises ValidationError for unknown parameters."""
     _refuse_parameters(request)
     return request.app.state.service, request.scope["user"]

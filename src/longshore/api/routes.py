@@ -14,7 +14,7 @@ class Open(Enum):
 
     PROBE = "monitoring; without rate limits"
     ANYBODY = "no credential"
-    PERSON = "a signed-in user of any level"
+    USER = "a signed-in user of any level"
 
 
 READ, WRITE, ADMIN = Level
@@ -31,10 +31,10 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("POST", "/auth/login"): Open.ANYBODY,
     ("POST", "/auth/session"): Open.ANYBODY,
     ("GET", "/results/{location}"): Open.ANYBODY,  # the signature of its address is the right
-    ("GET", "/auth/sessions"): Open.PERSON,
-    ("DELETE", "/auth/sessions/{id}"): Open.PERSON,
-    ("POST", "/auth/logout"): Open.PERSON,
-    ("POST", "/auth/password"): Open.PERSON,
+    ("GET", "/auth/sessions"): Open.USER,
+    ("DELETE", "/auth/sessions/{id}"): Open.USER,
+    ("POST", "/auth/logout"): Open.USER,
+    ("POST", "/auth/password"): Open.USER,
     ("GET", "/tasks"): READ,
     ("POST", "/tasks"): WRITE,
     ("POST", "/tasks/preview"): READ,
@@ -275,4 +275,4 @@ def security(method: str, path: str) -> list[dict[str, list[str]]]:
             return [{"accessToken": [needed.name.lower()]}]
         role = [needed.name.lower()]
         return [{"accessToken": role}, {"sessionUserId": role, "sessionKey": role, "sessionChainId": role}]
-    return [{"sessionUserId": [], "sessionKey": []}] if needed is Open.PERSON else []
+    return [{"sessionUserId": [], "sessionKey": []}] if needed is Open.USER else []

@@ -1,6 +1,6 @@
 """Checks of what a credential may see and change of a chain's tasks, segments and indexes.
 
-A hidden column is not exported, not shown, and not filtered on, as the number of matching rows tells about its values.
+A hidden column is not exported, not shown, and not filtered on, as the number of matching rows reveals its values.
 Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.RIGHTS` has the check of each endpoint.
 """
 

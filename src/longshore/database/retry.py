@@ -161,7 +161,7 @@ def isolated(event: str, **facts: object) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def step_of(loop: str, **facts: object) -> Iterator[None]:
+def loop_step(loop: str, **facts: object) -> Iterator[None]:
     """Log every error and continue, for a step that a loop repeats anyway. `loop`: its name in the log."""
     try:
         yield

@@ -19,29 +19,30 @@ from longshore.tasks.recorded_reads import Read
 
 # $1: a task. The tokens and users that defined it, and that asked for its next run.
 MAKERS = """
-select m.who, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
-       case when m.token is null then u.disabled_at is null and l.level is not null
+select m.name, m.asked, t.indexes, t.hidden_columns, coalesce(t.level, l.level) as level,
+       case when m.token_id is null then u.disabled_at is null and l.level is not null
             else t.revoked_at is null and coalesce(t.expires_at > now(), true) and coalesce(c.enabled, true)
                  and k.chain_id = any(t.chain_id || t.more_chains)
        end as active
 from longshore.tasks k
 cross join lateral (
-    select who, asked, case when who like 'token %' then substr(who, 7)::uuid end as token,
-           case when who like 'user %' then substr(who, 6)::bigint end as person
-    from (values (k.defined_by, false), (k.asked_by, true)) as named (who, asked)
+    select name, asked, case when name like 'token %' then substr(name, 7)::uuid end as token_id,
+           case when name like 'user %' then substr(name, 6)::bigint end as user_id
+    from (values (k.defined_by, false), (k.asked_by, true)) as makers (name, asked)
 ) m
-left join longshore.access_tokens t on t.id = m.token
+left join longshore.access_tokens t on t.id = m.token_id
 left join longshore.service_clients c on c.id = t.client_id
-left join longshore.users u on u.id = m.person
-left join longshore.user_levels l on l.user_id = m.person and l.chain_id = k.chain_id and l.enabled
-where k.id = $1 and (m.token is not null or m.person is not null)
+left join longshore.users u on u.id = m.user_id
+left join longshore.user_levels l on l.user_id = m.user_id and l.chain_id = k.chain_id and l.enabled
+where k.id = $1 and (m.token_id is not null or m.user_id is not null)
 """
 
 
 class Maker(msgspec.Struct, frozen=True):
     """A credential that defined a task or asked for a run, with the rights that it has now."""
 
-    who: str
+    name: str
+    """Kind and id, such as `user 7`."""
     asked: bool
     """Whether it asked for this run, rather than defined the task."""
     active: bool
@@ -129,19 +130,19 @@ def beyond(maker: Maker, reads: Sequence[Read], catalog: Catalog) -> str | None:
     if maker.asked:
         restricted = maker.limits is not None or needed > Level.READ
         if restricted and not maker.active:
-            return f"{maker.who}, which {did}, has been revoked, has expired or was disabled"
+            return f"{maker.name}, which {did}, has been revoked, has expired or was disabled"
         if restricted and maker.level < Level.WRITE:
-            return f"{maker.who}, which {did}, has a lower level now"
+            return f"{maker.name}, which {did}, has a lower level now"
     if maker.active and maker.level < needed:
-        return f"{maker.who}, which {did}, has a lower level now than the index needs"
+        return f"{maker.name}, which {did}, has a lower level now than the index needs"
     if not all(within(maker.limits, read, catalog) for read in reads):
-        return f"the run would read what {maker.who}, which {did}, may not see"
+        return f"the run would read what {maker.name}, which {did}, may not see"
     return None
 
 
 def _maker(row: asyncpg.Record) -> Maker:
     return Maker(
-        who=row["who"],
+        name=row["name"],
         asked=row["asked"],
         active=bool(row["active"]),
         level=Level[(row["level"] or "read").upper()],

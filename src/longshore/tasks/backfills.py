@@ -18,7 +18,7 @@ from longshore.database.retry import isolated
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import ProblemError
 from longshore.tasks.model import Backfill, ChainId, Interval, NewBackfill, TaskId
-from longshore.tasks.schedule import Schedule, preceding, shown, times
+from longshore.tasks.schedule import Schedule, preceding, times, utc_text
 from longshore.tasks.slots import admit
 from longshore.validation import ValidationError, Violation
 
@@ -204,7 +204,7 @@ async def create(
     if not intervals:
         raise ValidationError([Violation("the schedule has no time in this range that has come", "/end")])
     if len(intervals) > MAX_RUNS:
-        last = shown(intervals[MAX_RUNS - 1].end)
+        last = utc_text(intervals[MAX_RUNS - 1].end)
         expected = f"expected {MAX_RUNS:,} times of the schedule at most, the last of which is {last}"
         raise ValidationError([Violation(expected, "/end")])
     ends = [each.end for each in intervals]

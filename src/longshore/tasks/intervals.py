@@ -7,7 +7,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.schedule import Schedule, is_time, preceding, shown, stored, times, uncomputable
+from longshore.tasks.schedule import Schedule, is_time, preceding, stored, times, uncomputable, utc_text
 from longshore.validation import ValidationError, Violation
 
 TRIGGER = """
@@ -63,9 +63,9 @@ def _of_calendar(schedule: Schedule, end: datetime, now: datetime) -> Interval:
     before = preceding(schedule, end)
     if not is_time(schedule, end):
         nearest = (before if before and is_time(schedule, before) else None, next(times(schedule, end), None))
-        listed = " and ".join(shown(time) for time in nearest if time is not None)
-        detail = f"{shown(end)} is not one of the times of the schedule; the nearest: {listed}"
+        listed = " and ".join(utc_text(time) for time in nearest if time is not None)
+        detail = f"{utc_text(end)} is not one of the times of the schedule; the nearest: {listed}"
         raise ValidationError([Violation(detail, "/interval_end")])
     if end > now:
-        raise ValidationError([Violation(f"{shown(end)} has not come yet: it is {shown(now)}", "/interval_end")])
+        raise ValidationError([Violation(f"{utc_text(end)} has not come yet: it is {utc_text(now)}", "/interval_end")])
     return Interval(before, end)

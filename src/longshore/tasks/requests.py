@@ -11,7 +11,7 @@ from longshore.tasks import intervals
 from longshore.tasks import reads as read
 from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.schedule import Schedule, first, shown
+from longshore.tasks.schedule import Schedule, first, utc_text
 from longshore.tasks.shared_tables import refuse_taken_name
 from longshore.tasks.slots import admit
 from longshore.telemetry import tracing
@@ -273,7 +273,7 @@ async def execute(
     if queued is not None:
         same = queued["until_now"] if interval_end is None else Interval(queued["start"], queued["end"]) == interval
         if not same:
-            detail = f"A run for the interval that ends at {shown(queued['end'])} waits to start."
+            detail = f"A run for the interval that ends at {utc_text(queued['end'])} waits to start."
             raise ProblemError("run-queued", detail)
         return int(queued["run"]) + 1
     traceparent = tracing.current()

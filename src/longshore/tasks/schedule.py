@@ -182,7 +182,7 @@ def preview(schedule: Schedule, now: datetime, count: int) -> list[datetime]:
     return list(islice(times(schedule, now), count))
 
 
-def shown(moment: datetime) -> str:
+def utc_text(moment: datetime) -> str:
     """Return a time in UTC, as answers and log entries show it."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

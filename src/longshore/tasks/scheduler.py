@@ -16,12 +16,12 @@ import msgspec
 import structlog
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import isolated, step_of
+from longshore.database.retry import isolated, loop_step
 from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import newest, not_missed, shown, stored, uncomputable
+from longshore.tasks.schedule import newest, not_missed, stored, uncomputable, utc_text
 from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
@@ -132,7 +132,7 @@ async def run_scheduler(pool: Pool) -> None:
 
 
 async def _isolated(step: Callable[[Pool], Awaitable[float | None]], pool: Pool) -> float | None:
-    with step_of("scheduler", step=step.__name__):
+    with loop_step("scheduler", step=step.__name__):
         return await step(pool)
     return None
 
@@ -202,7 +202,7 @@ def decide(row: asyncpg.Record) -> Decision:
         log.error("schedule ended", task=task, chain=chain, error=str(error))
         return Decision(task, chain, reason=f"the run failed: {uncomputable(error)}", failed=True)
     if at is None or end is None:
-        return Decision(task, chain, reason=f"the run due at {shown(row['due_at'])} was missed, and no time is left")
+        return Decision(task, chain, reason=f"the run due at {utc_text(row['due_at'])} was missed, and no time is left")
     if at != row["due_at"]:
         return Decision(task, chain, later=at)
     return Decision(task, chain, Interval(row["covered_until"] if schedule.repeats else None, end))

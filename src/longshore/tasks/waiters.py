@@ -16,7 +16,7 @@ from prometheus_client import Gauge
 
 from longshore.database.connect import Pool
 from longshore.database.listener import Listener
-from longshore.database.retry import step_of
+from longshore.database.retry import loop_step
 from longshore.errors import ProblemError
 from longshore.tasks import reads
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
@@ -167,7 +167,7 @@ class Waiters:
     async def _recheck(self) -> None:
         while True:
             await asyncio.sleep(RECHECK_SECONDS)
-            with step_of("recheck of waiters"):
+            with loop_step("recheck of waiters"):
                 await self._compare()
 
     async def _compare(self) -> None:

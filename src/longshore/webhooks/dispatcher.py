@@ -17,7 +17,7 @@ import structlog
 from longshore import __version__
 from longshore.database.connect import Pool
 from longshore.database.listener import Listener
-from longshore.database.retry import DATABASE_ERRORS, isolated, step_of
+from longshore.database.retry import DATABASE_ERRORS, isolated, loop_step
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.vault import Vault, VaultError
@@ -135,7 +135,7 @@ class Dispatcher:
                 while True:
                     self._wake.clear()
                     pause = POLL_SECONDS
-                    with step_of("dispatcher"):
+                    with loop_step("dispatcher"):
                         pause = await self._begin_due()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(pause):

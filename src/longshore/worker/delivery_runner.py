@@ -14,7 +14,7 @@ import structlog
 from pgqueuer import Job
 
 from longshore.database.connect import Pool
-from longshore.database.retry import DELIVERY, retry_until_available, step_of
+from longshore.database.retry import DELIVERY, loop_step, retry_until_available
 from longshore.destinations.deliver import Delivered, deliver, discard, discard_all
 from longshore.destinations.kind import Opened
 from longshore.errors import LongshoreError
@@ -125,7 +125,7 @@ class DeliveryRunner:
     async def run_discards(self) -> None:
         """Remove, until cancelled, what ended deliveries have left unfinished while no worker had them under way."""
         while True:
-            with step_of("deliveries", step="discard"):
+            with loop_step("deliveries", step="discard"):
                 while (delivery := await deliveries.begin_discard(self._pool)) is not None:
                     await self._discard(delivery)
             await asyncio.sleep(DISCARD_PAUSE_SECONDS)
