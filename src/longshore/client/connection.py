@@ -54,7 +54,7 @@ class Connection(msgspec.Struct, frozen=True):
         import httpx2
 
         if isinstance(error, RuntimeError):  # of httpx2, or of the event loop that a client was made in
-            return ClientError(f"the client is closed: {error}")
+            return ClientError(f"the client is closed, or belongs to an event loop that is: {error}")
         reason = str(error) or type(error).__name__
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
             permanent = _permanent_reason(error)

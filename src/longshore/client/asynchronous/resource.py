@@ -41,17 +41,22 @@ class AsyncResource:
     async def _pages(
         self, below: str, kind: type[list[T]], key: Callable[[T], Any], offset: int = 0, **params: Any
     ) -> AsyncIterator[T]:
-        """Yield the entries of a list, page by page. New entries, which come first, do not make one come twice."""
+        """Yield the entries of a list, page by page, each once; also where entries are made or deleted meanwhile."""
         seen: set[Any] = set()
+        at = offset
         while True:
-            page = await self._get(below, kind, **params, limit=PAGE, offset=offset)
+            page = await self._get(below, kind, **params, limit=PAGE, offset=at)
+            # A page begins with the last entry of the one before, unless entries were deleted and later ones came up.
+            if seen and at > offset and (not page or key(page[0]) not in seen):
+                at = max(offset, at - PAGE)
+                continue
             for entry in page:
                 if key(entry) not in seen:
+                    seen.add(key(entry))
                     yield entry
             if len(page) < PAGE:
                 return
-            seen = {key(entry) for entry in page}
-            offset += PAGE
+            at += PAGE - 1
 
     async def _segment(self, index: str, where: Rules | Segment) -> Segment:
         if not isinstance(where, Rules):

@@ -11,6 +11,7 @@ from longshore.client.blocking.concurrency import sleep
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import TaskFailedError, WaitTimeoutError
 from longshore.client.model import Delivery, LogEntry, Progress, TaskData
+from longshore.client.retry import RetryBudget
 
 HOLD_SECONDS = 30  # for which the service may hold an answer back
 REPORTING_HOLD_SECONDS = 1  # the same if progress or log entries are reported
@@ -71,7 +72,7 @@ class _Wait:
         # An ended task with another run in the queue keeps its state until that run begins; Retry-After announces it.
         self.is_over = task.state.ended and "retry-after" not in answer.headers
         if self._options.on_progress:
-            progress = self._transport.send(_get(f"/tasks/{self._id}/progress"))
+            progress = self._send(_get(f"/tasks/{self._id}/progress"))
             self._options.on_progress(progress.expect(Progress))
         if is_changed and self._report_entries(task):
             self._task, self._etag = None, None
@@ -82,7 +83,7 @@ class _Wait:
         run = self._options.delivering
         if run is None:
             return True
-        answer = self._transport.send(_get(f"/tasks/{self._id}/runs/{run}/deliveries", limit=100))
+        answer = self._send(_get(f"/tasks/{self._id}/runs/{run}/deliveries", limit=100))
         newest: dict[str, Delivery] = {}
         for delivery in answer.expect(list[Delivery]):
             newest.setdefault(f"{delivery.destination} {delivery.path or delivery.table}", delivery)
@@ -93,7 +94,7 @@ class _Wait:
             newest_task = with_newest_logs(self._transport, self._id)
             raise TaskFailedError(newest_task, f"delivery to {failed.destination} {failed.state}: {failed.error or ''}")
         # The state that the end of the last delivery wrote may be newer than the one that was polled.
-        refreshed = (self._transport.send(_get(f"/tasks/{self._id}"))).expect(TaskData)
+        refreshed = (self._send(_get(f"/tasks/{self._id}"))).expect(TaskData)
         return refreshed.state.code == task.state.code
 
     def _answer(self) -> Answer:
@@ -108,7 +109,14 @@ class _Wait:
             headers={"If-None-Match": self._etag} if self._etag and seconds else {},
             timeout=seconds,
         )
-        return self._transport.send(request)
+        return self._send(request)
+
+    def _send(self, request: Request) -> Answer:
+        """Send a request, and retry it no longer than the wait may last."""
+        seconds = self._transport.connection.retry_for
+        if self._deadline is not None:
+            seconds = min(seconds, max(self._deadline - time.monotonic(), 0))
+        return self._transport.send(request, budget=RetryBudget(seconds))
 
     def _hold_seconds(self) -> int:
         """Return for how many seconds the service may hold the next answer back; the first one not at all."""
