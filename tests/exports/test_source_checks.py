@@ -225,7 +225,7 @@ def test_sql_that_looks_like_a_parameter_is_refused_when_the_catalog_is_loaded(
      "cit = 'x) or (true", "E'\\\\') or (true"],
 )  # fmt: skip
 def test_sql_that_could_close_its_parentheses_is_refused_when_the_catalog_is_loaded(sql: str) -> None:
-    assert sql_fragment.fault_of(sql) is not None
+    assert sql_fragment.violation_of(sql) is not None
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_sql_that_could_close_its_parentheses_is_refused_when_the_catalog_is_loa
      '"we)ird" = 1', "coalesce(cit, ')') || '('", "data->>'a--b' = ';'", "n$$ = 1"],
 )  # fmt: skip
 def test_sql_whose_parentheses_are_in_quotes_or_in_pairs_is_accepted(sql: str) -> None:
-    assert sql_fragment.fault_of(sql) is None
+    assert sql_fragment.violation_of(sql) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "../evil", "a b", "a\\r\\nX", "é", "x" * 41])

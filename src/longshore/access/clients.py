@@ -54,7 +54,7 @@ class ServiceClient(msgspec.Struct, frozen=True):
     chain: int
     name: str
     contact: str
-    """Whom to tell when something is wrong with it: an address, a team."""
+    """An address or a team to contact about it."""
     enabled: bool
     """Whether its tokens are accepted."""
     created: datetime

@@ -31,7 +31,7 @@ class Target(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     timeout_seconds: Annotated[int, Meta(ge=1, le=MAX_SECONDS)] | None = None
     """The time that an attempt may take; then the run ends in `ERROR`."""
     result_days: Annotated[float, Meta(gt=0, le=MAX_DAYS)] | None = None
-    """How long a result is kept, if that is shorter than the service's own limit."""
+    """The time for which a result is kept, if that is shorter than the service's setting."""
     priority: Annotated[int, Meta(ge=-100, le=100)] = 0
     """The waiting task of a chain with the highest priority gets the next free slot."""
 

@@ -61,7 +61,7 @@ class RunFiles(msgspec.Struct, frozen=True):
     """A run whose files can be downloaded."""
 
     what: str
-    """What the audit log and errors call it, such as `run 3 of task 12`."""
+    """Its name in the audit log and in errors, such as `run 3 of task 12`."""
     task: TaskId
     run: int
     location: str
@@ -105,10 +105,10 @@ def gone(what: str) -> ProblemError:
     return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
 
 
-async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, life: int, uses: int | None) -> str:
+async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
     found = files_of(what, downloadable(request, what, row))
-    return (await of_files(request, found, [found.location], life, uses)).urls[0]
+    return (await of_files(request, found, [found.location], seconds, uses)).urls[0]
 
 
 def files_of(what: str, row: asyncpg.Record) -> RunFiles:
@@ -117,11 +117,11 @@ def files_of(what: str, row: asyncpg.Record) -> RunFiles:
 
 
 async def of_files(
-    request: AnyRequest, run: RunFiles, locations: Sequence[str], life: int = MAX_SECONDS, uses: int | None = None
+    request: AnyRequest, run: RunFiles, locations: Sequence[str], seconds: int = MAX_SECONDS, uses: int | None = None
 ) -> Addresses:
     """Return signed addresses of files of one run, all by one link. Raises ProblemError where the result is gone."""
     service: Service = request.app.state.service
-    terms = Terms(life, uses, _level_of(service, run.reads))
+    terms = Terms(seconds, uses, _level_of(service, run.reads))
     if service.store.presigns:
         return await _presigned(request, run, locations, terms)
     if service.store.open_path(run.location) is None:

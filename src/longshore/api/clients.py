@@ -68,7 +68,7 @@ class ChangedClient(ServiceClient, frozen=True):
     """A service client after a change."""
 
     ongoing: Ongoing | None
-    """What its tokens made in the chain that goes on; null unless it was turned off."""
+    """The work of its tokens that goes on in the chain; null unless it was turned off."""
 
 
 class NewToken(Token, frozen=True):

@@ -28,7 +28,7 @@ SegmentOf = Callable[[str], Awaitable[Segment | None]]
 
 
 class Trigger(Schedule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """When a task runs, and for an export which rows it takes."""
+    """The times at which a task runs and, for an export, the rows that it takes."""
 
     segment: Any = None
     """The rows to take; of several indexes, an object of segments by index name."""

@@ -105,7 +105,10 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> str:
-        """Create the cluster if there is none, start the server unless it runs, and return its URI."""
+        """Create the cluster if there is none, start the server unless it runs, and return its URI.
+
+        Raises LongshoreError.
+        """
         self._user.prepare(self.cluster.parent, programs())
         if not (self.cluster / "PG_VERSION").exists():
             self._create_cluster()

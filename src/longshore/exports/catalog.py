@@ -111,7 +111,7 @@ class Index(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def schemas(self) -> str:
         """The value of PostgreSQL's setting `search_path`."""
-        return ", ".join('"' + schema.replace('"', '""') + '"' for schema in self.search_path)
+        return ", ".join(_double_quoted(schema) for schema in self.search_path)
 
     @property
     def rows(self) -> str:
@@ -229,7 +229,7 @@ def _check_sql(where: str, sql: str) -> None:
     """Raise LongshoreError for SQL that could end its own parentheses, or in which asyncpg would find a parameter."""
     if match := re.search(r"\$\d+", sql):
         raise LongshoreError(f"{where} has {match[0]}, which stands for a parameter; write the dollar sign as chr(36)")
-    if (violation := sql_fragment.fault_of(sql)) is not None:
+    if (violation := sql_fragment.violation_of(sql)) is not None:
         raise LongshoreError(f"{where} {violation}")
 
 
@@ -261,7 +261,12 @@ def unqualified(relation: str) -> str:
 
 def regclass(relation: str) -> str:
     """Return the name of a relation as PostgreSQL's type `regclass` reads it from a parameter's value."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in _parts(relation))
+    return ".".join(_double_quoted(part) for part in _parts(relation))
+
+
+def _double_quoted(part: str) -> str:
+    doubled = part.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _parts(relation: str) -> list[str]:
@@ -276,8 +281,6 @@ def quoted_part(part: str) -> str:
     quoted identifier; so dollar signs are escaped. See
     https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS for U&"…".
     """
-    doubled = part.replace('"', '""')
     if "$" not in part:
-        return f'"{doubled}"'
-    escaped = doubled.replace("\\", "\\\\").replace("$", "\\0024")
-    return f'U&"{escaped}"'
+        return _double_quoted(part)
+    return "U&" + _double_quoted(part.replace("\\", "\\\\").replace("$", "\\0024"))

@@ -6,7 +6,7 @@ from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.format import MAX_SHOWN_CHARACTERS, RowKey
+from longshore.exports.formats.format import RowKey, shortened
 from longshore.exports.formats.nested import Nested
 from longshore.exports.ranges import Source
 
@@ -37,9 +37,9 @@ async def count(connection: Connection, source: Source, columns: Sequence[Column
 
 def _message(column: Column, key: RowKey | None, row_key: str | None, odd: Sequence[str]) -> str:
     path, value = odd
-    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
     row = f"the row with {key.name} {row_key}" if key else "a row"
     return (
-        f'column "{column.name}{path}" of {row} holds {shown}, which is not of the type that the catalog declares; '
-        'correct it in the source, or set `on_odd = "null"` in the catalog to export NULL and count it in `skips`'
+        f'column "{column.name}{path}" of {row} holds {shortened(value)}, which is not of the type that the catalog '
+        'declares; correct it in the source, or set `on_odd = "null"` in the catalog to export NULL and count it in '
+        "`skips`"
     )

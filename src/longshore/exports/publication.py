@@ -27,7 +27,7 @@ class ResultName(msgspec.Struct, frozen=True):
     previous: str | None
     """Hash of the manifest before."""
     key: SigningKey
-    """What its manifest is signed with."""
+    """The key that its manifest is signed with."""
 
 
 async def published(naming: ResultName, job: ExportJob, result: WrittenResult) -> RunResult:

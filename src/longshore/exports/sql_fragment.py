@@ -24,7 +24,7 @@ TOKEN = re.compile(
 PAIRS = {")": "(", "]": "["}
 
 
-def fault_of(sql: str) -> str | None:
+def violation_of(sql: str) -> str | None:
     """Return why a fragment could reach out of the parentheses that it is put into, or None where it cannot.
 
     A condition such as `true) or (true` would end the statement's own condition on the chain.

@@ -86,7 +86,7 @@ class PieceNumber(msgspec.Struct, frozen=True):
     count: int
     """Of all pieces of the result."""
     trial: int
-    """How often the piece was begun."""
+    """The number of the trial that writes the piece, from 1."""
 
 
 Beside = Mapping[str, bytes]

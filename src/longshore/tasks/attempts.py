@@ -212,7 +212,7 @@ class RunResult(msgspec.Struct, frozen=True):
     note: str | None = None
     """An additional entry for the task's log."""
     deliveries: Sequence[PlannedDelivery] = ()
-    """Where the result is to be delivered before the run is DONE."""
+    """The deliveries of the result, which come before the run is DONE."""
     column_types: str | None = None
     """PostgreSQL types of the columns of the result, as a JSON object by name; None if unknown."""
     table_schema: str | None = None

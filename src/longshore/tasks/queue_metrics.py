@@ -79,6 +79,7 @@ class Figures(msgspec.Struct, frozen=True):
     webhook_deliveries: int
     deliveries: int
     oldest_delivery: float
+    """Time since the oldest pending delivery was asked for."""
 
 
 async def _by_state(connection: Connection) -> list[tuple[str, str, int]]:

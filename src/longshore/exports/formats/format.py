@@ -46,10 +46,14 @@ class FileSpec(msgspec.Struct, frozen=True):
     """The bytes at which the file is to end; None: with the last row."""
 
 
+def shortened(value: str) -> str:
+    """Return a value as an error message shows it."""
+    return value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
+
+
 def cell_error(column: str, row: str, value: str, reason: str) -> LongshoreError:
     """Return the error for a value that the format cannot hold. `row`: name and value of the row's key."""
-    shown = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
-    return LongshoreError(f'column "{column}" of the row with {row} holds {shown!r}, {reason}')
+    return LongshoreError(f'column "{column}" of the row with {row} holds {shortened(value)!r}, {reason}')
 
 
 class Format(Protocol):

@@ -19,7 +19,7 @@ class Baseline(msgspec.Struct, frozen=True):
     """The state of the reader's copy before a run."""
 
     location: str
-    """Where the run's own key list goes."""
+    """The location of the run's own key list."""
     before: str | None
     """The task's watermark."""
     start: str | None = None

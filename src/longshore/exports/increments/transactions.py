@@ -102,7 +102,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a snapshot of a relation stands."""
+    """The position of a snapshot among the transactions of a relation."""
 
     watermark: Watermark
     """At the oldest transaction that was open."""
@@ -169,7 +169,7 @@ async def bounds(connection: Connection, index: Index, start: str | None, end: s
 
 
 async def position(connection: Connection, index: Index) -> Position:
-    """Return where the snapshot that the connection holds stands. Raises LongshoreError where rows have no `xmin`."""
+    """Return the position of the connection's snapshot. Raises LongshoreError where rows have no `xmin`."""
     relation = regclass(index.relation)
     if not await connection.fetchval(READABLE, relation):
         raise LongshoreError(

@@ -216,7 +216,10 @@ async def offer_again(pool: Pool, message: Message, shard: Shard) -> None:
 
 
 async def current(pool: Pool, message: Message, assembled: int, silence: timedelta) -> list[Shard]:
-    """Return all shards of an attempt, without the results of the first `assembled`."""
+    """Return all shards of an attempt, without the results of the first `assembled`.
+
+    `silence`: the time after which a shard without a message, and of which no worker reports, is abandoned.
+    """
     rows = await pool.fetch(CURRENT, message.task, message.attempt, assembled, silence)
     return [Shard(**{**row, "result": row["result"] and RESULT.decode(row["result"])}) for row in rows]
 
