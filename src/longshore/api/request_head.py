@@ -35,6 +35,9 @@ PATH = re.compile(
     rb"/|(?:/(?!(?:\.|%2[Ee]){1,2}(?:/|$))"
     rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff]|5[Cc])[0-9A-Fa-f]{2})+)+"
 )
+DOUBLED = b"/delta-sharing//shares"
+"""How a path begins that a client of the Delta Sharing protocol makes by adding `/shares` to an endpoint with a slash.
+Other servers of the protocol take it, so it is an address of `/delta-sharing/shares` here too."""
 OF_THE_SERVER = "*"
 """The target of `OPTIONS *`, which asks about the whole service (RFC 9110, section 9.3.7)."""
 
@@ -57,6 +60,9 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     """Return the application behind a check of each request's head."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.HTTP and scope["raw_path"].startswith(DOUBLED):
+            scope["path"] = scope["path"].replace("//", "/", 1)
+            scope["raw_path"] = scope["raw_path"].replace(b"//", b"/", 1)
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
         elif violations := head_violations(scope):

@@ -162,10 +162,20 @@ class _Body(msgspec.Struct):
     errors: list[Violation] | None = None
 
 
+class _SharingBody(msgspec.Struct, rename="camel"):
+    """The body of an error below `/delta-sharing/shares`, which is of the Delta Sharing protocol."""
+
+    error_code: str
+    message: str
+
+
 def problem(status: int, body: bytes, request_id: str) -> ClientError:
     """Return the error for an unsuccessful answer. A body that is not a problem did not come from Longshore."""
     try:
-        fields = msgspec.json.decode(body, type=_Body)
+        if b'"errorCode"' in body:
+            fields = _Body(status, detail=msgspec.json.decode(body, type=_SharingBody).message)
+        else:
+            fields = msgspec.json.decode(body, type=_Body)
     except msgspec.DecodeError:
         return NoAnswerError(f"something other than Longshore answered with status {status}: {body[:200]!r}")
     return BY_STATUS.get(status, ProblemError)(

@@ -39,12 +39,17 @@ def write_profile(name: str, profile: Profile) -> Path:
     file = profiles_file()
     text = msgspec.json.format(msgspec.json.encode({**_read(), name: profile}))
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_for_owner(file, text + b"\n")
+    return file
+
+
+def write_for_owner(file: Path, content: bytes) -> None:
+    """Write a file that only its owner can read, in place of one that is there."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     aside.unlink(missing_ok=True)
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as to:
-        to.write(text + b"\n")
+        to.write(content)
     aside.replace(file)
-    return file
 
 
 def _read() -> dict[str, Profile]:
