@@ -34,6 +34,9 @@ def export(  # noqa: PLR0913 (the options of the command)
     deletes: Annotated[
         bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
     ] = False,
+    share_as: Annotated[
+        str | None, typer.Option(help="Table that other programs read the newest result as; parquet.", metavar="NAME")
+    ] = None,
     deliver: Annotated[
         list[str] | None, typer.Option(help="A destination of the result; repeatable.", metavar="NAME")
     ] = None,
@@ -86,6 +89,7 @@ def export(  # noqa: PLR0913 (the options of the command)
             split={"rows": split_rows} if split_rows else {"bytes": split_bytes} if split_bytes else None,
             compression=cast("Any", compression),
             deletes=deletes,
+            share_as=share_as,
             deliver=[{"destination": name} for name in deliver] if deliver else None,
             desc=desc,
         )

@@ -4,7 +4,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed
 """
 
 from longshore.cli import commands as typer
-from longshore.cli import destinations, export, login, lookups, task_results, tasks
+from longshore.cli import destinations, export, login, lookups, shares, task_results, tasks
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,3 +20,4 @@ def add_to(app: typer.Typer) -> None:
     results(epilog="Example: longshore tasks ack 12345 --run 3")(task_results.ack)
     app.add_typer(tasks.app, name="tasks")
     app.add_typer(destinations.app, name="destinations")
+    app.add_typer(shares.app, name="shares")

@@ -1,0 +1,47 @@
+"""`longshore shares …`: results as tables, for programs that know the Delta Sharing protocol."""
+
+from pathlib import Path
+from typing import Annotated
+
+from longshore.cli import commands as typer
+from longshore.cli import follow, remote
+
+EXAMPLE = "Example: longshore shares profile -o longshore.share"
+
+app = typer.Typer(help="Results as tables.", epilog=EXAMPLE)
+
+
+@app.command("list", epilog="Example: longshore shares list")
+def list_shares(profile: remote.Profile = "default", json: remote.Json = False) -> None:
+    """List the tables that the login may read."""
+    with remote.client_of(profile) as client:
+        found = client.shares.list()
+    if json:
+        remote.show(found)
+        return
+    remote.show_table(("table",), [(table.full_name,) for table in found])
+
+
+@app.command("profile", epilog=EXAMPLE)
+def show_profile(
+    output: Annotated[
+        str | None,
+        typer.Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
+    ] = None,
+    profile: remote.Profile = "default",
+) -> None:
+    """Write the profile file by which other programs read the tables. It has the token of the login."""
+    import msgspec
+
+    from longshore.client.profiles import write_for_owner
+
+    follow.refuse_missing_folder(output)
+    with remote.client_of(profile) as client:
+        content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
+        name = f"longshore-{client.chain}.share"
+    if output is None or output == follow.STDOUT:
+        typer.echo(content, nl=False)
+        return
+    file = Path(output) / name if Path(output).is_dir() else Path(output)
+    write_for_owner(file, content)
+    typer.echo(file)
