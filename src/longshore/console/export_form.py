@@ -47,6 +47,8 @@ def _target(fields: dict[str, str], indexes: list[str]) -> dict[str, Any]:
     if "partition" in fields:
         keys = [_key(text) for text in fields["partition"].split(",")]
         target["partition_by"] = keys if len(indexes) == 1 else {indexes[0]: keys}
+    if "share_as" in fields:
+        target["share_as"] = fields["share_as"]
     if "deliver" in fields:
         target["deliver"] = [_delivery(fields)]
     return target

@@ -29,6 +29,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
 from longshore.exports.visibility import stored_export
+from longshore.sharing.profile import endpoint
 from longshore.tasks import backfills, delivery_reads, overview, progress, reads, requests, run_reads
 from longshore.tasks.delivery_reads import DeliveryRow
 from longshore.tasks.model import Code, Task
@@ -143,7 +144,8 @@ async def show_task(
             html, "task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content
         )
     rules, name = await _rules(request, task) if target else ([], "")
-    return await page(request, "task.html", "tasks", f"Task {task.id}", rules=rules, segment_name=name, **content)
+    content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
+    return await page(request, "task.html", "tasks", f"Task {task.id}", **content)
 
 
 def _undelivered(deliveries: Sequence[DeliveryRow]) -> list[int]:

@@ -124,6 +124,8 @@ function partition() {
   return keys.map((each) => { const [field, unit] = each.split(":"); return unit ? { field, by: unit } : { field }; });
 }
 
+const shareable = () => by("format").value === "parquet";
+
 const takes = () => by("deliver").selectedOptions[0].dataset.takes;
 
 function delivery() {
@@ -145,6 +147,7 @@ function body() {
   if (incremental && by("deletes").checked) target.deletes = true;
   if (by("split").value) target.split = { [by("unit").value]: typed(by("split").value, "number") };
   if (partition().length) target.partition_by = ofIndex(partition());
+  if (shareable() && by("share").value) target.share_as = by("share").value;
   if (by("deliver").value) target.deliver = [delivery()];
   const trigger = {};
   const when = by("when").value;
@@ -176,7 +179,7 @@ function elsewhere(task) {
   const named = [["format", target.export_format]];
   if (trigger.segment_id) named.push(["where", trigger.segment_id]);
   if (trigger.segment) named.push(["where", trigger.segment]);
-  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "deliver"]) if (target[key]) named.push([key, target[key]]);
+  for (const key of ["fields", "compression", "csv", "incremental", "deletes", "split", "partition_by", "share_as", "deliver"]) if (target[key]) named.push([key, target[key]]);
   if (by("when").value === "at" && trigger.once) named.push(["at", trigger.once]);
   if (trigger.repeat) named.push(["repeat", trigger.repeat]);
   for (const key of ["cron", "timezone"]) if (trigger[key]) named.push([key, trigger[key]]);
@@ -191,6 +194,7 @@ function elsewhere(task) {
   for (const unit of ["rows", "bytes"]) if (target.split?.[unit]) words.push(`--split-${unit}`, target.split[unit]);
   if (target.deletes && target.incremental === true) words.push("--deletes");
   if (target.compression) words.push("--compression", target.compression);
+  if (target.share_as) words.push("--share-as", target.share_as);
   for (const entry of target.deliver || []) if (Object.keys(entry).length === 1) words.push("--deliver", entry.destination);
   if (by("when").value === "at" && trigger.once) words.push("--at", trigger.once);
   if (task.desc) words.push("--desc", quoted(task.desc));
@@ -254,6 +258,7 @@ function changed() {
   by("builder").hidden = Boolean(by("stored").value);
   for (const id of ["path-line", "overwrite-line"]) by(id).hidden = takes() !== "files";
   for (const id of ["table-line", "mode-line"]) by(id).hidden = takes() !== "tables";
+  by("share-line").hidden = !shareable();
   by("deletes-line").hidden = !by("incremental").value;
   for (const box of by("more").querySelectorAll("input")) box.closest("li").hidden = box.value === by("index").value;
   by("compression").disabled = by("format").value === "parquet" || by("format").value === "xlsx";
