@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-fast browser network debian screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
+.PHONY: demo install test test-fast browser network debian sharing screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -14,7 +14,7 @@ install: .venv/installed
 # waits more than it works, so two files at a time leave a core to spare. The longest one comes first.
 FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser network debian $(BIN)/promtool
+test: .venv/installed-dev browser network debian sharing $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure \
 		--ignore tests/packages/test_extras.py
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
@@ -66,6 +66,16 @@ unpack = folder=$$(mktemp -d) && apt-get update -qq \
 	&& apt-get install -y -qq --no-install-recommends $(2) > /dev/null \
 	&& (cd $$folder && apt-get download -qq -o APT::Sandbox::User=root $(1)) \
 	&& mkdir -p $(DEBIAN) && for file in $$folder/*.deb; do dpkg-deb -x $$file $(DEBIAN) || exit; done && rm -r $$folder
+
+# The Python client of the Delta Sharing protocol, in an environment of its own, as it fits older versions of pandas and
+# pyarrow than ours.
+sharing: .venv/sharing/installed
+
+.venv/sharing/installed: tests/sharing/requirements.lock $(BIN)/python
+	$(BIN)/python -m venv .venv/sharing
+	.venv/sharing/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r tests/sharing/requirements.lock
+	@touch $@
 
 # Results in Azure's store, against its emulator from npm.
 azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
@@ -149,6 +159,7 @@ lock: .venv/bin/python
 	$(SERVER) --extra docs -c requirements-dev.lock -o requirements-docs.lock
 	printf '%s\n' 'celery[redis]' procrastinate \
 		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
+	printf '%s\n' delta-sharing duckdb | $(COMPILE:pyproject.toml=-) -o tests/sharing/requirements.lock
 	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock
 
 clean:

@@ -169,7 +169,7 @@ def new_service(tmp_path: Path) -> Iterator[Callable[..., Longshore]]:
 STARTING_FIXTURES = {
     "service", "idle", "perimeter", "own_catalog", "new_service", "debian", "cluster", "pair", "store", "url", "source",
     "shop", "shelves", "world", "rclone_server", "moto_server", "gcs_server", "ssh_server",
-    "warehouse", "warehouse_server", "warehouse_18",
+    "warehouse", "warehouse_server", "warehouse_18", "on_disk", "on_s3", "python_client",
 }  # fmt: skip
 STARTING_PLACES = {
     "azure", "console", "database", "demo",

@@ -11,6 +11,10 @@ import pytest
 
 from longshore.access.tokens import Level, Scope
 from tests.service import CHAIN, Longshore, ended, export_body
+from tests.sharing.python_client import python_client
+from tests.sharing.worlds import on_disk, on_s3, world
+
+__all__ = ["on_disk", "on_s3", "python_client", "world"]
 
 TABLES = f"/delta-sharing/shares/{CHAIN}/schemas/exports/tables"
 

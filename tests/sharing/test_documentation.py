@@ -1,0 +1,42 @@
+"""The page on results as tables does what it says: its blocks are run in order, as a reader would run them."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.service import CHAIN, Longshore
+from tests.sharing.python_client import PYTHON
+
+PAGE = Path(__file__).parents[2] / "docs" / "sharing.md"
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.M | re.S)
+
+
+def run(command: list[str], folder: Path, typed: str | None = None) -> str:
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "XDG_CONFIG_HOME": str(folder / "config"),
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, input=typed, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_page_on_results_as_tables_runs(service: Longshore, tmp_path: Path) -> None:
+    login = ["longshore", "login", "--address", service.address, "--chain", str(CHAIN)]
+    run([str(Path(sys.executable).parent / login[0]), *login[1:]], tmp_path, service.token())
+    told = []
+    for language, block in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        command = ["bash", "-euo", "pipefail", "-c"] if language == "sh" else [str(PYTHON), "-c"]
+        told.append(run([*command, block], tmp_path))
+    shell, pandas, version, duckdb = told
+    assert f"{CHAIN}.exports.ledger" in shell
+    assert pandas == "20000 rows\n"
+    assert len(version.splitlines()) == 4
+    kinds = service.sql("select distinct kind from loyalty.wallet_ledger where chain_id = $1", CHAIN)
+    assert all(str(row[0]) in duckdb for row in kinds)
+    assert (tmp_path / "longshore.share").stat().st_mode & 0o777 == 0o600
