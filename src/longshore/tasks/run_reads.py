@@ -43,12 +43,7 @@ left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
 """
 
-SIGNATURE = """
-select r.signature, r.reads
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = $3
-where t.id = $1 and t.chain_id = $2
-"""
+SIGNATURE = MANIFEST.replace("r.manifest", "r.signature")
 
 # Of runs whose intervals have the same end, the later one.
 LATEST_RUN = """

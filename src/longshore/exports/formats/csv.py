@@ -3,12 +3,11 @@
 PostgreSQL quotes and escapes; this module ends the records as the dialect wants, and counts them.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column, is_text, named
-from longshore.exports.formats.format import FileSpec
+from longshore.exports.formats.format import FileSpec, TextFormat
 from longshore.exports.formats.nested import projected
 
 # All bytes but the quote and the line feed: without them, only the structure of a block is left.
@@ -23,17 +22,12 @@ FORMULA = r"^[=+\-@\t\r'']"
 CONVERTIBLE = r'(?i)^(?=.*[0-9]|#| *(true|false) *$)[^"]{1,255}$'
 
 
-class Csv:
+class Csv(TextFormat):
     """Comma-separated values, in any dialect."""
 
     def __init__(self, spec: FileSpec) -> None:
-        self.rows = 0
-        self.complete = True
-        self.footer = None
-        self._place = spec.place
-        self._columns = spec.columns
+        super().__init__(spec)
         self._dialect = spec.dialect
-        self._inside = False  # a block may end inside a quoted field
 
     def query(self, source: str) -> str:
         return f"select {named(self._columns, [self._expression(column) for column in self._columns])} {source}"
@@ -69,12 +63,6 @@ class Csv:
         self._inside ^= len(pieces) % 2 == 0
         self.complete = not self._inside and block.endswith(b"\n")
         return framed
-
-    def stored(self, size: int) -> int:
-        return size
-
-    def end(self) -> Iterator[bytes]:
-        yield b""
 
     def _expression(self, column: Column) -> str:
         if column.field.type is FieldType.NESTED:

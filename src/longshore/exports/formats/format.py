@@ -86,3 +86,22 @@ class Format(Protocol):
 
     def end(self) -> Iterator[bytes]:
         """Yield the bytes after the last row."""
+
+
+class TextFormat:
+    """The state of a format of text whose values may be quoted, and the methods that such formats share."""
+
+    footer = None
+
+    def __init__(self, spec: FileSpec) -> None:
+        self.rows = 0
+        self.complete = True
+        self._place = spec.place
+        self._columns = spec.columns
+        self._inside = False  # a block may end inside quotes
+
+    def stored(self, size: int) -> int:
+        return size
+
+    def end(self) -> Iterator[bytes]:
+        yield b""

@@ -14,7 +14,7 @@ from typing import Any
 
 from longshore.exports.catalog import FieldType
 from longshore.exports.columns import Column
-from longshore.exports.formats.format import FileSpec
+from longshore.exports.formats.format import FileSpec, TextFormat
 from longshore.exports.formats.nested import projected, sql_text
 
 QUOTE = b"\x01"
@@ -49,16 +49,8 @@ def _value(column: Column) -> str:
     return f"coalesce({text},'null')"
 
 
-class JsonLines:
+class JsonLines(TextFormat):
     """An object on each line."""
-
-    def __init__(self, spec: FileSpec) -> None:
-        self.rows = 0
-        self.complete = True
-        self.footer = None
-        self._place = spec.place
-        self._columns = spec.columns
-        self._inside = False  # a block may end inside a row in quotes
 
     def query(self, source: str) -> str:
         return f"select {object_of(self._columns)} {source}"
@@ -79,12 +71,6 @@ class JsonLines:
         self.rows += block.count(b"\n")
         self.complete = not self._inside and block.endswith(b"\n")
         return block
-
-    def stored(self, size: int) -> int:
-        return size
-
-    def end(self) -> Iterator[bytes]:
-        yield b""
 
 
 class Json(JsonLines):
