@@ -29,7 +29,7 @@ from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
 
-LARGE_BYTES = 8 << 20  # of a file that is brought while no other large one is, as its parts take memory
+LARGE_BYTES = 2 << 20  # of a file that is brought while no other large one is; many small ones wait for answers alone
 
 T = TypeVar("T")
 R = TypeVar("R")
