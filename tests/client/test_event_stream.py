@@ -20,7 +20,7 @@ EXPECTED = [
 
 @given(st.sampled_from(["\n", "\r", "\r\n"]), st.integers(1, 50))
 def test_events_are_the_same_however_the_stream_is_cut(end: str, size: int) -> None:
-    stream = (end.join(LINES) + end).encode() + (b"" if end != "\r" else b":")  # what follows ends a lone CR
+    stream = (end.join(LINES) + end).encode() + (b"" if end != "\r" else b":")  # a byte behind a lone CR ends its line
     reader = EventReader()
     found = [event for at in range(0, len(stream), size) for event in reader.read(stream[at : at + size])]
     assert found == EXPECTED
