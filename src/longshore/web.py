@@ -32,11 +32,10 @@ from longshore.api import (
 )
 from longshore.api.guard import guard
 from longshore.api.middleware import with_middleware
-from longshore.api.problems import to_response
 from longshore.api.proxies import behind_proxies
 from longshore.api.request_head import refuse_malformed
 from longshore.api.service import lifespan
-from longshore.console.pages import compile_templates
+from longshore.console.pages import compile_templates, to_answer
 from longshore.destinations import registry as kinds
 from longshore.exports.export import ExportTarget
 from longshore.settings import Settings
@@ -145,7 +144,7 @@ def build(chosen: Settings) -> Litestar:
     app = Litestar(
         route_handlers=ENDPOINTS,
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
-        exception_handlers={Exception: to_response},
+        exception_handlers={Exception: to_answer},
         lifespan=[lifespan],
         openapi_config=documentation.config(targets, kinds.load(chosen).values()),
         cors_config=cors.cors_config(chosen),

@@ -243,6 +243,7 @@ CELLS = {
     ("GET", "/sign-in"): Cell(200, 200),
     ("POST", "/sign-in"): Cell(403, 403),  # of no page of ours
     ("POST", "/sign-in/passcode"): Cell(403, 403),
+    ("POST", "/sign-out"): Cell(303, 303),
     ("GET", "/console/static/{name}"): Cell(200, 200, lambda _: {"name": "console.css"}),
 }
 
@@ -265,12 +266,19 @@ CONSOLE = {
     ("GET", "/"): Cell(303, 303),
     ("GET", "/console/{chain}"): Cell(303, 303),
     ("GET", "/console/{chain}/tasks"): Cell(200, 200),
+    ("POST", "/console/{chain}/tasks/selected"): Cell(303, 303),  # without a task
     ("GET", "/console/{chain}/tasks/{id}"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/download"): Cell(303, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/rows"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/manifest"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/download"): Cell(303, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/events"): Cell(200, 404, done_task),
     ("POST", "/console/{chain}/tasks/{id}/pause"): Cell(303, 404, scheduled_task),
     ("POST", "/console/{chain}/tasks/{id}/resume"): Cell(303, 404, scheduled_task),
     ("POST", "/console/{chain}/tasks/{id}/backfill"): Cell(400, 404, scheduled_task),  # without its range
     ("GET", "/console/{chain}/new"): Cell(200, 200),
+    ("POST", "/console/{chain}/forecast"): Cell(400, 400, body=lambda _: {}),  # without a segment
     ("POST", "/console/{chain}/new"): Cell(400, 400),  # without its fields
     ("POST", "/console/{chain}/profile"): Cell(400, 400),  # without its days
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),

@@ -1,23 +1,79 @@
-"""`make screenshots`: each page of the console, at both widths and in both themes, with data to look at."""
+"""`make screenshots`: each page of the console at three widths and in both themes, with 0, 30 and 2,000 tasks."""
 
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx2
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from longshore.access.tokens import Level
 from longshore.demo.seed import seed
 from tests.access.users import Person, new_person
 from tests.console.conftest import launch, sign_in
-from tests.console.test_pages import PAGES
+from tests.console.test_pages import PAGES, held
 from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_own_loop
 
 FOLDER = Path("screenshots")
-WIDTHS = (360, 1440)
+WIDTHS = (360, 1024, 1920)
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-ROWS = 300_000
+ROWS = 100_000
+SOME_CHAIN, EMPTY_CHAIN = 9, 1765
+OF_TASKS = ("tasks", "schedules", "system")
+"""The pages that depend on how many tasks a chain has."""
+
+# $1: chain, $2: tasks. They have run once in the last two weeks each; every twentieth has failed.
+TASKS = """
+with made as (
+    insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, result, last_run_at, run,
+                                 attempt_began_at, log_length, created_at)
+    select $1,
+           case n % 10
+               when 3 then 'ייצוא לילי של תנועות הארנק, כולל זיכויים וחיובים, עבור מחסן הנתונים'
+               when 5 then 'export_' || repeat('of_a_name_without_a_blank_', 7)
+               when 7 then 'Members with their cards, addresses and consents, as the newsletter''s agency takes'
+                           || ' them each Thursday, without those who have left, by the day of their registration'
+               else 'Ledger of branch ' || n
+           end,
+           'export', '{"once":"2026-01-01T00:00:00Z"}',
+           json_build_object('action', 'export', 'export_index', (array['wallet-ledger', 'users'])[1 + n % 2],
+                             'export_format', 'csv'),
+           '', case when n % 20 = 7 then 'ERROR' else 'DONE' end, 'Wallet_Export-' || n || '.csv',
+           now() - n * interval '14 days' / $2, 1, now(), 3, now() - n * interval '14 days' / $2
+    from generate_series(1, $2::int) n
+    returning id, state, last_run_at
+),
+runs as (
+    insert into longshore.runs (task_id, run, state, first_attempt, attempt, due_at, began_at, ended_at, rows, bytes,
+                                attempt_began_at, progress_at, reads)
+    select id, 1, state, 1, 1, last_run_at - interval '2 s' * (id % 9), last_run_at,
+           last_run_at + interval '1 s' * (10 + id % 90), id % 977 * 1000, id % 977 * 171000, last_run_at,
+           last_run_at, '[]'
+    from made
+)
+insert into longshore.task_logs (task_id, seq, at, msg)
+select id, seq, last_run_at + interval '1 s' * (10 + id % 90), msg
+from made, (values (0, 'READY -> INPROGRESS', ''), (1, 'success', 'relation "loyalty.wallet_ledger" does not exist'),
+                   (2, 'INPROGRESS -> DONE', 'INPROGRESS -> ERROR')) as entry (seq, good, bad)
+cross join lateral (select case when state = 'ERROR' and bad <> '' then bad else good end as msg) chosen
+"""
+
+# $1: a task with one run, which becomes the last of 30 nights: one of them failed, the last has half of the rows.
+NIGHTS = """
+with last as (
+    update longshore.runs set run = 30, rows = rows / 2, bytes = bytes / 2 where task_id = $1 returning *
+),
+task as (
+    update longshore.tasks set run = 30 where id = $1
+)
+insert into longshore.runs (task_id, run, state, first_attempt, attempt, due_at, began_at, ended_at, rows, bytes,
+                            attempt_began_at, progress_at, reads)
+select task_id, n, case when n = 21 then 'ERROR' else 'DONE' end, n, n, due_at, began_at - (30 - n) * interval '1 day',
+       ended_at - (30 - n) * interval '1 day' + interval '1 s' * (n % 4),
+       case when n = 21 then 0 else rows * 2 + n * 100 end, case when n = 21 then 0 else bytes * 2 + n * 9000 end,
+       began_at, began_at, '[]'
+from last, generate_series(1, 29) n
+"""
 
 
 def segment(*rules: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +87,8 @@ RECENT = {
 LARGE = {"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 10}
 
 
-def fill(client: httpx2.Client) -> int:
-    """Make things to look at, and give a task that is done."""
+def fill(client: httpx2.Client, service: Longshore) -> dict[str, int]:
+    """Make things to look at, and return the tasks that have pages of their own, by the name of the picture."""
 
     def make(desc: str, **trigger: Any) -> int:
         body = {**export_body(**trigger), "desc": desc}
@@ -43,44 +99,59 @@ def fill(client: httpx2.Client) -> int:
         found: int = made.json()["id"]
         return found
 
-    done = make("Ledger of the last weeks, for the warehouse", segment=segment(RECENT, LARGE))
-    ended(client, done)
-    client.post(f"/tasks/{done}/execute")
+    for chain, tasks in ((SOME_CHAIN, 30), (CHAIN, 2000)):
+        service.sql(TASKS, chain, tasks)
+    nights = make("Ledger of the last weeks, for the warehouse", segment=segment(RECENT, LARGE))
+    ended(client, nights)
+    service.sql(NIGHTS, nights)
     make("Nightly ledger", cron="30 2 * * *", timezone="Europe/Amsterdam")
+    make("Every quarter of an hour in the shops' hours", cron="*/15 8-20 * * 1-6", timezone="Europe/Amsterdam")
+    make("כל רבע שעה", cron="*/15 * * * *")
     make("Weekly ledger", once="2026-05-25T06:00:00Z", repeat="weekly")
     users = export_body()
     users["target"] |= {"export_index": "users", "export_format": "parquet"}
     client.post("/tasks", json={**users, "desc": "Members"})
-    failing = export_body("csv", segment=segment({**LARGE, "value": 10**6}))
-    failing["target"]["timeout_seconds"] = 1
-    client.post("/tasks", json={**failing, "desc": "Very large amounts"})
-    client.post("/segments", json={"chain": CHAIN, "name": "Large and recent", "segment": segment(RECENT, LARGE)})
+    stored = {"chain": CHAIN, "name": "Large and recent", "segment": segment(RECENT, LARGE)}
+    gone = client.post("/segments", json=stored).json()["id"]
+    failed = make("Very large amounts", once="2126-01-01T00:00:00Z", segment_id=gone)
+    client.delete(f"/segments/{gone}")
+    client.post("/segments", json=stored)
+    client.post(f"/tasks/{failed}/execute")
     owner = client.post("/service_clients", json={"name": "warehouse", "contact": "data-team@example.com"}).json()["id"]
     limits = {"hidden_columns": ["users.phone_number"], "indexes": ["users"]}
     client.post("/access_tokens", json={"client_id": owner, "level": "read", **limits})
-    return done
+    return {"task": nights, "task-failed": failed}
 
 
-def take(browser: Browser, service: Longshore, person: Person, task: int) -> None:
-    """Take the pictures."""
+def take(context: BrowserContext, person: Person, tasks: dict[str, int], suffix: str) -> None:
+    """Take the pictures of one width and theme."""
+    page = context.new_page()
+    page.goto("/sign-in")
+    page.screenshot(path=FOLDER / f"sign-in-{suffix}.png", full_page=True)
+    sign_in(page, person)
+    pages = {name: f"{CHAIN}/{name}" for name in PAGES}
+    pages |= {f"{name}-{count}": f"{chain}/{name}" for name in OF_TASKS
+              for chain, count in ((EMPTY_CHAIN, 0), (SOME_CHAIN, 30))}  # fmt: skip
+    pages |= {name: f"{CHAIN}/tasks/{task}" for name, task in tasks.items()}
+    pages["new"] += f"?from={tasks['task']}"
+    pages |= {"run": f"{CHAIN}/tasks/{tasks['task']}/runs/30/rows", "not-found": f"{CHAIN}/tasks/123456789"}
+    for name, path in pages.items():
+        page.goto(f"/console/{path}")
+        if name == "new":
+            page.get_by_text("rows, ").first.wait_for()
+        page.screenshot(path=FOLDER / f"{name}-{suffix}.png", full_page=True)
+
+
+def take_all(browser: Browser, service: Longshore, person: Person, tasks: dict[str, int]) -> None:
+    """Take the pictures of all widths and themes."""
     FOLDER.mkdir(exist_ok=True)
     for theme in THEMES:
         for width in WIDTHS:
             size: Any = {"width": width, "height": 800}
-            context = browser.new_context(
+            with browser.new_context(
                 base_url=service.address, viewport=size, color_scheme=theme, timezone_id="Europe/Amsterdam"
-            )
-            page = context.new_page()
-            page.goto("/sign-in")
-            page.screenshot(path=FOLDER / f"sign-in-{theme}-{width}.png", full_page=True)
-            sign_in(page, person)
-            for name in (*PAGES, f"tasks/{task}"):
-                page.goto(f"/console/{CHAIN}/{name}{f'?from={task}' if name == 'new' else ''}")
-                if name == "new":
-                    page.locator("#sample tbody tr").first.wait_for()
-                file = "task" if "/" in name else name
-                page.screenshot(path=FOLDER / f"{file}-{theme}-{width}.png", full_page=True)
-            context.close()
+            ) as context:
+                take(context, person, tasks, f"{theme}-{width}")
 
 
 def main() -> None:
@@ -92,9 +163,14 @@ def main() -> None:
             try:
                 service.start("worker")
                 service.start_api()
+                person = new_person(service, _1764=Level.ADMIN, _1765=Level.READ, _9=Level.READ)
                 with service.client(Level.ADMIN) as client:
-                    task = fill(client)
-                take(launch(playwright), service, new_person(service, _1764=Level.ADMIN, _1765=Level.READ), task)
+                    tasks = fill(client, service)
+                    with held(service, "loyalty.users"):
+                        running = export_body()
+                        running["target"]["export_index"] = "users"
+                        tasks["task-running"] = client.post("/tasks", json=running).json()["id"]
+                        take_all(launch(playwright), service, person, tasks)
             finally:
                 service.stop()
     print(f"{len(list(FOLDER.glob('*.png')))} pictures in {FOLDER}/")

@@ -136,15 +136,23 @@ async def delete_segment(request: AnyRequest, id: FromPath[str]) -> None:
 )
 async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewBody]) -> Preview:
     """Count the rows that match a segment now, return ten of them, and estimate size and time of their export."""
+    return await previewed(request, read_json(request, body), shows_rows=True)
+
+
+async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Preview:
+    """Return the preview of a body. `shows_rows`: whether it has rows, and an entry in the audit log.
+
+    Raises ProblemError.
+    """
     service, caller = admitted(request)
-    value = read_json(request, body)
     refuse_hidden_preview(caller, service.catalog, value)
     wanted = read_preview(value, visible_catalog(caller, service.catalog))
     _refuse_other_chain(caller, wanted.segment.chain_id)
     index = service.catalog[wanted.segment.index]
     fields = list(seen(caller, wanted.segment.index, service.catalog)) if wanted.fields is None else wanted.fields
-    # A preview shows rows, so its audit entry is written before the answer.
-    await audit.record(service.pool, actor(request), caller.chain, "segment.preview", f"index {wanted.segment.index}")
+    if shows_rows:  # so its audit entry is written before the answer
+        about = f"index {wanted.segment.index}"
+        await audit.record(service.pool, actor(request), caller.chain, "segment.preview", about)
     source = service.pool if index.own else service.source
     try:
         async with service.previews.turn(caller.chain):
@@ -159,8 +167,8 @@ async def preview_segment(request: AnyRequest, body: Annotated[RawBody, PreviewB
         log.warning("the source refused a preview", error=str(error))
         raise ProblemError("source-refused", f"The source refused the query: {reason(error)}.") from None
     if wanted.incremental and not wanted.deletes and wanted.segment.rules:
-        return msgspec.structs.replace(found, warnings=[*found.warnings, NO_DELETES])
-    return found
+        found = msgspec.structs.replace(found, warnings=[*found.warnings, NO_DELETES])
+    return found if shows_rows else msgspec.structs.replace(found, sample=[])
 
 
 def _read(service: Service, caller: Caller, value: Any) -> SegmentBody:

@@ -7,7 +7,18 @@ does, or, from forms without a script, to its functions; so there is one place t
 from litestar import Router
 
 from longshore.api.static import static_files
-from longshore.console import admin, destinations, export, export_form, profile, schedules, sign_in, tasks
+from longshore.console import (
+    admin,
+    destinations,
+    export,
+    export_form,
+    profile,
+    run,
+    schedules,
+    sign_in,
+    task,
+    tasks,
+)
 from longshore.console.pages import STATIC, to_page
 
 assets = static_files("/console/static", STATIC, sorted(path.name for path in STATIC.iterdir() if path.suffix != ".md"))
@@ -19,16 +30,24 @@ router = Router(
         sign_in.show,
         sign_in.sign_in,
         sign_in.passcode,
+        sign_in.sign_out,
         tasks.start,
         tasks.list_tasks,
-        tasks.show_task,
-        tasks.task_events,
-        tasks.show_schedules,
+        tasks.change_selected,
+        task.show_task,
+        task.task_events,
+        task.download,
+        run.show_run,
+        run.show_rows,
+        run.show_manifest,
+        run.download_run,
+        schedules.show_schedules,
         schedules.pause,
         schedules.resume,
         schedules.backfill,
         profile.make_profile,
         export.new_export,
+        export.forecast,
         export_form.create_export,
         export.show_segments,
         destinations.show_destinations,

@@ -1,5 +1,7 @@
 """The pages *Access*, *Audit* and *System*."""
 
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -13,9 +15,12 @@ from longshore.access.tokens import Level
 from longshore.api.guard import admitted, shown_session
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
-from longshore.console.pages import page
+from longshore.console.charts import Chart, Column, columns
+from longshore.console.pages import html, in_bytes, in_digits, in_seconds, page
+from longshore.console.zones import zone_of
 from longshore.database.rows import Page
-from longshore.tasks import overview
+from longshore.tasks import figures
+from longshore.tasks.figures import DayFigures
 
 FIRST_PAGE = Page(100)
 PAGE_SIZE = 50
@@ -60,9 +65,45 @@ async def show_audit(
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)
-async def show_system(request: AnyRequest) -> Response[str]:
-    """Return the page *System*: workers, queue, throughput and storage of the chain."""
+async def show_system(request: AnyRequest, zone: Annotated[str, QueryParameter(max_length=100)] = "") -> Response[str]:
+    """Return the page *System*: what runs and waits now; for two weeks throughput, durations, failures and storage.
+
+    `zone`: the one whose days are meant. For htmx, only what is so now.
+    """
     service, caller = admitted(request)
-    figures = await overview.figures(service.pool, caller.chain)
-    template = "system_figures.html" if "hx-request" in request.headers else "system.html"
-    return await page(request, template, "system", "System", figures=figures)
+    now = await figures.figures(service.pool, caller.chain)
+    if "hx-request" in request.headers:
+        return await asyncio.to_thread(html, "system_figures.html", figures=now)
+    named = zone_of(request, zone)
+    days = await figures.by_day(service.pool, caller.chain, named)
+    charts = system_charts(days)
+    return await page(
+        request, "system.html", "system", "System", figures=now, zone=named, days=list(reversed(days)), charts=charts
+    )
+
+
+def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
+    """Return the charts of the days of a chain."""
+
+    def chart(title: str, say: Callable[[float], str], *parts: tuple[str, str]) -> Chart:
+        values = [
+            Column(f"{each.day:%d %b}", [(kind, getattr(each, name)) for kind, name in parts], _said(each, say, parts))
+            for each in days
+        ]
+        return columns(title, values, say)
+
+    return [
+        chart("Runs", in_digits, ("done", "done"), ("error", "failed")),
+        chart("Rows", in_digits, ("done", "rows")),
+        chart("Bytes written", in_bytes, ("done", "bytes")),
+        chart("Longest run", in_seconds, ("done", "longest_seconds")),
+        chart("Longest wait for a worker", in_seconds, ("done", "longest_wait")),
+        chart("Time of workers", in_seconds, ("done", "busy_seconds")),
+        chart("Results still stored, by the day they were made", in_bytes, ("done", "kept_bytes")),
+    ]
+
+
+def _said(day: DayFigures, say: Callable[[float], str], parts: Sequence[tuple[str, str]]) -> str:
+    if len(parts) == 1:
+        return say(getattr(day, parts[0][1]))
+    return ", ".join(f"{say(getattr(day, name))} {name}" for _, name in parts)

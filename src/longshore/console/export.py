@@ -3,20 +3,25 @@
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
-from litestar.params import QueryParameter
+from litestar import Response, get, post
+from litestar.params import QueryParameter, RawBody
 
+from longshore.access.tokens import UnauthorizedError
+from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
 from longshore.api.paging import MAX_OFFSET, Offset
+from longshore.api.problems import to_response
 from longshore.api.scopes import shown_segment, shown_task, visible_catalog
+from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
-from longshore.console.pages import page
+from longshore.console.pages import page, to_page
 from longshore.database.rows import Page
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
 from longshore.exports.catalog import Field, Index
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import PROFILES
+from longshore.exports.preview import Preview
 from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
@@ -76,6 +81,17 @@ async def new_export(
         stored=stored,
         destinations=[(each.name, kinds[each.kind].takes) for each in places if each.kind in kinds],
     )
+
+
+@post(
+    "/console/{chain:int}/forecast",
+    status_code=200,
+    include_in_schema=False,
+    exception_handlers={UnauthorizedError: to_page, Exception: to_response},
+)
+async def forecast(request: AnyRequest, body: RawBody) -> Preview:
+    """Return the preview of a body of `POST /segments/preview` without rows: nothing of the data is shown."""
+    return await previewed(request, read_json(request, body), shows_rows=False)
 
 
 def _index(index: Index) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
-from longshore.api.problems import problem, refusal_of
+from longshore.api.problems import problem, refusal_of, to_response
 from longshore.api.service import AnyRequest, Service
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
@@ -40,11 +40,15 @@ PAGES = (
     ("system", "System", Level.READ),
 )
 
+CHAIN = re.compile(r"/console/([0-9]{1,18})(?:/|$)")
 CODE = re.compile(r"`([^`]+)`")
 UNITS = ("B", "kB", "MB", "GB", "TB")
+AGES = (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60))
+NOT_KEPT = ("offset", "from", "segment", "part", "log")
+"""Parameters of an address that belong to one chain, or to one page of a list."""
 
 
-def _bytes(size: float) -> str:
+def in_bytes(size: float) -> str:
     for unit in UNITS:
         if size < 1000 or unit == UNITS[-1]:
             return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
@@ -52,7 +56,7 @@ def _bytes(size: float) -> str:
     raise AssertionError
 
 
-def _seconds(seconds: float | None) -> str:
+def in_seconds(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < 60:
@@ -65,7 +69,7 @@ def _seconds(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def _number(number: float) -> str:
+def in_digits(number: float) -> str:
     return f"{number:,.0f}"
 
 
@@ -75,6 +79,15 @@ def _iso(moment: datetime) -> str:
 
 def _utc(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _ago(moment: datetime) -> str:
+    """Return a time in words that count from now. Scripts repeat it by the clock of the viewer."""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    size = abs(seconds)
+    unit, length = next(((name, each) for name, each in AGES if size >= 1.5 * each), ("s", 1))
+    text = f"{size / length:.0f} {unit}"
+    return f"{text} ago" if seconds >= 0 else f"in {text}"
 
 
 def _raw(value: msgspec.Raw | None) -> str:
@@ -94,11 +107,12 @@ TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 TEMPLATES.filters |= {
-    "bytes": _bytes,
-    "seconds": _seconds,
-    "number": _number,
+    "bytes": in_bytes,
+    "seconds": in_seconds,
+    "number": in_digits,
     "iso": _iso,
     "utc": _utc,
+    "ago": _ago,
     "raw": _raw,
     "code": _code,
 }
@@ -131,11 +145,18 @@ async def page(request: AnyRequest, template: str, here: str, title: str, **cont
         "may_write": caller.level >= Level.WRITE,
         "may_admin": caller.level >= Level.ADMIN,
         "here": here,
+        "kept": _kept(request, f"/console/{caller.chain}/{here}"),
         "title": title,
         "chain": caller.chain,
         "base": f"/console/{caller.chain}",
     }
     return await asyncio.to_thread(html, template, 200, **{**frame, **content})
+
+
+def _kept(request: AnyRequest, path: str) -> str:
+    """Return the query of a page that means the same in another chain."""
+    pairs = [pair for pair in request.query_params.multi_items() if pair[0] not in NOT_KEPT and pair[1]]
+    return f"?{urlencode(pairs)}" if pairs and request.scope["path"] == path else ""
 
 
 def html(template: str, status: int = 200, **content: Any) -> Response[str]:
@@ -147,6 +168,12 @@ def html(template: str, status: int = 200, **content: Any) -> Response[str]:
 def form_of(body: bytes) -> dict[str, str]:
     """Return the fields of a form that a browser has sent."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def to_answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Return the answer to an error: a page below `/console/`, where people are, else a problem."""
+    is_page = request.scope["path"].startswith("/console/") and request.scope["method"] == "GET"
+    return to_page(request, error) if is_page else to_response(request, error)
 
 
 def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -168,6 +195,7 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         detail=detail,
         request_id=found.request_id,
         violations=found.errors or [],
+        chain=match[1] if (match := CHAIN.match(request.scope["path"])) else None,
     )
 
 

@@ -1,38 +1,149 @@
-"""The forms of a task's page that need no script: pause, resume, backfill.
+"""The page *Schedules*, and the forms of a schedule: pause, resume, backfill.
 
-They are sent to the console, as a browser sends no JSON; the API's own functions carry them out.
+The forms need no script. They are sent to the console, as a browser sends no JSON; the API's own functions carry them
+out.
 """
 
-from datetime import datetime
-from typing import Any
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import msgspec
-from litestar import post
-from litestar.params import RawBody
+from litestar import Response, get, post
+from litestar.params import QueryParameter, RawBody
 from litestar.response import Redirect
 
 from longshore.api import schedules
 from longshore.api.guard import admitted
+from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.console.pages import form_of
-from longshore.tasks import requests
-from longshore.tasks.schedule import stored
+from longshore.console.charts import Chart, Span, line_of_time
+from longshore.console.pages import form_of, in_seconds, page
+from longshore.console.zones import zone_of
+from longshore.database.rows import Page
+from longshore.tasks import planned, requests
+from longshore.tasks.planned import PlannedTask
+from longshore.tasks.schedule import Schedule, stored
+
+DAYS = 7
+PAGE_SIZE = 50
+MAX_TIMES = 4000
+"""Computed for a page: each takes time."""
+MAX_DRAWN = 120
+"""Runs of a task that are drawn one by one; those of one that runs more often in a week are drawn as spans."""
+RUN = timedelta(minutes=20)
+"""The width that a run is drawn with: a week has few pixels for each minute."""
+
+
+class PlannedWeek(msgspec.Struct, frozen=True):
+    """A line of the grid: a task with its runs of the week."""
+
+    task: PlannedTask
+    rhythm: str
+    """When it runs, in words."""
+    chart: Chart
+    count: str
+    """The number of its runs in the week, in words."""
+
+
+@get("/console/{chain:int}/schedules", include_in_schema=False)
+async def show_schedules(
+    request: AnyRequest, zone: Annotated[str, QueryParameter(max_length=100)] = "", offset: Offset = 0
+) -> Response[str]:
+    """Return the runs of the next seven days, a line for each task. `zone`: the one whose days are meant."""
+    service, caller = admitted(request)
+    named = zone_of(request, zone)
+    found, more = await planned.planned(service.pool, caller.chain, Page(PAGE_SIZE, offset))
+    tasks = [task for task in found if task.due is not None or (task.schedule is not None and task.schedule.repeats)]
+    days = days_of(found[0].now if found else datetime.now(UTC), ZoneInfo(named))
+    lines = await asyncio.to_thread(_lines, tasks, days)
+    return await page(
+        request,
+        "schedules.html",
+        "schedules",
+        "Schedules",
+        zone=named,
+        days=[(day.astimezone(ZoneInfo(named)), number * 100 / DAYS) for number, day in enumerate(days[:-1])],
+        lines=lines,
+        older=f"?offset={offset + PAGE_SIZE}" if more else None,
+        newer=f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None,
+    )
+
+
+def days_of(now: datetime, zone: ZoneInfo) -> list[datetime]:
+    """Return the beginnings of the days of a week from today on, and the end of the last one, in UTC."""
+    today = now.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+    days = (today + timedelta(days=number) for number in range(DAYS + 1))
+    return [day.replace(tzinfo=zone).astimezone(UTC) for day in days]
+
+
+def _lines(tasks: Sequence[PlannedTask], days: Sequence[datetime]) -> list[PlannedWeek]:
+    most = MAX_TIMES // max(1, len(tasks))
+    return [line_of(task, days, most) for task in tasks]
+
+
+def line_of(task: PlannedTask, days: Sequence[datetime], most: int) -> PlannedWeek:
+    """Return the line of a task. `most`: times that are computed; where there are more, the rest is drawn as one."""
+    start, end = days[0], days[-1]
+    times = task.times(end, most + 1)
+    cut = len(times) > most
+    times = times[:most]
+    kind = "paused" if task.paused else "planned"
+    spans = [
+        Span(first, min(end, last + RUN), kind, _said(first, last, number))
+        for first, last, number in _together(times, RUN if len(times) <= MAX_DRAWN else timedelta(hours=2))
+    ]
+    if cut:
+        spans.append(Span(times[-1], end, f"{kind} more", "and so on"))
+    count = f"{'more than ' if cut else ''}{len(times) or 'no'} run{'' if len(times) == 1 else 's'}"
+    return PlannedWeek(task, rhythm(task.schedule), line_of_time(f"Task {task.id}", spans, start, end), count)
+
+
+def _together(times: Sequence[datetime], gap: timedelta) -> list[tuple[datetime, datetime, int]]:
+    """Return the first and the last of times that follow each other within `gap`, with their number."""
+    found: list[tuple[datetime, datetime, int]] = []
+    for time in times:
+        if found and time - found[-1][1] <= gap:
+            first, _, number = found[-1]
+            found[-1] = (first, time, number + 1)
+        else:
+            found.append((time, time, 1))
+    return found
+
+
+def _said(first: datetime, last: datetime, number: int) -> str:
+    start = f"{first:%Y-%m-%d %H:%M} UTC"
+    if number == 1:
+        return start
+    every = in_seconds((last - first).total_seconds() / (number - 1))
+    return f"{number} runs from {start} to {last:%Y-%m-%d %H:%M} UTC, about every {every}"
+
+
+def rhythm(schedule: Schedule | None) -> str:
+    """Return when a schedule runs, in words."""
+    if schedule is None:
+        return "cannot be read"
+    if schedule.cron is not None:
+        return f"{schedule.cron} ({schedule.timezone})"
+    return f"{schedule.repeat} ({schedule.timezone})" if schedule.repeat else "once"
 
 
 @post("/console/{chain:int}/tasks/{id:str}/pause", include_in_schema=False)
-async def pause(request: AnyRequest, id: Id) -> Redirect:
+async def pause(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Pause a task."""
     await schedules.pause_task.fn(request, id)
-    return _to_page(request, id)
+    return _back(request, id, body)
 
 
 @post("/console/{chain:int}/tasks/{id:str}/resume", include_in_schema=False)
 async def resume(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     """Resume a task."""
-    await schedules.resume(request, id, {key: value for key, value in form_of(body).items() if value})
-    return _to_page(request, id)
+    fields = form_of(body)
+    await schedules.resume(request, id, {key: value for key, value in fields.items() if value and key != "back"})
+    return _back(request, id, body)
 
 
 @post("/console/{chain:int}/tasks/{id:str}/backfill", include_in_schema=False)
@@ -47,7 +158,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     except (msgspec.MsgspecError, ValueError, OSError):
         pass  # the API names what is wrong
     await schedules.backfill(request, id, value, None)
-    return _to_page(request, id)
+    return _back(request, id, body)
 
 
 def _with_offset(local: str, zone: ZoneInfo) -> str:
@@ -55,6 +166,8 @@ def _with_offset(local: str, zone: ZoneInfo) -> str:
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).isoformat()
 
 
-def _to_page(request: AnyRequest, id: int) -> Redirect:
+def _back(request: AnyRequest, id: int, body: bytes) -> Redirect:
+    """Redirect to the page that sent a form."""
     _, caller = admitted(request)
-    return Redirect(f"/console/{caller.chain}/tasks/{id}", status_code=303)
+    to_list = form_of(body).get("back") == "schedules"
+    return Redirect(f"/console/{caller.chain}/{'schedules' if to_list else f'tasks/{id}'}", status_code=303)

@@ -1,5 +1,6 @@
 """Signing in and out of the console."""
 
+from typing import Any
 from uuid import UUID
 
 from litestar import Response, get, post
@@ -10,7 +11,7 @@ from longshore.access import users
 from longshore.access.sessions import NewSession
 from longshore.access.sign_in import LoginError, PasscodeChallenge
 from longshore.access.tokens import UnauthorizedError
-from longshore.api.auth import cookie_of
+from longshore.api.auth import cookie_of, logout, no_cookies
 from longshore.api.guard import actor, refuse_other_site, shown_session
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
@@ -32,7 +33,7 @@ async def home(request: AnyRequest) -> Response[str]:
     name, levels = await users.name_and_levels(service.pool, person.user)
     if not levels:
         detail = f"{name} has no level for any chain. An admin of a chain can give one."
-        return html("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[])
+        return html("problem.html", 403, title="No chain", detail=detail, request_id="", violations=[], chain=None)
     return Redirect(f"/console/{min(levels)}/tasks", status_code=303)
 
 
@@ -74,6 +75,18 @@ async def passcode(request: AnyRequest, body: RawBody) -> Response[str]:
     except (LoginError, ValueError):
         return html("sign_in.html", 401, next=next_path, violation=WRONG_CODE, name="")
     return _signed_in(request, session, next_path)
+
+
+@post("/sign-out", status_code=303, include_in_schema=False)
+async def sign_out(request: AnyRequest) -> Response[Any]:
+    """End the session, if there is one, and show the sign-in page."""
+    service: Service = request.app.state.service
+    try:
+        request.scope["user"] = await service.sessions.signed_in(shown_session(request))
+        await logout.fn(request)
+    except UnauthorizedError:
+        pass
+    return Redirect("/sign-in", status_code=303, cookies=no_cookies(request))
 
 
 def _signed_in(request: AnyRequest, session: NewSession, there: str) -> Response[str]:

@@ -1,50 +1,52 @@
-"""The pages *Tasks*, *Task* and *Schedules*."""
+"""The page *Tasks*: the list, and what is done with several of its tasks together."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+import re
+from datetime import timedelta
 from typing import Annotated, Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from litestar import Response, get
-from litestar.params import FromPath, HeaderParameter, QueryParameter
-from litestar.response import Redirect, Stream
+from litestar import Response, get, post
+from litestar.params import FromPath, QueryParameter, RawBody
+from litestar.response import Redirect
 
 from longshore.access.tokens import Level
-from longshore.api import events
+from longshore.api import changes, execute
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
-from longshore.api.scopes import shown_segment, shown_task
+from longshore.api.problem_kinds import KINDS
+from longshore.api.scopes import NOT_SHOWN
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
-from longshore.database.rows import Page, as_uuid
-from longshore.errors import NotFoundError
-from longshore.exports.export import TRIGGER, ExportTarget
-from longshore.exports.manifest import is_files
-from longshore.exports.rights import sees
-from longshore.exports.segments import describe
-from longshore.exports.segments.rules import Segment
-from longshore.exports.segments.stored import READ
-from longshore.exports.segments.stored import get as stored_segment
-from longshore.exports.visibility import stored_export
-from longshore.sharing.profile import endpoint
-from longshore.tasks import backfills, delivery_reads, overview, progress, reads, requests, run_reads
-from longshore.tasks.delivery_reads import DeliveryRow
-from longshore.tasks.model import Code, Task
-from longshore.tasks.overview import TaskFilter
-from longshore.tasks.reads import LogPage
-from longshore.tasks.schedule import Schedule
+from longshore.database.rows import MAX_BIGINT, Page
+from longshore.errors import ProblemError
+from longshore.exports.visibility import sees_task
+from longshore.tasks import overview
+from longshore.tasks.model import Code
+from longshore.tasks.overview import MAX_COUNTED, ORDERS, Order, Row, TaskFilter, TaskList
 
 PAGE_SIZE = 25
-MAX_LOG_ENTRIES = 1000
-MAX_RUNS = 50
-MAX_BACKFILLS = 10
-MAX_DELIVERIES = 25
+MAX_SELECTED = 100
 AGES = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1), "month": timedelta(days=30)}
-DAYS = 7
-UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
+ORDER_NAMES: dict[Order, str] = {
+    "newest": "newest first",
+    "oldest": "oldest first",
+    "last": "last run",
+    "next": "next run",
+}
+
+NUMBER = re.compile(r"(?:task |#)?([0-9]{1,18})", re.IGNORECASE)
+"""A search for a task by its number, beside what has the same digits in its texts."""
+
+DONE = {"run": "asked to run", "cancel": "cancelled", "delete": "deleted"}
+QUESTIONS: dict[str, str] = {
+    "cancel": "Runs under way end, and all later runs are given up.",
+    "delete": "Their logs, runs and results are deleted, too.",
+}
+
+
+BACK = re.compile(r"/console/[0-9]+/tasks(?:/[0-9]+)?(?:\?[\x21-\x7e]*)?")
 
 
 @get("/console/{chain:int}", include_in_schema=False)
@@ -53,173 +55,126 @@ async def start(chain: FromPath[int]) -> Redirect:
     return Redirect(f"/console/{chain}/tasks", status_code=303)
 
 
-@get(
-    "/console/{chain:int}/tasks",
-    include_in_schema=False,
-)
+@get("/console/{chain:int}/tasks", include_in_schema=False)
 async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     status: Annotated[str, QueryParameter(max_length=20)] = "",
     action: Annotated[str, QueryParameter(max_length=100)] = "",
     index: Annotated[str, QueryParameter(max_length=100)] = "",
     age: Annotated[str, QueryParameter(max_length=20)] = "",
+    q: Annotated[str, QueryParameter(max_length=200)] = "",
+    sort: Annotated[str, QueryParameter(max_length=20)] = "",
     offset: Offset = 0,
 ) -> Response[str]:
-    """Return the chain's tasks, newest first; for htmx, the table alone."""
+    """Return the chain's tasks; for htmx, the table alone. A search for the number of a task leads to it."""
     service, caller = admitted(request)
+    given = {"q": q.strip(), "status": status, "index": index, "action": action, "age": age, "sort": sort}
+    asked = {key: text for key, value in given.items() if (text := value.replace("\x00", ""))}
     wanted = TaskFilter(
         state=status if status in list(Code) else None,
-        action=action.replace("\x00", "") or None,
-        index=index.replace("\x00", "") or None,
+        action=asked.get("action"),
+        index=asked.get("index"),
         age=AGES.get(age),
+        text=asked.get("q"),
     )
-    page_rows, more = await overview.rows(service.pool, caller.chain, wanted, Page(PAGE_SIZE, offset))
-    rows = [
-        row if sees(caller, row.reads, service.catalog) else msgspec.structs.replace(row, rows=0, rows_expected=None)
-        for row in page_rows
-    ]
-    filters = {
-        key: value for key, value in (("status", status), ("action", action), ("index", index), ("age", age)) if value
-    }
-    content: dict[str, Any] = {
-        "rows": rows,
-        "asked": filters,
-        "offset": offset,
-        "again": _address(filters, offset),
-        "newer": _address(filters, max(0, offset - PAGE_SIZE)) if offset else None,
-        "older": _address(filters, offset + PAGE_SIZE) if more else None,
-    }
+    order: Order = next((name for name in ORDERS if name == sort), "newest")
+    found = await overview.rows(service.pool, caller.chain, wanted, order, Page(PAGE_SIZE, offset))
+    number = NUMBER.fullmatch(wanted.text or "")
+    if number and not offset:
+        found = await _with_task(request, int(number[1]), found)
+    rows = [_shown(request, row) for row in found.rows]
+    content: dict[str, Any] = {"rows": rows, "asked": asked, "offset": offset, **_paging(found, asked, offset)}
+    content["back"] = f"/console/{caller.chain}/tasks{_address(asked, offset)}"
     if "hx-request" in request.headers:
-        return await asyncio.to_thread(html, "tasks_table.html", base=f"/console/{caller.chain}", **content)
+        shown = {**content, "base": f"/console/{caller.chain}", "may_write": caller.level >= Level.WRITE}
+        answer = await asyncio.to_thread(html, "tasks_table.html", **shown)
+        answer.headers["HX-Replace-Url"] = content["back"]
+        return answer
     choices = {
         "states": list(Code),
         "actions": ["export", *service.actions],
         "indexes": list(service.catalog),
         "ages": list(AGES),
+        "orders": ORDER_NAMES,
     }
     return await page(request, "tasks.html", "tasks", "Tasks", **choices, **content)
 
 
-def _address(filters: dict[str, str], offset: int) -> str:
-    return "?" + urlencode({**filters, **({"offset": offset} if offset else {})})
-
-
-@get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
-async def show_task(
-    request: AnyRequest, id: Id, part: Annotated[str, QueryParameter(max_length=10)] = ""
-) -> Response[str]:
-    """Return one task: state, progress, runs, log. `part=live`: the part that changes while it runs."""
+async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
+    """Return a list with the task of this number, if there is one, as its first."""
     service, caller = admitted(request)
-    polled = await reads.reading(service.pool, caller.chain, task_id(id), LogPage(MAX_LOG_ENTRIES))
-    assert polled.task is not None
-    task = shown_task(caller, service.catalog, polled.task, polled.reads)
-    recorded, _ = await run_reads.runs(service.pool, caller.chain, task_id(id), Page(MAX_RUNS))
-    runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
-    target, trigger = _readable(task)
-    now = await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
-    if not sees(caller, polled.reads, service.catalog):
-        now = msgspec.structs.replace(now, **UNKNOWN)
-    whole = await requests.editable(service.pool, caller.chain, task_id(id))
-    listed, _ = await backfills.of_task(service.pool, caller.chain, task_id(id), Page(MAX_BACKFILLS))
-    found, _ = await delivery_reads.of_task(service.pool, caller.chain, task_id(id), Page(MAX_DELIVERIES))
-    deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
-    content: dict[str, Any] = {
-        "task": task,
-        "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
-        "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
-        "target": target,
-        "trigger": trigger,
-        "runs": [(run, _resolved(run.segment)) for run in runs],
-        "deliveries": deliveries,
-        "undelivered": _undelivered(deliveries),
-        "longest": max((run.seconds or 0 for run in runs), default=0) or 1,
-        "progress": now,
-        "over": task.state.code in (Code.DONE, Code.ERROR),
-        "may_write": caller.level >= Level.WRITE,
-        "many_files": is_files(task.result),
-        "has_file": task.state.code == Code.DONE and bool(task.result),
+    alone = await overview.rows(service.pool, caller.chain, TaskFilter(task=number), "newest", Page(1))
+    if not alone.rows:
+        return found
+    rows = [*alone.rows, *(row for row in found.rows if row.id != number)]
+    return msgspec.structs.replace(found, rows=rows, total=max(found.total, len(rows)))
+
+
+def _shown(request: AnyRequest, row: Row) -> Row:
+    """Return a task of the list as its viewer may see it: without counts and the reason of what is hidden."""
+    service, caller = admitted(request)
+    if sees_task(caller, service.catalog, row.target, row.trigger, row.reads):
+        return row
+    return msgspec.structs.replace(row, rows=0, rows_expected=None, reason=row.reason and NOT_SHOWN)
+
+
+def _paging(found: TaskList, asked: dict[str, str], offset: int) -> dict[str, Any]:
+    """Return the addresses of the pages around one, and the number of tasks in words."""
+    shown = min(found.total, MAX_COUNTED) if not found.is_exact else found.total
+    number = f"{shown:,} task{'' if shown == 1 else 's'}"
+    pages = -(-found.total // PAGE_SIZE)
+    here = offset // PAGE_SIZE + 1
+    return {
+        "total": number if found.is_exact else f"more than {number}",
+        "place": f"Page {here:,} of {pages:,}" if found.is_exact else f"Page {here:,}",
+        "before": _address(asked, max(0, offset - PAGE_SIZE)) if offset else None,
+        "after": _address(asked, offset + PAGE_SIZE) if offset + PAGE_SIZE < found.total else None,
+        "start": _address(asked, 0) if offset > PAGE_SIZE else None,
+        "end": _address(asked, (pages - 1) * PAGE_SIZE) if found.is_exact and here < pages - 1 else None,
     }
-    if part == "live":
-        return await asyncio.to_thread(
-            html, "task_live.html", chain=caller.chain, base=f"/console/{caller.chain}", **content
-        )
-    rules, name = await _rules(request, task) if target else ([], "")
-    content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
-    return await page(request, "task.html", "tasks", f"Task {task.id}", **content)
 
 
-def _undelivered(deliveries: Sequence[DeliveryRow]) -> list[int]:
-    """Return the runs that lack a good delivery to one of their places, of deliveries with the newest first."""
-    newest: dict[tuple[int, str, str], str] = {}
-    for each in deliveries:
-        newest.setdefault((each.run, each.destination, each.place), each.state)
-    pending = {run for (run, _, _), state in newest.items() if state == "pending"}
-    ended = [run for (run, _, _), state in newest.items() if state in ("failed", "cancelled")]
-    return [run for run in dict.fromkeys(ended) if run not in pending]
+def _address(asked: dict[str, str], offset: int) -> str:
+    """Return the address of a page of the list, relative to the list."""
+    return "?" + urlencode({**asked, **({"offset": str(offset)} if offset else {})})
 
 
-def _readable(task: Task) -> tuple[Any, Any]:
-    """Return a task's target and trigger as values; None for both where this version does not understand them."""
-    try:
-        target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
-        msgspec.convert(trigger, Schedule)
-        if target["action"] == "export":
-            stored_export(task.target, task.trigger)
-        if trigger.get("cron") or trigger.get("once"):
-            return target, trigger
-    except (msgspec.MsgspecError, TypeError, KeyError):
-        pass
-    return None, None
+@post("/console/{chain:int}/tasks/selected", include_in_schema=False)
+async def change_selected(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Run, cancel or delete the selected tasks, each by the API's own function; ask first what cannot be undone."""
+    _, caller = admitted(request)
+    pairs = parse_qsl(body.decode("utf-8", "replace"))
+    fields = dict(pairs)
+    numbers = [value for name, value in pairs if name == "id" and value.isascii() and value.isdigit()]
+    tasks = sorted({int(value) for value in numbers if len(value) < 20 and 0 < int(value) <= MAX_BIGINT})[:MAX_SELECTED]
+    list_path = f"/console/{caller.chain}/tasks"
+    back = fields.get("back", "")
+    if not BACK.fullmatch(back) or not back.startswith(list_path):
+        back = list_path
+    do = fields.get("do", "")
+    if not tasks or do not in DONE:
+        return Redirect(back, status_code=303)
+    content: dict[str, Any] = {"do": do, "tasks": tasks, "back": back}
+    if do in QUESTIONS and "sure" not in fields:
+        return await page(request, "selected.html", "tasks", f"{do.title()}?", question=QUESTIONS[do], **content)
+    refused = []
+    for task in tasks:
+        try:
+            await _change(request, do, task)
+        except ProblemError as error:
+            refused.append((task, error.detail or KINDS[error.kind].about))
+    if not refused:
+        gone = do == "delete" and back.startswith(f"{list_path}/")
+        return Redirect(list_path if gone else back, status_code=303)
+    return await page(
+        request, "selected.html", "tasks", "Not all", question=None, done=DONE[do], refused=refused, **content
+    )
 
 
-async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
-    """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
-    service, caller = admitted(request)
-    asked = TRIGGER.decode(task.trigger)
-    if asked.segment is not None:
-        target = msgspec.json.decode(task.target, type=ExportTarget)
-        segments = [(name, asked.of(target, name)) for name in target.names]
-        several = target.export_indexes is not None
-        return [(name if several else "", _in_words(segment)) for name, segment in segments if segment], ""
-    stored = as_uuid(asked.segment_id or "")
-    if stored is None:
-        return [], ""
-    try:
-        found = await stored_segment(service.pool, caller.chain, stored)
-    except NotFoundError:
-        return [], "a stored segment that was deleted"
-    if (shown := shown_segment(caller, service.catalog, found)).segment is None:
-        return [], f"{found.name}, whose rules you may not see"
-    return [("", _in_words(READ.decode(shown.segment)))], found.name
-
-
-def _in_words(segment: Segment) -> Any:
-    return {"join": segment.join, "rules": describe.of_segment(segment)}
-
-
-def _resolved(segment: Any) -> Any:
-    """Return the rules that a run used, with relative times resolved."""
-    if not segment:
-        return None
-    return {"join": segment["join"], "rules": describe.of_resolved(segment)}
-
-
-@get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)
-async def task_events(
-    request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
-) -> Stream:
-    """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
-    return await events.stream(request, id, last_event_id)
-
-
-@get("/console/{chain:int}/schedules", include_in_schema=False)
-async def show_schedules(request: AnyRequest) -> Response[str]:
-    """Return the planned runs of the next seven days, by day."""
-    service, caller = admitted(request)
-    planned = await overview.planned(service.pool, caller.chain, timedelta(days=DAYS))
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    days = [
-        (day, [each for each in planned if day <= each.at < day + timedelta(days=1)])
-        for day in (today + timedelta(days=number) for number in range(DAYS + 1))
-    ]
-    return await page(request, "schedules.html", "schedules", "Schedules", days=days, count=len(planned))
+async def _change(request: AnyRequest, do: str, task: int) -> None:
+    if do == "run":
+        await execute.execute_task.fn(request, task, b"", "respond-async")
+    elif do == "cancel":
+        await changes.cancel_task.fn(request, task)
+    else:
+        await changes.delete_task.fn(request, task)

@@ -1,82 +1,79 @@
-"""The console's views of tasks: a list with progress, planned runs, and the figures of a chain. Each is one statement.
+"""The console's list of tasks: searched, filtered, sorted and counted.
 
-As in `reads`, the chain is part of every `where` (promise 5).
+As in `reads`, the chain is part of every `where` (promise 5). The cost is bounded: the conditions on constant parts of
+tasks read the narrow rows of `task_texts`, of which a quota limits the number, and counting ends at MAX_COUNTED.
 """
 
+import re
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from longshore.database.connect import Pool
-from longshore.database.rows import Page, fetch_page
+from longshore.database.rows import Page
 from longshore.tasks.model import ChainId
-from longshore.tasks.reads import MEMBER
 from longshore.tasks.recorded_reads import Read, decoded
-from longshore.tasks.schedule import stored, times
 
-MAX_PLANNED = 200
-MAX_TIMES = 1000  # of all tasks together, because each takes time to compute
+MAX_COUNTED = 1000
+"""Matching tasks that are counted; of a list without conditions all are."""
 
-INDEX = f"""coalesce({MEMBER.format("export_index")}, (
-           select string_agg(name, ', ')
-           from json_array_elements_text(({MEMBER.format("export_indexes")})::json) name
-       ))"""  # noqa: S608  # a constant
-"""The index of a task; several of them in the order of the target."""
+Order = Literal["newest", "oldest", "last", "next"]
 
-LIST = f"""
-select t.id, t.description as desc, t.action, {INDEX} as index, t.state, t.last_run_at as last_run, t.due_at as due,
-       t.reads, coalesce(r.rows, 0) as rows, r.rows_expected
-from longshore.tasks t
-left join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.chain_id = $1
-  and ($2::text is null or t.state = $2)
-  and ($3::text is null or t.action = $3)
-  and ($4::text is null or $4 = any(string_to_array({INDEX}, ', ')))
-  and ($5::interval is null or t.created_at > now() - $5)
-order by t.id desc
-limit $6 offset $7
-"""  # noqa: S608  # only constants are put in
+ORDERS: dict[Order, str] = {
+    "newest": "t.id desc",
+    "oldest": "t.id",
+    "last": "t.last_run_at desc nulls last, t.id desc",
+    "next": "t.due_at, t.id",
+}
+"""SQL of each order; only tasks that are due later have a place in `next`."""
 
-PLANNED = f"""
-select t.id, t.description, {INDEX} as index, t.trigger, t.due_at, now() as now
-from longshore.tasks t
-where t.chain_id = $1 and t.due_at is not null and not t.paused
-order by t.due_at, t.id
-limit $2
-"""  # noqa: S608  # only constants are put in
-
-FIGURES = """
-select
-    (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
-    waiting.tasks as waiting, extract(epoch from now() - waiting.since)::float8 as oldest,
-    (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
-    day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
-    coalesce(day.seconds, 0)::float8 as seconds,
-    kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,
-    (
-        select count(distinct application_name) from pg_stat_activity
-        where datname = current_database() and application_name like 'longshore worker %'
-    ) as workers
-from (
-    select count(*) as tasks, min(modified_at) as since from longshore.tasks
-    where chain_id = $1 and attempt_began_at is null and due_at is null
-) waiting,
-(
-    select count(*) filter (where t.state = 'DONE') as done, count(*) filter (where t.state = 'ERROR') as failed,
-           sum(r.rows) as rows, sum(r.bytes) as bytes, sum(extract(epoch from r.ended_at - r.began_at)) as seconds
+# `due_at is not null` and the bare order let the index of each order be read from its end on.
+LIST = """
+with found as materialized (
+    select t.id, row_number() over (order by {order}) as place
     from longshore.tasks t
-    left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
-    where t.chain_id = $1 and t.state in ('DONE', 'ERROR') and t.modified_at > now() - interval '24 hours'
-) day,
-(
-    select count(*) as files, sum(r.bytes) as bytes
-    from longshore.runs r
-    join longshore.tasks t on t.id = r.task_id
-    where t.chain_id = $1 and r.expires_at is not null
-) kept
+    {join}
+    where t.chain_id = $1 and ($2::text is null or t.state = $2) and ($10::bigint is null or t.id = $10) {due}
+          {conditions}
+    order by {order}
+    limit greatest($7::int, $8::int + $9::int)
+),
+page as (
+    select t.id, t.description as desc, t.action, longshore.indexes_of(t.target) as indexes, t.state, t.paused,
+           t.last_run_at as last_run, t.due_at as due, t.trigger, t.target, t.reads, t.schedule_ended,
+           coalesce(r.rows, 0) as rows, r.rows_expected,
+           case when t.state = 'ERROR' then longshore.reason_of(t.id, t.log_length) end as reason, found.place
+    from found
+    join longshore.tasks t on t.id = found.id
+    left join longshore.runs r on r.task_id = t.id and r.run = t.run
+    where found.place > $9
+    order by found.place
+    limit $8
+)
+select page.*, counted.total
+from (select count(*) as total from found) counted
+left join page on true
+order by page.place
 """
+
+JOIN = "join longshore.task_texts x on x.chain_id = t.chain_id and x.task_id = t.id"
+
+# Without a condition on `task_texts` it is not joined. PostgreSQL estimates how many texts match a pattern of `like`,
+# and so chooses between the order of the list and a scan of the texts.
+CONDITIONS = """
+      and ($3::text is null or x.action = $3)
+      and ($4::text is null or $4 = any(x.indexes))
+      and ($5::interval is null or x.created_at > now() - $5)
+      and ($6::text is null or x.text like lower($6))
+"""
+
+UNUSED = "and coalesce($3::text, $4::text, $6::text) is null and $5::interval is null"
+
+SPECIAL, ESCAPED = re.compile(r"[\\%_]"), r"\\\g<0>"
+"""The characters with a meaning in a pattern, and what stands for them."""
+
+COUNT = "select tasks from longshore.chain_usage where chain_id = $1"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -85,12 +82,18 @@ class Row(msgspec.Struct, frozen=True):
     id: int
     desc: str
     action: str
-    index: str | None
+    indexes: list[str]
     state: str
+    paused: bool
     last_run: datetime | None
     due: datetime | None
+    trigger: str
+    target: str
+    schedule_ended: bool
     rows: int
     rows_expected: int | None
+    reason: str | None
+    """Why it ended in ERROR; None in other states."""
     reads: list[Read]
     """Export indexes and columns that its runs have read."""
 
@@ -110,75 +113,47 @@ class TaskFilter(msgspec.Struct, frozen=True):
     index: str | None = None
     age: timedelta | None = None
     """Maximum time since the task was created."""
+    text: str | None = None
+    """Part of the description, of an index or of the result, in any case of letters."""
+    task: int | None = None
 
 
-class Planned(msgspec.Struct, frozen=True):
-    """A planned run."""
+class TaskList(msgspec.Struct, frozen=True):
+    """A page of a list of tasks."""
 
-    at: datetime
-    task: int
-    desc: str
-    index: str | None
-    repeats: bool
-
-
-class Figures(msgspec.Struct, frozen=True):
-    """The figures of a chain; sums are over the tasks that ended within 24 hours."""
-
-    running: int
-    waiting: int
-    oldest: float | None
-    """Seconds that the oldest waiting task has waited."""
-    planned: int
-    done: int
-    failed: int
-    rows: int
-    bytes: int
-    seconds: float
-    """Duration of their runs."""
-    files: int
-    """Stored results."""
-    kept_bytes: int
-    workers: int
-    """Workers of the whole service."""
+    rows: list[Row]
+    total: int
+    """Tasks that match. Above MAX_COUNTED: more than MAX_COUNTED, unless `is_exact`."""
+    is_exact: bool
 
 
-async def rows(pool: Pool, chain: ChainId, conditions: TaskFilter, page: Page) -> tuple[list[Row], bool]:
-    """Return a page of a chain's tasks, newest first, and whether more follow."""
-    return await fetch_page(pool, _row, page, LIST, chain, *msgspec.structs.astuple(conditions))
+def statement(conditions: TaskFilter, order: Order) -> str:
+    """Return the statement of a list."""
+    joined = conditions.action or conditions.index or conditions.age or conditions.text
+    return LIST.format(
+        order=ORDERS[order],
+        join=JOIN if joined else "",
+        conditions=CONDITIONS if joined else UNUSED,
+        due="and t.due_at is not null" if order == "next" else "",
+    )
 
 
-async def planned(pool: Pool, chain: ChainId, within: timedelta) -> list[Planned]:
-    """Return the runs of a chain that are planned within a time from now, soonest first."""
-    rows = await pool.fetch(PLANNED, chain, MAX_PLANNED)
-    found = []
-    for row in rows:
-        end = row["now"] + within
-        due, repeats = _times(row["trigger"], row["due_at"], end, MAX_TIMES // len(rows))
-        found += [Planned(time, row["id"], row["description"], row["index"], repeats) for time in due if time <= end]
-    return sorted(found, key=lambda each: (each.at, each.task))
+async def rows(pool: Pool, chain: ChainId, conditions: TaskFilter, order: Order, page: Page) -> TaskList:
+    """Return a page of a chain's tasks and their number."""
+    pattern = None if conditions.text is None else f"%{SPECIAL.sub(ESCAPED, conditions.text)}%"
+    wanted = (conditions.state, conditions.action, conditions.index, conditions.age, pattern)
+    async with pool.acquire() as connection, connection.transaction(readonly=True):
+        # A plan for any conditions would read every task of the chain in the order of the list.
+        await connection.execute("set local plan_cache_mode = force_custom_plan")
+        found = await connection.fetch(
+            statement(conditions, order), chain, *wanted, MAX_COUNTED + 1, page.limit, page.offset, conditions.task
+        )
+        total = found[0]["total"]
+        is_exact = total <= MAX_COUNTED
+        if conditions == TaskFilter() and order != "next":
+            total, is_exact = await connection.fetchval(COUNT, chain) or 0, True
+    return TaskList([_row(**row) for row in found if row["id"] is not None], total, is_exact)
 
 
-def _times(trigger: str, due: datetime, end: datetime, count: int) -> tuple[list[datetime], bool]:
-    """Return at most so many times of a stored trigger from `due` to `end`, and whether it repeats.
-
-    A trigger that cannot be decoded gives `due` alone; the scheduler ends that task in ERROR.
-    """
-    try:
-        schedule = stored(trigger)
-        schedule = msgspec.structs.replace(schedule, until=min(schedule.until or end, end))
-        later = islice(times(schedule, due), count - 1) if schedule.repeats else ()
-        return [due, *later], schedule.repeats
-    except Exception:
-        return [due], False
-
-
-async def figures(pool: Pool, chain: ChainId) -> Figures:
-    """Return the figures of a chain."""
-    row = await pool.fetchrow(FIGURES, chain)
-    assert row is not None
-    return Figures(**row)
-
-
-def _row(reads: str, **columns: Any) -> Row:
+def _row(reads: str, place: int, total: int, **columns: Any) -> Row:  # noqa: ARG001  # of the statement
     return Row(reads=decoded(reads), **columns)

@@ -45,6 +45,17 @@ where t.id = $1 and t.chain_id = $2
 
 SIGNATURE = MANIFEST.replace("r.manifest", "r.signature")
 
+# The manifest of many files may have megabytes, nearly all of them its `files`.
+DESCRIBED = """
+select r.location, r.result, r.reads, (r.manifest::jsonb - 'files')::text as manifest,
+       (
+           select f.path from longshore.run_files f where f.task_id = t.id and f.run = r.run and f.number = 1
+       ) as first_file
+from longshore.tasks t
+join longshore.runs r on r.task_id = t.id and r.run = $3
+where t.id = $1 and t.chain_id = $2
+"""
+
 # Of runs whose intervals have the same end, the later one.
 LATEST_RUN = """
 select (
@@ -82,6 +93,19 @@ class RunWithReads(msgspec.Struct, frozen=True):
     reads: list[Read]
 
 
+class DescribedResult(msgspec.Struct, frozen=True):
+    """The result of a run, as its manifest describes it."""
+
+    location: str | None
+    """None where it was removed, or there never was one."""
+    result: str | None
+    manifest: str | None
+    """As JSON text, without `files`."""
+    first_file: str | None
+    """The path of the first file of many, relative to the manifest; None for a result of one file."""
+    reads: list[Read]
+
+
 async def runs(pool: Pool, chain: ChainId, task: TaskId, page: Page) -> tuple[list[RunWithReads], bool]:
     """Return a page of the runs of a task, newest first, and whether more follow. Raises NotFoundError."""
     found, more = await fetch_page(pool, _run, page, RUNS, task, chain, None)
@@ -96,6 +120,14 @@ async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunWith
         return _run(**row)
     await _require(pool, chain, task)
     return None
+
+
+async def described(pool: Pool, chain: ChainId, task: TaskId, run: int) -> DescribedResult:
+    """Return the result of a run with its manifest. Raises NotFoundError."""
+    row = await pool.fetchrow(DESCRIBED, task, chain, run)
+    if row is None:
+        raise NotFoundError("run-not-found", f"Task {task} has no run {run}.")
+    return DescribedResult(**{**row, "reads": decoded(row["reads"])})
 
 
 async def latest_run(pool: Pool | Connection, chain: ChainId, task: TaskId) -> int | None:

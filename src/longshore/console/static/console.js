@@ -8,41 +8,44 @@ function say(text) {
   said.textContent = text;
 }
 
-// --- Times: the page comes in UTC, which stays in the title.
+document.documentElement.classList.add("js");
 
-const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const short = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const day = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
+// --- Times in the viewer's zone and with 24 hours; the page comes in UTC, which stays in the title.
+
+const long = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+const AGES = [["y", 31557600], ["d", 86400], ["h", 3600], ["min", 60]];
+
+function ago(moment) {
+  const seconds = (Date.now() - moment) / 1000;
+  const size = Math.abs(seconds);
+  const [unit, length] = AGES.find(([, each]) => size >= 1.5 * each) || ["s", 1];
+  const text = `${Math.round(size / length)} ${unit}`;
+  return seconds >= 0 ? `${text} ago` : `in ${text}`;
+}
 
 function localise(root) {
-  for (const element of root.querySelectorAll("time[datetime]:not([data-day])")) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
     const moment = new Date(element.dateTime);
-    element.textContent = ("short" in element.dataset ? short : long).format(moment);
+    const exact = long.format(moment);
+    if (!("ago" in element.dataset)) { element.textContent = exact; continue; }
+    element.textContent = ago(moment);
+    if (!element.dataset.utc) element.dataset.utc = element.title;
+    element.title = `${exact} (${element.dataset.utc})`;
   }
 }
 
-// The days of the calendar are the viewer's, so what is planned moves to theirs.
-function regroup() {
-  const days = [...document.querySelectorAll(".week > li")];
-  if (!days.length) return;
-  const today = new Date();
-  today.setHours(0, 0, 0, 0);
-  const items = [...document.querySelectorAll(".week > li > ul > li")];
-  for (const old of document.querySelectorAll(".week > li > ul, .week > li > p.none")) old.remove();
-  days.forEach((element, number) => {
-    const date = new Date(today);
-    date.setDate(today.getDate() + number);
-    element.querySelector("time").textContent = day.format(date);
-  });
-  for (const item of items) {
-    const date = new Date(item.querySelector("time").dateTime);
-    date.setHours(0, 0, 0, 0);
-    const column = days[Math.min(days.length - 1, Math.max(0, Math.round((date - today) / 86400000)))];
-    const list = column.querySelector("ul") || column.appendChild(document.createElement("ul"));
-    list.append(item);
-  }
-  for (const empty of days.filter((each) => !each.querySelector("ul"))) {
-    empty.append(Object.assign(document.createElement("p"), { className: "none", textContent: "–" }));
+setInterval(() => {
+  for (const element of document.querySelectorAll("time[data-ago]")) element.textContent = ago(new Date(element.dateTime));
+}, 10_000);
+
+// The days of a page are the viewer's: the cookie tells the service whose. A zone in the address comes first.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+document.cookie = `zone=${encodeURIComponent(zone)}; path=/console; samesite=strict; max-age=31536000`;
+const shown = document.querySelector("form[data-zone]");
+if (shown && shown.dataset.zone !== zone && !new URLSearchParams(location.search).has("zone") && navigator.cookieEnabled) {
+  if (sessionStorage.getItem("zone") !== zone) { // once, should the service not know the zone
+    sessionStorage.setItem("zone", zone);
+    location.reload();
   }
 }
 
@@ -55,7 +58,7 @@ async function ask(method, path, body, headers = {}) {
     options.body = JSON.stringify(body);
   }
   const answer = await fetch(path, options);
-  if (answer.status === 401 && !path.startsWith("/auth/password")) {
+  if ((answer.status === 401 && !path.startsWith("/auth/password")) || answer.redirected) {
     location.assign(`/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
     return new Promise(() => {}); // the page goes away
   }
@@ -94,15 +97,11 @@ function then(element) {
 }
 
 document.addEventListener("click", async (event) => {
-  const button = event.target.closest("button[data-api], button[data-download]");
+  const button = event.target.closest("button[data-api]");
   if (!button) return;
   if (button.dataset.sure && !confirm(button.dataset.sure)) return;
   button.disabled = true;
   try {
-    if (button.dataset.download) {
-      location.assign((await ask("GET", button.dataset.download)).url);
-      return;
-    }
     const [method, path] = button.dataset.api.split(" ");
     const body = button.dataset.body === undefined ? undefined : JSON.parse(button.dataset.body);
     await ask(method, path, body, button.dataset.prefer ? { Prefer: button.dataset.prefer } : {});
@@ -191,42 +190,94 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
-document.addEventListener("change", (event) => {
-  const go = event.target.closest("select[data-go]");
-  if (go) location.assign(go.dataset.go.replace("{}", go.value));
-  const auto = event.target.closest("form[data-auto]");
-  if (auto) auto.requestSubmit();
-});
+// --- The curve of a run: rows over time, from what this page, or one before it in this tab, has seen.
 
-// --- The curve of rows a second, from what this page has seen of the run.
-
-const seen = { run: "", at: 0, rows: 0, speeds: [] };
+const MOST_POINTS = 300;
 
 function curve() {
   const progress = document.querySelector(".progress[data-run]");
-  if (!progress) return;
-  const { run, rows } = progress.dataset;
-  const now = performance.now();
-  if (seen.run !== run || Number(rows) < seen.rows) Object.assign(seen, { run, at: now, rows: Number(rows), speeds: [] });
-  if (Number(rows) > seen.rows && now - seen.at > 200) {
-    seen.speeds.push(((Number(rows) - seen.rows) / (now - seen.at)) * 1000);
-    if (seen.speeds.length > 300) seen.speeds.shift();
-    Object.assign(seen, { at: now, rows: Number(rows) });
-  }
-  const drawing = progress.querySelector(".curve");
-  if (seen.speeds.length < 2) return;
-  drawing.removeAttribute("hidden");
-  const most = Math.max(...seen.speeds);
-  const points = seen.speeds.map((speed, at) => `${(at / (seen.speeds.length - 1)) * 300},${58 - (speed / most) * 54}`);
-  drawing.querySelector("polyline").setAttribute("points", points.join(" "));
-  drawing.setAttribute("aria-label", `Rows per second, at most ${Math.round(most).toLocaleString()}`);
+  const drawing = progress && progress.querySelector(".curve svg");
+  if (!drawing) return;
+  const { run } = progress.dataset;
+  const [rows, speed, expected] = ["rows", "speed", "expected"].map((name) => Number(progress.dataset[name]));
+  const key = `curve ${run}`;
+  const points = JSON.parse(sessionStorage.getItem(key) || "[[0, 0]]");
+  const last = points[points.length - 1];
+  const after = rows / speed;
+  if (after > last[0] && rows >= last[1]) points.push([after, rows]);
+  if (points.length > MOST_POINTS) points.splice(1, points.length - 2, ...points.slice(1, -1).filter((_, at) => at % 2));
+  try { sessionStorage.setItem(key, JSON.stringify(points)); } catch { sessionStorage.clear(); }
+  const width = Math.max(after, points[points.length - 1][0]);
+  const height = Math.max(rows, expected);
+  drawing.querySelector("polyline").setAttribute("points", points.map(([x, y]) => `${(x / width) * 100},${100 - (y / height) * 100}`).join(" "));
+  const step = Math.ceil(points.length / 12);
+  const lines = points.filter((_, at) => at % step === 0 || at === points.length - 1).map(([x, y]) => {
+    const line = document.createElement("tr");
+    for (const text of [`${x.toFixed(1)} s`, y.toLocaleString("en")]) line.append(Object.assign(document.createElement("td"), { textContent: text }));
+    return line;
+  });
+  document.querySelector("#curve-values tbody").replaceChildren(...lines);
 }
 
-// A page that nobody sees asks for nothing.
-document.addEventListener("htmx:beforeRequest", (event) => {
-  if (document.hidden && event.detail.requestConfig.verb === "get" && event.target.matches("[hx-trigger^=every]")) {
-    event.preventDefault();
+// --- Selecting tasks: a list with selected ones stands still.
+
+function selection() {
+  const boxes = [...document.querySelectorAll("#table input[name=id]")];
+  const chosen = boxes.filter((box) => box.checked).length;
+  for (const button of document.querySelectorAll("#table button[name=do]")) button.disabled = !chosen;
+  const all = document.getElementById("select-all");
+  if (all) { all.checked = chosen > 0 && chosen === boxes.length; all.indeterminate = chosen > 0 && chosen < boxes.length; }
+  return chosen;
+}
+
+document.addEventListener("change", (event) => {
+  if (event.target.id === "select-all") {
+    for (const box of document.querySelectorAll("#table input[name=id]")) box.checked = event.target.checked;
   }
+  if (event.target.closest("#table")) selection();
+});
+
+// --- Copying, keys and dialogs.
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("button[data-copy], button[data-copy-of]");
+  if (!button) return;
+  const text = button.dataset.copy ?? document.getElementById(button.dataset.copyOf).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // without TLS there is no clipboard
+    const area = Object.assign(document.createElement("textarea"), { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+    button.focus();
+  }
+  button.classList.add("copied");
+  say("Copied");
+  setTimeout(() => { button.classList.remove("copied"); if (said.textContent === "Copied") say(""); }, 2000);
+});
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-dialog]");
+  if (opener) document.getElementById(opener.dataset.dialog).showModal();
+  for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog[open]")) return;
+  if (event.key === "?") document.getElementById("keys").showModal();
+  else if (event.key === "/") {
+    event.preventDefault();
+    const search = document.querySelector("main input[type=search]");
+    if (search) search.focus();
+    else location.assign(`/console/${chain}/tasks#search`);
+  }
+});
+
+// A page that nobody sees asks for nothing, nor does a list with selected tasks.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (event.target.matches("[hx-trigger^=every]") && (document.hidden || selection())) event.preventDefault();
 });
 
 // A click takes a moment, and what is under it stays until it is over. One whose end nobody tells of lasts a second.
@@ -252,11 +303,17 @@ document.addEventListener("htmx:beforeSwap", (event) => {
   press.missed = true;
 });
 
+for (const failure of ["htmx:responseError", "htmx:sendError"]) {
+  document.addEventListener(failure, () => say("This page could not be brought up to date; it tries again."));
+}
+
 document.addEventListener("htmx:afterSwap", (event) => {
   localise(event.target);
   curve();
+  selection();
 });
 
 localise(document);
-regroup();
 curve();
+selection();
+if (location.hash === "#search") document.getElementById("search")?.focus();

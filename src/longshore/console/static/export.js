@@ -32,6 +32,13 @@ const keyOf = (target) => (target.path ? `${target.path}.${target.name}` : targe
 const fieldOf = (rule) => targets().find((each) => each.name === rule.name && each.path === rule.path);
 const operatorsFor = (type) => Object.keys(known.operators).filter((name) => known.operators[name].types.includes(type));
 
+// A rule that can be counted as it is: of a time the last month, else that there is a value.
+function startOf(type) {
+  if (type === "date") return { operator: "relative_less_than", operands: { time_factor: "day", time_amount: "30" } };
+  const operators = operatorsFor(type);
+  return { operator: operators.includes("is_not_empty") ? "is_not_empty" : operators[0], operands: {} };
+}
+
 function drawFields(chosen) {
   by("fields").replaceChildren(...fieldsNow().map((field) => {
     const box = make("input", { type: "checkbox", value: field.name, checked: !chosen || chosen.includes(field.name) });
@@ -67,7 +74,7 @@ function drawRules() {
     choose.addEventListener("change", () => {
       const target = targets().find((each) => keyOf(each) === choose.value);
       Object.assign(rule, { name: target.name, path: target.path, operands: {} });
-      if (!operatorsFor(target.type).includes(rule.operator)) rule.operator = operatorsFor(target.type)[0];
+      Object.assign(rule, startOf(target.type));
       drawRules(); changed();
     });
     const how = make("select", { ariaLabel: `Rule ${number + 1}: operator` });
@@ -216,26 +223,48 @@ function repeats() {
   return by("when").value === "cron" || by("repeat").value !== "";
 }
 
-async function preview() {
+async function previewBody() {
+  const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
+  const fields = chosenFields();
+  const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
+  if (by("incremental").value) Object.assign(body, { incremental: true, ...(by("deletes").checked && { deletes: true }) });
+  return body;
+}
+
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
+function inBytes(size) {
+  const power = Math.min(UNITS.length - 1, size < 1000 ? 0 : Math.floor(Math.log10(size) / 3));
+  return `${(size / 1000 ** power).toFixed(power ? 1 : 0)} ${UNITS[power]}`;
+}
+
+function inSeconds(seconds) {
+  if (seconds < 90) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
+  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+function sayForecast(found) {
+  const about = found.rows_are === "exact" ? "" : "about ";
+  const parts = [`${about}${found.rows.toLocaleString("en")} rows`];
+  if (found.bytes !== null) parts.push(`${inBytes(found.bytes)} as CSV`);
+  if (found.seconds !== null) parts.push(`about ${inSeconds(found.seconds)}`);
+  by("count").textContent = parts.join(", ");
+  by("warnings").replaceChildren(...found.warnings.map((each) => make("li", { textContent: each.detail })));
+}
+
+// Without rows, which have an entry in the audit log; those are shown once they are asked for.
+async function preview(path = `/console/${known.chain}/forecast`) {
   const mine = ++asking;
-  const count = by("count");
   try {
-    const segment = by("stored").value ? (await ask("GET", `/segments/${by("stored").value}`)).segment : segmentBody();
-    const fields = chosenFields();
-    const body = { segment, ...(fields && { fields }), ...(repeats() && { timezone: by("zone").value || "UTC" }) };
-    if (by("incremental").value) Object.assign(body, { incremental: true, ...(by("deletes").checked && { deletes: true }) });
-    const found = await ask("POST", "/segments/preview", body);
+    const found = await ask("POST", path, await previewBody());
     if (mine !== asking) return;
-    const about = found.rows_are === "exact" ? "" : "about ";
-    const size = found.bytes === null ? "" : `, ${(found.bytes / 1e6).toFixed(1)} MB as CSV`;
-    count.textContent = `${about}${found.rows.toLocaleString()} rows${size}`;
-    by("warnings").replaceChildren(...found.warnings.map((each) => make("li", { textContent: each.detail })));
+    sayForecast(found);
     drawSample(found.sample);
   } catch (problem) {
     if (mine !== asking) return;
-    count.textContent = faultsOf(problem).join("; ");
+    by("count").textContent = faultsOf(problem).join("; ");
     by("warnings").replaceChildren();
-    by("sample").replaceChildren();
+    drawSample([]);
   }
 }
 
@@ -288,17 +317,26 @@ by("stored").addEventListener("change", async () => {
 });
 by("add-rule").addEventListener("click", () => {
   const first = targets().find((each) => each.name === known.indexes[by("index").value].time) || targets()[0];
-  rules.push({ name: first.name, path: first.path, operator: operatorsFor(first.type)[0], operands: {} });
+  rules.push({ name: first.name, path: first.path, ...startOf(first.type) });
   drawRules();
   by("rules").lastElementChild.querySelector("select").focus();
   changed();
 });
 for (const [id, checked] of [["all-fields", true], ["no-fields", false]]) {
   by(id).addEventListener("click", () => {
-    for (const box of by("fields").querySelectorAll("input")) box.checked = checked;
+    for (const box of by("fields").querySelectorAll("li:not([hidden]) input")) box.checked = checked;
     changed();
   });
 }
+by("find-field").addEventListener("input", (event) => {
+  event.stopPropagation();
+  const text = by("find-field").value.trim().toLowerCase();
+  for (const item of by("fields").children) item.hidden = !item.textContent.toLowerCase().includes(text);
+});
+by("show-sample").addEventListener("click", () => {
+  clearTimeout(resting); // its forecast would clear the rows
+  preview("/segments/preview");
+});
 by("store").addEventListener("click", async () => {
   const name = prompt("A name for the segment");
   if (!name) return;

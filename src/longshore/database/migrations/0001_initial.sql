@@ -82,6 +82,7 @@ create table longshore.tasks (
 -- Pages of a chain's tasks, newest first, of all states or of one.
 create index tasks_of_chain on longshore.tasks (chain_id, id desc);
 create index tasks_of_chain_by_state on longshore.tasks (chain_id, state, id desc);
+create index tasks_of_chain_by_last_run on longshore.tasks (chain_id, last_run_at desc nulls last, id desc);
 create index tasks_due on longshore.tasks (due_at) where due_at is not null and not paused;
 create index tasks_backfilling on longshore.tasks (id) where backfill is not null;
 create index tasks_due_next on longshore.tasks (next_due_at) where next_due_at is not null;
@@ -115,6 +116,72 @@ create table longshore.backfills (
     ended_at timestamptz,
     primary key (task_id, backfill)
 );
+
+-- The constant parts of tasks by which people look for them, kept by triggers. The rows are narrow, so a search reads all
+-- of a chain's in milliseconds, in any script; an index of trigrams would need an extension that may not be there.
+create table longshore.task_texts (
+    chain_id bigint not null,
+    task_id bigint not null,
+    -- Description, indexes and result, in lower case.
+    text text not null,
+    indexes text[] not null,
+    action text not null,
+    created_at timestamptz not null,
+    primary key (chain_id, task_id)
+);
+
+-- Return the export indexes of a target. None where PostgreSQL cannot decode it, see `MEMBER` of `tasks/reads.py`.
+create function longshore.indexes_of(target json) returns text[] language sql immutable as $$
+select case
+    when target::text ~* '\\u(0000|d[89a-f])' then '{}'
+    when json_typeof(target -> 'export_indexes') = 'array' then array(
+        select name from json_array_elements_text(target -> 'export_indexes') name
+    )
+    when json_typeof(target -> 'export_index') = 'string' then array[target ->> 'export_index']
+    else '{}'
+end
+$$;
+
+create function longshore.text_of(description text, target json, result text) returns text language sql immutable as $$
+select lower(concat_ws(E'\n', description, array_to_string(longshore.indexes_of(target), E'\n'), result))
+$$;
+
+create function longshore.add_task_texts() returns trigger language plpgsql as $$
+begin
+    insert into longshore.task_texts (chain_id, task_id, text, indexes, action, created_at)
+    select chain_id, id, longshore.text_of(description, target, result), longshore.indexes_of(target), action, created_at
+    from created;
+    return null;
+end
+$$;
+
+create trigger add_task_texts after insert on longshore.tasks
+    referencing new table as created for each statement execute function longshore.add_task_texts();
+
+create function longshore.change_task_text() returns trigger language plpgsql as $$
+begin
+    update longshore.task_texts
+    set text = longshore.text_of(new.description, new.target, new.result), indexes = longshore.indexes_of(new.target),
+        action = new.action
+    where chain_id = new.chain_id and task_id = new.id;
+    return null;
+end
+$$;
+
+create trigger change_task_text after update of description, target, result on longshore.tasks
+    for each row
+    when (old.description <> new.description or old.target::text <> new.target::text or old.result <> new.result)
+    execute function longshore.change_task_text();
+
+create function longshore.remove_task_texts() returns trigger language plpgsql as $$
+begin
+    delete from longshore.task_texts x using removed where x.chain_id = removed.chain_id and x.task_id = removed.id;
+    return null;
+end
+$$;
+
+create trigger remove_task_texts after delete on longshore.tasks
+    referencing old table as removed for each statement execute function longshore.remove_task_texts();
 
 -- Values of a target's fields that are shown as null, sealed by the vault, bound to chain and task.
 create table longshore.task_secrets (
@@ -598,23 +665,26 @@ select jsonb_build_object(
 )
 $$;
 
+-- Return why a task ended in ERROR: the newest entry of its log that is no change of state, no delivery that succeeded,
+-- and no attempt of one.
+create function longshore.reason_of(task bigint, log_length integer) returns text language sql stable as $$
+select l.msg
+from longshore.task_logs l
+where l.task_id = $1 and l.seq >= $2 - 100
+  and l.msg !~ '^([A-Z]+ -> [A-Z]+$|delivered to |delivery to [^ ]+: attempt )'
+order by l.seq desc
+limit 1
+$$;
+
 -- Each statement that ends a task also writes the messages to its chain's webhooks, in the same transaction.
 create function longshore.write_webhook_deliveries() returns trigger language plpgsql as $$
-declare
-    reason text;
 begin
-    if new.state = 'ERROR' then
-        -- The newest entry of the log that is no change of state, no delivery that succeeded, and no attempt of one.
-        select l.msg into reason
-        from longshore.task_logs l
-        where l.task_id = new.id and l.seq >= new.log_length - 100
-          and l.msg !~ '^([A-Z]+ -> [A-Z]+$|delivered to |delivery to [^ ]+: attempt )'
-        order by l.seq desc
-        limit 1;
-    end if;
     perform longshore.send_event(
         new, 'task.' || lower(new.state),
-        jsonb_strip_nulls(jsonb_build_object('run', new.run, 'result', new.result, 'reason', reason)) || coalesce((
+        jsonb_strip_nulls(jsonb_build_object(
+            'run', new.run, 'result', new.result,
+            'reason', case when new.state = 'ERROR' then longshore.reason_of(new.id, new.log_length) end
+        )) || coalesce((
             -- No row where no run has ended, such as a task that was cancelled before its first one.
             select longshore.facts_of_run(r)
             from longshore.runs r

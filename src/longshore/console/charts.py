@@ -1,0 +1,116 @@
+"""Charts: their geometry, which templates draw as SVG. Widths are percentages, so that text keeps its size."""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+
+import msgspec
+
+HEIGHT = 100
+"""Of a chart of columns, in pixels."""
+MIN_HEIGHT = 2.0
+"""Of a column that is not nothing."""
+MIN_WIDTH = 0.4
+"""Of a span of time, in percent."""
+FILLED = 0.75
+"""The part of its place that a column fills; the rest is the gap to the next one."""
+MAX_WIDTH = 6.0
+"""Of a column, in percent."""
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """A rectangle of a chart. `x` and `width` are percentages, `y` and `height` pixels."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    kind: str
+    """A class of the style sheet: `done`, `error`, `inprogress`."""
+    title: str
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A value of a chart of columns, from its parts, the lowest first."""
+
+    label: str
+    parts: Sequence[tuple[str, float]]
+    """Kind and value."""
+    said: str | None = None
+    """The value in words; None: as the chart says its values."""
+    always: bool = False
+    """Whether it is drawn although its value is zero, such as that of a run that failed."""
+
+    @property
+    def value(self) -> float:
+        """Return the whole."""
+        return sum(value for _, value in self.parts)
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """A chart of columns, or a line of time."""
+
+    title: str
+    bars: list[Bar]
+    most: str
+    """The greatest value, at the top of the axis."""
+    first: str | date | datetime
+    last: str | date | datetime
+    """The ends of the other axis."""
+    height: int = HEIGHT
+
+
+def columns(title: str, values: Sequence[Column], say: Callable[[float], str]) -> Chart:
+    """Return a chart of columns from zero to the greatest value. `say`: returns a value in words."""
+    most = max((each.value for each in values), default=0)
+    place = 100 / max(1, len(values))
+    width = min(place * FILLED, MAX_WIDTH)
+    bars = []
+    for number, each in enumerate(values):
+        top = float(HEIGHT)
+        for kind, value in each.parts:
+            if not value and not each.always:
+                continue
+            height = max(MIN_HEIGHT, value / most * HEIGHT) if most else MIN_HEIGHT
+            top = max(0.0, top - height)
+            label = f"{each.label}: {each.said or say(each.value)}"
+            x = number * place + (place - width) / 2
+            bars.append(Bar(round(x, 3), round(width, 3), round(top, 1), round(height, 1), kind, label))
+    ends = (values[0].label, values[-1].label) if values else ("", "")
+    return Chart(title, bars, say(most), *ends)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A span of time in a line of time."""
+
+    start: datetime
+    end: datetime
+    kind: str
+    title: str
+    lane: int = 0
+
+
+def line_of_time(title: str, spans: Sequence[Span], start: datetime, end: datetime, lane: int = 24) -> Chart:
+    """Return spans of time as bars, from `start` to `end`. `lane`: the height of a lane in pixels."""
+    whole = max(1.0, (end - start).total_seconds())
+
+    def place(moment: datetime) -> float:
+        return min(100.0, max(0.0, (moment - start).total_seconds() / whole * 100))
+
+    bars = []
+    for span in spans:
+        width = max(MIN_WIDTH, place(span.end) - place(span.start))
+        x = min(place(span.start), 100 - width)
+        bars.append(Bar(round(x, 3), round(width, 3), span.lane * lane + 3, lane - 6, span.kind, span.title))
+    lanes = 1 + max((span.lane for span in spans), default=0)
+    return Chart(title, bars, "", start, end, lanes * lane)
+
+
+def change_of(value: float, before: float) -> str:
+    """Return how a value compares with the one before, such as `50 % less than`."""
+    if value == before:
+        return "as many as"
+    percent = abs(value - before) / before * 100 if before else float("inf")
+    how = "more than" if value > before else "less than"
+    if percent == float("inf"):
+        return how
+    return f"{percent:,.0f} % {how}" if percent >= 0.5 else "nearly as many as"

@@ -1,0 +1,157 @@
+"""The page of one run: its result as the manifest describes it, its first rows, and the manifest itself."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import Response, get
+from litestar.response import Redirect
+
+from longshore.access import audit
+from longshore.api import results, runs
+from longshore.api.guard import actor, admitted
+from longshore.api.runs import RunNumber, run_number
+from longshore.api.scopes import may_see_run
+from longshore.api.service import AnyRequest
+from longshore.api.tasks import Id, task_id
+from longshore.console.pages import html, page
+from longshore.errors import NotFoundError
+from longshore.exports.first_rows import FirstRows, first_rows
+from longshore.exports.formats.dialect import CsvOptions
+from longshore.exports.manifest import ManifestField, Mirror
+from longshore.exports.segments import describe
+from longshore.exports.totals import Totals
+from longshore.tasks import run_reads
+from longshore.tasks.model import Run, TaskId
+from longshore.tasks.run_reads import DescribedResult
+
+FIRST_ROWS = 20
+
+
+class IndexFacts(msgspec.Struct, frozen=True):
+    """One of the indexes of a result of many files."""
+
+    index: str
+    rows: int
+    fields: list[ManifestField]
+    schema: str
+    key: list[str] = []
+    totals: Totals | None = None
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """A manifest without its files, of one file or of many."""
+
+    format: str
+    snapshot: datetime
+    index: str = ""
+    rows: int = 0
+    fields: list[ManifestField] = []
+    schema: str = ""
+    key: list[str] = []
+    totals: Totals | None = None
+    previous: str | None = None
+    csv: CsvOptions = CsvOptions()
+    upserts: int | None = None
+    deletes: int | None = None
+    mirror: Mirror | None = None
+    indexes: list[IndexFacts] = []
+
+    @property
+    def parts(self) -> list[IndexFacts]:
+        """Return its indexes: of one file the only one."""
+        whole = IndexFacts(self.index, self.rows, self.fields, self.schema, self.key, self.totals)
+        return self.indexes or [whole]
+
+
+FACTS = msgspec.json.Decoder(Facts)
+
+
+class ShownResult(msgspec.Struct, frozen=True):
+    """A run with its result, as its page shows them."""
+
+    run: Run
+    facts: Facts | None
+    """None for a result without a manifest."""
+    is_stored: bool
+    many_files: bool
+    rules: Any
+
+
+async def result_of(request: AnyRequest, task: TaskId, run: Run) -> ShownResult:
+    """Return a run that the caller may see with its result."""
+    service, caller = admitted(request)
+    found = await run_reads.described(service.pool, caller.chain, task, run.run)
+    rules = None if not run.segment else {"join": run.segment["join"], "rules": describe.of_resolved(run.segment)}
+    return ShownResult(run, _facts(found), found.location is not None, found.first_file is not None, rules)
+
+
+def _facts(found: DescribedResult) -> Facts | None:
+    return None if found.manifest is None else FACTS.decode(found.manifest)
+
+
+async def _run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
+    found: Run = await runs.get_run.fn(request, id, run)
+    return found
+
+
+@get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}", include_in_schema=False)
+async def show_run(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
+    """Return the page of a run."""
+    found = await _run(request, id, run)
+    shown = await result_of(request, task_id(id), found)
+    return await page(
+        request, "run.html", "tasks", f"Run {found.run} of task {id}", task_number=id, shown=shown, first=None
+    )
+
+
+@get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/rows", include_in_schema=False)
+async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
+    """Return the first rows of a run's result; for htmx, their table alone."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    found = await run_reads.described(service.pool, caller.chain, task_id(id), number)
+    may_see_run(caller, service.catalog, found.reads)
+    first = await _first_rows(request, found)
+    if first.rows:
+        details = {"run": number}
+        await audit.record(service.pool, actor(request), caller.chain, "result.preview", f"task {id}", details)
+    if "hx-request" in request.headers:
+        return await asyncio.to_thread(html, "first_rows.html", first=first, count=FIRST_ROWS)
+    shown = await result_of(request, task_id(id), await _run(request, id, number))
+    title = f"Run {number} of task {id}"
+    return await page(request, "run.html", "tasks", title, task_number=id, shown=shown, first=first, count=FIRST_ROWS)
+
+
+async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
+    service, _ = admitted(request)
+    facts = _facts(found)
+    if facts is None:
+        return FirstRows([], [], "The run left no rows.")
+    if found.location is None:
+        return FirstRows([], [], "The file has expired or was deleted.")
+    location = found.location
+    if found.first_file is not None:
+        location = f"{location.rpartition('/')[0]}/{found.first_file}"
+    return await asyncio.to_thread(first_rows, service.store, location, facts.format, facts.csv, FIRST_ROWS)
+
+
+@get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/manifest", include_in_schema=False)
+async def show_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[bytes]:
+    """Return the manifest of a run, to be saved as a file."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    text, recorded = await run_reads.manifest(service.pool, caller.chain, task_id(id), number)
+    may_see_run(caller, service.catalog, recorded)
+    if text is None:
+        raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
+    headers = {"Content-Disposition": f'attachment; filename="task-{id}-run-{number}.manifest.json"'}
+    return Response(text.encode(), headers=headers, media_type="application/json")
+
+
+@get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/download", include_in_schema=False)
+async def download_run(request: AnyRequest, id: Id, run: RunNumber) -> Redirect:
+    """Redirect to a signed address of a run's result."""
+    found = await results.get_download_url_of_run.fn(request, id, run)
+    return Redirect(found.url, status_code=303)

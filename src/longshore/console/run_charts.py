@@ -1,0 +1,71 @@
+"""The charts of a task's runs: a line of time, and columns of rows, bytes and seconds."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from longshore.console.charts import Chart, Column, Span, change_of, columns, line_of_time
+from longshore.console.pages import in_bytes, in_digits, in_seconds
+from longshore.tasks.model import Code, Run
+
+NO_REASON = re.compile(r"[A-Z]+ -> [A-Z]+|delivered to .*|delivery to [^ ]+: attempt .*", re.DOTALL)
+"""Entries of a log that tell nothing of why a run has failed, as the database's function `reason_of` has them."""
+
+
+class RunCharts(msgspec.Struct, frozen=True):
+    """The charts of a task's runs, and what the newest result differs by from the one before."""
+
+    time: Chart
+    columns: list[Chart]
+    change: str | None
+
+
+def is_reason(message: str) -> bool:
+    """Return whether an entry of a log may say why a run has failed."""
+    return NO_REASON.fullmatch(message) is None
+
+
+def of_runs(runs: Sequence[Run]) -> RunCharts | None:
+    """Return the charts of runs, the newest of which is the first; None where there are none to compare."""
+    if len(runs) < 2:
+        return None
+    oldest_first = list(reversed(runs))
+    charts = [
+        columns("Rows", [_column(run, run.rows) for run in oldest_first], in_digits),
+        columns("Size", [_column(run, run.bytes) for run in oldest_first], in_bytes),
+        columns("Duration", [_column(run, run.seconds or 0) for run in oldest_first], in_seconds),
+    ]
+    return RunCharts(_line(oldest_first), charts, _change(runs))
+
+
+def _column(run: Run, value: float) -> Column:
+    return Column(f"run {run.run}", [(run.state.lower(), value)], always=True)
+
+
+def _line(runs: Sequence[Run]) -> Chart:
+    starts = [run.began for run in runs]
+    ends = [_end(run) for run in runs]
+    spans = [
+        Span(
+            run.began, _end(run), run.state.lower(), f"run {run.run}: {run.state}, {in_seconds(run.seconds) or 'runs'}"
+        )
+        for run in runs
+    ]
+    return line_of_time("When they ran", spans, min(starts), max(*ends, min(starts) + timedelta(seconds=1)))
+
+
+def _end(run: Run) -> datetime:
+    if run.ended is not None:
+        return run.ended
+    return max(run.began, datetime.now(run.began.tzinfo))
+
+
+def _change(runs: Sequence[Run]) -> str | None:
+    done = [run for run in runs if run.state == Code.DONE][:2]
+    if len(done) < 2:
+        return None
+    newest, before = done
+    change = change_of(newest.rows, before.rows)
+    return f"Run {newest.run} has {in_digits(newest.rows)} rows, {change} run {before.run}"

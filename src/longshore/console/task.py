@@ -1,0 +1,220 @@
+"""The page of one task: state, runs, charts, result, deliveries, links, log and definition."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Response, get
+from litestar.params import HeaderParameter, QueryParameter
+from litestar.response import Redirect, Stream
+
+from longshore.access.tokens import ForbiddenError, Level
+from longshore.api import events, results
+from longshore.api.guard import admitted
+from longshore.api.paging import Offset
+from longshore.api.scopes import may_change_task, shown_segment, shown_task
+from longshore.api.service import AnyRequest
+from longshore.api.tasks import Id, task_id
+from longshore.console import run_charts
+from longshore.console.pages import html, page
+from longshore.console.run import result_of
+from longshore.database.rows import Page, as_uuid
+from longshore.errors import NotFoundError
+from longshore.exports.export import TRIGGER, ExportTarget
+from longshore.exports.manifest import is_files
+from longshore.exports.rights import sees
+from longshore.exports.segments import describe
+from longshore.exports.segments.rules import Segment
+from longshore.exports.segments.stored import READ
+from longshore.exports.segments.stored import get as stored_segment
+from longshore.exports.visibility import stored_export
+from longshore.results import links
+from longshore.results.links import Link
+from longshore.sharing.profile import endpoint
+from longshore.tasks import backfills, delivery_reads, progress, reads, requests, run_reads
+from longshore.tasks.delivery_reads import DeliveryRow
+from longshore.tasks.model import Code, Progress, Run, Task, TaskId
+from longshore.tasks.reads import LogPage, PolledTask
+from longshore.tasks.schedule import Schedule
+
+LOG_PAGE_SIZE = 200
+MAX_RUNS = 50
+MAX_BACKFILLS = 10
+MAX_DELIVERIES = 25
+MAX_LINKS = 10
+UNKNOWN: dict[str, Any] = {"rows": 0, "bytes": 0, "rows_expected": None, "rows_per_second": None, "seconds_left": None}
+
+
+@get("/console/{chain:int}/tasks/{id:str}", include_in_schema=False)
+async def show_task(
+    request: AnyRequest, id: Id, part: Annotated[str, QueryParameter(max_length=10)] = "", log: Offset = 0
+) -> Response[str]:
+    """Return one task. `log`: entries of its log that are newer than those to show.
+
+    `part`: for htmx, the part that changes with each entry of the log (`live`) or with each report (`now`).
+    """
+    service, caller = admitted(request)
+    frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
+    polled = await reads.reading(
+        service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True)
+    )
+    assert polled.task is not None
+    task = shown_task(caller, service.catalog, polled.task, polled.reads)
+    now = await _progress(request, polled)
+    content: dict[str, Any] = {"task": task, "progress": now, "over": task.state.code in (Code.DONE, Code.ERROR)}
+    if part == "now":
+        return await asyncio.to_thread(html, "task_progress.html", **frame, **content)
+    content |= _log(polled, task, log) | await _live(request, polled, task)
+    content["reason"] = None if log else why_failed(task)
+    if part == "live":
+        return await asyncio.to_thread(html, "task_live.html", **frame, **content)
+    rules, name = await _rules(request, task) if content["target"] else ([], "")
+    content |= {"rules": rules, "segment_name": name, "endpoint": endpoint(request)}
+    return await page(request, "task.html", "tasks", f"Task {task.id}", **content)
+
+
+async def _progress(request: AnyRequest, polled: PolledTask) -> Progress:
+    service, caller = admitted(request)
+    assert polled.task is not None
+    id = TaskId(polled.task.id)
+    now = await progress.read(service.pool, caller.chain, id, service.settings.heartbeat_timeout)
+    return now if sees(caller, polled.reads, service.catalog) else msgspec.structs.replace(now, **UNKNOWN)
+
+
+def _log(polled: PolledTask, task: Task, newer: int) -> dict[str, Any]:
+    """Return the entries of the log to show, oldest first, each with its number; and the addresses of the others."""
+    first = max(0, polled.log_length - newer - len(task.logs))
+    earlier = f"?log={newer + LOG_PAGE_SIZE}#log" if first else None
+    later = f"?log={max(0, newer - LOG_PAGE_SIZE)}#log" if newer else None
+    return {
+        "log": list(enumerate(reversed(task.logs), start=first + 1)),
+        "earlier": earlier,
+        "later": later,
+        "newer": newer,
+    }
+
+
+async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str, Any]:
+    """Return what changes with the entries of the log: runs, charts, result, deliveries, links, backfills."""
+    service, caller = admitted(request)
+    id = TaskId(task.id)
+    recorded, _ = await run_reads.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
+    runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
+    whole = await requests.editable(service.pool, caller.chain, id)
+    listed, _ = await backfills.of_task(service.pool, caller.chain, id, Page(MAX_BACKFILLS))
+    found, _ = await delivery_reads.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
+    deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
+    target, trigger = readable(task)
+    newest = next((run for run in runs if run.result), None)
+    return {
+        "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
+        "target": target,
+        "trigger": trigger,
+        "reasons": reasons_of(runs, task),
+        "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
+        "runs": runs,
+        "charts": run_charts.of_runs(runs),
+        "shown": newest and await result_of(request, id, newest),
+        "deliveries": deliveries,
+        "undelivered": _undelivered(deliveries),
+        "links": await _links(request, id),
+        "may_write": caller.level >= Level.WRITE,
+        "many_files": is_files(task.result),
+        "has_file": task.state.code == Code.DONE and bool(task.result),
+    }
+
+
+def why_failed(task: Task) -> str | None:
+    """Return why a task ended in ERROR, from the entries of its log, newest first; None in other states."""
+    if task.state.code != Code.ERROR:
+        return None
+    return next((entry.msg for entry in task.logs if run_charts.is_reason(entry.msg)), None)
+
+
+def reasons_of(runs: Sequence[Run], task: Task) -> dict[int, str]:
+    """Return why runs ended in ERROR, by number, as far as the shown entries of the log, newest first, tell."""
+    reasons: dict[int, str] = {}
+    for number, entry in enumerate(task.logs):
+        run = next((run.run for run in runs if run.state == Code.ERROR and run.ended == entry.time), None)
+        if run is not None and entry.msg.endswith("-> ERROR") and run not in reasons:
+            older = task.logs[number + 1 :]
+            reasons[run] = next((each.msg for each in older if run_charts.is_reason(each.msg)), "")
+    return reasons
+
+
+async def _links(request: AnyRequest, id: TaskId) -> list[Link]:
+    """Return the newest download addresses of a task; none to those who may not revoke them."""
+    service, caller = admitted(request)
+    if caller.level < Level.WRITE:
+        return []
+    try:
+        await may_change_task(service, caller, service.pool, id)
+    except ForbiddenError:
+        return []
+    found, _ = await links.of_task(service.pool, caller.chain, id, service.sessions.lifetimes, Page(MAX_LINKS))
+    return found
+
+
+def _undelivered(deliveries: Sequence[DeliveryRow]) -> list[int]:
+    """Return the runs that lack a good delivery to one of their places, of deliveries with the newest first."""
+    newest: dict[tuple[int, str, str], str] = {}
+    for each in deliveries:
+        newest.setdefault((each.run, each.destination, each.place), each.state)
+    pending = {run for (run, _, _), state in newest.items() if state == "pending"}
+    ended = [run for (run, _, _), state in newest.items() if state in ("failed", "cancelled")]
+    return [run for run in dict.fromkeys(ended) if run not in pending]
+
+
+def readable(task: Task) -> tuple[Any, Any]:
+    """Return a task's target and trigger as values; None for both where this version does not understand them."""
+    try:
+        target, trigger = msgspec.json.decode(task.target), msgspec.json.decode(task.trigger)
+        msgspec.convert(trigger, Schedule)
+        if target["action"] == "export":
+            stored_export(task.target, task.trigger)
+        if trigger.get("cron") or trigger.get("once"):
+            return target, trigger
+    except (msgspec.MsgspecError, TypeError, KeyError):
+        pass
+    return None, None
+
+
+async def _rules(request: AnyRequest, task: Task) -> tuple[list[tuple[str, Any]], str]:
+    """Return a task's segments in words, each with its index where there are several, and the name of a stored one."""
+    service, caller = admitted(request)
+    asked = TRIGGER.decode(task.trigger)
+    if asked.segment is not None:
+        target = msgspec.json.decode(task.target, type=ExportTarget)
+        segments = [(name, asked.of(target, name)) for name in target.names]
+        several = target.export_indexes is not None
+        return [(name if several else "", _in_words(segment)) for name, segment in segments if segment], ""
+    stored = as_uuid(asked.segment_id or "")
+    if stored is None:
+        return [], ""
+    try:
+        found = await stored_segment(service.pool, caller.chain, stored)
+    except NotFoundError:
+        return [], "a stored segment that was deleted"
+    if (shown := shown_segment(caller, service.catalog, found)).segment is None:
+        return [], f"{found.name}, whose rules you may not see"
+    return [("", _in_words(READ.decode(shown.segment)))], found.name
+
+
+def _in_words(segment: Segment) -> Any:
+    return {"join": segment.join, "rules": describe.of_segment(segment)}
+
+
+@get("/console/{chain:int}/tasks/{id:str}/events", media_type="text/event-stream", include_in_schema=False)
+async def task_events(
+    request: AnyRequest, id: Id, last_event_id: Annotated[str, HeaderParameter(name="Last-Event-ID")] = ""
+) -> Stream:
+    """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
+    return await events.stream(request, id, last_event_id)
+
+
+@get("/console/{chain:int}/tasks/{id:str}/download", include_in_schema=False)
+async def download(request: AnyRequest, id: Id) -> Redirect:
+    """Redirect to a signed address of a task's result."""
+    found = await results.get_download_url.fn(request, id)
+    return Redirect(found.url, status_code=303)

@@ -1,0 +1,120 @@
+"""The first rows of a stored result, as text: read from the first bytes of the file, without the libraries of formats.
+
+Blocking, and bounded by MAX_BYTES: call it in a thread.
+"""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterator
+
+import msgspec
+import zstandard
+
+from longshore.exports.formats.compression import GZIP
+from longshore.exports.formats.dialect import CsvOptions, dialect
+from longshore.results.store import Store
+
+MAX_BYTES = 256 * 1024
+"""Read of a file at most, and decompressed at most."""
+MAX_CHARACTERS = 200  # of a value
+WHY_NOT = {
+    "parquet": "A Parquet file is read from its end, and needs a library that the API does not load.",
+    "xlsx": "A spreadsheet is an archive, which can be read only as a whole.",
+}
+
+
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class FirstRows(msgspec.Struct, frozen=True):
+    """The first rows of a result, or why they cannot be shown."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    why_not: str | None = None
+
+
+def first_rows(store: Store, location: str, form: str, options: CsvOptions, count: int) -> FirstRows:
+    """Return the first rows of a file in a format.
+
+    A row that does not fit MAX_BYTES is left out. Raises StoreError.
+    """
+    if form in WHY_NOT:
+        return FirstRows([], [], WHY_NOT[form])
+    chunks = store.read(location)
+    if chunks is None:
+        return FirstRows([], [], "The file has expired or was deleted.")
+    head, complete = _head(chunks, location)
+    text = head.decode("utf-8", "replace")
+    if form == "csv":
+        return _of_csv(text, options, count, complete=complete)
+    return _of_json(text, count, complete=complete)
+
+
+def _head(chunks: Iterator[bytes], location: str) -> tuple[bytes, bool]:
+    """Return the decompressed beginning of a file, and whether that is all of it."""
+    taken, complete = bytearray(), True
+    for chunk in chunks:
+        taken += chunk
+        if len(taken) > MAX_BYTES:
+            complete = False
+            break
+    raw = bytes(taken[:MAX_BYTES])
+    if location.endswith(".gz"):
+        unpacked = _gunzipped(raw)
+    elif location.endswith(".zst"):
+        reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(raw), read_across_frames=True)
+        unpacked = reader.read(MAX_BYTES)
+    else:
+        return raw, complete
+    return unpacked, complete and len(unpacked) < MAX_BYTES
+
+
+def _gunzipped(raw: bytes) -> bytes:
+    """Return the decompressed beginning of a file, which has several members where several workers wrote it."""
+    unpacked = b""
+    while raw and len(unpacked) < MAX_BYTES:
+        member = zlib.decompressobj(GZIP)
+        unpacked += member.decompress(raw, MAX_BYTES - len(unpacked))
+        raw = member.unused_data
+    return unpacked
+
+
+def _of_csv(text: str, options: CsvOptions, count: int, *, complete: bool) -> FirstRows:
+    chosen = dialect(options)
+    lines = io.StringIO(text.removeprefix("\ufeff"), newline="")
+    wanted = count + chosen.header
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(lines, delimiter=chosen.delimiter):
+            rows.append(row)
+            if len(rows) > wanted:
+                break
+    except csv.Error:  # such as a value of more than 128 KiB
+        complete = False
+    if len(rows) <= wanted and not complete:
+        rows = rows[:-1]  # cut off
+    columns = rows[0] if chosen.header and rows else [""] * max((len(row) for row in rows), default=0)
+    return FirstRows(columns, [[_cut(value) for value in row] for row in rows[chosen.header :][:count]])
+
+
+def _of_json(text: str, count: int, *, complete: bool) -> FirstRows:
+    lines = text.removeprefix("[\n").split("\n")
+    if not complete:
+        lines = lines[:-1]  # cut off
+    objects = [OBJECT.decode(line.rstrip(",")) for line in lines if line.startswith("{")][:count]
+    columns = list(objects[0]) if objects else []
+    return FirstRows(columns, [[_cut(_text(row[name])) for name in columns] for row in objects])
+
+
+def _text(value: msgspec.Raw) -> str:
+    """Return a value as the file has it: numbers keep their digits."""
+    text = bytes(value).decode()
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return "" if text == "null" else text
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"

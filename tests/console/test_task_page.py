@@ -1,0 +1,164 @@
+"""The pages of a task and of a run in a real browser: failures, charts, results, first rows, log, links."""
+
+import re
+from collections.abc import Callable
+
+import httpx2
+from playwright.sync_api import BrowserContext, Page, expect
+
+from longshore.access.tokens import Level
+from tests.access.users import Person, new_person
+from tests.console.conftest import sign_in
+from tests.console.test_pages import go, violations
+from tests.service import CHAIN, Longshore, ended, export_body
+
+
+def failed(client: httpx2.Client, **more: object) -> int:
+    """A task that fails at once: its stored segment is gone when it runs."""
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN, "rules": []}
+    stored = client.post("/segments", json={"chain": CHAIN, "name": "gone", "segment": segment}).json()["id"]
+    body = {**export_body(once="2126-01-05T03:00:00Z", segment_id=stored), **more}
+    task: int = client.post("/tasks", json=body).json()["id"]
+    assert client.delete(f"/segments/{stored}").status_code == 204
+    client.post(f"/tasks/{task}/execute")
+    return task
+
+
+def test_failed_run_shows_its_reason_on_top_in_red_and_in_the_list(page: Page, client: httpx2.Client) -> None:
+    task = failed(client, desc="fails " + "x" * 190)
+    reason = client.get(f"/tasks/{task}", params={"log_limit": 100}).json()["logs"][-2]["msg"]
+    go(page, f"tasks/{task}")
+    banner = page.locator(".fault.reason")
+    expect(banner).to_contain_text(reason)
+    ys = "['.fault.reason', '#runs'].map(each => document.querySelector(each).getBoundingClientRect().y)"
+    above, below = page.evaluate(ys)
+    assert above < below
+    red = banner.evaluate("element => getComputedStyle(element).color")
+    expect(page.locator("#now progress")).to_have_class("failed")
+    expect(page.locator("tr#run-1 .reason")).to_contain_text(reason[:50])
+    go(page, f"tasks?q={task}")
+    row = page.locator("tbody tr").first
+    expect(row.locator(".reason")).to_contain_text(reason[:50])
+    assert row.locator(".reason").evaluate("element => getComputedStyle(element).color") == red
+    # 200 characters without a blank wrap, and the other columns stay on the page.
+    assert page.evaluate("[...document.querySelectorAll('.wide')].every(each => each.scrollWidth <= each.clientWidth)")
+
+
+def test_charts_of_runs_show_half_of_the_run_before_and_have_a_table(
+    service: Longshore, page: Page, client: httpx2.Client
+) -> None:
+    task = client.post("/tasks", json=export_body()).json()["id"]
+    ended(client, task)
+    client.post(f"/tasks/{task}/execute")
+    service.sql("update longshore.runs set rows = rows / 2 where task_id = $1 and run = 2", task)
+    go(page, f"tasks/{task}")
+    expect(page.locator(".change")).to_contain_text("50 % less than run 1")
+    chart = page.locator("figure", has_text="Rows").locator("svg[aria-label^='Rows from run 1 to run 2']")
+    heights = [float(bar.get_attribute("height") or 0) for bar in chart.locator("rect").all()]
+    assert heights == [100.0, 50.0]
+    assert "table below" in (chart.get_attribute("aria-label") or "")
+    rows = [int(cell.inner_text().replace(",", "")) for cell in page.locator("tr[id^=run-] td[data-label=Rows]").all()]
+    assert rows[0] * 2 == rows[1]
+    expect(page.locator(".curve polyline")).to_have_attribute("points", re.compile(r"^0,100 .*100,"))
+
+
+def test_result_is_described_and_its_first_rows_are_shown_and_audited(
+    page: Page, client: httpx2.Client, service: Longshore
+) -> None:
+    body = export_body("json")
+    body["target"] |= {"fields": ["id", "amount", "kind"], "compression": "gzip"}
+    task = client.post("/tasks", json=body).json()["id"]
+    ended(client, task)
+    run = client.get(f"/tasks/{task}/runs/1").json()
+    manifest = client.get(f"/tasks/{task}/runs/1/manifest").json()
+    go(page, f"tasks/{task}")
+    part = page.locator("section[aria-labelledby=result]")
+    for text in (run["sha256"], manifest["schema"], "amount", "keyword"):
+        expect(part).to_contain_text(text)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    part.get_by_role("button", name="Copy the checksum").click()
+    expect(page.get_by_role("status").filter(has_text="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == run["sha256"]
+    part.get_by_role("link", name="Show the first rows").click()
+    shown = part.locator("#first-rows tbody tr")
+    expect(shown).to_have_count(20)
+    expect(part.locator("#first-rows th")).to_have_text(["id", "amount", "kind"])
+    found = service.sql(
+        "select details ->> 'run' from longshore.audit where object = $1 and action = 'result.preview'", f"task {task}"
+    )
+    assert [row[0] for row in found] == ["1"]
+    with page.expect_download() as arriving:
+        part.get_by_role("link", name="Manifest").click()
+    assert arriving.value.suggested_filename == f"task-{task}-run-1.manifest.json"
+    page.get_by_role("link", name="Download", exact=True).first.click()
+    page.reload()
+    links = page.locator("section[aria-labelledby=links]")
+    links.get_by_role("button", name="Revoke").first.click()
+    expect(links).to_contain_text("revoked")
+    page.locator("#to-log-2").click()
+    expect(page.locator("#log-2:target")).to_be_visible()
+    assert violations(page) == []
+
+
+def test_pages_of_runs_work_without_scripts_and_say_why_there_are_no_rows(
+    context: Callable[..., BrowserContext], person: Person, client: httpx2.Client
+) -> None:
+    csv, parquet = (client.post("/tasks", json=export_body(form)).json()["id"] for form in ("csv", "parquet"))
+    page = context(java_script_enabled=False).new_page()
+    ended(client, csv), ended(client, parquet)
+    sign_in(page, person, f"/console/{CHAIN}/tasks/{csv}/runs/1")
+    expect(page.get_by_role("heading", name="Run 1")).to_be_visible()
+    page.get_by_role("link", name="Show the first rows").click()
+    expect(page.locator("#first-rows tbody tr")).to_have_count(20)
+    page.goto(f"/console/{CHAIN}/tasks/{parquet}/runs/1/rows")
+    expect(page.locator("#first-rows")).to_contain_text("A Parquet file is read from its end")
+    expect(page.locator(".copy").first).to_be_hidden()
+    page.goto(f"/console/{CHAIN}/tasks/{csv}")
+    page.get_by_role("button", name="Run now").click()
+    page.wait_for_url(f"**/tasks/{csv}")
+    ended(client, csv)
+    page.reload()
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name=f"Delete task {csv}").click()
+    page.wait_for_url(f"**/console/{CHAIN}/tasks")
+    assert client.get(f"/tasks/{csv}").status_code == 404
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.goto(f"/console/{CHAIN}/tasks")
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+def test_rows_of_a_result_need_the_right_to_download_it(service: Longshore) -> None:
+    body = export_body()
+    body["target"]["export_index"] = "audit"
+    with service.client(Level.ADMIN) as admin:
+        task = admin.post("/tasks", json=body).json()["id"]
+        ended(admin, task)
+    writer = new_person(service, _1764=Level.WRITE)
+    for part in ("", "/rows", "/manifest", "/download"):
+        answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}/runs/1{part}", headers=writer.session())
+        assert answer.status_code == 403, part
+        assert "token.create" not in answer.text
+
+
+def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: httpx2.Client) -> None:
+    task = client.post("/tasks", json=export_body(once="2126-01-05T03:00:00Z")).json()["id"]
+    service.sql(
+        """
+        with more as (
+            insert into longshore.task_logs (task_id, seq, at, msg)
+            select $1, l.log_length + n, now(), 'entry ' || n
+            from longshore.tasks l, generate_series(0, 299) n
+            where l.id = $1
+        )
+        update longshore.tasks set log_length = log_length + 300 where id = $1
+        """,
+        task,
+    )
+    go(page, f"tasks/{task}")
+    expect(page.locator(".log li").last).to_contain_text("entry 299")
+    newest = page.locator(".log li").count()
+    page.get_by_role("link", name="Earlier entries").click()
+    assert newest == 200
+    expect(page.locator(".log li").last).to_contain_text(re.compile("entry 99$"))
+    client.post(f"/tasks/{task}/cancel")

@@ -1,0 +1,156 @@
+"""The console's list of tasks: what it finds, in which order, how many, and what that costs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from longshore.database.connect import Pool, open_pool
+from longshore.database.rows import Page
+from longshore.tasks import overview
+from longshore.tasks.model import ChainId
+from longshore.tasks.overview import Order, TaskFilter, TaskList
+from tests.service import Longshore
+
+CHAIN = ChainId(501)
+MANY_CHAIN = ChainId(502)
+MANY = 100_000
+MAX_MILLISECONDS = 100
+
+Run = Callable[[Callable[[Pool], Awaitable[None]]], None]
+
+INSERT = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, result, last_run_at, due_at,
+                             run, attempt_began_at)
+values ($1, $2, 'export', '{}', $3, '', $4, $5, now() - $6 * interval '1 minute', $7, 1, now())
+returning id
+"""
+
+FILL = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, result, last_run_at, run,
+                             attempt_began_at)
+select $1, 'Export of the ledger for branch ' || n, 'export', '{"once":"2026-01-01T00:00:00Z"}',
+       '{"action":"export","export_index":"wallet-ledger","export_format":"csv","fields":["id","amount","timestamp"]}',
+       repeat('x', 100), case when n % 5000 = 0 then 'ERROR' else 'DONE' end, 'Wallet_Export-' || n || '.csv',
+       now() - n * interval '1 second', 1, now()
+from generate_series(1, $2) n
+"""
+
+
+async def listed(pool: Pool, order: Order = "newest", chain: ChainId = CHAIN, **conditions: object) -> TaskList:
+    return await overview.rows(pool, chain, TaskFilter(**conditions), order, Page(25))  # type: ignore[arg-type]
+
+
+async def add(
+    pool: Pool,
+    desc: str,
+    index: str = "users",
+    state: str = "DONE",
+    result: str = "",
+    ran: float = 1,
+    due: object = None,
+) -> int:
+    target = f'{{"action":"export","export_index":"{index}"}}'
+    return int(await pool.fetchval(INSERT, CHAIN, desc, target, state, result, ran, due))
+
+
+def test_tasks_are_found_by_parts_of_description_index_and_result_in_any_case(run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        nightly = await add(pool, "Nightly LEDGER, für Käufer", "wallet-ledger", result="Wallet_Export-7.csv")
+        members = await add(pool, "תיאור ארוך של הייצוא", "users", result="Users_Export-8.csv")
+
+        async def found(text: str) -> list[int]:
+            return [row.id for row in (await listed(pool, text=text)).rows]
+
+        assert await found("ledger") == await found("KÄUFER") == await found("wallet_export-7") == [nightly]
+        assert await found("הייצוא") == await found("users") == [members]
+        assert await found("export-") == [members, nightly]
+        assert await found("100%") == await found("_edger") == await found("\\") == []
+        await pool.execute("update longshore.tasks set description = 'renamed', result = '' where id = $1", members)
+        assert await found("הייצוא") == []
+        assert await found("renamed") == [members]
+        await pool.execute("delete from longshore.tasks where id = $1", members)
+        assert await pool.fetchval("select count(*) from longshore.task_texts where task_id = $1", members) == 0
+
+    run(test)
+
+
+def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        now = await pool.fetchval("select now()")
+        first = await add(pool, "first", "wallet-ledger", ran=1)
+        second = await add(pool, "second", ran=3, state="ERROR", due=now)
+        third = await add(pool, "third", ran=2)
+        for order, wanted in (
+            ("newest", [third, second, first]), ("oldest", [first, second, third]), ("last", [first, third, second]),
+            ("next", [second]),
+        ):  # fmt: skip
+            assert [row.id for row in (await listed(pool, order)).rows] == wanted  # type: ignore[arg-type]
+        assert [row.id for row in (await listed(pool, state="ERROR")).rows] == [second]
+        assert [row.id for row in (await listed(pool, index="users")).rows] == [third, second]
+        assert (await listed(pool, index="users", state="DONE")).total == 1
+        beyond = await overview.rows(pool, CHAIN, TaskFilter(text="ir"), "newest", Page(1, 1))
+        assert ([row.id for row in beyond.rows], beyond.total, beyond.is_exact) == ([first], 2, True)
+
+    run(test)
+
+
+def test_failed_task_is_listed_with_its_reason(run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        task = await add(pool, "fails", state="ERROR")
+        for seq, msg in enumerate(("READY -> INPROGRESS", "the table is gone", "INPROGRESS -> ERROR")):
+            await pool.execute("insert into longshore.task_logs values ($1, $2, now(), $3)", task, seq, msg)
+        await pool.execute("update longshore.tasks set log_length = 3 where id = $1", task)
+        assert [row.reason for row in (await listed(pool)).rows] == ["the table is gone"]
+
+    run(test)
+
+
+def test_target_that_postgresql_cannot_decode_is_listed_without_an_index(run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        await add(pool, "odd", "\\ud800")
+        await pool.execute(
+            INSERT, CHAIN, "other", '{"action":"x","export_indexes":{"a":1},"export_index":7}', "DONE", "", 1.0, None
+        )
+        assert [row.indexes for row in (await listed(pool)).rows] == [[], []]
+
+    run(test)
+
+
+def processor_milliseconds(process: int) -> float:
+    """The processor time of a process: unlike the time of a clock, it does not depend on what else the machine does."""
+    return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e6
+
+
+def test_list_of_100_000_tasks_costs_the_server_under_100_ms_with_search_and_total(idle: Longshore) -> None:
+    took: dict[str, float] = {}
+
+    async def measure() -> None:
+        serial = {"max_parallel_workers_per_gather": "0"}
+        async with open_pool(idle.url, size=1, name="test", **serial) as pool:
+            await pool.execute(FILL, MANY_CHAIN, MANY)
+            await pool.execute("vacuum analyze longshore.tasks, longshore.task_texts")
+            process = await pool.fetchval("select pg_backend_pid()")
+            cases: list[tuple[str, Order, dict[str, object], int]] = [
+                ("all", "newest", {}, MANY),
+                ("all by last run", "last", {}, MANY),
+                ("nothing matches", "newest", {"text": "nowhere"}, 0),
+                ("one matches", "newest", {"text": "branch 77777"}, 1),
+                ("a result", "newest", {"text": "wallet_export-4242.csv"}, 1),
+                ("all match", "last", {"text": "ledger"}, 1001),
+                ("state", "newest", {"state": "ERROR"}, 20),
+                ("state and text", "newest", {"state": "ERROR", "text": "branch 5000"}, 2),
+                ("state, index and text", "last", {"state": "DONE", "index": "wallet-ledger", "text": "7777"}, 19),
+                ("another index", "newest", {"index": "users"}, 0),
+            ]
+            for name, order, conditions, total in cases:
+                before = processor_milliseconds(process)
+                found = await listed(pool, order, MANY_CHAIN, **conditions)
+                took[name] = processor_milliseconds(process) - before
+                assert found.total == total, (name, found.total)
+
+    try:
+        asyncio.run(measure())
+    finally:
+        idle.sql("delete from longshore.tasks where chain_id = $1", MANY_CHAIN)
+    print({name: f"{milliseconds:.1f} ms" for name, milliseconds in took.items()})
+    assert max(took.values()) < MAX_MILLISECONDS, took
