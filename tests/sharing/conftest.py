@@ -92,13 +92,13 @@ def narrow(service: Longshore) -> Iterator[Reader]:
         yield Reader(client)
 
 
-def shared(client: httpx2.Client, body: Any) -> tuple[int, str]:
-    """Return id and name of a new table once its first version is there."""
+def shared(client: httpx2.Client, body: Any, name: str = "") -> tuple[int, str]:
+    """Return id and name of a new table once its first version is there. `name`: where the body has none."""
     created = client.post("/tasks", json=body)
     assert created.status_code == 201, created.text
     task = ended(client, created.json()["id"])
     assert task["state"]["code"] == "DONE", task["logs"]
-    return task["id"], body["target"]["share_as"]
+    return task["id"], name or body["target"]["share_as"]
 
 
 @pytest.fixture(scope="module")

@@ -254,9 +254,11 @@ def non_decimal_parameters(request: AnyRequest) -> list[Violation]:
     if request.scope["query_string"]:
         given |= request.query_params
     parameters = request.route_handler.parsed_fn_signature.parameters
+    names = query_parameters(request.route_handler.fn)
     violations = []
     for name, value in given.items():
-        kinds = _kinds(parameters[name].annotation) if name in parameters else ()
+        argument = names.get(name, name)
+        kinds = _kinds(parameters[argument].annotation) if argument in parameters else ()
         if int in kinds and value not in kinds and not DECIMAL.fullmatch(str(value)):
             words = "".join(f", or `{kind}`" for kind in kinds if isinstance(kind, str))
             expected = f"expected a number in decimal digits, without a leading zero{words}"
@@ -272,14 +274,14 @@ def _kinds(annotation: Any) -> tuple[Any, ...]:
 
 
 @cache
-def query_parameters(endpoint: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of an endpoint's query parameters, from its signature."""
-    return tuple(
-        about.name or name
+def query_parameters(endpoint: Callable[..., Any]) -> dict[str, str]:
+    """Return the arguments of an endpoint that are query parameters, by the names that clients use."""
+    return {
+        about.name or name: name
         for name, hint in get_type_hints(endpoint, include_extras=True).items()
         for about in getattr(hint, "__metadata__", ())
         if isinstance(about, QueryParameter)
-    )
+    }
 
 
 def unknown_parameters(request: AnyRequest) -> list[Violation]:

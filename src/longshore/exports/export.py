@@ -23,7 +23,7 @@ CHANGE_NAMES = (CHANGE, REASON)
 """The columns that come first with `deletes`."""
 
 MAX_TIMEOUT_SECONDS, MAX_RESULT_DAYS = 7 * 24 * 3600, 3650
-TABLE_NAME = "^[A-Za-z0-9_]{1,255}$"
+TABLE_NAME = r"^[A-Za-z0-9_]{1,255}$(?!\n)"  # Python's `$` alone also matches before a newline at the end
 MAX_SPLIT = 2**53 - 1  # the largest integer that every JSON reader keeps
 
 BY_INDEX = ("fields", "schema", "partition_by")

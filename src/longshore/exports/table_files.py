@@ -98,7 +98,7 @@ def statistics(footer: Any) -> str:
     least: dict[str, Any] = {}
     most: dict[str, Any] = {}
     flat = [field for field in footer.schema.to_arrow_schema() if not pa.types.is_nested(field.type)]
-    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    groups = [group for number in range(footer.num_row_groups) if (group := footer.row_group(number)).num_rows]
     for field in flat[:MAX_COLUMNS]:
         chunks = [group.column(places[field.name]) for group in groups]
         if not all(chunk.is_stats_set and chunk.statistics.has_null_count for chunk in chunks):
