@@ -1,5 +1,7 @@
 """Lists of shares, schemas and tables, page by page, and the answers to wrong requests."""
 
+from typing import Any
+
 import httpx2
 import pytest
 
@@ -70,7 +72,11 @@ def test_parameters_and_keys_of_later_versions_of_the_protocol_are_ignored(
     assert reader.client.get(TABLES, params={"later": "x"}).status_code == 200
     assert reader.get(ledger[1], "version", params={"later": "x"}).status_code == 200
     assert reader.query(ledger[1], includeRefreshToken=True, maxFiles=1, idempotencyKey="x", later={"x": 1}).files
-    hints = {"predicateHints": ["amount > 1"], "jsonPredicateHints": '{"op": "equal"}', "endingVersion": 2}
+    hints: dict[str, Any] = {
+        "predicateHints": ["amount > 1"],
+        "jsonPredicateHints": '{"op": "equal"}',
+        "endingVersion": 2,
+    }
     assert reader.query(ledger[1], **hints).files
 
 

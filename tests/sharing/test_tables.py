@@ -96,7 +96,7 @@ def test_versions_are_runs_by_number_and_by_time(service: Longshore, client: htt
     id, name = shared(client, table_body(new_name(), fields=["id"]))
     again(client, id)
     again(client, id)
-    service.sql("update longshore.runs set ended_at = date '2026-05-01' + run * interval '1 day' where task_id = $1", id)
+    service.sql("update longshore.runs set ended_at = date '2026-05-01' + run * interval '1 d' where task_id = $1", id)
     assert reader.get(name, "version").headers["delta-table-version"] == "3"
     assert reader.client.head(f"{TABLES}/{name}").headers["delta-table-version"] == "3"
     first = reader.query(name, version=1)

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import asyncpg
@@ -42,8 +42,6 @@ join longshore.run_files f on f.task_id = r.task_id and f.run = r.run and f.path
 where r.location > $1::text || '/' and r.location < $1::text || '0'
 """
 
-MAX_SIGNED_AT_ONCE = 200  # in the event loop; more take longer than a millisecond
-
 LOCATION = re.compile(r"([0-9]{1,18}/[0-9]{1,18}/[0-9]{1,9})/(.+)")
 
 ExpiresIn = Annotated[
@@ -69,11 +67,12 @@ class RunFiles(msgspec.Struct, frozen=True):
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Signed addresses of files."""
+    """Signs the addresses of files of a run, all by one link."""
 
-    urls: list[str]
     expires: int
-    """Seconds since 1970."""
+    """Of the addresses, in seconds since 1970."""
+    sign: Callable[[Sequence[str]], list[str]]
+    """Return the addresses of files at locations. Blocking; raises StoreError."""
 
 
 async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
@@ -108,7 +107,8 @@ def gone(what: str) -> ProblemError:
 async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
     found = files_of(what, downloadable(request, what, row))
-    return (await of_files(request, found, [found.location], seconds, uses)).urls[0]
+    signing = await open_addresses(request, found, seconds, uses)
+    return (await asyncio.to_thread(signing.sign, [found.location]))[0]
 
 
 def files_of(what: str, row: asyncpg.Record) -> RunFiles:
@@ -116,26 +116,21 @@ def files_of(what: str, row: asyncpg.Record) -> RunFiles:
     return RunFiles(what, row["id"], row["run"], row["location"], decoded(row["reads"]))
 
 
-async def of_files(
-    request: AnyRequest, run: RunFiles, locations: Sequence[str], seconds: int = MAX_SECONDS, uses: int | None = None
+async def open_addresses(
+    request: AnyRequest, run: RunFiles, seconds: int = MAX_SECONDS, uses: int | None = None
 ) -> Addresses:
-    """Return signed addresses of files of one run, all by one link. Raises ProblemError where the result is gone."""
+    """Create the link that addresses of a run's files are signed by. Raises ProblemError where the result is gone."""
     service: Service = request.app.state.service
     terms = Terms(seconds, uses, _level_of(service, run.reads))
     if service.store.presigns:
-        return await _presigned(request, run, locations, terms)
+        return await _presigned(request, run, terms)
     if service.store.open_path(run.location) is None:
         raise gone(run.what)
     async with audited(request, "result.address", run.what) as change:
         link = await links.create(change.connection, run.task, run.run, actor(request), terms)
         change.details = {"link": str(link.id)}
     base = own_address(request)
-
-    def signed() -> list[str]:
-        return [base + service.signer.sign(location, link) for location in locations]
-
-    urls = signed() if len(locations) <= MAX_SIGNED_AT_ONCE else await asyncio.to_thread(signed)
-    return Addresses(urls, link.expires)
+    return Addresses(link.expires, lambda locations: [base + service.signer.sign(each, link) for each in locations])
 
 
 def own_address(request: AnyRequest) -> str:
@@ -144,8 +139,8 @@ def own_address(request: AnyRequest) -> str:
     return (service.settings.public_url or str(request.base_url)).rstrip("/")
 
 
-async def _presigned(request: AnyRequest, run: RunFiles, locations: Sequence[str], terms: Terms) -> Addresses:
-    """Return addresses that the store itself answers; they can neither be revoked nor have their uses counted."""
+async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addresses:
+    """Sign addresses that the store itself answers; they can neither be revoked nor have their uses counted."""
     if terms.uses is not None:
         raise ValidationError([Violation("is not supported where results are in a bucket", parameter="max_uses")])
     service: Service = request.app.state.service
@@ -155,9 +150,8 @@ async def _presigned(request: AnyRequest, run: RunFiles, locations: Sequence[str
     if await asyncio.to_thread(service.store.address, run.location, seconds) is None:
         raise gone(run.what)
     expires = int(time.time()) + seconds  # by the clock that the addresses are signed by
-    urls = await asyncio.to_thread(service.store.addresses, locations, seconds)
     await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)
-    return Addresses(urls, expires)
+    return Addresses(expires, lambda locations: service.store.addresses(locations, seconds))
 
 
 def _level_of(service: Service, reads: Sequence[Read]) -> str:

@@ -1,5 +1,6 @@
 """The resource `files`: the files of a run, each with an address."""
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -85,6 +86,7 @@ async def list_run_files(  # noqa: PLR0913 (the parameters of the query)
     urls: list[str] = []
     if page:
         run_files = addresses.files_of(what, found)
-        urls = (await addresses.of_files(request, run_files, locations, expires_in, max_uses)).urls
+        signing = await addresses.open_addresses(request, run_files, expires_in, max_uses)
+        urls = await asyncio.to_thread(signing.sign, locations)
     files = [RunFile(**msgspec.structs.asdict(entry), url=url) for entry, url in zip(page, urls, strict=True)]
     return paged(request, (files, more), Page(limit, offset))

@@ -25,6 +25,8 @@ TABLES = uuid.UUID("5d4bb6a1-6e8f-4f5c-9a52-3f1d6d0f6a10")
 
 Format = Literal["parquet", "delta"]
 
+BROKEN_OFF = {"endStreamAction": {"errorMessage": "The service failed while it listed the files. Try again."}}
+
 
 class Share(msgspec.Struct, frozen=True):
     """A share: a chain that the token is good for."""

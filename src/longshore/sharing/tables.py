@@ -1,8 +1,7 @@
 """One table: its version, its metadata, and the files of a version, each with a signed address."""
 
-import asyncio
-import hashlib
 import re
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
@@ -11,25 +10,24 @@ from litestar import Response, get, post
 from litestar.datastructures import ResponseHeader
 from litestar.openapi import ResponseSpec
 from litestar.params import HeaderParameter, PathParameter, QueryParameter, RawBody
+from litestar.response import Stream
 
 from longshore.api import addresses
-from longshore.api.addresses import RunFiles
 from longshore.api.bodies import Encoded
 from longshore.api.guard import reader
-from longshore.api.service import AnyRequest, Service
+from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError
 from longshore.exports.export import TABLE_NAME
 from longshore.exports.rights import sees
 from longshore.sharing import protocol
-from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities, FileUrl
+from longshore.sharing.listing import PAGE, Listing, unbroken
+from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities
 from longshore.sharing.query import TableQuery, moment_of, read_query
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
 from longshore.tasks import shared_tables
-from longshore.tasks.shared_tables import TableFile, Version
+from longshore.tasks.shared_tables import Version
 from longshore.validation import ValidationError, Violation
-
-PAGE = 1000  # files of a statement
 
 NAME = re.compile(TABLE_NAME)
 
@@ -103,7 +101,7 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     version: VersionNumber = None,
     timestamp: Timestamp = None,
     wishes: Wishes = "",
-) -> Response[bytes]:
+) -> Response[bytes] | Stream:
     """Return two lines of JSON: the protocol, and the schema of the table in a version, by default that of now."""
     moment = moment_of(timestamp, "timestamp")
     if version is not None and moment is not None:
@@ -128,7 +126,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     table: TableName,
     body: Annotated[RawBody, TableQuery],
     wishes: Wishes = "",
-) -> Response[bytes]:
+) -> Response[bytes] | Stream:
     """Return the files of a version, by default that of now, as lines of JSON, each with a signed address.
 
     `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used.
@@ -136,16 +134,13 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     service, _ = reader(request)
     query, headers = read_query(body), _id_scheme(request)
     found = await _version(request, Place(share, schema, table), query.version, query.moment)
-    wanted, travels = protocol.capabilities(wishes), query.travels
-    files = await _files(service, found, query.limit_hint)
-    urls = await _with_urls(request, found, files)
-
-    def written() -> bytes:
-        last = [protocol.end_line(urls[0].expires if urls else None)] if wanted.end_action else []
-        of_files = (protocol.file_line(found, each, wanted, travels=travels) for each in urls)
-        return protocol.lines([*protocol.head(found, wanted, travels=travels), *of_files, *last])
-
-    return _answer(found, wanted, await asyncio.to_thread(written), headers)
+    wanted = protocol.capabilities(wishes)
+    listing = Listing(service.pool, found, wanted, travels=query.travels)
+    signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
+    lines = listing.lines(signing, query.limit_hint)
+    if (found.files or 1) > PAGE:
+        return _answer(found, wanted, unbroken(lines), headers)
+    return _answer(found, wanted, b"".join([part async for part in lines]), headers)
 
 
 @get("/delta-sharing/shares/{share:str}/schemas/{schema:str}/tables/{table:str}/changes")
@@ -181,43 +176,6 @@ async def _version(
     return found
 
 
-async def _files(service: Service, version: Version, limit: int | None) -> list[TableFile]:
-    """Return the files of a version, or as many of the first ones as have `limit` rows."""
-    found: list[TableFile] = []
-    left = version.rows if limit is None else limit
-    while left > 0 or limit is None:
-        page = await shared_tables.files(service.pool, version.task, version.run, len(found), PAGE)
-        for file in page:
-            if limit is not None and left <= 0:
-                return found
-            found.append(file)
-            left -= file.rows
-        if len(page) < PAGE:
-            return found
-    return found
-
-
-async def _with_urls(request: AnyRequest, version: Version, files: list[TableFile]) -> list[FileUrl]:
-    """Return files with their addresses. Raises ProblemError where the result is gone."""
-    if not files:
-        return []
-    folder = version.location.rpartition("/")[0]
-    locations = [f"{folder}/{file.path}" for file in files]
-    run = RunFiles(
-        f"run {version.run} of task {version.task}", version.task, version.run, version.location, version.reads
-    )
-    found = await addresses.of_files(request, run, locations)
-    return [
-        FileUrl(file, _id(location, file), url, found.expires)
-        for file, location, url in zip(files, locations, found.urls, strict=True)
-    ]
-
-
-def _id(location: str, file: TableFile) -> str:
-    """Return the id of a file, the same in every answer: of its place and its bytes."""
-    return hashlib.sha256(location.encode() + file.sha256).hexdigest()[:32]
-
-
 def _id_scheme(request: AnyRequest) -> dict[str, str]:
     """Return the header field of the scheme of ids that a client asks for; both have the same. Raises ValidationError.
 
@@ -231,6 +189,10 @@ def _id_scheme(request: AnyRequest) -> dict[str, str]:
     return {FILE_ID_HASH: scheme.lower()}
 
 
-def _answer(version: Version, wanted: Capabilities, body: bytes, headers: dict[str, str]) -> Response[bytes]:
-    fields = {VERSION_HEADER: str(version.run), CAPABILITIES: wanted.header}
-    return Response(body, headers={**headers, **fields}, media_type=LINES)
+def _answer(
+    version: Version, wanted: Capabilities, body: bytes | AsyncIterator[bytes], headers: dict[str, str]
+) -> Response[bytes] | Stream:
+    fields = {VERSION_HEADER: str(version.run), CAPABILITIES: wanted.header, **headers}
+    if isinstance(body, bytes):
+        return Response(body, headers=fields, media_type=LINES)
+    return Stream(body, headers=fields, media_type=LINES)

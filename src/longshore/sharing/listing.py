@@ -1,0 +1,103 @@
+"""The lines of a version's files, page by page: a version may have 10,000 files, and none waits for the last one."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+
+import structlog
+
+from longshore.api.addresses import Addresses, RunFiles
+from longshore.database.connect import Pool
+from longshore.sharing import protocol
+from longshore.sharing.protocol import Capabilities, FileUrl
+from longshore.tasks import shared_tables
+from longshore.tasks.shared_tables import TableFile, Version
+
+log = structlog.get_logger()
+
+PAGE = 1000  # files of a statement
+
+
+class Listing:
+    """The answer about the files of a version."""
+
+    def __init__(self, pool: Pool, version: Version, wanted: Capabilities, *, travels: bool) -> None:
+        """`travels`: whether the client asked for a version."""
+        self._pool = pool
+        self._version = version
+        self._wanted = wanted
+        self._travels = travels
+
+    @property
+    def run_files(self) -> RunFiles:
+        """The run, as its addresses are signed."""
+        version = self._version
+        what = f"run {version.run} of task {version.task}"
+        return RunFiles(what, version.task, version.run, version.location, version.reads)
+
+    async def lines(self, signing: Addresses | None, limit: int | None) -> AsyncIterator[bytes]:
+        """Yield the lines of the answer: all files, or as many of the first ones as have `limit` rows.
+
+        `signing`: None where no file is wanted.
+        """
+        yield protocol.lines(protocol.head(self._version, self._wanted, travels=self._travels))
+        if signing is not None:
+            async for files in self._pages(limit):
+                yield await asyncio.to_thread(self._written, signing, files)
+        if self._wanted.end_action:
+            yield protocol.lines([protocol.end_line(None if signing is None else signing.expires)])
+
+    async def _pages(self, limit: int | None) -> AsyncIterator[list[TableFile]]:
+        offset, left = 0, limit
+        while True:
+            page = await shared_tables.files(self._pool, self._version.task, self._version.run, offset, PAGE)
+            if not page:
+                return
+            shown = page
+            if left is not None:
+                shown, left = _first(page, left)
+            yield shown
+            offset += len(page)
+            if len(page) < PAGE or left == 0:
+                return
+
+    def _written(self, signing: Addresses, files: Sequence[TableFile]) -> bytes:
+        folder = self._version.location.rpartition("/")[0]
+        locations = [f"{folder}/{file.path}" for file in files]
+        urls = signing.sign(locations)
+        return protocol.lines(
+            protocol.file_line(
+                self._version,
+                FileUrl(file, _id(location, file), url, signing.expires),
+                self._wanted,
+                travels=self._travels,
+            )
+            for file, location, url in zip(files, locations, urls, strict=True)
+        )
+
+
+async def unbroken(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield lines; where they break off, a last one that makes a client fail, as the status was sent long before.
+
+    https://github.com/delta-io/delta-sharing/blob/main/PROTOCOL.md#endstreamaction
+    """
+    try:
+        async for part in lines:
+            yield part
+    except Exception as error:
+        log.error("list of files broken off", exc_info=error)
+        yield protocol.lines([protocol.BROKEN_OFF])
+
+
+def _first(files: list[TableFile], rows: int) -> tuple[list[TableFile], int]:
+    """Return the first files that have so many rows together, and the rows that are still wanted."""
+    for number, file in enumerate(files, 1):
+        rows = max(0, rows - file.rows)
+        if rows == 0:
+            return files[:number], 0
+    return files, rows
+
+
+def _id(location: str, file: TableFile) -> str:
+    """Return the id of a file, the same in every answer: of its place and its bytes."""
+    return hashlib.sha256(location.encode() + file.sha256).hexdigest()[:32]

@@ -1,0 +1,49 @@
+"""Versions of thousands of files: read page by page, and never a part that passes for the whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx2
+
+from longshore.sharing import listing
+from tests.service import Longshore
+from tests.sharing.conftest import Reader, new_name, shared, table_body
+
+MORE = """
+insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256, table_stats)
+select task_id, run, n, path || n, index, partition, 1, bytes, sha256, table_stats
+from longshore.run_files, generate_series(2, $2) n
+where task_id = $1 and number = 1
+"""
+
+
+def test_version_of_many_files_is_listed_whole_and_up_to_a_limit(
+    service: Longshore, client: httpx2.Client, reader: Reader
+) -> None:
+    id, name = shared(client, table_body(new_name(), fields=["id"], split={"rows": 10**9}))
+    service.sql(MORE, id, 2500)
+    summary = "update longshore.runs set summary = (summary::jsonb || '{\"files\": 2500}')::json where task_id = $1"
+    service.sql(summary, id)
+    (rows,) = service.sql("select rows from longshore.run_files where task_id = $1 and number = 1", id)[0]
+    answer = reader.query(name, {"delta-sharing-capabilities": "includeendstreamaction=true"})
+    assert len(answer.files) == len({file["id"] for file in answer.files}) == 2500
+    assert "endStreamAction" in answer.lines[-1]
+    assert len({file["url"].partition("link=")[2].partition("&")[0] for file in answer.files}) == 1
+    assert len(reader.query(name, limitHint=rows + 1500).files) == 1501
+    delta = reader.query(name, {"delta-sharing-capabilities": "responseformat=delta"}, version=1)
+    assert len(delta.files) == 2500
+
+
+def test_list_that_breaks_off_ends_with_a_line_that_makes_the_client_fail() -> None:
+    async def lines() -> AsyncIterator[bytes]:
+        yield b'{"protocol":{}}\n'
+        raise OSError("the database is away")
+
+    async def whole() -> list[Any]:
+        return [json.loads(part) async for part in listing.unbroken(lines())]
+
+    found = asyncio.run(whole())
+    assert found[0] == {"protocol": {}}
+    assert found[1]["endStreamAction"]["errorMessage"]
