@@ -151,7 +151,6 @@ def test_wrong_query_is_answered_with_the_protocols_error(
         ("/delta-sharing/nothing", (404, "RESOURCE_DOES_NOT_EXIST")),
         ("/delta-sharing/shares/01764", (404, "RESOURCE_DOES_NOT_EXIST")),
         ("/delta-sharing/shares/1764.0/schemas", (404, "RESOURCE_DOES_NOT_EXIST")),
-        ("/delta-sharing//shares", (404, "RESOURCE_DOES_NOT_EXIST")),
         ("{share}/schemas/default/tables", (404, "RESOURCE_DOES_NOT_EXIST")),
         ("{share}/schemas/default/tables/x/metadata", (404, "RESOURCE_DOES_NOT_EXIST")),
         ("{tables}/%00/metadata", (404, "RESOURCE_DOES_NOT_EXIST")),
