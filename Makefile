@@ -87,7 +87,7 @@ tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
 
 # The wheel with each of its extras in an empty environment, and the client beside Airflow; takes some minutes.
 packages: .venv/installed-dev
-	$(BIN)/python -m pytest tests/packages
+	$(BIN)/python -m pytest --timeout=1800 tests/packages
 
 # Each page of the console at both widths and in both themes, in screenshots/.
 screenshots: .venv/installed-dev browser

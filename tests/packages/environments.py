@@ -25,7 +25,7 @@ class Environment:
         venv.create(folder, with_pip=False)
         self.bin = folder / "bin"
         command = [sys.executable, "-m", "pip", "--python", str(self.bin / "python"), "install", "--quiet"]
-        subprocess.run([*command, requirement], check=True, timeout=500)
+        subprocess.run([*command, requirement], check=True, timeout=1500)
         [self.packages] = folder.glob("lib/python*/site-packages")
 
     def names(self) -> list[str]:
@@ -40,7 +40,7 @@ class Environment:
         """Run a program of the environment in a folder, with none of this process's settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LONGSHORE_", "PYTHON"))}
         program = [str(self.bin / command[0]), *command[1:]]
-        return subprocess.run(program, cwd=folder, env=kept | variables, capture_output=True, text=True, timeout=100)
+        return subprocess.run(program, cwd=folder, env=kept | variables, capture_output=True, text=True, timeout=300)
 
     def seconds(self, *command: str) -> float:
         """The processor seconds of a program, beyond those of Python alone."""
