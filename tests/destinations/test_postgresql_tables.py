@@ -157,6 +157,22 @@ def test_trigger_that_changes_amounts_fails_the_load_as_the_totals_are_those_of_
     assert warehouse.sql("select distinct currency, note from orders") == [("EUR", "seen")]
 
 
+def test_trigger_of_a_partition_that_changes_amounts_fails_an_append(warehouse: Warehouse) -> None:
+    made(warehouse, "create table orders (id bigint, amount numeric, currency text) partition by list (currency);"
+                    "create table others partition of orders default;"
+                    "create function doubled() returns trigger language plpgsql as $$ begin"
+                    " new.amount = 2 * new.amount; return new; end $$;"
+                    "create trigger doubled before insert on others"
+                    " for each row execute function doubled()")  # fmt: skip
+    totals = Totals("amount", "currency", [Sum("EUR", 1, "1.25")])
+    columns = {"id": "int8", "amount": "numeric(12,2)", "currency": "text"}
+    load = a_load(columns, [("1", "1.25", "EUR")], totals=totals)
+    with pytest.raises(DestinationError, match=r"adds up to 1\.25, and the table took 1 rows with 2\.50"):
+        warehouse.load(load)
+    warehouse.sql("alter table others disable trigger doubled")
+    assert warehouse.load(load).totals == totals
+
+
 def test_row_level_security_never_leaves_rows_behind(warehouse: Warehouse) -> None:
     made(warehouse, "create table orders (id bigint, name text); insert into orders values (1, 'hidden');"
                     "alter table orders enable row level security;"

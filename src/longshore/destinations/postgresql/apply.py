@@ -70,20 +70,34 @@ async def apply(connection: DirectConnection, target: Target, load: TableLoad) -
             return await _merge(connection, target, load)
 
 
+# Triggers before each row that is inserted, into the table or one of its partitions, and rules.
+CHANGES_ROWS = """
+select exists (
+    select from pg_catalog.pg_trigger
+    where (tgrelid = $1 or tgrelid in (select relid from pg_catalog.pg_partition_tree($1)))
+          and tgtype & 7 = 7 and tgenabled <> 'D' and not tgisinternal
+) or (select relhasrules from pg_catalog.pg_class where oid = $1)
+"""
+
+
 async def _append(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
-    """Append the rows. Their totals are those that the table returns, after its triggers have changed them."""
-    if load.totals is None:
-        status = await connection.execute(_insert(target))
-        evidence = TableEvidence(int(status.rpartition(" ")[2]), None, was_there=False)
-    else:
-        taken, names = _taken(target, load.totals), {load.totals.per, load.totals.amount}
+    """Append the rows. Their totals are those that the table returns, where its triggers or rules may change rows.
+
+    Elsewhere the table has the staged rows as they are, and to add those up takes less time.
+    """
+    taken, totals = None if load.totals is None else _taken(target, load.totals), None
+    if taken and target.oid is not None and await connection.fetchval(CHANGES_ROWS, target.oid):
+        names = {taken.totals.per, taken.totals.amount}
         inserted = f"{_insert(target)} returning {', '.join(map(quoted, names))}"
-        parts = await connection.fetch(f"with inserted as ({inserted}) {taken.query('inserted')}")
-        totals = taken.of(parts)
-        evidence = TableEvidence(totals.rows, totals, was_there=False)
-    if evidence.rows != load.line.rows:
-        raise _dropped(target, evidence.rows, load.line.rows)
-    return evidence
+        totals = taken.of(await connection.fetch(f"with inserted as ({inserted}) {taken.query('inserted')}"))
+        rows = totals.rows
+    else:
+        if taken:
+            totals = taken.of(await connection.fetch(taken.query(STAGING)))
+        rows = int((await connection.execute(_insert(target))).rpartition(" ")[2])
+    if rows != load.line.rows:
+        raise _dropped(target, rows, load.line.rows)
+    return TableEvidence(rows, totals, was_there=False)
 
 
 async def _whole(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
