@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from longshore.cli.main import app
+from longshore.cli.main import run as run_here
 from longshore.database.embedded import embedded_server
 from tests.command import ended_by_ctrl_c, failed, line_with, nothing_left, run, start
 from tests.service import Longshore, free_port
@@ -34,9 +35,7 @@ def commands() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
 def test_help_ends_with_an_example(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        app([*command, "--help"], prog_name="longshore")
-    assert caught.value.code == 0
+    assert run_here([*command, "--help"]) == 0
     assert re.search(rf"Example: (\S+=\S+ )*longshore {' '.join(command)}", " ".join(capsys.readouterr().out.split()))
 
 
@@ -48,9 +47,7 @@ def test_help_ends_with_an_example(command: tuple[str, ...], capsys: pytest.Capt
     ids=" ".join,
 )  # fmt: skip
 def test_wrong_usage_is_2(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        app(list(arguments), prog_name="longshore")
-    assert caught.value.code == 2
+    assert run_here(arguments) == 2
     shown = capsys.readouterr()
     assert shown.err
     assert shown.out == ""

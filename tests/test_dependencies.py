@@ -54,8 +54,8 @@ def test_client_and_commands_import_only_what_is_installed_without_extras(folder
 
 @pytest.mark.parametrize(
     "code",
-    ["import longshore.client", "from longshore.cli.main import app; app(['--help'], standalone_mode=False)",
-     "from longshore.cli.main import app; app(['tasks', '--help'], standalone_mode=False)"],
+    ["import longshore.client", "from longshore.cli.main import run; run(['--help'])",
+     "from longshore.cli.main import run; run(['tasks', '--help'])"],
 )  # fmt: skip
 def test_client_and_help_load_no_package_of_the_service(code: str) -> None:
     program = f"import sys, atexit; atexit.register(lambda: print(*sys.modules, file=sys.stderr)); {code}"

@@ -185,6 +185,7 @@ CELLS = {
     ("GET", "/tasks/{id}/runs/{run}/download_url"): Cell(200, 404, done_task),
     ("GET", "/tasks/{id}/links"): Cell(200, 404, done_task),
     ("DELETE", "/tasks/{id}/links/{link}"): Cell(204, 404, link),
+    ("GET", "/credential"): Cell(200, 200),
     ("GET", "/indexes"): Cell(200, 200),
     ("GET", "/indexes/{name}"): Cell(200, 200, lambda _: {"name": "users"}),
     ("GET", "/segments"): Cell(200, 200),

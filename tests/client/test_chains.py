@@ -13,7 +13,7 @@ import pytest
 
 from longshore import AsyncLongshore, F, Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli.main import app
+from longshore.cli.main import run
 from longshore.client import ForbiddenError, NotFoundError
 from longshore.client.answers import Request
 from longshore.client.blocking.transport import Transport
@@ -96,10 +96,9 @@ def test_command_line_uses_the_chain_of_its_profile(
 
     def cli(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.StringIO(shared))
-        with pytest.raises(SystemExit) as caught:
-            app(list(arguments), prog_name="longshore")
+        code = run(arguments)
         shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
+        return code, shown.out, shown.err
 
     login = ("login", "--address", service.address, "--chain")
     assert cli(*login, str(SMALL_CHAIN))[0] == 0

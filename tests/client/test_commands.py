@@ -1,50 +1,21 @@
 """The commands for those who use a service: exit codes, what is shown where, and what is kept on the disk."""
 
-import io
 import json
 import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli.main import app
 from longshore.client.words import Segment, SegmentRule
 from tests import service as services
+from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.places import add_place
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs `longshore …` in a new folder, with profiles of its own, and gives exit code, stdout and stderr."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def run(*arguments: str, typed: str = "") -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            app(list(arguments), prog_name="longshore")
-        shown = capsys.readouterr()
-        return int(caught.value.code or 0), shown.out, shown.err
-
-    return run
-
-
-@pytest.fixture
-def logged_in(cli: Cli, service: services.Longshore, token: str) -> Cli:
-    """The same, logged in."""
-    assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
-    return cli
 
 
 def test_login_keeps_the_token_for_its_owner_alone(
@@ -54,14 +25,13 @@ def test_login_keeps_the_token_for_its_owner_alone(
     file = tmp_path / "config" / "longshore" / "profiles.json"
     assert (code, out) == (0, f"stored as 'default' in {file}\n")
     assert file.stat().st_mode & 0o777 == 0o600
-    assert json.loads(file.read_text()) == {
-        "default": {"address": service.address, "token": token, "chain": SMALL_CHAIN}
-    }
+    login = {"address": service.address, "token": token, "chain": SMALL_CHAIN}
+    assert json.loads(file.read_text()) == {"current": "default", "logins": {"default": login}}
     reader = service.token(Level.READ, SMALL_CHAIN)
     arguments = ("login", "--address", service.address, "--chain", str(SMALL_CHAIN), "--profile", "reader", "--json")
     assert token not in (shown := cli(*arguments, typed=reader)[1])
     assert json.loads(shown)["profile"] == "reader"
-    assert set(json.loads(file.read_text())) == {"default", "reader"}
+    assert set(json.loads(file.read_text())["logins"]) == {"default", "reader"}
     assert cli("tasks", "run", "1", "--profile", "reader")[0] in (3, 4)
 
 
@@ -146,7 +116,7 @@ def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
     assert sorted(path.name for path in Path().glob("first*")) == [
         "first.csv", "first.csv.manifest.json", "first.csv.manifest.json.jws",
     ]  # fmt: skip
-    shown = json.loads(logged_in("tasks", "download", id, "--run", "1", "--json")[1])
+    shown = json.loads(logged_in("tasks", "download", id, "--run", "1", "--clobber", "--json")[1])
     assert (shown["run"]["run"], Path(shown["file"]).read_bytes()) == (1, Path("first.csv").read_bytes())
     assert logged_in("tasks", "download", id, "--run", "1", "-o", "-")[1] == Path("first.csv").read_bytes().decode()
     assert logged_in("tasks", "download", id, "--run", "9")[0] == 3
@@ -172,8 +142,8 @@ def test_a_task_is_cancelled(logged_in: Cli) -> None:
 
 
 def test_nightly_export_is_paused_resumed_and_backfilled(logged_in: Cli) -> None:
-    nightly = ("export", "wallet-ledger", "--nightly", "--timezone", "Europe/Amsterdam")
-    task = json.loads(logged_in(*nightly, "--json")[1])
+    nightly = ("export", "wallet-ledger", "--timezone", "Europe/Amsterdam")
+    task = json.loads(logged_in(*nightly, "--cron", "0 0 * * *", "--json")[1])
     assert task["trigger"] == {"cron": "0 0 * * *", "timezone": "Europe/Amsterdam"}
     id = str(task["id"])
     assert logged_in("tasks", "pause", id)[:2] == (0, f"task {id} is paused\n")
@@ -186,7 +156,7 @@ def test_nightly_export_is_paused_resumed_and_backfilled(logged_in: Cli) -> None
     assert logged_in("tasks", "resume", id, "--catch-up", "none")[:2] == (0, f"task {id} is resumed\n")
     assert logged_in("tasks", "cancel", id)[0] == 0
     assert logged_in("tasks", "pause", id)[0] == 1
-    at = json.loads(logged_in(*nightly, "--at", "2099-01-01T03:00:00+01:00", "--json")[1])
+    at = json.loads(logged_in(*nightly, "--repeat", "daily", "--at", "2099-01-01T03:00:00+01:00", "--json")[1])
     assert at["trigger"] == {"once": "2099-01-01T02:00:00Z", "repeat": "daily", "timezone": "Europe/Amsterdam"}
     assert logged_in("tasks", "cancel", str(at["id"]))[0] == 0
 
@@ -199,14 +169,15 @@ def test_exit_codes_say_what_happened(logged_in: Cli) -> None:
         (2, ("export", "wallet-ledger", "--last", "soon")),
         (2, ("export", "wallet-ledger", "--last", "1d", "--segment", "x")),
         (2, ("export", "wallet-ledger", "--at", "2099-01-01")),
-        (2, ("export", "wallet-ledger", "--timezone", "Europe/Amsterdam")),
+        (2, ("export", "wallet-ledger", "--repeat", "daily", "--cron", "0 0 * * *")),
+        (2, ("tasks", "delete", str(later["id"]))),
         (2, ("tasks", "backfill", str(later["id"]), "--start", "2026-05-01", "--end", "2026-05-02T00:00:00Z")),
         (2, ("export", "wallet-ledger", "--json", "-o", "-")),
         (2, ("tasks", "get", "x")),
         (2, ("tasks", "list", "--profile", "other")),
         (3, ("tasks", "get", "999999999")),
         (3, ("indexes", "wallet-leger")),
-        (3, ("segments", "00000000-0000-4000-8000-000000000000")),
+        (3, ("segments", "get", "00000000-0000-4000-8000-000000000000")),
         (5, ("tasks", "wait", str(later["id"]), "--timeout", "0.2")),
     ]
     for expected, arguments in cases:
@@ -229,11 +200,11 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
         "rules": [rule],
     }
     stored = longshore.segments.create("by hand", "wallet-ledger", segment)
-    code, listed, told = logged_in("segments")
+    code, listed, told = logged_in("segments", "list")
     assert (code, told) == (0, "")
     assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in listed
-    assert json.loads(logged_in("segments", stored.id)[1])["segment"] == segment
-    assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "--json")[1])]
+    assert json.loads(logged_in("segments", "get", stored.id)[1])["segment"] == segment
+    assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "list", "--json")[1])]
 
 
 def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
@@ -250,16 +221,9 @@ def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
     stored = longshore.segments.create("seen by few", "wallet-ledger", segment)
     reader = service.token(Level.READ, SMALL_CHAIN, Scope(indexes=["users"]))
     assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=reader)[0] == 0
-    code, listed, told = cli("segments")
+    code, listed, told = cli("segments", "list")
     assert (code, told) == (0, "")
     assert f"{stored.id}\t\t\tseen by few\n" in listed
-
-
-def test_completion_is_there() -> None:
-    command = Path(sys.executable).with_name("longshore")
-    environment = {**os.environ, "_LONGSHORE_COMPLETE": "bash_complete", "COMP_WORDS": "longshore tasks dow"}
-    done = subprocess.run([command], env={**environment, "COMP_CWORD": "2"}, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split() == ["plain,download"]
 
 
 @pytest.mark.parametrize(

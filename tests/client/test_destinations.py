@@ -18,7 +18,7 @@ from longshore import AsyncLongshore, Longshore
 from longshore.access.tokens import Level
 from longshore.client import BadRequestError, ConflictError, NotFoundError
 from tests import service as services
-from tests.client.test_commands import Cli, cli  # noqa: F401  # a fixture
+from tests.client.conftest import Cli
 from tests.command import environment
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.memory import PASSWORD
@@ -39,7 +39,7 @@ def admin(service: services.Longshore, admin_token: str) -> Iterator[Longshore]:
 
 
 @pytest.fixture
-def commands(cli: Cli, service: services.Longshore, admin_token: str) -> Cli:  # noqa: F811  # the fixture above
+def commands(cli: Cli, service: services.Longshore, admin_token: str) -> Cli:
     assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=admin_token)[0] == 0
     return cli
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from longshore.cli.tasks import app as tasks
+from longshore.cli import where
+from longshore.cli.main import app
 from longshore.client.segment import F
 from tests import service as services
 
@@ -87,10 +88,20 @@ def test_every_method_of_the_builder_is_documented() -> None:
     assert all(f".{name}(" in page for name in methods)
 
 
-def test_every_command_is_documented() -> None:
+def test_every_command_for_users_is_documented_with_the_options_of_an_export() -> None:
     page = (DOCS / "cli.md").read_text(encoding="utf-8")
-    names = ["login", "export", "indexes", "segments", *(f"tasks {name}" for name in tasks.commands)]
-    assert all(f"| `longshore {name}" in page for name in names)
+    users, _, operators = page.partition("## Commands to run a service")
+    for name, command in app.commands.items():
+        inner = getattr(command, "commands", None)
+        if name not in app.for_users:
+            assert f"`{name}`" in operators, name
+        for full in [f"{name} {each}" for each in inner or {}] or [name]:
+            assert name not in app.for_users or f"| `longshore {full}" in users, full
+    general = {"--json", "--profile", "--help"}
+    options = {option for each in app.commands["export"].params for option in each.opts if option.startswith("--")}
+    table = users.partition("## Exports")[2].partition("### Conditions")[0]
+    assert not [option for option in options - general - {"--output"} if f"`{option}" not in table]
+    assert not [name for name in where.OPERATORS if f"`{name}`" not in users]
 
 
 def test_the_page_on_every_endpoint_is_made_from_the_services_own_document(tmp_path: Path) -> None:

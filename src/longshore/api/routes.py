@@ -35,6 +35,7 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("DELETE", "/auth/sessions/{id}"): Open.USER,
     ("POST", "/auth/logout"): Open.USER,
     ("POST", "/auth/password"): Open.USER,
+    ("GET", "/credential"): READ,
     ("GET", "/tasks"): READ,
     ("POST", "/tasks"): WRITE,
     ("POST", "/tasks/preview"): READ,
@@ -170,6 +171,7 @@ SHARE = "names the chains of the token alone"
 PAGE = "scripts and forms; their requests go to endpoints of this table"
 
 RIGHTS: dict[tuple[str, str], Right | str] = {
+    ("GET", "/credential"): "tells a credential of itself, without the names of what is hidden from it",
     ("GET", "/tasks"): Right.SHOW_TASK,
     ("POST", "/tasks"): Right.MAKE_TASK,
     ("POST", "/tasks/preview"): "computes times from the body alone",

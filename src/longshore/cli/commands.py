@@ -9,11 +9,10 @@ and would double the packages that users of the client install.
 
 import enum
 import inspect
-import sys
 import types
 import typing
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -80,19 +79,6 @@ class Group(click.Group):
     def add_typer(self, group: "Group", name: str) -> None:
         """Add a group of commands."""
         self.add_command(group, name)
-
-    def main(  # type: ignore[override]  # without the modes of Click's
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **settings: Any
-    ) -> Any:
-        """Run the command line and exit, with 2 for wrong usage. Raises KeyboardInterrupt and what a command raises."""
-        try:
-            code = super().main(args, prog_name, **{**settings, "standalone_mode": False})
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.Abort as abort:  # an interrupt, or the end of the input at a prompt
-            raise KeyboardInterrupt from abort
-        sys.exit(code if isinstance(code, int) else 0)
 
 
 Typer = Group

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from longshore.cli import commands as typer
-from longshore.cli import remote
+from longshore.cli import complete, remote
+from longshore.cli.exits import FAILED, NOT_FOUND, CommandError
+from longshore.cli.output import printable, show, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -18,7 +20,7 @@ app = typer.Typer(
     epilog="Example: longshore destinations list",
 )
 
-Name = Annotated[str, typer.Argument(help="Name of the destination.")]
+Name = Annotated[str, typer.Argument(help="Name of the destination.", shell_complete=complete.destinations)]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting; @FILE as its value reads a file, nothing removes it."),
@@ -29,21 +31,23 @@ FILE_HELP = (
 
 
 @app.command("list", epilog="Example: longshore destinations list --json")
-def list_destinations(profile: remote.Profile = "default", json: remote.Json = False) -> None:
+def list_destinations(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """List the destinations, without their secrets."""
     with remote.client_of(profile) as client:
         found = client.destinations.list(limit=100)
     if json:
-        remote.show(found)
+        show(found)
         return
     rows = [(one.name, one.kind, _shown(one.settings), one.modified.isoformat()) for one in found]
-    remote.show_table(("name", "kind", "settings", "modified"), rows)
+    show_table(("name", "kind", "settings", "modified"), rows)
 
 
 @app.command("kinds", epilog="Example: longshore destinations kinds s3")
 def kinds(
-    kind: Annotated[str | None, typer.Argument(help="Show the settings and the secret of this kind.")] = None,
-    profile: remote.Profile = "default",
+    kind: Annotated[
+        str | None, typer.Argument(help="Show the settings and the secret of this kind.", shell_complete=complete.kinds)
+    ] = None,
+    profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """List the kinds of destinations, or the settings and the secret of one."""
@@ -51,21 +55,21 @@ def kinds(
         if kind is None:
             found = client.destinations.kinds()
             if json:
-                remote.show(found)
+                show(found)
             else:
                 rows = [(one.kind, one.takes, ", ".join(one.settings["properties"])) for one in found]
-                remote.show_table(("kind", "takes", "settings"), rows)
+                show_table(("kind", "takes", "settings"), rows)
             return
         one = _kind(client, kind)
     if json:
-        remote.show(one)
+        show(one)
         return
     fields: list[tuple[str, ...]] = []
     for part, schema in (("setting", one.settings), ("secret", one.secret)):
         required = schema.get("required", [])
         for name, field in schema["properties"].items():
             fields.append((part, name, "required" if name in required else "", field.get("description", "")))
-    remote.show_table(("part", "name", "", "description"), fields)
+    show_table(("part", "name", "", "description"), fields)
 
 
 @app.command(
@@ -75,11 +79,11 @@ def kinds(
 )
 def create(  # noqa: PLR0913 (the options of the command)
     name: Annotated[str, typer.Argument(help="Name of the new destination, which tasks use.")],
-    kind: Annotated[str, typer.Option(help="One of `longshore destinations kinds`.")],
+    kind: Annotated[str, typer.Option(help="One of `longshore destinations kinds`.", shell_complete=complete.kinds)],
     settings: Set = None,
     secret_file: Annotated[str, typer.Option(help=FILE_HELP)] = STDIN,
     untested: Annotated[bool, typer.Option("--untested", help="Store it without a test.")] = False,
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
 ) -> None:
     """Test a destination, and store it if the test succeeds."""
     with remote.client_of(profile) as client:
@@ -93,7 +97,7 @@ def create(  # noqa: PLR0913 (the options of the command)
 
 
 @app.command("test", epilog="Example: longshore destinations test warehouse")
-def test(name: Name, profile: remote.Profile = "default") -> None:
+def test(name: Name, profile: remote.Profile = None) -> None:
     """Test a destination with what is stored; exit with 1 if a step fails."""
     with remote.client_of(profile) as client:
         _show_test(client.destinations.test(_find(client, name).id))
@@ -104,7 +108,7 @@ def change(
     name: Name,
     settings: Set = None,
     secret_file: Annotated[str | None, typer.Option(help=FILE_HELP)] = None,
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
 ) -> None:
     """Change settings or the secret. A change of where or as whom to connect needs the secret again."""
     if not settings and secret_file is None:
@@ -119,7 +123,7 @@ def change(
 
 
 @app.command("delete", epilog="Example: longshore destinations delete warehouse")
-def delete(name: Name, profile: remote.Profile = "default") -> None:
+def delete(name: Name, profile: remote.Profile = None) -> None:
     """Delete a destination. What was delivered stays where it is."""
     with remote.client_of(profile) as client:
         client.destinations.delete(_find(client, name).id)
@@ -129,8 +133,7 @@ def delete(name: Name, profile: remote.Profile = "default") -> None:
 def _find(client: "Longshore", name: str) -> "Destination":
     found = next((one for one in client.destinations.list(limit=100) if one.name == name), None)
     if found is None:
-        typer.echo(f"longshore: the chain has no destination {remote.printable(name)!r}", err=True)
-        raise typer.Exit(remote.NOT_FOUND)
+        raise CommandError(f"the chain has no destination {printable(name)!r}", NOT_FOUND)
     return found
 
 
@@ -196,9 +199,9 @@ def _read(file: str) -> str:
 def _show_test(result: "DestinationTest") -> None:
     """Print the steps of a test; exit with 1 if one has failed."""
     rows = [("good" if step.ok else "failed", step.step, step.detail) for step in result.steps]
-    remote.show_table(("", "step", "detail"), rows)
+    show_table(("", "step", "detail"), rows)
     if not result.ok:
-        raise typer.Exit(remote.FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _shown(settings: dict[str, Any]) -> str:

@@ -1,24 +1,35 @@
 """Wait for a task and download its result, with a bar on a terminal and with lines in a pipe."""
 
+import contextlib
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
 
 from longshore.cli import commands as typer
-from longshore.cli.remote import printable
+from longshore.cli import waiting
+from longshore.cli.exits import INTERRUPTED, CommandError
+from longshore.cli.output import printable, tell
 
 if TYPE_CHECKING:
     from longshore.client import Task
-    from longshore.client.model import LogEntry
+    from longshore.client.model import LogEntry, Progress
 
 STDOUT = "-"
 
+Place: TypeAlias = Annotated[
+    str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.", metavar="PATH")
+]
+Clobber: TypeAlias = Annotated[bool, typer.Option("--clobber", help="Replace a file that exists.")]
 
-def refuse_missing_folder(to: str | None) -> None:
-    """Raise BadParameter if the folder to write to does not exist."""
+
+def refuse_output(to: str | None, *, clobber: bool) -> None:
+    """Raise BadParameter if the folder to write to does not exist, CommandError for a file that does."""
     if to is None or to == STDOUT:
         return
     path = Path(to)
@@ -26,11 +37,18 @@ def refuse_missing_folder(to: str | None) -> None:
     if not folder.is_dir():
         reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
         raise typer.BadParameter(f"{str(folder)!r} {reason}", param_hint="--output")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise typer.BadParameter(f"the folder {str(folder)!r} cannot be written to", param_hint="--output")
+    if folder != path:
+        _refuse_existing(path, clobber=clobber)
 
 
-def print_log_entry(entry: "LogEntry") -> None:
-    """Print a log entry on standard error."""
-    typer.echo(log_line(entry), err=True)
+def _refuse_existing(path: Path, *, clobber: bool) -> None:
+    if path.exists() and not path.is_file():
+        reason = f"{str(path)!r} is not a regular file; write to it with `-o - > {path}`"
+        raise typer.BadParameter(reason, param_hint="--output")
+    if path.exists() and not clobber:
+        raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 
 
 def log_line(entry: "LogEntry") -> str:
@@ -42,35 +60,98 @@ def log_line(entry: "LogEntry") -> str:
     return f"{when}{printable(entry.msg)}{counts}"
 
 
-def wait(task: "Task", timeout: float | None) -> None:
+def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
     """Wait for the end of a task, with a bar if standard error is a terminal, else with a line for each log entry."""
-    if not sys.stderr.isatty():
-        task.wait(timeout, on_log=print_log_entry)
-        return
     from longshore.client.progress_bar import ProgressBar
 
-    with ProgressBar(f"task {task.id}", "rows") as bar:
-        task.wait(timeout, on_progress=bar.update_run)
+    label = f"task {task.id}"
+    with interruptible(task, profile), waiting.told(f"{label}, which is {task.state.code}") as expect:
+        if sys.stderr.isatty():
+            with ProgressBar(label, "rows") as bar:
+
+                def on_progress(progress: "Progress") -> None:
+                    if progress.phase is not None or progress.rows:
+                        expect(label)
+                        bar.update_run(progress)
+
+                task.wait(timeout, on_progress=on_progress)
+        else:
+
+            def on_log(entry: "LogEntry") -> None:
+                expect(label)
+                tell(log_line(entry))
+
+            task.wait(timeout, on_log=on_log)
+    task.refresh()  # a wait that reports the log ends with the newest part of it
 
 
-def download(task: "Task", to: str | None, run: int | None = None, *, manifest: bool = False) -> Path | None:
-    """Download a result to a path, a folder, or standard output (`-`), which gets the checked file only.
+@contextlib.contextmanager
+def interruptible(task: "Task", profile: str | None) -> Iterator[None]:
+    """Say on Ctrl-C that the task runs on, and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        of = f"{task.id} --profile {profile}" if profile else task.id
+        raise CommandError(
+            f"task {task.id} runs on; follow it with `longshore tasks logs -f {of}`, download its result with"
+            f" `longshore tasks download {of}`, cancel it with `longshore tasks cancel {of}`",
+            INTERRUPTED,
+        ) from None
 
-    A result of many files needs a folder. `run`, `manifest`: as in `Task.download`.
+
+class Output(msgspec.Struct, frozen=True):
+    """Where a download goes: `to` is a path, a folder, STDOUT, or None for the current folder."""
+
+    to: str | None
+    clobber: bool = False
+    run: int | None = None
+    """The run whose result it is; None for the newest data."""
+    manifest: bool = False
+    """Whether the manifest and its signature are written too."""
+
+
+def download(task: "Task", output: Output) -> Path | None:
+    """Download a result to a path, a folder, or standard output, which gets the checked file only.
+
+    A result of many files needs a folder. Raises CommandError for a file that exists.
     """
-    if to != STDOUT:
+    result = _result(task, output.run)
+    if output.to == STDOUT:
+        _to_stdout(task, output, result)
+        return None
+    to = Path(output.to or ".")
+    if to.is_dir() and result:
+        _refuse_existing(to / Path(result).name, clobber=output.clobber)
+    label = f"the download of task {task.id}"
+    with waiting.told(label) as expect:
         if not sys.stderr.isatty():
-            return task.download(to or ".", run=run, manifest=manifest)
+            return task.download(to, run=output.run, manifest=output.manifest)
         from longshore.client.progress_bar import ProgressBar
 
         with ProgressBar("download", "bytes") as bar:
-            return task.download(to or ".", on_bytes=bar.update, run=run, manifest=manifest)
-    result = task.result if run is None else task.get_run(run).result or ""
+
+            def on_bytes(done: int, total: int | None) -> None:
+                expect(label)
+                bar.update(done, total)
+
+            return task.download(to, on_bytes=on_bytes, run=output.run, manifest=output.manifest)
+
+
+def _result(task: "Task", run: int | None) -> str:
+    """Return the name of the result of a run; empty where there is none, which the download explains."""
+    from longshore.client import GoneError, NotFoundError
+
+    try:
+        return (task.latest_run() if run is None else task.get_run(run)).result or ""
+    except (NotFoundError, GoneError):
+        return ""
+
+
+def _to_stdout(task: "Task", output: Output, result: str) -> None:
     if result.endswith(".manifest.json"):
         raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
-    with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
-        file = task.download(folder, run=run)
+    with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.told(f"the download of task {task.id}"):
+        file = task.download(folder, run=output.run)
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)
         sys.stdout.buffer.flush()
-    return None

@@ -1,19 +1,39 @@
-"""`longshore login`: store the address of a service, a token and a chain as a profile."""
+"""`longshore login`, `logout`, `whoami` and `profiles`: the stored logins, and the one that commands use."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
+
 from longshore.cli import commands as typer
-from longshore.cli import remote
+from longshore.cli import complete, remote, waiting
+from longshore.cli.exits import NOT_ALLOWED, CommandError
+from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
+
+profiles_app = typer.Typer(help="Profiles: the stored logins.", epilog="Example: longshore profiles list")
+
+Name = Annotated[str, typer.Argument(help="Name of the login.", shell_complete=complete.profiles)]
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """The credential of a login, as `GET /credential` tells it."""
+
+    kind: str
+    id: str
+    name: str
+    chain: int
+    level: str
+    limited: bool
+    expires: str | None
 
 
 def login(
     chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1)],
     address: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8080",
-    profile: Annotated[str, typer.Option(help="Name of the profile.")] = "default",
+    profile: Annotated[str, typer.Option(help="Name of the login.")] = "default",
     json: remote.Json = False,
 ) -> None:
     """Store the address of a service with a token, which is prompted for or read from standard input."""
@@ -22,32 +42,92 @@ def login(
     from longshore.client.profiles import Profile, write_profile
 
     is_terminal = sys.stdin.isatty()
-    token: str = typer.prompt("Token (id:secret)", hide_input=True) if is_terminal else sys.stdin.readline()
+    token: str = typer.prompt("Token (id:secret)", hide_input=True, err=True) if is_terminal else sys.stdin.readline()
     login = Profile(address.rstrip("/"), token.strip(), chain)
-    with remote.exit_on_client_error():
-        if not login.address.startswith(("http://", "https://")):
-            raise ProfileError(f"the address {address!r} does not begin with http:// or https://")
-        if not login.token.isascii() or not login.token.isprintable() or ":" not in login.token:
-            raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
-        with Longshore(login.address, login.token, chain=chain, retry_for=5) as client:
-            _check_chain(client, chain)
-        file = write_profile(profile, login)
+    if not login.address.startswith(("http://", "https://")):
+        raise ProfileError(f"the address {address!r} does not begin with http:// or https://")
+    if not login.token.isascii() or not login.token.isprintable() or ":" not in login.token:
+        raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
+    with (
+        Longshore(login.address, login.token, chain=chain, retry_for=5) as client,
+        waiting.told(login.address),
+    ):
+        _check_chain(client, chain)
+    file = write_profile(profile, login)
     if json:
-        remote.show({"profile": profile, "address": login.address, "chain": chain, "file": str(file)})
+        show({"profile": profile, "address": login.address, "chain": chain, "file": str(file)})
     else:
         typer.echo(f"stored as {profile!r} in {file}")
 
 
 def _check_chain(client: "Longshore", chain: int) -> None:
-    """Exit with NOT_ALLOWED if the token is not for the chain: every level may list tasks, so 403 means that."""
+    """Raise CommandError if the token is not for the chain: every level may list tasks, so 403 means that."""
     from longshore.client import ForbiddenError
 
     try:
         client.tasks.list(limit=1)
     except ForbiddenError:
-        typer.echo(
-            f"longshore: the token is not for chain {chain}; an admin can make one that is, with"
+        raise CommandError(
+            f"the token is not for chain {chain}; an admin can make one that is, with"
             f" `longshore token create --chain {chain}`",
-            err=True,
-        )
-        raise typer.Exit(remote.NOT_ALLOWED) from None
+            NOT_ALLOWED,
+        ) from None
+
+
+def logout(profile: remote.Profile = None) -> None:
+    """Remove a stored login. The token stays valid; an admin revokes it with `longshore token revoke`."""
+    from longshore.client.profiles import read_profile, remove_profile
+
+    token = read_profile(profile).token.partition(":")[0]
+    name = remove_profile(profile)
+    typer.echo(f"{name!r} is removed; its token {token} stays valid until it is revoked")
+
+
+def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
+    """Show the login in use: its service, its chain, its level, and what it may see."""
+    from longshore.client.profiles import read_profiles
+
+    name = profile or read_profiles().current
+    with remote.client_of(profile) as client:
+        credential = msgspec.convert(client.request("GET", "/credential"), Credential)
+        address = client.address
+    if json:
+        show({"profile": name, "address": address, **msgspec.structs.asdict(credential)})
+        return
+    show_table(
+        ("", ""),
+        [
+            ("profile", name),
+            ("address", address),
+            ("chain", credential.chain),
+            (credential.kind, f"{credential.id} {credential.name}".rstrip()),
+            ("level", f"{credential.level}{', some indexes or columns are hidden' if credential.limited else ''}"),
+            ("expires", credential.expires or "never"),
+        ],
+    )
+
+
+@profiles_app.command("list", epilog="Example: longshore profiles list")
+def list_profiles(json: remote.Json = False) -> None:
+    """List the stored logins, without their tokens."""
+    from longshore.client.profiles import read_profiles
+
+    stored = read_profiles()
+    found = [
+        {"profile": name, "current": name == stored.current, "address": login.address, "chain": login.chain}
+        for name, login in stored.logins.items()
+    ]
+    if json:
+        show(found)
+        return
+    rows = [("*" if each["current"] else "", each["profile"], each["address"], each["chain"]) for each in found]
+    show_table(("", "profile", "address", "chain"), rows)
+
+
+@profiles_app.command("use", epilog="Example: longshore profiles use production")
+def use(name: Name) -> None:
+    """Make a login the one that commands use where --profile names none."""
+    from longshore.client.profiles import use_profile
+
+    use_profile(name)
+    typer.echo(f"commands use {name!r}")

@@ -1,54 +1,42 @@
-"""Shared by the commands over HTTP: options, the client of a profile, exit codes, and output."""
+"""Shared by the commands over HTTP: options, the client of a profile, and times."""
 
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from longshore.cli import commands as typer
-from longshore.cli import table
+from longshore.cli import complete, waiting
+from longshore.cli.output import tell
 
 if TYPE_CHECKING:
     from longshore import Longshore
 
-FAILED, USAGE, NOT_FOUND, NOT_ALLOWED, TIMED_OUT = 1, 2, 3, 4, 5
+PERIOD = re.compile(r"([0-9]{1,9})([mhdw])", re.ASCII)
+UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-Profile: TypeAlias = Annotated[str, typer.Option(help="Name of the login to use.")]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Profile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="Login to use; by default that of `longshore profiles use`.", shell_complete=complete.profiles),
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, and errors as problems.")]
 Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Maximum seconds to wait; unlimited by default.", min=0)]
-TaskNumber: TypeAlias = Annotated[int, typer.Argument(help="Number of the task.", min=1, metavar="ID")]
+Limit: TypeAlias = Annotated[int, typer.Option(help="Maximum number.", min=1, max=100)]
+TaskNumber: TypeAlias = Annotated[
+    int, typer.Argument(help="Number of the task.", min=1, metavar="ID", shell_complete=complete.tasks)
+]
 
 
 @contextlib.contextmanager
-def exit_on_client_error() -> Iterator[None]:
-    """Print an error of the client in one line and exit with its code."""
-    from longshore import client as c
-
-    try:
-        yield
-    except c.ClientError as error:
-        typer.echo(f"longshore: {printable(str(error))}", err=True)
-        match error:
-            case c.SegmentError() | c.BadRequestError() | c.ProfileError():
-                code = USAGE
-            case c.NotFoundError() | c.GoneError():
-                code = NOT_FOUND
-            case c.UnauthorizedError() | c.ForbiddenError():
-                code = NOT_ALLOWED
-            case c.WaitTimeoutError():
-                code = TIMED_OUT
-            case _:
-                code = FAILED
-        raise typer.Exit(code) from None
-
-
-@contextlib.contextmanager
-def client_of(profile: str) -> Iterator["Longshore"]:
-    """Open the client of a profile; its errors end the command."""
+def client_of(profile: str | None) -> Iterator["Longshore"]:
+    """Open the client of a profile. A wait of more than two seconds for the service is told."""
     from longshore import Longshore
+    from longshore.client.profiles import file_that_others_read
 
-    with exit_on_client_error(), Longshore.from_profile(profile) as client:
+    if (file := file_that_others_read()) is not None:
+        tell(f"longshore: other users can read the tokens in {file}; `chmod 600` it")
+    with Longshore.from_profile(profile) as client, waiting.told(client.address):
         yield client
 
 
@@ -63,24 +51,19 @@ def moment(text: str, option: str) -> datetime:
     return found
 
 
-def printable(text: str) -> str:
-    """Return a text without control characters, which a terminal would execute."""
-    return "".join(character if character.isprintable() else " " for character in text)
+def period(text: str, option: str) -> dict[str, int]:
+    """Return a period such as `24h` as `{"hours": 24}`. Raises BadParameter."""
+    match = PERIOD.fullmatch(text)
+    if not match:
+        raise typer.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {text!r}", param_hint=option)
+    return {UNITS[match[2]]: int(match[1])}
 
 
-def show(value: Any) -> None:
-    """Print structs as JSON."""
-    import msgspec
-
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)))
-
-
-def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table: with aligned columns on a terminal, separated by tabs and without a header in a pipe."""
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for row in cells:
-            typer.echo("\t".join(row))
-        return
-    for line in table.lines(heads, cells):
-        typer.echo(line)
+def moment_or_period_ago(text: str, option: str) -> datetime:
+    """Return a time, also one that is given as the period until now. Raises BadParameter."""
+    if not PERIOD.fullmatch(text):
+        return moment(text, option)
+    try:
+        return datetime.now(UTC) - timedelta(**period(text, option))
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)

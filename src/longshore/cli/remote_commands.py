@@ -1,23 +1,34 @@
-"""The commands for users of a service: over HTTP, through the Python client, with a stored profile.
+"""The commands for users of a service: over HTTP, through the Python client, with a stored login."""
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 timed out.
-"""
+from longshore.cli import (
+    commands,
+    completion,
+    destinations,
+    export,
+    indexes,
+    login,
+    request,
+    segments,
+    shares,
+    tasks,
+    verify,
+)
 
-from longshore.cli import commands as typer
-from longshore.cli import destinations, export, login, lookups, shares, task_results, tasks
 
-
-def add_to(app: typer.Typer) -> None:
+def add_to(app: commands.Group) -> None:
     """Add the commands to the command line."""
     app.command(epilog="Example: longshore login --address https://exports.example.com --chain 1764")(login.login)
-    app.command(epilog="Example: longshore export wallet-ledger --last 24h --format csv -o ledger.csv")(export.export)
-    app.command(epilog="Example: longshore indexes wallet-ledger")(lookups.indexes)
-    app.command(epilog="Example: longshore segments --json")(lookups.segments)
-    results = tasks.app.command
-    results(epilog="Example: longshore tasks download 12345 --run 3 --manifest -o ledger.csv")(task_results.download)
-    results(epilog="Example: longshore tasks files 12345 --run 3")(task_results.files)
-    results(epilog="Example: longshore tasks deliveries 12345 --run 3")(task_results.deliveries)
-    results(epilog="Example: longshore tasks ack 12345 --run 3")(task_results.ack)
+    app.command(epilog="Example: longshore logout --profile production")(login.logout)
+    app.command(epilog="Example: longshore whoami")(login.whoami)
+    app.add_typer(login.profiles_app, name="profiles")
+    app.command(epilog="Example: longshore export wallet-ledger --where 'amount > 10' --last 24h -o ledger.csv")(
+        export.export
+    )
     app.add_typer(tasks.app, name="tasks")
+    app.command(epilog="Example: longshore indexes wallet-ledger")(indexes.indexes)
+    app.add_typer(segments.app, name="segments")
     app.add_typer(destinations.app, name="destinations")
     app.add_typer(shares.app, name="shares")
+    app.command(epilog="Example: longshore verify --keys longshore-keys.json Wallet_Export-12345.csv")(verify.verify)
+    app.command(epilog="Example: longshore request POST /tasks --input task.json")(request.request)
+    app.command(epilog="Example: longshore completion bash >> ~/.bashrc")(completion.completion)

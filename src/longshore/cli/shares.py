@@ -5,6 +5,7 @@ from typing import Annotated
 
 from longshore.cli import commands as typer
 from longshore.cli import follow, remote
+from longshore.cli.output import show, show_table
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
 
@@ -12,14 +13,14 @@ app = typer.Typer(help="Results as tables.", epilog=EXAMPLE)
 
 
 @app.command("list", epilog="Example: longshore shares list")
-def list_shares(profile: remote.Profile = "default", json: remote.Json = False) -> None:
+def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """List the tables that the login may read."""
     with remote.client_of(profile) as client:
         found = client.shares.list()
     if json:
-        remote.show(found)
+        show(found)
         return
-    remote.show_table(("table",), [(table.full_name,) for table in found])
+    show_table(("table",), [(table.full_name,) for table in found])
 
 
 @app.command("profile", epilog=EXAMPLE)
@@ -28,14 +29,15 @@ def show_profile(
         str | None,
         typer.Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
     ] = None,
-    profile: remote.Profile = "default",
+    clobber: follow.Clobber = False,
+    profile: remote.Profile = None,
 ) -> None:
     """Write the profile file by which other programs read the tables. It has the token of the login."""
     import msgspec
 
     from longshore.client.profiles import write_for_owner
 
-    follow.refuse_missing_folder(output)
+    follow.refuse_output(output, clobber=clobber)
     with remote.client_of(profile) as client:
         content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
         name = f"longshore-{client.chain}.share"

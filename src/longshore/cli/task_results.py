@@ -1,37 +1,62 @@
-"""`longshore tasks download`, `files`, `deliveries` and `ack`: the results of a task."""
+"""`longshore tasks runs`, `download`, `files`, `deliveries` and `ack`: the results of a task."""
 
 from typing import TYPE_CHECKING, Annotated
 
 from longshore.cli import commands as typer
 from longshore.cli import follow, remote
+from longshore.cli.exits import NOT_FOUND, CommandError
+from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from longshore.client import Task
     from longshore.client.model import Run
 
 RunNumber = Annotated[int | None, typer.Option(help="Number of the run; by default that of the newest data.", min=1)]
 
 
+def runs(
+    id: remote.TaskNumber,
+    limit: remote.Limit = 25,
+    profile: remote.Profile = None,
+    json: remote.Json = False,
+) -> None:
+    """List the runs of a task, newest first, each with its data interval."""
+    with remote.client_of(profile) as client:
+        found = client.tasks.get(id).runs(limit=limit)
+    if json:
+        show(found)
+        return
+    rows = [
+        (run.run, run.state, _time(run.interval.start if run.interval else None),
+         _time(run.interval.end if run.interval else None), _time(run.began), run.rows, run.bytes)
+        for run in found
+    ]  # fmt: skip
+    show_table(("run", "state", "interval from", "until", "began", "rows", "bytes"), rows)
+
+
 def download(  # noqa: PLR0913 (options of the command)
     id: remote.TaskNumber,
-    output: Annotated[str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.")] = None,
+    output: follow.Place = None,
+    clobber: follow.Clobber = False,
     run: RunNumber = None,
     manifest: Annotated[
         bool, typer.Option("--manifest", help="Also write the manifest and its signature beside the file.")
     ] = False,
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Download the result of a task; an interrupted download is resumed."""
     if output == follow.STDOUT and (json or manifest):
         raise typer.BadParameter("the file and what else was asked for cannot all go to standard output")
-    follow.refuse_missing_folder(output)
+    follow.refuse_output(output, clobber=clobber)
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
-        file = follow.download(task, output, run, manifest=manifest)
+        file = follow.download(task, follow.Output(output, clobber, run, manifest))
         found = _run(task, run) if json else None
     if json:
-        remote.show({"task": task.data, "run": found, "file": str(file)})
+        show({"task": task.data, "run": found, "file": str(file)})
     elif file:
         typer.echo(file)
 
@@ -43,7 +68,7 @@ def _run(task: "Task", run: int | None) -> "Run":
 def files(
     id: remote.TaskNumber,
     run: RunNumber = None,
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """List the files of a run."""
@@ -51,38 +76,51 @@ def files(
         task = client.tasks.get(id)
         found = task.files(_run(task, run).run)
     if json:
-        remote.show(found)
+        show(found)
         return
-    remote.show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
+    show_table(("file", "rows", "bytes"), [(file.path, f"{file.rows:,}", f"{file.bytes:,}") for file in found])
 
 
 def deliveries(
     id: remote.TaskNumber,
-    run: Annotated[int, typer.Option(help="Number of the run.", min=1)],
+    run: Annotated[int | None, typer.Option(help="Number of the run; by default the last one.", min=1)] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Bring the result to the destinations that lack it, else to all of them.")
     ] = False,
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """List the deliveries of a run to destinations, or deliver it again."""
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
+        run = run or _last_run(task)
         found = task.deliver(run) if again else task.deliveries(run)
     if json:
-        remote.show(found)
+        show(found)
         return
     rows = [(each.id, each.destination, each.state, each.attempts, each.address or each.error or "") for each in found]
-    remote.show_table(("delivery", "destination", "state", "attempts", "address or error"), rows)
+    show_table(("delivery", "destination", "state", "attempts", "address or error"), rows)
+
+
+def _last_run(task: "Task") -> int:
+    """Return the number of the newest run, whatever became of it. Raises CommandError if there is none."""
+    runs = task.runs(limit=1)
+    if not runs:
+        raise CommandError(f"task {task.id} has not run yet", NOT_FOUND)
+    return runs[0].run
 
 
 def ack(
     id: remote.TaskNumber,
     run: Annotated[int, typer.Option(help="Number of the run.", min=1)],
-    profile: remote.Profile = "default",
+    profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Confirm that the increment of a run has arrived, so that the next run begins after it."""
     with remote.client_of(profile) as client:
         found = client.tasks.get(id).acknowledge(run)
-    remote.show(found) if json else typer.echo(f"run {found.run} of task {id} is acknowledged")
+    show(found) if json else typer.echo(f"run {found.run} of task {id} is acknowledged")
+
+
+def _time(moment: "datetime | None") -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z" if moment else ""

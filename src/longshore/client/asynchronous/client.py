@@ -47,6 +47,7 @@ class AsyncLongshore:
     ) -> None:
         found = connection(address, token, chain, (timeout, retry_for))
         self._transport = AsyncTransport(found, verify, proxy, http_client)
+        self.address = found.address
         self.chain = found.chain
         self.exports = AsyncExports(self._transport)
         self.tasks = AsyncTasks(self._transport)
@@ -60,8 +61,8 @@ class AsyncLongshore:
         return f"<{type(self).__name__} {self._transport.connection!r}>"
 
     @classmethod
-    def from_profile(cls, name: str = "default", **settings: Any) -> Self:
-        """Return a client for a profile that `longshore login` has stored. Raises ProfileError."""
+    def from_profile(cls, name: str | None = None, **settings: Any) -> Self:
+        """Return a client for a login of `longshore login`, by default the current one. Raises ProfileError."""
         profile = read_profile(name)
         return cls(profile.address, profile.token, chain=profile.chain, **settings)
 

@@ -48,6 +48,7 @@ class Longshore:
     ) -> None:
         found = connection(address, token, chain, (timeout, retry_for))
         self._transport = Transport(found, verify, proxy, http_client)
+        self.address = found.address
         self.chain = found.chain
         self.exports = Exports(self._transport)
         self.tasks = Tasks(self._transport)
@@ -61,8 +62,8 @@ class Longshore:
         return f"<{type(self).__name__} {self._transport.connection!r}>"
 
     @classmethod
-    def from_profile(cls, name: str = "default", **settings: Any) -> Self:
-        """Return a client for a profile that `longshore login` has stored. Raises ProfileError."""
+    def from_profile(cls, name: str | None = None, **settings: Any) -> Self:
+        """Return a client for a login of `longshore login`, by default the current one. Raises ProfileError."""
         profile = read_profile(name)
         return cls(profile.address, profile.token, chain=profile.chain, **settings)
 

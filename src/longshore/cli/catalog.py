@@ -1,0 +1,54 @@
+"""The commands `longshore catalog …`: the declared export indexes."""
+
+import asyncio
+
+from longshore.cli import commands as typer
+from longshore.cli.database import existing_database
+from longshore.cli.service import load_settings
+
+catalog_app = typer.Typer(help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check")
+
+
+@catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")
+def catalog_check() -> None:
+    """Check the catalog against the source; exit with 1 if something is wrong, with 0 if there are only warnings."""
+    from longshore.database.connect import connected_to_read
+    from longshore.exports import catalog
+    from longshore.exports.catalog_check import check, check_tokens
+
+    settings = load_settings()
+    whole = known = catalog.load(settings.catalog)
+
+    if settings.source_url:  # the service's own tables are in another database, and are not the user's to check
+        known = {name: index for name, index in known.items() if not index.own}
+
+    async def run(url: str) -> bool:
+        async with connected_to_read(url, "longshore catalog check") as connection:
+            findings = await check(connection, known)
+        if settings.database_url or not settings.source_url:
+            async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
+                findings += await check_tokens(connection, whole)
+        for finding in findings:
+            typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
+        fields = sum(len(index.fields) for index in known.values())
+        wrong = sum(not finding.warning for finding in findings)
+        summary = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
+        typer.echo(summary, err=True)
+        return wrong == 0
+
+    if settings.source_url:
+        good = asyncio.run(run(settings.source_url))
+    else:
+        with existing_database(settings) as url:
+            good = asyncio.run(run(url))
+    if not good:
+        raise typer.Exit(1)
+
+
+@catalog_app.command("docs", epilog="Example: longshore catalog docs > docs/indexes.md")
+def catalog_docs() -> None:
+    """Print a Markdown page of the indexes with their fields."""
+    from longshore.exports import catalog
+    from longshore.exports.catalog_page import page
+
+    typer.echo(page(catalog.load(load_settings().catalog)), nl=False)

@@ -1,0 +1,32 @@
+"""`longshore indexes`: the export indexes and their fields."""
+
+from typing import Annotated
+
+from longshore.cli import commands as typer
+from longshore.cli import complete, remote
+from longshore.cli.output import show, show_table
+
+
+def indexes(
+    name: Annotated[
+        str | None, typer.Argument(help="Show the fields of this index.", shell_complete=complete.indexes)
+    ] = None,
+    profile: remote.Profile = None,
+    json: remote.Json = False,
+) -> None:
+    """List the export indexes, or the fields of one."""
+    with remote.client_of(profile) as client:
+        if name is None:
+            found = client.indexes.list()
+            rows = [(index.name, index.time or "", index.description) for index in found]
+            show(found) if json else show_table(("index", "time field", "description"), rows)
+            return
+        index = client.indexes.get(name)
+    if json:
+        show(index)
+        return
+    rows = []
+    for field in index.fields:
+        rows.append((field.name, field.type, field.description))
+        rows += [(f"{field.name}.{inner.name}", inner.type, inner.description) for inner in field.fields]
+    show_table(("field", "type", "description"), rows)

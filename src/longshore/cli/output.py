@@ -1,0 +1,45 @@
+"""The output of commands: tables, JSON, lines on standard error, and text without control characters."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from longshore.cli import commands as typer
+from longshore.cli import table
+
+
+def printable(text: str) -> str:
+    """Return a text without control characters, which a terminal would execute."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def show(value: Any) -> None:
+    """Print structs as JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1)."""
+    import msgspec
+
+    typer.echo(msgspec.json.format(msgspec.json.encode(value)))
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table: with aligned columns on a terminal, separated by tabs and without a header in a pipe."""
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for row in cells:
+            typer.echo("\t".join(row))
+        return
+    for line in table.lines(heads, cells):
+        typer.echo(line)
+
+
+def tells() -> bool:
+    """Return whether standard error is for people: in a pipe with `--json` it has nothing but the problem."""
+    context = click.get_current_context(silent=True)
+    return context is None or not context.params.get("json") or sys.stderr.isatty()
+
+
+def tell(line: str) -> None:
+    """Print a line for people on standard error."""
+    if tells():
+        typer.echo(line, err=True)

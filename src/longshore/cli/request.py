@@ -1,0 +1,134 @@
+"""`longshore request`: any request to the API, for what has no command."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+
+from longshore.cli import commands as typer
+from longshore.cli import remote
+from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
+from longshore.cli.output import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from longshore.client.answers import Answer
+
+STDIN = "-"
+CODES = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 410: NOT_FOUND, 413: USAGE, 415: USAGE,
+         422: USAGE}  # fmt: skip
+WINDOWS_PATH = re.compile(r"[A-Za-z]:[/\\]")
+
+
+def request(  # noqa: PLR0913 (the options of the command)
+    method: Annotated[str, typer.Argument(help="GET, POST, PUT, PATCH or DELETE.")],
+    path: Annotated[str, typer.Argument(help="Path of the API with its query, such as /tasks/12345.")],
+    field: Annotated[
+        list[str] | None,
+        typer.Option("-f", "--field", metavar="KEY=TEXT", help="A string of the body, of GET a parameter; repeatable."),
+    ] = None,
+    json_field: Annotated[
+        list[str] | None,
+        typer.Option("-F", "--json-field", metavar="KEY=JSON", help="A JSON value of the body; repeatable."),
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A header field; repeatable.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--input", metavar="FILE", help="File with the body; - for standard input.")
+    ] = None,
+    include: Annotated[
+        bool, typer.Option("-i", "--include", help="Print the status and the header fields first.")
+    ] = False,
+    profile: remote.Profile = None,
+) -> None:
+    """Send a request with the login, and print the answer.
+
+    The body of an error goes to standard error. The exit code is by the status: 2 for 400, 413, 415 and 422, 3 for 404
+    and 410, 4 for 401 and 403, 1 for other errors.
+    """
+    from longshore.client.answers import Request
+
+    method = method.upper()
+    is_read = method in ("GET", "HEAD")
+    fields: dict[str, str | msgspec.Raw] = dict(_pair(each, "=", "--field") for each in field or [])
+    fields |= {key: _json(key, text) for key, text in (_pair(each, "=", "--json-field") for each in json_field or [])}
+    if fields and file is not None:
+        raise typer.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
+    body = msgspec.Raw(_read(file)) if file is not None else fields if fields and not is_read else None
+    sent = Request(
+        method=method,
+        url=_path(path),
+        params={key: _text(value) for key, value in fields.items()} if is_read else {},
+        headers=dict(_pair(each, ":", "--header") for each in header or []),
+        body=body,
+    )
+    with remote.client_of(profile) as client, client._transport.stream(sent) as (answer, chunks):
+        _print(answer, chunks, include)
+    if answer.status >= 400:
+        raise typer.Exit(CODES.get(answer.status, FAILED))
+
+
+def _print(answer: "Answer", chunks: "Iterator[bytes]", include: bool) -> None:
+    """Print an answer as it comes; that of an error on standard error."""
+    out = sys.stderr.buffer if answer.status >= 400 else sys.stdout.buffer
+    if include:
+        lines = [
+            f"HTTP {answer.status}",
+            *(f"{name}: {printable(value)}" for name, value in answer.headers.items()),
+            "",
+        ]
+        out.write("".join(f"{line}\n" for line in lines).encode())
+    if answer.status >= 300:
+        out.write(answer.body)
+    elif sys.stdout.isatty() and "json" in answer.headers.get("content-type", ""):
+        body = b"".join(chunks)
+        out.write(msgspec.json.format(body) + b"\n" if body else b"")
+    else:
+        for chunk in chunks:
+            out.write(chunk)
+            out.flush()
+    out.flush()
+
+
+def _path(path: str) -> str:
+    if WINDOWS_PATH.match(path):
+        raise typer.BadParameter(
+            f"got {path!r}: the shell has made a file's path of it; leave out its first slash, as in tasks/12345"
+        )
+    if "://" in path:
+        raise typer.BadParameter(f"expected a path of the API such as /tasks/12345, got {path!r}")
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+    key, found, value = text.partition(separator)
+    if not found or not key:
+        raise typer.BadParameter(f"expected a name, {separator!r} and a value, got {text!r}", param_hint=option)
+    return (key, value) if separator == "=" else (key.strip(), value.strip())
+
+
+def _json(key: str, text: str) -> msgspec.Raw:
+    """Return a JSON value as it is written, so that no digit of a number is lost."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        reason = f"{key}: {error}; strings need quotes, or --field"
+        raise typer.BadParameter(reason, param_hint="--json-field") from None
+    return msgspec.Raw(text.encode())
+
+
+def _text(value: str | msgspec.Raw) -> str:
+    return value if isinstance(value, str) else bytes(value).decode()
+
+
+def _read(file: str) -> bytes:
+    if file == STDIN:
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None

@@ -1,0 +1,177 @@
+"""The commands that run a service: its processes, its database, its sample data, its checks and its settings."""
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated
+
+from longshore.cli import commands as typer
+from longshore.errors import LongshoreError
+
+if TYPE_CHECKING:
+    from longshore.settings import Settings
+
+
+def add_to(app: typer.Group) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: longshore serve")(serve)
+    app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")(api)
+    app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore worker")(worker)
+    app.command(epilog="Example: longshore migrate")(migrate)
+    app.command(epilog="Example: longshore seed --rows 1000000")(seed)
+    app.command(epilog="Example: longshore demo --rows 5000000")(demo)
+    app.command(epilog="Example: longshore doctor")(doctor)
+    app.command(name="settings", epilog="Example: LONGSHORE_PORT=9000 longshore settings")(show_settings)
+
+
+def load_settings() -> "Settings":
+    """Return the settings, with the log configured by them."""
+    from longshore.settings_sources import load
+    from longshore.telemetry import logs
+
+    settings = load().settings
+    logs.configure(settings)
+    return settings
+
+
+def serve() -> None:
+    """Start the API and a worker, with the embedded database if none is configured."""
+    from longshore.database.migrate import migrate_at
+    from longshore.database.retry import when_served
+    from longshore.exports import catalog
+    from longshore.processes import Children, TerminatedError, database, interrupt_on_sigterm, refuse_taken_port
+
+    settings = load_settings()
+    interrupt_on_sigterm()
+    refuse_taken_port(settings.host, settings.port)
+    catalog.load(settings.catalog)  # an error is one line here, before any process starts
+    try:
+        with database(settings) as url:
+            asyncio.run(when_served(migrate_at, url))
+            with Children(settings, url) as children:
+                address = children.wait_until_ready()
+                typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
+                children.watch()
+    except TerminatedError:  # a service manager takes any other exit code for a failure
+        return
+
+
+def api() -> None:
+    """Start the API alone."""
+    from longshore.database.migrate import check_at
+    from longshore.database.retry import when_served
+    from longshore.exports import catalog
+    from longshore.processes import PORT_TIMEOUT_SECONDS, database, refuse_taken_port, run_api
+
+    settings = load_settings()
+    refuse_taken_port(settings.host, settings.port, PORT_TIMEOUT_SECONDS)
+    catalog.load(settings.catalog)
+    with database(settings) as url:
+        asyncio.run(when_served(check_at, url))
+        run_api(settings, url)
+
+
+def worker() -> None:
+    """Start a worker alone; any number may share a database."""
+    import uvloop
+
+    from longshore.processes import database
+    from longshore.worker.process import run_worker
+
+    settings = load_settings()
+    with database(settings) as url:
+        uvloop.run(run_worker(settings, url))
+
+
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only list pending migrations; exit with 1 if there are any.")
+    ] = False,
+) -> None:
+    """Migrate the schema of the database to this version."""
+    from longshore.database.export_role import why_unused_at
+    from longshore.database.migrate import migrate_at, pending_at
+    from longshore.processes import database_as_it_is
+
+    with database_as_it_is(load_settings()) as url:
+        if check:
+            missing = asyncio.run(pending_at(url))
+            for name in missing or ["the schema is this version's"]:
+                typer.echo(name)
+            raise typer.Exit(1 if missing else 0)
+        for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
+            typer.echo(name)
+        if (problem := asyncio.run(why_unused_at(url))) is not None:
+            typer.echo(f"warning: {problem}", err=True)
+
+
+def seed(rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
+    """Write the sample data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
+    from longshore.demo.seed import seed as write
+    from longshore.processes import database
+
+    settings = load_settings()
+    with database(settings) as url:
+        is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: typer.echo(step, err=True)))
+    typer.echo("done" if is_new else "the data is there already")
+
+
+def demo(
+    rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
+) -> None:
+    """Run the demo: write data, start the service, export, download, and check the file."""
+    from longshore.demo.run import run_demo
+    from longshore.processes import interrupt_on_sigterm
+    from longshore.settings_sources import load
+
+    interrupt_on_sigterm()
+    run_demo(load(), rows)
+
+
+def doctor() -> None:
+    """Check this installation; print one line for each finding, with its remedy; exit with 1 if anything is wrong."""
+    import msgspec
+
+    from longshore.database.embedded import embedded_url
+    from longshore.doctor.examine import examine
+    from longshore.doctor.finding import Finding, wrong
+    from longshore.processes import database_as_it_is
+    from longshore.settings_sources import load
+    from longshore.telemetry import logs
+
+    broken = False
+
+    def show(finding: Finding) -> None:
+        nonlocal broken
+        broken = broken or finding.level == "wrong"
+        typer.echo(f"{finding.level:8}{finding.area}: {finding.what}")
+
+    async def run(url: str) -> None:
+        async for finding in examine(settings, url):
+            show(finding)
+
+    try:
+        settings = load().settings
+        logs.configure(msgspec.structs.replace(settings, log_level="error"))
+    except LongshoreError as error:
+        show(wrong("settings", str(error)))
+        raise typer.Exit(1) from None
+    try:
+        if not settings.database_url:
+            embedded_url(settings.data)  # raises where there is none: a check makes no database
+        with database_as_it_is(settings) as url:
+            asyncio.run(run(url))
+    except LongshoreError as error:
+        show(wrong("database", str(error)))
+    if broken:
+        raise typer.Exit(1)
+
+
+def show_settings() -> None:
+    """List the settings, their values, and the origin of each."""
+    from longshore.settings import NAMES, SECRETS, description
+    from longshore.settings_sources import load
+
+    loaded = load()
+    for name in NAMES:
+        value = getattr(loaded.settings, name)
+        shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value
+        typer.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")

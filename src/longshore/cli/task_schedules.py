@@ -1,0 +1,72 @@
+"""`longshore tasks pause`, `resume`, `backfill` and `backfills`: the schedule of a task."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from longshore.cli import commands as typer
+from longshore.cli import remote
+from longshore.cli.output import show, show_table
+from longshore.client.words import CatchUp
+
+if TYPE_CHECKING:
+    from longshore.client.model import Backfill
+
+
+def pause(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json = False) -> None:
+    """Pause the schedule of a task; a run that has begun ends as usual."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id).pause()
+    show(task.data) if json else typer.echo(f"task {task.id} is paused")
+
+
+def resume(
+    id: remote.TaskNumber,
+    catch_up: Annotated[
+        CatchUp | None, typer.Option(help="Runs missed meanwhile: one for all, none, or all; by default as created.")
+    ] = None,
+    profile: remote.Profile = None,
+    json: remote.Json = False,
+) -> None:
+    """Resume the paused schedule of a task."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id).resume(catch_up)
+    show(task.data) if json else typer.echo(f"task {task.id} is resumed")
+
+
+def backfill(
+    id: remote.TaskNumber,
+    start: Annotated[str, typer.Option(help="Run the schedule's times after this one.")],
+    end: Annotated[str, typer.Option(help="The last time to run.")],
+    profile: remote.Profile = None,
+    json: remote.Json = False,
+) -> None:
+    """Run past times of a task's schedule, oldest first and one at a time."""
+    after, until = remote.moment(start, "--start"), remote.moment(end, "--end")
+    with remote.client_of(profile) as client:
+        created = client.tasks.get(id).backfill(after, until)
+    show(created) if json else typer.echo(f"backfill {created.id} of task {id} has {created.runs} runs")
+
+
+def backfills(
+    id: remote.TaskNumber,
+    stop: Annotated[int | None, typer.Option(help="End the backfill of this number first.", min=1)] = None,
+    profile: remote.Profile = None,
+    json: remote.Json = False,
+) -> None:
+    """List the backfills of a task with their progress, newest first."""
+    with remote.client_of(profile) as client:
+        task = client.tasks.get(id)
+        if stop is not None:
+            task.end_backfill(stop)
+        _show_backfills(task.backfills(), json)
+
+
+def _show_backfills(backfills: "list[Backfill]", json: bool) -> None:
+    if json:
+        show(backfills)
+        return
+    rows = [
+        (each.id, each.state, f"{each.start:%Y-%m-%d %H:%M}Z", f"{each.end:%Y-%m-%d %H:%M}Z", each.runs, each.done,
+         each.failed, each.left)
+        for each in backfills
+    ]  # fmt: skip
+    show_table(("backfill", "state", "after", "until", "runs", "done", "failed", "left"), rows)

@@ -1,0 +1,218 @@
+"""The ends of commands: closed pipes, Ctrl-C, full disks, odd locales, errors as problems, and long waits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from longshore import Longshore
+from longshore.cli import waiting
+from tests.client.conftest import Cli
+from tests.client.gateway import Gateway
+from tests.conftest import SMALL_CHAIN
+
+COMMAND = [sys.executable, "-m", "longshore"]
+
+
+def in_shell(line: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a line of bash in which `longshore` is this one, and print the exit codes of its pipe at the end."""
+    script = f'longshore() {{ "{sys.executable}" -m longshore "$@"; }}; {line}; echo "${{PIPESTATUS[@]}}"'
+    return subprocess.run(["bash", "-c", script], capture_output=True, timeout=100, env={**os.environ, **variables})
+
+
+@pytest.mark.usefixtures("logged_in")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "longshore export wallet-ledger --format jsonl -o - 2>/dev/null | head -1 >/dev/null",
+        "longshore --help | true",
+        "longshore tasks list | true",
+        "longshore tasks get 999999999 2>&1 >/dev/null | true",
+    ],
+)
+def test_closed_pipe_ends_a_command_quietly(line: str) -> None:
+    done = in_shell(line)
+    assert done.stderr == b""
+    allowed = (b"141", b"3") if "999999999" in line else (b"141", b"0")  # 141 unless it wrote before the reader ended
+    assert done.stdout.split()[0] in allowed
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_closed_pipe_is_141_whatever_is_left_to_write() -> None:
+    for arguments in (["--help"], ["indexes"], ["indexes", "nothing"]):
+        near, far = os.pipe()
+        os.close(near)
+        done = subprocess.run([*COMMAND, *arguments], stdout=far, stderr=far, timeout=60)
+        os.close(far)
+        assert done.returncode == 141, arguments
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_full_disk_is_an_error_of_the_command() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([*COMMAND, "indexes"], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == b"longshore: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_locale_without_unicode_gets_escapes_and_json_stays_utf_8(longshore: Longshore) -> None:
+    desc = "caf\N{LATIN SMALL LETTER E WITH ACUTE} \N{EURO SIGN} \N{GRINNING FACE}"
+    id = str(longshore.exports.create("users", desc=desc).wait().id)
+    latin = {"PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = in_shell(f"longshore tasks get {id} | cat", **latin)
+    assert b"caf\xe9 \\u20ac \\U0001f600" in done.stdout
+    done = in_shell(f"longshore tasks get {id} --json | cat", **latin)
+    assert json.loads(done.stdout.rpartition(b"}")[0] + b"}")["desc"] == desc
+    for encoding in ("ascii", "iso-8859-1"):
+        done = in_shell(f"longshore indexes {desc!r}", **{**latin, "PYTHONIOENCODING": encoding})
+        assert (done.stdout, done.stderr[:10]) == (b"3\n", b"longshore:")
+    done = in_shell(r"longshore indexes $'caf\xe9'")
+    assert (done.stdout, done.stderr) == (b"2\n", b"longshore: an argument is no text in UTF-8\n")
+
+
+def interrupted(*arguments: str, after: str) -> tuple[int, str]:
+    """Run a command, send it SIGINT once its standard error has these words, and give code and standard error."""
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    told = ""
+    for line in process.stderr:
+        told += line
+        if after in line:
+            process.send_signal(signal.SIGINT)
+            break
+    told += process.communicate(timeout=60)[1]
+    return process.returncode, told
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_ctrl_c_says_that_the_task_runs_on_and_how_to_follow_it(longshore: Longshore) -> None:
+    later = longshore.exports.create("users", cron="0 0 1 1 *")
+    id = later.id
+    for command in (("wait",), ("logs", "-f")):
+        code, told = interrupted("tasks", *command, str(id), after="waiting for")
+        assert code == 130
+        assert told.splitlines() == [
+            f"longshore: waiting for task {id}, which is READY",
+            f"longshore: task {id} runs on; follow it with `longshore tasks logs -f {id}`, download its result with"
+            f" `longshore tasks download {id}`, cancel it with `longshore tasks cancel {id}`",
+        ]
+    later.cancel()
+
+
+def test_ctrl_c_in_an_export_names_its_task(logged_in: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("longshore.client.Task.wait", interrupt)
+    code, out, told = logged_in("export", "users")
+    assert (code, out) == (130, "")
+    id = told.splitlines()[0].removeprefix("task ")
+    assert told.splitlines()[1].startswith(
+        f"longshore: task {id} runs on; follow it with `longshore tasks logs -f {id}`"
+    )
+    code, _, told = logged_in("export", "users", "--json", "--profile", "default")
+    assert (code, json.loads(told)["exit_code"]) == (130, 130)
+    assert "--profile default`" in json.loads(told)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (("tasks", "get", "999999999"), 3, {"status": 404, "type": "/problems/task-not-found"}),
+        (("export", "wallet-leger"), 2, {"status": 400}),
+        (("export", "users", "--where", "id > x"), 2, {"title": "The command line cannot be used"}),
+        (("tasks", "get", "x"), 2, {"title": "The command line cannot be used"}),
+        (("tasks", "list", "--profile", "other"), 2, {"title": "The login cannot be used"}),
+        (("tasks", "deliveries", "999999999", "--run", "1"), 3, {"status": 404}),
+    ],
+)
+def test_error_is_a_problem_on_standard_error_with_json(
+    logged_in: Cli, arguments: tuple[str, ...], code: int, expected: dict[str, object]
+) -> None:
+    ended, out, told = logged_in(*arguments, "--json")
+    assert (ended, out) == (code, "")
+    problem = json.loads(told)
+    assert problem == {**problem, **expected, "exit_code": code}
+    assert problem["detail"]
+
+
+def test_problem_of_a_request_has_its_violations_and_its_number(logged_in: Cli) -> None:
+    problem = json.loads(logged_in("export", "users", "--field", "nothing", "--json")[2])
+    assert problem["errors"][0]["pointer"].startswith("/target/fields")
+    assert problem["request_id"]
+
+
+def test_failed_task_is_the_only_thing_on_standard_error_with_json(logged_in: Cli, longshore: Longshore) -> None:
+    later = longshore.exports.create("users", cron="0 0 1 1 *").cancel()
+    problem = json.loads(logged_in("tasks", "wait", str(later.id), "--json")[2])
+    assert problem["title"] == "The task failed"
+    assert str(later.id) in problem["detail"]
+
+
+def test_page_of_a_proxy_is_an_error_and_no_json_of_ours(cli: Cli, gateway: Gateway, token: str) -> None:
+    assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
+    gateway.violations += ["garble"]
+    code, out, told = cli("indexes", "--json")
+    assert (code, out) == (1, "")
+    assert json.loads(told)["title"] == "The service does not answer"
+
+
+def test_wait_for_the_service_is_told_once(
+    cli: Cli, gateway: Gateway, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "SECONDS", 0.05)
+    assert cli("login", "--address", gateway.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
+    gateway.violations += ["refuse"]  # with Retry-After: 1
+    code, _, told = cli("indexes")
+    assert (code, told) == (0, f"longshore: waiting for {gateway.address}\n")
+    gateway.violations += ["refuse"]
+    assert cli("indexes", "--json")[2] == ""
+
+
+def test_outer_wait_is_not_told_during_an_inner_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(waiting, "SECONDS", 0.05)
+
+    def until(words: str) -> str:
+        told, deadline = "", time.monotonic() + 30
+        while words not in told:
+            assert time.monotonic() < deadline, told
+            told += capsys.readouterr().err
+            time.sleep(0.01)
+        return told
+
+    with waiting.told("the service"):
+        with waiting.told("a task") as expect:
+            assert until("task") == "longshore: waiting for a task\n"
+            expect("a task")
+            expect("its end")
+            assert until("end") == "longshore: waiting for its end\n"
+        assert until("service") == "longshore: waiting for the service\n"
+    assert threading.active_count() < 20
+    assert capsys.readouterr().err == ""
+
+
+def test_version_is_printed(cli: Cli) -> None:
+    from longshore import __version__
+
+    assert cli("--version") == (0, f"longshore {__version__}\n", "")
+
+
+def test_help_has_two_groups_of_commands(cli: Cli) -> None:
+    users, _, operators = cli("--help")[1].partition("Use a service:")[2].partition("Run a service:")
+    assert [f"\n  {name}  " in users for name in ("export", "tasks", "serve")] == [True, True, False]
+    assert [f"\n  {name}  " in operators for name in ("export", "serve", "token")] == [False, True, True]
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_closed_standard_streams_are_no_fault() -> None:
+    for closed, code in (("2>&-", b"3"), (">&-", b"3"), (">&- 2>&-", b"3")):
+        assert in_shell(f"longshore indexes nothing {closed}").stdout.split() == [code]
