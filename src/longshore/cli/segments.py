@@ -1,13 +1,16 @@
 """`longshore segments …`: the stored segments of the chain."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from longshore.cli import commands as typer
 from longshore.cli import complete, remote, target
 from longshore.cli.output import show, show_table
+
+if TYPE_CHECKING:
+    from longshore.client.words import Segment
 
 app = typer.Typer(help="Segments: stored filters of exports.", epilog="Example: longshore segments list")
 
@@ -76,6 +79,6 @@ def _read(file: Path) -> dict[str, Any]:
         raise typer.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
 
 
-def _shape(segment: dict[str, Any] | None) -> tuple[str, int | str]:
+def _shape(segment: "Segment | None") -> tuple[str, int | str]:
     """Return the index and the number of rules of a stored segment; empty strings if its rules are hidden."""
     return ("", "") if segment is None else (segment["index"], len(segment["rules"]))
