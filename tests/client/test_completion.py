@@ -1,4 +1,4 @@
-"""What shells complete: commands, options, and values of the service; nothing, and no error, where it is away."""
+"""Completion in shells: commands, options, and values of the service; nothing, and no error, where it is away."""
 
 import os
 import shutil

@@ -10,7 +10,7 @@ from longshore import AsyncLongshore, Longshore
 from longshore.access.tokens import Level
 from longshore.client import ForbiddenError, NotFoundError, UnauthorizedError
 from tests import service as services
-from tests.client.test_commands import Cli, cli, logged_in  # noqa: F401  # fixtures
+from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 
 PREFIX = "from_client_"
@@ -51,7 +51,7 @@ def test_errors_of_the_protocols_paths_are_the_clients_own(service: services.Lon
             client.shares.list()
 
 
-def test_command_lists_tables_one_a_line(logged_in: Cli, tables: list[str]) -> None:  # noqa: F811  # the fixture
+def test_command_lists_tables_one_a_line(logged_in: Cli, tables: list[str]) -> None:
     code, out, _ = logged_in("shares", "list")
     names = [line for line in out.splitlines() if PREFIX in line]
     assert (code, names) == (0, [f"{SMALL_CHAIN}.exports.{name}" for name in tables])
@@ -59,11 +59,11 @@ def test_command_lists_tables_one_a_line(logged_in: Cli, tables: list[str]) -> N
     assert {"share": str(SMALL_CHAIN), "schema": "exports", "name": tables[0]} in listed
 
 
-def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_path: Path) -> None:  # noqa: F811
+def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_path: Path) -> None:
     file = tmp_path / "here" / "longshore.share"
     file.write_text("an older one")
     file.chmod(0o644)
-    assert logged_in("shares", "profile", "-o", "longshore.share")[:2] == (0, "longshore.share\n")
+    assert logged_in("shares", "profile", "-o", "longshore.share", "--clobber")[:2] == (0, "longshore.share\n")
     assert file.stat().st_mode & 0o777 == 0o600
     written = json.loads(file.read_text())
     assert (written["shareCredentialsVersion"], written["bearerToken"]) == (1, token)
@@ -72,6 +72,6 @@ def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_pat
     assert logged_in("shares", "profile", "-o", ".")[1] == f"longshore-{SMALL_CHAIN}.share\n"
 
 
-def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) -> None:  # noqa: F811
+def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) -> None:
     code, _, told = logged_in("shares", "profile", "-o", "nowhere/longshore.share")
     assert (code, "nowhere" in told) == (2, True)
