@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-fast browser network debian sharing screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
+.PHONY: demo install test test-fast browser network debian sharing generators screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -14,7 +14,7 @@ install: .venv/installed
 # waits more than it works, so two files at a time leave a core to spare. The longest one comes first.
 FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser network debian sharing $(BIN)/promtool
+test: .venv/installed-dev browser network debian sharing generators $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure \
 		--ignore tests/packages/test_extras.py
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
@@ -35,6 +35,22 @@ browser: tests/console/node_modules/axe-core/axe.min.js
 
 tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
 	@$(NPM_CI) --prefix tests/console
+	@touch $@
+
+# The generators of programs from the OpenAPI document: openapi-typescript with its compiler, from npm, and
+# openapi-python-client, in an environment of its own. `make test` runs their tests.
+generators: tests/generators/node_modules/.bin/tsc .venv/generators/installed
+
+tests/generators/node_modules/.bin/tsc: tests/generators/package-lock.json
+	@$(NPM_CI) --prefix tests/generators
+	@touch $@
+
+# $(call environment,NAME,LOCK): an environment of its own with what a lock names.
+environment = $(PYTHON) -m venv .venv/$(1) \
+	&& .venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+
+.venv/generators/installed: $(BIN)/python tests/generators/requirements.lock
+	@$(call environment,generators,tests/generators/requirements.lock)
 	@touch $@
 
 # What the alert rules are tried with: promtool, from Debian's package of Prometheus, which is only unpacked, as its
@@ -160,10 +176,11 @@ lock: .venv/bin/python
 	printf '%s\n' 'celery[redis]' procrastinate \
 		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
 	printf '%s\n' delta-sharing duckdb | $(COMPILE:pyproject.toml=-) -o tests/sharing/requirements.lock
+	echo openapi-python-client | $(COMPILE:pyproject.toml=-) -o tests/generators/requirements.lock
 	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock
 
 clean:
-	rm -rf .venv data benchmarks/results docs/_build screenshots tests/console/node_modules tests/azure/node_modules
+	rm -rf .venv data benchmarks/results docs/_build screenshots tests/*/node_modules
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Longshore needs Python 3.11 or later")'

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from longshore.api.documentation import document
+from longshore.api.document import document
 from longshore.settings import Settings
 from longshore.web import build
 

@@ -78,7 +78,7 @@ def test_the_action_of_an_installed_package_runs_and_leaves_its_result(client: h
 
 def test_targets_of_a_package_are_validated_and_documented_like_built_in_ones(client: httpx2.Client) -> None:
     assert list(violations(client, {"action": "voucher-codes", "count": 0})) == ["/target/count"]
-    assert violations(client, {"action": "voucher-code", "count": 1})["/target/action"].endswith("'voucher-codes'?")
+    assert violations(client, {"action": "voucher-code", "count": 1})["/target/action"].endswith('"voucher-codes"?')
     assert list(violations(client, {"action": "voucher-codes", "count": 1}, segment_id="x")) == ["/trigger/segment_id"]
     document = client.get("/openapi.json").json()["components"]["schemas"]
     assert document["Codes"]["properties"]["action"] == {"const": "voucher-codes"}

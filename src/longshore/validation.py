@@ -1,5 +1,6 @@
 """Violations of a request: `check` converts a JSON value into a struct, or names all its violations."""
 
+import ast
 import difflib
 import re
 import types
@@ -17,23 +18,35 @@ from longshore.errors import ProblemError
 MAX_SUGGESTED_CHARACTERS = 50
 MAX_SUGGESTIONS = 20
 
+# Of a list, so that a body of 64 KiB gets no answer of megabytes.
+MAX_FAULTY_ITEMS = 100
+MAX_SHOWN_CHARACTERS = 100
+
 EXPECTED = re.compile(
     r"Expected `(?P<types>[^`]+)`"
-    r"(?:, got `(?P<given>[^`]+)`| (?:of length )?(?P<sign>[<>]=) (?:(?<=of length .. )(?P<length>\d+)|(?P<bound>.+))"
-    r"| matching regex (?P<pattern>.+))"
+    r"(?:, got `(?P<given>[^`]+)`| of length (?P<end>[<>]=) (?P<length>\d+)| (?P<sign>[<>]=?) (?P<bound>.+)"
+    r"| matching regex (?P<pattern>.+)| that's a multiple of (?P<factor>.+))"
 )
 PATTERN = "matching regex"
 TYPES = {
-    "int": "an integer", "float": "a number", "bool": "a boolean", "str": "a string", "array": "an array",
-    "object": "an object", "datetime": "a time with an offset, such as 2026-05-26T12:00:00Z", "uuid": "a UUID",
+    "int": "an integer", "float": "a number", "decimal": "a number", "bool": "a boolean", "str": "a string",
+    "array": "an array", "object": "an object", "uuid": "a UUID",
+    "datetime": "a time with an offset, such as 2026-05-26T12:00:00Z",
 }  # fmt: skip
-PARTS = {"array": "elements", "object": "keys"}
+PARTS = {"array": "element", "object": "key"}
+BOUNDS = {">=": "of at least", "<=": "of at most", ">": "greater than", "<": "less than"}
+# How a pattern says "the end" to Python, whose `$` matches before a line feed, too.
+ENDS = (r"\Z", r"$(?!\n)")
 MESSAGES = {
     "Invalid RFC3339 encoded datetime": "expected a time of RFC 3339 with an offset, such as 2026-05-26T12:00:00Z",
     "Expected `datetime` with a timezone component": "expected an offset, such as Z or +02:00",
     "Invalid UUID": "expected a UUID",
     "Integer value out of range": "expected an integer of 64 bits",
 }
+
+UNIONS = (Union, types.UnionType)
+
+SHOWN = msgspec.json.Encoder(decimal_format="number")
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -67,7 +80,13 @@ def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] 
     if len(name) > MAX_SUGGESTED_CHARACTERS or len(violations) >= MAX_SUGGESTIONS:
         return ""
     near = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    return f"; did you mean {in_json(near[0])}?" if near else ""
+
+
+def in_json(value: Any) -> str:
+    """Return a value as JSON writes it, for a message: `"wallet"`, `null`, `1.5`; cut where it is long."""
+    text = SHOWN.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 def with_nul(value: Any, at: str) -> Iterator[str]:
@@ -112,25 +131,69 @@ def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
 
 
 def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) -> Any:
-    struct = _struct_in(kind)
-    if struct is not None and value is not None:
+    options = _options(kind)
+    struct = _struct_in(options)
+    if struct is not None and (isinstance(value, dict) or (value is not None and _are_one(options))):
         return check(struct, value, at, violations)
-    if get_origin(kind) is list and (inner := _struct_in(get_args(kind)[0])):
-        if not isinstance(value, list):
-            violations.append(Violation(f"expected an array, got {_named(value)}", at))
-            return None
-        return [check(inner, item, pointer(at, index), violations) for index, item in enumerate(value)]
+    if (
+        value is not None
+        and _are_one(options)
+        and (inner := _items_of(options, list))
+        and _struct_in(_options(inner[0]))
+    ):
+        return _check_structs(inner[0], value, at, violations)
     if (names := _names(kind)) and value not in names:
         violations.append(Violation(_not_one_of(value, [name for name in names if name is not None]), at))
         return None
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        below = "".join(f"/{step}" for step in re.findall(r"[^.\[\]`]+", path))
-        words = _pattern_words(kind) if PATTERN in message and not below else None
-        violations.append(Violation(f"expected {words}" if words else plain_english(message), at + below))
+        before = len(violations)
+        _check_items(options, value, at, violations)
+        if len(violations) == before:
+            violations.append(Violation(_message(str(error), kind, value), at))
         return None
+
+
+def _check_structs(inner: Any, value: Any, at: str, violations: list[Violation]) -> list[Any] | None:
+    """Return a JSON value as a list of structs; or None, with its violations added to `violations`."""
+    if not isinstance(value, list):
+        violations.append(Violation(f"expected an array, got {_named(value)}", at))
+        return None
+    items: list[Any] = []
+    faulty = 0
+    for index, item in enumerate(value):
+        before = len(violations)
+        items.append(_check_value(inner, item, pointer(at, index), violations))
+        faulty += len(violations) > before
+        if faulty == MAX_FAULTY_ITEMS:
+            return None
+    return items
+
+
+def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[Violation]) -> None:
+    """Add the violations of the parts of an array or object, each at its own place."""
+    if not isinstance(value, list | dict) or not (inner := _items_of(options, type(value))):
+        return
+    faulty = 0
+    for key, item in enumerate(value) if isinstance(value, list) else value.items():
+        before = len(violations)
+        if isinstance(key, str):  # of an object: a name may be restricted too
+            _check_value(inner[0], key, pointer(at, key), violations)
+        _check_value(inner[-1], item, pointer(at, key), violations)
+        faulty += len(violations) > before
+        if faulty == MAX_FAULTY_ITEMS:
+            return
+
+
+def _message(message: str, kind: Any, value: Any) -> str:
+    """Return a message of msgspec's about a whole value in plain English."""
+    if message.startswith("Invalid enum value"):
+        return f"expected {_alternatives(kind)}"
+    words = _pattern_words(kind) if PATTERN in message else None
+    text = f"expected {words}" if words else plain_english(message)
+    # A number can only be wrong as a number where an integer is expected.
+    return text.replace("got a number", f"got {in_json(value)}") if "an integer" in text else text
 
 
 def _pattern_words(kind: Any) -> str | None:
@@ -148,20 +211,36 @@ def plain_english(message: str) -> str:
     match = EXPECTED.fullmatch(message)
     if match is None:
         return MESSAGES.get(message, message[:1].lower() + message[1:])
-    expected = " or ".join(TYPES.get(name, name) for name in match["types"].split(" | "))
+    names = match["types"].split(" | ")
+    expected = " or ".join(TYPES.get(name, name) for name in names if name != "null" or len(names) == 1)
     if match["given"]:
-        return f"expected {expected}, got {TYPES.get(match['given'], match['given'])}"
-    bound = "at least" if match["sign"] == ">=" else "at most"
+        given = "a number" if match["given"] == "int" else TYPES.get(match["given"], match["given"])
+        return f"expected {expected}, got {given}"
     if match["bound"]:
-        return f"expected {expected} of {bound} {match['bound']}"
+        return f"expected {expected} {BOUNDS[match['sign']]} {match['bound'].removesuffix('.0')}"
     if match["length"]:
-        return f"expected {expected} of {bound} {match['length']} {PARTS.get(match['types'], 'characters')}"
-    return f"expected {expected} of the pattern {match['pattern']}"
+        part = PARTS.get(names[0], "character")
+        return f"expected {expected} {BOUNDS[match['end']]} {match['length']} {part}{'s' * (match['length'] != '1')}"
+    if match["factor"]:
+        return f"expected {expected} that is a multiple of {match['factor']}"
+    pattern = portable_pattern(ast.literal_eval(match["pattern"]))  # msgspec writes it as Python does
+    return f"expected {expected} of the pattern {pattern}"
+
+
+def portable_pattern(pattern: str) -> str:
+    """Return a regular expression in the dialect of ECMAScript, as JSON Schema has them.
+
+    https://json-schema.org/draft/2020-12/json-schema-core#name-regular-expressions
+    """
+    for end in ENDS:
+        if pattern.endswith(end):
+            return f"{pattern.removesuffix(end)}$"
+    return pattern
 
 
 def _names(kind: Any) -> tuple[str | None, ...]:
     """Return the values of a Literal or of an enumeration of strings, and None where it may be that too."""
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) in UNIONS:
         first, *others = get_args(kind)
         return (*_names(first), None) if others == [types.NoneType] and _names(first) else ()
     if isinstance(kind, type) and issubclass(kind, StrEnum):
@@ -171,12 +250,38 @@ def _names(kind: Any) -> tuple[str | None, ...]:
 
 def _not_one_of(value: Any, names: Sequence[str]) -> str:
     if isinstance(value, str) and (hint := suggestion(value, names)):
-        return f"{value!r} is not known{hint}"
-    return f"expected {' or '.join(map(repr, names))}"
+        return f"{in_json(value)} is not known{hint}"
+    return f"expected {' or '.join(map(in_json, names))}"
 
 
-def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
-    options = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+def _alternatives(kind: Any) -> str:
+    """Return the values that a type with a Literal allows, in words: `a boolean or "on_ack"`."""
+    words = []
+    for option in _options(kind):
+        words += [in_json(name) for name in _names(option)] or [TYPES.get(getattr(option, "__name__", ""), "null")]
+    return " or ".join(words)
+
+
+def _options(kind: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one type, without what `Annotated` adds."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in UNIONS:
+        return tuple(option for one in get_args(kind) for option in _options(one))
+    return (kind,)
+
+
+def _are_one(options: Sequence[Any]) -> bool:
+    """Whether there is one type beside null."""
+    return len([option for option in options if option is not types.NoneType]) == 1
+
+
+def _items_of(options: Sequence[Any], kind: type) -> tuple[Any, ...]:
+    """Return the types within the `list` or `dict` among types: of its items, or of its keys and values."""
+    return next((get_args(option) for option in options if get_origin(option) is kind), ())
+
+
+def _struct_in(options: Sequence[Any]) -> type[msgspec.Struct] | None:
     return next((o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)), None)
 
 

@@ -15,6 +15,7 @@ from longshore.api import (
     credential,
     deliveries,
     destinations,
+    document,
     documentation,
     events,
     execute,
@@ -31,6 +32,7 @@ from longshore.api import (
     users,
     webhooks,
 )
+from longshore.api.compression import with_compression
 from longshore.api.guard import guard
 from longshore.api.middleware import with_middleware
 from longshore.api.proxies import behind_proxies
@@ -50,7 +52,7 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     poll.get_task,
     tasks.list_tasks,
     execute.execute_task,
-    tasks.get_progress,
+    tasks.get_task_progress,
     changes.change_task,
     changes.cancel_task,
     changes.delete_task,
@@ -60,10 +62,10 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     schedules.create_backfill,
     schedules.list_backfills,
     schedules.end_backfill,
-    results.get_download_url_of_run,
+    results.get_run_download_url,
     runs.list_runs,
     runs.get_run,
-    events.get_events,
+    events.stream_task_events,
     segments.create_segment,
     segments.list_segments,
     segments.get_segment,
@@ -73,15 +75,15 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     indexes.list_indexes,
     indexes.get_index,
     runs.get_manifest,
-    runs.get_signature,
-    keys.get_keys,
+    runs.get_manifest_signature,
+    keys.get_signing_keys,
     run_files.list_run_files,
     runs.acknowledge_run,
     deliveries.deliver_run,
     deliveries.list_run_deliveries,
     results.get_download_url,
-    results.list_links,
-    results.revoke_link,
+    results.list_download_links,
+    results.revoke_download_link,
     results.download,
     auth.login,
     auth.open_session,
@@ -94,15 +96,15 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     users.list_users,
     users.change_user,
     users.remove_user,
-    clients.create_client,
-    clients.list_clients,
-    clients.get_client,
-    clients.change_client,
-    clients.create_token,
-    clients.list_tokens,
-    clients.get_token,
-    clients.revoke_token,
-    audit.list_entries,
+    clients.create_service_client,
+    clients.list_service_clients,
+    clients.get_service_client,
+    clients.change_service_client,
+    clients.create_access_token,
+    clients.list_access_tokens,
+    clients.get_access_token,
+    clients.revoke_access_token,
+    audit.list_audit_entries,
     profile.get_profile,
     profile.create_profile,
     shares.list_shares,
@@ -122,13 +124,13 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     destinations.change_destination,
     destinations.delete_destination,
     destinations.test_destination,
-    destinations.list_kinds,
+    destinations.list_destination_kinds,
     webhooks.create_webhook,
     webhooks.list_webhooks,
     webhooks.delete_webhook,
-    webhooks.list_deliveries,
-    webhooks.redeliver,
-    webhooks.rotate_secret,
+    webhooks.list_webhook_deliveries,
+    webhooks.redeliver_webhook_delivery,
+    webhooks.rotate_webhook_secret,
     webhooks.enable_webhook,
     health.get_health,
     health.get_readiness,
@@ -148,7 +150,7 @@ def build(chosen: Settings) -> Litestar:
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: to_answer},
         lifespan=[lifespan],
-        openapi_config=documentation.config(targets, kinds.load(chosen).values()),
+        openapi_config=document.config(targets, kinds.load(chosen).values()),
         cors_config=cors.cors_config(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
@@ -159,7 +161,7 @@ def build(chosen: Settings) -> Litestar:
 
 def prepare(app: Litestar) -> None:
     """Build the API's document and the pages, which the first requests would otherwise do in the event loop."""
-    documentation.document(app)
+    document.document(app)
     compile_templates()
 
 
@@ -169,7 +171,7 @@ def create() -> ASGIApp:
     logs.configure(chosen)
     built = build(chosen)
     prepare(built)
-    app = with_middleware(refuse_malformed(built))
+    app = with_middleware(with_compression(refuse_malformed(built)))
     # These objects live as long as the process. A garbage collection of them would hold all requests for 60 ms.
     gc.collect()
     gc.freeze()

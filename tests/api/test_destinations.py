@@ -126,7 +126,7 @@ def test_all_violations_of_a_destination_are_named_at_once(waiting: httpx2.Clien
         assert set(violations(waiting.post(path, json={}))) == {"/name", "/kind", "/settings", "/secret"}
         assert violations(waiting.post(path, json=[])) == {"": "expected an object, got an array"}
         unknown = violations(waiting.post(path, json={**body_of(), "kind": "memori"}))
-        assert unknown == {"/kind": "'memori' is not known; did you mean 'memory'?"}
+        assert unknown == {"/kind": '"memori" is not known; did you mean "memory"?'}
         assert violations(waiting.post(path, json={**body_of(), "secret": None})) == {
             "/secret": "expected an object, got null"
         }
@@ -170,7 +170,7 @@ def test_name_and_kind_of_a_destination_cannot_be_changed(waiting: httpx2.Client
         assert found == {
             "/name": "cannot be changed",
             "/kind": "cannot be changed",
-            "/sekret": "unknown key; did you mean 'secret'?",
+            "/sekret": 'unknown key; did you mean "secret"?',
         }
 
 

@@ -310,5 +310,5 @@ def test_violation_of_a_number_is_named_in_plain_english(waiting: httpx2.Client)
     assert violations(waiting.get("/tasks?limit=1000")) == {"limit": "expected an integer of at most 100"}
     assert violations(waiting.get("/tasks?limit=x")) == {"limit": decimal}
     assert violations(waiting.post("/webhooks", json={"chain": "x", "url": 1})) == {
-        "/chain": "expected an integer, got a string", "/url": "expected a string, got an integer",
+        "/chain": "expected an integer, got a string", "/url": "expected a string, got a number",
     }  # fmt: skip

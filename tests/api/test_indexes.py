@@ -37,7 +37,7 @@ def test_the_indexes_are_listed_with_fields_and_types(service: Longshore) -> Non
 def test_an_unknown_index_is_a_problem_that_suggests_the_right_one(service: Longshore) -> None:
     with service.client(Level.READ) as client:
         found = problem(client.get("/indexes/wallet-leger"), 404, "index-not-found")
-        assert "did you mean 'wallet-ledger'?" in found["detail"]
+        assert 'did you mean "wallet-ledger"?' in found["detail"]
         problem(client.get("/indexes/' or 1=1"), 404, "index-not-found")
         assert client.get("/indexes", params={"x": 1}).status_code == 400
 

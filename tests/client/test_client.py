@@ -195,7 +195,7 @@ def test_a_problem_has_all_its_fields(longshore: Longshore) -> None:
     assert {violation.pointer for violation in error.errors} == {"/target/export_index", "/target/export_format"}
     assert error.request_id
     assert error.request_id in str(error)
-    assert "did you mean 'wallet-ledger'?" in str(error)
+    assert 'did you mean "wallet-ledger"?' in str(error)
 
 
 def test_each_kind_of_refusal_has_its_error(longshore: Longshore, service: services.Longshore, token: str) -> None:

@@ -67,7 +67,7 @@ def test_the_page_on_the_client_runs(service: services.Longshore, logged_in: Pat
     assert "INPROGRESS -> DONE" in told[3]
     assert told[4].endswith("INPROGRESS -> DONE\n")
     assert "20000 rows\n" in told
-    assert told[-1] == "/target/export_index 'wallet-leger' is not known; did you mean 'wallet-ledger'?\n"
+    assert told[-1] == '/target/export_index "wallet-leger" is not known; did you mean "wallet-ledger"?\n'
 
 
 def test_the_page_on_the_command_line_runs(service: services.Longshore, logged_in: Path) -> None:

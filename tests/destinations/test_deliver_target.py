@@ -142,7 +142,7 @@ def test_violations_of_entries_are_named_together_with_all_others(waiting: httpx
         {"destination": files.name} | TABLE,
     ]
     found = violations(waiting.post("/tasks", json=delivered_body(*entries, target={"export_index": "wallets"})))
-    assert "this chain has no destination 'nowhere'" in found["/target/deliver/0/destination"]
+    assert 'this chain has no destination "nowhere"' in found["/target/deliver/0/destination"]
     assert "lacks {name}" in found["/target/deliver/1/path"]
     assert "takes files" in found["/target/deliver/2/table"]
     assert "/target/export_index" in found

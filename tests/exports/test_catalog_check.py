@@ -90,7 +90,7 @@ def test_fields_whose_types_do_not_fit_are_named(odd: Longshore, tmp_path: Path)
     assert [line.split(":")[0] for line in lines] == [f"odd.{name}" for name in (*bad, "code", "broken", "unknown")]
     assert lines[0].startswith("odd.amount: is money in the source, which is no number; expected float4 or")
     assert "array_to_string" in lines[1]
-    assert lines[5] == "odd.att: oddity.odd has no column att; did you mean 'at'?"
+    assert lines[5] == 'odd.att: oddity.odd has no column att; did you mean "at"?'
     assert "syntax error" in lines[7]
     assert "no_such" in lines[8]
     assert "9 wrong" in found.stderr

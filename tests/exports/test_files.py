@@ -259,7 +259,7 @@ VIOLATIONS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] =
     (
         files_body(partition_by=[{"field": "kin"}]),
         {},
-        [("/target/partition_by/0/field", "did you mean 'kind'")],
+        [("/target/partition_by/0/field", 'did you mean "kind"')],
     ),
     (files_body(partition_by=[{"field": "timestamp"}]), {}, [("/target/partition_by/0/by", "is required for a date")]),
     (files_body(partition_by=[{"field": "amount"}]), {}, [("/target/partition_by/0/field", "amount is a number")]),
@@ -276,7 +276,7 @@ VIOLATIONS: list[tuple[dict[str, Any], dict[str, Any], list[tuple[str, str]]]] =
     (files_body(partition_by={"users": []}), {}, [("/target/partition_by", "only with `export_indexes`")]),
     (files_body(index=[]), {}, [("/target/export_indexes", "expected at least one index")]),
     (files_body(index=["users", "users"]), {}, [("/target/export_indexes/1", "is named before")]),
-    (files_body(index=["users", "usrs"]), {}, [("/target/export_indexes/1", "did you mean 'users'")]),
+    (files_body(index=["users", "usrs"]), {}, [("/target/export_indexes/1", 'did you mean "users"')]),
     (files_body(index=["users"], export_index="users"), {}, [("/target/export_index", "got both")]),
     (files_body(index=["users"], incremental=True), {}, [("/target/incremental", "not supported with")]),
     (files_body(index=["users"], fields={"vouchers": ["id"]}), {}, [("/target/fields/vouchers", "not among")]),

@@ -272,16 +272,16 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f'{INDEX}{FIELDS}x = {{ type = "strng", description = "" }}\n', "codes.x.type: expected 'date' or"),
-        (f'{INDEX}{FIELDS}x = {{ type = "txt", description = "" }}\n', "codes.x.type: 'txt' is not known; did"),
+        (f'{INDEX}{FIELDS}x = {{ type = "strng", description = "" }}\n', 'codes.x.type: expected "date" or'),
+        (f'{INDEX}{FIELDS}x = {{ type = "txt", description = "" }}\n', 'codes.x.type: "txt" is not known; did'),
         (f'{INDEX}{FIELDS}x = {{ type = "text" }}\n', "codes.x.description: is required"),
         (f'{INDEX}{FIELDS}x = {{ type = "text", description = "", colum = "y" }}\n', "codes.x.colum: unknown key; did"),
         (f'{INDEX}{FIELDS}x = {{ type = "text", description = 1 }}\n', "codes.x.description: expected a string"),
         (f'{INDEX}{FIELDS}x = "text"\n', "codes.x: expected an object, got a string"),
         (f"{INDEX}fields = 3\n", "codes.fields: expected a table of fields"),
         (f"{INDEX}", "codes.fields: is required"),
-        (f'{INDEX}levl = "read"\n{FIELDS}', "codes.levl: unknown key; did you mean 'level'?"),
-        (f'{INDEX}level = "root"\n{FIELDS}', "codes.level: expected 'read' or 'write' or 'admin'"),
+        (f'{INDEX}levl = "read"\n{FIELDS}', 'codes.levl: unknown key; did you mean "level"?'),
+        (f'{INDEX}level = "root"\n{FIELDS}', 'codes.level: expected "read" or "write" or "admin"'),
         (f'{INDEX}totals = {{ amount = "id" }}\n{FIELDS}', "codes.totals.per: is required"),
         (f'{INDEX}{FIELDS}"" = {{ type = "text", description = "" }}\n', "codes.: the name of a field has 1 to 63"),
         (
@@ -310,7 +310,7 @@ NESTED = '[codes.fields.lines]\ntype = "nested"\ndescription = ""\n'
         ),
         (
             f'{INDEX}{FIELDS}{NESTED}fields.sku = {{ type = "keywrd", description = "" }}\n',
-            "codes.lines.sku.type: 'keywrd' is not known; did you mean 'keyword'?",
+            'codes.lines.sku.type: "keywrd" is not known; did you mean "keyword"?',
         ),
     ],
 )

@@ -296,7 +296,7 @@ def test_resume_refuses_another_catch_up(client: httpx2.Client) -> None:
     client.post(f"/tasks/{task}/pause")
     answer = client.post(f"/tasks/{task}/resume", json={"catch_up": "some", "until": FAR})
     assert violations(answer) == {
-        "/catch_up": "expected 'one' or 'none' or 'all'", "/until": "unknown key",
+        "/catch_up": 'expected "one" or "none" or "all"', "/until": "unknown key",
     }  # fmt: skip
     assert client.get(f"/tasks/{task}/progress").json()["paused"] is True
     answer = client.post(f"/tasks/{task}/resume", json={"catch_up": "all"})

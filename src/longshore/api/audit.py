@@ -42,7 +42,7 @@ def _moment(name: str, text: str | None, violations: list[Violation]) -> datetim
 @get(
     "/audit",
 )
-async def list_entries(  # noqa: PLR0913 (the parameters of the query)
+async def list_audit_entries(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
     action: Annotated[str | None, _text("Only this action, such as `task.create`.")] = None,
     actor: Annotated[str | None, _text("Only entries of this credential, such as `user 7`.")] = None,

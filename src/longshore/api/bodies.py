@@ -11,7 +11,7 @@ from litestar.types import ASGIApp, HTTPResponseBodyEvent, HTTPResponseStartEven
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
-from longshore.validation import ValidationError, Violation, check, pointer
+from longshore.validation import ValidationError, Violation, check, in_json, pointer
 
 BODY = msgspec.json.Decoder(float_hook=Decimal)
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
@@ -36,10 +36,12 @@ def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:
     """
     (media_type, parameters), expected = request.content_type, media_types or (JSON,)
     if media_type not in expected:
-        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {media_type!r}.")
+        raise ProblemError("not-json", f"Expected the content type {' or '.join(expected)}, got {in_json(media_type)}.")
     charset = parameters.get("charset", UTF_8).strip('"').lower()
     if charset != UTF_8:
-        raise ProblemError("not-json", f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {charset!r}.")
+        raise ProblemError(
+            "not-json", f"Expected JSON in UTF-8 (RFC 8259, section 8.1), got the charset {in_json(charset)}."
+        )
     try:
         value = BODY.decode(body)
         shape = json.loads(body, object_pairs_hook=_object, parse_int=str, parse_float=str)

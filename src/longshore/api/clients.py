@@ -24,7 +24,7 @@ from longshore.database.rows import MAX_BIGINT, Page, as_uuid
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation, pointer, suggestion
+from longshore.validation import ValidationError, Violation, in_json, pointer, suggestion
 
 MAX_LISTED = 500  # chains, indexes or columns of one token
 
@@ -79,7 +79,7 @@ class NewToken(Token, frozen=True):
 
 
 @post("/service_clients", responses=problems(409))
-async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
+async def create_service_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
     _, caller = admitted(request)
     new = read_body(ClientBody, request, body, _text_violations)
@@ -90,7 +90,9 @@ async def create_client(request: AnyRequest, body: Annotated[RawBody, ClientBody
 
 
 @get("/service_clients")
-async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[ServiceClient]]:
+async def list_service_clients(
+    request: AnyRequest, limit: Limit = 25, offset: Offset = 0
+) -> Response[list[ServiceClient]]:
     """Return the chain's service clients, oldest first."""
     service, caller = admitted(request)
     page = Page(limit, offset)
@@ -98,7 +100,7 @@ async def list_clients(request: AnyRequest, limit: Limit = 25, offset: Offset = 
 
 
 @get("/service_clients/{id:str}")
-async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
+async def get_service_client(request: AnyRequest, id: ClientId) -> ServiceClient:
     """Return one service client."""
     service, caller = admitted(request)
     return await clients.one_of_chain(service.pool, caller.chain, _client_id(id))
@@ -108,7 +110,7 @@ async def get_client(request: AnyRequest, id: ClientId) -> ServiceClient:
     "/service_clients/{id:str}",
     responses=problems(409),
 )
-async def change_client(
+async def change_service_client(
     request: AnyRequest, id: ClientId, body: Annotated[RawBody, ClientChangeBody], stop: Stop = False
 ) -> ChangedClient:
     """Change a service client, or turn all its tokens off and on. That holds everywhere within two seconds.
@@ -133,7 +135,7 @@ async def change_client(
 
 
 @post("/access_tokens", responses=problems(404))
-async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
+async def create_access_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
     service, caller = admitted(request)
     new = read_body(TokenBody, request, body)
@@ -153,7 +155,7 @@ async def create_token(request: AnyRequest, body: Annotated[RawBody, TokenBody])
 
 
 @get("/access_tokens")
-async def list_tokens(
+async def list_access_tokens(
     request: AnyRequest,
     client_id: Annotated[
         int | None, QueryParameter(ge=1, le=MAX_BIGINT, description="Only those of this client.")
@@ -168,14 +170,14 @@ async def list_tokens(
 
 
 @get("/access_tokens/{id:str}")
-async def get_token(request: AnyRequest, id: FromPath[str]) -> Token:
+async def get_access_token(request: AnyRequest, id: FromPath[str]) -> Token:
     """Return one token, without its secret."""
     service, caller = admitted(request)
     return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
 
 
 @delete("/access_tokens/{id:str}", status_code=200)
-async def revoke_token(request: AnyRequest, id: FromPath[str], stop: Stop = False) -> Ongoing:
+async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop = False) -> Ongoing:
     """Revoke a token, and the download addresses that it asked for. That holds everywhere within two seconds.
 
     The answer lists what it made in the chain that goes on. With `stop=true` that is stopped, once the token is
@@ -232,7 +234,9 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
     for number, name in enumerate(indexes or ()):
         if name not in catalog:
             where = pointer("/indexes", number)
-            violations.append(Violation(f"there is no index {name!r}{suggestion(name, catalog, violations)}", where))
+            violations.append(
+                Violation(f"there is no index {in_json(name)}{suggestion(name, catalog, violations)}", where)
+            )
     columns = [f"{name}.{field}" for name, index in catalog.items() for field in index.fields]
     for number, column in enumerate(hidden):
         if column not in columns:

@@ -12,7 +12,7 @@ from longshore.destinations.stored import NewDestination
 from longshore.destinations.telling import place_of
 from longshore.errors import LongshoreError
 from longshore.outbound import Network
-from longshore.validation import ValidationError, Violation, check, pointer, suggestion, with_nul
+from longshore.validation import ValidationError, Violation, check, in_json, pointer, suggestion, with_nul
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)"  # Python's `$` matches before a line feed, too
 
@@ -160,7 +160,7 @@ def _read(value: Any, kinds: Kinds, violations: list[Violation]) -> tuple[Destin
     kind = kinds.get(name)
     if kind is None:
         hint = suggestion(name, kinds) or f"; expected one of {', '.join(kinds) or 'none, as no kind is installed'}"
-        violations.append(Violation(f"{name!r} is not known{hint}", "/kind"))
+        violations.append(Violation(f"{in_json(name)} is not known{hint}", "/kind"))
         return body, None
     # The check of the body has named a member that is no object.
     before = len(violations)

@@ -200,7 +200,7 @@ async def test_destination(request: AnyRequest, id: FromPath[str]) -> Destinatio
 
 
 @get("/destination_kinds")
-async def list_kinds(request: AnyRequest) -> list[DestinationKind]:
+async def list_destination_kinds(request: AnyRequest) -> list[DestinationKind]:
     """Return the kinds of destinations, with the JSON schemas of their settings and secrets."""
     service, _ = admitted(request)
     return [

@@ -38,7 +38,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     "/tasks/{id:str}/events",
     media_type="text/event-stream",
 )
-async def get_events(
+async def stream_task_events(
     request: AnyRequest,
     id: Id,
     last_event_id: Annotated[

@@ -15,7 +15,7 @@ MAX_AGE_SECONDS = 300
 
 
 @get("/.well-known/longshore-keys.json")
-async def get_keys(request: AnyRequest) -> Response[KeySet]:
+async def get_signing_keys(request: AnyRequest) -> Response[KeySet]:
     """Return the JWK Set (RFC 7517) of all keys that manifests have been signed with, newest first.
 
     It needs no credential. A manifest's signature names its key by `kid`.

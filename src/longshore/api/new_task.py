@@ -18,7 +18,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
-from longshore.validation import ValidationError, Violation, check, pointer, suggestion, with_nul
+from longshore.validation import ValidationError, Violation, check, in_json, pointer, suggestion, with_nul
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 
@@ -136,7 +136,7 @@ def _check_target(
     if not isinstance(action, str) or action not in actions:
         names = ["export", *actions]
         hint = suggestion(str(action), names) or f"; expected one of {', '.join(names)}"
-        said = f"{action!r} is not known{hint}" if "action" in target else "is required"
+        said = f"{in_json(action)} is not known{hint}" if "action" in target else "is required"
         violations.append(Violation(said, "/target/action"))
         # It may be meant as an export, so the violations of one are named too.
         return check(ExportTarget, {**target, "action": "export"}, "/target", violations)
@@ -191,7 +191,9 @@ async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> lis
         return [Violation("this chain has no stored segment of that id", at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None
     if isinstance(wanted, str) and wanted != segment.index:
-        return [Violation(f"the segment is for the index {segment.index!r}, the target's is {wanted!r}", at)]
+        return [
+            Violation(f"the segment is for the index {in_json(segment.index)}, the target's is {in_json(wanted)}", at)
+        ]
     if isinstance(target, dict) and target.get("incremental") and target_check.interval_rules(segment):
         return [Violation(f"a rule of the segment {target_check.NOT_INCREMENTAL}", at)]
     return []

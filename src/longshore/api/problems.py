@@ -115,5 +115,6 @@ def _parameter_violations(request: Request[Any, Any, Any], error: ValidationExce
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
-        violations.append(Violation(plain_english(message), parameter=name or None))
+        # A parameter is always text, so that is not what is wrong with it.
+        violations.append(Violation(plain_english(message).removesuffix(", got a string"), parameter=name or None))
     return violations or [Violation(error.detail)]

@@ -22,7 +22,7 @@ from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 from longshore.api.middleware import METHODS
 from longshore.api.problems import answer_to
 from longshore.errors import ProblemError
-from longshore.validation import ValidationError, Violation
+from longshore.validation import ValidationError, Violation, in_json
 
 MAX_HEAD_BYTES = 256 * 1024
 
@@ -71,7 +71,7 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
             detail = f"The request's head has more than {MAX_HEAD_BYTES} bytes."
             await _answer(scope, send, ProblemError("head-too-large", detail))
         elif (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
-            detail = f"Expected a body without a content coding, got {coding.decode('latin-1')!r}."
+            detail = f"Expected a body without a content coding, got {in_json(coding.decode('latin-1'))}."
             await _answer(scope, send, ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"}))
         elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
             allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]

@@ -124,7 +124,7 @@ async def get_download_url(
 
 
 @get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
-async def get_download_url_of_run(
+async def get_run_download_url(
     request: AnyRequest,
     id: Id,
     run: RunNumber,
@@ -141,7 +141,9 @@ async def get_download_url_of_run(
 
 
 @get("/tasks/{id:str}/links")
-async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0) -> Response[list[Link]]:
+async def list_download_links(
+    request: AnyRequest, id: Id, limit: Limit = 25, offset: Offset = 0
+) -> Response[list[Link]]:
     """Return the download addresses of a task, newest first, each with its credential and its uses."""
     service, caller = admitted(request)
     await may_change_task(service, caller, service.pool, task_id(id))
@@ -151,7 +153,7 @@ async def list_links(request: AnyRequest, id: Id, limit: Limit = 25, offset: Off
 
 
 @delete("/tasks/{id:str}/links/{link:str}", opt={"conditional": True}, status_code=204)
-async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
+async def revoke_download_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)
     link_id = as_uuid(link)

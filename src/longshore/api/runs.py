@@ -81,7 +81,7 @@ async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[
 
 
 @get("/tasks/{id:str}/runs/{run:str}/manifest.jws", media_type=JOSE)
-async def get_signature(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
+async def get_manifest_signature(request: AnyRequest, id: Id, run: RunNumber) -> Response[str]:
     """Return the signature of a run's manifest: a compact JWS with an empty payload (RFC 7515, appendix F).
 
     It is over the bytes that `…/manifest` answers. Its `kid` names a key of `/.well-known/longshore-keys.json`.

@@ -28,7 +28,7 @@ from longshore.tasks import requests
 from longshore.tasks.model import LogEntry, Task, TaskId
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.requests import EditableTask
-from longshore.validation import Violation, check, pointer
+from longshore.validation import Violation, check, in_json, pointer
 
 # Log entries without data of the source.
 PLAIN = re.compile(r"[A-Z]+ -> [A-Z]+|success")
@@ -62,9 +62,9 @@ def may_export(caller: Caller, name: str, catalog: Catalog, at: str | None = Non
     if caller.limits is None or usable(caller.limits, name, catalog):
         return
     if missing_columns(caller.limits, name, catalog):
-        why = f"the catalog has renamed a column that is hidden from this token, so the index {name!r} is closed to it"
+        why = f"the catalog has renamed a column that is hidden from this token, so {in_json(name)} is closed to it"
         raise _hidden([Violation(why, at)])
-    raise _hidden([Violation(f"this token may not use the index {name!r}", at)])
+    raise _hidden([Violation(f"this token may not use the index {in_json(name)}", at)])
 
 
 def may_use(caller: Caller, name: str, catalog: Catalog) -> bool:

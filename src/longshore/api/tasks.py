@@ -191,7 +191,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 
 
 @get("/tasks/{id:str}/progress")
-async def get_progress(request: AnyRequest, id: Id) -> Progress:
+async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
     """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
     service, caller = admitted(request)
     reads = await run_reads.newest_reads(service.pool, caller.chain, task_id(id))

@@ -102,7 +102,7 @@ async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
 
 
 @post("/webhooks/{id:str}/secret", status_code=200, responses=problems(409))
-async def rotate_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
+async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
     service, caller = admitted(request)
     webhook = _id(id, "webhook-not-found")
@@ -122,7 +122,7 @@ async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
 @get(
     "/webhooks/{id:str}/deliveries",
 )
-async def list_deliveries(
+async def list_webhook_deliveries(
     request: AnyRequest, id: FromPath[str], limit: Limit = 25, offset: Offset = 0
 ) -> Response[list[Delivery]]:
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
@@ -137,7 +137,7 @@ async def list_deliveries(
     status_code=202,
     responses=problems(409),
 )
-async def redeliver(request: AnyRequest, id: FromPath[str], delivery: FromPath[str]) -> Delivery:
+async def redeliver_webhook_delivery(request: AnyRequest, id: FromPath[str], delivery: FromPath[str]) -> Delivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
     _, caller = admitted(request)
     webhook, wanted = _id(id, "webhook-not-found"), _id(delivery, "delivery-not-found")

@@ -164,7 +164,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> Response
 
 
 async def _kinds(request: AnyRequest) -> list[DestinationKind]:
-    return await destinations.list_kinds.fn(request)  # type: ignore[no-any-return]  # Litestar's `fn` is Any
+    return await destinations.list_destination_kinds.fn(request)  # type: ignore[no-any-return]  # Litestar's `fn` is Any
 
 
 async def _kind(request: AnyRequest, name: str) -> DestinationKind | None:

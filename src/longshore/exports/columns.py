@@ -19,7 +19,7 @@ from longshore.exports.catalog import (
     regclass,
     shape,
 )
-from longshore.validation import Violation, pointer, suggestion
+from longshore.validation import Violation, in_json, pointer, suggestion
 
 DETAILS = """
 select a.attname, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end as atttypmod,  -- of a domain, its own
@@ -147,12 +147,14 @@ def check_fields(chosen: Sequence[tuple[str, str]], index: Index, at: str) -> li
         where = pointer(at, number)
         if name not in index.fields:
             violations.append(
-                Violation(f"{name!r} is no field of this index{suggestion(name, index.fields, violations)}", where)
+                Violation(
+                    f"{in_json(name)} is no field of this index{suggestion(name, index.fields, violations)}", where
+                )
             )
         if not 0 < len(shown) <= MAX_FIELD_NAME_CHARACTERS or "\x00" in shown:
             violations.append(Violation(f"expected a name of 1 to {MAX_FIELD_NAME_CHARACTERS} characters", where))
         if shown in seen:
-            violations.append(Violation(f"{shown!r} is the name of another column", where))
+            violations.append(Violation(f"{in_json(shown)} is the name of another column", where))
         seen.add(shown)
     return violations
 

@@ -13,7 +13,7 @@ from longshore.errors import LongshoreError
 from longshore.exports.files.paths import index_folder
 from longshore.exports.manifest import is_files
 from longshore.tasks.model import Interval, PlannedDelivery
-from longshore.validation import Violation, pointer
+from longshore.validation import Violation, in_json, pointer
 
 MAX_ENTRIES = 20
 MAX_TEMPLATE_CHARACTERS = 500
@@ -167,13 +167,15 @@ def check_takes(entries: Sequence[Deliver], takes: Mapping[str, Takes], at: str)
         where = pointer(at, number)
         match takes.get(entry.destination):
             case None:
-                said = f"this chain has no destination {entry.destination!r}; `GET /destinations` lists them"
+                said = f"this chain has no destination {in_json(entry.destination)}; `GET /destinations` lists them"
                 violations.append(Violation(said, pointer(where, "destination")))
             case "files" if entry.table is not None:
-                said = f"the destination {entry.destination!r} takes files; expected `path` or nothing in its place"
+                said = (
+                    f"the destination {in_json(entry.destination)} takes files; expected `path` or nothing in its place"
+                )
                 violations.append(Violation(said, pointer(where, "table")))
             case "tables" if entry.table is None and entry.mode is None:
-                said = f"is required: the destination {entry.destination!r} takes tables"
+                said = f"is required: the destination {in_json(entry.destination)} takes tables"
                 violations.append(Violation(said, pointer(where, "table")))
             case _:
                 pass

@@ -16,7 +16,7 @@ from longshore.exports.formats.dialect import CsvOptions, check_options
 from longshore.exports.segments import rules as segments
 from longshore.exports.segments.rules import Segment
 from longshore.exports.share_target import check_share_as
-from longshore.validation import Violation, check, pointer, suggestion
+from longshore.validation import Violation, check, in_json, pointer, suggestion
 
 NOT_INCREMENTAL = (
     "uses `is_in_interval`, which cannot be combined with `incremental`: a row that is written later with a date in an "
@@ -137,7 +137,7 @@ def _check_deletes(target: IndexTarget, index: Index | None, at: str) -> list[Vi
         if shown in CHANGE_NAMES:
             where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "fields")
             violations.append(
-                Violation(f"{shown!r} is a column that `deletes` adds; give the field another name", where)
+                Violation(f"{in_json(shown)} is a column that `deletes` adds; give the field another name", where)
             )
     return violations
 
@@ -156,7 +156,7 @@ def _check_names(value: dict[str, Any], catalog: Catalog, at: str) -> list[Viola
             violations.append(Violation("expected at least one index", where))
         names += [(pointer(where, number), name) for number, name in enumerate(several)]
         violations += [
-            Violation(f"{name!r} is named before", pointer(where, number))
+            Violation(f"{in_json(name)} is named before", pointer(where, number))
             for number, name in enumerate(several)
             if name in several[:number]
         ]
@@ -164,7 +164,7 @@ def _check_names(value: dict[str, Any], catalog: Catalog, at: str) -> list[Viola
         for place, name in places:
             if isinstance(name, str) and name not in known:
                 hint = suggestion(name, known, violations) or f"; expected one of {', '.join(known)}"
-                violations.append(Violation(f"{name!r} is not known{hint}", place))
+                violations.append(Violation(f"{in_json(name)} is not known{hint}", place))
     return violations
 
 
@@ -193,7 +193,7 @@ def _check_files(target: ExportTarget, at: str) -> list[Violation]:
             violations.append(Violation("is an object by index name only with `export_indexes`", pointer(at, key)))
             continue
         violations += [
-            Violation(f"{name!r} is not among `export_indexes`", pointer(pointer(at, key), name))
+            Violation(f"{in_json(name)} is not among `export_indexes`", pointer(pointer(at, key), name))
             for name in value
             if name not in target.export_indexes
         ]
@@ -255,7 +255,7 @@ def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: st
     violations: list[Violation] = []
     for name, segment in value.items():
         if name not in several:
-            violations.append(Violation(f"{name!r} is not among `export_indexes`", pointer(at, name)))
+            violations.append(Violation(f"{in_json(name)} is not among `export_indexes`", pointer(at, name)))
         else:
             violations += _check_one(segment, name, chain, catalog, pointer(at, name))
     return violations
@@ -288,7 +288,7 @@ def check_segment(segment: Segment, index: Any, chain: int, catalog: Catalog, at
     if segment.chain_id != chain:
         violations.append(Violation(f"expected {chain}, the task's chain", pointer(at, "chain_id")))
     if segment.index != index:
-        violations.append(Violation(f"expected {index!r}, the target's index", pointer(at, "index")))
+        violations.append(Violation(f"expected {in_json(index)}, the target's index", pointer(at, "index")))
     elif segment.index in catalog:
         violations += segments.check_rules(segment, catalog[segment.index], at)
     return violations

@@ -16,7 +16,7 @@ from longshore.exports.columns import Column, columns_of
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.formats.nested import sql_text
 from longshore.exports.ranges import Source
-from longshore.validation import Violation, pointer, suggestion
+from longshore.validation import Violation, in_json, pointer, suggestion
 
 By = Literal["day", "month", "year"]
 
@@ -146,7 +146,9 @@ def check_keys(keys: Sequence[PartitionKey], index: Index, at: str) -> list[Viol
         field = index.fields.get(key.field)
         if field is None:
             hint = suggestion(key.field, index.fields, violations)
-            violations.append(Violation(f"{key.field!r} is no field of this index{hint}", pointer(where, "field")))
+            violations.append(
+                Violation(f"{in_json(key.field)} is no field of this index{hint}", pointer(where, "field"))
+            )
         elif field.type is FieldType.DATE and key.by is None:
             violations.append(Violation("is required for a date: expected day, month or year", pointer(where, "by")))
         elif field.type is FieldType.KEYWORD and key.by is not None:
@@ -156,6 +158,6 @@ def check_keys(keys: Sequence[PartitionKey], index: Index, at: str) -> list[Viol
                 Violation(f"expected a date or a keyword, and {key.field} is a {field.type}", pointer(where, "field"))
             )
         if key.name in seen:
-            violations.append(Violation(f"{key.name!r} is the name of another key", where))
+            violations.append(Violation(f"{in_json(key.name)} is the name of another key", where))
         seen.add(key.name)
     return violations

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from longshore.exports.catalog import Catalog, Field, FieldType, Index
 from longshore.exports.segments.operands import day_of, read, read_list, read_time
-from longshore.validation import Violation, pointer, suggestion
+from longshore.validation import Violation, in_json, pointer, suggestion
 
 MAX_RULES = 100
 MAX_SEGMENT_VALUES = 2000  # of all rules together; a preview sends them to the source six times
@@ -151,7 +151,7 @@ def check(segment: Segment, catalog: Catalog, at: str) -> list[Violation]:
     if segment.index in catalog:
         return check_rules(segment, catalog[segment.index], at)
     hint = suggestion(segment.index, catalog) or f"; expected one of {', '.join(catalog)}"
-    return [Violation(f"{segment.index!r} is not known{hint}", pointer(at, "index"))]
+    return [Violation(f"{in_json(segment.index)} is not known{hint}", pointer(at, "index"))]
 
 
 def check_rules(segment: Segment, index: Index, at: str) -> list[Violation]:
@@ -188,9 +188,9 @@ def _check_rule(rule: Rule, index: Index, at: str, violations: list[Violation]) 
     for name in OPERANDS:
         is_set = getattr(rule, name) is not None
         if is_set and name not in needed and name not in OPTIONAL.get(rule.operator, ()):
-            violations.append(Violation(f"is not used by {rule.operator!r}", pointer(at, name)))
+            violations.append(Violation(f"is not used by {in_json(rule.operator)}", pointer(at, name)))
         elif not is_set and name in needed:
-            violations.append(Violation(f"is required by {rule.operator!r}", pointer(at, name)))
+            violations.append(Violation(f"is required by {in_json(rule.operator)}", pointer(at, name)))
     if field is not None and len(violations) == before:
         _check_operands(rule, field.type, at, violations)
 
@@ -213,7 +213,7 @@ def _check_field(rule: Rule, index: Index, at: str, violations: list[Violation])
     field = named_field[1]
     if field.type != rule.field_type:
         violations.append(
-            Violation(f"expected {field.type.value!r}, the type of this field", pointer(at, "field_type"))
+            Violation(f"expected {in_json(field.type.value)}, the type of this field", pointer(at, "field_type"))
         )
     return field
 

@@ -16,7 +16,7 @@ from longshore.errors import LongshoreError, NotFoundError
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.attempts import Attempt, StaleAttemptError
 from longshore.tasks.model import ChainId
-from longshore.validation import ValidationError, Violation
+from longshore.validation import ValidationError, Violation, in_json
 
 COLUMNS = """
 id, chain_id as chain, name, segment, date_trunc('second', created_at) as created,
@@ -109,7 +109,7 @@ async def replace(pool: Pool | Connection, chain: ChainId, id: UUID, name: str, 
     found = await find(pool, chain, str(id))
     if found is None:
         raise NotFoundError("segment-not-found")
-    expected = f"expected {found.index!r}: a stored segment keeps its index, as tasks rely on it"
+    expected = f"expected {in_json(found.index)}: a stored segment keeps its index, as tasks rely on it"
     raise ValidationError([Violation(expected, "/segment/index")])
 
 
