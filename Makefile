@@ -16,7 +16,7 @@ FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
 test: .venv/installed-dev browser network debian sharing generators $(BIN)/promtool
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure \
-		--ignore tests/packages/test_extras.py
+		--ignore tests/packages/test_extras.py --ignore tests/docs_site
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
 
 # Tests that start no service, server, browser or network: no root, under a minute.
@@ -159,10 +159,10 @@ bench: .venv/installed-bench browser
 		-r benchmarks/duckdb.lock
 	@touch $@
 
-# The site, in docs/_build; then the recipes of it that need what is too large for make test.
-docs: .venv/installed-docs
+# The site, in docs/_build, its links and its looks on a phone; then the recipes of it that need what is too large for make test.
+docs: .venv/installed-docs browser
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going -q docs docs/_build
-	$(BIN)/python -m pytest tests/client/test_integrations.py
+	$(BIN)/python -m pytest tests/docs_site tests/client/test_integrations.py
 
 # A new lock, for Python 3.11 and later alike; run it after changing the dependencies in pyproject.toml. What runs is
 # locked within what is tested, so that all locks name the same versions.

@@ -104,15 +104,16 @@ def test_every_command_for_users_is_documented_with_the_options_of_an_export() -
     assert not [name for name in where.OPERATORS if f"`{name}`" not in users]
 
 
-def test_the_page_on_every_endpoint_is_made_from_the_services_own_document(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib; sys.path.insert(0, 'docs'); from http_page import write; write(pathlib.Path(sys.argv[1]))"
-    )
-    page = tmp_path / "http.md"
-    subprocess.run([sys.executable, "-c", code, page], cwd=DOCS.parent, check=True, timeout=60)
-    text = page.read_text(encoding="utf-8")
-    assert "## GET /tasks/{id}\n" in text
-    assert "Needs the level `admin`." in text
+def test_each_endpoint_gets_a_page_made_from_the_services_own_document(tmp_path: Path) -> None:
+    code = "import pathlib, sys, http_pages; http_pages.write(pathlib.Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, tmp_path], cwd=DOCS, check=True, timeout=60)
+    page = (tmp_path / "create-task.md").read_text(encoding="utf-8")
+    assert page.startswith("# POST /tasks\n")
+    assert "Needs the level `write`." in page
+    assert '"export_index": "wallet-ledger"' in page
+    assert "[Problem](schemas.md#problem)" in page
+    assert "[`GET /tasks/{id}`](get-task.md)" in (tmp_path / "index.md").read_text(encoding="utf-8")
+    assert "## NewTaskBody" in (tmp_path / "schemas.md").read_text(encoding="utf-8")
 
 
 def indented_blocks(page: Path) -> list[str]:

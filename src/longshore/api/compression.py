@@ -4,7 +4,7 @@ An answer that holds a secret is never compressed: its length would depend on ho
 which an observer of TLS can measure (BREACH, https://www.breachattack.com). So are answers left out that
 
 - another method than GET has, as secrets that are shown once are in answers to POST alone;
-- have signed addresses, see SIGNED;
+- have signed addresses or a token, see SECRET_PATHS;
 - go to a request with a cookie, which a page of another site can make a browser send as often as it likes.
 
 Result files are served as they are stored: their lengths, ranges and digests are of those bytes.
@@ -19,14 +19,15 @@ from isal import igzip
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 
-SIGNED = frozenset(
+SECRET_PATHS = frozenset(
     {
+        "/delta-sharing/profile",
         "/tasks/{id}/download_url",
         "/tasks/{id}/runs/{run}/download_url",
         "/tasks/{id}/runs/{run}/files",
     }
 )
-"""Paths whose answers to GET have signed addresses."""
+"""Paths whose answers to GET have signed addresses or a token."""
 
 RESULT_FILES = "/results/{location}"
 
@@ -61,7 +62,7 @@ class _Answer:
     async def send(self, message: Message) -> None:
         """Send a message of the answer, compressed where that is possible."""
         if message["type"] == "http.response.start":
-            if _is_json(message) and self._scope.get("path_template") not in (*SIGNED, RESULT_FILES):
+            if _is_json(message) and self._scope.get("path_template") not in (*SECRET_PATHS, RESULT_FILES):
                 self._start = {**message, "headers": [*message["headers"], VARY]}
                 return
         elif (start := self._start) is not None and message["type"] == "http.response.body":

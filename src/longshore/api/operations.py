@@ -17,6 +17,7 @@ TAGS = {
     "indexes": "The data sets that can be exported.",
     "segments": "Stored filters, and previews of filters.",
     "destinations": "A chain's own places for results.",
+    "sharing": "Results as tables, by the Delta Sharing protocol.",
     "webhooks": "Addresses that the service calls when a run or a delivery has ended.",
     "sessions": "Signing in, sessions, and the password.",
     "users": "The people who may sign in for a chain.",
@@ -42,9 +43,9 @@ def operation_id(handler: HTTPRouteHandler) -> str:
 
 
 def tag(handler: HTTPRouteHandler) -> str:
-    """Return the tag of an operation; the name of its module where that has none of its own."""
-    module = handler.fn.__module__.rpartition(".")[2]
-    return MODULES.get(module, module)
+    """Return the tag of an operation: that of its module in the API, else the name of the room that it is in."""
+    _, room, module = handler.fn.__module__.split(".")
+    return MODULES[module] if room == "api" else str(room)
 
 
 def summary(description: str) -> str:
