@@ -14,7 +14,7 @@ from litestar.routes import HTTPRoute
 
 from longshore import __version__
 from longshore.api.documentation import DESCRIPTIONS
-from longshore.api.json_schemas import complete, portable, structs_in
+from longshore.api.json_schemas import complete, portable, say_types, structs_in
 from longshore.api.new_task import Trigger
 from longshore.api.operations import TAGS, examples, operation_id, summary, tag
 from longshore.api.problems import MEDIA_TYPE, Problem
@@ -138,6 +138,8 @@ class DocumentPlugin(JsonRenderPlugin):
         schemas["Trigger"]["properties"]["segment"] = {"anyOf": [segment, by_index, {"type": "null"}]}
         for kind in requests | answers:
             complete(schemas[kind.__name__], kind, is_answer=kind not in requests)
+        for schema in schemas.values():
+            say_types(schema)
         schemas["LogEntry"]["required"] = ["msg", "time"]
         schemas[Problem.__name__]["examples"] = [examples("problem")]
         return portable(schemas)  # type: ignore[no-any-return]

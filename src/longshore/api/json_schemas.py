@@ -67,7 +67,6 @@ def complete(schema: dict[str, Any], kind: type[msgspec.Struct], *, is_answer: b
             one["description"] = f"{one['description']} {text}" if "description" in one else text
         if datetime in _types_in(field.type):
             _stamp(one)
-    _say_types(schema)
     if is_answer and not kind.__struct_config__.omit_defaults:
         schema["required"] = list(properties)
 
@@ -90,7 +89,7 @@ def _parts(schema: Any) -> Iterator[dict[str, Any]]:
             yield from _parts(part)
 
 
-def _say_types(schema: dict[str, Any]) -> None:
+def say_types(schema: dict[str, Any]) -> None:
     """Say what generators do not take for granted: any keys of an object, any items of an array, texts of an enum."""
     for part in _parts(schema):
         kind = part.get("type")
