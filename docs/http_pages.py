@@ -20,6 +20,7 @@ CREDENTIAL = '-H "Authorization: Bearer $TOKEN"'
 IDS = {
     "id": "12345", "run": "latest", "link": "0197a3c4-5e7f-7b1a-8c2d-000000000001", "backfill": "1",
     "delivery": "0197a3c4-5e7f-7b1a-8c2d-000000000001", "name": "wallet-ledger",
+    "share": "1764", "schema": "exports", "table": "ledger",
 }  # fmt: skip
 """What stands for each parameter of a path in the examples."""
 

@@ -46,8 +46,8 @@ class Examples:
         answer = send(method, address, json=body, headers=headers, timeout=60)
         expected = min(operation["responses"])
         assert str(answer.status_code) == expected, (operation_id, body, answer.text)
-        text = answer.headers.get("content-type", "") == "application/jose"
-        self.answers[operation_id] = answer.text if text else answer.json() if answer.content else None
+        is_json = answer.content and answer.headers.get("content-type") == "application/json"
+        self.answers[operation_id] = answer.json() if is_json else answer.text
         return self.answers[operation_id]
 
 
@@ -58,6 +58,7 @@ def answers(service: Longshore, receiver: Receiver) -> Examples:
         tasks(examples, receiver)
         for part in (schedules, runs, segments, destinations, clients, the_rest):
             part(examples)
+        sharing(examples)
         people(examples, service)
         return examples
 
@@ -151,6 +152,21 @@ def clients(examples: Examples) -> None:
     ask("getAccessToken", id=token)
     ask("revokeAccessToken", id=token)
     ask("changeServiceClient", id=client)
+
+
+def sharing(examples: Examples) -> None:
+    target = {"action": "export", "export_index": "wallet-ledger", "export_format": "parquet"}
+    name = f"ledger_{uuid.uuid4().hex}"
+    task = examples.ask("createTask", change={"target": {**target, "share_as": name}})["id"]
+    ended(examples.client, task)
+    examples.ask("listShares")
+    share = {"share": CHAIN}
+    examples.ask("getShare", **share)
+    examples.ask("listSchemas", **share)
+    examples.ask("listAllTables", **share)
+    examples.ask("listTables", **share, schema="exports")
+    for name_of_operation in ("getTable", "getTableVersion", "getTableMetadata", "queryTable"):
+        examples.ask(name_of_operation, **share, schema="exports", table=name)
 
 
 def people(examples: Examples, service: Longshore) -> None:

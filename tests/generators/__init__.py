@@ -1,1 +1,1 @@
-"""What programs are generated from the OpenAPI document works. `make generators` installs what the tests need."""
+"""Programs that are generated from the OpenAPI document. `make generators` installs what the tests need."""

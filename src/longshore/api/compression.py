@@ -32,7 +32,7 @@ SECRET_PATHS = frozenset(
 RESULT_FILES = "/results/{location}"
 
 MEDIA_TYPES = (b"application/json", b"application/problem+json")
-MIN_BYTES = 1024  # what is smaller fits one packet anyway
+MIN_BYTES = 1024  # a smaller answer fits one packet anyway
 # igzip compresses 64 KiB in 0.3 ms; what is larger would hold the event loop.
 MAX_LOOP_BYTES = 64 * 1024
 LEVEL = 1

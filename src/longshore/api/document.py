@@ -117,7 +117,8 @@ class DocumentPlugin(JsonRenderPlugin):
         return openapi_schema
 
     def _schemas(self, bodies: set[type[msgspec.Struct]], answers: set[type[msgspec.Struct]]) -> dict[str, Any]:
-        kinds = sorted({*bodies, *self._targets.values(), Segment}, key=lambda kind: kind.__name__)
+        known: set[type[msgspec.Struct]] = bodies | set(self._targets.values()) | {Segment}
+        kinds = sorted(known, key=lambda kind: kind.__name__)
         settings, secrets = [kind.settings for kind in self._kinds], [kind.secret for kind in self._kinds]
         requests = structs_in([*settings, *secrets, *kinds])
         answers = answers | {SharingError}
