@@ -153,5 +153,5 @@ async def show_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/download", include_in_schema=False)
 async def download_run(request: AnyRequest, id: Id, run: RunNumber) -> Redirect:
     """Redirect to a signed address of a run's result."""
-    found = await results.get_download_url_of_run.fn(request, id, run)
+    found = await results.get_run_download_url.fn(request, id, run)
     return Redirect(found.url, status_code=303)
