@@ -105,7 +105,7 @@ tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
 packages: .venv/installed-dev
 	$(BIN)/python -m pytest --timeout=1800 tests/packages
 
-# Each page of the console at both widths and in both themes, in screenshots/.
+# Each page of the console at three widths and in both themes, with 0, 30 and 2,000 tasks, in screenshots/.
 screenshots: .venv/installed-dev browser
 	$(BIN)/python -m tests.console.screenshots
 
