@@ -28,7 +28,8 @@ TAGS = {
 """The groups of operations, in the order in which they are shown."""
 
 MODULES = {
-    "audit": "audit", "auth": "sessions", "changes": "tasks", "clients": "service_clients", "deliveries": "runs",
+    "audit": "audit", "auth": "sessions", "changes": "tasks", "clients": "service_clients",
+    "credential": "sessions", "deliveries": "runs",
     "destinations": "destinations", "events": "tasks", "execute": "tasks", "health": "service", "indexes": "indexes",
     "keys": "service", "poll": "tasks", "results": "runs", "run_files": "runs", "runs": "runs",
     "schedules": "schedules", "segments": "segments", "tasks": "tasks", "users": "users", "webhooks": "webhooks",
