@@ -44,9 +44,9 @@ def operation_id(handler: HTTPRouteHandler) -> str:
 
 
 def tag(handler: HTTPRouteHandler) -> str:
-    """Return the tag of an operation: that of its module in the API, else the name of the room that it is in."""
+    """Return the tag of an operation: that of its module, else the name of the module or of its room."""
     _, room, module = handler.fn.__module__.split(".")
-    return MODULES[module] if room == "api" else str(room)
+    return MODULES.get(module, str(module)) if room == "api" else str(room)
 
 
 def summary(description: str) -> str:
