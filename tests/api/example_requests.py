@@ -190,6 +190,6 @@ def people(examples: Examples, service: Longshore) -> None:
 
 
 def the_rest(examples: Examples) -> None:
-    for name in ("listIndexes", "listAuditEntries", "getSigningKeys", "getHealth", "getReadiness"):
+    for name in ("listIndexes", "listAuditEntries", "getSigningKeys", "getHealth", "getReadiness", "getCredential"):
         examples.ask(name)
     examples.ask("getIndex", name="wallet-ledger")

@@ -45,7 +45,7 @@ def operation_id(handler: HTTPRouteHandler) -> str:
 
 def tag(handler: HTTPRouteHandler) -> str:
     """Return the tag of an operation: that of its module, else the name of the module or of its room."""
-    _, room, module = handler.fn.__module__.split(".")
+    _, room, *_, module = handler.fn.__module__.split(".")
     return MODULES.get(module, str(module)) if room == "api" else str(room)
 
 
