@@ -5,7 +5,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.database import with_connection
 from longshore.errors import LongshoreError
 
@@ -16,17 +18,17 @@ if TYPE_CHECKING:
     from longshore.access.tokens import Token
     from longshore.database.connect import Connection
 
-client_app = typer.Typer(
+client_app = Commands(
     help="Service clients: the other systems that use the API.",
     epilog="Example: longshore client list",
 )
-token_app = typer.Typer(
+token_app = Commands(
     help="Access tokens: the credentials of service clients.",
     epilog="Example: longshore token list",
 )
 
-StopOption = Annotated[bool, typer.Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]
-ClientId = Annotated[int, typer.Argument(help="The client's number.", min=1, max=2**63 - 1)]
+StopOption = Annotated[bool, Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]
+ClientId = Annotated[int, Argument(help="The client's number.", min=1, max=2**63 - 1)]
 
 
 class LevelName(StrEnum):
@@ -39,23 +41,23 @@ class LevelName(StrEnum):
 
 @client_app.command("create", epilog="Example: longshore client create warehouse --chain 1764 --contact data-team")
 def client_create(
-    name: Annotated[str, typer.Argument(help="The new client's name.")],
-    chain: Annotated[int, typer.Option(help="Chain that it belongs to.", min=1, max=2**63 - 1)],
-    contact: Annotated[str, typer.Option(help="Whom to contact about it.")] = "",
+    name: Annotated[str, Argument(help="The new client's name.")],
+    chain: Annotated[int, Option(help="Chain that it belongs to.", min=1, max=2**63 - 1)],
+    contact: Annotated[str, Option(help="Whom to contact about it.")] = "",
 ) -> None:
     """Create a service client; `longshore token create` creates its tokens."""
     from longshore.access import audit, clients, names
 
     for value, option in ((name, "name"), (contact, "contact")):
         if value and (expected := names.violation(value)) is not None:
-            raise typer.BadParameter(f"{option}: {expected}")
+            raise click.BadParameter(f"{option}: {expected}")
 
     async def run(connection: "Connection", actor: "Actor") -> int:
         client = await clients.create(connection, chain, name, contact)
         await audit.record(connection, actor, chain, "client.create", f"client {client.id}")
         return client.id
 
-    typer.echo(f"client {with_connection(run)}: {name}")
+    click.echo(f"client {with_connection(run)}: {name}")
 
 
 @client_app.command("list", epilog="Example: longshore client list")
@@ -68,7 +70,7 @@ def client_list() -> None:
 
     for client in with_connection(run):
         state = "enabled" if client.enabled else "disabled"
-        typer.echo(f"{client.id}  chain {client.chain}  {state}  {client.name}  {client.contact}".rstrip())
+        click.echo(f"{client.id}  chain {client.chain}  {state}  {client.name}  {client.contact}".rstrip())
 
 
 @client_app.command("disable", epilog="Example: longshore client disable 3")
@@ -81,7 +83,7 @@ def client_disable(id: ClientId, stop: StopOption = False) -> None:
         return await ongoing.tokens_of(connection, id)
 
     makers = with_connection(disable)
-    typer.echo(f"client {id} is disabled")
+    click.echo(f"client {id} is disabled")
     _show_ongoing(makers, stop)
 
 
@@ -93,7 +95,7 @@ def client_enable(id: ClientId) -> None:
         await _enable(connection, actor, id, True)
 
     with_connection(run)
-    typer.echo(f"client {id} is enabled")
+    click.echo(f"client {id} is enabled")
 
 
 async def _enable(connection: "Connection", actor: "Actor", id: int, enabled: bool) -> None:
@@ -116,28 +118,24 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
     work = with_connection(run)
     state = "stopped" if work.stopped else "goes on"
     for task in work.tasks:
-        typer.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
+        click.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
     for webhook in work.webhooks:
-        typer.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
+        click.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
     if stop and not work.stopped:
         raise LongshoreError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
 
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
 def token_create(  # noqa: PLR0913 (the options of the command)
-    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
-    level: Annotated[LevelName, typer.Option(help="Level of the token.")],
-    client: Annotated[str, typer.Option(help="Service client of the chain; created if missing.")] = "default",
+    chain: Annotated[int, Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
+    level: Annotated[LevelName, Option(help="Level of the token.")],
+    client: Annotated[str, Option(help="Service client of the chain; created if missing.")] = "default",
     more_chain: Annotated[
-        list[int] | None, typer.Option(help="Another chain that the token is for; repeatable.", min=0)
+        list[int] | None, Option(help="Another chain that the token is for; repeatable.", min=0)
     ] = None,
-    index: Annotated[
-        list[str] | None, typer.Option(help="Export index that it may use; repeatable; all by default.")
-    ] = None,
-    hide: Annotated[
-        list[str] | None, typer.Option(help="Column to hide, such as users.phone_number; repeatable.")
-    ] = None,
-    days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1, max=36500)] = None,
+    index: Annotated[list[str] | None, Option(help="Export index that it may use; repeatable; all by default.")] = None,
+    hide: Annotated[list[str] | None, Option(help="Column to hide, such as users.phone_number; repeatable.")] = None,
+    days: Annotated[int | None, Option(help="Days until it expires.", min=1, max=36500)] = None,
 ) -> None:
     """Create a token and print its id:secret, which cannot be shown again."""
     from longshore.access import audit, clients, names, tokens
@@ -146,7 +144,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
     from longshore.settings_sources import load
 
     if (expected := names.violation(client)) is not None:
-        raise typer.BadParameter(f"client: {expected}")
+        raise click.BadParameter(f"client: {expected}")
     violations = scope_violations(catalog.load(load().settings.catalog), level.value, index or None, hide or [])
     if violations:
         raise LongshoreError(violations[0].detail)
@@ -161,8 +159,8 @@ def token_create(  # noqa: PLR0913 (the options of the command)
         return f"{id}:{secret}"
 
     pair = with_connection(run)
-    typer.echo("Keep this; the secret cannot be shown again.", err=True)
-    typer.echo(pair)
+    click.echo("Keep this; the secret cannot be shown again.", err=True)
+    click.echo(pair)
 
 
 @token_app.command("list", epilog="Example: longshore token list")
@@ -177,7 +175,7 @@ def token_list() -> None:
         chains = ", ".join(map(str, token.chains))
         limits = [*(f"only {name}" for name in token.indexes or ()), *(f"no {name}" for name in token.hidden_columns)]
         scope = f"  {', '.join(limits)}" if limits else ""
-        typer.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {token.client}{scope}")
+        click.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {token.client}{scope}")
 
 
 def _state(token: "Token") -> str:
@@ -190,7 +188,7 @@ def _state(token: "Token") -> str:
 
 
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
-def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], stop: StopOption = False) -> None:
+def token_revoke(id: Annotated[UUID, Argument(help="The token's id.")], stop: StopOption = False) -> None:
     """Revoke a token and its download addresses, within two seconds. Lists the active tasks and webhooks it created."""
     from longshore.access import audit, tokens
 
@@ -202,5 +200,5 @@ def token_revoke(id: Annotated[UUID, typer.Argument(help="The token's id.")], st
 
     if not with_connection(revoke):
         raise LongshoreError(f"there is no valid token {id}")
-    typer.echo(f"revoked {id}")
+    click.echo(f"revoked {id}")
     _show_ongoing([f"token {id}"], stop)

@@ -2,11 +2,13 @@
 
 import asyncio
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Commands
 from longshore.cli.database import existing_database
 from longshore.cli.service import load_settings
 
-catalog_app = typer.Typer(help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check")
+catalog_app = Commands(help="The catalog: the declared export indexes.", epilog="Example: longshore catalog check")
 
 
 @catalog_app.command("check", epilog="Example: LONGSHORE_CATALOG=shop.toml longshore catalog check")
@@ -29,11 +31,11 @@ def catalog_check() -> None:
             async with connected_to_read(settings.database_url or url, "longshore catalog check") as connection:
                 findings += await check_tokens(connection, whole)
         for finding in findings:
-            typer.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
+            click.echo(f"{'warning: ' if finding.warning else ''}{finding.where}: {finding.what}")
         fields = sum(len(index.fields) for index in known.values())
         wrong = sum(not finding.warning for finding in findings)
         summary = f"{len(known)} indexes, {fields} fields: {wrong} wrong, {len(findings) - wrong} warnings"
-        typer.echo(summary, err=True)
+        click.echo(summary, err=True)
         return wrong == 0
 
     if settings.source_url:
@@ -42,7 +44,7 @@ def catalog_check() -> None:
         with existing_database(settings) as url:
             good = asyncio.run(run(url))
     if not good:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 @catalog_app.command("docs", epilog="Example: longshore catalog docs > docs/indexes.md")
@@ -51,4 +53,4 @@ def catalog_docs() -> None:
     from longshore.exports import catalog
     from longshore.exports.catalog_page import page
 
-    typer.echo(page(catalog.load(load_settings().catalog)), nl=False)
+    click.echo(page(catalog.load(load_settings().catalog)), nl=False)

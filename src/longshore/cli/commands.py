@@ -3,7 +3,7 @@
     @app.command(epilog="Example: longshore seed --rows 1000")
     def seed(rows: Annotated[int, Option(help="Number of rows.", min=1)] = 1_000_000) -> None: ...
 
-The type and the default of a parameter are those of the function's. The names are those of Typer, which does the same
+The type and the default of a parameter are those of the function's. Typer does the same
 and would double the packages that users of the client install.
 """
 
@@ -17,10 +17,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import click
-from click import BadParameter, confirm, echo, launch, prompt
-from click.exceptions import Exit
-
-__all__ = ["Argument", "BadParameter", "Exit", "Group", "Option", "Typer", "confirm", "echo", "launch", "prompt"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,7 +52,7 @@ class Argument(_Described):
     """An argument of a command."""
 
 
-class Group(click.Group):
+class Commands(click.Group):
     """A group of commands, with the group of all commands at the top."""
 
     def __init__(self, name: str | None = None, **settings: Any) -> None:
@@ -76,12 +72,9 @@ class Group(click.Group):
 
         return add
 
-    def add_typer(self, group: "Group", name: str) -> None:
+    def add_group(self, group: "Commands", name: str) -> None:
         """Add a group of commands."""
         self.add_command(group, name)
-
-
-Typer = Group
 
 
 def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) -> click.Command:

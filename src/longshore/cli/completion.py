@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import click
 from click.shell_completion import get_completion_class, shell_complete
 
-from longshore.cli import commands as typer
+from longshore.cli.commands import Argument
 
 VARIABLE = "_LONGSHORE_COMPLETE"
 PROGRAM = "longshore"
@@ -13,11 +13,11 @@ PROGRAM = "longshore"
 Shell = Literal["bash", "zsh", "fish"]
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")]) -> None:
+def completion(shell: Annotated[Shell, Argument(help="bash, zsh or fish.")]) -> None:
     """Print a script that makes a shell complete commands, options and values."""
     kind = get_completion_class(shell)
     assert kind is not None
-    typer.echo(kind(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source())
+    click.echo(kind(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source())
 
 
 def answer(app: click.Command, instruction: str) -> int:

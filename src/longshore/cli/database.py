@@ -6,7 +6,9 @@ import getpass
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Commands
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -17,7 +19,7 @@ T = TypeVar("T")
 
 EXAMPLE = 'Example: longshore database url, as in psql "$(longshore database url)"'
 
-database_app = typer.Typer(help="The service's database.", epilog=EXAMPLE)
+database_app = Commands(help="The service's database.", epilog=EXAMPLE)
 
 
 @database_app.command("url", epilog=EXAMPLE)
@@ -29,11 +31,11 @@ def print_url() -> None:
 
     settings = load().settings
     if settings.database_url:
-        typer.echo(parse(settings.database_url).uri)
+        click.echo(parse(settings.database_url).uri)
         return
-    typer.echo(embedded_url(settings.data))
+    click.echo(embedded_url(settings.data))
     if not is_running(settings.data):
-        typer.echo("the embedded server is not running; it runs while `longshore serve` does", err=True)
+        click.echo("the embedded server is not running; it runs while `longshore serve` does", err=True)
 
 
 def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:

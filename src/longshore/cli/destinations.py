@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import complete, remote
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.exits import FAILED, NOT_FOUND, CommandError
 from longshore.cli.output import printable, show, show_table
 
@@ -15,15 +17,15 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
-app = typer.Typer(
+app = Commands(
     help="Destinations: the chain's own places for results.",
     epilog="Example: longshore destinations list",
 )
 
-Name = Annotated[str, typer.Argument(help="Name of the destination.", shell_complete=complete.destinations)]
+Name = Annotated[str, Argument(help="Name of the destination.", shell_complete=complete.destinations)]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting; @FILE as its value reads a file, nothing removes it."),
+    Option("--set", metavar="KEY=VALUE", help="A setting; @FILE as its value reads a file, nothing removes it."),
 ]
 FILE_HELP = (
     "File with the secret: a JSON object of its fields, or its one field alone. - reads standard input, or prompts."
@@ -45,7 +47,7 @@ def list_destinations(profile: remote.Profile = None, json: remote.Json = False)
 @app.command("kinds", epilog="Example: longshore destinations kinds s3")
 def kinds(
     kind: Annotated[
-        str | None, typer.Argument(help="Show the settings and the secret of this kind.", shell_complete=complete.kinds)
+        str | None, Argument(help="Show the settings and the secret of this kind.", shell_complete=complete.kinds)
     ] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
@@ -78,11 +80,11 @@ def kinds(
     " --secret-file key.json",
 )
 def create(  # noqa: PLR0913 (the options of the command)
-    name: Annotated[str, typer.Argument(help="Name of the new destination, which tasks use.")],
-    kind: Annotated[str, typer.Option(help="One of `longshore destinations kinds`.", shell_complete=complete.kinds)],
+    name: Annotated[str, Argument(help="Name of the new destination, which tasks use.")],
+    kind: Annotated[str, Option(help="One of `longshore destinations kinds`.", shell_complete=complete.kinds)],
     settings: Set = None,
-    secret_file: Annotated[str, typer.Option(help=FILE_HELP)] = STDIN,
-    untested: Annotated[bool, typer.Option("--untested", help="Store it without a test.")] = False,
+    secret_file: Annotated[str, Option(help=FILE_HELP)] = STDIN,
+    untested: Annotated[bool, Option("--untested", help="Store it without a test.")] = False,
     profile: remote.Profile = None,
 ) -> None:
     """Test a destination, and store it if the test succeeds."""
@@ -93,7 +95,7 @@ def create(  # noqa: PLR0913 (the options of the command)
         if not untested:
             _show_test(client.destinations.test_new(kind, wanted, secret))
         made = client.destinations.create(name, kind, wanted, secret)
-    typer.echo(f"{made.name} is stored; tasks deliver to it by that name")
+    click.echo(f"{made.name} is stored; tasks deliver to it by that name")
 
 
 @app.command("test", epilog="Example: longshore destinations test warehouse")
@@ -107,19 +109,19 @@ def test(name: Name, profile: remote.Profile = None) -> None:
 def change(
     name: Name,
     settings: Set = None,
-    secret_file: Annotated[str | None, typer.Option(help=FILE_HELP)] = None,
+    secret_file: Annotated[str | None, Option(help=FILE_HELP)] = None,
     profile: remote.Profile = None,
 ) -> None:
     """Change settings or the secret. A change of where or as whom to connect needs the secret again."""
     if not settings and secret_file is None:
-        raise typer.BadParameter("expected --set or --secret-file")
+        raise click.BadParameter("expected --set or --secret-file")
     with remote.client_of(profile) as client:
         old = _find(client, name)
         known = _kind(client, old.kind)
         wanted = _changed(old.settings, known, settings) if settings else None
         secret = None if secret_file is None else _secret(known, secret_file)
         client.destinations.change(old.id, settings=wanted, secret=secret)
-    typer.echo(f"{name} is changed; `longshore destinations test {name}` tries it")
+    click.echo(f"{name} is changed; `longshore destinations test {name}` tries it")
 
 
 @app.command("delete", epilog="Example: longshore destinations delete warehouse")
@@ -127,7 +129,7 @@ def delete(name: Name, profile: remote.Profile = None) -> None:
     """Delete a destination. What was delivered stays where it is."""
     with remote.client_of(profile) as client:
         client.destinations.delete(_find(client, name).id)
-    typer.echo(f"{name} is deleted")
+    click.echo(f"{name} is deleted")
 
 
 def _find(client: "Longshore", name: str) -> "Destination":
@@ -140,7 +142,7 @@ def _find(client: "Longshore", name: str) -> "Destination":
 def _kind(client: "Longshore", name: str) -> "DestinationKind":
     kinds = {one.kind: one for one in client.destinations.kinds()}
     if name not in kinds:
-        raise typer.BadParameter(f"expected one of {', '.join(kinds)}", param_hint="--kind")
+        raise click.BadParameter(f"expected one of {', '.join(kinds)}", param_hint="--kind")
     return kinds[name]
 
 
@@ -152,7 +154,7 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise typer.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
+            raise click.BadParameter(f"expected KEY=VALUE, got {setting!r}", param_hint="--set")
         if not value:
             changed.pop(key, None)
             continue
@@ -163,7 +165,7 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
             changed[key] = text if not types or "string" in types else msgspec.json.decode(text)
         except msgspec.DecodeError:
             expected = " or ".join(sorted(types - {"null"}))
-            raise typer.BadParameter(f"{key}: expected {expected}", param_hint="--set") from None
+            raise click.BadParameter(f"{key}: expected {expected}", param_hint="--set") from None
     return changed
 
 
@@ -173,7 +175,7 @@ def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
 
     fields = kind.secret["properties"]
     if file == STDIN and sys.stdin.isatty():
-        answers = {name: typer.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
+        answers = {name: click.prompt(name, default="", hide_input=True, show_default=False) for name in fields}
         return {name: answer for name, answer in answers.items() if answer}
     text = sys.stdin.read() if file == STDIN else _read(file)
     try:
@@ -184,7 +186,7 @@ def _secret(kind: "DestinationKind", file: str) -> dict[str, Any]:
         return value
     if len(fields) > 1:
         expected = f"expected a JSON object of {', '.join(fields)}"
-        raise typer.BadParameter(expected, param_hint="--secret-file")
+        raise click.BadParameter(expected, param_hint="--secret-file")
     return dict.fromkeys(fields, value if isinstance(value, dict) else text.rstrip("\r\n"))
 
 
@@ -193,7 +195,7 @@ def _read(file: str) -> str:
         return Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise typer.BadParameter(f"{file} cannot be read: {reason}") from None
+        raise click.BadParameter(f"{file} cannot be read: {reason}") from None
 
 
 def _show_test(result: "DestinationTest") -> None:
@@ -201,7 +203,7 @@ def _show_test(result: "DestinationTest") -> None:
     rows = [("good" if step.ok else "failed", step.step, step.detail) for step in result.steps]
     show_table(("", "step", "detail"), rows)
     if not result.ok:
-        raise typer.Exit(FAILED)
+        raise click.exceptions.Exit(FAILED)
 
 
 def _shown(settings: dict[str, Any]) -> str:

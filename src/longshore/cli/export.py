@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import complete, follow, remote, target
+from longshore.cli.commands import Argument, Option
 from longshore.cli.output import show, tell
 from longshore.client.words import Compression, Format, Repeat
 
@@ -14,59 +16,57 @@ if TYPE_CHECKING:
 def export(  # noqa: PLR0913 (the options of the command)
     index: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="Export index; several are exported from one snapshot; `longshore indexes` lists them.",
             shell_complete=complete.indexes,
         ),
     ],
-    format: Annotated[Format, typer.Option(help="Format of the file.")] = "csv",
+    format: Annotated[Format, Option(help="Format of the file.")] = "csv",
     where: target.Where = None,
-    last: Annotated[str | None, typer.Option(help="Only rows of the last 30m, 24h, 7d, 2w.", metavar="PERIOD")] = None,
+    last: Annotated[str | None, Option(help="Only rows of the last 30m, 24h, 7d, 2w.", metavar="PERIOD")] = None,
     segment: Annotated[
         str | None,
-        typer.Option(help="Only rows of this stored segment.", metavar="ID", shell_complete=complete.segments),
+        Option(help="Only rows of this stored segment.", metavar="ID", shell_complete=complete.segments),
     ] = None,
     field: Annotated[
         list[str] | None,
-        typer.Option(help="A column; repeatable; all by default.", metavar="NAME", shell_complete=complete.fields),
+        Option(help="A column; repeatable; all by default.", metavar="NAME", shell_complete=complete.fields),
     ] = None,
     partition_by: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="A folder for each value of a keyword, or for each timestamp:day, :month or :year; repeatable.",
             metavar="FIELD[:PERIOD]",
         ),
     ] = None,
-    split_rows: Annotated[int | None, typer.Option(help="Rows of each file.", min=1)] = None,
-    split_bytes: Annotated[int | None, typer.Option(help="Bytes from which on a new file begins.", min=1)] = None,
-    compression: Annotated[Compression | None, typer.Option(help="Compression of the file.")] = None,
+    split_rows: Annotated[int | None, Option(help="Rows of each file.", min=1)] = None,
+    split_bytes: Annotated[int | None, Option(help="Bytes from which on a new file begins.", min=1)] = None,
+    compression: Annotated[Compression | None, Option(help="Compression of the file.")] = None,
     deletes: Annotated[
-        bool, typer.Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
+        bool, Option("--deletes", help="Changes since the run before, with the rows to delete from a copy.")
     ] = False,
     share_as: Annotated[
-        str | None, typer.Option(help="Table that other programs read the newest result as; parquet.", metavar="NAME")
+        str | None, Option(help="Table that other programs read the newest result as; parquet.", metavar="NAME")
     ] = None,
     deliver: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="A destination of the result, such as archive, archive:path={index}/{date}/{run}-{name} or"
             " warehouse:table=orders,mode=merge; repeatable.",
             metavar="NAME[:KEY=VALUE,…]",
             shell_complete=complete.destinations,
         ),
     ] = None,
-    at: Annotated[
-        str | None, typer.Option(help="When, such as 2026-05-26T03:00:00Z; no download.", metavar="TIME")
-    ] = None,
-    repeat: Annotated[Repeat | None, typer.Option(help="Again and again, from --at or now on; no download.")] = None,
+    at: Annotated[str | None, Option(help="When, such as 2026-05-26T03:00:00Z; no download.", metavar="TIME")] = None,
+    repeat: Annotated[Repeat | None, Option(help="Again and again, from --at or now on; no download.")] = None,
     cron: Annotated[
-        str | None, typer.Option(help="At the times of a cron expression, such as '0 2 * * *'; no download.")
+        str | None, Option(help="At the times of a cron expression, such as '0 2 * * *'; no download.")
     ] = None,
     timezone: Annotated[
         str | None,
-        typer.Option(help="IANA time zone of the schedule and of dates in --where; UTC by default.", metavar="NAME"),
+        Option(help="IANA time zone of the schedule and of dates in --where; UTC by default.", metavar="NAME"),
     ] = None,
-    desc: Annotated[str, typer.Option(help="Description of the task.", metavar="TEXT")] = "",
+    desc: Annotated[str, Option(help="Description of the task.", metavar="TEXT")] = "",
     output: follow.Place = None,
     clobber: follow.Clobber = False,
     timeout: remote.Timeout = None,
@@ -79,10 +79,10 @@ def export(  # noqa: PLR0913 (the options of the command)
     target.refuse_both("--split-rows", split_rows, "--split-bytes", split_bytes)
     target.refuse_both("--repeat", repeat, "--cron", cron)
     if json and output == follow.STDOUT:
-        raise typer.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
+        raise click.BadParameter("the file and the JSON cannot both go to standard output", param_hint="--output")
     follow.refuse_output(output, clobber=clobber)
     if output == follow.STDOUT and (partition_by or split_rows or split_bytes or len(index) > 1):
-        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
+        raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     options: dict[str, Any] = {
         "format": format,
         "at": None if at is None else remote.moment(at, "--at"),
@@ -103,7 +103,7 @@ def export(  # noqa: PLR0913 (the options of the command)
         rows = conditions.rules(client, index) if conditions else segment
         task = client.exports.create(index if len(index) > 1 else index[0], where=rows, **options)
         if at or repeat or cron:
-            show(task.data) if json else typer.echo(_planned(task))
+            show(task.data) if json else click.echo(_planned(task))
             return
         tell(f"task {task.id}")
         follow.wait(task, timeout, profile)
@@ -111,7 +111,7 @@ def export(  # noqa: PLR0913 (the options of the command)
         if json:
             show({"task": task.data, "run": task.latest_run(), "file": str(file)})
         elif file:
-            typer.echo(file)
+            click.echo(file)
 
 
 def _planned(task: "Task") -> str:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
+import click
 import msgspec
 
-from longshore.cli import commands as typer
 from longshore.cli import waiting
+from longshore.cli.commands import Option
 from longshore.cli.exits import INTERRUPTED, CommandError
 from longshore.cli.output import printable, tell
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 STDOUT = "-"
 
 Place: TypeAlias = Annotated[
-    str | None, typer.Option("-o", "--output", help="File or folder; - for standard output.", metavar="PATH")
+    str | None, Option("-o", "--output", help="File or folder; - for standard output.", metavar="PATH")
 ]
-Clobber: TypeAlias = Annotated[bool, typer.Option("--clobber", help="Replace a file that exists.")]
+Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file that exists.")]
 
 
 def refuse_output(to: str | None, *, clobber: bool) -> None:
@@ -36,9 +37,9 @@ def refuse_output(to: str | None, *, clobber: bool) -> None:
     folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
     if not folder.is_dir():
         reason = "is a file, not a folder" if folder.exists() else "does not exist; make the folder first"
-        raise typer.BadParameter(f"{str(folder)!r} {reason}", param_hint="--output")
+        raise click.BadParameter(f"{str(folder)!r} {reason}", param_hint="--output")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise typer.BadParameter(f"the folder {str(folder)!r} cannot be written to", param_hint="--output")
+        raise click.BadParameter(f"the folder {str(folder)!r} cannot be written to", param_hint="--output")
     if folder != path:
         _refuse_existing(path, clobber=clobber)
 
@@ -46,7 +47,7 @@ def refuse_output(to: str | None, *, clobber: bool) -> None:
 def _refuse_existing(path: Path, *, clobber: bool) -> None:
     if path.exists() and not path.is_file():
         reason = f"{str(path)!r} is not a regular file; write to it with `-o - > {path}`"
-        raise typer.BadParameter(reason, param_hint="--output")
+        raise click.BadParameter(reason, param_hint="--output")
     if path.exists() and not clobber:
         raise CommandError(f"{printable(str(path))} exists; --clobber replaces it")
 
@@ -149,7 +150,7 @@ def _result(task: "Task", run: int | None) -> str:
 
 def _to_stdout(task: "Task", output: Output, result: str) -> None:
     if result.endswith(".manifest.json"):
-        raise typer.BadParameter("a result of many files needs a folder", param_hint="--output")
+        raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.told(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)
         with file.open("rb") as content:

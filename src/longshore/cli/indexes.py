@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from longshore.cli import commands as typer
 from longshore.cli import complete, remote
+from longshore.cli.commands import Argument
 from longshore.cli.output import show, show_table
 
 
 def indexes(
     name: Annotated[
-        str | None, typer.Argument(help="Show the fields of this index.", shell_complete=complete.indexes)
+        str | None, Argument(help="Show the fields of this index.", shell_complete=complete.indexes)
     ] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Commands
 from longshore.cli.database import with_connection
 
 if TYPE_CHECKING:
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "Example: longshore keys rotate"
 
-keys_app = typer.Typer(help="The keys that sign manifests.", epilog=EXAMPLE)
+keys_app = Commands(help="The keys that sign manifests.", epilog=EXAMPLE)
 
 
 @keys_app.command("rotate", epilog=EXAMPLE)
@@ -30,4 +32,4 @@ def rotate_keys() -> None:
         return kid, count
 
     kid, count = with_connection(run)
-    typer.echo(f"{kid} signs from now on; the JWK Set has {count:,} keys")
+    click.echo(f"{kid} signs from now on; the JWK Set has {count:,} keys")

@@ -3,19 +3,20 @@
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import msgspec
 
-from longshore.cli import commands as typer
 from longshore.cli import complete, remote, waiting
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.exits import NOT_ALLOWED, CommandError
 from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
     from longshore import Longshore
 
-profiles_app = typer.Typer(help="Profiles: the stored logins.", epilog="Example: longshore profiles list")
+profiles_app = Commands(help="Profiles: the stored logins.", epilog="Example: longshore profiles list")
 
-Name = Annotated[str, typer.Argument(help="Name of the login.", shell_complete=complete.profiles)]
+Name = Annotated[str, Argument(help="Name of the login.", shell_complete=complete.profiles)]
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -31,9 +32,9 @@ class Credential(msgspec.Struct, frozen=True):
 
 
 def login(
-    chain: Annotated[int, typer.Option(help="Chain that the token is for.", min=1)],
-    address: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8080",
-    profile: Annotated[str, typer.Option(help="Name of the login.")] = "default",
+    chain: Annotated[int, Option(help="Chain that the token is for.", min=1)],
+    address: Annotated[str, Option(help="Address of the service.")] = "http://127.0.0.1:8080",
+    profile: Annotated[str, Option(help="Name of the login.")] = "default",
     json: remote.Json = False,
 ) -> None:
     """Store the address of a service with a token, which is prompted for or read from standard input."""
@@ -42,7 +43,7 @@ def login(
     from longshore.client.profiles import Profile, write_profile
 
     is_terminal = sys.stdin.isatty()
-    token: str = typer.prompt("Token (id:secret)", hide_input=True, err=True) if is_terminal else sys.stdin.readline()
+    token: str = click.prompt("Token (id:secret)", hide_input=True, err=True) if is_terminal else sys.stdin.readline()
     login = Profile(address.rstrip("/"), token.strip(), chain)
     if not login.address.startswith(("http://", "https://")):
         raise ProfileError(f"the address {address!r} does not begin with http:// or https://")
@@ -57,7 +58,7 @@ def login(
     if json:
         show({"profile": profile, "address": login.address, "chain": chain, "file": str(file)})
     else:
-        typer.echo(f"stored as {profile!r} in {file}")
+        click.echo(f"stored as {profile!r} in {file}")
 
 
 def _check_chain(client: "Longshore", chain: int) -> None:
@@ -80,7 +81,7 @@ def logout(profile: remote.Profile = None) -> None:
 
     token = read_profile(profile).token.partition(":")[0]
     name = remove_profile(profile)
-    typer.echo(f"{name!r} is removed; its token {token} stays valid until it is revoked")
+    click.echo(f"{name!r} is removed; its token {token} stays valid until it is revoked")
 
 
 def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
@@ -130,4 +131,4 @@ def use(name: Name) -> None:
     from longshore.client.profiles import use_profile
 
     use_profile(name)
-    typer.echo(f"commands use {name!r}")
+    click.echo(f"commands use {name!r}")

@@ -9,10 +9,10 @@ import click
 from click.exceptions import Exit
 
 from longshore import __version__
-from longshore.cli import commands as typer
 from longshore.cli import completion, exits, remote_commands, service
 from longshore.cli.access import client_app, token_app
 from longshore.cli.catalog import catalog_app
+from longshore.cli.commands import Commands
 from longshore.cli.database import database_app
 from longshore.cli.keys import keys_app
 from longshore.cli.secrets import secrets_app
@@ -21,7 +21,7 @@ from longshore.cli.users import user_app
 NAME = "longshore"
 
 
-class Root(typer.Group):
+class Root(Commands):
     """The group of all commands: those for users of a service, then those to run one."""
 
     def __init__(self) -> None:
@@ -44,18 +44,18 @@ class Root(typer.Group):
 
 def _print_version(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        typer.echo(f"{NAME} {__version__}")
+        click.echo(f"{NAME} {__version__}")
         ctx.exit()
 
 
 app = Root()
-app.add_typer(catalog_app, name="catalog")
-app.add_typer(user_app, name="user")
-app.add_typer(client_app, name="client")
-app.add_typer(token_app, name="token")
-app.add_typer(database_app, name="database")
-app.add_typer(keys_app, name="keys")
-app.add_typer(secrets_app, name="secrets")
+app.add_group(catalog_app, name="catalog")
+app.add_group(user_app, name="user")
+app.add_group(client_app, name="client")
+app.add_group(token_app, name="token")
+app.add_group(database_app, name="database")
+app.add_group(keys_app, name="keys")
+app.add_group(secrets_app, name="secrets")
 
 
 def main() -> None:

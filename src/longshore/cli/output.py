@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from longshore.cli import commands as typer
 from longshore.cli import table
 
 
@@ -19,7 +18,7 @@ def show(value: Any) -> None:
     """Print structs as JSON, in UTF-8 whatever the locale (RFC 8259, section 8.1)."""
     import msgspec
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(value)))
+    click.echo(msgspec.json.format(msgspec.json.encode(value)))
 
 
 def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -27,10 +26,10 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for row in cells:
-            typer.echo("\t".join(row))
+            click.echo("\t".join(row))
         return
     for line in table.lines(heads, cells):
-        typer.echo(line)
+        click.echo(line)
 
 
 def tells() -> bool:
@@ -42,4 +41,4 @@ def tells() -> bool:
 def tell(line: str) -> None:
     """Print a line for people on standard error."""
     if tells():
-        typer.echo(line, err=True)
+        click.echo(line, err=True)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import complete, waiting
+from longshore.cli.commands import Argument, Option
 from longshore.cli.output import tell
 
 if TYPE_CHECKING:
@@ -18,13 +20,13 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 Profile: TypeAlias = Annotated[
     str | None,
-    typer.Option(help="Login to use; by default that of `longshore profiles use`.", shell_complete=complete.profiles),
+    Option(help="Login to use; by default that of `longshore profiles use`.", shell_complete=complete.profiles),
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON, and errors as problems.")]
-Timeout: TypeAlias = Annotated[float | None, typer.Option(help="Maximum seconds to wait; unlimited by default.", min=0)]
-Limit: TypeAlias = Annotated[int, typer.Option(help="Maximum number.", min=1, max=100)]
+Json: TypeAlias = Annotated[bool, Option("--json", help="Print JSON, and errors as problems.")]
+Timeout: TypeAlias = Annotated[float | None, Option(help="Maximum seconds to wait; unlimited by default.", min=0)]
+Limit: TypeAlias = Annotated[int, Option(help="Maximum number.", min=1, max=100)]
 TaskNumber: TypeAlias = Annotated[
-    int, typer.Argument(help="Number of the task.", min=1, metavar="ID", shell_complete=complete.tasks)
+    int, Argument(help="Number of the task.", min=1, metavar="ID", shell_complete=complete.tasks)
 ]
 
 
@@ -47,7 +49,7 @@ def moment(text: str, option: str) -> datetime:
     except ValueError:
         found = None
     if found is None or found.tzinfo is None:
-        raise typer.BadParameter("expected a time with its offset, such as 2026-05-26T03:00:00Z", param_hint=option)
+        raise click.BadParameter("expected a time with its offset, such as 2026-05-26T03:00:00Z", param_hint=option)
     return found
 
 
@@ -55,7 +57,7 @@ def period(text: str, option: str) -> dict[str, int]:
     """Return a period such as `24h` as `{"hours": 24}`. Raises BadParameter."""
     match = PERIOD.fullmatch(text)
     if not match:
-        raise typer.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {text!r}", param_hint=option)
+        raise click.BadParameter(f"expected a number with m, h, d or w, such as 24h, got {text!r}", param_hint=option)
     return {UNITS[match[2]]: int(match[1])}
 
 

@@ -5,10 +5,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import msgspec
 
-from longshore.cli import commands as typer
 from longshore.cli import remote
+from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
 from longshore.cli.output import printable
 
@@ -24,25 +25,23 @@ WINDOWS_PATH = re.compile(r"[A-Za-z]:[/\\]")
 
 
 def request(  # noqa: PLR0913 (the options of the command)
-    method: Annotated[str, typer.Argument(help="GET, POST, PUT, PATCH or DELETE.")],
-    path: Annotated[str, typer.Argument(help="Path of the API with its query, such as /tasks/12345.")],
+    method: Annotated[str, Argument(help="GET, POST, PUT, PATCH or DELETE.")],
+    path: Annotated[str, Argument(help="Path of the API with its query, such as /tasks/12345.")],
     field: Annotated[
         list[str] | None,
-        typer.Option("-f", "--field", metavar="KEY=TEXT", help="A string of the body, of GET a parameter; repeatable."),
+        Option("-f", "--field", metavar="KEY=TEXT", help="A string of the body, of GET a parameter; repeatable."),
     ] = None,
     json_field: Annotated[
         list[str] | None,
-        typer.Option("-F", "--json-field", metavar="KEY=JSON", help="A JSON value of the body; repeatable."),
+        Option("-F", "--json-field", metavar="KEY=JSON", help="A JSON value of the body; repeatable."),
     ] = None,
     header: Annotated[
-        list[str] | None, typer.Option("-H", "--header", metavar="NAME: VALUE", help="A header field; repeatable.")
+        list[str] | None, Option("-H", "--header", metavar="NAME: VALUE", help="A header field; repeatable.")
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--input", metavar="FILE", help="File with the body; - for standard input.")
+        str | None, Option("--input", metavar="FILE", help="File with the body; - for standard input.")
     ] = None,
-    include: Annotated[
-        bool, typer.Option("-i", "--include", help="Print the status and the header fields first.")
-    ] = False,
+    include: Annotated[bool, Option("-i", "--include", help="Print the status and the header fields first.")] = False,
     profile: remote.Profile = None,
 ) -> None:
     """Send a request with the login, and print the answer.
@@ -57,7 +56,7 @@ def request(  # noqa: PLR0913 (the options of the command)
     fields: dict[str, str | msgspec.Raw] = dict(_pair(each, "=", "--field") for each in field or [])
     fields |= {key: _json(key, text) for key, text in (_pair(each, "=", "--json-field") for each in json_field or [])}
     if fields and file is not None:
-        raise typer.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
+        raise click.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
     body = msgspec.Raw(_read(file)) if file is not None else fields if fields and not is_read else None
     sent = Request(
         method=method,
@@ -69,7 +68,7 @@ def request(  # noqa: PLR0913 (the options of the command)
     with remote.client_of(profile) as client, client._transport.stream(sent) as (answer, chunks):
         _print(answer, chunks, include)
     if answer.status >= 400:
-        raise typer.Exit(CODES.get(answer.status, FAILED))
+        raise click.exceptions.Exit(CODES.get(answer.status, FAILED))
 
 
 def _print(answer: "Answer", chunks: "Iterator[bytes]", include: bool) -> None:
@@ -96,18 +95,18 @@ def _print(answer: "Answer", chunks: "Iterator[bytes]", include: bool) -> None:
 
 def _path(path: str) -> str:
     if WINDOWS_PATH.match(path):
-        raise typer.BadParameter(
+        raise click.BadParameter(
             f"got {path!r}: the shell has made a file's path of it; leave out its first slash, as in tasks/12345"
         )
     if "://" in path:
-        raise typer.BadParameter(f"expected a path of the API such as /tasks/12345, got {path!r}")
+        raise click.BadParameter(f"expected a path of the API such as /tasks/12345, got {path!r}")
     return path if path.startswith("/") else f"/{path}"
 
 
 def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
     key, found, value = text.partition(separator)
     if not found or not key:
-        raise typer.BadParameter(f"expected a name, {separator!r} and a value, got {text!r}", param_hint=option)
+        raise click.BadParameter(f"expected a name, {separator!r} and a value, got {text!r}", param_hint=option)
     return (key, value) if separator == "=" else (key.strip(), value.strip())
 
 
@@ -117,7 +116,7 @@ def _json(key: str, text: str) -> msgspec.Raw:
         msgspec.json.decode(text)
     except msgspec.MsgspecError as error:
         reason = f"{key}: {error}; strings need quotes, or --field"
-        raise typer.BadParameter(reason, param_hint="--json-field") from None
+        raise click.BadParameter(reason, param_hint="--json-field") from None
     return msgspec.Raw(text.encode())
 
 
@@ -131,4 +130,4 @@ def _read(file: str) -> bytes:
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None

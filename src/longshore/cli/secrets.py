@@ -4,7 +4,9 @@ import asyncio
 import getpass
 from typing import TYPE_CHECKING, Annotated
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Commands, Option
 from longshore.cli.database import existing_database
 from longshore.errors import LongshoreError
 
@@ -14,13 +16,13 @@ if TYPE_CHECKING:
 
 EXAMPLE = 'Example: LONGSHORE_SECRET="$NEW,$OLD" longshore secrets rotate'
 
-secrets_app = typer.Typer(help="The secrets of the vault, which LONGSHORE_SECRET lists.", epilog=EXAMPLE)
+secrets_app = Commands(help="The secrets of the vault, which LONGSHORE_SECRET lists.", epilog=EXAMPLE)
 
 
 @secrets_app.command("rotate", epilog=EXAMPLE)
 def rotate_secrets(
     force: Annotated[
-        bool, typer.Option("--force", help="Also while processes run that lack the first secret: they fail to read.")
+        bool, Option("--force", help="Also while processes run that lack the first secret: they fail to read.")
     ] = False,
 ) -> None:
     """Seal all that is stored under the first secret of LONGSHORE_SECRET, so that the others are not needed any more.
@@ -40,13 +42,13 @@ def rotate_secrets(
     with existing_database(settings) as url:
         outcomes = asyncio.run(_rotate(settings, url, force=force))
     for outcome in outcomes:
-        typer.echo(f"{outcome.name}: {outcome.rewrapped:,} sealed under the newest secret")
+        click.echo(f"{outcome.name}: {outcome.rewrapped:,} sealed under the newest secret")
     failures = [failure for outcome in outcomes for failure in outcome.failures]
     for failure in failures:
-        typer.echo(failure, err=True)
+        click.echo(failure, err=True)
     if failures:
         raise LongshoreError(f"{len(failures):,} could not be read, and stay as they are")
-    typer.echo("All are sealed under the newest secret; LONGSHORE_SECRET needs no other one.")
+    click.echo("All are sealed under the newest secret; LONGSHORE_SECRET needs no other one.")
 
 
 async def _rotate(settings: "Settings", url: str, *, force: bool) -> list["Rotation"]:

@@ -3,18 +3,19 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import msgspec
 
-from longshore.cli import commands as typer
 from longshore.cli import complete, remote, target
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.output import show, show_table
 
 if TYPE_CHECKING:
     from longshore.client.words import Segment
 
-app = typer.Typer(help="Segments: stored filters of exports.", epilog="Example: longshore segments list")
+app = Commands(help="Segments: stored filters of exports.", epilog="Example: longshore segments list")
 
-SegmentId = Annotated[str, typer.Argument(help="Id of the segment.", metavar="ID", shell_complete=complete.segments)]
+SegmentId = Annotated[str, Argument(help="Id of the segment.", metavar="ID", shell_complete=complete.segments)]
 
 
 @app.command("list", epilog="Example: longshore segments list --json")
@@ -40,26 +41,26 @@ def get(id: SegmentId, profile: remote.Profile = None) -> None:
     " --where 'currency = EUR'"
 )
 def create(  # noqa: PLR0913 (the options of the command)
-    name: Annotated[str, typer.Argument(help="Name of the new segment.")],
+    name: Annotated[str, Argument(help="Name of the new segment.")],
     index: Annotated[
-        str, typer.Option(help="Export index that it filters.", metavar="NAME", shell_complete=complete.indexes)
+        str, Option(help="Export index that it filters.", metavar="NAME", shell_complete=complete.indexes)
     ],
     where: target.Where = None,
     file: Annotated[
         Path | None,
-        typer.Option("--input", help="File with the rules as JSON, in the form of the API.", metavar="FILE"),
+        Option("--input", help="File with the rules as JSON, in the form of the API.", metavar="FILE"),
     ] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Store a segment; `longshore export --segment` uses it by its id, which is printed."""
     if bool(where) == bool(file):
-        raise typer.BadParameter("give --where or --input")
+        raise click.BadParameter("give --where or --input")
     segment = None if file is None else _read(file)
     with remote.client_of(profile) as client:
         rules: Any = segment or target.Conditions(where or []).rules(client, [index])
         stored = client.segments.create(name, index, rules)
-    show(stored) if json else typer.echo(stored.id)
+    show(stored) if json else click.echo(stored.id)
 
 
 @app.command(epilog="Example: longshore segments delete 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")
@@ -67,16 +68,16 @@ def delete(id: SegmentId, profile: remote.Profile = None) -> None:
     """Delete a stored segment."""
     with remote.client_of(profile) as client:
         client.segments.delete(id)
-    typer.echo(f"segment {id} is deleted")
+    click.echo(f"segment {id} is deleted")
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except OSError as error:
-        raise typer.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None
+        raise click.BadParameter(f"{file} cannot be read: {error.strerror}", param_hint="--input") from None
     except msgspec.MsgspecError as error:
-        raise typer.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
+        raise click.BadParameter(f"{file} has no JSON object: {error}", param_hint="--input") from None
 
 
 def _shape(segment: "Segment | None") -> tuple[str, int | str]:

@@ -3,14 +3,16 @@
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Commands, Option
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
     from longshore.settings import Settings
 
 
-def add_to(app: typer.Group) -> None:
+def add_to(app: Commands) -> None:
     """Add the commands to the command line."""
     app.command(epilog="Example: longshore serve")(serve)
     app.command(epilog="Example: LONGSHORE_DATABASE_URL=postgresql://longshore@db/longshore longshore api")(api)
@@ -48,7 +50,7 @@ def serve() -> None:
             asyncio.run(when_served(migrate_at, url))
             with Children(settings, url) as children:
                 address = children.wait_until_ready()
-                typer.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
+                click.echo(f"Longshore answers at {address} (docs: {address}/docs). Ctrl-C stops it.")
                 children.watch()
     except TerminatedError:  # a service manager takes any other exit code for a failure
         return
@@ -83,7 +85,7 @@ def worker() -> None:
 
 def migrate(
     check: Annotated[
-        bool, typer.Option("--check", help="Only list pending migrations; exit with 1 if there are any.")
+        bool, Option("--check", help="Only list pending migrations; exit with 1 if there are any.")
     ] = False,
 ) -> None:
     """Migrate the schema of the database to this version."""
@@ -95,27 +97,27 @@ def migrate(
         if check:
             missing = asyncio.run(pending_at(url))
             for name in missing or ["the schema is this version's"]:
-                typer.echo(name)
-            raise typer.Exit(1 if missing else 0)
+                click.echo(name)
+            raise click.exceptions.Exit(1 if missing else 0)
         for name in asyncio.run(migrate_at(url)) or ["nothing to do"]:
-            typer.echo(name)
+            click.echo(name)
         if (problem := asyncio.run(why_unused_at(url))) is not None:
-            typer.echo(f"warning: {problem}", err=True)
+            click.echo(f"warning: {problem}", err=True)
 
 
-def seed(rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
+def seed(rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1)] = 1_000_000) -> None:
     """Write the sample data: chain 1764, and a tenth of it for each of the chains 1765 and 9."""
     from longshore.demo.seed import seed as write
     from longshore.processes import database
 
     settings = load_settings()
     with database(settings) as url:
-        is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: typer.echo(step, err=True)))
-    typer.echo("done" if is_new else "the data is there already")
+        is_new = asyncio.run(write(settings.source_url or url, rows, lambda step: click.echo(step, err=True)))
+    click.echo("done" if is_new else "the data is there already")
 
 
 def demo(
-    rows: Annotated[int, typer.Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
+    rows: Annotated[int, Option(help="Ledger entries for chain 1764.", min=1, envvar="DEMO_ROWS")] = 1_000_000,
 ) -> None:
     """Run the demo: write data, start the service, export, download, and check the file."""
     from longshore.demo.run import run_demo
@@ -142,7 +144,7 @@ def doctor() -> None:
     def show(finding: Finding) -> None:
         nonlocal broken
         broken = broken or finding.level == "wrong"
-        typer.echo(f"{finding.level:8}{finding.area}: {finding.what}")
+        click.echo(f"{finding.level:8}{finding.area}: {finding.what}")
 
     async def run(url: str) -> None:
         async for finding in examine(settings, url):
@@ -153,7 +155,7 @@ def doctor() -> None:
         logs.configure(msgspec.structs.replace(settings, log_level="error"))
     except LongshoreError as error:
         show(wrong("settings", str(error)))
-        raise typer.Exit(1) from None
+        raise click.exceptions.Exit(1) from None
     try:
         if not settings.database_url:
             embedded_url(settings.data)  # raises where there is none: a check makes no database
@@ -162,7 +164,7 @@ def doctor() -> None:
     except LongshoreError as error:
         show(wrong("database", str(error)))
     if broken:
-        raise typer.Exit(1)
+        raise click.exceptions.Exit(1)
 
 
 def show_settings() -> None:
@@ -174,4 +176,4 @@ def show_settings() -> None:
     for name in NAMES:
         value = getattr(loaded.settings, name)
         shown = "(set, not shown)" if name in SECRETS and value else repr(value) if isinstance(value, str) else value
-        typer.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")
+        click.echo(f"LONGSHORE_{name.upper()} = {shown}  [{loaded.origin[name]}]\n    {description(name)}")

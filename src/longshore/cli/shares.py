@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import follow, remote
+from longshore.cli.commands import Commands, Option
 from longshore.cli.output import show, show_table
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
 
-app = typer.Typer(help="Results as tables.", epilog=EXAMPLE)
+app = Commands(help="Results as tables.", epilog=EXAMPLE)
 
 
 @app.command("list", epilog="Example: longshore shares list")
@@ -27,7 +29,7 @@ def list_shares(profile: remote.Profile = None, json: remote.Json = False) -> No
 def show_profile(
     output: Annotated[
         str | None,
-        typer.Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
+        Option("-o", "--output", help="File, for its owner alone, or folder; standard output by default."),
     ] = None,
     clobber: follow.Clobber = False,
     profile: remote.Profile = None,
@@ -42,8 +44,8 @@ def show_profile(
         content = msgspec.json.format(msgspec.json.encode(client.shares.profile())) + b"\n"
         name = f"longshore-{client.chain}.share"
     if output is None or output == follow.STDOUT:
-        typer.echo(content, nl=False)
+        click.echo(content, nl=False)
         return
     file = Path(output) / name if Path(output).is_dir() else Path(output)
     write_for_owner(file, content)
-    typer.echo(file)
+    click.echo(file)

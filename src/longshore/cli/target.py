@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import click
 import msgspec
 
-from longshore.cli import commands as typer
 from longshore.cli import remote
+from longshore.cli.commands import Option
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 Where: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         help="Only rows of this condition: a field, an operator and a value, such as 'amount > 10'; repeatable, all"
         " must hold.",
         metavar="CONDITION",
@@ -28,7 +29,7 @@ PART = re.compile(r",(?=[a-z_]+=)")  # between two parts of `--deliver`; a path 
 def refuse_both(name: str, value: object, other_name: str, other: object) -> None:
     """Raise BadParameter if both options are given."""
     if value and other:
-        raise typer.BadParameter(f"give {name} or {other_name}, not both")
+        raise click.BadParameter(f"give {name} or {other_name}, not both")
 
 
 class Conditions(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class Conditions(msgspec.Struct, frozen=True):
                 for rule in rules[1:]:
                     found[name] &= rule
         except ConditionError as error:
-            raise typer.BadParameter(str(error), param_hint="--where") from None
+            raise click.BadParameter(str(error), param_hint="--where") from None
         return found if len(indexes) > 1 else found[indexes[0]]
 
     def _last(self, index: str, time: str | None) -> "Rules":
@@ -65,7 +66,7 @@ class Conditions(msgspec.Struct, frozen=True):
         assert self.last is not None
         period = remote.period(self.last, "--last")
         if time is None:
-            raise typer.BadParameter(f"the index {index} has no time field", param_hint="--last")
+            raise click.BadParameter(f"the index {index} has no time field", param_hint="--last")
         return F(time).within(**period)
 
 
@@ -81,13 +82,13 @@ def delivery(text: str) -> dict[str, Any]:
         try:
             return msgspec.json.decode(text, type=dict[str, Any])
         except msgspec.MsgspecError as error:
-            raise typer.BadParameter(f"{text!r} is no JSON object: {error}", param_hint="--deliver") from None
+            raise click.BadParameter(f"{text!r} is no JSON object: {error}", param_hint="--deliver") from None
     name, colon, parts = text.partition(":")
     entry: dict[str, Any] = {"destination": name}
     for part in PART.split(parts) if colon else []:
         key, equals, value = part.partition("=")
         if not equals or not value or key in entry:
             expected = "expected NAME:KEY=VALUE,KEY=VALUE with each key once, such as warehouse:table=orders,mode=merge"
-            raise typer.BadParameter(f"{expected}, got {text!r}", param_hint="--deliver")
+            raise click.BadParameter(f"{expected}, got {text!r}", param_hint="--deliver")
         entry[key] = {"true": True, "false": False}.get(value, value) if key == "overwrite" else value
     return entry

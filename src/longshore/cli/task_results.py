@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import follow, remote
+from longshore.cli.commands import Option
 from longshore.cli.exits import NOT_FOUND, CommandError
 from longshore.cli.output import show, show_table
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from longshore.client import Task
     from longshore.client.model import Run
 
-RunNumber = Annotated[int | None, typer.Option(help="Number of the run; by default that of the newest data.", min=1)]
+RunNumber = Annotated[int | None, Option(help="Number of the run; by default that of the newest data.", min=1)]
 
 
 def runs(
@@ -42,14 +44,14 @@ def download(  # noqa: PLR0913 (options of the command)
     clobber: follow.Clobber = False,
     run: RunNumber = None,
     manifest: Annotated[
-        bool, typer.Option("--manifest", help="Also write the manifest and its signature beside the file.")
+        bool, Option("--manifest", help="Also write the manifest and its signature beside the file.")
     ] = False,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Download the result of a task; an interrupted download is resumed."""
     if output == follow.STDOUT and (json or manifest):
-        raise typer.BadParameter("the file and what else was asked for cannot all go to standard output")
+        raise click.BadParameter("the file and what else was asked for cannot all go to standard output")
     follow.refuse_output(output, clobber=clobber)
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
@@ -58,7 +60,7 @@ def download(  # noqa: PLR0913 (options of the command)
     if json:
         show({"task": task.data, "run": found, "file": str(file)})
     elif file:
-        typer.echo(file)
+        click.echo(file)
 
 
 def _run(task: "Task", run: int | None) -> "Run":
@@ -83,9 +85,9 @@ def files(
 
 def deliveries(
     id: remote.TaskNumber,
-    run: Annotated[int | None, typer.Option(help="Number of the run; by default the last one.", min=1)] = None,
+    run: Annotated[int | None, Option(help="Number of the run; by default the last one.", min=1)] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Bring the result to the destinations that lack it, else to all of them.")
+        bool, Option("--again", help="Bring the result to the destinations that lack it, else to all of them.")
     ] = False,
     profile: remote.Profile = None,
     json: remote.Json = False,
@@ -112,14 +114,14 @@ def _last_run(task: "Task") -> int:
 
 def ack(
     id: remote.TaskNumber,
-    run: Annotated[int, typer.Option(help="Number of the run.", min=1)],
+    run: Annotated[int, Option(help="Number of the run.", min=1)],
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Confirm that the increment of a run has arrived, so that the next run begins after it."""
     with remote.client_of(profile) as client:
         found = client.tasks.get(id).acknowledge(run)
-    show(found) if json else typer.echo(f"run {found.run} of task {id} is acknowledged")
+    show(found) if json else click.echo(f"run {found.run} of task {id} is acknowledged")
 
 
 def _time(moment: "datetime | None") -> str:

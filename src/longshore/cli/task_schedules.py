@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Annotated
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import remote
+from longshore.cli.commands import Option
 from longshore.cli.output import show, show_table
 from longshore.client.words import CatchUp
 
@@ -15,13 +17,13 @@ def pause(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Js
     """Pause the schedule of a task; a run that has begun ends as usual."""
     with remote.client_of(profile) as client:
         task = client.tasks.get(id).pause()
-    show(task.data) if json else typer.echo(f"task {task.id} is paused")
+    show(task.data) if json else click.echo(f"task {task.id} is paused")
 
 
 def resume(
     id: remote.TaskNumber,
     catch_up: Annotated[
-        CatchUp | None, typer.Option(help="Runs missed meanwhile: one for all, none, or all; by default as created.")
+        CatchUp | None, Option(help="Runs missed meanwhile: one for all, none, or all; by default as created.")
     ] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
@@ -29,13 +31,13 @@ def resume(
     """Resume the paused schedule of a task."""
     with remote.client_of(profile) as client:
         task = client.tasks.get(id).resume(catch_up)
-    show(task.data) if json else typer.echo(f"task {task.id} is resumed")
+    show(task.data) if json else click.echo(f"task {task.id} is resumed")
 
 
 def backfill(
     id: remote.TaskNumber,
-    start: Annotated[str, typer.Option(help="Run the schedule's times after this one.")],
-    end: Annotated[str, typer.Option(help="The last time to run.")],
+    start: Annotated[str, Option(help="Run the schedule's times after this one.")],
+    end: Annotated[str, Option(help="The last time to run.")],
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
@@ -43,12 +45,12 @@ def backfill(
     after, until = remote.moment(start, "--start"), remote.moment(end, "--end")
     with remote.client_of(profile) as client:
         created = client.tasks.get(id).backfill(after, until)
-    show(created) if json else typer.echo(f"backfill {created.id} of task {id} has {created.runs} runs")
+    show(created) if json else click.echo(f"backfill {created.id} of task {id} has {created.runs} runs")
 
 
 def backfills(
     id: remote.TaskNumber,
-    stop: Annotated[int | None, typer.Option(help="End the backfill of this number first.", min=1)] = None,
+    stop: Annotated[int | None, Option(help="End the backfill of this number first.", min=1)] = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:

@@ -4,8 +4,10 @@ import itertools
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli import complete, follow, remote, task_results, task_schedules, waiting
+from longshore.cli.commands import Commands, Option
 from longshore.cli.exits import USAGE, CommandError
 from longshore.cli.output import show, show_table
 from longshore.client.words import StateCode
@@ -14,22 +16,22 @@ if TYPE_CHECKING:
     from longshore.client import Task
     from longshore.client.model import LogEntry
 
-app = typer.Typer(help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list")
+app = Commands(help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list")
 
 
 @app.command("list", epilog="Example: longshore tasks list --status ERROR --since 7d --json")
 def list_tasks(  # noqa: PLR0913 (the options of the command)
-    status: Annotated[StateCode | None, typer.Option(help="Only tasks in this state.")] = None,
+    status: Annotated[StateCode | None, Option(help="Only tasks in this state.")] = None,
     index: Annotated[
         str | None,
-        typer.Option(help="Only exports of this index.", metavar="NAME", shell_complete=complete.indexes),
+        Option(help="Only exports of this index.", metavar="NAME", shell_complete=complete.indexes),
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(help="Only tasks created since then: 2026-05-26T03:00:00Z, or 24h, 7d ago.", metavar="TIME"),
+        Option(help="Only tasks created since then: 2026-05-26T03:00:00Z, or 24h, 7d ago.", metavar="TIME"),
     ] = None,
-    limit: Annotated[int, typer.Option(help="Maximum number.", min=1)] = 25,
-    everything: Annotated[bool, typer.Option("--all", help="All that there are.")] = False,
+    limit: Annotated[int, Option(help="Maximum number.", min=1)] = 25,
+    everything: Annotated[bool, Option("--all", help="All that there are.")] = False,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
@@ -72,7 +74,7 @@ def get(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.Json
 @app.command(epilog="Example: longshore tasks logs 12345 -f")
 def logs(
     id: remote.TaskNumber,
-    follow_on: Annotated[bool, typer.Option("-f", "--follow", help="Continue until the task has ended.")] = False,
+    follow_on: Annotated[bool, Option("-f", "--follow", help="Continue until the task has ended.")] = False,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
@@ -80,7 +82,7 @@ def logs(
     import msgspec
 
     def line(entry: object) -> None:
-        typer.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
+        click.echo(msgspec.json.encode(entry) if json else follow.log_line(entry))  # type: ignore[arg-type]
 
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
@@ -127,7 +129,7 @@ def cancel(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.J
 def run(
     id: remote.TaskNumber,
     interval_end: Annotated[
-        str | None, typer.Option(help="A time of the schedule, such as 2026-05-26T03:00:00Z, to run the interval of.")
+        str | None, Option(help="A time of the schedule, such as 2026-05-26T03:00:00Z, to run the interval of.")
     ] = None,
     timeout: remote.Timeout = None,
     profile: remote.Profile = None,
@@ -143,17 +145,17 @@ def run(
 @app.command(epilog="Example: longshore tasks delete 12345")
 def delete(
     id: remote.TaskNumber,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", help="Do not ask.")] = False,
     profile: remote.Profile = None,
 ) -> None:
     """Delete a task with its runs and results, which stay at destinations."""
     if not yes:
         if not sys.stdin.isatty():
             raise CommandError(f"task {id} and its results cannot be brought back; delete them with --yes", USAGE)
-        typer.confirm(f"Delete task {id} and its results?", abort=True, err=True)
+        click.confirm(f"Delete task {id} and its results?", abort=True, err=True)
     with remote.client_of(profile) as client:
         client.tasks.get(id).delete()
-    typer.echo(f"task {id} is deleted")
+    click.echo(f"task {id} is deleted")
 
 
 @app.command("open", epilog="Example: longshore tasks open 12345")
@@ -162,9 +164,9 @@ def open_page(id: remote.TaskNumber, profile: remote.Profile = None) -> None:
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         address = f"{client.address}/console/{task.data.chain}/tasks/{id}"
-    typer.echo(address)
+    click.echo(address)
     if sys.stdout.isatty():
-        typer.launch(address)
+        click.launch(address)
 
 
 def _indexes(target: dict[str, Any]) -> list[str]:
@@ -173,7 +175,7 @@ def _indexes(target: dict[str, Any]) -> list[str]:
 
 
 def _show_state(task: "Task", json: bool) -> None:
-    show(task.data) if json else typer.echo(f"task {task.id} is {task.state.code}")
+    show(task.data) if json else click.echo(f"task {task.id} is {task.state.code}")
 
 
 for _function, _example in (

@@ -4,20 +4,22 @@ import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.database import with_connection
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
     from longshore.database.connect import Connection
 
-user_app = typer.Typer(
+user_app = Commands(
     help="Users: they sign in to the console with a password.",
     epilog="Example: longshore user list",
 )
 
-Name = Annotated[str, typer.Argument(help="Name of the user; case does not matter.")]
-ChainOption = Annotated[int, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
+Name = Annotated[str, Argument(help="Name of the user; case does not matter.")]
+ChainOption = Annotated[int, Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
 
 
 class LevelName(StrEnum):
@@ -31,9 +33,9 @@ class LevelName(StrEnum):
 
 @user_app.command("create", epilog="Example: longshore user create anna --chain 1764 --level admin")
 def user_create(
-    name: Annotated[str, typer.Argument(help="The new user's name.")],
-    chain: Annotated[int | None, typer.Option(help="Chain that the level is for.", min=1, max=2**63 - 1)] = None,
-    level: Annotated[LevelName, typer.Option(help="Level for the chain.")] = LevelName.READ,
+    name: Annotated[str, Argument(help="The new user's name.")],
+    chain: Annotated[int | None, Option(help="Chain that the level is for.", min=1, max=2**63 - 1)] = None,
+    level: Annotated[LevelName, Option(help="Level for the chain.")] = LevelName.READ,
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
     from longshore.access import audit, passwords, users
@@ -50,7 +52,7 @@ def user_create(
             await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level.value})
         return user
 
-    typer.echo(f"user {with_connection(run)}: {name}")
+    click.echo(f"user {with_connection(run)}: {name}")
 
 
 @user_app.command("list", epilog="Example: longshore user list")
@@ -64,13 +66,13 @@ def user_list() -> None:
     for user in with_connection(run):
         levels = ", ".join(f"{chain}: {level}{'' if on else ' (off)'}" for chain, level, on in user.levels)
         marks = f"{'' if user.enabled else '  disabled'}{'  passcode' if user.passcode else ''}"
-        typer.echo(f"{user.id}  {user.name}  {levels or 'no level'}{marks}")
+        click.echo(f"{user.id}  {user.name}  {levels or 'no level'}{marks}")
 
 
 @user_app.command("level", epilog="Example: longshore user level anna --chain 1764 write")
 def user_level(
     name: Name,
-    level: Annotated[LevelName, typer.Argument(help="Level for the chain; `none` removes it.")],
+    level: Annotated[LevelName, Argument(help="Level for the chain; `none` removes it.")],
     chain: ChainOption,
 ) -> None:
     """Set or remove the level of a user for a chain, from their next request on."""
@@ -86,7 +88,7 @@ def user_level(
         await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level.value})
 
     with_connection(run)
-    typer.echo(f"{name}: {level.value} for chain {chain}")
+    click.echo(f"{name}: {level.value} for chain {chain}")
 
 
 @user_app.command("password", epilog="Example: longshore user password anna")
@@ -104,13 +106,13 @@ def user_password(name: Name) -> None:
         await audit.record_of_user(connection, actor, user, "user.password")
 
     with_connection(run)
-    typer.echo(f"{name} has a new password; all their sessions have ended")
+    click.echo(f"{name} has a new password; all their sessions have ended")
 
 
 @user_app.command("totp", epilog="Example: longshore user totp anna on")
 def user_totp(
     name: Name,
-    turn: Annotated[str, typer.Argument(help="on (with a new secret) or off.", metavar="on|off")],
+    turn: Annotated[str, Argument(help="on (with a new secret) or off.", metavar="on|off")],
 ) -> None:
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
     from longshore.access import audit, totp, users
@@ -118,7 +120,7 @@ def user_totp(
     from longshore.vault import open_vault
 
     if turn not in ("on", "off"):
-        raise typer.BadParameter("expected on or off")
+        raise click.BadParameter("expected on or off")
     settings = load().settings
     secret = totp.new_secret() if turn == "on" else None
 
@@ -132,24 +134,24 @@ def user_totp(
 
     with_connection(run)
     if secret is None:
-        typer.echo(f"{name} signs in without a one-time code now")
+        click.echo(f"{name} signs in without a one-time code now")
     else:
-        typer.echo("Keep this secret; it cannot be shown again.", err=True)
-        typer.echo(totp.address(secret, name))
+        click.echo("Keep this secret; it cannot be shown again.", err=True)
+        click.echo(totp.address(secret, name))
 
 
 @user_app.command("disable", epilog="Example: longshore user disable anna")
 def user_disable(name: Name) -> None:
     """Disable a user, who can no longer sign in; all their sessions end."""
     _set_enabled(name, False)
-    typer.echo(f"{name} can no longer sign in")
+    click.echo(f"{name} can no longer sign in")
 
 
 @user_app.command("enable", epilog="Example: longshore user enable anna")
 def user_enable(name: Name) -> None:
     """Enable a user, who can sign in again."""
     _set_enabled(name, True)
-    typer.echo(f"{name} can sign in")
+    click.echo(f"{name} can sign in")
 
 
 def _set_enabled(name: str, enabled: bool) -> None:
@@ -166,5 +168,5 @@ def _set_enabled(name: str, enabled: bool) -> None:
 def _new_password() -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     return password

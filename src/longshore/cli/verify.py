@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from longshore.cli import commands as typer
+import click
+
+from longshore.cli.commands import Argument, Option
 
 
 def verify(
-    files: Annotated[
-        list[Path], typer.Argument(help="Results, each beside its manifest; of many files, the manifest.")
-    ],
+    files: Annotated[list[Path], Argument(help="Results, each beside its manifest; of many files, the manifest.")],
     keys: Annotated[
-        Path | None, typer.Option(help="The service's JWK Set: checks the signatures beside the manifests too.")
+        Path | None, Option(help="The service's JWK Set: checks the signatures beside the manifests too.")
     ] = None,
 ) -> None:
     """Check result files against their manifests, and that no run between them is missing."""
@@ -22,4 +22,4 @@ def verify(
         what = f"{manifest.file}: run" if isinstance(manifest, Manifest) else f"{len(manifest.files):,} files of run"
         sha256 = f", SHA-256 {manifest.sha256}" if isinstance(manifest, Manifest) else ""
         signed = ", signed" if keys else ""
-        typer.echo(f"{what} {manifest.run}, {manifest.rows:,} rows{sha256}{signed}: good")
+        click.echo(f"{what} {manifest.run}, {manifest.rows:,} rows{sha256}{signed}: good")

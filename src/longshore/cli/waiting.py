@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from longshore.cli import commands as typer
+import click
+
 from longshore.cli.output import tells
 
 SECONDS = 2.0
@@ -61,7 +62,7 @@ class _Line:
         line = f"longshore: waiting for {what}"
         if sys.stderr.isatty():  # a progress bar may be there
             line = f"\r{line:<{shutil.get_terminal_size().columns - 1}}"
-        typer.echo(line, err=True)
+        click.echo(line, err=True)
 
 
 _open: list[_Line] = []
