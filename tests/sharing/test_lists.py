@@ -1,5 +1,6 @@
 """Lists of shares, schemas and tables, page by page, and the answers to wrong requests."""
 
+import base64
 from typing import Any
 
 import httpx2
@@ -49,6 +50,22 @@ def test_tables_come_by_name_page_by_page_in_both_lists(client: httpx2.Client, r
     item = whole["items"][0]
     assert (item["schema"], item["share"], item["accessModes"]) == ("exports", "1764", ["url"])
     assert len({item["id"] for item in whole["items"]}) == len(found)
+
+
+def test_page_tokens_name_no_table_that_the_token_may_not_see(client: httpx2.Client, narrow: Reader) -> None:
+    stem = new_name()
+    for end, fields in (("a", ["id"]), ("b", ["id", "amount"]), ("c", ["id"])):
+        shared(client, table_body(f"{stem}_{end}", fields=fields))
+    visible = [name.lower() for name in narrow.names()]
+    assert {f"{stem}_a".lower(), f"{stem}_c".lower()} <= set(visible) and f"{stem}_b".lower() not in visible
+    token, named = "", []
+    while True:
+        page = narrow.client.get(TABLES, params={"maxResults": 1, "pageToken": token}).json()
+        assert len(page["items"]) == 1
+        if not (token := page.get("nextPageToken", "")):
+            break
+        named.append(base64.urlsafe_b64decode(token).decode().removeprefix("after:"))
+    assert named == visible[:-1]
 
 
 @pytest.mark.usefixtures("ledger")

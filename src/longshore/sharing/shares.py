@@ -11,9 +11,10 @@ from longshore.api.guard import reader
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import NotFoundError
 from longshore.exports.rights import sees
-from longshore.sharing.pages import Items, MaxResults, PageToken, page, position_of, size_of
+from longshore.sharing.pages import MAX_PAGE, Items, MaxResults, PageToken, page, position_of, size_of
 from longshore.sharing.protocol import ACCESS_MODES, JSON, ListedTable, Schema, Share, table_id
 from longshore.tasks import shared_tables
+from longshore.tasks.shared_tables import Table
 
 SCHEMA = "exports"
 
@@ -63,7 +64,7 @@ async def list_schemas(
 async def list_all_tables(
     request: AnyRequest, share: ShareName, max_results: MaxResults = None, page_token: PageToken = None
 ) -> Response[Items]:
-    """Return the tables of a share that the token may read now, by name. A page may be short although more follow."""
+    """Return the tables of a share that the token may read now, by name."""
     service, caller = reader(request)
     return await _tables(service, caller, share, max_results, page_token)
 
@@ -76,7 +77,7 @@ async def list_tables(
     max_results: MaxResults = None,
     page_token: PageToken = None,
 ) -> Response[Items]:
-    """Return the tables of a schema that the token may read now, by name. A page may be short although more follow."""
+    """Return the tables of a schema that the token may read now, by name."""
     service, caller = reader(request)
     refuse_other_schema(schema)
     return await _tables(service, caller, share, max_results, page_token)
@@ -92,11 +93,15 @@ async def _tables(
     service: Service, caller: Caller, share: str, max_results: int | None, page_token: str | None
 ) -> Response[Items]:
     after, size = position_of(page_token), size_of(max_results)
-    found = await shared_tables.tables(service.pool, caller.chain, after.lower(), size + 1)
-    last = None if len(found) <= size else found[size - 1].key if size else after
-    shown = [
-        ListedTable(table.name, SCHEMA, share, table_id(table), ACCESS_MODES)
-        for table in found[:size]
-        if sees(caller, table.reads, service.catalog)
-    ]
+    # A page token is readable: it names no table that the token may not see.
+    visible: list[Table] = []
+    begin = after.lower()
+    while len(visible) <= size:
+        found = await shared_tables.tables(service.pool, caller.chain, begin, MAX_PAGE)
+        visible += [table for table in found if sees(caller, table.reads, service.catalog)]
+        if len(found) < MAX_PAGE:
+            break
+        begin = found[-1].key
+    last = None if len(visible) <= size else visible[size - 1].key if size else after
+    shown = [ListedTable(table.name, SCHEMA, share, table_id(table), ACCESS_MODES) for table in visible[:size]]
     return page(shown, last)
