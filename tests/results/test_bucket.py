@@ -18,9 +18,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from longshore.access.tokens import Level, Scope
+from longshore.api.addresses import presigned
 from longshore.results import bucket as objects
 from longshore.results.bucket import BucketStore
-from longshore.results.store import AttemptFiles, StoreUnavailableError
+from longshore.results.store import AttemptFiles, StoreError, StoreUnavailableError
 from longshore.tasks.model import ChainId, TaskId
 from tests.access.users import new_person
 from tests.answers import violations
@@ -185,6 +186,18 @@ def test_service_with_a_bucket_exports_downloads_and_cleans_up(
         assert client.delete(f"/tasks/{task}").status_code == 204
         assert {key.split("/")[2] for key in keys(bucket)} == {str(parquet)}
     assert service.files() == []
+
+
+@pytest.mark.usefixtures("bucket")
+def test_presigned_addresses_end_together_whenever_they_are_signed() -> None:
+    signing = presigned(store(), 2)
+    lives = set()
+    with pytest.raises(StoreError):
+        for _ in range(500):
+            (url,) = signing.sign([NAME])
+            lives.add(int(parse_qs(urlsplit(url).query)["X-Amz-Expires"][0]))
+            time.sleep(0.01)
+    assert lives == {1, 2}
 
 
 def test_presigned_address_ends_no_later_than_the_credential_that_asked_for_it(bucket: Any, idle: Longshore) -> None:

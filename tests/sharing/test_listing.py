@@ -2,13 +2,17 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 
+from longshore.access.token_auth import TokenAuth
+from longshore.access.tokens import Level
+from longshore.database.connect import open_pool
 from longshore.sharing import listing
-from tests.service import Longshore
+from tests.service import Longshore, in_own_loop
 from tests.sharing.conftest import Reader, new_name, shared, table_body
 
 MORE = """
@@ -47,3 +51,31 @@ def test_list_that_breaks_off_ends_with_a_line_that_makes_the_client_fail() -> N
     found = asyncio.run(whole())
     assert found[0] == {"protocol": {}}
     assert found[1]["endStreamAction"]["errorMessage"]
+
+
+def test_list_breaks_off_once_its_token_is_revoked(idle: Longshore) -> None:
+    token = idle.token(Level.READ)
+    bearer = f"Bearer {token}"
+    deadline = time.monotonic() + 5  # the check of a token is cached for one second
+
+    async def lines() -> AsyncIterator[bytes]:
+        while time.monotonic() < deadline:
+            yield b'{"file":{}}\n'
+            await asyncio.sleep(0.02)
+
+    async def whole() -> list[Any]:
+        found = []
+        async with open_pool(idle.url, size=2, name="a test") as pool:
+            auth = TokenAuth(pool)
+            caller = (await auth.callers(bearer))[""]
+            async for part in listing.unbroken(listing.while_valid(auth, bearer, caller, lines())):
+                found.append(json.loads(part))
+                if len(found) == 1:
+                    id = token.partition(":")[0]
+                    revoke = "update longshore.access_tokens set revoked_at = now() where id = $1::text::uuid"
+                    await pool.execute(revoke, id)
+        return found
+
+    found = in_own_loop(whole())
+    assert "file" in found[0]
+    assert found[-1]["endStreamAction"]["errorMessage"]

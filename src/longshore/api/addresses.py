@@ -1,6 +1,7 @@
 """Signed addresses of the files of a run: of a result, and of a page of many files, which counts as one link."""
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Terms
+from longshore.results.store import Store, StoreError
 from longshore.tasks.model import Code, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.validation import ValidationError, Violation
@@ -149,9 +151,22 @@ async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addres
     seconds = max(1, min(terms.seconds, left))
     if await asyncio.to_thread(service.store.address, run.location, seconds) is None:
         raise gone(run.what)
-    expires = int(time.time()) + seconds  # by the clock that the addresses are signed by
+    signing = presigned(service.store, seconds)
     await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)
-    return Addresses(expires, lambda locations: service.store.addresses(locations, seconds))
+    return signing
+
+
+def presigned(store: Store, seconds: int) -> Addresses:
+    """Return the signer of addresses of a store that all end so many seconds from now, whenever they are signed."""
+    end = time.time() + seconds  # by the clock that the addresses are signed by
+
+    def sign(locations: Sequence[str]) -> list[str]:
+        left = math.ceil(end - time.time())
+        if left < 1:
+            raise StoreError("the time of the addresses was over before all were signed")
+        return store.addresses(locations, left)
+
+    return Addresses(int(end), sign)
 
 
 def _level_of(service: Service, reads: Sequence[Read]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import structlog
 
+from longshore.access.token_auth import TokenAuth
+from longshore.access.tokens import Caller, UnauthorizedError
 from longshore.api.addresses import Addresses, RunFiles
 from longshore.database.connect import Pool
 from longshore.sharing import protocol
@@ -74,6 +76,19 @@ class Listing:
             )
             for file, location, url in zip(files, locations, urls, strict=True)
         )
+
+
+async def while_valid(
+    auth: TokenAuth, authorization: str | None, caller: Caller, lines: AsyncIterator[bytes]
+) -> AsyncIterator[bytes]:
+    """Yield lines as long as the token of a caller is valid: none gets addresses after it was revoked.
+
+    Raises UnauthorizedError.
+    """
+    async for part in lines:
+        if caller not in (await auth.callers(authorization)).values():
+            raise UnauthorizedError
+        yield part
 
 
 async def unbroken(lines: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

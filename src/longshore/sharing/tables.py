@@ -21,7 +21,7 @@ from longshore.errors import NotFoundError
 from longshore.exports.export import TABLE_NAME
 from longshore.exports.rights import sees
 from longshore.sharing import protocol
-from longshore.sharing.listing import PAGE, Listing, unbroken
+from longshore.sharing.listing import PAGE, Listing, unbroken, while_valid
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities
 from longshore.sharing.query import TableQuery, moment_of, read_query
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
@@ -131,13 +131,14 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
 
     `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used.
     """
-    service, _ = reader(request)
+    service, caller = reader(request)
     query, headers = read_query(body), _id_scheme(request)
     found = await _version(request, Place(share, schema, table), query.version, query.moment)
     wanted = protocol.capabilities(wishes)
     listing = Listing(service.pool, found, wanted, travels=query.travels)
     signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
-    lines = listing.lines(signing, query.limit_hint)
+    authorization = request.headers.get("authorization")
+    lines = while_valid(service.token_auth, authorization, caller, listing.lines(signing, query.limit_hint))
     if (found.files or 1) > PAGE:
         return _answer(found, wanted, unbroken(lines), headers)
     return _answer(found, wanted, b"".join([part async for part in lines]), headers)
