@@ -10,10 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from longshore.access.profile_tokens import CLIENT
+from longshore.access.profile_tokens import CLIENT, MAX_LIVE
 from longshore.access.tokens import Level, Scope
 from longshore.api.proxies import behind_proxies
 from tests.access.users import Person, new_person
+from tests.answers import problem
 from tests.event_loop import Asked, application, ask
 from tests.service import CHAIN, Longshore, export_body
 
@@ -148,6 +149,22 @@ def test_admin_revokes_a_profile_file_and_forbids_new_ones(
         assert CLIENT in refused.json()["detail"]
     finally:
         assert waiting.patch(f"/service_clients/{client}", json={"enabled": True}).status_code == 200
+
+
+def test_user_has_twenty_valid_profile_files_and_old_ones_are_deleted(idle: Longshore, reader: Person) -> None:
+    tokens = "select count(*) from longshore.access_tokens where user_id = $1"
+    with reader.client() as session:
+        for _ in range(MAX_LIVE):
+            assert session.post(PROFILE).status_code == 201
+        problem(session.post(PROFILE), "too-many-profile-files")
+        assert idle.sql(tokens, reader.id)[0][0] == MAX_LIVE
+        ends = "update longshore.access_tokens set expires_at = now() - $2 * interval '1 day' where user_id = $1"
+        idle.sql(ends, reader.id, 6)
+        assert session.post(PROFILE).status_code == 201
+        assert idle.sql(tokens, reader.id)[0][0] == MAX_LIVE + 1
+        idle.sql(ends, reader.id, 8)
+        assert session.post(PROFILE).status_code == 201
+        assert idle.sql(tokens, reader.id)[0][0] == 1
 
 
 def test_token_asks_with_get_and_a_user_with_post(idle: Longshore, reader: Person) -> None:

@@ -12,10 +12,24 @@ import msgspec
 from longshore.access import clients, tokens
 from longshore.access.tokens import ForbiddenError, Level, Scope
 from longshore.database.connect import Connection
+from longshore.errors import ProblemError
 from longshore.tasks.model import ChainId
 
 CLIENT = "profile files"
 """The service client of each chain that its profile files belong to."""
+
+MAX_LIVE = 20
+"""Tokens of a user that are valid at a time, for a chain."""
+
+DELETE_OLD = """
+delete from longshore.access_tokens
+where client_id = $1 and user_id = $2 and expires_at < now() - interval '7 days'
+"""
+
+LIVE = """
+select count(*) from longshore.access_tokens
+where client_id = $1 and user_id = $2 and revoked_at is null and expires_at > now()
+"""
 
 EXPIRES = "select date_trunc('second', now()) + $1 * interval '1 second'"
 
@@ -29,10 +43,17 @@ class ProfileToken(msgspec.Struct, frozen=True):
 
 
 async def create(connection: Connection, chain: ChainId, user: int, seconds: int) -> ProfileToken:
-    """Create a token of a user that expires after so many seconds. Raises ForbiddenError where an admin forbids it."""
+    """Create a token of a user that expires after so many seconds. Raises ProblemError where an admin forbids it.
+
+    Tokens of the user that expired more than seven days ago are deleted.
+    """
+    # This locks the client until the transaction ends, so requests at once cannot go beyond the limit together.
     client = await clients.get_or_create(connection, chain, CLIENT)
     if not client.enabled:
         raise ForbiddenError("forbidden", f"An admin of the chain has turned the service client {CLIENT!r} off.")
+    await connection.execute(DELETE_OLD, client.id, user)
+    if await connection.fetchval(LIVE, client.id, user) >= MAX_LIVE:
+        raise ProblemError("too-many-profile-files", f"You have {MAX_LIVE} of chain {chain} already.")
     expires = await connection.fetchval(EXPIRES, seconds)
     id, secret = await tokens.create(connection, client.id, Level.READ, Scope(expires=expires, user=user))
     return ProfileToken(id, secret, expires)

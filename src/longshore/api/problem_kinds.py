@@ -216,6 +216,11 @@ KINDS = {
     "webhook-not-found": ProblemKind(404, "No such webhook", "`GET /webhooks` lists those of the chain."),
     "delivery-not-found": ProblemKind(404, "No such delivery", "`GET /webhooks/{id}/deliveries` lists them."),
     "too-many-webhooks": ProblemKind(409, "Too many webhooks", "A chain may have 20. Delete one that is not needed."),
+    "too-many-profile-files": ProblemKind(
+        409,
+        "Too many profile files",
+        "A user may have 20 for a chain whose tokens are valid. Use one of them; an admin revokes those that are lost.",
+    ),
     "webhook-secret-replaced": ProblemKind(
         409,
         "The webhook has another secret now",

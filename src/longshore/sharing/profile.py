@@ -17,6 +17,7 @@ from longshore.access.tokens import ForbiddenError
 from longshore.api.addresses import own_address
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
+from longshore.api.documentation import problems
 from longshore.api.guard import admitted
 from longshore.api.service import AnyRequest
 
@@ -58,7 +59,7 @@ async def get_profile(request: AnyRequest) -> Response[Profile]:
     return _file(request, f"{match[1]}:{match[2]}", token.expires)
 
 
-@post("/delta-sharing/profile", opt={"optional_body": True})
+@post("/delta-sharing/profile", opt={"optional_body": True}, responses=problems(409))
 async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBody]) -> Response[Profile]:
     """Make a read token for the signed-in user, which expires, and return it as a profile file.
 
@@ -69,7 +70,7 @@ async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBo
 
 
 async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
-    """Make a token that is good for so many seconds, and return its profile file. Raises ForbiddenError."""
+    """Make a token that is good for so many seconds, and return its profile file. Raises ProblemError."""
     _, caller = admitted(request)
     if caller.kind != "user":
         why = "A token is made for signed-in users alone; `GET` gives the profile file of the token that asks."
