@@ -86,9 +86,12 @@ def test_version_with_result_days_ends_with_them(service: Longshore, client: htt
 def test_task_of_a_table_is_kept_however_old_it_is(service: Longshore, client: httpx2.Client, reader: Reader) -> None:
     id, name = two_versions(client)
     other, _ = two_versions(client, result_days=1)
+    without, _ = two_versions(client)
+    service.sql("update longshore.runs set table_schema = null where task_id = $1", without)
     for statement in LONG_AGO:
-        for task in (id, other):
+        for task in (id, other, without):
             service.sql(statement, task)
     cleaned(service)
     assert reader.query(name).files
     assert client.get(f"/tasks/{other}").status_code == 404
+    assert client.get(f"/tasks/{without}").status_code == 404, "no version of it is there"

@@ -71,9 +71,11 @@ update longshore.runs set expires_at = null where task_id = $1 and run = $2
 OVER = f"""
 state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
 and due_at is null and backfill is null and not parked and attempt_began_at is not null and chain_id <> 0
-and not {KEPT}
+and not ({KEPT} and exists (
+    select from longshore.runs r where r.task_id = id and r.table_schema is not null and r.expires_at is not null
+))
 and not exists (select from longshore.run_deliveries d where d.task_id = id and d.state = 'pending')
-"""
+"""  # noqa: S608  # a constant
 
 OLD = f"""
 select id, chain_id from longshore.tasks where {OVER} order by modified_at, id limit $2 offset $3
