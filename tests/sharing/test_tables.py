@@ -131,6 +131,12 @@ def test_version_of_a_table_is_the_run_with_the_latest_interval(
     service.sql("update longshore.runs set interval_end = '2026-01-01T00:00Z' where task_id = $1 and run = 2", id)
     assert reader.query(name).headers["delta-table-version"] == "1"
     assert reader.query(name, version=2).headers["delta-table-version"] == "2"
+    service.sql("update longshore.runs set ended_at = date '2026-05-01' + run * interval '1 d' where task_id = $1", id)
+    since = {"2026-05-01T00:00:00Z": "1", "2026-05-02T00:00:01Z": None}  # run 2 never was the version
+    for text, number in since.items():
+        answer = reader.get(name, "version", params={"startingTimestamp": text})
+        assert answer.headers.get("delta-table-version") == number
+    assert reader.query(name, timestamp="2026-05-04T00:00:00Z").headers["delta-table-version"] == "1"
 
 
 def test_run_that_failed_or_is_under_way_is_no_version(

@@ -50,13 +50,19 @@ cross join lateral (
 where t.chain_id = $1 and t.shared_as = $2 and r.table_schema is not null and r.expires_at is not null
 """
 
-# $3: a moment.
+# $3: a moment. A run that ended after one of a later interval never was the version.
 FIRST_VERSION_FROM = """
 select r.run
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id
 where t.chain_id = $1 and t.shared_as = $2 and r.state = 'DONE' and r.ended_at >= $3
   and r.table_schema is not null and r.expires_at is not null
+  and not exists (
+      select
+      from longshore.runs n
+      where n.task_id = r.task_id and n.state = 'DONE' and n.ended_at <= r.ended_at
+        and (n.interval_end, n.run) > (r.interval_end, r.run)
+  )
 order by r.ended_at, r.run
 limit 1
 """
