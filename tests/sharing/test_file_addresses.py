@@ -58,7 +58,9 @@ def test_query_and_download_are_in_the_audit_log(on_disk: Tables) -> None:
 
 def test_statistics_of_files_are_those_of_their_rows(world: Tables) -> None:
     with world.service.client(Level.READ) as reader:
-        for file in queried(reader):
+        files = queried(reader)
+        assert files
+        for file in files:
             rows = pq.read_table(io.BytesIO(httpx2.get(file["url"]).content)).to_pylist()
             stats = json.loads(file["stats"])
             assert stats["numRecords"] == len(rows)
