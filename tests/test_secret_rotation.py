@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
+import pytest
 
+from longshore import process_list
 from longshore.access import totp, users
 from longshore.database.connect import Pool, open_pool
 from longshore.database.migrate import connected
@@ -123,6 +125,22 @@ def test_rotation_is_refused_while_a_process_runs_that_lacks_the_newest_secret(t
         assert run(*rotate, "--force", folder=tmp_path, database_url=url, secret=f"{NEW},{OLD}").returncode == 0
         in_own_loop(execute(url, "update longshore.processes set seen_at = now() - interval '61 s'"))
         assert run(*rotate, folder=tmp_path, database_url=url, secret=NEW).returncode == 0, "it is gone"
+
+
+def test_process_leaves_the_list_in_time_though_no_connection_is_free(
+    service: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_list, "LEAVE_SECONDS", 0.1)
+
+    async def leave() -> None:
+        async with open_pool(service.url, size=1, name="test") as pool, asyncio.timeout(30):
+            list_entry = announced(pool, "test", [])
+            await list_entry.__aenter__()
+            async with pool.acquire():
+                await list_entry.__aexit__(None, None, None)
+            await pool.execute("delete from longshore.processes where name like 'test %'")
+
+    in_own_loop(leave())
 
 
 async def until_listed(pool: Pool, count: int) -> None:

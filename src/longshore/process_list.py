@@ -17,6 +17,7 @@ from longshore.database.retry import DATABASE_ERRORS, loop_step
 
 PAUSE_SECONDS = 10.0  # between two heartbeats
 MAX_SILENCE_SECONDS = 60.0  # of a process that counts as running
+LEAVE_SECONDS = 2.0  # at most, for a process that ends to leave the list
 
 # The end of a name distinguishes pods.
 NAME = f"{socket.gethostname().partition('.')[0][-30:]}:{os.getpid()}"
@@ -60,8 +61,9 @@ async def announced(pool: Pool, kind: str, secrets: Sequence[bytes]) -> AsyncIte
     finally:
         task.cancel()
         await asyncio.wait({task})
-        with contextlib.suppress(*DATABASE_ERRORS):
-            await pool.execute(LEAVE, id, timeout=2)
+        with contextlib.suppress(TimeoutError, *DATABASE_ERRORS):
+            async with asyncio.timeout(LEAVE_SECONDS):  # also for a connection
+                await pool.execute(LEAVE, id)
 
 
 async def _announce(pool: Pool, id: UUID, name: str, secrets: Sequence[bytes]) -> None:
