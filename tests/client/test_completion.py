@@ -62,6 +62,19 @@ def test_commands_options_and_values_are_completed(
         assert completed(logged_in, monkeypatch, line, shell) == expected, line
 
 
+@pytest.mark.parametrize("shell", SHELLS)
+def test_text_of_others_adds_no_value_to_a_completion(
+    logged_in: Cli, longshore: Longshore, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setattr(complete, "TIMEOUT_SECONDS", 60)  # the machine may be busy
+    task = longshore.exports.create("users", cron="0 0 1 1 *", desc="x\nplain\nrm\n-rf\nplain,rm").cancel()
+    assert completed(logged_in, monkeypatch, f"longshore tasks get {task.id}", shell) == [str(task.id)]
+
+
+def test_value_that_is_not_printable_is_not_completed() -> None:
+    assert [item.value for item in complete._items([("a\nb", ""), ("ab", "")], "a")] == ["ab"]
+
+
 def test_completion_without_a_service_is_empty_and_silent(
     logged_in: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

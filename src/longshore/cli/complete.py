@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from longshore.cli.output import printable
+
 if TYPE_CHECKING:
     from longshore import Longshore
 
@@ -38,7 +40,12 @@ def _completes(find: Callable[["Longshore", click.Context], Found]) -> Callable[
 
 
 def _items(found: Found, incomplete: str) -> list[CompletionItem[Any]]:
-    return [CompletionItem(value, help=meaning or None) for value, meaning in found if value.startswith(incomplete)]
+    # Shells read lines: a line end in another's text would be a value of its own.
+    return [
+        CompletionItem(value, help=printable(meaning) or None)
+        for value, meaning in found
+        if value.startswith(incomplete) and value.isprintable()
+    ]
 
 
 @_completes
