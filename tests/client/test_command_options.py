@@ -8,7 +8,8 @@ import pytest
 
 from longshore import Longshore
 from longshore.access.tokens import Level, Scope
-from longshore.cli import target
+from longshore.cli import follow, target
+from longshore.cli.exits import CommandError
 from tests import service as services
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
@@ -184,6 +185,50 @@ def test_existing_file_is_replaced_only_with_clobber(logged_in: Cli, longshore: 
         code, _, told = logged_in("tasks", "download", id, *place)
         assert (code, told) == (1, f"longshore: {named} exists; --clobber replaces it\n")
         assert named.read_text() == "precious"
+
+
+def test_files_of_another_split_task_in_the_same_folder_are_replaced_only_with_clobber(
+    logged_in: Cli, longshore: Longshore
+) -> None:
+    first, second = (
+        longshore.exports.create("users", fields=fields, split={"rows": 10}).wait(60)
+        for fields in (["id"], ["id", "birthday"])
+    )
+    folder = Path("out")
+    folder.mkdir()
+    assert logged_in("tasks", "download", str(first.id), "-o", "out/")[0] == 0
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    part = folder / first.files(1)[0].path
+    code, out, told = logged_in("tasks", "download", str(second.id), "-o", "out/")
+    assert (code, out, told) == (1, "", f"longshore: {part} exists; --clobber replaces it\n")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    next(path for path in before if path.name.endswith(".manifest.json")).unlink()
+    assert logged_in("tasks", "download", str(first.id), "-o", "out/")[0] == 0, "resumed beside whole files"
+    assert logged_in("tasks", "download", str(second.id), "-o", "out/", "--clobber")[0] == 0
+    assert part.read_bytes() != before[part]
+
+
+def test_manifest_and_signature_of_another_file_are_replaced_only_with_clobber(
+    logged_in: Cli, longshore: Longshore
+) -> None:
+    task = str(longshore.exports.create("users").wait(60).id)
+    for name in ("x.csv.manifest.json", "x.csv.manifest.json.jws"):
+        Path(name).write_text("precious")
+        code, _, told = logged_in("tasks", "download", task, "-o", "x.csv", "--manifest")
+        assert (code, told) == (1, f"longshore: {name} exists; --clobber replaces it\n")
+        assert (Path("x.csv").exists(), Path(name).read_text()) == (False, "precious")
+        assert logged_in("tasks", "download", task, "-o", "x.csv", "--manifest", "--clobber")[0] == 0
+        for path in Path().glob("x.csv*"):
+            path.unlink()
+
+
+def test_file_that_appeared_while_an_export_ran_is_not_replaced(longshore: Longshore, tmp_path: Path) -> None:
+    task = longshore.exports.create("users").wait(60)
+    file = tmp_path / "users.csv"
+    file.write_text("precious")
+    with pytest.raises(CommandError, match="exists; --clobber replaces it"):
+        follow.download(task, follow.Output(str(file)))
+    assert file.read_text() == "precious"
 
 
 def test_device_is_not_replaced_by_a_file(logged_in: Cli) -> None:

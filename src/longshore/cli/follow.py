@@ -124,9 +124,9 @@ def download(task: "Task", output: Output) -> Path | None:
     if to.is_dir() and result:
         _refuse_existing(to / Path(result).name, clobber=output.clobber)
     label = f"the download of task {task.id}"
-    with waiting.told(label) as expect:
+    with waiting.told(label) as expect, _naming_clobber():
         if not sys.stderr.isatty():
-            return task.download(to, run=output.run, manifest=output.manifest)
+            return task.download(to, run=output.run, manifest=output.manifest, replace=output.clobber)
         from longshore.client.progress_bar import ProgressBar
 
         with ProgressBar("download", "bytes") as bar:
@@ -135,7 +135,20 @@ def download(task: "Task", output: Output) -> Path | None:
                 expect(label)
                 bar.update(done, total)
 
-            return task.download(to, on_bytes=on_bytes, run=output.run, manifest=output.manifest)
+            return task.download(
+                to, on_bytes=on_bytes, run=output.run, manifest=output.manifest, replace=output.clobber
+            )
+
+
+@contextlib.contextmanager
+def _naming_clobber() -> Iterator[None]:
+    """Name the option that replaces a file in the way of a download."""
+    from longshore.client import ExistsError
+
+    try:
+        yield
+    except ExistsError as error:
+        raise CommandError(f"{printable(str(error))}; --clobber replaces it") from None
 
 
 def _result(task: "Task", run: int | None) -> str:

@@ -7,6 +7,7 @@
     ├── WaitTimeoutError       the task has not ended in time
     ├── TaskFailedError        the task ended in another state than DONE
     ├── DownloadError          the download is not the result that the run recorded
+    │   └── ExistsError        a file is in the way that must not be replaced
     ├── SegmentError           rules that the service would refuse
     ├── ProfileError           the profile does not exist or cannot be read
     └── ProblemError           the service answered with a problem (RFC 9457)
@@ -63,6 +64,10 @@ class WaitTimeoutError(ClientError):
 
 class DownloadError(ClientError):
     """There is no file to download, or the downloaded file is not the one that the run recorded."""
+
+
+class ExistsError(DownloadError):
+    """A file is in the way of a download that must not replace any."""
 
 
 class SegmentError(ClientError, ValueError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from longshore.client.errors import ClientError, DownloadError
+from longshore.client.errors import ClientError, DownloadError, ExistsError
 from longshore.client.model import Run, RunFile
 from longshore.client.parts import OnBytes
 
@@ -24,6 +24,14 @@ class DownloadOptions(msgspec.Struct, frozen=True):
     """The run whose result it is; None for the newest data."""
     manifest: bool = False
     """Whether manifest and signature are written beside a result of one file too."""
+    replace: bool = True
+    """Whether files that exist are replaced; else ExistsError is raised."""
+
+    def refuse_existing(self, *paths: Path) -> None:
+        """Raise ExistsError for the first path that exists, unless it may be replaced."""
+        for path in paths:
+            if not self.replace and os.path.lexists(path):
+                raise ExistsError(f"{path} exists")
 
 
 def has_files(run: Run) -> bool:

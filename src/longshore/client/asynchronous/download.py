@@ -38,8 +38,11 @@ async def download(transport: AsyncTransport, id: int, path: Path, options: Down
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
         if has_files(run):
-            return await download_files(transport, id, run, path, options.on_bytes)
+            return await download_files(transport, id, run, path, options)
         into = path / Path(run.result).name if path.is_dir() else path
+        manifest_path = into.with_name(into.name + MANIFEST)
+        beside = (manifest_path, manifest_path.with_name(manifest_path.name + SIGNATURE)) if options.manifest else ()
+        await in_thread(options.refuse_existing, into, *beside)
         part: Part = await in_thread(Part, into, run.sha256)
         resumed = part.size > 0
         try:
@@ -54,7 +57,7 @@ async def download(transport: AsyncTransport, id: int, path: Path, options: Down
         else:
             if options.manifest:
                 manifest = await manifest_of(transport, id, run.run)
-                await _write_signed(transport, id, run.run, into.with_name(into.name + MANIFEST), manifest)
+                await _write_signed(transport, id, run.run, manifest_path, manifest)
             return into
         finally:
             part.close()
@@ -93,7 +96,7 @@ async def list_files(
     return (await transport.send(request)).expect(list[RunFile])
 
 
-async def download_files(transport: AsyncTransport, id: int, run: Run, folder: Path, on_bytes: OnBytes | None) -> Path:
+async def download_files(transport: AsyncTransport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
     """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
 
     A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
@@ -101,6 +104,8 @@ async def download_files(transport: AsyncTransport, id: int, run: Run, folder: P
     assert run.result is not None
     if not folder.is_dir():
         raise DownloadError(f"the result of task {id} has many files; give a folder that exists, not {str(folder)!r}")
+    path = folder / Path(run.result).name
+    await in_thread(options.refuse_existing, path)
     manifest = await manifest_of(transport, id, run.run)
     if hashlib.sha256(manifest).hexdigest() != run.sha256:
         raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
@@ -108,13 +113,13 @@ async def download_files(transport: AsyncTransport, id: int, run: Run, folder: P
     while page := (await list_files(transport, id, run.run, offset=number)):
         for file in page:
             content = AsyncContent(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
-            progress = None if on_bytes is None else _following(on_bytes, done, run.bytes)
-            await _download_file(transport, path_of(folder, file), file, content, progress)
+            progress = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
+            of_file = msgspec.structs.replace(options, on_bytes=progress)
+            await _download_file(transport, path_of(folder, file), file, content, of_file)
             done += file.bytes
             number += 1
         if len(page) < FILES_PAGE:
             break
-    path = folder / Path(run.result).name
     await _write_signed(transport, id, run.run, path, manifest)
     return path
 
@@ -130,14 +135,15 @@ async def _address_of(transport: AsyncTransport, id: int, run: int, number: int)
 
 
 async def _download_file(
-    transport: AsyncTransport, to: Path, file: RunFile, content: AsyncContent, on_bytes: OnBytes | None
+    transport: AsyncTransport, to: Path, file: RunFile, content: AsyncContent, options: DownloadOptions
 ) -> None:
     if await in_thread(is_complete, to, file):
         return
+    await in_thread(options.refuse_existing, to)
     await in_thread(to.parent.mkdir, parents=True, exist_ok=True)
     part: Part = await in_thread(Part, to, file.sha256)
     try:
-        await fetch(transport, part, content, on_bytes, file.url)
+        await fetch(transport, part, content, options.on_bytes, file.url)
         await in_thread(part.publish, to, file.sha256)
     except ReplacedError:
         raise DownloadError(f"{file.path} has other bytes than the run recorded") from None

@@ -39,8 +39,11 @@ def download(transport: Transport, id: int, path: Path, options: DownloadOptions
         if run.sha256 is None or run.result is None:
             raise DownloadError(f"run {run.run} of task {id} has no file")
         if has_files(run):
-            return download_files(transport, id, run, path, options.on_bytes)
+            return download_files(transport, id, run, path, options)
         into = path / Path(run.result).name if path.is_dir() else path
+        manifest_path = into.with_name(into.name + MANIFEST)
+        beside = (manifest_path, manifest_path.with_name(manifest_path.name + SIGNATURE)) if options.manifest else ()
+        in_thread(options.refuse_existing, into, *beside)
         part: Part = in_thread(Part, into, run.sha256)
         resumed = part.size > 0
         try:
@@ -55,7 +58,7 @@ def download(transport: Transport, id: int, path: Path, options: DownloadOptions
         else:
             if options.manifest:
                 manifest = manifest_of(transport, id, run.run)
-                _write_signed(transport, id, run.run, into.with_name(into.name + MANIFEST), manifest)
+                _write_signed(transport, id, run.run, manifest_path, manifest)
             return into
         finally:
             part.close()
@@ -92,7 +95,7 @@ def list_files(transport: Transport, id: int, run: int, limit: int = FILES_PAGE,
     return (transport.send(request)).expect(list[RunFile])
 
 
-def download_files(transport: Transport, id: int, run: Run, folder: Path, on_bytes: OnBytes | None) -> Path:
+def download_files(transport: Transport, id: int, run: Run, folder: Path, options: DownloadOptions) -> Path:
     """Download all files of a run into a folder, its signature, and its manifest last. Return the manifest's path.
 
     A file that is there already with the recorded SHA-256 is kept, so a second call goes on where the first one ended.
@@ -100,6 +103,8 @@ def download_files(transport: Transport, id: int, run: Run, folder: Path, on_byt
     assert run.result is not None
     if not folder.is_dir():
         raise DownloadError(f"the result of task {id} has many files; give a folder that exists, not {str(folder)!r}")
+    path = folder / Path(run.result).name
+    in_thread(options.refuse_existing, path)
     manifest = manifest_of(transport, id, run.run)
     if hashlib.sha256(manifest).hexdigest() != run.sha256:
         raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
@@ -107,13 +112,13 @@ def download_files(transport: Transport, id: int, run: Run, folder: Path, on_byt
     while page := (list_files(transport, id, run.run, offset=number)):
         for file in page:
             content = Content(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
-            progress = None if on_bytes is None else _following(on_bytes, done, run.bytes)
-            _download_file(transport, path_of(folder, file), file, content, progress)
+            progress = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
+            of_file = msgspec.structs.replace(options, on_bytes=progress)
+            _download_file(transport, path_of(folder, file), file, content, of_file)
             done += file.bytes
             number += 1
         if len(page) < FILES_PAGE:
             break
-    path = folder / Path(run.result).name
     _write_signed(transport, id, run.run, path, manifest)
     return path
 
@@ -128,13 +133,14 @@ def _address_of(transport: Transport, id: int, run: int, number: int) -> str:
     return page[0].url
 
 
-def _download_file(transport: Transport, to: Path, file: RunFile, content: Content, on_bytes: OnBytes | None) -> None:
+def _download_file(transport: Transport, to: Path, file: RunFile, content: Content, options: DownloadOptions) -> None:
     if in_thread(is_complete, to, file):
         return
+    in_thread(options.refuse_existing, to)
     in_thread(to.parent.mkdir, parents=True, exist_ok=True)
     part: Part = in_thread(Part, to, file.sha256)
     try:
-        fetch(transport, part, content, on_bytes, file.url)
+        fetch(transport, part, content, options.on_bytes, file.url)
         in_thread(part.publish, to, file.sha256)
     except ReplacedError:
         raise DownloadError(f"{file.path} has other bytes than the run recorded") from None

@@ -95,28 +95,30 @@ class TaskResults(TaskResource):
         """End an address that was given out. Raises NotFoundError."""
         self._delete(f"/links/{in_path(link)}")
 
-    def download(
+    def download(  # noqa: PLR0913 (options by keyword)
         self,
         path: str | Path = ".",
         on_bytes: OnBytes | None = None,
         *,
         run: int | None = None,
         manifest: bool = False,
+        replace: bool = True,
         progress: bool = False,
     ) -> Path:
         """Download the result to a file, or into a folder under its own name, and return the path.
 
         `run`: the run whose result it is; None for the one with the newest data. `manifest`: also write the manifest
-        and its signature beside the file, for `longshore verify`. `progress`: show a bar, as `wait` does.
+        and its signature beside the file, for `longshore verify`. `replace`: whether to replace files that exist.
+        `progress`: show a bar, as `wait` does.
         A result of many files needs a folder. It always has its manifest and signature, and the path is the manifest's.
         An interrupted download is resumed, also by a later call. A file appears once it is complete and has the
         SHA-256 that the run recorded. The folder must exist; a path that ends with "/" is a folder.
         `on_bytes`: called with the number of bytes so far and the number in total.
-        Raises ConflictError (not DONE, or not an export), GoneError, DownloadError.
+        Raises ConflictError (not DONE, or not an export), GoneError, DownloadError, ExistsError.
         """
         to = in_thread(destination, path)
         if not progress:
-            options = DownloadOptions(on_bytes, run, manifest)
+            options = DownloadOptions(on_bytes, run, manifest, replace)
             return downloads.download(self._transport, self.id, to, options)
         with ProgressBar(f"task {self.id}", "bytes") as bar:
 
@@ -125,7 +127,7 @@ class TaskResults(TaskResource):
                 if on_bytes is not None:
                     on_bytes(done, total)
 
-            options = DownloadOptions(report, run, manifest)
+            options = DownloadOptions(report, run, manifest, replace)
             return downloads.download(self._transport, self.id, to, options)
 
     def to_arrow(self) -> "pyarrow.Table":
