@@ -126,6 +126,28 @@ def test_name_server_that_never_answers_is_an_error_that_may_pass(monkeypatch: p
         names.released.set()
 
 
+def test_name_that_nobody_waits_for_any_more_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbound, "MAX_LOOKUPS", 1)
+    monkeypatch.setattr(outbound, "RESOLVE_SECONDS", 0.05)
+    names = SlowNames(monkeypatch)
+
+    async def run() -> None:
+        both = [asyncio.create_task(outbound.resolve("quick", 443, ())) for _ in range(2)]
+        for ended in await asyncio.gather(*both, return_exceptions=True):
+            assert "name server did not answer for quick" in str(ended)
+
+    try:
+        with pytest.raises(OutboundError):
+            asyncio.run(outbound.resolve("slow", 443, ()))
+        asyncio.run(run())
+        names.released.set()
+        monkeypatch.setattr(outbound, "RESOLVE_SECONDS", 10.0)
+        asyncio.run(outbound.resolve("other", 443, networks("192.0.2.0/24")))
+        assert names.asked == ["slow", "other"]
+    finally:
+        names.released.set()
+
+
 def test_addresses_of_a_name_are_used_again_for_a_while_and_checked_at_each_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

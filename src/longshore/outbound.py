@@ -29,7 +29,7 @@ MAX_PORT = 65_535
 MAX_URL_CHARACTERS = 2000
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
 RESOLVE_SECONDS = 10.0
-MAX_LOOKUPS = 32  # of host names at a time; each is a thread, as the C library blocks
+MAX_LOOKUPS = 128  # of host names at a time; each is a thread, as the C library blocks
 KNOWN_SECONDS = 10.0  # that the addresses of a name are used again
 MAX_KNOWN = 1000
 UNTIL_CONNECTED = httpx2.Timeout(None, connect=CONNECT_TIMEOUT_SECONDS)
@@ -188,18 +188,28 @@ class _CheckedTransport(httpx2.AsyncBaseTransport):
 
 async def resolve(host: str, port: int | None, allow: tuple[Network, ...]) -> list[Address]:
     """Return the addresses of a host after checking each of them. Raises RefusedError and OutboundError."""
+    lookup = _lookups.find(host, port)
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
             # Others may wait for the same lookup, so that a cancelled request does not cancel it.
-            addresses = await asyncio.shield(asyncio.wrap_future(_lookups.find(host, port)))
+            addresses = await asyncio.shield(asyncio.wrap_future(lookup))
     except TimeoutError:
-        raise OutboundError(f"the name server did not answer for {host} within {RESOLVE_SECONDS:.0f} seconds") from None
+        lookup.cancel()  # where it still waits for a thread
+        raise _unanswered(host) from None
+    except asyncio.CancelledError:
+        if not lookup.cancelled():
+            raise
+        raise _unanswered(host) from None
     except (OSError, UnicodeError):
         raise OutboundError(f"the host {host} is not known") from None
     for address in addresses:
         if not is_allowed(address, allow):
             raise RefusedError(f"the host {host} has an address that is not public")
     return addresses
+
+
+def _unanswered(host: str) -> OutboundError:
+    return OutboundError(f"the name server did not answer for {host} within {RESOLVE_SECONDS:.0f} seconds")
 
 
 class _Lookups:
@@ -229,7 +239,7 @@ class _Lookups:
 
 def _is_usable(lookup: "Future[list[Address]]", age: float) -> bool:
     """Return whether a lookup that began `age` seconds ago is not to be repeated."""
-    return not lookup.done() or (age < KNOWN_SECONDS and lookup.exception() is None)
+    return not lookup.done() or (age < KNOWN_SECONDS and not lookup.cancelled() and lookup.exception() is None)
 
 
 def _looked_up(host: str, port: int | None) -> list[Address]:

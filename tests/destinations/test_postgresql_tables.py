@@ -157,6 +157,16 @@ def test_trigger_that_changes_amounts_fails_the_load_as_the_totals_are_those_of_
     assert warehouse.sql("select distinct currency, note from orders") == [("EUR", "seen")]
 
 
+def test_rule_that_also_writes_elsewhere_leaves_an_append_as_it_is(warehouse: Warehouse) -> None:
+    made(warehouse, "create table orders (id bigint, amount numeric, currency text); create table log (id bigint);"
+                    "grant insert on log to loader;"
+                    "create rule noted as on insert to orders do also insert into log values (new.id)")  # fmt: skip
+    totals = Totals("amount", "currency", [Sum("EUR", 1, "1.25")])
+    columns = {"id": "int8", "amount": "numeric(12,2)", "currency": "text"}
+    assert warehouse.load(a_load(columns, [("1", "1.25", "EUR")], totals=totals)).totals == totals
+    assert warehouse.sql("select id from log") == [(1,)]
+
+
 def test_trigger_of_a_partition_that_changes_amounts_fails_an_append(warehouse: Warehouse) -> None:
     made(warehouse, "create table orders (id bigint, amount numeric, currency text) partition by list (currency);"
                     "create table others partition of orders default;"

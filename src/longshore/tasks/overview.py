@@ -37,7 +37,7 @@ with found as materialized (
     where t.chain_id = $1 and ($2::text is null or t.state = $2) and ($10::bigint is null or t.id = $10) {due}
           {conditions}
     order by {order}
-    limit greatest($7::int, $8::int + $9::int)
+    limit greatest($7::bigint, $8::bigint + $9::bigint)
 ),
 page as (
     select t.id, t.description as desc, t.action, longshore.indexes_of(t.target) as indexes, t.state, t.paused,

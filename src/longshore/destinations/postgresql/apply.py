@@ -70,13 +70,13 @@ async def apply(connection: DirectConnection, target: Target, load: TableLoad) -
             return await _merge(connection, target, load)
 
 
-# Triggers before each row that is inserted, into the table or one of its partitions, and rules.
+# Triggers before each row that is inserted, into the table or one of its partitions, and rules that do something else.
 CHANGES_ROWS = """
 select exists (
     select from pg_catalog.pg_trigger
     where (tgrelid = $1 or tgrelid in (select relid from pg_catalog.pg_partition_tree($1)))
           and tgtype & 7 = 7 and tgenabled <> 'D' and not tgisinternal
-) or (select relhasrules from pg_catalog.pg_class where oid = $1)
+) or exists (select from pg_catalog.pg_rewrite where ev_class = $1 and ev_type = '3' and is_instead)
 """
 
 
