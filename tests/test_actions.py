@@ -134,7 +134,7 @@ def test_http_action_ends_in_error_after_a_4xx_or_redirect(
         ({"url": "file:///etc/passwd"}, "/target/url"),
         ({"url": "https://example.com/", "method": "TRACE"}, "/target/method"),
         ({"url": "https://example.com/", "headers": {"Host": "x"}}, "/target/headers/Host"),
-        ({"url": "https://example.com/", "headers": {"X-A": "a\r\nHost: b"}}, "/target/headers"),
+        ({"url": "https://example.com/", "headers": {"X-A": "a\r\nHost: b"}}, "/target/headers/X-A"),
         ({"url": "https://example.com/", "colour": "red"}, "/target/colour"),
         ({}, "/target/url"),
     ],

@@ -28,6 +28,7 @@ EXPECTED = re.compile(
     r"| matching regex (?P<pattern>.+)| that's a multiple of (?P<factor>.+))"
 )
 PATTERN = "matching regex"
+WRONG_LENGTH = re.compile(r"Expected `array` of length [<>]= \d+$")
 TYPES = {
     "int": "an integer", "float": "a number", "decimal": "a number", "bool": "a boolean", "str": "a string",
     "array": "an array", "object": "an object", "uuid": "a UUID",
@@ -141,6 +142,12 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
         and (inner := _items_of(options, list))
         and _struct_in(_options(inner[0]))
     ):
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            if WRONG_LENGTH.match(str(error)):
+                violations.append(Violation(_message(str(error), kind, value), at))
+                return None
         return _check_structs(inner[0], value, at, violations)
     if (names := _names(kind)) and value not in names:
         violations.append(Violation(_not_one_of(value, [name for name in names if name is not None]), at))
@@ -176,7 +183,7 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
     if not isinstance(value, list | dict) or not (inner := _items_of(options, type(value))):
         return
     faulty = 0
-    for key, item in enumerate(value) if isinstance(value, list) else value.items():
+    for key, item in _doubtful(value, inner[0]) if isinstance(value, list) else value.items():
         before = len(violations)
         if isinstance(key, str):  # of an object: a name may be restricted too
             _check_value(inner[0], key, pointer(at, key), violations)
@@ -184,6 +191,16 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
         faulty += len(violations) > before
         if faulty == MAX_FAULTY_ITEMS:
             return
+
+
+def _doubtful(items: list[Any], kind: Any) -> Iterator[tuple[int, Any]]:
+    """Yield index and value of the elements that may be faulty: to convert many of the type at once takes no time."""
+    for start in range(0, len(items), MAX_FAULTY_ITEMS):
+        some = items[start : start + MAX_FAULTY_ITEMS]
+        try:
+            msgspec.convert(some, list[kind])
+        except msgspec.ValidationError:
+            yield from enumerate(some, start)
 
 
 def _message(message: str, kind: Any, value: Any) -> str:

@@ -160,7 +160,7 @@ def test_a_stored_segment_keeps_its_index(client: httpx2.Client) -> None:
     id = stored(client)["id"]
     answer = client.put(f"/segments/{id}", json=body_of(segment_of(index="users")))
     assert pointers(answer) == ["/segment/index"]
-    assert "'wallet-ledger'" in answer.json()["errors"][0]["detail"]
+    assert '"wallet-ledger"' in answer.json()["errors"][0]["detail"]
 
 
 def test_an_export_takes_the_rows_of_the_stored_segment_that_it_names(client: httpx2.Client) -> None:

@@ -461,7 +461,7 @@ def test_the_cleanup_leaves_the_key_lists_of_tasks_and_removes_those_of_none(
         ("by-id", {"incremental": None}, "/target/deletes", "needs `incremental`"),
         ("by-id", {"export_format": "xlsx"}, "/target/deletes", "a workbook cannot hold changes"),
         ("by-code", {"fields": ["code", "kind"]}, "/target/fields", "missing: line"),
-        ("by-id", {"fields": ["id", {"name": "kind", "as": "_reason"}]}, "/target/fields/1", "'_reason' is a column"),
+        ("by-id", {"fields": ["id", {"name": "kind", "as": "_reason"}]}, "/target/fields/1", '"_reason" is a column'),
         ("keyless", {}, "/target/deletes", "this index has no key"),
         ("view", {}, "/target/deletes", "is a view"),
         ("outside", {"fields": ["id", "hidden"]}, "/target/deletes", '"hidden" reads more than its row'),

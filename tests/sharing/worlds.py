@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.results.bucket import BUCKET, KEY, SECRET
+from tests.results.bucket import KEY, SECRET
 from tests.service import Longshore, database_in, in_own_loop
 from tests.sharing import tables
 from tests.sharing.tables import share
@@ -21,6 +21,8 @@ NOBODY = {
     "entity": "people", "index": "users", "join": "all", "chain_id": 1764,
     "rules": [{"field_name": "id", "field_type": "number", "operator": "is", "value": -1}],
 }  # fmt: skip
+
+BUCKET = "tables"  # of its own, as all servers of a process have the same buckets
 
 
 class Tables:

@@ -88,7 +88,10 @@ async def result_of(request: AnyRequest, task: TaskId, run: Run) -> ShownResult:
 
 
 def _facts(found: DescribedResult) -> Facts | None:
-    return None if found.manifest is None else FACTS.decode(found.manifest)
+    try:
+        return None if found.manifest is None else FACTS.decode(found.manifest)
+    except msgspec.MsgspecError:
+        return None  # as of a result that another version wrote
 
 
 async def _run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
