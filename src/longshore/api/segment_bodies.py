@@ -1,8 +1,9 @@
 """The bodies of the resource `segments`, validated with all their violations."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from longshore.exports.catalog import Catalog
 from longshore.exports.columns import FieldChoice, check_fields, choices
@@ -25,7 +26,7 @@ class PreviewBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /segments/preview`: a segment, and the columns to show, by default all."""
 
     segment: Segment
-    fields: list[str | FieldChoice] | None = None
+    fields: Annotated[list[str | FieldChoice], Meta(max_length=1000)] | None = None
     timezone: str | None = None
     """The IANA name of the zone of date rules without a zone of their own; by default UTC."""
     incremental: bool | Literal["on_ack"] = False
