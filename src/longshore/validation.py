@@ -143,7 +143,7 @@ def _check_value(kind: Any, value: Any, at: str, violations: list[Violation]) ->
         and _struct_in(_options(inner[0]))
     ):
         try:
-            msgspec.convert(value, kind)
+            msgspec.convert(value, kind)  # for its length: `_check_structs` names what is wrong within it
         except msgspec.ValidationError as error:
             if WRONG_LENGTH.match(str(error)):
                 violations.append(Violation(_message(str(error), kind, value), at))

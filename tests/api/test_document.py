@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx2
 import jsonschema
 import pytest
 
@@ -131,3 +132,8 @@ def test_no_answer_with_a_secret_is_compressed(asked: Examples) -> None:
         if method == "GET" and name not in own and keys(answered(one).get("schema", {}), frozenset()) & SECRETS
     }
     assert signed - {"/destination_kinds"} == compression.SECRET_PATHS
+
+
+def test_document_is_the_same_at_each_request(service: Longshore) -> None:
+    first, second = (httpx2.get(f"{service.address}/openapi.json").content for _ in range(2))
+    assert first == second

@@ -17,6 +17,11 @@ from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 from tests.destinations.places import add_place
 
+RULE: SegmentRule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
+SEGMENT: Segment = {
+    "entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": SMALL_CHAIN, "rules": [RULE],
+}  # fmt: skip
+
 
 def test_login_keeps_the_token_for_its_owner_alone(
     cli: Cli, service: services.Longshore, token: str, tmp_path: Path
@@ -191,34 +196,18 @@ def test_indexes_and_segments_are_listed(logged_in: Cli, longshore: Longshore) -
     assert "wallet-ledger\ttimestamp\t" in logged_in("indexes")[1]
     assert "items.sku\tkeyword\t" in logged_in("indexes", "transactions")[1]
     assert json.loads(logged_in("indexes", "users", "--json")[1])["name"] == "users"
-    rule: SegmentRule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
-    segment: Segment = {
-        "entity": "people",
-        "index": "wallet-ledger",
-        "join": "all",
-        "chain_id": SMALL_CHAIN,
-        "rules": [rule],
-    }
-    stored = longshore.segments.create("by hand", "wallet-ledger", segment)
+    stored = longshore.segments.create("by hand", "wallet-ledger", SEGMENT)
     code, listed, told = logged_in("segments", "list")
     assert (code, told) == (0, "")
     assert f"{stored.id}\twallet-ledger\t1\tby hand\n" in listed
-    assert json.loads(logged_in("segments", "get", stored.id)[1])["segment"] == segment
+    assert json.loads(logged_in("segments", "get", stored.id)[1])["segment"] == SEGMENT
     assert stored.id in [found["id"] for found in json.loads(logged_in("segments", "list", "--json")[1])]
 
 
 def test_segments_whose_rules_a_token_may_not_see_are_listed_without_them(
     cli: Cli, service: services.Longshore, longshore: Longshore
 ) -> None:
-    rule: SegmentRule = {"field_name": "amount", "field_type": "number", "operator": "is", "value": 1}
-    segment: Segment = {
-        "entity": "people",
-        "index": "wallet-ledger",
-        "join": "all",
-        "chain_id": SMALL_CHAIN,
-        "rules": [rule],
-    }
-    stored = longshore.segments.create("seen by few", "wallet-ledger", segment)
+    stored = longshore.segments.create("seen by few", "wallet-ledger", SEGMENT)
     reader = service.token(Level.READ, SMALL_CHAIN, Scope(indexes=["users"]))
     assert cli("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=reader)[0] == 0
     code, listed, told = cli("segments", "list")

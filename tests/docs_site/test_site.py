@@ -8,15 +8,17 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 
 from longshore.api.document import document
 from longshore.settings import Settings
 from longshore.web import build
-from tests.console.conftest import launch
+from tests.console.conftest import chromium
 
 DOCS = Path(__file__).parents[2] / "docs"
 SITE = DOCS / "_build"
+__all__ = ["chromium"]  # a fixture
+
 PHONE = {"width": 360, "height": 740}
 PAGES = sorted(SITE.rglob("*.html"))
 
@@ -89,14 +91,6 @@ def answered(operation: dict[str, object]) -> bool:
     responses = operation["responses"]
     assert isinstance(responses, dict)
     return "application/json" in responses[min(responses)].get("content", {})
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = launch(playwright)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

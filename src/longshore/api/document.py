@@ -94,12 +94,20 @@ class DocumentPlugin(JsonRenderPlugin):
         super().__init__(path="/", media_type=MediaType.JSON)
         self._targets = targets
         self._kinds = kinds
+        self._rendered: bytes | None = None
 
-    def render(self, request: AnyRequest, openapi_schema: dict[str, Any]) -> bytes:
-        return super().render(request, self.whole(request.app, openapi_schema))
+    def render(self, request: AnyRequest, _: dict[str, Any]) -> bytes:
+        return self.rendered(request.app)
 
-    def whole(self, app: Litestar, openapi_schema: dict[str, Any]) -> dict[str, Any]:
+    def rendered(self, app: Litestar) -> bytes:
+        """Return the document as JSON. It is made once, as that takes 0.2 s."""
+        if self._rendered is None:
+            self._rendered = msgspec.json.encode(self._whole(app))
+        return self._rendered
+
+    def _whole(self, app: Litestar) -> dict[str, Any]:
         """Return the document with bodies, answers, problems, conditions and the levels that endpoints need."""
+        openapi_schema = app.openapi_schema.to_schema()
         bodies = set[type[msgspec.Struct]]()
         answers = set[type[msgspec.Struct]]()
         for route in app.routes:
@@ -195,7 +203,7 @@ def document(app: Litestar) -> dict[str, Any]:
     config = app.openapi_config
     assert config is not None
     plugin = next(plugin for plugin in config.render_plugins if isinstance(plugin, DocumentPlugin))
-    return plugin.whole(app, app.openapi_schema.to_schema())
+    return msgspec.json.decode(plugin.rendered(app), type=dict[str, Any])
 
 
 def config(targets: Mapping[str, type[msgspec.Struct]], kinds: Collection[Kind]) -> OpenAPIConfig:

@@ -71,13 +71,19 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
 )
 async def get_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[Manifest | FilesManifest]:
     """Return the manifest of a run's result, with the bytes that the next manifest's hash is of."""
+    _, text = await manifest_of(request, id, run)
+    return Encoded(text, {})
+
+
+async def manifest_of(request: AnyRequest, id: Id, run: RunNumber) -> tuple[int, bytes]:
+    """Return the number of a run that the caller may see, and the bytes of its manifest. Raises NotFoundError."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
     text, recorded = await run_reads.manifest(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
-    return Encoded(text.encode(), {})
+    return number, text.encode()
 
 
 @get("/tasks/{id:str}/runs/{run:str}/manifest.jws", media_type=JOSE)

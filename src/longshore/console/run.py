@@ -16,7 +16,6 @@ from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.pages import html, page
-from longshore.errors import NotFoundError
 from longshore.exports.first_rows import FirstRows, first_rows
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import ManifestField, Mirror
@@ -143,14 +142,9 @@ async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/manifest", include_in_schema=False)
 async def show_manifest(request: AnyRequest, id: Id, run: RunNumber) -> Response[bytes]:
     """Return the manifest of a run, to be saved as a file."""
-    service, caller = admitted(request)
-    number = await run_number(service.pool, caller, id, run)
-    text, recorded = await run_reads.manifest(service.pool, caller.chain, task_id(id), number)
-    may_see_run(caller, service.catalog, recorded)
-    if text is None:
-        raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
+    number, text = await runs.manifest_of(request, id, run)
     headers = {"Content-Disposition": f'attachment; filename="task-{id}-run-{number}.manifest.json"'}
-    return Response(text.encode(), headers=headers, media_type="application/json")
+    return Response(text, headers=headers, media_type="application/json")
 
 
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/download", include_in_schema=False)

@@ -153,17 +153,16 @@ from longshore.run_deliveries
 where task_id = any($1::bigint[]) and state = 'pending'
 """
 
-# PostgreSQL cannot decode a target that escapes U+0000 or a lone surrogate, see `reads.MEMBER`.
-IN_USE = r"""
+IN_USE = """
 select exists (
     select from longshore.run_deliveries where chain_id = $1 and destination = $2 and state = 'pending'
 ) or exists (
     select from longshore.tasks t
     where t.chain_id = $1 and t.action = 'export'
       and (t.due_at is not null or t.attempt_began_at is null or t.state = 'INPROGRESS' or t.backfill is not null)
-      and case when t.target::text ~* '\\u(0000|d[89a-f])' then false else exists (
+      and case when longshore.is_decodable(t.target) then exists (
           select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
-      ) end
+      ) else false end
 )
 """
 

@@ -34,9 +34,7 @@ SECONDS_LEFT = """case case when not t.delivering then t.state end
            )
        end::float8"""
 
-# PostgreSQL raises an error for a JSON text that escapes U+0000 or a lone surrogate, and one such task would fail a
-# statement over all tasks of a chain: https://www.postgresql.org/docs/current/datatype-json.html
-MEMBER = r"case when t.target::text !~* '\\u(0000|d[89a-f])' then t.target ->> '{}' end"
+MEMBER = "case when longshore.is_decodable(t.target) then t.target ->> '{}' end"
 """SQL expression for a member of a task's target; null if PostgreSQL cannot decode the target."""
 
 # The number of steps of PROGRESS_SECONDS between the last change of the task and the last progress of its run.

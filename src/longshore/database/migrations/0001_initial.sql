@@ -3,6 +3,13 @@
 
 -- Tasks
 
+-- Return whether PostgreSQL can decode a target. It raises an error for a JSON text that escapes U+0000 or a lone
+-- surrogate, and one such task would fail a statement over all tasks of a chain:
+-- https://www.postgresql.org/docs/current/datatype-json.html
+create function longshore.is_decodable(target json) returns boolean language sql immutable as $$
+select target::text !~* '\\u(0000|d[89a-f])'
+$$;
+
 create table longshore.tasks (
     id bigint generated always as identity primary key,
     chain_id bigint not null,
@@ -75,7 +82,9 @@ create table longshore.tasks (
     asked_by text,
     -- The name of the table that the results are shared as, in lower case: names of tables ignore case.
     shared_as text collate "C" generated always as (
-        case when action = 'export' then lower((target ->> 'share_as') collate "C") end
+        case when action = 'export' and longshore.is_decodable(target)
+            then lower((target ->> 'share_as') collate "C")
+        end
     ) stored
 );
 
@@ -130,10 +139,10 @@ create table longshore.task_texts (
     primary key (chain_id, task_id)
 );
 
--- Return the export indexes of a target. None where PostgreSQL cannot decode it, see `MEMBER` of `tasks/reads.py`.
+-- Return the export indexes of a target; none where PostgreSQL cannot decode it.
 create function longshore.indexes_of(target json) returns text[] language sql immutable as $$
 select case
-    when target::text ~* '\\u(0000|d[89a-f])' then '{}'
+    when not longshore.is_decodable(target) then '{}'
     when json_typeof(target -> 'export_indexes') = 'array' then array(
         select name from json_array_elements_text(target -> 'export_indexes') name
     )
