@@ -119,8 +119,10 @@ def test_generated_requests_without_a_credential_are_answered_within_the_schema(
 def test_generated_requests_for_an_existing_task_are_answered_within_the_schema(
     service: Longshore, tmp_path: Path
 ) -> None:
+    # The example of `execute` in the document names a time of this schedule.
+    body = export_body(once="2026-05-20T01:00:00Z", repeat="daily")
     with service.client() as client:
-        task = client.post("/tasks", json=export_body()).json()["id"]
+        task = client.post("/tasks", json=body).json()["id"]
         ended(client, task)
     config = f'[parameters]\n"path.id" = {task}\n'
     made_up = (
