@@ -255,6 +255,7 @@ def portable_pattern(pattern: str) -> str:
     return pattern
 
 
+@cache  # as `_fields`
 def _names(kind: Any) -> tuple[str | None, ...]:
     """Return the values of a Literal or of an enumeration of strings, and None where it may be that too."""
     if get_origin(kind) in UNIONS:
@@ -279,6 +280,7 @@ def _alternatives(kind: Any) -> str:
     return " or ".join(words)
 
 
+@cache  # as `_fields`
 def _options(kind: Any) -> tuple[Any, ...]:
     """Return the types of a union, or the one type, without what `Annotated` adds."""
     if get_origin(kind) is Annotated:
@@ -288,7 +290,8 @@ def _options(kind: Any) -> tuple[Any, ...]:
     return (kind,)
 
 
-def _are_one(options: Sequence[Any]) -> bool:
+@cache  # as `_fields`
+def _are_one(options: tuple[Any, ...]) -> bool:
     """Whether there is one type beside null."""
     return len([option for option in options if option is not types.NoneType]) == 1
 
@@ -298,7 +301,8 @@ def _items_of(options: Sequence[Any], kind: type) -> tuple[Any, ...]:
     return next((get_args(option) for option in options if get_origin(option) is kind), ())
 
 
-def _struct_in(options: Sequence[Any]) -> type[msgspec.Struct] | None:
+@cache  # as `_fields`
+def _struct_in(options: tuple[Any, ...]) -> type[msgspec.Struct] | None:
     return next((o for o in options if isinstance(o, type) and issubclass(o, msgspec.Struct)), None)
 
 

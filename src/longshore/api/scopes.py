@@ -156,9 +156,12 @@ def refuse_hidden_segment(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 def refuse_hidden_preview(caller: Caller, catalog: Catalog, value: Any) -> None:
     """Raise ForbiddenError for the preview of a body, before its validation."""
-    refuse_hidden_segment(caller, catalog, value)
     preview = check(PreviewBody, value, "", [])
-    if preview is not None and preview.fields is not None:
+    if preview is None:
+        refuse_hidden_segment(caller, catalog, value)
+        return
+    may_see_segment(caller, catalog, preview.segment, "/segment")
+    if preview.fields is not None:
         refuse_hidden_fields(caller, preview.segment.index, catalog, preview.fields, "/fields")
 
 

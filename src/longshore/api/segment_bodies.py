@@ -44,7 +44,7 @@ def read_segment(value: Any, catalog: Catalog) -> SegmentBody:
             violations.append(
                 Violation(f"expected 1 to {MAX_NAME_CHARACTERS} characters, none of them U+0000", "/name")
             )
-        segment = check(Segment, value.get("segment"), "/segment", [])
+        segment = body.segment if body is not None else _segment_in(value)
         if segment is not None:
             violations += segments.check(segment, catalog, "/segment")
             if isinstance(chain, int) and segment.chain_id != chain:
@@ -58,7 +58,7 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
     """Return the segment of a body to preview. Raises ValidationError."""
     violations: list[Violation] = []
     body = check(PreviewBody, value, "", violations)
-    segment = check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None
+    segment = body.segment if body is not None else _segment_in(value)
     if segment is not None:
         violations += segments.check(segment, catalog, "/segment")
     if body is not None and body.segment.index in catalog:
@@ -69,3 +69,8 @@ def read_preview(value: Any, catalog: Catalog) -> PreviewBody:
     if violations or body is None:
         raise ValidationError(violations)
     return msgspec.structs.replace(body, segment=segments.in_zone(body.segment, body.timezone))
+
+
+def _segment_in(value: Any) -> Segment | None:
+    """Return the segment of a body that is wrong elsewhere."""
+    return check(Segment, value.get("segment"), "/segment", []) if isinstance(value, dict) else None

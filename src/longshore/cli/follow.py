@@ -116,13 +116,10 @@ def download(task: "Task", output: Output) -> Path | None:
 
     A result of many files needs a folder. Raises CommandError for a file that exists.
     """
-    result = _result(task, output.run)
     if output.to == STDOUT:
-        _to_stdout(task, output, result)
+        _to_stdout(task, output)
         return None
     to = Path(output.to or ".")
-    if to.is_dir() and result:
-        _refuse_existing(to / Path(result).name, clobber=output.clobber)
     label = f"the download of task {task.id}"
     with waiting.told(label) as expect, _naming_clobber():
         if not sys.stderr.isatty():
@@ -161,8 +158,8 @@ def _result(task: "Task", run: int | None) -> str:
         return ""
 
 
-def _to_stdout(task: "Task", output: Output, result: str) -> None:
-    if result.endswith(".manifest.json"):
+def _to_stdout(task: "Task", output: Output) -> None:
+    if _result(task, output.run).endswith(".manifest.json"):
         raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
     with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.told(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)

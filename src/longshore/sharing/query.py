@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.schedule import bounds_violation
-from longshore.validation import ValidationError, Violation
+from longshore.validation import ValidationError, Violation, check
 
 MAX_INT32 = 2**31 - 1
 
@@ -41,16 +41,20 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
         return self.version is not None or self.timestamp is not None
 
 
-DECODER = msgspec.json.Decoder(TableQuery)
+KEYS = {field.encode_name for field in msgspec.structs.fields(TableQuery)}
 
 
 def read_query(body: bytes) -> TableQuery:
     """Return the query of a body; an empty one asks for all files. Raises ValidationError."""
     try:
-        query = DECODER.decode(body.strip() or b"{}")
+        value = msgspec.json.decode(body.strip() or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ValidationError([Violation(str(error), "")]) from None
-    violations = []
+        raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
+    violations: list[Violation] = []
+    known = {key: value[key] for key in value if key in KEYS} if isinstance(value, dict) else value
+    query = check(TableQuery, known, "", violations)
+    if query is None:
+        raise ValidationError(violations)
     if query.version is not None and query.timestamp is not None:
         violations.append(Violation("expected either `version` or `timestamp`, got both", parameter="timestamp"))
     if query.starting_version is not None:

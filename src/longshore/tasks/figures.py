@@ -10,10 +10,11 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.database.rows import structs
 from longshore.tasks.model import ChainId
+from longshore.tasks.queue_metrics import WORKERS
 
 DAYS = 14
 
-FIGURES = """
+FIGURES = f"""
 select
     (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
     waiting.tasks as waiting, extract(epoch from now() - waiting.since)::float8 as oldest,
@@ -21,10 +22,7 @@ select
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
     coalesce(day.seconds, 0)::float8 as seconds,
     kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,
-    (
-        select count(distinct application_name) from pg_stat_activity
-        where datname = current_database() and application_name like 'longshore worker %'
-    ) as workers
+    ({WORKERS}) as workers
 from (
     select count(*) as tasks, min(modified_at) as since from longshore.tasks
     where chain_id = $1 and attempt_began_at is null and due_at is null
@@ -42,7 +40,7 @@ from (
     join longshore.tasks t on t.id = r.task_id
     where t.chain_id = $1 and r.expires_at is not null
 ) kept
-"""
+"""  # noqa: S608  # a constant
 
 # $2: the zone whose days are meant, $3: their number.
 BY_DAY = """
