@@ -27,7 +27,7 @@ from longshore.access import clients
 from longshore.access.tokens import Level, Scope, create
 from longshore.database.connect import Pool
 from longshore.database.embedded import embedded_server
-from longshore.database.migrate import connected, migrate_at
+from longshore.database.migrate import connected_if_current, migrate_at
 from longshore.demo.seed import seed
 from longshore.exports.manifest import SIGNATURE, SUFFIX
 from longshore.settings import Settings
@@ -138,7 +138,7 @@ class Longshore:
         """A new token, `id:secret`."""
 
         async def make() -> str:
-            async with connected(self.url) as connection:
+            async with connected_if_current(self.url) as connection:
                 client = await clients.get_or_create(connection, chain, "test")
                 id, secret = await create(connection, client.id, level, scope)
                 return f"{id}:{secret}"

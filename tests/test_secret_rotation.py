@@ -10,7 +10,7 @@ import pytest
 from longshore import process_list
 from longshore.access import totp, users
 from longshore.database.connect import Pool, open_pool
-from longshore.database.migrate import connected
+from longshore.database.migrate import connected_if_current
 from longshore.destinations.stored import Destinations, NewDestination
 from longshore.doctor.examine import of_secrets
 from longshore.doctor.finding import Finding
@@ -150,7 +150,7 @@ async def until_listed(pool: Pool, count: int) -> None:
 
 
 async def execute(url: str, statement: str) -> None:
-    async with connected(url) as connection:
+    async with connected_if_current(url) as connection:
         await connection.execute(statement)
 
 
@@ -195,7 +195,7 @@ def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: 
 
 def test_doctor_tells_what_is_to_be_rotated_and_what_cannot_be_read(tmp_path: Path) -> None:
     async def findings(url: str, secret: str) -> Finding:
-        async with connected(url) as connection:
+        async with connected_if_current(url) as connection:
             return await of_secrets(connection, vault_of(secret))
 
     with database_in(tmp_path / "data") as url:

@@ -20,7 +20,7 @@ from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
 from longshore.api.routes import NEEDED, RIGHTS, Open, Right
-from longshore.database.migrate import connected
+from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
 from tests.access.users import headers_of, new_person
@@ -323,7 +323,7 @@ def credentials(service: Longshore) -> dict[str, dict[str, str]]:
     """Headers of every kind of credential, by kind; those with a level, one for each."""
 
     async def ended_tokens() -> dict[str, str]:
-        async with connected(service.url) as connection:
+        async with connected_if_current(service.url) as connection:
             usual = await clients.get_or_create(connection, CHAIN, "test")
             off = await clients.get_or_create(connection, CHAIN, "off")
             await clients.change(connection, ChainId(CHAIN), off.id, clients.ClientChange(enabled=False))

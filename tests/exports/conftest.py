@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx2
 import pytest
 
-from longshore.database.migrate import connected
+from longshore.database.migrate import connected_if_current
 from longshore.exports.increments import change_rows, transactions
 from tests.debian_postgres import DebianPostgres, debian_postgres
 from tests.exports.changing import World
@@ -52,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 async def _make_tables(url: str) -> None:
-    async with connected(url) as connection:
+    async with connected_if_current(url) as connection:
         await connection.execute(TABLES)
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from longshore.cli.main import app
 from longshore.database.connect import open_pool
-from longshore.database.migrate import connected
+from longshore.database.migrate import connected_if_current
 from longshore.errors import LongshoreError
 from longshore.exports import signing_keys
 from longshore.exports.manifest import SIGNATURE, SUFFIX
@@ -212,7 +212,7 @@ def test_worker_without_a_secret_signs_with_a_key_that_is_not_stored(idle: Longs
 
 def test_rotation_without_a_secret_is_refused_and_changes_nothing(idle: Longshore, tmp_path: Path) -> None:
     async def run() -> None:
-        async with connected(idle.url) as connection:
+        async with connected_if_current(idle.url) as connection:
             await signing_keys.rotate(connection, vault(tmp_path))
 
     with pytest.raises(LongshoreError, match="LONGSHORE_SECRET is not set"):

@@ -64,7 +64,7 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, s
     async def run(pool: Pool) -> None:
         old = await created(pool)
         assert await attempts.begin(pool, old)
-        assert await run_ends.lost(pool, old)
+        assert await run_ends.retry_or_fail_lost(pool, old)
         before = await everything(pool, old.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
@@ -74,7 +74,7 @@ def test_an_attempt_that_is_not_the_newest_changes_nothing(by_hand: Longshore, s
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, old)
         assert await attempts.begin(pool, old) is None
-        assert not await run_ends.lost(pool, old)
+        assert not await run_ends.retry_or_fail_lost(pool, old)
         assert await everything(pool, old.task) == before
 
     with_pool(by_hand, run)
@@ -91,7 +91,7 @@ def test_an_attempt_that_has_ended_changes_nothing(by_hand: Longshore, end: str,
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
         assert await attempts.begin(pool, message) is None
-        assert not await run_ends.lost(pool, message)
+        assert not await run_ends.retry_or_fail_lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -104,7 +104,7 @@ def test_an_attempt_that_has_not_begun_changes_nothing(by_hand: Longshore, step:
         before = await everything(pool, message.task)
         with pytest.raises(StaleAttemptError):
             await STEPS[step](pool, message)
-        assert not await run_ends.lost(pool, message)
+        assert not await run_ends.retry_or_fail_lost(pool, message)
         assert await everything(pool, message.task) == before
 
     with_pool(by_hand, run)
@@ -162,7 +162,9 @@ def test_lost_attempt_is_recovered_once(by_hand: Longshore) -> None:
     async def run(pool: Pool) -> None:
         message = await created(pool)
         assert await attempts.begin(pool, message)
-        found = await asyncio.gather(*(run_ends.lost(pool, message) for _ in range(10)), return_exceptions=True)
+        found = await asyncio.gather(
+            *(run_ends.retry_or_fail_lost(pool, message) for _ in range(10)), return_exceptions=True
+        )
         assert found.count(True) == 1
         assert len(await log(pool, message.task)) == 2
 
@@ -250,7 +252,7 @@ def test_task_that_loses_each_of_its_workers_ends_in_error(by_hand: Longshore) -
         task = (await created(pool)).task
         for attempt in range(1, MAX_FAILURES + 1):
             assert await attempts.begin(pool, Message(task, attempt))
-            assert await run_ends.lost(pool, Message(task, attempt))
+            assert await run_ends.retry_or_fail_lost(pool, Message(task, attempt))
         assert await pool.fetchval("select state from longshore.tasks where id = $1", task) == "ERROR"
         assert (await log(pool, task))[-2:] == [
             f"worker lost, given up after {MAX_FAILURES} failures",

@@ -313,7 +313,7 @@ async def _walked(pool: Pool, task: TaskId, steps: list[str]) -> None:
             case "fail" if attempt is not None:
                 await run_ends.fail(pool, attempt.message, "failed: a test")
             case "lost" if attempt is not None:
-                assert await run_ends.lost(pool, attempt.message)
+                assert await run_ends.retry_or_fail_lost(pool, attempt.message)
             case "retry" if attempt is not None:
                 await attempts.retry(pool, attempt.message, "a test", 0, failed=False)
             case "stale":

@@ -76,7 +76,7 @@ def test_delivery_is_tried_for_six_hours_however_long_it_has_waited_for_its_turn
         (first,) = await sent(pool, "warehouse")
         await pool.execute("update longshore.run_deliveries set created_at = now() - interval '7 hours'")
         assert (await begin(pool, first)).seconds_left == 6 * 3600
-        assert await delivery_ends.lost(pool, first)
+        assert await delivery_ends.retry_or_fail_lost(pool, first)
         await pool.execute(
             "update longshore.run_deliveries set due_at = now(), first_began_at = now() - interval '5 hours'"
         )
@@ -84,7 +84,7 @@ def test_delivery_is_tried_for_six_hours_however_long_it_has_waited_for_its_turn
         second = msgspec.structs.replace(first, attempt=2)
         assert 3590 < (await begin(pool, second)).seconds_left <= 3600, "the time runs from the first attempt on"
         await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '6 hours'")
-        assert await delivery_ends.lost(pool, second)
+        assert await delivery_ends.retry_or_fail_lost(pool, second)
         assert await pool.fetchval("select state from longshore.run_deliveries") == "failed"
 
     run(test)

@@ -305,7 +305,7 @@ class Life(RuleBasedStateMachine):
     def crash(self, task: Known) -> None:
         """The worker is gone, and its message comes a second time."""
         message = self._newest(task)
-        assert self.do(run_ends.lost(self.pool, message)) == (task.begun is not None)
+        assert self.do(run_ends.retry_or_fail_lost(self.pool, message)) == (task.begun is not None)
         if task.begun is None:
             return
         task.failures += 1

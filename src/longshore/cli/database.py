@@ -41,7 +41,7 @@ def print_url() -> None:
 def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
     """Run a function in one transaction of the service's database; its actor, for the audit log, is the system user."""
     from longshore.access.audit import Actor
-    from longshore.database.migrate import connected
+    from longshore.database.migrate import connected_if_current
     from longshore.settings_sources import load
     from longshore.telemetry import logs
 
@@ -49,7 +49,7 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
     logs.configure(settings)
 
     async def connect(url: str) -> T:
-        async with connected(url) as connection, connection.transaction():
+        async with connected_if_current(url) as connection, connection.transaction():
             return await run(connection, Actor("command", getpass.getuser()))
 
     with existing_database(settings) as url:

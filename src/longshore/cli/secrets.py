@@ -54,12 +54,12 @@ def rotate_secrets(
 async def _rotate(settings: "Settings", url: str, *, force: bool) -> list["Rotation"]:
     from longshore.access import audit
     from longshore.access.audit import Actor
-    from longshore.database.migrate import connected
+    from longshore.database.migrate import connected_if_current
     from longshore.rotation import SEALED, lacking_processes, rotate
     from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(settings)
-    async with connected(url) as connection:
+    async with connected_if_current(url) as connection:
         if not force and (lacking := await lacking_processes(connection, vault)):
             named = ", ".join(f"{one.name} (seen {one.silent_seconds} s ago)" for one in lacking)
             raise LongshoreError(

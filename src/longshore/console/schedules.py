@@ -26,7 +26,7 @@ from longshore.console.zones import zone_of
 from longshore.database.rows import Page
 from longshore.tasks import planned, requests
 from longshore.tasks.planned import PlannedTask
-from longshore.tasks.schedule import Schedule, stored
+from longshore.tasks.schedule import Schedule, decode
 
 DAYS = 7
 PAGE_SIZE = 50
@@ -153,7 +153,7 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     found = await requests.editable(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
     try:
-        zone = ZoneInfo(stored(found.trigger).timezone)
+        zone = ZoneInfo(decode(found.trigger).timezone)
         value |= {key: _with_offset(value[key], zone) for key in ("start", "end") if key in value}
     except (msgspec.MsgspecError, ValueError, OSError):
         pass  # the API names what is wrong

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from longshore.database.connect import Connection, Pool
-from longshore.database.connect import connected as connected_as
+from longshore.database.connect import Connection, Pool, connected
 from longshore.database.export_role import GRANTS
 from longshore.database.requirements import require_sessions, require_usable
 from longshore.errors import LongshoreError
@@ -149,16 +148,16 @@ async def pending(connection: Connection) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Connection]:
+async def connected_if_current(url: str) -> AsyncIterator[Connection]:
     """A connection to a database whose schema is this version's. Raises LongshoreError."""
-    async with connected_as(url, APPLICATION_NAME) as connection:
+    async with connected(url, APPLICATION_NAME) as connection:
         await check(connection)
         yield connection
 
 
 async def check_at(url: str) -> None:
     """Run `check` on the database at an address, and check the server."""
-    async with connected(url):
+    async with connected_if_current(url):
         pass
     await require_sessions(url)
 
@@ -166,13 +165,13 @@ async def check_at(url: str) -> None:
 async def migrate_at(url: str) -> list[str]:
     """Run `migrate` on the database at an address."""
     await require_sessions(url)
-    async with connected_as(url, APPLICATION_NAME) as connection:
+    async with connected(url, APPLICATION_NAME) as connection:
         return await migrate(connection)
 
 
 async def pending_at(url: str) -> list[str]:
     """Run `pending` on the database at an address."""
-    async with connected_as(url, APPLICATION_NAME) as connection:
+    async with connected(url, APPLICATION_NAME) as connection:
         return await pending(connection)
 
 

@@ -18,7 +18,7 @@ from longshore import client
 from longshore.access import clients
 from longshore.access.tokens import Level, create
 from longshore.client.model import Progress as TaskProgress
-from longshore.database.migrate import connected, migrate_at
+from longshore.database.migrate import connected_if_current, migrate_at
 from longshore.demo.seed import CHAIN, seed
 from longshore.errors import LongshoreError
 from longshore.processes import Children, database, refuse_taken_port
@@ -77,7 +77,7 @@ async def _prepare(settings: Settings, url: str, rows: int, out: Console) -> str
     seconds = time.monotonic() - began
     origin = f"written in {seconds:.1f} s" if was_written else "written before"
     out.print(f"Data: {rows:,} ledger entries for chain {CHAIN}, and two smaller chains; {origin}")
-    async with connected(url) as connection:
+    async with connected_if_current(url) as connection:
         owner = await clients.get_or_create(connection, CHAIN, "demo")
         id, secret = await create(connection, owner.id, Level.WRITE)
         return f"{id}:{secret}"

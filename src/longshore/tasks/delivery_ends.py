@@ -174,7 +174,7 @@ async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
         await run_ends.plan_next_run(connection, ended)
 
 
-async def lost(pool: Pool, message: DeliveryMessage) -> bool:
+async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
     """Retry or fail a delivery whose worker is lost; return False if its attempt is not under way.
 
     Call it when the message of the attempt is delivered a second time or no longer exists.
@@ -199,7 +199,7 @@ async def sweep(pool: Pool) -> None:
         # A stale attempt was recovered by another worker.
         with isolated("delivery not recovered", delivery=message.key), suppress(StaleDeliveryError):
             if row["began"]:
-                await lost(pool, message)
+                await retry_or_fail_lost(pool, message)
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])

@@ -75,7 +75,7 @@ order by days.day
 """
 
 
-class Figures(msgspec.Struct, frozen=True):
+class ChainFigures(msgspec.Struct, frozen=True):
     """The figures of a chain; sums are over the tasks that ended within 24 hours."""
 
     running: int
@@ -115,11 +115,11 @@ class DayFigures(msgspec.Struct, frozen=True):
     """Of results that are still stored."""
 
 
-async def figures(pool: Pool, chain: ChainId) -> Figures:
+async def figures(pool: Pool, chain: ChainId) -> ChainFigures:
     """Return the figures of a chain."""
     row = await pool.fetchrow(FIGURES, chain)
     assert row is not None
-    return Figures(**row)
+    return ChainFigures(**row)
 
 
 async def by_day(pool: Pool, chain: ChainId, zone: str) -> list[DayFigures]:

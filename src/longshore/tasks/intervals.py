@@ -7,7 +7,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, Interval, TaskId
-from longshore.tasks.schedule import Schedule, is_time, preceding, stored, times, uncomputable, utc_text
+from longshore.tasks.schedule import Schedule, decode, is_time, preceding, times, uncomputable, utc_text
 from longshore.validation import ValidationError, Violation
 
 TRIGGER = """
@@ -33,7 +33,7 @@ async def until_now(connection: Connection, chain: ChainId, task: TaskId) -> Int
         raise NotFoundError("task-not-found")
     start, end = row["covered_until"], row["now"]
     try:
-        repeats = stored(row["trigger"]).repeats
+        repeats = decode(row["trigger"]).repeats
     except msgspec.MsgspecError:
         repeats = False
     return Interval(start if repeats and start is not None and start <= end else None, end)
@@ -49,7 +49,7 @@ async def recorded(connection: Connection, chain: ChainId, task: TaskId, end: da
         raise NotFoundError("task-not-found")
     run = await connection.fetchrow(RECORDED, task, end)
     try:
-        schedule = stored(row["trigger"])
+        schedule = decode(row["trigger"])
         if not schedule.repeats:
             raise ProblemError("no-intervals", "The task's trigger has neither `repeat` nor `cron`.")
         return _of_calendar(schedule, end, row["now"]) if run is None else Interval(run["interval_start"], end)

@@ -12,7 +12,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.schedule import Schedule, following, stored
+from longshore.tasks.schedule import Schedule, decode, following
 from longshore.tasks.slots import admit
 
 CatchUp = Literal["one", "none", "all"]
@@ -106,7 +106,7 @@ async def _lock(connection: Connection, chain: ChainId, task: TaskId) -> tuple[a
 def schedule_of(trigger: str, *, ended: bool) -> Schedule:
     """Return the schedule of a stored trigger; raise ProblemError if it does not repeat, or has ended for good."""
     try:
-        schedule = stored(trigger)
+        schedule = decode(trigger)
     except msgspec.MsgspecError:
         raise ProblemError("no-schedule") from None
     if ended or not schedule.repeats:

@@ -10,7 +10,7 @@ import msgspec
 from longshore.database.connect import Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.tasks.model import ChainId
-from longshore.tasks.schedule import Schedule, stored, times
+from longshore.tasks.schedule import Schedule, decode, times
 
 # A task whose run is queued or in progress is due at no time until that has ended, but its schedule goes on.
 PLANNED = """
@@ -63,7 +63,7 @@ async def planned(pool: Pool, chain: ChainId, page: Page) -> tuple[list[PlannedT
 
 def _task(trigger: str, **columns: Any) -> PlannedTask:
     try:
-        schedule = stored(trigger)
+        schedule = decode(trigger)
     except msgspec.MsgspecError:
         schedule = None
     return PlannedTask(schedule=schedule, **columns)

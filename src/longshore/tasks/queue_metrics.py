@@ -58,7 +58,7 @@ where state = 'pending'
 """
 
 
-class Figures(msgspec.Struct, frozen=True):
+class QueueFigures(msgspec.Struct, frozen=True):
     """The figures that the metrics are made from. Times are in seconds, 0 where there is no such task."""
 
     by_state: list[tuple[str, str, int]]
@@ -99,7 +99,7 @@ class FiguresCollector:
         self._pool = pool
         self._read_at = -MAX_AGE_SECONDS
         self._reading = asyncio.Lock()
-        self._figures: Figures | None = None
+        self._figures: QueueFigures | None = None
 
     async def refresh(self) -> None:
         """Read the figures, unless they are recent. Raises nothing: without figures, no metrics are exported."""
@@ -113,7 +113,7 @@ class FiguresCollector:
                 self._figures = None
                 log.warning("metrics of tasks not read", error=str(error))
 
-    async def _read(self) -> Figures:
+    async def _read(self) -> QueueFigures:
         async with self._pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute(f"set local statement_timeout = {TIMEOUT_SECONDS * 1000:.0f}")
             queue, running = await connection.fetchrow(QUEUE, Message.entrypoint), await connection.fetchrow(RUNNING)
@@ -124,7 +124,7 @@ class FiguresCollector:
             assert deliveries is not None
             by_state = await _by_state(connection)
             figures = {**queue, **running, **deliveries}
-            return Figures(by_state=by_state, workers=workers, webhook_deliveries=webhooks, **figures)
+            return QueueFigures(by_state=by_state, workers=workers, webhook_deliveries=webhooks, **figures)
 
     def metrics(self) -> list[Metric]:
         """Return the metrics; an empty list if the figures could not be read."""

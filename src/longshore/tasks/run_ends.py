@@ -238,7 +238,7 @@ async def fail(pool: Pool, message: Message, why: str) -> None:
     metrics.RUNS.labels(ended["action"], "ERROR").inc()
 
 
-async def lost(pool: Pool, message: Message) -> bool:
+async def retry_or_fail_lost(pool: Pool, message: Message) -> bool:
     """Retry or fail an attempt whose worker is lost; return False if the attempt is not running.
 
     Call it when the message of the attempt is delivered a second time or no longer exists.
@@ -261,7 +261,7 @@ async def plan_next_run(connection: Connection, ended: asyncpg.Record) -> None:
     """
     if not ended["schedule_ended"]:
         try:
-            due = schedule.following(schedule.stored(ended["trigger"]), ended["planned_at"])
+            due = schedule.following(schedule.decode(ended["trigger"]), ended["planned_at"])
         except Exception as error:  # an invalid trigger ends the schedule; the end of the run stands
             await connection.execute(
                 END_SCHEDULE, ended["id"], storable(f"the schedule has ended: {schedule.uncomputable(error)}")

@@ -53,7 +53,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
 DECODER = msgspec.json.Decoder(Schedule)
 
 
-def stored(trigger: str | bytes) -> Schedule:
+def decode(trigger: str | bytes) -> Schedule:
     """Return the schedule of a stored trigger. Raises msgspec.MsgspecError if this version cannot read it."""
     return DECODER.decode(trigger)
 
@@ -61,7 +61,7 @@ def stored(trigger: str | bytes) -> Schedule:
 def same_times(one: str, other: str) -> bool:
     """Return whether two stored triggers have the same schedule; False if one of them cannot be decoded."""
     try:
-        return stored(one) == stored(other)
+        return decode(one) == decode(other)
     except msgspec.MsgspecError:
         return False
 

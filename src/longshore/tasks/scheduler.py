@@ -21,7 +21,7 @@ from longshore.tasks import backfills, deliveries, delivery_ends, run_ends
 from longshore.tasks.attempts import StaleAttemptError, storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import Message, send
-from longshore.tasks.schedule import newest, not_missed, stored, uncomputable, utc_text
+from longshore.tasks.schedule import decode, newest, not_missed, uncomputable, utc_text
 from longshore.tasks.slots import admit, admit_all
 
 log = structlog.get_logger()
@@ -192,7 +192,7 @@ def decide(row: asyncpg.Record) -> Decision:
     """Return the decision on a row of DUE. An invalid trigger ends the schedule."""
     task, chain, now = TaskId(row["id"]), ChainId(row["chain_id"]), row["now"]
     try:
-        schedule = stored(row["trigger"])
+        schedule = decode(row["trigger"])
         if row["catch_up"] is not None:
             schedule = msgspec.structs.replace(schedule, catch_up=row["catch_up"])
         at = not_missed(schedule, row["due_at"], now)
@@ -216,7 +216,7 @@ async def sweep(pool: Pool) -> None:
         # A stale attempt was recovered by another worker.
         with isolated("attempt not recovered", task=message.task, attempt=message.attempt), suppress(StaleAttemptError):
             if row["began"]:
-                await run_ends.lost(pool, message)
+                await run_ends.retry_or_fail_lost(pool, message)
             else:
                 async with pool.acquire() as connection:
                     await send(connection, [message])

@@ -60,7 +60,7 @@ class DeliveryRunner:
     async def _handle(self, message: DeliveryMessage) -> None:
         delivery = await retry_until_available(deliveries.begin, self._pool, message, uuid4())
         if delivery is None:
-            if await retry_until_available(delivery_ends.lost, self._pool, message):
+            if await retry_until_available(delivery_ends.retry_or_fail_lost, self._pool, message):
                 log.warning("lost delivery found")
             return
         structlog.contextvars.bind_contextvars(chain=delivery.chain, destination=delivery.destination)

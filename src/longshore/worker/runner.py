@@ -84,7 +84,7 @@ class Runner:
     async def _handle(self, message: Message) -> None:
         attempt = await retry_until_available(attempts.begin, self._pool, message, uuid4())
         if attempt is None:
-            if await retry_until_available(run_ends.lost, self._pool, message):
+            if await retry_until_available(run_ends.retry_or_fail_lost, self._pool, message):
                 log.warning("lost attempt found")
             return
         structlog.contextvars.bind_contextvars(run=attempt.run, chain=attempt.chain)
