@@ -146,7 +146,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff format
 	$(BIN)/python -m tools.blocking_client
 
-bench: .venv/installed-bench browser
+bench: .venv/installed-bench browser debian
 	@$(call need,wrk,wrk)
 	@$(call need,redis-server,redis-server)
 	$(BIN)/python -m benchmarks

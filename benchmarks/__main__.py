@@ -18,6 +18,7 @@ from benchmarks import (
     bucket,
     changes,
     deliver,
+    deliver_memory,
     door,
     export,
     files,
@@ -50,6 +51,7 @@ CASES: dict[str, Callable[[Options, Callable[[str], None]], list[Case]]] = {
     "bucket": bucket.run,
     "changes": changes.run,
     "deliver": deliver.run,
+    "deliver-memory": deliver_memory.run,
 }
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -60,6 +62,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "formats": ("duckdb_extension_postgres_scanner",),
     "files": ("duckdb_extension_postgres_scanner",),
     "bucket": ("rclone",),
+    "deliver-memory": ("rclone",),
 }
 """Programs and modules of cases, beside what the tests need."""
 

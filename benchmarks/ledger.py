@@ -32,7 +32,7 @@ def service_with(rows: int) -> Iterator[Longshore]:
         data = Path(folder)
         with database_in(data) as url:
             asyncio.run(seed(url, rows, lambda _: None))
-            longshore = Longshore(data, url)
+            longshore = Longshore(data, url, outbound_allow="127.0.0.0/8, ::1")
             try:
                 longshore.start_api()
                 yield longshore

@@ -26,6 +26,7 @@ class Body(msgspec.Struct, frozen=True):
     share: Annotated[float, Meta(gt=0, lt=1.5)] = 1
     even: Annotated[int, Meta(multiple_of=2)] = 2
     choice: Literal["gzip", "zstd"] | None = None
+    described: Annotated[Literal["verify-ca", "verify-full"], Meta(description="A setting.")] = "verify-full"
     mixed: bool | Literal["on_ack"] = False
     words: Annotated[list[str], Meta(max_length=2)] | None = None
     fields: list[str | Inner] | dict[str, list[str]] | None = None
@@ -52,6 +53,7 @@ CASES: list[tuple[dict[str, Any], dict[str, str]]] = [
     ({"even": 3}, {"/even": "expected an integer that is a multiple of 2"}),
     ({"choice": "gz"}, {"/choice": '"gz" is not known; did you mean "gzip"?'}),
     ({"choice": 5}, {"/choice": 'expected "gzip" or "zstd"'}),
+    ({"described": "verify_full"}, {"/described": '"verify_full" is not known; did you mean "verify-full"?'}),
     ({"mixed": "always"}, {"/mixed": 'expected a boolean or "on_ack"'}),
     ({"words": ["a", 1, "b", None]}, {"/words/1": NUMBER, "/words/3": "expected a string, got null"}),
     ({"words": ["a", "b", "c"]}, {"/words": "expected an array of at most 2 elements"}),

@@ -258,6 +258,8 @@ def portable_pattern(pattern: str) -> str:
 @cache  # as `_fields`
 def _names(kind: Any) -> tuple[str | None, ...]:
     """Return the values of a Literal or of an enumeration of strings, and None where it may be that too."""
+    if get_origin(kind) is Annotated:
+        return _names(get_args(kind)[0])
     if get_origin(kind) in UNIONS:
         first, *others = get_args(kind)
         return (*_names(first), None) if others == [types.NoneType] and _names(first) else ()

@@ -140,6 +140,18 @@ def test_tasks_are_listed_shown_run_and_downloaded(logged_in: Cli) -> None:
     assert "neither `repeat` nor `cron`" in error
 
 
+def test_full_run_is_asked_of_an_incremental_task(logged_in: Cli) -> None:
+    id = str(json.loads(logged_in("export", "vouchers", "--deletes", "-o", "first.csv", "--json")[1])["task"]["id"])
+    assert logged_in("tasks", "run", id)[0] == 0
+    assert logged_in("tasks", "run", id, "--full")[1] == f"task {id} is DONE\n"
+    runs = json.loads(logged_in("tasks", "runs", id, "--json")[1])
+    assert [run["full"] for run in runs] == [True, False, True]
+    assert runs[0]["rows"] == runs[2]["rows"] > 0
+    id = str(json.loads(logged_in("export", "vouchers", "-o", "all.csv", "--json")[1])["task"]["id"])
+    code, _, error = logged_in("tasks", "run", id, "--full")
+    assert (code, "not `incremental`" in error) == (1, True)
+
+
 def test_a_task_is_cancelled(logged_in: Cli) -> None:
     task = json.loads(logged_in("export", "wallet-ledger", "--at", "2099-01-01T00:00:00Z", "--json")[1])
     assert logged_in("tasks", "cancel", str(task["id"]))[0] == 0

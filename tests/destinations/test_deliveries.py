@@ -166,7 +166,7 @@ def test_run_fails_at_once_where_its_destination_was_deleted(
     service.sql("delete from longshore.destinations where name = $1", place.name)
     assert small.post(f"/tasks/{id}/execute").status_code in (200, 202)
     task = reached(small, id, "ERROR")
-    assert any(f"has no destination '{place.name}'" in said for said in messages(task))
+    assert any(f'has no destination "{place.name}"' in said for said in messages(task))
 
 
 def test_reason_of_a_failed_delivery_names_no_file_of_the_machine() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from longshore.destinations.kind import DestinationError
 from tests.debian_postgres import DebianPostgres
 from tests.destinations.warehouse import Warehouse, a_load
 from tests.service import free_port
@@ -94,6 +95,18 @@ def test_missing_rights_are_named_one_after_the_other(warehouse: Warehouse, stri
     strict.sql("create table sales._longshore_deliveries ()", database="strict")
     step, detail = failing()
     assert (step, "grant select, insert, update, delete on" in detail) == ("create table", True)
+
+
+def test_new_table_takes_its_rows_without_a_temporary_table(warehouse: Warehouse, strict: DebianPostgres) -> None:
+    strict.sql("grant connect on database strict to loader")
+    strict.sql("create schema sales; grant usage, create on schema sales to loader", database="strict")
+    own = msgspec.structs.replace(warehouse.settings, database="strict", schema="sales")
+    to = Warehouse(strict.url(database="strict"), own, warehouse.secret)
+    columns = {"id": "int8", "name": "text"}
+    assert to.load(a_load(columns, [("1", "one"), ("2", None)])).rows == 2
+    assert to.sql("select id, name from sales.orders order by id") == [(1, "one"), (2, None)]
+    with pytest.raises(DestinationError, match="grant temporary on database"):
+        to.load(a_load(columns, [("3", "three")], run=2))
 
 
 def test_read_only_role_is_named_as_such(warehouse: Warehouse, warehouse_server: DebianPostgres) -> None:

@@ -142,5 +142,5 @@ def six_hosts(data: Path) -> Iterator[Hosts]:
         for name in WORKERS:
             hosts.start_on(name, "worker")
         hosts.start_on("api", "api")
-        until(hosts.answers, "the API")
+        until(hosts.answers, "the API", 120)  # four programs start at once
         yield hosts

@@ -38,6 +38,7 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.outbound import Network
 from longshore.tasks import deliveries, idempotency
 from longshore.tasks.idempotency import Claim, StoredAnswer
+from longshore.validation import in_json
 
 log = structlog.get_logger()
 
@@ -240,7 +241,7 @@ async def _stored_draft(
     """Return a stored destination, of the types of its kind. Raises ProblemError."""
     kind: Kind | None = service.destinations.kinds.get(found.kind)
     if kind is None:
-        raise ProblemError("destination-unusable", f"The kind {found.kind!r} is not installed.")
+        raise ProblemError("destination-unusable", f"The kind {in_json(found.kind)} is not installed.")
     try:
         settings = stored_settings(kind, found.name, bytes(found.settings).decode())
         secret = None

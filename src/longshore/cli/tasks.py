@@ -126,18 +126,19 @@ def cancel(id: remote.TaskNumber, profile: remote.Profile = None, json: remote.J
 
 
 @app.command(epilog="Example: longshore tasks run 12345")
-def run(
+def run(  # noqa: PLR0913 (the options of the command)
     id: remote.TaskNumber,
     interval_end: Annotated[
         str | None, Option(help="A time of the schedule, such as 2026-05-26T03:00:00Z, to run the interval of.")
     ] = None,
+    full: Annotated[bool, Option("--full", help="Take all rows, of an incremental task.")] = False,
     timeout: remote.Timeout = None,
     profile: remote.Profile = None,
     json: remote.Json = False,
 ) -> None:
     """Run a task now, regardless of its trigger, and wait for the end of the run."""
     with remote.client_of(profile) as client:
-        task = client.tasks.get(id).execute(interval_end)
+        task = client.tasks.get(id).execute(interval_end, full=full)
         follow.wait(task, timeout, profile)
     _show_state(task, json)
 

@@ -28,6 +28,7 @@ from longshore.exports.manifest import Manifest, Mirror
 from longshore.exports.totals import Totals
 from longshore.results.store import Store
 from longshore.tasks.deliveries import DeliveryAttempt
+from longshore.validation import in_json
 
 LARGE_BYTES = 2 << 20  # of a file that is brought while no other large one is; many small ones wait for answers alone
 
@@ -92,7 +93,7 @@ async def deliver(delivery: DeliveryAttempt, place: Opened, store: Store) -> Del
     if entry.table is None:
         return await _deliver_files(delivery, contents, _files_of(delivery, place), overwrite=entry.overwrite)
     if not takes_tables(place):
-        raise DestinationError(f"the destination {delivery.destination!r} takes files; the target names a table")
+        raise DestinationError(f"the destination {in_json(delivery.destination)} takes files; the target names a table")
     return await _deliver_table(delivery, contents, place, entry)
 
 
@@ -114,7 +115,7 @@ async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, los
 def _files_of(delivery: DeliveryAttempt, place: Opened) -> FilePlace:
     """Return a place that takes files. Raises DestinationError where it takes tables."""
     if takes_tables(place):
-        raise DestinationError(f"the destination {delivery.destination!r} takes tables; the target names none")
+        raise DestinationError(f"the destination {in_json(delivery.destination)} takes tables; the target names none")
     return cast(FilePlace, place)
 
 

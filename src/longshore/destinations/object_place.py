@@ -11,7 +11,7 @@ import msgspec
 
 from longshore.destinations.http_client import HttpClient, encoded
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
-from longshore.validation import Violation
+from longshore.validation import Violation, in_json
 
 Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=500, description="What stands before "
     "the path of each file; slashes around it make no difference.", extra=PRINTED)]  # fmt: skip
@@ -116,9 +116,9 @@ class ObjectPlace:
 def check_path(path: str) -> None:
     """Raise DestinationError for a path that could mean another place, or that no server takes."""
     if any(part in ("", ".", "..") for part in path.split("/")):
-        raise DestinationError(f"the path {path!r} has an empty part, or the part . or ..")
+        raise DestinationError(f"the path {in_json(path)} has an empty part, or the part . or ..")
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise DestinationError(f"the path {path!r} has a control character")
+        raise DestinationError(f"the path {in_json(path)} has a control character")
 
 
 def check_prefix(prefix: str) -> list[Violation]:

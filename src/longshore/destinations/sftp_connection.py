@@ -14,6 +14,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.private_keys import bounded
 from longshore.destinations.sftp_login import Login
 from longshore.outbound import Address, Network, OutboundError, RefusedError, resolve
+from longshore.validation import in_json
 
 CONNECT_SECONDS = 15.0  # for each address
 LOGIN_SECONDS = 30.0
@@ -174,7 +175,7 @@ def connection_errors(login: Login) -> Iterator[None]:
             f"{server} offers outdated algorithms alone (SHA-1, CBC, DSA), which this service does not use"
         ) from None
     except asyncssh.IllegalUserName:
-        raise DestinationError(f"{login.username!r} is no user name") from None
+        raise DestinationError(f"{in_json(login.username)} is no user name") from None
     except (asyncssh.ProtocolNotSupported, asyncssh.ProtocolError):
         raise DestinationUnavailableError(f"{server} does not answer as an SSH server") from None
     except TimeoutError:

@@ -19,6 +19,7 @@ from longshore.destinations.telling import holds_secret
 from longshore.errors import NotFoundError, ProblemError, TransientError
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
+from longshore.validation import in_json
 from longshore.vault import SealedValues, Vault, VaultError
 
 MAX_DESTINATIONS = 100  # of a chain
@@ -106,16 +107,16 @@ class Destinations:
         """Connect to a destination. Raises DestinationError and DestinationUnavailableError."""
         row = await self._pool.fetchrow(FIND, chain, name)
         if row is None:
-            raise DestinationError(f"chain {chain} has no destination {name!r}: it was deleted")
+            raise DestinationError(f"chain {chain} has no destination {in_json(name)}: it was deleted")
         kind = self.kinds.get(row["kind"])
         if kind is None:
-            raise DestinationError(f"destination {name!r}: the kind {row['kind']!r} is not installed")
+            raise DestinationError(f"destination {in_json(name)}: the kind {in_json(row['kind'])} is not installed")
         settings = stored_settings(kind, name, row["settings"])
         try:
             secret = self.unsealed(kind, chain, row["id"], row["secret"])
         except VaultError as error:
             # It works again once the operator has restored the setting that the message names.
-            raise DestinationUnavailableError(f"destination {name!r}: {error}") from None
+            raise DestinationUnavailableError(f"destination {in_json(name)}: {error}") from None
         try:
             async with kind.open(settings, secret, self._settings.outbound_networks_of(chain)) as opened:
                 yield opened
@@ -124,7 +125,7 @@ class Destinations:
                 raise
             raised = DestinationUnavailableError if isinstance(error, TransientError) else DestinationError
             raise raised(
-                f"destination {name!r}: {type(error).__name__}, whose message is not shown, as it holds a secret"
+                f"destination {in_json(name)}: {type(error).__name__}, whose message is not shown, as it holds a secret"
             ) from None
 
     async def kinds_of(self, chain: ChainId, names: Sequence[str]) -> dict[str, str]:
@@ -143,7 +144,9 @@ class Destinations:
         try:
             row = await connection.fetchrow(CREATE, id, chain, new.name, new.kind, settings, sealed, by)
         except asyncpg.UniqueViolationError:
-            raise ProblemError("destination-exists", f"Chain {chain} has a destination {new.name!r} already.") from None
+            raise ProblemError(
+                "destination-exists", f"Chain {chain} has a destination {in_json(new.name)} already."
+            ) from None
         if row is None:
             raise ProblemError("too-many-destinations", f"Chain {chain} has {MAX_DESTINATIONS} already.")
         return _stored(**row)
@@ -191,7 +194,7 @@ def stored_settings(kind: Kind, name: str, settings: str) -> Any:
     try:
         return msgspec.json.decode(settings, type=kind.settings)
     except msgspec.MsgspecError as error:
-        raise DestinationError(f"destination {name!r}: this version cannot read its settings: {error}") from None
+        raise DestinationError(f"destination {in_json(name)}: this version cannot read its settings: {error}") from None
 
 
 async def get(connection: Connection | Pool, chain: ChainId, id: UUID, *, lock: bool = False) -> StoredDestination:

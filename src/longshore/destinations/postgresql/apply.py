@@ -62,7 +62,7 @@ async def apply(connection: DirectConnection, target: Target, load: TableLoad) -
         case "replace":
             await connection.execute(f"delete from {target.name}")
             await connection.execute(_insert(target))
-            evidence = await _whole(connection, target, load.totals)
+            evidence = await whole(connection, target, load.totals)
             if evidence.rows != load.line.rows:
                 raise _dropped(target, evidence.rows, load.line.rows)
             return evidence
@@ -100,7 +100,7 @@ async def _append(connection: DirectConnection, target: Target, load: TableLoad)
     return TableEvidence(rows, totals, was_there=False)
 
 
-async def _whole(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
+async def whole(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
     """Return rows and totals of the whole table."""
     if totals is None:
         return TableEvidence(await connection.fetchval(f"select count(*) from {target.name}"), None, was_there=False)
@@ -136,8 +136,8 @@ async def _merge(connection: DirectConnection, target: Target, load: TableLoad) 
         if load.is_full:
             await _require_count(connection, target, await connection.fetchval(UPSERTS.format(kept=kept)))
         return merged
-    whole = await _whole(connection, target, load.mirror.totals)
-    return msgspec.structs.replace(merged, mirror=Mirror(whole.rows, whole.totals))
+    table = await whole(connection, target, load.mirror.totals)
+    return msgspec.structs.replace(merged, mirror=Mirror(table.rows, table.totals))
 
 
 def _insert(target: Target, which: str = "") -> str:

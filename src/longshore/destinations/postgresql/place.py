@@ -7,8 +7,7 @@ in `_longshore_deliveries` tells the next attempt.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import (
@@ -19,7 +18,8 @@ from longshore.destinations.kind import (
 )
 from longshore.destinations.postgresql import apply, deliveries_table, rows
 from longshore.destinations.postgresql.connect import PINNED, PostgresqlSettings
-from longshore.destinations.postgresql.errors import needing, translated
+from longshore.destinations.postgresql.copying import copy, stage
+from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.table import (
     FIND,
     Target,
@@ -31,7 +31,6 @@ from longshore.destinations.postgresql.table import (
     require_schema,
 )
 from longshore.destinations.postgresql.types import quoted
-from longshore.exports.export import CHANGE_NAMES
 
 LOAD_LOCK_TIMEOUT = "1h"  # for another load of the table, which keeps no reader waiting
 LOCK_TIMEOUT = "60s"  # for sessions of others, which wait behind this one
@@ -43,8 +42,6 @@ from unnest($1::text[], $2::text[]) as s (name, value)
 where pg_catalog.current_setting(name, true) is not null
 """
 
-COMPARES_HEADER = (15,)  # the version of PostgreSQL that compares the header with the columns
-
 # In one message, as a role's own timeouts may be short.
 BEGIN = """
 begin isolation level read committed;
@@ -52,8 +49,6 @@ set local statement_timeout = 0;
 set local idle_in_transaction_session_timeout = 0
 """
 ROLLBACK_SECONDS = CLOSE_SECONDS = 5.0
-
-LOST_SECONDS = 1.0  # that asyncpg may take to report a lost connection
 
 
 class PostgresqlPlace:
@@ -122,14 +117,19 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     if found := await _there(connection, schema, load):
         return found
     staged = await inspected(connection, schema, load)
-    rows = await stage(connection, staged, load)
-    load.require_rows(rows, staged.name)
+    # A new table, which nobody sees yet, takes the file itself: rows that are written once take a quarter less time.
+    is_direct = staged.oid is None and load.mode != "merge"
+    if not is_direct:
+        await _staged(connection, staged, load)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
     if found := await _there(connection, schema, load):
         return found
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
     target = await inspected(connection, schema, load)
+    if is_direct and target.oid is not None:  # another load has made it meanwhile
+        is_direct, staged = False, target
+        await _staged(connection, staged, load)
     if [column.type for column in target.columns] != [column.type for column in staged.columns]:
         raise DestinationUnavailableError(f"{target.name} was changed during the load")
     await require_rights(connection, target, load)
@@ -138,10 +138,18 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     elif load.mode == "replace":
         await refuse_cascades(connection, target)
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
-    evidence = await apply.apply(connection, target, load)
+    if is_direct:
+        load.require_rows(await copy(connection, load, schema, load.table), target.name)
+        evidence = await apply.whole(connection, target, load.totals)
+    else:
+        evidence = await apply.apply(connection, target, load)
     load.require(evidence, target.name)
     await deliveries_table.write_line(connection, schema, load.table, load.line)
     return evidence
+
+
+async def _staged(connection: DirectConnection, staged: Target, load: TableLoad) -> None:
+    load.require_rows(await stage(connection, staged, load), staged.name)
 
 
 async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
@@ -199,52 +207,3 @@ async def pin(connection: DirectConnection, *, sees_all: bool) -> None:
     """
     settings = {**PINNED, "lock_timeout": LOAD_LOCK_TIMEOUT, "row_security": "off" if sees_all else "on"}
     await connection.execute(PIN, list(settings), list(settings.values()))
-
-
-async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> int:
-    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have.
-
-    Return the number of rows.
-    """
-    names = [column.name for column in load.columns]
-    columns = target.defined(load.key if load.mode == "merge" else ())
-    if load.has_changes:
-        names = [*CHANGE_NAMES, *names]
-        columns = [*(f"{quoted(name)} text" for name in CHANGE_NAMES), *columns]
-    with needing("create temporary tables", "grant temporary on database … to the role"):
-        await connection.execute(f"create temporary table {apply.STAGING_NAME} ({', '.join(columns)}) on commit drop")
-    if load.format == "parquet":
-        return await copy(connection, rows.parquet_chunks(load.file, names), names, header=False)
-    compares = connection.get_server_version() >= COMPARES_HEADER
-    return await copy(connection, rows.csv_chunks(load.file), names, header="match" if compares else True)
-
-
-async def copy(connection: DirectConnection, chunks: rows.Chunks, names: Sequence[str], *, header: Any) -> int:
-    """Copy CSV into the temporary table, and return the number of rows. `header`: COPY's option.
-
-    asyncpg waits for ever where a connection is lost while it waits to send, so this watches the connection.
-    """
-    lost = asyncio.Event()
-
-    def lose(_: object) -> None:
-        lost.set()
-
-    async with contextlib.aclosing(rows.in_thread(chunks)) as source:
-        copying = asyncio.ensure_future(
-            connection.copy_to_table(
-                apply.STAGING_NAME, source=source, columns=names, schema_name="pg_temp", format="csv", header=header
-            )
-        )
-        watching = asyncio.ensure_future(lost.wait())
-        connection.add_termination_listener(lose)
-        try:
-            await asyncio.wait({copying, watching}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait({copying}, timeout=LOST_SECONDS)
-            if not copying.done():
-                raise ConnectionError("the connection was lost")
-            return int((await copying).rpartition(" ")[2])
-        finally:
-            connection.remove_termination_listener(lose)
-            watching.cancel()
-            copying.cancel()
-            await asyncio.gather(copying, watching, return_exceptions=True)

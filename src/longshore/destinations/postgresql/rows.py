@@ -35,7 +35,7 @@ def parquet_chunks(file: File, names: Sequence[str]) -> Chunks:
     import pyarrow.csv as pa_csv
     import pyarrow.parquet as pq
 
-    options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+    options = pa_csv.WriteOptions(include_header=False, quoting_style="needed", batch_size=BATCH_ROWS)
     with file.open() as opened, pq.ParquetFile(opened) as parquet:
         if parquet.schema_arrow.names != list(names):
             raise DestinationError(f"the file has the columns {', '.join(parquet.schema_arrow.names)}")

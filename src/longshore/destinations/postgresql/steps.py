@@ -15,8 +15,9 @@ from longshore.database.connect import DirectConnection
 from longshore.destinations.kind import DeliveryLine, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
+from longshore.destinations.postgresql.copying import stage
 from longshore.destinations.postgresql.errors import translated
-from longshore.destinations.postgresql.place import BEGIN, pin, stage
+from longshore.destinations.postgresql.place import BEGIN, pin
 from longshore.destinations.postgresql.table import Target, inspected, prepare, require_schema
 from longshore.errors import LongshoreError
 from longshore.outbound import Network

@@ -9,6 +9,7 @@ from longshore.destinations.kind import DestinationError, TableLoad
 from longshore.destinations.postgresql import deliveries_table
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import Type, quoted, types_of, widened
+from longshore.validation import in_json
 
 MAX_NAME_BYTES = 63
 TABLES = {"r": "a table", "p": "a partitioned table"}
@@ -125,7 +126,7 @@ def check_names(load: TableLoad) -> None:
     """Raise DestinationError for names that the server would shorten, or take for another table's."""
     for what, name in [("table", load.table), *(("column", column.name) for column in load.columns)]:
         if not name or "\x00" in name or (what == "table" and name == deliveries_table.NAME):
-            raise DestinationError(f"{name!r} can be no name of a {what}")
+            raise DestinationError(f"{in_json(name)} can be no name of a {what}")
         if len(name.encode()) > MAX_NAME_BYTES:
             raise DestinationError(
                 f'{what} "{name}" has {len(name.encode())} bytes in its name; PostgreSQL shortens names of more than'

@@ -1,0 +1,69 @@
+"""COPY of a load's file, into a temporary table or into a new table of the load."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from longshore.database.connect import DirectConnection
+from longshore.destinations.kind import TableLoad
+from longshore.destinations.postgresql import apply, rows
+from longshore.destinations.postgresql.errors import needing
+from longshore.destinations.postgresql.table import Target
+from longshore.destinations.postgresql.types import quoted
+from longshore.exports.export import CHANGE_NAMES
+
+COMPARES_HEADER = (15,)  # the version of PostgreSQL that compares the header with the columns
+
+LOST_SECONDS = 1.0  # that asyncpg may take to report a lost connection
+
+
+async def stage(connection: DirectConnection, target: Target, load: TableLoad) -> int:
+    """Copy the file into the temporary table `apply.STAGING`, which has the types that the table will have.
+
+    Return the number of rows.
+    """
+    columns = target.defined(load.key if load.mode == "merge" else ())
+    if load.has_changes:
+        columns = [*(f"{quoted(name)} text" for name in CHANGE_NAMES), *columns]
+    with needing("create temporary tables", "grant temporary on database … to the role"):
+        await connection.execute(f"create temporary table {apply.STAGING_NAME} ({', '.join(columns)}) on commit drop")
+    return await copy(connection, load, "pg_temp", apply.STAGING_NAME)
+
+
+async def copy(connection: DirectConnection, load: TableLoad, schema: str, table: str) -> int:
+    """Copy the file into a table that has its columns, and return the number of rows.
+
+    asyncpg waits for ever where a connection is lost while it waits to send, so this watches the connection.
+    """
+    names = [*(CHANGE_NAMES if load.has_changes else ()), *(column.name for column in load.columns)]
+    header: Any = False
+    if load.format == "parquet":
+        chunks = rows.parquet_chunks(load.file, names)
+    else:
+        chunks, header = rows.csv_chunks(load.file), True
+        if connection.get_server_version() >= COMPARES_HEADER:
+            header = "match"
+    lost = asyncio.Event()
+
+    def lose(_: object) -> None:
+        lost.set()
+
+    async with contextlib.aclosing(rows.in_thread(chunks)) as source:
+        copying = asyncio.ensure_future(
+            connection.copy_to_table(
+                table, source=source, columns=names, schema_name=schema, format="csv", header=header
+            )
+        )
+        watching = asyncio.ensure_future(lost.wait())
+        connection.add_termination_listener(lose)
+        try:
+            await asyncio.wait({copying, watching}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({copying}, timeout=LOST_SECONDS)
+            if not copying.done():
+                raise ConnectionError("the connection was lost")
+            return int((await copying).rpartition(" ")[2])
+        finally:
+            connection.remove_termination_listener(lose)
+            watching.cancel()
+            copying.cancel()
+            await asyncio.gather(copying, watching, return_exceptions=True)
