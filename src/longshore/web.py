@@ -107,6 +107,8 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     audit.list_audit_entries,
     profile.get_profile,
     profile.create_profile,
+    profile.list_profiles,
+    profile.revoke_profile,
     shares.list_shares,
     shares.get_share,
     shares.list_schemas,

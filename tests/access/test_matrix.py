@@ -226,6 +226,8 @@ CELLS = {
     ("GET", "/audit"): Cell(200, 200),
     ("GET", "/delta-sharing/profile"): Cell(200, 200, kind="token"),
     ("POST", "/delta-sharing/profile"): Cell(201, 201, kind="session"),
+    ("GET", "/delta-sharing/profiles"): Cell(200, 200, kind="session"),
+    ("DELETE", "/delta-sharing/profiles/{id}"): Cell(404, 404, token),
     ("GET", "/auth/sessions"): Cell(200, 200),
     ("DELETE", "/auth/sessions/{id}"): Cell(404, 404, lambda _: {"id": uuid.uuid4()}),
     ("POST", "/auth/logout"): Cell(204, 204),

@@ -184,6 +184,8 @@ def people(examples: Examples, service: Longshore) -> None:
     ask("listSessions", headers=session)
     ask("createProfile", headers=further)
     ask("getProfile")
+    made = ask("listProfiles", headers=further)[0]
+    ask("revokeProfile", headers=further, id=made["id"])
     ask("endSession", headers=session, id=examples.answers["listSessions"][0]["id"])
     ask("logout", headers=session)
     ask("changePassword", headers=person.session())

@@ -10,6 +10,7 @@ from longshore import AsyncLongshore, Longshore
 from longshore.access.tokens import Level
 from longshore.client import ForbiddenError, NotFoundError, UnauthorizedError
 from tests import service as services
+from tests.access.users import new_person
 from tests.client.conftest import Cli
 from tests.conftest import SMALL_CHAIN
 
@@ -75,3 +76,22 @@ def test_profile_file_is_for_its_owner_alone(logged_in: Cli, token: str, tmp_pat
 def test_profile_file_in_a_folder_that_is_missing_is_an_error(logged_in: Cli) -> None:
     code, _, told = logged_in("shares", "profile", "-o", "nowhere/longshore.share")
     assert (code, "nowhere" in told) == (2, True)
+
+
+def test_command_revokes_a_profile_file_of_a_user_without_a_login(
+    service: services.Longshore, logged_in: Cli, token: str, tmp_path: Path
+) -> None:
+    reader = new_person(service, _1765=Level.READ)
+    with reader.client(chain=SMALL_CHAIN) as session:
+        made = session.post("/delta-sharing/profile").json()
+        (tmp_path / "here" / "anna.share").write_text(json.dumps(made))
+        id = made["bearerToken"].partition(":")[0]
+        assert logged_in("shares", "revoke", "anna.share")[:2] == (0, f"revoked {id}\n")
+        assert [(each["id"], each["state"]) for each in session.get("/delta-sharing/profiles").json()] == [
+            (id, "revoked")
+        ]
+    (tmp_path / "here" / "service.share").write_text(json.dumps({**made, "bearerToken": token}))
+    (tmp_path / "here" / "broken.share").write_text("{")
+    for file, said in (("service.share", "service clients"), ("broken.share", "cannot be read"), ("none", "none")):
+        code, _, told = logged_in("shares", "revoke", file)
+        assert code != 0 and said in told, (file, told)

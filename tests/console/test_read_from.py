@@ -44,8 +44,10 @@ def test_panel_has_a_snippet_for_each_program_and_copies_it(
     sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
     panel = page.locator("#read-from")
     address = f'"longshore-{CHAIN}.share#{CHAIN}.exports.copied"'
-    for name in ("pandas", "DuckDB", "Spark"):
+    for name in ("pandas", "Spark"):
         expect(panel.get_by_label(name, exact=True)).to_contain_text(address)
+    path = f"shares/{CHAIN}/schemas/exports/tables/copied/query"
+    expect(panel.get_by_label("DuckDB", exact=True)).to_contain_text(path)
     expect(panel.get_by_label("Power BI", exact=True)).to_have_text(f"{service.address}/delta-sharing/")
     panel.get_by_role("button", name="Copy for pandas").click()
     expect(page.get_by_role("status").last).to_have_text("Copied")
@@ -67,6 +69,23 @@ def test_profile_file_is_made_without_scripts_for_as_long_as_chosen(
     bearer = {"Authorization": f"Bearer {profile['bearerToken']}"}
     assert httpx2.get(f"{profile['endpoint']}shares", headers=bearer).json()["items"][0]["name"] == str(CHAIN)
     expect(page.locator("#read-from")).to_be_visible()
+
+
+def test_user_finds_an_own_profile_file_on_the_page_access_and_revokes_it(
+    context: Callable[..., BrowserContext], service: Longshore, client: httpx2.Client, tmp_path: Path
+) -> None:
+    task = shared_task(client, "revoked")
+    reader = new_person(service, _1764=Level.READ)
+    page = context().new_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    sign_in(page, reader, f"/console/{CHAIN}/tasks/{task}")
+    id = profile_of(page, tmp_path)["bearerToken"][:8]
+    page.get_by_role("link", name="Your profile files").click()
+    files = page.get_by_role("region", name="Your profile files")
+    expect(files.get_by_role("row")).to_have_count(2)
+    files.get_by_role("button", name=f"Revoke your {id}").click()
+    expect(files.get_by_role("row", name=id)).to_contain_text("revoked")
+    expect(files.get_by_role("button")).to_have_count(0)
 
 
 def test_form_that_asks_for_too_long_a_time_is_refused(service: Longshore, client: httpx2.Client) -> None:

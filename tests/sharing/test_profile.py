@@ -19,6 +19,7 @@ from tests.event_loop import Asked, application, ask
 from tests.service import CHAIN, Longshore, export_body
 
 PROFILE = "/delta-sharing/profile"
+PROFILES = "/delta-sharing/profiles"
 WITHIN_SECONDS = 3.0  # the check of a token is cached for one second
 
 
@@ -149,6 +150,75 @@ def test_admin_revokes_a_profile_file_and_forbids_new_ones(
         assert CLIENT in refused.json()["detail"]
     finally:
         assert waiting.patch(f"/service_clients/{client}", json={"enabled": True}).status_code == 200
+
+
+def test_user_revokes_an_own_profile_file_and_sees_it_as_revoked(
+    idle: Longshore, waiting: httpx2.Client, reader: Person
+) -> None:
+    profile, kept = made(reader), made(reader)
+    id = profile["bearerToken"].partition(":")[0]
+    with reader.client() as session:
+        assert [session.delete(f"{PROFILES}/{id}").status_code for _ in range(2)] == [204, 204]
+        becomes(idle, profile, 401)
+        listed = session.get(PROFILES).json()
+        assert session.get(PROFILES, params={"limit": 1}).json() == listed[:1]
+    states = [(token["id"], token["state"], token["active"]) for token in listed]
+    assert states == [(kept["bearerToken"].partition(":")[0], "active", True), (id, "revoked", False)]
+    assert profile["bearerToken"].partition(":")[2] not in json.dumps(listed)
+    assert status(idle, kept) == 200
+    entries = waiting.get("/audit", params={"object": f"token {id}"}).json()
+    assert [(entry["action"], entry["actor"]) for entry in entries] == [
+        ("token.revoke", f"user {reader.id}"), ("profile.create", f"user {reader.id}"),
+    ]  # fmt: skip
+
+
+def test_profile_file_revokes_itself_and_nothing_else(idle: Longshore, reader: Person) -> None:
+    profile, other, service_token = made(reader), made(reader), idle.token(Level.READ)
+    bearers = {"own": profile["bearerToken"], "other": other["bearerToken"], "service": service_token}
+    ids = {name: text.partition(":")[0] for name, text in bearers.items()}
+    for name in ("other", "service"):
+        refused = httpx2.delete(f"{idle.address}{PROFILES}/{ids[name]}", headers=bearer(profile))
+        problem(refused, "token-not-found")
+    own_of_a_service = httpx2.delete(
+        f"{idle.address}{PROFILES}/{ids['service']}", headers={"Authorization": f"Bearer {service_token}"}
+    )
+    assert "service clients" in problem(own_of_a_service, "token-not-found")["detail"]
+    assert httpx2.get(f"{idle.address}{PROFILES}", headers=bearer(profile)).status_code == 403
+    assert httpx2.delete(f"{idle.address}{PROFILES}/{ids['own'].upper()}", headers=bearer(profile)).status_code == 204
+    becomes(idle, profile, 401)
+    assert status(idle, other) == 200
+
+
+def test_users_neither_see_nor_revoke_the_profile_files_of_others(idle: Longshore, reader: Person) -> None:
+    profile = made(reader)
+    id = profile["bearerToken"].partition(":")[0]
+    stranger = new_person(idle, _1764=Level.ADMIN, _1765=Level.READ)
+    with stranger.client() as session, stranger.client(chain=1765) as elsewhere:
+        for client in (session, elsewhere):
+            assert client.get(PROFILES).json() == []
+            for wrong in (id, "x", "0" * 36):
+                problem(client.delete(f"{PROFILES}/{wrong}"), "token-not-found")
+    assert status(idle, profile) == 200
+
+
+def test_state_of_a_token_says_why_it_is_not_accepted(idle: Longshore, waiting: httpx2.Client, reader: Person) -> None:
+    id = made(reader)["bearerToken"].partition(":")[0]
+
+    def state() -> tuple[str, bool]:
+        found = waiting.get(f"/access_tokens/{id}").json()
+        return found["state"], found["active"]
+
+    assert state() == ("active", True)
+    idle.sql("update longshore.user_levels set enabled = false where user_id = $1", reader.id)
+    assert state() == ("user_off", False)
+    owner = "(select client_id from longshore.access_tokens where id = $1::uuid)"
+    idle.sql(f"update longshore.service_clients set enabled = false where id = {owner}", id)
+    assert state() == ("client_off", False)
+    idle.sql(f"update longshore.service_clients set enabled = true where id = {owner}", id)
+    idle.sql("update longshore.access_tokens set expires_at = now() where id = $1::uuid", id)
+    assert state() == ("expired", False)
+    idle.sql("update longshore.access_tokens set revoked_at = now() where id = $1::uuid", id)
+    assert state() == ("revoked", False)
 
 
 def test_user_has_twenty_valid_profile_files_and_old_ones_are_deleted(idle: Longshore, reader: Person) -> None:

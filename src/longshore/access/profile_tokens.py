@@ -12,7 +12,7 @@ import msgspec
 from longshore.access import clients, tokens
 from longshore.access.tokens import ForbiddenError, Level, Scope
 from longshore.database.connect import Connection
-from longshore.errors import ProblemError
+from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 
 CLIENT = "profile files"
@@ -29,6 +29,21 @@ where client_id = $1 and user_id = $2 and expires_at < now() - interval '7 days'
 LIVE = """
 select count(*) from longshore.access_tokens
 where client_id = $1 and user_id = $2 and revoked_at is null and expires_at > now()
+"""
+
+# $3: the user who revokes it, null for the token itself. A token that was revoked stays as it is.
+REVOKE = """
+with own as (
+    select id, revoked_at
+    from longshore.access_tokens
+    where id = $1 and chain_id = $2 and user_id is not null and ($3::bigint is null or user_id = $3)
+), revoked as (
+    update longshore.access_tokens t set revoked_at = now()
+    from own
+    where t.id = own.id and t.revoked_at is null
+    returning t.id
+)
+select exists (select from revoked) from own
 """
 
 EXPIRES = "select date_trunc('second', now()) + $1 * interval '1 second'"
@@ -57,3 +72,15 @@ async def create(connection: Connection, chain: ChainId, user: int, seconds: int
     expires = await connection.fetchval(EXPIRES, seconds)
     id, secret = await tokens.create(connection, client.id, Level.READ, Scope(expires=expires, user=user))
     return ProfileToken(id, secret, expires)
+
+
+async def revoke(connection: Connection, chain: ChainId, token: UUID | None, user: int | None) -> bool:
+    """Revoke the token of a profile file, and return whether it was not revoked yet.
+
+    `user`: whose it has to be; None where the token revokes itself. Raises NotFoundError where it is not.
+    """
+    revoked: bool | None = await connection.fetchval(REVOKE, token, chain, user)
+    if revoked is None:
+        said = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
+        raise NotFoundError("token-not-found", said)
+    return revoked

@@ -41,12 +41,20 @@ select t.id, case when {OURS} then t.client_id end as client_id, case when {OURS
        case when {OURS} then u.name end as user, t.level, t.indexes, t.hidden_columns,
        date_trunc('second', t.created_at) as created, t.expires_at as expires,
        date_trunc('minute', t.used_at) as used, date_trunc('second', t.revoked_at) as revoked,
-       t.revoked_at is null and coalesce(t.expires_at > now(), true) and c.enabled
-       and (t.user_id is null or longshore.level_of('user', t.user_id::text, null, t.chain_id, 0, 0) is not null)
-           as active
+       s.state, s.state = 'active' as active
 from longshore.access_tokens t
 join longshore.service_clients c on c.id = t.client_id
 left join longshore.users u on u.id = t.user_id
+cross join lateral (
+    select case
+        when t.revoked_at is not null then 'revoked'
+        when t.expires_at <= now() then 'expired'
+        when not c.enabled then 'client_off'
+        when t.user_id is not null and longshore.level_of('user', t.user_id::text, null, t.chain_id, 0, 0) is null
+            then 'user_off'
+        else 'active'
+    end as state
+) s
 """  # noqa: S608  # a constant
 
 ALL = TOKENS + "order by t.created_at, t.id"
@@ -57,6 +65,13 @@ where (t.chain_id = $1 or t.more_chains @> array[$1::bigint])
   and ($2::uuid is null or t.id = $2) and ($3::bigint is null or t.client_id = $3)
 order by t.created_at desc, t.id
 limit $4 offset $5
+"""
+
+OF_USER = f"""
+{TOKENS}
+where t.chain_id = $1 and t.user_id = $2
+order by t.created_at desc, t.id
+limit $3 offset $4
 """
 
 REVOKE = """
@@ -79,6 +94,9 @@ union
 select unnest(array[chain_id] || more_chains) from longshore.access_tokens
 where $1 = 'token' and id::text = $2 and level = 'admin'
 """
+
+
+TokenState = Literal["active", "revoked", "expired", "client_off", "user_off"]
 
 
 class Level(IntEnum):
@@ -169,8 +187,11 @@ class Token(msgspec.Struct, frozen=True):
     used: datetime | None
     """Time of the last use, to the minute."""
     revoked: datetime | None
+    state: TokenState
+    """`active`, or why it is not accepted: `revoked`; `expired`; its client is turned off; its user is, or has no level
+    for the chain any more."""
     active: bool
-    """Whether it is accepted now: neither revoked nor expired, of an enabled client and of a user with a level."""
+    """Whether it is accepted now."""
 
 
 async def create(connection: Connection, client: int, level: Level, scope: Scope | None = None) -> tuple[UUID, str]:
@@ -201,6 +222,11 @@ async def of_chain(pool: Connection | Pool, chain: ChainId, client: int | None, 
     `client`: only tokens of this client; None: of all.
     """
     return await fetch_page(pool, Token, page, OF_CHAIN, chain, None, client)
+
+
+async def of_user(pool: Pool, chain: ChainId, user: int, page: Page) -> tuple[list[Token], bool]:
+    """Return a page of the tokens in a user's profile files for a chain, newest first, and whether more follow."""
+    return await fetch_page(pool, Token, page, OF_USER, chain, user)
 
 
 async def one_of_chain(pool: Connection | Pool, chain: ChainId, token: UUID) -> Token:

@@ -101,6 +101,8 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/audit"): ADMIN,
     ("GET", "/delta-sharing/profile"): READ,
     ("POST", "/delta-sharing/profile"): READ,
+    ("GET", "/delta-sharing/profiles"): READ,
+    ("DELETE", "/delta-sharing/profiles/{id}"): READ,
     # The Delta Sharing protocol: bearer tokens alone, each request for the chain that is its share.
     ("GET", "/delta-sharing/shares"): READ,
     ("GET", "/delta-sharing/shares/{share}"): READ,
@@ -237,6 +239,8 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/audit"): CHAIN,
     ("GET", "/delta-sharing/profile"): "returns the token of the request",
     ("POST", "/delta-sharing/profile"): OWN_TOKEN,
+    ("GET", "/delta-sharing/profiles"): "returns tokens of the user, without secrets",
+    ("DELETE", "/delta-sharing/profiles/{id}"): "ends a token of the user, or the one of the request",
     ("GET", "/delta-sharing/shares"): SHARE,
     ("GET", "/delta-sharing/shares/{share}"): SHARE,
     ("GET", "/delta-sharing/shares/{share}/schemas"): SHARE,

@@ -31,7 +31,7 @@ class SharingError(msgspec.Struct, frozen=True, rename="camel"):
 
 def is_sharing(path: str) -> bool:
     """Return whether a path is of the protocol. Profile files are not: they are the service's own."""
-    return path.startswith(f"{PREFIX}/") and path != f"{PREFIX}/profile"
+    return path.startswith(f"{PREFIX}/") and path.split("/", 3)[2] not in ("profile", "profiles")
 
 
 def sharing_error(status: int, detail: str, violations: Sequence[Violation]) -> tuple[int, SharingError]:

@@ -178,13 +178,15 @@ def token_list() -> None:
         click.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {token.client}{scope}")
 
 
+ENDED = {"client_off": "its client is disabled", "user_off": "its user is disabled, or has no level for the chain"}
+
+
 def _state(token: "Token") -> str:
     if token.revoked:
         return f"revoked {token.revoked:%Y-%m-%d %H:%M}Z"
     if token.active:
         return "valid" if token.expires is None else f"valid until {token.expires:%Y-%m-%d %H:%M}Z"
-    expired = token.expires is not None and token.expires <= datetime.now(UTC)
-    return "expired" if expired else "its client is disabled"
+    return ENDED.get(token.state, token.state)
 
 
 @token_app.command("revoke", epilog="Example: longshore token revoke 0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11")

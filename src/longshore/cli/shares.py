@@ -5,8 +5,8 @@ from typing import Annotated
 
 import click
 
-from longshore.cli import follow, remote
-from longshore.cli.commands import Commands, Option
+from longshore.cli import follow, remote, waiting
+from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.output import show, show_table
 
 EXAMPLE = "Example: longshore shares profile -o longshore.share"
@@ -49,3 +49,25 @@ def show_profile(
     file = Path(output) / name if Path(output).is_dir() else Path(output)
     write_for_owner(file, content)
     click.echo(file)
+
+
+@app.command("revoke", epilog="Example: longshore shares revoke longshore.share")
+def revoke_profile(file: Annotated[Path, Argument(help="The profile file.")]) -> None:
+    """Revoke the token in a profile file that a user made, with that token. No login is needed; the file stays."""
+    import msgspec
+
+    from longshore import Longshore
+    from longshore.client import ProfileError
+    from longshore.client.shares import ShareProfile
+
+    try:
+        given = msgspec.json.decode(file.read_bytes(), type=ShareProfile)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ProfileError(f"the profile file {file} cannot be read: {error}") from None
+    address, id = given.endpoint.rstrip("/").removesuffix("/delta-sharing"), given.bearer_token.partition(":")[0]
+    # The file does not say the chain, which a client has to name; the protocol's own paths do without.
+    with Longshore(address, given.bearer_token, chain=0) as client, waiting.told(address):
+        chain = int(client.request("GET", "/delta-sharing/shares")["items"][0]["name"])
+    with Longshore(address, given.bearer_token, chain=chain) as client, waiting.told(address):
+        client.shares.revoke(id)
+    click.echo(f"revoked {id}")

@@ -28,10 +28,13 @@ PAGE_SIZE = 50
 
 @get("/console/{chain:int}/access", include_in_schema=False)
 async def show_access(request: AnyRequest) -> Response[str]:
-    """Return the page *Access*: your sessions; for admins also clients, tokens and users."""
+    """Return the page *Access*: your profile files and sessions; for admins also clients, tokens and users."""
     service, caller = admitted(request)
     person: SignedIn = await service.sessions.signed_in(shown_session(request))
     content: dict[str, Any] = {"sessions": await service.sessions.list(person)}
+    content["profiles"], content["more_profiles"] = await tokens.of_user(
+        service.pool, caller.chain, person.user, FIRST_PAGE
+    )
     if caller.level >= Level.ADMIN:
         content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, FIRST_PAGE)
         content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, FIRST_PAGE)

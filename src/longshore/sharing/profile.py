@@ -8,23 +8,26 @@ from typing import Annotated
 from uuid import UUID
 
 import msgspec
-from litestar import Response, get, post
-from litestar.params import RawBody
+from litestar import Response, delete, get, post
+from litestar.params import PathParameter, RawBody
 
 from longshore.access import profile_tokens, tokens
 from longshore.access.token_auth import BEARER
-from longshore.access.tokens import ForbiddenError
+from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.addresses import own_address
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
+from longshore.database.rows import Page, as_uuid
 
 DAY_SECONDS = 24 * 3600
 DEFAULT_DAYS, MAX_DAYS = 30, 90
 MIN_SECONDS = 60
 
+TokenId = Annotated[str, PathParameter(description="Id of the token: `bearerToken` up to the colon.")]
 Seconds = Annotated[int, msgspec.Meta(ge=MIN_SECONDS, le=MAX_DAYS * DAY_SECONDS)]
 
 
@@ -79,6 +82,33 @@ async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
         token = await profile_tokens.create(change.connection, caller.chain, int(caller.id), seconds)
         change.object, change.details = f"token {token.id}", {"expires": token.expires}
     return _file(request, f"{token.id}:{token.secret}", token.expires)
+
+
+@get("/delta-sharing/profiles")
+async def list_profiles(request: AnyRequest, limit: Limit = 25, offset: Offset = 0) -> Response[list[Token]]:
+    """Return the tokens in the profile files of the signed-in user for the chain, newest first, without secrets.
+
+    Those that were revoked or have expired are among them; `state` says so.
+    """
+    service, caller = admitted(request)
+    if caller.kind != "user":
+        raise ForbiddenError("forbidden", "Signed-in users alone have profile files; a token can `DELETE` its own.")
+    page = Page(limit, offset)
+    return paged(request, await tokens.of_user(service.pool, caller.chain, int(caller.id), page), page)
+
+
+@delete("/delta-sharing/profiles/{id:str}")
+async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
+    """Revoke the token in a profile file of the signed-in user, or the token that asks. It holds within two seconds.
+
+    Addresses of files that it was given end too, except presigned ones of a bucket, which last an hour at most.
+    """
+    _, caller = admitted(request)
+    token, user = as_uuid(id), int(caller.id) if caller.kind == "user" else None
+    if user is None and str(token) != caller.id:
+        token = None
+    async with audited(request, "token.revoke", f"token {token}") as change:
+        change.happens = await profile_tokens.revoke(change.connection, caller.chain, token, user)
 
 
 def endpoint(request: AnyRequest) -> str:

@@ -22,3 +22,7 @@ class AsyncShares(AsyncResource):
     async def profile(self) -> ShareProfile:
         """Return the profile file with the client's own token."""
         return await self._get("/delta-sharing/profile", ShareProfile)
+
+    async def revoke(self, token: str) -> None:
+        """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
+        await self._delete(f"/delta-sharing/profiles/{token}")

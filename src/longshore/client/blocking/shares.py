@@ -23,3 +23,7 @@ class Shares(Resource):
     def profile(self) -> ShareProfile:
         """Return the profile file with the client's own token."""
         return self._get("/delta-sharing/profile", ShareProfile)
+
+    def revoke(self, token: str) -> None:
+        """Revoke the token of a profile file: with the token itself, or as its user. `token`: its id."""
+        self._delete(f"/delta-sharing/profiles/{token}")
