@@ -39,4 +39,5 @@ def test_page_on_results_as_tables_runs(service: Longshore, tmp_path: Path) -> N
     assert len(version.splitlines()) == 4
     kinds = service.sql("select distinct kind from loyalty.wallet_ledger where chain_id = $1", CHAIN)
     assert all(str(row[0]) in duckdb for row in kinds)
+    assert "decimal(38,2)" in duckdb and "double" not in duckdb  # a column of whole numbers with NULLs stays one
     assert (tmp_path / "longshore.share").stat().st_mode & 0o777 == 0o600

@@ -14,6 +14,7 @@ from longshore.database.connect import open_pool
 from longshore.sharing import listing
 from tests.service import Longshore, in_own_loop
 from tests.sharing.conftest import Reader, new_name, shared, table_body
+from tests.sharing.test_tables import again
 
 MORE = """
 insert into longshore.run_files (task_id, run, number, path, index, partition, rows, bytes, sha256, table_stats)
@@ -38,6 +39,27 @@ def test_version_of_many_files_is_listed_whole_and_up_to_a_limit(
     assert len(reader.query(name, limitHint=rows + 1500).files) == 1501
     delta = reader.query(name, {"delta-sharing-capabilities": "responseformat=delta"}, version=1)
     assert len(delta.files) == 2500
+
+
+def test_refresh_token_gives_new_addresses_of_the_same_files_after_a_newer_version(
+    client: httpx2.Client, reader: Reader
+) -> None:
+    """A query of Spark asks so when its addresses are about to expire, and fails where a file of it is missing."""
+    id, name = shared(client, table_body(new_name(), fields=["id"], split={"rows": 10**9}))
+    before = reader.query(name, includeRefreshToken=True, limitHint=5)
+    end = before.lines[-1]["endStreamAction"]
+    assert end["minUrlExpirationTimestamp"] == before.files[0]["expirationTimestamp"]
+    assert "refreshToken" not in reader.query(name).lines[-1].get("endStreamAction", {})
+    again(client, id)
+    newest = reader.query(name)
+    after = reader.query(name, refreshToken=end["refreshToken"], includeRefreshToken=True, limitHint=5)
+    assert (newest.headers["delta-table-version"], after.headers["delta-table-version"]) == ("2", "1")
+    assert [file["id"] for file in after.files] == [file["id"] for file in before.files]
+    assert [file["id"] for file in newest.files] != [file["id"] for file in before.files]
+    assert after.files[0]["url"] != before.files[0]["url"]
+    assert "version" not in after.files[0]  # as in the first answer
+    assert httpx2.get(after.files[0]["url"]).status_code == 200
+    assert after.lines[-1]["endStreamAction"]["refreshToken"] == end["refreshToken"]
 
 
 def test_list_that_breaks_off_ends_with_a_line_that_makes_the_client_fail() -> None:

@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -14,6 +16,18 @@ from tests.service import CHAIN
 from tests.sharing.worlds import Tables
 
 READERS = 100
+# Asks for /healthz until standard input ends, and prints the seconds of each answer. It is a process of its own, as the
+# readers' own loop, which decodes 200 files, would be taken for the service's.
+WATCH = """
+import http.client, json, select, sys, time
+waits, connection = [], http.client.HTTPConnection(sys.argv[1], timeout=60)
+while not select.select([sys.stdin], [], [], 0.01)[0]:
+    began = time.monotonic()
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read() is not None
+    waits.append(time.monotonic() - began)
+print(json.dumps(waits))
+"""
 TABLES = f"/delta-sharing/shares/{CHAIN}/schemas/exports/tables"
 
 
@@ -44,37 +58,29 @@ def test_hundred_readers_at_once_have_all_rows_and_other_requests_are_answered(o
         for name, source in (("ledger", "loyalty.wallet_ledger"), ("pairs", "edges.values"))
     }
     tokens = [service.token(Level.READ) for _ in range(5)]
-    waits: list[float] = []
-
-    async def watch(client: httpx2.AsyncClient, over: asyncio.Event) -> None:
-        while not over.is_set():
-            began = time.monotonic()
-            assert (await client.get("/healthz")).status_code == 200
-            waits.append(time.monotonic() - began)
-            await asyncio.sleep(0.01)
 
     async def everybody() -> tuple[list[Any], float]:
-        over = asyncio.Event()
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
-        async with httpx2.AsyncClient(base_url=service.address, timeout=60, limits=limits) as plain:
-            watching = asyncio.create_task(watch(plain, over))
-            clients = [
-                httpx2.AsyncClient(
-                    base_url=service.address, timeout=60, limits=limits, headers={"Authorization": f"Bearer {token}"}
-                )
-                for token in tokens
-            ]
-            began = time.monotonic()
-            names = [("ledger", "pairs")[number % 2] for number in range(READERS)]
-            found = await asyncio.gather(*(read(clients[n % len(clients)], name) for n, name in enumerate(names)))
-            seconds = time.monotonic() - began
-            over.set()
-            await watching
-            for client in clients:
-                await client.aclose()
+        clients = [
+            httpx2.AsyncClient(
+                base_url=service.address, timeout=60, limits=limits, headers={"Authorization": f"Bearer {token}"}
+            )
+            for token in tokens
+        ]
+        began = time.monotonic()
+        names = [("ledger", "pairs")[number % 2] for number in range(READERS)]
+        found = await asyncio.gather(*(read(clients[n % len(clients)], name) for n, name in enumerate(names)))
+        seconds = time.monotonic() - began
+        for client in clients:
+            await client.aclose()
         return [found[n] == expected[name] for n, name in enumerate(names)], seconds
 
-    right, seconds = asyncio.run(everybody())
+    with subprocess.Popen(
+        [sys.executable, "-c", WATCH, httpx2.URL(service.address).netloc.decode()],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as watching:  # fmt: skip
+        right, seconds = asyncio.run(everybody())
+        waits = json.loads(watching.communicate()[0])
     print(f"{READERS} readers in {seconds:.2f} s; /healthz meanwhile {len(waits)} times, {max(waits):.3f} s at most")
     assert all(right)
-    assert max(waits) < 5, waits
+    assert max(waits) < 2, waits

@@ -136,6 +136,32 @@ def test_content_type_of_a_query_is_optional_and_hints_are_taken(reader: httpx2.
         "maxFiles": 10, "includeRefreshToken": True, "idempotencyKey": "x", "somethingNew": {"a": [1]},
     }  # fmt: skip
     assert len(files(reader.post(f"{EDGES}/query", json=hints))) == 1
+    for odd in ({"jsonPredicateHints": {"op": "equal"}}, {"predicateHints": "id = 1"}, {"predicateHints": [1, {}]}):
+        assert len(files(reader.post(f"{EDGES}/query", json=odd))) == 1
+
+
+def test_hints_of_a_megabyte_are_taken_and_longer_ones_refused(reader: httpx2.Client) -> None:
+    long = {"predicateHints": [f"id in ({', '.join(map(str, range(10**6, 10**6 + 110_000)))})"]}
+    assert 900_000 < len(json.dumps(long)) < 2**20
+    assert len(files(reader.post(f"{EDGES}/query", json=long))) == 1
+    answer = reader.post(f"{EDGES}/query", json={"jsonPredicateHints": "x" * 2**20})
+    error(answer, 413)
+    assert "1 MiB" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("token", ["", "x", "-1", "1.5", "9" * 19, 1, ["1"]])
+def test_refresh_token_that_the_service_did_not_make_is_refused(reader: httpx2.Client, token: Any) -> None:
+    error(reader.post(f"{EDGES}/query", json={"refreshToken": token}), 400)
+
+
+def test_refresh_token_of_no_version_or_beside_a_version_is_refused(reader: httpx2.Client) -> None:
+    error(reader.post(f"{EDGES}/query", json={"refreshToken": "99"}), 404)
+    error(reader.post(f"{EDGES}/query", json={"refreshToken": "1", "version": 1}), 400)
+
+
+def test_error_names_a_parameter_as_the_protocol_does(reader: httpx2.Client) -> None:
+    answer = reader.get(SHARES, params={"maxResults": -1})
+    assert answer.json()["message"].startswith("maxResults:")
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,14 @@ def test_values_at_the_edges_of_their_types_equal_the_source(
     assert by_id[3]["words"] == "" and by_id[4]["words"] is None
 
 
+def test_values_in_the_delta_format_equal_the_source(world: Tables, profile: Path, python_client: PythonClient) -> None:
+    """The client reads this format by the Delta kernel, which takes an address that it does not know for a path."""
+    for table in ("edges", "pairs"):
+        found = python_client.rows(profile, f"{CHAIN}.exports.{table}", use_delta_format=True)
+        same(found, source_rows(world.service, EDGES, *ITEM))
+    assert not python_client.rows(profile, f"{CHAIN}.exports.nobody", use_delta_format=True)
+
+
 def test_schema_names_the_exact_types(world: Tables, profile: Path, python_client: PythonClient) -> None:
     assert world.tasks
     schema = python_client.ask("schema", profile=str(profile), table=f"{CHAIN}.exports.edges")

@@ -75,6 +75,8 @@ class Addresses(msgspec.Struct, frozen=True):
     """Of the addresses, in seconds since 1970."""
     sign: Callable[[Sequence[str]], list[str]]
     """Return the addresses of files at locations. Blocking; raises StoreError."""
+    presigned: bool
+    """Whether the store answers them, and not the service."""
 
 
 async def at_location(pool: Pool, location: str) -> asyncpg.Record | None:
@@ -132,7 +134,11 @@ async def open_addresses(
         link = await links.create(change.connection, run.task, run.run, actor(request), terms)
         change.details = {"link": str(link.id)}
     base = own_address(request)
-    return Addresses(link.expires, lambda locations: [base + service.signer.sign(each, link) for each in locations])
+
+    def sign(locations: Sequence[str]) -> list[str]:
+        return [base + service.signer.sign(each, link) for each in locations]
+
+    return Addresses(link.expires, sign, presigned=False)
 
 
 def own_address(request: AnyRequest) -> str:
@@ -166,7 +172,7 @@ def presigned(store: Store, seconds: int) -> Addresses:
             raise StoreError("the time of the addresses was over before all were signed")
         return store.addresses(locations, left)
 
-    return Addresses(int(end), sign)
+    return Addresses(int(end), sign, presigned=True)
 
 
 def _level_of(service: Service, reads: Sequence[Read]) -> str:

@@ -41,7 +41,7 @@ SECONDS = Histogram(
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-BODY_SECONDS = 10  # in which a body has to arrive; it has 64 KiB at most
+BODY_SECONDS = 10  # in which a body has to arrive; it has 1 MiB at most
 # Bounds for reading the rest of a refused body before the answer.
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
 UNREAD_SECONDS = 1

@@ -160,7 +160,9 @@ KINDS = {
         "It has changed, so it does not meet `If-Match`, `If-None-Match` or `If-Unmodified-Since`. Read it again "
         "and send its `ETag` in `If-Match`. A resource without an `ETag` meets `If-Match: *` alone.",
     ),
-    "too-large": ProblemKind(413, "The body is too large", "A request's body may have 64 KiB."),
+    "too-large": ProblemKind(
+        413, "The body is too large", "A request's body may have 64 KiB; a query for the files of a table 1 MiB."
+    ),
     "head-too-large": ProblemKind(
         431, "The head is too large", "Path, query and header fields may have 256 KiB together, and 100 fields."
     ),
@@ -219,7 +221,7 @@ KINDS = {
     "too-many-profile-files": ProblemKind(
         409,
         "Too many profile files",
-        "A user may have 20 for a chain whose tokens are valid. Use one of them; an admin revokes those that are lost.",
+        "A user may have 20 for a chain whose tokens are valid. `DELETE /delta-sharing/profiles/{id}` revokes one.",
     ),
     "webhook-secret-replaced": ProblemKind(
         409,

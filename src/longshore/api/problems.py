@@ -115,6 +115,8 @@ def _parameter_violations(request: Request[Any, Any, Any], error: ValidationExce
             kinds = (parameters[name].annotation, *get_args(parameters[name].annotation))
             names = next(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, StrEnum))
             message = f"expected one of {', '.join(names)}"
+        definition = parameters[name].kwarg_definition if name in parameters else None
+        called = getattr(definition, "name", None) or name or None  # as the client writes it
         # A parameter is always text, so that is not what is wrong with it.
-        violations.append(Violation(plain_english(message).removesuffix(", got a string"), parameter=name or None))
+        violations.append(Violation(plain_english(message).removesuffix(", got a string"), parameter=called))
     return violations or [Violation(error.detail)]

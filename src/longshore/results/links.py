@@ -18,6 +18,13 @@ from longshore.tasks.model import ChainId, TaskId
 
 MAX_SECONDS = 3600  # of a link
 
+KERNEL_MARK = "sp=r"
+"""What an address has for the Delta kernel, which takes an address of no store it knows for a path of its own disk.
+
+This is a parameter of Azure's addresses: `is_presigned` in
+https://github.com/delta-io/delta-kernel-rs/blob/main/kernel/src/engine/default/mod.rs
+"""
+
 CREATE = """
 insert into longshore.links (task_id, run, actor_kind, actor, token_id, session_id, level, expires_at, max_uses)
 values ($1, $2, $3, $4, $5, $6, $7, date_trunc('second', now()) + $8 * interval '1 second', $9)

@@ -10,8 +10,10 @@ from longshore.access.token_auth import TokenAuth
 from longshore.access.tokens import Caller, UnauthorizedError
 from longshore.api.addresses import Addresses, RunFiles
 from longshore.database.connect import Pool
+from longshore.results.links import KERNEL_MARK
 from longshore.sharing import protocol
 from longshore.sharing.protocol import Capabilities, FileUrl
+from longshore.sharing.query import TableQuery
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import TableFile, Version
 
@@ -23,12 +25,13 @@ PAGE = 1000  # files of a statement
 class Listing:
     """The answer about the files of a version."""
 
-    def __init__(self, pool: Pool, version: Version, wanted: Capabilities, *, travels: bool) -> None:
-        """`travels`: whether the client asked for a version."""
+    def __init__(self, pool: Pool, version: Version, wanted: Capabilities, query: TableQuery) -> None:
         self._pool = pool
         self._version = version
         self._wanted = wanted
-        self._travels = travels
+        self._travels = query.travels
+        self._limit = query.limit_hint
+        self._refreshes = bool(query.include_refresh_token)
 
     @property
     def run_files(self) -> RunFiles:
@@ -37,20 +40,21 @@ class Listing:
         what = f"run {version.run} of task {version.task}"
         return RunFiles(what, version.task, version.run, version.location, version.reads)
 
-    async def lines(self, signing: Addresses | None, limit: int | None) -> AsyncIterator[bytes]:
-        """Yield the lines of the answer: all files, or as many of the first ones as have `limit` rows.
+    async def lines(self, signing: Addresses | None) -> AsyncIterator[bytes]:
+        """Yield the lines of the answer: all files, or as many of the first ones as have the wanted rows.
 
         `signing`: None where no file is wanted.
         """
         yield protocol.lines(protocol.head(self._version, self._wanted, travels=self._travels))
         if signing is not None:
-            async for files in self._pages(limit):
+            async for files in self._pages():
                 yield await asyncio.to_thread(self._written, signing, files)
-        if self._wanted.end_action:
-            yield protocol.lines([protocol.end_line(None if signing is None else signing.expires)])
+        if self._wanted.end_action or self._refreshes:
+            expires = None if signing is None else signing.expires
+            yield protocol.lines([protocol.end_line(self._version, expires, refreshes=self._refreshes)])
 
-    async def _pages(self, limit: int | None) -> AsyncIterator[list[TableFile]]:
-        offset, left = 0, limit
+    async def _pages(self) -> AsyncIterator[list[TableFile]]:
+        offset, left = 0, self._limit
         while True:
             page = await shared_tables.files(self._pool, self._version.task, self._version.run, offset, PAGE)
             if not page:
@@ -64,9 +68,13 @@ class Listing:
                 return
 
     def _written(self, signing: Addresses, files: Sequence[TableFile]) -> bytes:
+        if self._wanted.format == "delta":  # the Python client fails on a table whose files have no row
+            files = [file for file in files if file.rows]
         folder = self._version.location.rpartition("/")[0]
         locations = [f"{folder}/{file.path}" for file in files]
         urls = signing.sign(locations)
+        if self._wanted.format == "delta" and not signing.presigned:
+            urls = [f"{url}&{KERNEL_MARK}" for url in urls]
         return protocol.lines(
             protocol.file_line(
                 self._version,

@@ -133,9 +133,14 @@ def file_line(version: Version, found: FileUrl, wanted: Capabilities, *, travels
     return {"file": file}
 
 
-def end_line(expires: int | None) -> dict[str, Any]:
-    """Return the line that ends an answer. `expires`: when its first address does, in seconds since 1970."""
-    return {"endStreamAction": {} if expires is None else {"minUrlExpirationTimestamp": expires * 1000}}
+def end_line(version: Version, expires: int | None, *, refreshes: bool) -> dict[str, Any]:
+    """Return the line that ends an answer.
+
+    `expires`: when its first address does, in seconds since 1970. `refreshes`: whether it has a token, by which the
+    client gets new addresses of the same files: the number of the version.
+    """
+    about: dict[str, Any] = {} if expires is None else {"minUrlExpirationTimestamp": expires * 1000}
+    return {"endStreamAction": about | ({"refreshToken": str(version.run)} if refreshes else {})}
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -4,22 +4,23 @@ from datetime import datetime
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, check
 
 MAX_INT32 = 2**31 - 1
+MAX_QUERY_BYTES = 1024 * 1024  # hints list values: Spark turns a join with a small table into thousands of them
 
 
 class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     """The files that a client wants of a table. Keys that are not here are ignored."""
 
-    predicate_hints: list[str] | None = None
-    """Conditions in SQL. Not used: every file of the version is answered."""
-    json_predicate_hints: str | None = None
-    """Conditions in JSON. Not used."""
+    predicate_hints: Raw | UnsetType = UNSET
+    """A list of conditions in SQL. Not read: every file of the version is answered."""
+    json_predicate_hints: Raw | UnsetType = UNSET
+    """The text of a condition in JSON. Not read."""
     limit_hint: Annotated[int, Meta(ge=0, le=MAX_INT32)] | None = None
     """Rows that the client needs; files beyond them are left out."""
     version: Annotated[int, Meta(ge=0, le=MAX_BIGINT)] | None = None
@@ -29,6 +30,10 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     starting_version: int | None = None
     """Not supported: a table has no change data feed."""
     ending_version: int | None = None
+    include_refresh_token: bool | None = None
+    """Whether the last line is to have a `refreshToken`."""
+    refresh_token: Annotated[str, Meta(pattern="^[0-9]{1,18}$")] | None = None
+    """That of an earlier answer: the same files, with new addresses, even if there is a newer version."""
 
     @property
     def moment(self) -> datetime | None:
@@ -39,6 +44,11 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     def travels(self) -> bool:
         """Return whether the query names a version."""
         return self.version is not None or self.timestamp is not None
+
+    @property
+    def number(self) -> int | None:
+        """Return the version that the query is for, by number; a refresh token is the number of one."""
+        return self.version if self.refresh_token is None else int(self.refresh_token)
 
 
 KEYS = {field.encode_name for field in msgspec.structs.fields(TableQuery)}
@@ -57,6 +67,9 @@ def read_query(body: bytes) -> TableQuery:
         raise ValidationError(violations)
     if query.version is not None and query.timestamp is not None:
         violations.append(Violation("expected either `version` or `timestamp`, got both", parameter="timestamp"))
+    if query.travels and query.refresh_token is not None:
+        said = "expected no `version` or `timestamp` beside it"
+        violations.append(Violation(said, parameter="refreshToken"))
     if query.starting_version is not None:
         said = "is not supported: the table has no change data feed"
         violations.append(Violation(said, parameter="startingVersion"))

@@ -23,7 +23,7 @@ from longshore.exports.rights import sees
 from longshore.sharing import protocol
 from longshore.sharing.listing import PAGE, Listing, unbroken, while_valid
 from longshore.sharing.protocol import CAPABILITIES, FILE_ID_HASH, LINES, VERSION_HEADER, Capabilities
-from longshore.sharing.query import TableQuery, moment_of, read_query
+from longshore.sharing.query import MAX_QUERY_BYTES, TableQuery, moment_of, read_query
 from longshore.sharing.shares import SchemaName, ShareName, refuse_other_schema
 from longshore.tasks import shared_tables
 from longshore.tasks.shared_tables import Version
@@ -118,6 +118,7 @@ async def get_table_metadata(  # noqa: PLR0913 (the parameters of the query)
     media_type=LINES,
     response_headers=[NUMBER],
     opt={"optional_body": True},
+    request_max_body_size=MAX_QUERY_BYTES,
 )
 async def query_table(  # noqa: PLR0913 (the parameters of the query)
     request: AnyRequest,
@@ -129,16 +130,17 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
 ) -> Response[bytes] | Stream:
     """Return the files of a version, by default that of now, as lines of JSON, each with a signed address.
 
-    `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used.
+    `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used. A client
+    that reads for longer than the addresses last asks with the `refreshToken` of the last line.
     """
     service, caller = reader(request)
     query, headers = read_query(body), _id_scheme(request)
-    found = await _version(request, Place(share, schema, table), query.version, query.moment)
+    found = await _version(request, Place(share, schema, table), query.number, query.moment)
     wanted = protocol.capabilities(wishes)
-    listing = Listing(service.pool, found, wanted, travels=query.travels)
+    listing = Listing(service.pool, found, wanted, query)
     signing = None if query.limit_hint == 0 else await addresses.open_addresses(request, listing.run_files)
     authorization = request.headers.get("authorization")
-    lines = while_valid(service.token_auth, authorization, caller, listing.lines(signing, query.limit_hint))
+    lines = while_valid(service.token_auth, authorization, caller, listing.lines(signing))
     if (found.files or 1) > PAGE:
         return _answer(found, wanted, unbroken(lines), headers)
     return _answer(found, wanted, b"".join([part async for part in lines]), headers)
