@@ -123,7 +123,6 @@ INVALID = (400, "INVALID_PARAMETER_VALUE")
         (b'{"limitHint": -1}', MALFORMED),
         (b'{"limitHint": 2147483648}', MALFORMED),
         (b'{"limitHint": "x"}', MALFORMED),
-        (b'{"predicateHints": "x"}', MALFORMED),
         (b'{"version": -1}', MALFORMED),
         (b'{"version": 9223372036854775808}', MALFORMED),
         (b'{"version": 1, "timestamp": "2026-05-26T12:00:00Z"}', INVALID),

@@ -1,10 +1,10 @@
 """The body of a request for a table's files, and times as the protocol writes them."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, UnsetType
+from msgspec import Meta, Raw
 
 from longshore.database.rows import MAX_BIGINT
 from longshore.tasks.schedule import bounds_violation
@@ -17,10 +17,10 @@ MAX_QUERY_BYTES = 1024 * 1024  # hints list values: Spark turns a join with a sm
 class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
     """The files that a client wants of a table. Keys that are not here are ignored."""
 
-    predicate_hints: Raw | UnsetType = UNSET
-    """A list of conditions in SQL. Not read: every file of the version is answered."""
-    json_predicate_hints: Raw | UnsetType = UNSET
-    """The text of a condition in JSON. Not read."""
+    predicate_hints: list[str] | None = None
+    """Conditions in SQL. Not read: every file of the version is answered."""
+    json_predicate_hints: str | None = None
+    """A condition in JSON. Not read."""
     limit_hint: Annotated[int, Meta(ge=0, le=MAX_INT32)] | None = None
     """Rows that the client needs; files beyond them are left out."""
     version: Annotated[int, Meta(ge=0, le=MAX_BIGINT)] | None = None
@@ -51,18 +51,18 @@ class TableQuery(msgspec.Struct, frozen=True, rename="camel"):
         return self.version if self.refresh_token is None else int(self.refresh_token)
 
 
-KEYS = {field.encode_name for field in msgspec.structs.fields(TableQuery)}
+# Hints are not even decoded: they may have 1 MiB, and a server may skip what it does not understand.
+KEYS = {field.encode_name for field in msgspec.structs.fields(TableQuery)} - {"predicateHints", "jsonPredicateHints"}
 
 
 def read_query(body: bytes) -> TableQuery:
     """Return the query of a body; an empty one asks for all files. Raises ValidationError."""
     try:
-        value = msgspec.json.decode(body.strip() or b"{}")
+        value = _members(body.strip() or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValidationError([Violation(f"expected JSON: {error}", "")]) from None
     violations: list[Violation] = []
-    known = {key: value[key] for key in value if key in KEYS} if isinstance(value, dict) else value
-    query = check(TableQuery, known, "", violations)
+    query = check(TableQuery, value, "", violations)
     if query is None:
         raise ValidationError(violations)
     if query.version is not None and query.timestamp is not None:
@@ -76,6 +76,15 @@ def read_query(body: bytes) -> TableQuery:
     if violations:
         raise ValidationError(violations)
     return query
+
+
+def _members(body: bytes) -> Any:
+    """Return the members of a JSON object that are read, or another JSON value. Raises msgspec.DecodeError."""
+    try:
+        members = msgspec.json.decode(body, type=dict[str, Raw])
+    except msgspec.ValidationError:
+        return msgspec.json.decode(body)
+    return {key: msgspec.json.decode(members[key]) for key in members if key in KEYS}
 
 
 def moment_of(text: str | None, parameter: str) -> datetime | None:
