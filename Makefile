@@ -1,27 +1,34 @@
-# Everything a developer needs: make demo, make test, make check, make bench, make docs. The targets install what they need.
+# Everything a developer needs: make demo, make test, make test-long, make check, make bench, make docs. The targets install what they need.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-fast browser network debian sharing generators screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
+.PHONY: demo install test test-long test-fast browser network debian sharing generators screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
 
 install: .venv/installed
 
+# Tests with targets of their own.
+ELSEWHERE := tests/azure tests/packages/test_extras.py tests/docs_site
+
 # What breaks things on purpose has the machine for itself, as its workers count as lost after a second's silence. It
 # waits more than it works, so two files at a time leave a core to spare. The longest one comes first.
-FAULTS = tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
+FAULTS := tests/faults/test_hosts.py tests/faults tests/client/test_failures.py
 
-test: .venv/installed-dev browser network debian sharing generators $(BIN)/promtool
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) --ignore tests/azure \
-		--ignore tests/packages/test_extras.py --ignore tests/docs_site
+# All tests but the long ones: under nine minutes on two processors.
+test: .venv/installed-dev network debian
+	$(BIN)/python -m pytest -m "not long" --numprocesses 3 --dist loadfile $(ELSEWHERE:%=--ignore %)
+
+# The long ones: LONG_PLACES in tests/conftest.py.
+test-long: .venv/installed-dev browser network debian sharing generators $(BIN)/promtool
+	$(BIN)/python -m pytest -m long --numprocesses 3 --dist loadfile $(FAULTS:%=--ignore %) $(ELSEWHERE:%=--ignore %)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(FAULTS)
 
 # Tests that start no service, server, browser or network: no root, under a minute.
 test-fast: .venv/installed-dev
-	$(BIN)/python -m pytest --fast --numprocesses 2 --ignore tests/azure --ignore tests/packages/test_extras.py
+	$(BIN)/python -m pytest --fast --numprocesses 2 $(ELSEWHERE:%=--ignore %)
 
 # $(call need,PROGRAM,PACKAGE): a program, from the system's packages where it is not there.
 need = command -v $(1) > /dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(2) > /dev/null; }
@@ -38,7 +45,7 @@ tests/console/node_modules/axe-core/axe.min.js: tests/console/package-lock.json
 	@touch $@
 
 # The generators of programs from the OpenAPI document: openapi-typescript with its compiler, from npm, and
-# openapi-python-client, in an environment of its own. `make test` runs their tests.
+# openapi-python-client, in an environment of its own. `make test-long` runs their tests.
 generators: tests/generators/node_modules/.bin/tsc .venv/generators/installed
 
 tests/generators/node_modules/.bin/tsc: tests/generators/package-lock.json

@@ -179,20 +179,49 @@ STARTING_PLACES = {
     "webhooks/test_refused_addresses.py",
 }  # fmt: skip
 
+# `make test` leaves these to `make test-long`: browsers, other programs, many rows, kills, races, and what waits.
+LONG_PLACES = {
+    "console", "demo", "generators", "faults",
+    "access/test_hidden_values.py", "access/test_matrix.py", "access/test_open_requests.py", "access/test_secrets.py",
+    "access/test_sign_in.py", "access/test_sign_in_load.py", "access/test_timing.py",
+    "api/test_event_loop.py", "api/test_preview.py", "api/test_schema.py",
+    "client/test_command_ends.py", "client/test_documentation.py", "client/test_failures.py",
+    "database/test_debian_postgres.py", "database/test_embedded.py", "database/test_migrate.py",
+    "database/test_outages.py", "database/test_servers.py",
+    "destinations/test_deliveries.py", "destinations/test_delivered_files.py", "destinations/test_postgresql_load.py",
+    "destinations/test_postgresql_faults.py", "destinations/test_sftp.py", "destinations/test_sftp_logins.py",
+    "exports/test_acknowledgements.py", "exports/test_changes_killed.py", "exports/test_changes_model.py",
+    "exports/test_crash.py", "exports/test_files.py", "exports/test_formats.py", "exports/test_increments.py",
+    "exports/test_partitions.py", "exports/test_replaced_tables.py", "exports/test_segment_property.py",
+    "exports/test_shards.py", "exports/test_source_limits.py", "exports/test_standby.py",
+    "exports/test_third_party_readers.py", "exports/test_verify.py", "exports/test_wraparound.py",
+    "results/test_bucket.py", "results/test_bucket_files.py", "results/test_pieces.py",
+    "sharing/test_documentation.py", "sharing/test_lists.py", "sharing/test_many_readers.py",
+    "sharing/test_many_workers.py", "sharing/test_python_client.py",
+    "tasks/test_backfill_races.py", "tasks/test_backfills.py", "tasks/test_isolation.py", "tasks/test_model.py",
+    "test_alerts.py", "test_backup.py", "test_cli.py", "test_deploy.py", "test_neighbour.py", "test_smoke.py",
+    "test_traces_of_faults.py", "test_tracing.py",
+}  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="only tests that start no service, server, browser or network")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what starts something, if `--fast` asks for that."""
-    if not config.getoption("--fast"):
-        return
+    """Mark the long tests; leave out what starts something, if `--fast` asks for that."""
+    for item in items:
+        if _is_in(item, LONG_PLACES):
+            item.add_marker("long")
+    if config.getoption("--fast"):
+        config.hook.pytest_deselected(items=[item for item in items if _starts(item)])
+        items[:] = [item for item in items if not _starts(item)]
 
-    def starts(item: pytest.Item) -> bool:
-        place = item.path.relative_to(Path(__file__).parent)
-        named = {place.as_posix(), place.parts[0]} & STARTING_PLACES
-        return bool(named or STARTING_FIXTURES & set(getattr(item, "fixturenames", ())))
 
-    config.hook.pytest_deselected(items=[item for item in items if starts(item)])
-    items[:] = [item for item in items if not starts(item)]
+def _starts(item: pytest.Item) -> bool:
+    return _is_in(item, STARTING_PLACES) or bool(STARTING_FIXTURES & set(getattr(item, "fixturenames", ())))
+
+
+def _is_in(item: pytest.Item, places: set[str]) -> bool:
+    place = item.path.relative_to(Path(__file__).parent)
+    return bool({place.as_posix(), place.parts[0]} & places)
