@@ -120,9 +120,10 @@ async def _reader(connection: AnyConnection, service: Service, level: Level) -> 
     Its chain is the share of the path, else that of the token's client.
     """
     callers = await service.token_auth.callers(connection.headers.get("authorization"))
-    caller = callers.get(connection.path_params.get("share", ""))
+    share = connection.path_params.get("share", "")
+    caller = callers.get(share)
     if caller is None:
-        raise NotFoundError("table-not-found")
+        raise NotFoundError("table-not-found", f"The token is for no share {share}; `…/shares` lists those it is for.")
     if caller.level < level:
         raise level_too_low(level)
     return caller

@@ -86,7 +86,7 @@ async def list_tables(
 def refuse_other_schema(name: str) -> None:
     """Raise NotFoundError for the name of a schema that no share has. Names ignore case."""
     if name.lower() != SCHEMA:
-        raise NotFoundError("table-not-found")
+        raise NotFoundError("table-not-found", f"There is no schema {name}; that of every share is {SCHEMA}.")
 
 
 async def _tables(
