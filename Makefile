@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo install test test-long test-fast browser network debian sharing generators screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
+.PHONY: demo install test test-long test-fast browser network debian sharing integrations generators screenshots fuzz faults soak neighbour azure packages check format bench docs lock clean
 
 demo: install
 	$(BIN)/longshore demo
@@ -11,7 +11,7 @@ demo: install
 install: .venv/installed
 
 # Tests with targets of their own.
-ELSEWHERE := tests/azure tests/packages/test_extras.py tests/docs_site
+ELSEWHERE := tests/azure tests/integrations tests/packages/test_extras.py tests/docs_site
 
 # What breaks things on purpose has the machine for itself, as its workers count as lost after a second's silence. It
 # waits more than it works, so two files at a time leave a core to spare. The longest one comes first.
@@ -100,6 +100,15 @@ sharing: .venv/sharing/installed
 		-r tests/sharing/requirements.lock
 	@touch $@
 
+# The integrations in Airflow, Dagster and dlt, each in an environment of its own; takes some minutes, and 700 MB.
+integrations: .venv/installed-dev .venv/airflow/installed .venv/dagster/installed .venv/dlt/installed
+	$(BIN)/python -m pytest tests/integrations
+
+.venv/airflow/installed .venv/dagster/installed .venv/dlt/installed: .venv/%/installed: tests/integrations/%.lock $(BIN)/python
+	@$(call environment,$*,tests/integrations/$*.lock)
+	@.venv/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
 # Results in Azure's store, against its emulator from npm.
 azure: .venv/installed-dev tests/azure/node_modules/.bin/azurite-blob
 	$(BIN)/python -m pytest tests/azure
@@ -108,7 +117,7 @@ tests/azure/node_modules/.bin/azurite-blob: tests/azure/package-lock.json
 	@$(NPM_CI) --prefix tests/azure
 	@touch $@
 
-# The wheel with each of its extras in an empty environment, and the client beside Airflow; takes some minutes.
+# The wheel with its extras in empty environments, and those of the integrations resolved; takes some minutes.
 packages: .venv/installed-dev
 	$(BIN)/python -m pytest --timeout=1800 tests/packages
 
@@ -183,6 +192,8 @@ lock: .venv/bin/python
 	printf '%s\n' 'celery[redis]' procrastinate \
 		| $(COMPILE:pyproject.toml=-) -c requirements-dev.lock -o benchmarks/requirements.lock
 	printf '%s\n' delta-sharing duckdb | $(COMPILE:pyproject.toml=-) -o tests/sharing/requirements.lock
+	for host in airflow dagster; do $(COMPILE) --extra $$host -o tests/integrations/$$host.lock; done
+	echo duckdb | $(COMPILE) - --extra dlt -o tests/integrations/dlt.lock
 	echo openapi-python-client | $(COMPILE:pyproject.toml=-) -o tests/generators/requirements.lock
 	echo duckdb-extension-postgres-scanner | $(COMPILE:pyproject.toml=-) -o benchmarks/duckdb.lock
 

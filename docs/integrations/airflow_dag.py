@@ -1,42 +1,37 @@
-"""A DAG that loads yesterday's ledger every night."""
+"""A DAG that exports the ledger of each day in Amsterdam, in the night after it."""
+
+from typing import Any
 
 import pendulum
 from airflow.sdk import dag, task
-from airflow_longshore import LongshoreExportOperator, LongshoreSensor, connection
+from airflow.timetables.interval import CronDataIntervalTimetable
 
-from longshore import Longshore
+from longshore.integrations.airflow import LongshoreExportOperator
 
-YESTERDAY = {
-    "entity": "people",
-    "index": "wallet-ledger",
-    "join": "all",
-    "chain_id": 1764,
-    "rules": [
-        {
-            "field_name": "timestamp",
-            "field_type": "date",
-            "operator": "is_in_window",
-            "window": "yesterday",
-            "timezone": "Europe/Amsterdam",
-        }
-    ],
-}
+ZONE = "Europe/Amsterdam"
 
 
-@dag(schedule="30 0 * * *", start_date=pendulum.datetime(2026, 1, 1, tz="Europe/Amsterdam"), catchup=False)
+@dag(
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone=ZONE),
+    start_date=pendulum.datetime(2026, 1, 1, tz=ZONE),
+    catchup=False,
+)
 def nightly_ledger() -> None:
-    """Create, wait, fetch."""
-    created = LongshoreExportOperator(
-        task_id="create", index="wallet-ledger", export={"format": "parquet", "where": YESTERDAY}
+    """Export, then load the file."""
+    exported = LongshoreExportOperator(
+        task_id="export",
+        index="wallet-ledger",
+        export={"format": "parquet"},
+        interval_field="timestamp",
+        path=f"/data/ledger/{{{{ data_interval_start.in_timezone('{ZONE}') | ds }}}}.parquet",
+        retries=2,
     )
-    ready = LongshoreSensor(task_id="wait", longshore_task=created.output, timeout=3600)
 
     @task
-    def fetch(number: int) -> str:
-        with Longshore(**connection("longshore")) as client:
-            return str(client.tasks.get(number).download("/data/ledger"))
+    def load(result: dict[str, Any]) -> None:
+        print(result["rows"], "rows of task", result["task"], "in", result["file"])
 
-    ready >> fetch(created.output)
+    load(exported.output)
 
 
 nightly_ledger()

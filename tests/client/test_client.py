@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import polars
 import pyarrow as pa
 import pytest
 
@@ -123,6 +124,48 @@ def test_parquet_comes_back_as_arrow_and_as_pandas(longshore: Longshore) -> None
     assert list(frame.columns) == ["id", "amount", "timestamp"]
     assert isinstance(frame["amount"].iloc[0], Decimal)
     assert frame["amount"].sum() == sum(table["amount"].to_pylist())
+
+
+def test_parquet_comes_back_as_polars_with_exact_decimals(longshore: Longshore, awaited: AsyncLongshore) -> None:
+    task = longshore.exports.create("wallet-ledger", format="parquet").wait(60)
+    frame, table = task.to_polars(), task.to_arrow()
+    assert frame.schema["amount"] == polars.Decimal(12, 2)
+    assert frame["amount"].to_list() == table["amount"].to_pylist()
+    assert frame["timestamp"].to_list() == table["timestamp"].to_pylist()
+
+    async def again() -> polars.DataFrame:
+        async with awaited as client:
+            return await (await client.tasks.get(task.id)).to_polars()
+
+    assert asyncio.run(again()).equals(frame)
+
+
+def test_raw_answer_has_status_header_fields_and_body_whatever_its_status(
+    longshore: Longshore, awaited: AsyncLongshore
+) -> None:
+    with longshore.stream("get", "/tasks", params={"limit": 1}, headers={"X-Request-Id": "mine"}) as answer:
+        assert (answer.status, answer.headers["x-request-id"]) == (200, "mine")
+        assert len(json.loads(b"".join(answer.chunks))) <= 1
+    with longshore.stream("POST", "/tasks", {"desc": "no task"}) as answer:
+        assert answer.status == 400
+        assert json.loads(b"".join(answer.chunks))["errors"]
+
+    async def status() -> tuple[int, bytes]:
+        async with awaited as client, client.stream("GET", "/tasks/999999999") as answer:
+            return answer.status, b"".join([chunk async for chunk in answer.chunks])
+
+    code, body = asyncio.run(status())
+    assert (code, json.loads(body)["status"]) == (404, 404)
+
+
+def test_log_of_the_http_library_has_no_signature_of_a_download(
+    longshore: Longshore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="httpx2")
+    longshore.exports.create("users").wait(60).download(tmp_path)
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if "/results/" in line and "?… " in line]
+    assert not [line for line in lines if "signature" in line]
 
 
 def test_a_table_of_another_format_is_refused(longshore: Longshore) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dlt
 import duckdb
 import pyarrow as pa
 import pytest
@@ -177,37 +176,6 @@ def run_all(session: Any, statements: str) -> None:
         session.query(statement)
 
 
-def test_dlt_loads_increments_and_acknowledges_them(
-    service: services.Longshore, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(DOCS / "integrations"))
-    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
-    monkeypatch.setenv("RUNTIME__DLTHUB_TELEMETRY", "false")
-    from dlt_longshore import load
-
-    file = tmp_path / "loyalty.duckdb"
-    pipeline = dlt.pipeline("loyalty", destination=dlt.destinations.duckdb(str(file)), dataset_name="exports")
-
-    def loaded() -> list[tuple[int, Any]]:
-        with duckdb.connect(str(file)) as connection:
-            return connection.execute("select id, comment from exports.wallet_ledger order by id").fetchall()
-
-    first = load(pipeline, longshore, "wallet-ledger")
-    before = loaded()
-    assert len(before) == 2000
-    changed, _ = before[0]
-    service.sql("update loyalty.wallet_ledger set comment = 'loaded by dlt' where id = $1", changed)
-    try:
-        second = load(pipeline, longshore, "wallet-ledger")
-    finally:
-        service.sql("update loyalty.wallet_ledger set comment = $2 where id = $1", changed, before[0][1])
-    assert second.id == first.id
-    assert loaded() == [(changed, "loaded by dlt"), *before[1:]]
-    runs = second.runs()
-    assert [run.rows for run in runs] == [1, 2000]
-    assert all(run.increment and run.increment["acknowledged"] for run in runs)
-
-
 def test_a_copy_in_duckdb_is_kept_right_and_checked_against_its_mirror(
     service: services.Longshore, longshore: Longshore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,9 +196,3 @@ def test_a_copy_in_duckdb_is_kept_right_and_checked_against_its_mirror(
             assert found == before[1:]
         finally:
             service.sql("update loyalty.vouchers set chain_id = $2 where id = $1", gone, SMALL_CHAIN)
-
-
-@pytest.mark.parametrize("file", sorted((DOCS / "integrations").glob("*.py")), ids=lambda file: file.name)
-def test_an_example_compiles_and_the_page_shows_it(file: Path) -> None:
-    compile(file.read_text(encoding="utf-8"), file.name, "exec")
-    assert f"literalinclude}} integrations/{file.name}" in PAGE

@@ -1,12 +1,16 @@
 """`pip install longshore`: the client and the commands for users, few and small packages that start quickly."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from longshore.client import Longshore as Client
+from longshore.client.words import Format
 from tests.packages.environments import Environment, build_wheel
 from tests.service import Longshore
 
+FORMATS: tuple[Format, ...] = ("csv", "parquet")
 MAX_PACKAGES = 12
 MAX_BYTES = 30_000_000
 MAX_IMPORT_SECONDS = 0.2
@@ -58,7 +62,7 @@ def test_export_with_the_light_install_works_by_command_and_by_client(
 @pytest.mark.parametrize(
     "command",
     ["serve", "worker", "api", "migrate", "seed", "demo", "doctor", "catalog check", "token list",
-     "user list", "client list", "keys rotate", "secrets rotate", "verify x"],
+     "user list", "client list", "keys rotate", "secrets rotate"],
 )  # fmt: skip
 def test_command_that_lacks_its_extra_says_which_to_install(light: Environment, tmp_path: Path, command: str) -> None:
     done = light.run("longshore", *command.split(), folder=tmp_path)
@@ -68,3 +72,28 @@ def test_command_that_lacks_its_extra_says_which_to_install(light: Environment, 
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_light_install_verifies_checksums_and_names_the_extras_for_signatures_and_rows(
+    light: Environment, service: Longshore, tmp_path: Path
+) -> None:
+    with Client(service.address, service.token(), chain=1764) as client:
+        keys = client.request("GET", "/.well-known/longshore-keys.json")
+        (tmp_path / "keys.json").write_text(json.dumps(keys))
+        for format in FORMATS:
+            task = client.exports.create("users", format=format).wait(60)
+            task.download(tmp_path / f"users.{format}", manifest=True)
+    done = light.run("longshore", "verify", "users.csv", folder=tmp_path)
+    assert done.stdout.endswith(": good\n"), done.stderr
+    done = light.run("longshore", "verify", "users.parquet", folder=tmp_path)
+    assert done.stdout.endswith(": good, rows not counted without pyarrow (pip install 'longshore[arrow]')\n")
+    done = light.run("longshore", "verify", "--keys", "keys.json", "users.csv", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "longshore: `longshore verify` needs joserfc, which is not installed: pip install 'longshore[verify]'\n"
+    )
+    with (tmp_path / "users.csv").open("ab") as file:
+        file.write(b"x")
+    done = light.run("longshore", "verify", "users.csv", folder=tmp_path)
+    assert done.returncode == 1
+    assert "bytes, and must have" in done.stderr

@@ -35,7 +35,8 @@ TITLES: dict[type[Exception], str] = {
     click.ClickException: "The command line cannot be used",
 }
 
-ARROW_PACKAGES = ("pyarrow",)
+VERIFY_EXTRAS = {"pyarrow": "arrow", "joserfc": "verify", "zstandard": "verify"}
+"""The extras of `longshore verify`; all other commands with an extra are those that run a service."""
 READ_ONLY = "25006"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 
@@ -129,9 +130,9 @@ def _missing(error: ModuleNotFoundError, arguments: Sequence[str]) -> str:
     package = (error.name or "").partition(".")[0]
     if package in ("", "longshore"):
         raise error
-    extra = "longshore[arrow]" if package in ARROW_PACKAGES else "longshore[server]"
-    command = " ".join(itertools.takewhile(str.isalpha, arguments[:2]))
-    return f"`longshore {command}` needs {package}, which is not installed: pip install '{extra}'"
+    command = " ".join(itertools.takewhile(str.isalpha, arguments[: 1 if arguments[:1] == ["verify"] else 2]))
+    extra = VERIFY_EXTRAS.get(package, "server") if command == "verify" else "server"
+    return f"`longshore {command}` needs {package}, which is not installed: pip install 'longshore[{extra}]'"
 
 
 def _problem(error: Exception, message: str, code: int) -> dict[str, Any]:

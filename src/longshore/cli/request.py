@@ -14,9 +14,7 @@ from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
 from longshore.cli.output import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from longshore.client.answers import Answer
+    from longshore.client.blocking.client import StreamedAnswer
 
 STDIN = "-"
 CODES = {400: USAGE, 401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 410: NOT_FOUND, 413: USAGE, 415: USAGE,
@@ -49,8 +47,6 @@ def request(  # noqa: PLR0913 (the options of the command)
     The body of an error goes to standard error. The exit code is by the status: 2 for 400, 413, 415 and 422, 3 for 404
     and 410, 4 for 401 and 403, 1 for other errors.
     """
-    from longshore.client.answers import Request
-
     method = method.upper()
     is_read = method in ("GET", "HEAD")
     fields: dict[str, str | msgspec.Raw] = dict(_pair(each, "=", "--field") for each in field or [])
@@ -58,20 +54,19 @@ def request(  # noqa: PLR0913 (the options of the command)
     if fields and file is not None:
         raise click.BadParameter("give the body by --input or by fields, not both", param_hint="--input")
     body = msgspec.Raw(_read(file)) if file is not None else fields if fields and not is_read else None
-    sent = Request(
-        method=method,
-        url=_path(path),
-        params={key: _text(value) for key, value in fields.items()} if is_read else {},
-        headers=dict(_pair(each, ":", "--header") for each in header or []),
-        body=body,
-    )
-    with remote.client_of(profile) as client, client._transport.stream(sent) as (answer, chunks):
-        _print(answer, chunks, include)
+    params = {key: _text(value) for key, value in fields.items()} if is_read else {}
+    headers = dict(_pair(each, ":", "--header") for each in header or [])
+    path = _path(path)
+    with (
+        remote.client_of(profile) as client,
+        client.stream(method, path, body, params=params, headers=headers) as answer,
+    ):
+        _print(answer, include)
     if answer.status >= 400:
         raise click.exceptions.Exit(CODES.get(answer.status, FAILED))
 
 
-def _print(answer: "Answer", chunks: "Iterator[bytes]", include: bool) -> None:
+def _print(answer: "StreamedAnswer", include: bool) -> None:
     """Print an answer as it comes; that of an error on standard error."""
     out = sys.stderr.buffer if answer.status >= 400 else sys.stdout.buffer
     if include:
@@ -81,13 +76,11 @@ def _print(answer: "Answer", chunks: "Iterator[bytes]", include: bool) -> None:
             "",
         ]
         out.write("".join(f"{line}\n" for line in lines).encode())
-    if answer.status >= 300:
-        out.write(answer.body)
-    elif sys.stdout.isatty() and "json" in answer.headers.get("content-type", ""):
-        body = b"".join(chunks)
+    if out is sys.stdout.buffer and sys.stdout.isatty() and "json" in answer.headers.get("content-type", ""):
+        body = b"".join(answer.chunks)
         out.write(msgspec.json.format(body) + b"\n" if body else b"")
     else:
-        for chunk in chunks:
+        for chunk in answer.chunks:
             out.write(chunk)
             out.flush()
     out.flush()

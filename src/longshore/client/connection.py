@@ -1,5 +1,6 @@
 """The address of a service with the token and the chain that requests to it carry, and the errors of connections."""
 
+import logging
 import os
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,24 @@ from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSe
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
 ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
+
+
+class _WithoutSignatures(logging.Filter):
+    """Leaves the query of signed addresses out of the HTTP library's log, as it is a credential of the download."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return True: every record is kept."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(_shown(each) if type(each).__name__ == "URL" else each for each in record.args)
+        return True
+
+
+def _shown(url: Any) -> str:
+    path, _, query = str(url).partition("?")
+    return f"{path}?…" if "sig" in query.lower() else str(url)
+
+
+HTTP_LOG_FILTER = _WithoutSignatures()
 
 
 class Connection(msgspec.Struct, frozen=True):

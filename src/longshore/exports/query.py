@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports import formats, row_security, totals
+from longshore.exports import formats, row_security, source_totals
 from longshore.exports.catalog import Index, quoted_part
 from longshore.exports.columns import Column, choices, columns_of
 from longshore.exports.export import IndexTarget
@@ -19,7 +19,7 @@ from longshore.exports.increments.transactions import Bounds
 from longshore.exports.ranges import Source, source_of
 from longshore.exports.readback import Layout
 from longshore.exports.segments.rules import Segment
-from longshore.exports.totals import SourceTotalColumns
+from longshore.exports.source_totals import SourceTotalColumns
 from longshore.tasks.model import ChainId, Interval
 
 
@@ -96,7 +96,7 @@ async def prepare(connection: Connection, index: Index, request: Request) -> Exp
         source=source,
         columns=columns,
         layout=layout,
-        total_columns=totals.total_columns(index, columns),
+        total_columns=source_totals.total_columns(index, columns),
         bounds=bounds,
         changes=changed,
         key=row_key(index, columns),

@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import IO, Any, Protocol
 
 import msgspec
-import zstandard
 
+from longshore.exports.formats import xlsx_cells
 from longshore.exports.formats.dialect import CsvOptions, Dialect, dialect
 from longshore.exports.formats.records import QUOTE, Records
 from longshore.exports.manifest import ManifestField
@@ -72,6 +73,13 @@ class Layout(msgspec.Struct, frozen=True):
     dialect: Dialect
 
 
+def missing_package(manifest: ReadableFile, has_totals: bool) -> str | None:
+    """Return the package that reading the rows of a file needs and that is not installed; None where all are there."""
+    needed = {"pyarrow": manifest.format == "parquet" or (manifest.format == "csv" and has_totals)}
+    needed["zstandard"] = manifest.file.endswith(".zst")
+    return next((name for name, is_needed in needed.items() if is_needed and find_spec(name) is None), None)
+
+
 def rows(opener: Opener, manifest: ReadableFile) -> int:
     """Return the number of rows of a file, counted by a reader of its format.
 
@@ -83,10 +91,8 @@ def rows(opener: Opener, manifest: ReadableFile) -> int:
         with opener() as file:
             return int(pq.read_metadata(file).num_rows)
     if manifest.format == "xlsx":
-        from longshore.exports.formats import xlsx
-
         with opener() as file:
-            return xlsx.count_rows(file)
+            return xlsx_cells.count_rows(file)
     with _text(opener, manifest) as file:
         if manifest.format == "csv":
             options = dialect(manifest.csv)
@@ -218,10 +224,8 @@ def _of_parquet(opener: Opener, columns: TotalColumns) -> Iterator[Part]:
 
 
 def _of_workbook(opener: Opener, names: Sequence[str], columns: TotalColumns) -> Iterator[Part]:
-    from longshore.exports.formats.xlsx_cells import cells
-
     with opener() as file:
-        for value, text in cells(file, [names.index(columns.per), names.index(columns.amount)]):
+        for value, text in xlsx_cells.cells(file, [names.index(columns.per), names.index(columns.amount)]):
             yield value, 1, Decimal(text or 0)
 
 
@@ -286,6 +290,8 @@ def _text(opener: Opener, manifest: ReadableFile) -> Iterator[IO[bytes]]:
         if manifest.file.endswith(".gz"):
             yield io.BufferedReader(gzip.GzipFile(fileobj=file, mode="rb"))
         elif manifest.file.endswith(".zst"):
+            import zstandard
+
             yield io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
         else:
             yield file

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Sequence
 
 from longshore.database.connect import Connection
-from longshore.exports import odd_values, readback, totals
+from longshore.exports import odd_values, readback, source_totals, totals
 from longshore.exports.manifest import Manifest
 from longshore.exports.query import ExportQuery
 from longshore.exports.ranges import Source
 from longshore.exports.readback import TEXT_FORMATS, Opener, TextSums
-from longshore.exports.totals import SourceTotalColumns, Sum, Sums, Totals
+from longshore.exports.source_totals import SourceTotalColumns
+from longshore.exports.totals import Sum, Sums, Totals
 
 
 class Reconciler:
@@ -59,7 +60,7 @@ class Reconciler:
     async def ask_deleted(self, connection: Connection, source: Source, columns: SourceTotalColumns | None) -> None:
         """Ask the source for the totals of rows whose `columns` have an SQL of their own."""
         if self._columns is not None and columns is not None:
-            asked = await totals.in_source(connection, source, columns)
+            asked = await source_totals.in_source(connection, source, columns)
             totals.added(self._expected, totals.as_parts(asked.sums))
 
     def add(self, text: bytes, complete: bool) -> None:

@@ -1,8 +1,8 @@
 """Control totals: the sums that the source reports for a result, and their comparison with the sums of the file.
 
 The catalog declares them: the sum of an amount for each value of another field, such as a ledger's currency. PostgreSQL
-adds up in the snapshot that the rows come from; `readback`, which shares no code with the writers, adds up the file.
-Sums are exact decimals. Both sides treat NaN and infinities as PostgreSQL does, so that they compare.
+adds up in the snapshot that the rows come from (`source_totals`); `readback`, which shares no code with the writers,
+adds up the file. Sums are exact decimals. Both sides treat NaN and infinities as PostgreSQL does, so that they compare.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,16 +11,9 @@ from typing import Any
 
 import msgspec
 
-from longshore.database.connect import Connection
 from longshore.errors import LongshoreError
-from longshore.exports.catalog import Index
-from longshore.exports.columns import FLOATS, INTEGERS, Column
-from longshore.exports.ranges import Source
 
 EXACT = Context(prec=150_000, traps=[])  # more digits than a numeric of PostgreSQL can have
-
-EXACT_TYPES = INTEGERS | {"numeric"}
-UNSUITED_KEY_TYPES = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # the formats spell them differently
 
 Key = str | None
 Sums = dict[Key, tuple[int, Decimal]]
@@ -59,35 +52,6 @@ class TotalColumns(msgspec.Struct, frozen=True):
     per: str
     scale: int | None
     """Decimals of the amounts, as far as it is known."""
-
-
-class SourceTotalColumns(TotalColumns, frozen=True):
-    """The same columns in the source."""
-
-    amount_sql: str
-    per_sql: str
-
-
-def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns | None:
-    """Return the columns of an export's totals; None if the catalog declares none, or one of them is not exported."""
-    if index.totals is None:
-        return None
-    amount, per = (
-        next((column for column in columns if column.field is index.fields[name]), None)
-        for name in (index.totals.amount, index.totals.per)
-    )
-    # The sum of binary fractions depends on the order in which they are added, so it would prove nothing.
-    if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in UNSUITED_KEY_TYPES:
-        return None
-    scale = 0 if amount.pg_type in INTEGERS else amount.field.decimals if amount.scale is None else amount.scale
-    return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.shown)
-
-
-async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:
-    """Return the totals of the rows in the snapshot that the connection holds."""
-    query = f"select {columns.per_sql}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
-    sums = added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
-    return Totals(columns.amount, columns.per, as_list(sums))
 
 
 def added(sums: Sums, parts: Iterable[tuple[Key, int, Decimal]]) -> Sums:

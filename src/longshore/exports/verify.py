@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports import readback, signatures, totals
+from longshore.exports import readback, totals
 from longshore.exports.formats import FORMATS
 from longshore.exports.formats.dialect import check_options
 from longshore.exports.manifest import SIGNATURE, SUFFIX, VERSION, FilesManifest, Manifest, hash_of, is_files
-from longshore.exports.signatures import PublicKey
 from longshore.exports.totals import Sums, TotalColumns, Totals
+
+if TYPE_CHECKING:
+    from longshore.exports.signatures import PublicKey
 
 CHUNK_BYTES = 1 << 20
 MAX_REASON_CHARACTERS = 200
@@ -25,7 +27,7 @@ SUM = re.compile(r"-?[0-9]{1,200000}(\.[0-9]{1,20000})?|NaN|-?Infinity")  # a nu
 
 PATH = re.compile(r"[A-Za-z0-9_.%=/-]{1,1000}")  # of a file; see `files.paths`
 
-Keys = dict[str, PublicKey]
+Keys = dict[str, "PublicKey"]
 """The keys that may have signed, by kid."""
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -41,10 +43,11 @@ def verify(paths: Iterable[Path], keys: Path | None = None) -> list[Manifest | F
     """Check files by the manifests beside them, and that no run is missing between those of the same task.
 
     A path that is a manifest of many files stands for all of them. `keys`: a JWK Set with the keys that may have signed
-    the manifests; without it signatures are not looked at. Return the manifests in the order of their runs. Raises
-    LongshoreError for the first violation.
+    the manifests; without it signatures are not looked at. Rows and control totals are left out of files for which
+    `missing_package` names a package. Return the manifests in the order of their runs. Raises LongshoreError for the
+    first violation.
     """
-    known = None if keys is None else signatures.read_keys(keys)
+    known = None if keys is None else _read_keys(keys)
     read = sorted((_verify_result(path, known) for path in paths), key=lambda pair: (pair[0].task, pair[0].run))
     for (before, hash_before), (after, _) in itertools.pairwise(read):
         if before.task == after.task and after.previous != hash_before:
@@ -53,6 +56,21 @@ def verify(paths: Iterable[Path], keys: Path | None = None) -> list[Manifest | F
                 "a run between them is missing, or a manifest was changed"
             )
     return [manifest for manifest, _ in read]
+
+
+def _read_keys(path: Path) -> Keys:
+    from longshore.exports.signatures import read_keys  # needs `longshore[verify]`, which checksums do without
+
+    return read_keys(path)
+
+
+def missing_package(manifest: Manifest | FilesManifest) -> str | None:
+    """Return the package without which rows and control totals of a result are not checked; None if they are."""
+    if isinstance(manifest, Manifest):
+        return readback.missing_package(manifest, manifest.totals is not None)
+    of_index = {index.index: index.totals is not None for index in manifest.indexes}
+    found = (readback.missing_package(manifest.of_file(each), of_index[each.index]) for each in manifest.files)
+    return next(filter(None, found), None)
 
 
 def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManifest, str]:
@@ -70,7 +88,8 @@ def _verify_result(path: Path, keys: Keys | None) -> tuple[Manifest | FilesManif
     manifest = _decoded(beside, text, Manifest)
     _refuse_made_up(beside, manifest)
     sums = _verify_file(path, manifest, manifest.totals)
-    _compare(path, manifest.totals, sums)
+    if sums is not None:
+        _compare(path, manifest.totals, sums)
     return manifest, hash_of(text)
 
 
@@ -78,6 +97,8 @@ def _read_signed(manifest: Path, keys: Keys | None) -> bytes:
     """Return the text of a manifest, after its signature was checked where there are keys."""
     text = _read(manifest)
     if keys is not None:
+        from longshore.exports import signatures
+
         signature = manifest.with_name(manifest.name + SIGNATURE)
         if not signature.exists():
             raise LongshoreError(f"{signature} is missing, so nothing proves who wrote {manifest.name}")
@@ -108,6 +129,7 @@ def _verify_files(path: Path, manifest: FilesManifest) -> None:
     found: dict[str, Sums] = {name: {} for name in indexes}
     rows = dict.fromkeys(indexes, 0)
     seen: set[str] = set()
+    unread: set[str] = set()
     for entry in manifest.files:
         if entry.index not in indexes or not _is_inside(entry.path) or entry.path in seen:
             raise LongshoreError(f"{path} is no manifest: it names a file {entry.path!r} of index {entry.index!r}")
@@ -116,12 +138,16 @@ def _verify_files(path: Path, manifest: FilesManifest) -> None:
         alone = msgspec.structs.replace(manifest.of_file(entry), totals=expected)
         _refuse_made_up(path, alone)
         sums = _verify_file(path.parent / entry.path, alone, expected)
-        totals.added(found[entry.index], ((value, count, total) for value, (count, total) in sums.items()))
         rows[entry.index] += entry.rows
+        if sums is None:
+            unread.add(entry.index)
+        else:
+            totals.added(found[entry.index], ((value, count, total) for value, (count, total) in sums.items()))
     for name, index in indexes.items():
         if rows[name] != index.rows:
             raise LongshoreError(f"{path}: the files of index {name} have {rows[name]:,} rows, expected {index.rows:,}")
-        _compare(path, index.totals, found[name])
+        if name not in unread:
+            _compare(path, index.totals, found[name])
     size = sum(entry.size for entry in manifest.files)
     if (sum(rows.values()), size) != (manifest.rows, manifest.size):
         raise LongshoreError(f"{path} is no manifest: its rows and bytes are not those of its files")
@@ -132,8 +158,8 @@ def _is_inside(path: str) -> bool:
     return bool(PATH.fullmatch(path)) and not {"", ".", ".."} & set(path.split("/"))
 
 
-def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sums:
-    """Check bytes and rows of a file. Return its sums for the control totals; none where there are none."""
+def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sums | None:
+    """Check bytes and rows of a file. Return its sums for the control totals; None where a package to read it lacks."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -146,6 +172,8 @@ def _verify_file(path: Path, manifest: Manifest, expected: Totals | None) -> Sum
         raise LongshoreError(f"{path} has {size:,} bytes, and must have {manifest.size:,}")
     if digest.hexdigest() != manifest.sha256:
         raise LongshoreError(f"{path} was changed: its SHA-256 is {digest.hexdigest()}, not {manifest.sha256}")
+    if readback.missing_package(manifest, expected is not None):
+        return None
     try:
         rows = readback.rows(lambda: path.open("rb"), manifest)
         if rows != manifest.rows:

@@ -1,6 +1,10 @@
 """The client: the connection to a service, and its operations by kind of resource."""
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from longshore.client.answers import Request
 from longshore.client.asynchronous.exports import AsyncExports
@@ -17,6 +21,14 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx2
+
+
+class AsyncStreamedAnswer(msgspec.Struct, frozen=True):
+    """An answer whose body is read as it comes. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 class AsyncLongshore:
@@ -72,7 +84,7 @@ class AsyncLongshore:
     ) -> Any:  # fmt: skip
         """Send a request to a path of the API, such as `/audit`, and return the decoded answer; None for an empty one.
 
-        For what has no method here. Raises ProblemError.
+        For what has no method here; `stream` gives status and header fields too. Raises ProblemError.
         """
         headers = once(idempotency_key) if idempotency_key else {}
         request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
@@ -80,6 +92,20 @@ class AsyncLongshore:
         if answer.status < 300 and not answer.body:
             return None
         return answer.expect(object)
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, path: str, body: Any = None, *, params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncIterator[AsyncStreamedAnswer]:  # fmt: skip
+        """Send a request to a path of the API, and open its answer, whatever its status: `async with` closes it.
+
+        For answers as they are: status, header fields, and the bytes of the body in chunks. The request is sent once;
+        nothing is retried. `body`: as JSON; `msgspec.Raw` as it is. Raises NoAnswerError.
+        """
+        request = Request(method=method.upper(), url=path, params=params or {}, headers=headers or {}, body=body)
+        async with self._transport.stream(request) as (answer, chunks):
+            yield AsyncStreamedAnswer(answer.status, answer.headers, chunks)
 
     async def close(self) -> None:
         """Close the connections. A call on a closed client raises ClientError."""

@@ -160,5 +160,6 @@ class AsyncTaskResults(AsyncTaskResource):
 
     async def to_polars(self) -> "polars.DataFrame":
         """Return the result of a `parquet` export as a DataFrame of Polars. Needs polars and `longshore[arrow]`."""
-        polars = tables.imported("polars")
-        return await in_thread(polars.from_arrow, await self.to_arrow())
+        package = tables.imported("polars")
+        frame: polars.DataFrame = await in_thread(package.from_arrow, await self.to_arrow())
+        return frame

@@ -1,12 +1,13 @@
 """The transport: sends requests, and retries transient errors."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from longshore.client.answers import Answer, Request
 from longshore.client.asynchronous.concurrency import sleep
-from longshore.client.connection import Connection
+from longshore.client.connection import HTTP_LOG_FILTER, Connection
 from longshore.client.errors import ClientError, NoAnswerError
 from longshore.client.model import Index
 from longshore.client.retry import Retries, RetryBudget
@@ -31,6 +32,7 @@ class AsyncTransport:
         """A request whose answer has the time of the service."""
         self.indexes: dict[str, Index] = {}
         """The declarations of the indexes that rules were built for."""
+        logging.getLogger("httpx2").addFilter(HTTP_LOG_FILTER)
         self._own = http_client is None
         self._is_closed = False
         if http_client is None:
@@ -80,7 +82,7 @@ class AsyncTransport:
 
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[tuple[Answer, AsyncIterator[bytes]]]:
-        """Open a request whose body is read in chunks; that of an unsuccessful answer is read already."""
+        """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too."""
         import httpx2
 
         response = await self._open(request)
@@ -88,7 +90,8 @@ class AsyncTransport:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response)
             else:
-                yield _answer(response, await response.aread()), self._chunks(response)
+                answer = _answer(response, await response.aread())
+                yield answer, _only(answer.body)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise self.connection.failed(error) from None
         finally:
@@ -123,3 +126,8 @@ class AsyncTransport:
 
 def _answer(response: "httpx2.Response", body: bytes) -> Answer:
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+async def _only(body: bytes) -> AsyncIterator[bytes]:
+    """Yield a body that is read already."""
+    yield body

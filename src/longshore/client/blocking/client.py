@@ -1,7 +1,11 @@
 # Made of ../asynchronous/client.py by tools/blocking_client.py: change that file, then run `make format`.
 """The client: the connection to a service, and its operations by kind of resource."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
 
 from longshore.client.answers import Request
 from longshore.client.blocking.exports import Exports
@@ -18,6 +22,14 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx2
+
+
+class StreamedAnswer(msgspec.Struct, frozen=True):
+    """An answer whose body is read as it comes. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
 
 
 class Longshore:
@@ -73,7 +85,7 @@ class Longshore:
     ) -> Any:  # fmt: skip
         """Send a request to a path of the API, such as `/audit`, and return the decoded answer; None for an empty one.
 
-        For what has no method here. Raises ProblemError.
+        For what has no method here; `stream` gives status and header fields too. Raises ProblemError.
         """
         headers = once(idempotency_key) if idempotency_key else {}
         request = Request(method=method.upper(), url=path, params=params or {}, headers=headers, body=body)
@@ -81,6 +93,20 @@ class Longshore:
         if answer.status < 300 and not answer.body:
             return None
         return answer.expect(object)
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, body: Any = None, *, params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Iterator[StreamedAnswer]:  # fmt: skip
+        """Send a request to a path of the API, and open its answer, whatever its status: `with` closes it.
+
+        For answers as they are: status, header fields, and the bytes of the body in chunks. The request is sent once;
+        nothing is retried. `body`: as JSON; `msgspec.Raw` as it is. Raises NoAnswerError.
+        """
+        request = Request(method=method.upper(), url=path, params=params or {}, headers=headers or {}, body=body)
+        with self._transport.stream(request) as (answer, chunks):
+            yield StreamedAnswer(answer.status, answer.headers, chunks)
 
     def close(self) -> None:
         """Close the connections. A call on a closed client raises ClientError."""

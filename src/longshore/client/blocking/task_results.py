@@ -161,5 +161,6 @@ class TaskResults(TaskResource):
 
     def to_polars(self) -> "polars.DataFrame":
         """Return the result of a `parquet` export as a DataFrame of Polars. Needs polars and `longshore[arrow]`."""
-        polars = tables.imported("polars")
-        return in_thread(polars.from_arrow, self.to_arrow())
+        package = tables.imported("polars")
+        frame: polars.DataFrame = in_thread(package.from_arrow, self.to_arrow())
+        return frame

@@ -1,13 +1,14 @@
 # Made of ../asynchronous/transport.py by tools/blocking_client.py: change that file, then run `make format`.
 """The transport: sends requests, and retries transient errors."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from longshore.client.answers import Answer, Request
 from longshore.client.blocking.concurrency import sleep
-from longshore.client.connection import Connection
+from longshore.client.connection import HTTP_LOG_FILTER, Connection
 from longshore.client.errors import ClientError, NoAnswerError
 from longshore.client.model import Index
 from longshore.client.retry import Retries, RetryBudget
@@ -32,6 +33,7 @@ class Transport:
         """A request whose answer has the time of the service."""
         self.indexes: dict[str, Index] = {}
         """The declarations of the indexes that rules were built for."""
+        logging.getLogger("httpx2").addFilter(HTTP_LOG_FILTER)
         self._own = http_client is None
         self._is_closed = False
         if http_client is None:
@@ -79,7 +81,7 @@ class Transport:
 
     @contextmanager
     def stream(self, request: Request) -> Iterator[tuple[Answer, Iterator[bytes]]]:
-        """Open a request whose body is read in chunks; that of an unsuccessful answer is read already."""
+        """Open a request whose body is read in chunks; that of an unsuccessful answer is in the answer too."""
         import httpx2
 
         response = self._open(request)
@@ -87,7 +89,8 @@ class Transport:
             if response.status_code < 300:
                 yield _answer(response, b""), self._chunks(response)
             else:
-                yield _answer(response, response.read()), self._chunks(response)
+                answer = _answer(response, response.read())
+                yield answer, _only(answer.body)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise self.connection.failed(error) from None
         finally:
@@ -122,3 +125,8 @@ class Transport:
 
 def _answer(response: "httpx2.Response", body: bytes) -> Answer:
     return Answer(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
+
+
+def _only(body: bytes) -> Iterator[bytes]:
+    """Yield a body that is read already."""
+    yield body

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import msgspec
-import zstandard
-from isal import isal_zlib
 
 Compression = Literal["gzip", "zstd"]
 
@@ -28,9 +26,17 @@ class Codec(msgspec.Struct, frozen=True):
     start: Callable[[], Compressor]
 
 
-# ISA-L's deflate is several times as fast as zlib's, for files a few percent larger; any gunzip reads them. Of
-# Zstandard's levels the first takes half the time of the third, for ledgers as small as that.
-CODECS = {
-    "gzip": Codec("gz", lambda: isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)),
-    "zstd": Codec("zst", lambda: zstandard.ZstdCompressor(level=1).compressobj()),
-}
+def _gzip() -> Compressor:
+    # ISA-L's deflate is several times as fast as zlib's, for files a few percent larger; any gunzip reads them.
+    from isal import isal_zlib  # where a file is written, as `longshore verify` is installed without it
+
+    return isal_zlib.compressobj(1, isal_zlib.DEFLATED, GZIP)
+
+
+def _zstandard() -> Compressor:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=1).compressobj()  # the third level takes twice the time, for as small ledgers
+
+
+CODECS = {"gzip": Codec("gz", _gzip), "zstd": Codec("zst", _zstandard)}

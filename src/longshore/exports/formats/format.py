@@ -1,14 +1,16 @@
 """The interface of a format: a query, COPY options, and the framing of the bytes that PostgreSQL makes of rows."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from longshore.errors import LongshoreError
-from longshore.exports.columns import Column
 from longshore.exports.formats.compression import Compression
 from longshore.exports.formats.dialect import Dialect
+
+if TYPE_CHECKING:
+    from longshore.exports.columns import Column
 
 MAX_SHOWN_CHARACTERS = 100  # of a value in an error message
 
@@ -34,7 +36,7 @@ class RowKey(msgspec.Struct, frozen=True):
 class FileSpec(msgspec.Struct, frozen=True):
     """The content of a file, or of a piece of one."""
 
-    columns: Sequence[Column]
+    columns: "Sequence[Column]"
     dialect: Dialect = Dialect()
     """Used by CSV alone."""
     compression: Compression | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
@@ -20,7 +20,7 @@ from longshore.exports.catalog import FieldType
 from longshore.exports.columns import FLOATS, INTEGERS, Column
 from longshore.exports.formats.format import FileSpec, cell_error
 from longshore.exports.formats.nested import projected, select
-from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, ROW, opened_sheet
+from longshore.exports.formats.xlsx_cells import CHUNK_BYTES, count_rows
 
 # https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3
 MAX_ROWS = 1_048_575  # and a header
@@ -142,17 +142,6 @@ class Xlsx:
         if self._spec.key is not None:
             row = f"{self._spec.key.name} {_unescaped(values[-1]).decode(errors='replace')}"
         return cell_error(column.name, row, value, reason)
-
-
-def count_rows(file: IO[bytes]) -> int:
-    """Return the number of rows of a workbook's sheet without its header. Raises ValueError if it is no workbook."""
-    rows, rest = 0, b""
-    with opened_sheet(file) as sheet:
-        while chunk := sheet.read(CHUNK_BYTES):
-            text = rest + chunk
-            rows += text.count(ROW)  # in a value, "<" is escaped
-            rest = text[-(len(ROW) - 1) :]
-    return rows - 1
 
 
 def _unescaped(value: bytes) -> bytes:

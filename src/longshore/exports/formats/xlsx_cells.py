@@ -12,8 +12,6 @@ from decimal import Context, Decimal
 from typing import IO
 from xml.sax.saxutils import unescape
 
-from xlsxwriter.utility import xl_col_to_name
-
 CHUNK_BYTES = 1 << 20
 SHEET = "xl/worksheets/sheet1.xml"
 ROW = b"<row "
@@ -29,12 +27,28 @@ def cells(file: IO[bytes], columns: Sequence[int]) -> Iterator[list[str | None]]
     `columns`: numbers from 0. Raises ValueError for a file that is no workbook.
     """
     patterns = [
-        re.compile(rf'<c r="{xl_col_to_name(column)}[0-9]+"([^>/]*)>(.*?)</c>'.encode(), re.DOTALL)
-        for column in columns
+        re.compile(rf'<c r="{_letters(column)}[0-9]+"([^>/]*)>(.*?)</c>'.encode(), re.DOTALL) for column in columns
     ]
     for row in _rows(file):
         matches = (pattern.search(row) for pattern in patterns)
         yield [cell and _value(cell[1].decode(), cell[2].decode()) for cell in matches]
+
+
+def count_rows(file: IO[bytes]) -> int:
+    """Return the number of rows of a workbook's sheet without its header. Raises ValueError if it is no workbook."""
+    rows, rest = 0, b""
+    with opened_sheet(file) as sheet:
+        while chunk := sheet.read(CHUNK_BYTES):
+            text = rest + chunk
+            rows += text.count(ROW)  # in a value, "<" is escaped
+            rest = text[-(len(ROW) - 1) :]
+    return rows - 1
+
+
+def _letters(column: int) -> str:
+    """Return the name of a column by its number from 0: A to Z, AA to AZ, and so on."""
+    more, last = divmod(column, 26)
+    return (_letters(more - 1) if more else "") + chr(ord("A") + last)
 
 
 @contextlib.contextmanager

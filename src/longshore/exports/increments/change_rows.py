@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from longshore.database.connect import Connection
-from longshore.exports import formats, totals
+from longshore.exports import formats, source_totals
 from longshore.exports.columns import Column
 from longshore.exports.copy import BLOCK_BYTES, COPY, RowWriter, reporting
 from longshore.exports.export import CHANGE, REASON
@@ -96,7 +96,7 @@ class Changes:
         changes, columns = self._changes, self._query.total_columns
         await read_keys(connection, changes, self._list, self._thread)
         await asyncio.get_running_loop().run_in_executor(self._thread, self._file.finish)
-        of_copy = None if columns is None else await totals.in_source(connection, changes.everything, columns)
+        of_copy = None if columns is None else await source_totals.in_source(connection, changes.everything, columns)
         self._mirror = Mirror(self._list.rows, of_copy)
 
     async def write(self, connection: Connection, writer: RowWriter, reconciler: Reconciler, pace: Pace) -> int:
@@ -162,7 +162,9 @@ class _Rows:
         source = Source(f"from {key.asked(1, 'reason')}", (*texts, reasons))
         await self._copy(self._deleted_form, source)
         self.deletes += len(keys)
-        await self._reconciler.ask_deleted(self._connection, source, totals.total_columns(self._index, self._columns))
+        await self._reconciler.ask_deleted(
+            self._connection, source, source_totals.total_columns(self._index, self._columns)
+        )
 
     async def add(self, keys: Sequence[Any]) -> None:
         """Write those rows of some keys that were not written since the watermark."""

@@ -1,0 +1,41 @@
+"""Control totals in the source: which columns an export has them of, and their sums in the snapshot."""
+
+from collections.abc import Sequence
+
+from longshore.database.connect import Connection
+from longshore.exports.catalog import Index
+from longshore.exports.columns import FLOATS, INTEGERS, Column
+from longshore.exports.ranges import Source
+from longshore.exports.totals import TotalColumns, Totals, added, as_list
+
+EXACT_TYPES = INTEGERS | {"numeric"}
+UNSUITED_KEY_TYPES = FLOATS | {"numeric", "bool", "timestamp", "timestamptz"}  # the formats spell them differently
+
+
+class SourceTotalColumns(TotalColumns, frozen=True):
+    """The same columns in the source."""
+
+    amount_sql: str
+    per_sql: str
+
+
+def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns | None:
+    """Return the columns of an export's totals; None if the catalog declares none, or one of them is not exported."""
+    if index.totals is None:
+        return None
+    amount, per = (
+        next((column for column in columns if column.field is index.fields[name]), None)
+        for name in (index.totals.amount, index.totals.per)
+    )
+    # The sum of binary fractions depends on the order in which they are added, so it would prove nothing.
+    if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in UNSUITED_KEY_TYPES:
+        return None
+    scale = 0 if amount.pg_type in INTEGERS else amount.field.decimals if amount.scale is None else amount.scale
+    return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.shown)
+
+
+async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:
+    """Return the totals of the rows in the snapshot that the connection holds."""
+    query = f"select {columns.per_sql}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
+    sums = added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
+    return Totals(columns.amount, columns.per, as_list(sums))

@@ -1,0 +1,1 @@
+"""The integrations in the programs that they are for, each in an environment of its own; `make integrations`."""
