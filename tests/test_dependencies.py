@@ -13,6 +13,7 @@ import pytest
 
 HERE = Path(__file__).parents[1]
 OPTIONAL = {"pandas", "polars"}  # of the client, which says so when they are missing
+HOSTS = {"airflow", "asgiref", "dagster", "dlt"}  # of the integrations, which say so when they are missing
 PROJECT = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HEAVY = ("asyncpg", "botocore", "granian", "litestar", "numpy", "obstore", "pandas", "polars", "pyarrow", "rich",
          "structlog", "typer", "uvloop")  # fmt: skip
@@ -32,7 +33,7 @@ def imported(folder: str = "") -> set[str]:
                 found |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 found.add(node.module.partition(".")[0])
-    return found - sys.stdlib_module_names - {"longshore"} - OPTIONAL
+    return found - sys.stdlib_module_names - {"longshore"} - OPTIONAL - HOSTS
 
 
 def test_every_package_that_the_product_imports_is_one_of_its_dependencies_and_locked() -> None:
@@ -46,7 +47,9 @@ def test_every_package_that_the_product_imports_is_one_of_its_dependencies_and_l
         assert found & declared & locked, f"{package} is not installed with the product"
 
 
-@pytest.mark.parametrize(("folder", "extra"), [("client", {"pyarrow"}), ("cli", {"uvloop"})])
+@pytest.mark.parametrize(
+    ("folder", "extra"), [("client", {"pyarrow"}), ("cli", {"uvloop"}), ("integrations", {"pyarrow"})]
+)
 def test_client_and_commands_import_only_what_is_installed_without_extras(folder: str, extra: set[str]) -> None:
     """`extra`: the packages that a function imports which names their extra where they are missing."""
     assert imported(folder) - extra <= names(PROJECT["dependencies"])

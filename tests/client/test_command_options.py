@@ -282,3 +282,24 @@ def test_profiles_that_others_can_read_are_told_and_closed_by_the_next_login(
     assert logged_in("tasks", "list", "--json")[2] == ""
     assert logged_in("login", "--address", service.address, "--chain", str(SMALL_CHAIN), typed=token)[0] == 0
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("tasks", "get", "abc"), "'abc' is not a valid integer."),
+        (("tasks", "list", "--since", "yesterday"), "or a period until now, such as 7d"),
+        (("export", "users", "--format", "cvs"), "'cvs' is not one of 'csv', "),
+    ],
+)
+def test_wrong_value_is_answered_with_those_that_are_expected(
+    logged_in: Cli, command: tuple[str, ...], words: str
+) -> None:
+    code, out, told = logged_in(*command)
+    assert (code, out) == (2, "")
+    assert words in told
+
+
+def test_words_of_an_option_may_have_any_case(logged_in: Cli) -> None:
+    assert created(logged_in, "users", "--format", "JSONL", *LATER)["target"]["export_format"] == "jsonl"
+    assert logged_in("tasks", "list", "--status", "error", "--limit", "1")[0] == 0

@@ -153,14 +153,20 @@ def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, i
     )
 
 
+class _IntegerRange(click.IntRange):
+    """A range whose violations call a value that is no number "not a valid integer", and not "integer range"."""
+
+    name = "integer"
+
+
 def _type(described: _Described, kind: Any) -> "click.ParamType[Any]":
     if typing.get_origin(kind) is Literal:
-        return click.Choice(typing.get_args(kind))
+        return click.Choice(typing.get_args(kind), case_sensitive=False)
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):
-        return click.Choice([each.value for each in kind])
+        return click.Choice([each.value for each in kind], case_sensitive=False)
     low, high = described.range
     if low is not None or high is not None:
         if kind is int:
-            return click.IntRange(None if low is None else int(low), None if high is None else int(high))
+            return _IntegerRange(None if low is None else int(low), None if high is None else int(high))
         return click.FloatRange(low, high)
     return TYPES[kind]

@@ -64,7 +64,10 @@ def period(text: str, option: str) -> dict[str, int]:
 def moment_or_period_ago(text: str, option: str) -> datetime:
     """Return a time, also one that is given as the period until now. Raises BadParameter."""
     if not PERIOD.fullmatch(text):
-        return moment(text, option)
+        try:
+            return moment(text, option)
+        except click.BadParameter as error:
+            raise click.BadParameter(f"{error.message}, or a period until now, such as 7d", param_hint=option) from None
     try:
         return datetime.now(UTC) - timedelta(**period(text, option))
     except OverflowError:

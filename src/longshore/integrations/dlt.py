@@ -36,7 +36,7 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
     if not key:
         raise ClientError(f"the index {index} has no key, by which rows could be replaced and deleted")
     table = index.replace("-", "_")
-    (getattr(pipeline, "abort_packages", None) or pipeline.drop_pending_packages)()  # its name since dlt 1.30, and before
+    (getattr(pipeline, "abort_packages", None) or pipeline.drop_pending_packages)()  # its new and old name
     pipeline.sync_destination()  # the state is that of the destination, also on a new machine
     task = _known_task(pipeline, client, table)
     is_new = task is None
@@ -73,7 +73,7 @@ def _changes(table: str, key: list[str], task: Task, run: Run, file: Path) -> An
         name=table,
         write_disposition="replace" if run.full else "merge",
         primary_key=key,
-        columns={DELETED: {"data_type": "bool", "hard_delete": True}},
+        columns={} if run.full else {DELETED: {"hard_delete": True}},
     )
     def rows() -> Iterator[pa.Table]:
         dlt.current.resource_state()["task"] = task.id
