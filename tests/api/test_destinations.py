@@ -183,7 +183,7 @@ def test_change_of_where_or_as_whom_to_connect_needs_the_secret_again(
     patch = {"settings": {"shelf": "top", **change}}
     [name] = change
     assert violations(waiting.patch(path, json=patch, headers=headers)) == {
-        "/secret": f"is required, because a change of '{name}' changes where or as whom to connect"
+        "/secret": f'is required, because a change of "{name}" changes where or as whom to connect'
     }
     again = waiting.patch(path, json={**patch, "secret": {"password": "x"}}, headers=headers)
     assert again.status_code == 200, again.text
@@ -344,7 +344,7 @@ def test_destination_whose_kind_was_removed_can_be_deleted_alone(idle: Longshore
     idle.sql("update longshore.destinations set kind = 'removed' where id = $1", uuid.UUID(new["id"]))
     assert waiting.get(path).status_code == 200
     for answer in (waiting.post(f"{path}/test"), waiting.patch(path, json={"settings": {}})):
-        assert problem(answer, "destination-unusable")["detail"] == "The kind 'removed' is not installed."
+        assert problem(answer, "destination-unusable")["detail"] == 'The kind "removed" is not installed.'
     assert waiting.delete(path).status_code == 204
 
 

@@ -24,6 +24,7 @@ from longshore.tasks import delivery_requests, idempotency
 from longshore.tasks.delivery_requests import DeliverableRun, RunDelivery
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ChainId, PlannedDelivery
+from longshore.validation import in_json
 
 PAGE = Page(limit=25)
 
@@ -82,7 +83,7 @@ async def _planned(service: Service, chain: ChainId, run: DeliverableRun) -> lis
     """Return the deliveries of a run by the task's present target. Raises ProblemError where there can be none."""
     what = f"run {run.run} of task {run.task}"
     if run.action != "export":
-        raise ProblemError("no-export", f"The action of {what} is {run.action!r}, which delivers nothing.")
+        raise ProblemError("no-export", f"The action of {what} is {in_json(run.action)}, which delivers nothing.")
     if run.result is None:
         raise ProblemError("task-not-done", f"{what[:1].upper()}{what[1:]} has no result.")
     target, zone = _definition(run)

@@ -124,7 +124,7 @@ def read_change(value: Any, old: Draft, old_settings: Any, allow: tuple[Network,
         new = merge_patch({}, value["secret"]) if merges else value["secret"]
         secret = _typed(old.kind.secret, new, "/secret", violations)
     elif settings is not None and (moved := _moved(old.kind, old.settings, settings)):
-        names_moved = " and ".join(map(repr, moved))
+        names_moved = " and ".join(map(in_json, moved))
         because = f"is required, because a change of {names_moved} changes where or as whom to connect"
         violations.append(Violation(because, "/secret"))
     if not violations:

@@ -22,7 +22,7 @@ from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
-from longshore.validation import ValidationError, Violation, check
+from longshore.validation import ValidationError, Violation, check, in_json
 from longshore.webhooks import registry
 from longshore.webhooks.registry import (
     EVENTS,
@@ -156,7 +156,7 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
         if violation:
             violations.append(Violation(violation, "/url"))
         if isinstance(events, list):
-            expected = f"expected {' or '.join(map(repr, EVENTS))}"
+            expected = f"expected {' or '.join(map(in_json, EVENTS))}"
             violations += [Violation(expected, f"/events/{at}") for at, name in enumerate(events) if name not in EVENTS]
             violations += [] if events else [Violation("expected at least one event", "/events")]
     if violations or body is None:

@@ -207,4 +207,5 @@ def _show_test(result: "DestinationTest") -> None:
 
 
 def _shown(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name}={str(value)[:60]}" for name, value in settings.items() if value not in ("", None))
+    texts = {name: str(value) for name, value in settings.items() if value not in ("", None)}
+    return ", ".join(f"{name}={text if len(text) <= 60 else f'{text[:60]}…'}" for name, text in texts.items())

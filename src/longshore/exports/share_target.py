@@ -6,7 +6,7 @@ from longshore.exports.catalog import Catalog
 from longshore.exports.columns import choices
 from longshore.exports.export import ExportTarget
 from longshore.exports.formats import FORMATS
-from longshore.validation import Violation, pointer
+from longshore.validation import Violation, in_json, pointer
 
 # Column names without column mapping: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#column-mapping
 UNSUITED_NAME = re.compile(r"[ ,;{}()\n\t=]")
@@ -29,9 +29,9 @@ def check_share_as(target: ExportTarget, catalog: Catalog, at: str) -> list[Viol
     for number, (_, shown) in enumerate(choices(target.fields, index)):
         where = pointer(pointer(at, "fields"), number) if target.fields else pointer(at, "share_as")
         if shown.lower() in seen:
-            violations.append(Violation(f"the column {shown!r} differs from another one in case alone", where))
+            violations.append(Violation(f"the column {in_json(shown)} differs from another one in case alone", where))
         elif UNSUITED_NAME.search(shown):
             advice = "a column of a table has no space and none of , ; { } ( ) = in its name; rename it with `as`"
-            violations.append(Violation(f"{shown!r}: {advice}", where))
+            violations.append(Violation(f"{in_json(shown)}: {advice}", where))
         seen.add(shown.lower())
     return violations
