@@ -1,7 +1,7 @@
 """The memory of a worker that delivers a large result to each kind of destination, beside one of a tenth of the rows.
 
 The result is written once by another worker, as the memory of an export is measured elsewhere; each delivery has a
-worker of its own. The kinds `gs` and `az`, whose addresses no setting changes, share the code of uploads with `s3`.
+worker of its own. The kinds `gs` and `az` are left out, as no setting changes their addresses.
 """
 
 import contextlib
