@@ -12,6 +12,7 @@ from longshore.cli import where
 from longshore.cli.main import app
 from longshore.client.segment import F
 from tests import service as services
+from tests.sharing.python_client import PYTHON
 
 DOCS = Path(__file__).parents[2] / "docs"
 ADDRESS = "http://127.0.0.1:8080"
@@ -122,11 +123,22 @@ def indented_blocks(page: Path) -> list[str]:
     return [re.sub(r"^ {4}", "", block, flags=re.M).strip("\n") for block in found]
 
 
+def test_the_first_screen_of_the_readme_has_a_picture_and_the_two_commands() -> None:
+    lines = (DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()[:20]
+    commands = [line.split("#")[0].strip() for line in lines if line.startswith("    ")]
+    assert commands == ["make demo", ".venv/bin/longshore serve"]
+    pictures = re.findall(r"!\[.+\]\((.+)\)", "\n".join(lines))
+    assert pictures[0] == "docs/images/console.png"
+    assert (DOCS.parent / pictures[0]).is_file()
+
+
 def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path) -> None:
     blocks = indented_blocks(DOCS.parent / "README.md")
     serve = next(number for number, block in enumerate(blocks) if block == ".venv/bin/longshore serve")
-    create, fetch, user, shell, python = blocks[serve + 1 : serve + 6]
+    create, fetch, user, shell, python, table = blocks[serve + 1 : serve + 7]
     assert " user create " in user
+    export, profile, install, read = table.splitlines()
+    assert install.endswith("pip install delta-sharing")
     program = f"{Path(sys.executable).parent}/"
     script = "\n".join(
         [
@@ -134,6 +146,9 @@ def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path)
             f'until curl -s -H "Authorization: Bearer $TOKEN" {ADDRESS}/tasks/$TASK | grep -q DONE; do sleep 0.1; done',
             fetch,
             shell,
+            export,
+            profile,
+            read.replace("notebook/bin/python", str(PYTHON)),
         ]
     )
     script = script.replace(ADDRESS, service.address).replace(".venv/bin/", program)
@@ -143,8 +158,13 @@ def test_the_readme_can_be_followed(service: services.Longshore, tmp_path: Path)
         "LONGSHORE_DATABASE_URL": service.url,
         "XDG_CONFIG_HOME": str(tmp_path / "config"),
     }
-    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=100)
-    assert list(tmp_path.glob("Wallet_Export-*.csv"))
+    command = ["sh", "-eu", "-c", script]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, timeout=100, stdout=subprocess.PIPE, text=True
+    )
+    assert "[20000 rows x " in done.stdout
+    (file,) = tmp_path.glob("Wallet_Export-*.csv")
+    assert file.read_bytes() == (tmp_path / "ledger.csv").read_bytes()
     (tmp_path / "ledger.csv").unlink()
     code = f"from longshore import F, Longshore\n{python}"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=100)

@@ -167,8 +167,11 @@ def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
     for grant in grants:
         warehouse_server.sql(grant.replace("to loader", "to encrypted"), database="warehouse")
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    in_background = f" > serve.log 2>&1 &\nuntil curl -sf {address}/readyz; do sleep 0.1; done\n"
     for shown, here in (
         ("make install\n", "trap 'kill $(jobs -p); wait' EXIT\n"),
+        ("longshore serve\n", f"longshore serve{in_background}"),
         (".venv/bin/", f"{Path(sys.executable).parent}/"),
         ("127.0.0.1:8080", f"127.0.0.1:{port}"),
         ('"port": 5432', f'"port": {warehouse_server.port}'),
@@ -177,7 +180,7 @@ def test_nightly_table_of_the_readme_is_there_after_its_six_commands(
     ):
         assert shown in script
         script = script.replace(shown, here)
-    state = f'curl -s -H "Authorization: Bearer $TOKEN" http://127.0.0.1:{port}/tasks/2'
+    state = f'curl -s -H "Authorization: Bearer $TOKEN" {address}/tasks/2'
     script += f"\nuntil {state} > task.json; grep -qE 'DONE|ERROR' task.json; do sleep 0.1; done; cat task.json"
     # Without the kinds of other tests, which only work where `tests` can be imported.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
