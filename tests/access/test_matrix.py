@@ -19,7 +19,8 @@ from longshore import web
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
-from longshore.api.routes import NEEDED, RIGHTS, Open, Right
+from longshore.api.rights import Open, Right
+from longshore.api.routes import NEEDED, RIGHTS
 from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
@@ -274,18 +275,24 @@ CONSOLE = {
     ("GET", "/console/{chain}/tasks/{id}/download"): Cell(303, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/runs/{run}"): Cell(200, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/runs/{run}/rows"): Cell(200, 404, done_task),
+    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/files"): Cell(200, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/runs/{run}/manifest"): Cell(200, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/runs/{run}/download"): Cell(303, 404, done_task),
     ("GET", "/console/{chain}/tasks/{id}/events"): Cell(200, 404, done_task),
     ("POST", "/console/{chain}/tasks/{id}/pause"): Cell(303, 404, scheduled_task),
     ("POST", "/console/{chain}/tasks/{id}/resume"): Cell(303, 404, scheduled_task),
     ("POST", "/console/{chain}/tasks/{id}/backfill"): Cell(400, 404, scheduled_task),  # without its range
+    ("POST", "/console/{chain}/tasks/{id}/backfills/{backfill}/end"): Cell(303, 404, backfilled_task),
+    ("POST", "/console/{chain}/tasks/{id}/links/{link}/revoke"): Cell(303, 404, link),
+    ("POST", "/console/{chain}/tasks/{id}/runs/{run}/deliver"): Cell(409, 404, done_task),  # names no destination
     ("GET", "/console/{chain}/new"): Cell(200, 200),
     ("POST", "/console/{chain}/forecast"): Cell(400, 400, body=lambda _: {}),  # without a segment
     ("POST", "/console/{chain}/new"): Cell(400, 400),  # without its fields
     ("POST", "/console/{chain}/profile"): Cell(400, 400),  # without its days
     ("GET", "/console/{chain}/schedules"): Cell(200, 200),
     ("GET", "/console/{chain}/segments"): Cell(200, 200),
+    ("POST", "/console/{chain}/segments"): Cell(400, 400),  # without its rules
+    ("POST", "/console/{chain}/segments/{id}/delete"): Cell(404, 404, lambda _: {"id": uuid.uuid4()}),
     ("GET", "/console/{chain}/destinations"): Cell(200, 200),
     ("GET", "/console/{chain}/destinations/new"): Cell(200, 200),
     ("POST", "/console/{chain}/destinations/new"): Cell(400, 400),  # without a kind
@@ -295,6 +302,15 @@ CONSOLE = {
     ("POST", "/console/{chain}/destinations/{id}/change"): Cell(400, 404, destination),  # without settings
     ("POST", "/console/{chain}/destinations/{id}/delete"): Cell(409, 404, used_destination),
     ("GET", "/console/{chain}/access"): Cell(200, 200),
+    ("POST", "/console/{chain}/access/clients"): Cell(400, 400),  # without its fields
+    ("POST", "/console/{chain}/access/clients/{id}"): Cell(303, 404, owner),
+    ("POST", "/console/{chain}/access/tokens"): Cell(400, 400),
+    ("POST", "/console/{chain}/access/tokens/{id}/revoke"): Cell(303, 404, token),
+    ("POST", "/console/{chain}/access/profiles/{id}/revoke"): Cell(404, 404, lambda _: {"id": uuid.uuid4()}),
+    ("POST", "/console/{chain}/access/users"): Cell(400, 400),
+    ("POST", "/console/{chain}/access/users/{id}"): Cell(303, 404, user),
+    ("POST", "/console/{chain}/access/sessions/{id}/end"): Cell(404, 404, lambda _: {"id": uuid.uuid4()}),
+    ("POST", "/console/{chain}/access/password"): Cell(400, 400),
     ("GET", "/console/{chain}/audit"): Cell(200, 200),
     ("GET", "/console/{chain}/system"): Cell(200, 200),
 }

@@ -29,7 +29,7 @@ ARGUMENTS = [
 
 expect.set_options(timeout=30_000)
 
-REFUSED = re.compile(r"status of (400|401|403) ")
+REFUSED = re.compile(r"status of (400|401|403|409) ")
 """What Chromium notes where a test asks for what is refused; a file or page that is missing or broken is none of it."""
 
 

@@ -191,6 +191,22 @@ def test_failed_delivery_is_explained_and_done_again_with_a_new_secret(page: Pag
     expect(page.get_by_role("button", name="Deliver run 1 again")).to_have_count(0)
 
 
+def test_run_is_delivered_again_without_scripts(
+    context: Callable[..., BrowserContext], person: Person, admin: httpx2.Client
+) -> None:
+    found = made(admin, shelf="without scripts")
+    there = f"/destinations/{found['id']}"
+    assert admin.patch(there, json={"secret": {"password": "an old one"}}).status_code == 200
+    task = delivered(admin, found["name"])
+    assert ended(admin, task)["state"]["code"] == "ERROR"
+    admin.patch(there, json={"secret": {"password": PASSWORD}})
+    page = context(java_script_enabled=False).new_page()
+    sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
+    page.get_by_role("button", name="Deliver run 1 again").click()
+    page.wait_for_url("**#deliveries")
+    assert ended(admin, task)["state"]["code"] == "DONE"
+
+
 def test_new_export_is_delivered_where_its_form_says(page: Page, admin: httpx2.Client) -> None:
     found = made(admin, shelf="of a form")
     where = {"host": "127.0.0.1", "database": "none", "username": "anna", "sslmode": "disable"}

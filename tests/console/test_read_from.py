@@ -77,12 +77,12 @@ def test_user_finds_an_own_profile_file_on_the_page_access_and_revokes_it(
     task = shared_task(client, "revoked")
     reader = new_person(service, _1764=Level.READ)
     page = context().new_page()
-    page.on("dialog", lambda dialog: dialog.accept())
     sign_in(page, reader, f"/console/{CHAIN}/tasks/{task}")
     id = profile_of(page, tmp_path)["bearerToken"][:8]
     page.get_by_role("link", name="Your profile files").click()
     files = page.get_by_role("region", name="Your profile files")
     expect(files.get_by_role("row")).to_have_count(2)
+    files.locator("summary").click()
     files.get_by_role("button", name=f"Revoke your {id}").click()
     expect(files.get_by_role("row", name=id)).to_contain_text("revoked")
     expect(files.get_by_role("button")).to_have_count(0)

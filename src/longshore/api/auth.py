@@ -1,6 +1,6 @@
 """The resource `auth`: users sign in and out, list and end their sessions, and change their password."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -12,7 +12,7 @@ from longshore.access import passwords, sessions, users
 from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
-from longshore.api.bodies import read_body
+from longshore.api.bodies import check_body, read_body, read_json
 from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, actor, refuse_other_site, signed_in_user, unknown_parameters
 from longshore.api.service import AnyRequest, Service
@@ -117,8 +117,13 @@ async def logout(request: AnyRequest) -> Response[None]:
 )
 async def change_password(request: AnyRequest, body: Annotated[RawBody, PasswordBody]) -> None:
     """Change your password. All your sessions end, this one included."""
+    await set_own_password(request, read_json(request, body))
+
+
+async def set_own_password(request: AnyRequest, value: Any) -> None:
+    """Change the password of the signed-in user by a body as a JSON value."""
     service, user = signed_in_user(request)
-    fields = read_body(PasswordBody, request, body)
+    fields = check_body(PasswordBody, value)
     if expected := passwords.violation(fields.new_password):
         raise ValidationError([Violation(expected, "/new_password")])
     await service.sign_in.confirm(user.user, fields.password, actor(request))

@@ -1,7 +1,7 @@
 """The resources `service_clients` and `access_tokens`: the systems that use the API, and their credentials."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import msgspec
@@ -13,7 +13,7 @@ from longshore.access.clients import ClientChange, ServiceClient
 from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.api.audited import audited
-from longshore.api.bodies import read_body
+from longshore.api.bodies import check_body, read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import Limit, Offset, paged
@@ -81,12 +81,18 @@ class NewToken(Token, frozen=True):
 @post("/service_clients", responses=problems(409))
 async def create_service_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
+    client = await create_client(request, read_json(request, body))
+    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
+
+
+async def create_client(request: AnyRequest, value: Any) -> ServiceClient:
+    """Create a service client from a body as a JSON value."""
     _, caller = admitted(request)
-    new = read_body(ClientBody, request, body, _text_violations)
+    new = check_body(ClientBody, value, _text_violations)
     async with audited(request, "client.create") as change:
         client = await clients.create(change.connection, caller.chain, new.name, new.contact)
         change.object = f"client {client.id}"
-    return Response(client, status_code=201, headers={"Location": f"/service_clients/{client.id}"})
+    return client
 
 
 @get("/service_clients")
@@ -117,13 +123,18 @@ async def change_service_client(
 
     Turned off, `ongoing` lists what its tokens made that goes on; with `stop=true` that is stopped.
     """
+    return await change_client(request, id, read_json(request, body), stop)
+
+
+async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) -> ChangedClient:
+    """Change a service client by a body as a JSON value."""
     service, caller = admitted(request)
 
     def refuse_stop(new: ClientChangeBody) -> list[Violation]:
         expected = "is for a client that is turned off: `enabled: false`"
         return [Violation(expected, parameter="stop")] if stop and new.enabled is not False else []
 
-    new = read_body(ClientChangeBody, request, body, _text_violations, refuse_stop)
+    new = check_body(ClientChangeBody, value, _text_violations, refuse_stop)
     still_ongoing = None
     async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
         fields = ClientChange(new.name, new.contact, new.enabled)
@@ -137,8 +148,14 @@ async def change_service_client(
 @post("/access_tokens", responses=problems(404))
 async def create_access_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
+    made = await create_token(request, read_json(request, body))
+    return Response(made, status_code=201, headers={"Location": f"/access_tokens/{made.id}"})
+
+
+async def create_token(request: AnyRequest, value: Any) -> NewToken:
+    """Create an access token from a body as a JSON value."""
     service, caller = admitted(request)
-    new = read_body(TokenBody, request, body)
+    new = check_body(TokenBody, value)
     scope = await _scope(service, caller, new)
     details = {"client": new.client_id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
     async with audited(request, "token.create", details=details) as change:
@@ -150,8 +167,7 @@ async def create_access_token(request: AnyRequest, body: Annotated[RawBody, Toke
             if chain != caller.chain:  # each chain that the token opens has an entry
                 level = {"level": new.level}
                 await audit.record(change.connection, actor(request), chain, "token.create", change.object, level)
-    answer = NewToken(**msgspec.structs.asdict(made), secret=secret)
-    return Response(answer, status_code=201, headers={"Location": f"/access_tokens/{id}"})
+    return NewToken(**msgspec.structs.asdict(made), secret=secret)
 
 
 @get("/access_tokens")

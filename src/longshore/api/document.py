@@ -18,7 +18,8 @@ from longshore.api.json_schemas import complete, portable, say_types, structs_in
 from longshore.api.new_task import Trigger
 from longshore.api.operations import TAGS, examples, operation_id, summary, tag
 from longshore.api.problems import MEDIA_TYPE, Problem
-from longshore.api.routes import NEEDED, Open, security
+from longshore.api.rights import Open
+from longshore.api.routes import NEEDED, security
 from longshore.api.service import AnyRequest
 from longshore.api.sharing_errors import SharingError, is_sharing
 from longshore.destinations.kind import Kind

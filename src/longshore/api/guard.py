@@ -21,7 +21,8 @@ from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed, require
 from longshore.api.middleware import bind_ids
-from longshore.api.routes import NEEDED, Open
+from longshore.api.rights import Open
+from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing
 from longshore.database.fair_pool import use_connections_of

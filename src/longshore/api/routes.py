@@ -3,19 +3,10 @@
 An endpoint that is not in the table is closed.
 """
 
-from enum import Enum
-
 from longshore.access.tokens import Level
+from longshore.api import console_routes
+from longshore.api.rights import CHAIN, OWN_TOKEN, SERVICE, SHARE, Open, Right
 from longshore.api.sharing_errors import is_sharing
-
-
-class Open(Enum):
-    """The requirement of an endpoint that needs no level."""
-
-    PROBE = "monitoring; without rate limits"
-    ANYBODY = "no credential"
-    USER = "a signed-in user of any level"
-
 
 READ, WRITE, ADMIN = Level
 
@@ -114,63 +105,8 @@ NEEDED: dict[tuple[str, str], Level | Open] = {
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): READ,
     ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): READ,
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): READ,
-    # Pages of the console; their changes go to the endpoints above, or call them.
-    ("GET", "/"): Open.ANYBODY,
-    ("GET", "/sign-in"): Open.ANYBODY,
-    ("POST", "/sign-in"): Open.ANYBODY,
-    ("POST", "/sign-in/passcode"): Open.ANYBODY,
-    ("POST", "/sign-out"): Open.ANYBODY,
-    ("GET", "/console/static/{name}"): Open.ANYBODY,
-    ("GET", "/console/{chain}"): READ,
-    ("GET", "/console/{chain}/tasks"): READ,
-    ("POST", "/console/{chain}/tasks/selected"): WRITE,
-    ("GET", "/console/{chain}/tasks/{id}"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/download"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/rows"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/manifest"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/download"): READ,
-    ("GET", "/console/{chain}/tasks/{id}/events"): READ,
-    ("POST", "/console/{chain}/tasks/{id}/pause"): WRITE,
-    ("POST", "/console/{chain}/tasks/{id}/resume"): WRITE,
-    ("POST", "/console/{chain}/tasks/{id}/backfill"): WRITE,
-    ("GET", "/console/{chain}/new"): WRITE,
-    ("POST", "/console/{chain}/forecast"): WRITE,
-    ("POST", "/console/{chain}/new"): WRITE,
-    ("POST", "/console/{chain}/profile"): READ,
-    ("GET", "/console/{chain}/schedules"): READ,
-    ("GET", "/console/{chain}/segments"): READ,
-    ("GET", "/console/{chain}/destinations"): WRITE,
-    ("GET", "/console/{chain}/destinations/new"): ADMIN,
-    ("POST", "/console/{chain}/destinations/new"): ADMIN,
-    ("GET", "/console/{chain}/destinations/{id}"): WRITE,
-    ("POST", "/console/{chain}/destinations/{id}/test"): ADMIN,
-    ("GET", "/console/{chain}/destinations/{id}/change"): ADMIN,
-    ("POST", "/console/{chain}/destinations/{id}/change"): ADMIN,
-    ("POST", "/console/{chain}/destinations/{id}/delete"): ADMIN,
-    ("GET", "/console/{chain}/access"): READ,
-    ("GET", "/console/{chain}/audit"): ADMIN,
-    ("GET", "/console/{chain}/system"): READ,
+    **console_routes.NEEDED,
 }
-
-
-class Right(Enum):
-    """The check of `scopes` that an endpoint makes of the task, run or segment."""
-
-    SEE_RUN = "`may_see_run`: 403 where the credential may not see all that the run has read"
-    SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"
-    SHOW_TASK = "`shown_task`: without the rules, counts and messages that it may not see"
-    CHANGE_TASK = "`may_change_task`: 403 where it may not see all that the task requests and has read"
-    MAKE_TASK = "`may_have`: 403 where the task requests data that is hidden from it"
-    SEGMENT = "`may_see_segment` or `shown_segment`: without rules of columns that it may not see"
-    INDEX = "`seen`: the part of the catalog that it may see"
-
-
-CHAIN = "an admin of the chain, whose tokens have no limits"
-SERVICE = "has nothing of the data that tasks read"
-OWN_TOKEN = "makes a read token, which sees no more than the user"  # noqa: S105
-SHARE = "names the chains of the token alone"
-PAGE = "scripts and forms; their requests go to endpoints of this table"
 
 RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/credential"): "tells a credential of itself, without the names of what is hidden from it",
@@ -251,36 +187,7 @@ RIGHTS: dict[tuple[str, str], Right | str] = {
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): Right.SEE_TABLE,
     ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): Right.SEE_TABLE,
     ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): Right.SEE_TABLE,
-    ("GET", "/console/{chain}"): PAGE,
-    ("GET", "/console/{chain}/tasks"): Right.SHOW_TASK,
-    ("POST", "/console/{chain}/tasks/selected"): Right.CHANGE_TASK,
-    ("GET", "/console/{chain}/tasks/{id}"): Right.SHOW_TASK,
-    ("GET", "/console/{chain}/tasks/{id}/download"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/rows"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/manifest"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/tasks/{id}/runs/{run}/download"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/tasks/{id}/events"): Right.SHOW_TASK,
-    ("POST", "/console/{chain}/tasks/{id}/pause"): Right.CHANGE_TASK,
-    ("POST", "/console/{chain}/tasks/{id}/resume"): Right.CHANGE_TASK,
-    ("POST", "/console/{chain}/tasks/{id}/backfill"): Right.CHANGE_TASK,
-    ("GET", "/console/{chain}/new"): Right.SHOW_TASK,
-    ("POST", "/console/{chain}/forecast"): Right.SEGMENT,
-    ("POST", "/console/{chain}/new"): Right.MAKE_TASK,
-    ("POST", "/console/{chain}/profile"): OWN_TOKEN,
-    ("GET", "/console/{chain}/schedules"): "shows descriptions, indexes and times, and no data of the source",
-    ("GET", "/console/{chain}/segments"): Right.SEGMENT,
-    ("GET", "/console/{chain}/destinations"): Right.SEE_RUN,
-    ("GET", "/console/{chain}/destinations/new"): CHAIN,
-    ("POST", "/console/{chain}/destinations/new"): CHAIN,
-    ("GET", "/console/{chain}/destinations/{id}"): Right.SEE_RUN,
-    ("POST", "/console/{chain}/destinations/{id}/test"): CHAIN,
-    ("GET", "/console/{chain}/destinations/{id}/change"): CHAIN,
-    ("POST", "/console/{chain}/destinations/{id}/change"): CHAIN,
-    ("POST", "/console/{chain}/destinations/{id}/delete"): CHAIN,
-    ("GET", "/console/{chain}/access"): PAGE,
-    ("GET", "/console/{chain}/audit"): CHAIN,
-    ("GET", "/console/{chain}/system"): "shows sums over all tasks of the chain",
+    **console_routes.RIGHTS,
 }
 """The check of each endpoint that needs a level beyond that level, or the reason why there is none."""
 

@@ -39,7 +39,7 @@ from longshore.exports.segments.stored import StoredSegment
 from longshore.exports.snapshot import SnapshotOutdatedError
 from longshore.exports.source_errors import reason
 from longshore.tasks import idempotency
-from longshore.tasks.idempotency import StoredAnswer
+from longshore.tasks.idempotency import Claim, StoredAnswer
 
 log = structlog.get_logger()
 
@@ -52,9 +52,13 @@ async def create_segment(
     request: AnyRequest, body: Annotated[RawBody, SegmentBody], idempotency_key: Key = None
 ) -> Response[StoredSegment]:
     """Store a segment; tasks name it in `trigger.segment_id`."""
-    service, caller = admitted(request)
     value = read_json(request, body)
-    claim = claim_of(request, idempotency_key, value)
+    return await store(request, value, claim_of(request, idempotency_key, value))
+
+
+async def store(request: AnyRequest, value: Any, claim: Claim | None) -> Response[StoredSegment]:
+    """Store a segment from a body as a JSON value, once for a claim."""
+    service, caller = admitted(request)
     refuse_hidden_segment(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (before := await idempotency.find(service.pool, claim)) is not None:

@@ -1,6 +1,6 @@
 """The resource `users`: the users of a chain and their levels, for its admins."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -10,7 +10,7 @@ from longshore.access import names, passwords, users
 from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
 from longshore.api.audited import audited
-from longshore.api.bodies import read_body
+from longshore.api.bodies import check_body, read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
 from longshore.api.paging import Limit, Offset, paged
@@ -46,14 +46,19 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
+    return Response(await create_member(request, read_json(request, body)), status_code=201)
+
+
+async def create_member(request: AnyRequest, value: Any) -> ChainUser:
+    """Create a user from a body as a JSON value."""
     _, caller = admitted(request)
-    new = read_body(UserBody, request, body, _violations)
+    new = check_body(UserBody, value, _violations)
     async with audited(request, "user.create", details={"level": new.level}) as change:
         user = await users.create(change.connection, new.username, new.password)
         await users.grant(change.connection, user, caller.chain, Level[new.level.upper()])
         made = await users.one_of_chain(change.connection, caller.chain, user)
         change.object = f"user {user}"
-    return Response(made, status_code=201)
+    return made
 
 
 @get(
@@ -71,8 +76,13 @@ async def list_users(request: AnyRequest, limit: Limit = 25, offset: Offset = 0)
 )
 async def change_user(request: AnyRequest, id: UserId, body: Annotated[RawBody, UserChangeBody]) -> ChainUser:
     """Change, disable or enable a user's level for the chain. It holds from the user's next request."""
+    return await change_member(request, id, read_json(request, body))
+
+
+async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
+    """Change a user's level by a body as a JSON value."""
     _, caller = admitted(request)
-    new = read_body(UserChangeBody, request, body)
+    new = check_body(UserChangeBody, value)
     _check_id(id)
     level = Level[new.level.upper()] if new.level else None
     details = {"level": new.level, "enabled": new.enabled}

@@ -1,18 +1,16 @@
-"""The pages *Access*, *Audit* and *System*."""
+"""The pages *Audit* and *System*."""
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 from litestar import Response, get
 from litestar.params import QueryParameter
 
-from longshore.access import audit, clients, tokens, users
+from longshore.access import audit
 from longshore.access.audit import AuditFilter
-from longshore.access.sessions import SignedIn
-from longshore.access.tokens import Level
-from longshore.api.guard import admitted, shown_session
+from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.charts import Chart, Column, columns
@@ -22,26 +20,7 @@ from longshore.database.rows import Page
 from longshore.tasks import figures
 from longshore.tasks.figures import DayFigures
 
-FIRST_PAGE = Page(100)
 PAGE_SIZE = 50
-
-
-@get("/console/{chain:int}/access", include_in_schema=False)
-async def show_access(request: AnyRequest) -> Response[str]:
-    """Return the page *Access*: your profile files and sessions; for admins also clients, tokens and users."""
-    service, caller = admitted(request)
-    person: SignedIn = await service.sessions.signed_in(shown_session(request))
-    content: dict[str, Any] = {"sessions": await service.sessions.list(person)}
-    content["profiles"], content["more_profiles"] = await tokens.of_user(
-        service.pool, caller.chain, person.user, FIRST_PAGE
-    )
-    if caller.level >= Level.ADMIN:
-        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, FIRST_PAGE)
-        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, FIRST_PAGE)
-        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
-        content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
-        content["indexes"] = list(service.catalog)
-    return await page(request, "access.html", "access", "Access", **content)
 
 
 @get("/console/{chain:int}/audit", include_in_schema=False)
@@ -102,7 +81,7 @@ def system_charts(days: Sequence[DayFigures]) -> list[Chart]:
         chart("Longest run", in_seconds, ("done", "longest_seconds")),
         chart("Longest wait for a worker", in_seconds, ("done", "longest_wait")),
         chart("Time of workers", in_seconds, ("done", "busy_seconds")),
-        chart("Results still stored, by the day they were made", in_bytes, ("done", "kept_bytes")),
+        chart("Stored results, by the day of their run", in_bytes, ("done", "kept_bytes")),
     ]
 
 

@@ -1,12 +1,15 @@
 """The pages *New export* and *Segments*. They show the catalog; their requests go to the API."""
 
+import re
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import QueryParameter, RawBody
+from litestar.params import FromPath, QueryParameter, RawBody
+from litestar.response import Redirect
 
 from longshore.access.tokens import UnauthorizedError
+from longshore.api import segments
 from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
 from longshore.api.paging import MAX_OFFSET, Offset
@@ -16,6 +19,7 @@ from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
 from longshore.console.pages import page, to_page
+from longshore.console.rule_form import MAX_LINES, choices
 from longshore.database.rows import Page
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
 from longshore.exports.catalog import Field, Index
@@ -28,6 +32,11 @@ from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDO
 from longshore.tasks import reads
 
 PAGE_SIZE = 50
+PHRASE_OPERANDS = re.compile(r"\{\w+\}( \{\w+\})?")
+
+
+LABELS = {name: PHRASE_OPERANDS.sub("…", describe.PHRASES[name]) for name in OPERATORS}
+"""The operators in words, such as `is less than … ago`."""
 
 
 class _Rules(msgspec.Struct, frozen=True):
@@ -46,14 +55,25 @@ async def new_export(
     request: AnyRequest,
     like: Annotated[int | None, QueryParameter(name="from", ge=1)] = None,
     segment: Annotated[str, QueryParameter(max_length=100)] = "",
+    index: Annotated[str, QueryParameter(max_length=100)] = "",
 ) -> Response[str]:
-    """Return the form of a new export. `from`: the task whose target and trigger fill it."""
+    """Return the form of a new export. `from`: the task whose target and trigger fill it.
+
+    `index`: the one whose columns the form has without scripts.
+    """
     service, caller = admitted(request)
+    catalog = visible_catalog(caller, service.catalog)
+    chosen = index if index in catalog else next(iter(catalog), "")
     known: dict[str, Any] = {
         "chain": caller.chain,
-        "indexes": {name: _index(index) for name, index in visible_catalog(caller, service.catalog).items()},
+        "indexes": {name: _index(index) for name, index in catalog.items()},
         "operators": {
-            name: {"types": [kind.value for kind in types], "needs": needs, "may": OPTIONAL.get(name, ())}
+            name: {
+                "label": LABELS[name],
+                "types": [kind.value for kind in types],
+                "needs": sorted(needs, key=lambda need: need == "time_factor"),  # an amount comes before its unit
+                "may": OPTIONAL.get(name, ()),
+            }
             for name, (types, needs) in OPERATORS.items()
         },
         "factors": list(FACTORS),
@@ -75,7 +95,13 @@ async def new_export(
         "new",
         "New export",
         known=msgspec.json.encode(known).decode().replace("<", "\\u003c"),
-        indexes=visible_catalog(caller, service.catalog),
+        indexes=catalog,
+        chosen=chosen,
+        columns=catalog[chosen].fields if catalog else {},
+        rule_fields=choices(catalog[chosen]) if catalog else [],
+        rule_lines=MAX_LINES,
+        operators=LABELS,
+        factors=list(FACTORS),
         formats=list(FORMATS),
         profiles=list(PROFILES),
         stored=stored,
@@ -117,6 +143,14 @@ async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str
     older = f"?offset={offset + PAGE_SIZE}" if more else None
     newer = f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None
     return await page(request, "segments.html", "segments", "Segments", segments=shown, older=older, newer=newer)
+
+
+@post("/console/{chain:int}/segments/{id:str}/delete", include_in_schema=False)
+async def delete_segment(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+    """Delete a stored segment."""
+    _, caller = admitted(request)
+    await segments.delete_segment.fn(request, id)
+    return Redirect(f"/console/{caller.chain}/segments", status_code=303)
 
 
 def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:

@@ -9,9 +9,13 @@ from litestar import post
 from litestar.params import RawBody
 from litestar.response import Redirect
 
+from longshore.api import segments
 from longshore.api.guard import admitted
+from longshore.api.scopes import visible_catalog
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
+from longshore.console.pages import form_of
+from longshore.console.rule_form import segment_of
 
 
 @post("/console/{chain:int}/new", include_in_schema=False)
@@ -20,15 +24,48 @@ async def create_export(request: AnyRequest, body: RawBody) -> Redirect:
     _, caller = admitted(request)
     pairs = parse_qsl(body.decode("utf-8", "replace"))
     fields = dict(pairs)
-    indexes = [fields.get("index", ""), *(value for name, value in pairs if name == "more")]
-    value = {
-        "chain": caller.chain,
-        "desc": fields.get("desc", ""),
-        "target": _target(fields, list(dict.fromkeys(indexes))),
-        "trigger": _trigger(fields),
-    }
+    first = fields.get("index", "")
+    indexes = list(dict.fromkeys([first, *(value for name, value in pairs if name == "more")]))
+
+    def of_first(value: Any) -> Any:
+        return value if len(indexes) == 1 else {first: value}
+
+    target, trigger = _target(fields, indexes), _trigger(fields)
+    if columns := _columns(request, fields, pairs):
+        target["fields"] = of_first(columns)
+    if "segment_id" not in trigger and (segment := _segment(request, body)):
+        trigger["segment"] = of_first(segment)
+    value = {"chain": caller.chain, "desc": fields.get("desc", ""), "target": target, "trigger": trigger}
     id, _, _ = await create(request, value)
     return Redirect(f"/console/{caller.chain}/tasks/{id}", status_code=303)
+
+
+@post("/console/{chain:int}/segments", include_in_schema=False)
+async def store_segment(request: AnyRequest, body: RawBody) -> Redirect:
+    """Store the rules of the form as a segment, and show the page of segments."""
+    _, caller = admitted(request)
+    name = form_of(body).get("segment-name", "")
+    await segments.store(request, {"chain": caller.chain, "name": name, "segment": _segment(request, body)}, None)
+    return Redirect(f"/console/{caller.chain}/segments", status_code=303)
+
+
+def _segment(request: AnyRequest, body: bytes) -> dict[str, Any] | None:
+    """Return the segment of the form's rules; None without rules."""
+    service, caller = admitted(request)
+    pairs = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    name = dict(pairs).get("index", "")
+    index = visible_catalog(caller, service.catalog).get(name)
+    return None if index is None else segment_of(pairs, name, index, caller.chain)
+
+
+def _columns(request: AnyRequest, fields: dict[str, str], pairs: list[tuple[str, str]]) -> list[str]:
+    """Return the columns of the form; none for all, or where the form lists those of another index."""
+    service, caller = admitted(request)
+    index = visible_catalog(caller, service.catalog).get(fields.get("columns-of", ""))
+    if index is None or fields["columns-of"] != fields.get("index"):
+        return []
+    chosen = [value for name, value in pairs if name == "column"]
+    return [] if len(chosen) == len(index.fields) else chosen
 
 
 def _target(fields: dict[str, str], indexes: list[str]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ PAGES = (
 
 CHAIN = re.compile(r"/console/([0-9]{1,18})(?:/|$)")
 CODE = re.compile(r"`([^`]+)`")
+UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = ("B", "kB", "MB", "GB", "TB")
 AGES = (("y", 31_557_600), ("d", 86400), ("h", 3600), ("min", 60))
 NOT_KEPT = ("offset", "from", "segment", "part", "log")
@@ -99,6 +100,17 @@ def _code(text: str) -> Markup:
     return Markup(CODE.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  # it is escaped
 
 
+def _short(text: str) -> Markup:
+    """Return a text with each UUID in it as its first eight digits."""
+    shown = UUID.sub(r'<span title="\g<0>">\1</span>', str(escape(text)))
+    return Markup(shown)  # noqa: S704  # it is escaped
+
+
+def _reason(text: str) -> str:
+    """Return the entry of a log that says why a run failed, without the word that a page says already."""
+    return text.removeprefix("failed: ")
+
+
 TEMPLATES = Environment(
     loader=PackageLoader("longshore.console"),
     autoescape=True,
@@ -115,6 +127,8 @@ TEMPLATES.filters |= {
     "ago": _ago,
     "raw": _raw,
     "code": _code,
+    "short": _short,
+    "reason": _reason,
 }
 TEMPLATES.globals |= {"version": __version__}
 

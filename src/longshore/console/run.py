@@ -9,8 +9,9 @@ from litestar import Response, get
 from litestar.response import Redirect
 
 from longshore.access import audit
-from longshore.api import results, runs
+from longshore.api import results, run_files, runs
 from longshore.api.guard import actor, admitted
+from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
@@ -26,6 +27,7 @@ from longshore.tasks.model import Run, TaskId
 from longshore.tasks.run_reads import DescribedResult
 
 FIRST_ROWS = 20
+FILES_PAGE = 100
 
 
 class IndexFacts(msgspec.Struct, frozen=True):
@@ -137,6 +139,25 @@ async def _first_rows(request: AnyRequest, found: DescribedResult) -> FirstRows:
     if found.first_file is not None:
         location = f"{location.rpartition('/')[0]}/{found.first_file}"
     return await asyncio.to_thread(first_rows, service.store, location, facts.format, facts.csv, FIRST_ROWS)
+
+
+@get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/files", include_in_schema=False)
+async def show_files(request: AnyRequest, id: Id, run: RunNumber, offset: Offset = 0) -> Response[str]:
+    """Return the files of a run, each with an address."""
+    service, caller = admitted(request)
+    number = await run_number(service.pool, caller, id, run)
+    listed = await run_files.list_run_files.fn(request, id, number, FILES_PAGE, offset)
+    return await page(
+        request,
+        "run_files.html",
+        "tasks",
+        f"Files of run {number} of task {id}",
+        task_number=id,
+        run=number,
+        files=listed.content,
+        older=f"?offset={offset + FILES_PAGE}" if "Link" in listed.headers else None,
+        newer=f"?offset={max(0, offset - FILES_PAGE)}" if offset else None,
+    )
 
 
 @get("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/manifest", include_in_schema=False)

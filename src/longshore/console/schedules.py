@@ -161,6 +161,13 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     return _back(request, id, body)
 
 
+@post("/console/{chain:int}/tasks/{id:str}/backfills/{backfill:str}/end", include_in_schema=False)
+async def end_backfill(request: AnyRequest, id: Id, backfill: schedules.BackfillNumber, body: RawBody) -> Redirect:
+    """End a backfill."""
+    await schedules.end_backfill.fn(request, id, backfill)
+    return _back(request, id, body)
+
+
 def _with_offset(local: str, zone: ZoneInfo) -> str:
     moment = datetime.fromisoformat(local)
     return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).isoformat()

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Response, get
-from litestar.params import HeaderParameter, QueryParameter
+from litestar import Response, get, post
+from litestar.params import FromPath, HeaderParameter, QueryParameter, RawBody
 from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import ForbiddenError, Level
+from longshore.api import deliveries as api_deliveries
 from longshore.api import events, results
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
+from longshore.api.runs import RunNumber
 from longshore.api.scopes import may_change_task, shown_segment, shown_task
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
@@ -211,6 +213,25 @@ async def task_events(
 ) -> Stream:
     """Return the API's event stream of a task: a browser's EventSource sends no header that names the chain."""
     return await events.stream(request, id, last_event_id)
+
+
+@post("/console/{chain:int}/tasks/{id:str}/links/{link:str}/revoke", include_in_schema=False)
+async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+    """Revoke a download address."""
+    await results.revoke_download_link.fn(request, id, link)
+    return _back(request, id, "links")
+
+
+@post("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/deliver", include_in_schema=False)
+async def deliver_again(request: AnyRequest, id: Id, run: RunNumber, body: RawBody) -> Redirect:  # noqa: ARG001
+    """Deliver the result of a run again."""
+    await api_deliveries.deliver_run.fn(request, id, run)
+    return _back(request, id, "deliveries")
+
+
+def _back(request: AnyRequest, id: int, section: str) -> Redirect:
+    _, caller = admitted(request)
+    return Redirect(f"/console/{caller.chain}/tasks/{id}#{section}", status_code=303)
 
 
 @get("/console/{chain:int}/tasks/{id:str}/download", include_in_schema=False)

@@ -28,11 +28,14 @@ from (
     where chain_id = $1 and attempt_began_at is null and due_at is null
 ) waiting,
 (
-    select count(*) filter (where t.state = 'DONE') as done, count(*) filter (where t.state = 'ERROR') as failed,
-           sum(r.rows) as rows, sum(r.bytes) as bytes, sum(extract(epoch from r.ended_at - r.began_at)) as seconds
+    select count(*) filter (where r.state = 'DONE') as done, count(*) filter (where r.state = 'ERROR') as failed,
+           sum(r.rows) filter (where r.state = 'DONE') as rows, sum(r.bytes) filter (where r.state = 'DONE') as bytes,
+           sum(extract(epoch from r.ended_at - r.began_at)) filter (where r.state = 'DONE') as seconds
     from longshore.tasks t
-    left join longshore.runs r on r.task_id = t.id and r.run = t.run and r.state = 'DONE'
-    where t.chain_id = $1 and t.state in ('DONE', 'ERROR') and t.modified_at > now() - interval '24 hours'
+    cross join lateral (
+        select * from longshore.runs where task_id = t.id and began_at > now() - interval '24 hours' offset 0
+    ) r
+    where t.chain_id = $1 and t.last_run_at > now() - interval '24 hours'
 ) day,
 (
     select count(*) as files, sum(r.bytes) as bytes
@@ -42,41 +45,55 @@ from (
 ) kept
 """  # noqa: S608  # a constant
 
-# $2: the zone whose days are meant, $3: their number.
+# $2: the zone whose days are meant, $3: their number. The tasks that ran in these days are read by their last run, and
+# the runs of each by its index: `offset 0` keeps PostgreSQL from reading the runs of all chains instead.
 BY_DAY = """
 with days as (
-    select day::date as day
+    select day::date as day, day at time zone $2 as start, row_number() over (order by day) as number
     from generate_series(
-        (now() at time zone $2)::date - ($3::int - 1), (now() at time zone $2)::date, interval '1 day'
+        date_trunc('day', now() at time zone $2) - ($3::int - 1) * interval '1 day',
+        date_trunc('day', now() at time zone $2), interval '1 day'
     ) day
 ),
+span as (
+    select min(start) as start, array_agg(start order by start) as starts from days
+),
 recent as (
-    select (r.began_at at time zone $2)::date as day, r.state, r.rows, r.bytes,
+    select width_bucket(r.began_at, span.starts) as number, r.state, r.rows, r.bytes, r.expires_at,
            extract(epoch from r.ended_at - r.began_at)::float8 as seconds,
-           extract(epoch from r.began_at - greatest(r.due_at, t.created_at))::float8 as waited, r.expires_at
-    from longshore.tasks t
-    join longshore.runs r on r.task_id = t.id
-    where t.chain_id = $1 and r.began_at >= (((now() at time zone $2)::date - ($3::int - 1))::timestamp at time zone $2)
+           extract(epoch from r.began_at - greatest(r.due_at, t.created_at))::float8 as waited
+    from span
+    join longshore.tasks t on t.chain_id = $1 and t.last_run_at >= span.start
+    cross join lateral (
+        select * from longshore.runs where task_id = t.id and began_at >= span.start offset 0
+    ) r
+),
+by_number as (
+    select number,
+           count(*) filter (where state = 'DONE') as done,
+           count(*) filter (where state = 'ERROR') as failed,
+           sum(rows) filter (where state = 'DONE') as rows,
+           sum(bytes) filter (where state = 'DONE') as bytes,
+           percentile_cont(0.5) within group (order by seconds) as usual_seconds,
+           max(seconds) as longest_seconds,
+           max(waited) as longest_wait,
+           sum(seconds) as busy_seconds,
+           sum(bytes) filter (where expires_at is not null) as kept_bytes
+    from recent
+    group by number
 )
-select days.day,
-       count(*) filter (where r.state = 'DONE') as done,
-       count(*) filter (where r.state = 'ERROR') as failed,
-       coalesce(sum(r.rows) filter (where r.state = 'DONE'), 0)::bigint as rows,
-       coalesce(sum(r.bytes) filter (where r.state = 'DONE'), 0)::bigint as bytes,
-       coalesce(percentile_cont(0.5) within group (order by r.seconds), 0)::float8 as usual_seconds,
-       coalesce(max(r.seconds), 0)::float8 as longest_seconds,
-       coalesce(max(r.waited), 0)::float8 as longest_wait,
-       coalesce(sum(r.seconds), 0)::float8 as busy_seconds,
-       coalesce(sum(r.bytes) filter (where r.expires_at is not null), 0)::bigint as kept_bytes
+select days.day, coalesce(done, 0) as done, coalesce(failed, 0) as failed, coalesce(rows, 0)::bigint as rows,
+       coalesce(bytes, 0)::bigint as bytes, coalesce(usual_seconds, 0)::float8 as usual_seconds,
+       coalesce(longest_seconds, 0)::float8 as longest_seconds, coalesce(longest_wait, 0)::float8 as longest_wait,
+       coalesce(busy_seconds, 0)::float8 as busy_seconds, coalesce(kept_bytes, 0)::bigint as kept_bytes
 from days
-left join recent r on r.day = days.day
-group by days.day
+left join by_number using (number)
 order by days.day
 """
 
 
 class ChainFigures(msgspec.Struct, frozen=True):
-    """The figures of a chain; sums are over the tasks that ended within 24 hours."""
+    """The figures of a chain; sums are over the runs that began within 24 hours."""
 
     running: int
     waiting: int

@@ -78,7 +78,7 @@ function drawRules() {
       drawRules(); changed();
     });
     const how = make("select", { ariaLabel: `Rule ${number + 1}: operator` });
-    options(how, operatorsFor(field.type).map((each) => [each, each.replaceAll("_", " ")]), rule.operator);
+    options(how, operatorsFor(field.type).map((each) => [each, known.operators[each].label]), rule.operator);
     how.addEventListener("change", () => { rule.operator = how.value; rule.operands = {}; drawRules(); changed(); });
     const about = known.operators[rule.operator];
     const inputs = [...about.needs, ...about.may].map((need) => operandInput(rule, need, field.type, number));
@@ -120,8 +120,8 @@ function chosenFields() {
 }
 
 function moment() {
-  const at = by("at").value;
-  return at && !Number.isNaN(Date.parse(at)) ? new Date(at).toISOString().replace(".000Z", "Z") : undefined;
+  const at = by("at").value.trim().replace(" ", "T");
+  return Number.isNaN(Date.parse(at)) ? at : new Date(at).toISOString().replace(".000Z", "Z");
 }
 
 const others = () => [...by("more").querySelectorAll("input:checked")].map((box) => box.value).filter((name) => name !== by("index").value);
@@ -408,6 +408,6 @@ function begin() {
 }
 
 // What needs this script is hidden without it. console.js has `ask`, and comes first.
-for (const id of ["columns", "side"]) by(id).hidden = false;
+by("side").hidden = false;
 by("at-label").textContent = "Time, in your zone";
 begin();

@@ -278,6 +278,7 @@ create table longshore.runs (
 
 create index runs_unacknowledged on longshore.runs (task_id, run) where not acknowledged;
 create index runs_of_backfill on longshore.runs (task_id, backfill) where backfill is not null;
+create index runs_of_days on longshore.runs (task_id, began_at);
 create index runs_by_interval on longshore.runs (task_id, interval_end, run) include (state, ended_at);
 create index runs_expiring on longshore.runs (expires_at) where expires_at is not null;
 

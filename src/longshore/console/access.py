@@ -1,0 +1,196 @@
+"""The page *Access* and its forms, which need no script. The API's own functions carry them out."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
+
+import msgspec
+from litestar import Response, get, post
+from litestar.params import FromPath, RawBody
+from litestar.response import Redirect
+
+from longshore.access import clients, tokens, users
+from longshore.access.sessions import SignedIn
+from longshore.access.tokens import Level
+from longshore.api import auth
+from longshore.api.clients import ClientId, NewToken, change_client, create_client, create_token, revoke_access_token
+from longshore.api.guard import admitted, shown_session
+from longshore.api.problems import problem
+from longshore.api.service import AnyRequest
+from longshore.api.users import UserId, change_member, create_member
+from longshore.console.pages import form_of, page
+from longshore.console.zones import zone_of
+from longshore.database.rows import Page
+from longshore.errors import ProblemError
+from longshore.sharing.profile import TokenId, revoke_profile
+from longshore.validation import Violation
+
+FIRST_PAGE = Page(100)
+NEVER_SHOWN_AGAIN = ("password", "new_password")
+"""Fields of forms that come back empty."""
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A form that was refused, as it comes back."""
+
+    form: str = ""
+    """The form: `client`, `token`, `user` or `password`; empty for none."""
+    status: int = 200
+    given: dict[str, str] = {}
+    chosen: dict[str, list[str]] = {}
+    """Its fields that have several values."""
+    detail: str = ""
+    violations: Sequence[Violation] = ()
+
+
+NOTHING = Refused()
+
+
+@get("/console/{chain:int}/access", include_in_schema=False)
+async def show_access(request: AnyRequest) -> Response[str]:
+    """Return the page *Access*: your profile files and sessions; for admins also clients, tokens and users."""
+    return await _access(request)
+
+
+async def _access(request: AnyRequest, refused: Refused = NOTHING, made: NewToken | None = None) -> Response[str]:
+    """Return the page, with a form that was refused or the secret of a new token."""
+    service, caller = admitted(request)
+    person: SignedIn = await service.sessions.signed_in(shown_session(request))
+    content: dict[str, Any] = {"refused": refused, "made": made, "zone": zone_of(request, "")}
+    content["sessions"] = await service.sessions.list(person)
+    content["profiles"], content["more_profiles"] = await tokens.of_user(
+        service.pool, caller.chain, person.user, FIRST_PAGE
+    )
+    if caller.level >= Level.ADMIN:
+        content["clients"], content["more_clients"] = await clients.of_chain(service.pool, caller.chain, FIRST_PAGE)
+        content["tokens"], content["more_tokens"] = await tokens.of_chain(service.pool, caller.chain, None, FIRST_PAGE)
+        content["people"], content["more_people"] = await users.of_chain(service.pool, caller.chain, FIRST_PAGE)
+        content["columns"] = [f"{name}.{field}" for name, index in service.catalog.items() for field in index.fields]
+        content["indexes"] = list(service.catalog)
+    answer = await page(request, "access.html", "access", "Access", **content)
+    answer.status_code = refused.status
+    return answer
+
+
+async def _sent(
+    request: AnyRequest, body: bytes, form: str, change: Callable[[dict[str, str]], Awaitable[Any]]
+) -> Response[str]:
+    """Carry out a form, and show the page again: with the form as it was sent, if it was refused."""
+    fields = form_of(body)
+    try:
+        made = await change(fields)
+    except ProblemError as error:
+        found = problem(error, "")
+        given = {name: value for name, value in fields.items() if name not in NEVER_SHOWN_AGAIN}
+        refused = Refused(form, found.status, given, _several(body), found.detail, found.errors or ())
+        return await _access(request, refused)
+    return await _access(request, made=made) if isinstance(made, NewToken) else _back(request)
+
+
+def _several(body: bytes) -> dict[str, list[str]]:
+    return parse_qs(body.decode("utf-8", "replace"))
+
+
+def _back(request: AnyRequest) -> Redirect:
+    _, caller = admitted(request)
+    return Redirect(f"/console/{caller.chain}/access", status_code=303)
+
+
+@post("/console/{chain:int}/access/clients", status_code=200, include_in_schema=False)
+async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Create a service client."""
+    return await _sent(request, body, "client", lambda fields: create_client(request, fields))
+
+
+@post("/console/{chain:int}/access/clients/{id:str}", include_in_schema=False)
+async def turn_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
+    """Turn a service client on or off."""
+    await change_client(request, id, {"enabled": form_of(body).get("enabled") == "true"}, stop=False)
+    return _back(request)
+
+
+@post("/console/{chain:int}/access/tokens", status_code=200, include_in_schema=False)
+async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Create an access token, and show its secret."""
+    chosen = _several(body)
+
+    async def create(fields: dict[str, str]) -> NewToken:
+        client, expires = fields.get("client_id", ""), fields.get("expires", "")
+        value: dict[str, Any] = {
+            "client_id": int(client) if client.isascii() and client.isdigit() and len(client) < 20 else client,
+            "level": fields.get("level", ""),
+            "hidden_columns": chosen.get("hidden_columns", []),
+        }
+        if "indexes" in chosen:
+            value["indexes"] = chosen["indexes"]
+        if expires:
+            value["expires"] = _moment(expires, zone_of(request, ""))
+        return await create_token(request, value)
+
+    return await _sent(request, body, "token", create)
+
+
+def _moment(local: str, zone: str) -> str:
+    try:
+        return datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).isoformat()
+    except ValueError:
+        return local  # the API names what is wrong
+
+
+@post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)
+async def revoke_token(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+    """Revoke an access token."""
+    await revoke_access_token.fn(request, id)
+    return _back(request)
+
+
+@post("/console/{chain:int}/access/profiles/{id:str}/revoke", include_in_schema=False)
+async def revoke_own_profile(request: AnyRequest, id: TokenId, body: RawBody) -> Redirect:  # noqa: ARG001
+    """Revoke the token of one of your profile files."""
+    await revoke_profile.fn(request, id)
+    return _back(request)
+
+
+@post("/console/{chain:int}/access/users", status_code=200, include_in_schema=False)
+async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Create a user."""
+    return await _sent(request, body, "user", lambda fields: create_member(request, fields))
+
+
+@post("/console/{chain:int}/access/users/{id:str}", include_in_schema=False)
+async def turn_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
+    """Turn a user's level for the chain on or off."""
+    await change_member(request, id, {"enabled": form_of(body).get("enabled") == "true"})
+    return _back(request)
+
+
+@post("/console/{chain:int}/access/sessions/{id:str}/end", include_in_schema=False)
+async def end_session(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+    """End one of your sessions; after this one the page leads to the sign-in page."""
+    back = _back(request)
+    await _as_person(request)
+    await auth.end_session.fn(request, id)
+    return back
+
+
+@post("/console/{chain:int}/access/password", status_code=200, include_in_schema=False)
+async def set_password(request: AnyRequest, body: RawBody) -> Response[str]:
+    """Change your password, which ends all your sessions."""
+    caller = request.scope["user"]
+
+    async def change(fields: dict[str, str]) -> None:
+        await _as_person(request)
+        try:
+            await auth.set_own_password(request, fields)
+        finally:
+            request.scope["user"] = caller
+
+    return await _sent(request, body, "password", change)
+
+
+async def _as_person(request: AnyRequest) -> None:
+    """Make the signed-in user, and not their level for a chain, that of the request."""
+    service, _ = admitted(request)
+    request.scope["user"] = await service.sessions.signed_in(shown_session(request))

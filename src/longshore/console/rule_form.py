@@ -1,0 +1,72 @@
+"""The rules of a segment, as a form without scripts sends them: lines of a field, an operator and up to two values."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from longshore.exports.catalog import FieldType, Index
+from longshore.exports.segments.rules import OPERATORS
+
+MAX_LINES = 5
+"""Rules of the form."""
+
+
+def choices(index: Index) -> list[str]:
+    """Return the fields that a rule can have, those inside a nested field by their path: `items.price`."""
+    return [".".join(filter(None, (path, name))) for path, name, _ in _fields(index)]
+
+
+def segment_of(pairs: list[tuple[str, str]], name: str, index: Index, chain: int) -> dict[str, Any] | None:
+    """Return the segment of a form, for the API to check; None for one without rules."""
+    lines = [
+        [value for key, value in pairs if key == f"rule-{part}"] for part in ("field", "operator", "value", "second")
+    ]
+    rules = [_rule(index, *line) for line in zip(*lines, strict=False) if line[0]]
+    if not rules:
+        return None
+    join = dict(pairs).get("join", "all")
+    return {"entity": "people", "index": name, "join": join, "chain_id": chain, "rules": rules}
+
+
+def _rule(index: Index, field: str, operator: str, value: str, second: str) -> dict[str, Any]:
+    path, name, kind = next(
+        (each for each in _fields(index) if ".".join(filter(None, each[:2])) == field), ("", field, "")
+    )
+    rule: dict[str, Any] = {"field_name": name, "field_type": kind, "operator": operator}
+    _, needs = OPERATORS.get(operator, ((), ()))
+    for need, text in zip(needs, (value.strip(), second.strip()), strict=False):
+        if need == "time_factor":  # people say the amount before its unit
+            rule |= {"time_amount": _number(value.strip()), "time_factor": second.strip().removesuffix("s")}
+            break
+        rule[need] = [_typed(part.strip(), kind) for part in text.split(",")] if operator == "is_one_of" else text
+        if need in ("value", "min", "max") and operator != "is_one_of":
+            rule[need] = _typed(text, kind)
+        elif need == "window":
+            rule[need] = text.replace(" ", "_")
+    return rule | ({"nested": True, "nesting_path": path} if path else {})
+
+
+def _typed(text: str, kind: str) -> Any:
+    if kind == FieldType.NUMBER:
+        return _number(text)
+    return {"true": True, "false": False}.get(text, text) if kind == FieldType.BOOLEAN else text
+
+
+def _number(text: str) -> Any:
+    """Return a text as a number, if it is one; else the API says what it expects."""
+    try:
+        number = Decimal(text)
+    except ArithmeticError:
+        return text
+    if not number.is_finite():
+        return text
+    return int(number) if number == number.to_integral_value() and abs(number) < 2**63 else number
+
+
+def _fields(index: Index) -> Iterator[tuple[str, str, str]]:
+    """Yield path, name and type of each field that a rule can have."""
+    for name, field in index.fields.items():
+        if field.fields:
+            yield from ((name, inner, each.type.value) for inner, each in field.fields.items())
+        else:
+            yield "", name, field.type.value

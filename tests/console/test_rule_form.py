@@ -1,0 +1,47 @@
+"""The lines of the form without scripts, as rules of a segment."""
+
+import msgspec
+import pytest
+
+from longshore.console.rule_form import choices, segment_of
+from longshore.exports.catalog import load
+from longshore.exports.segments.rules import OPERATORS, Segment, check
+
+CATALOG = load()
+FIELDS = {
+    "date": "timestamp",
+    "keyword": "type",
+    "text": "notes",
+    "number": "total",
+    "boolean": "items.returned",
+}
+VALUES = {
+    "start_date": ("2026-05-01", "2026-05-02"),
+    "end_date": ("2026-05-01", ""),
+    "min": ("1", "2.5"),
+    "window": ("last month", ""),
+    "time_factor": ("3", "days"),
+}
+PAIRS = [(operator, kind.value) for operator, (kinds, _) in OPERATORS.items() for kind in kinds]
+
+
+def line(field: str, operator: str, value: str, second: str = "") -> list[tuple[str, str]]:
+    values = {"field": field, "operator": operator, "value": value, "second": second}
+    return [(f"rule-{name}", text) for name, text in values.items()]
+
+
+@pytest.mark.parametrize(("operator", "kind"), PAIRS)
+def test_line_becomes_a_valid_rule_of_each_operator_and_type(operator: str, kind: str) -> None:
+    usual = {"date": "2026-05-01", "number": "5", "boolean": "true"}.get(kind, "x")
+    value, second = VALUES.get((*OPERATORS[operator][1], "value")[0], (usual, ""))
+    made = segment_of(line(FIELDS[kind], operator, value, second), "transactions", CATALOG["transactions"], 1764)
+    assert check(msgspec.convert(made, Segment), CATALOG, "") == []
+
+
+def test_lines_without_a_field_are_no_rules() -> None:
+    index = CATALOG["transactions"]
+    assert segment_of([*line("", "is", "x"), *line("", "is", "")], "transactions", index, 1764) is None
+    made = segment_of([*line("", "is", "x"), *line("total", "is", "many")], "transactions", index, 1764)
+    assert made is not None
+    assert [rule["value"] for rule in made["rules"]] == ["many"]  # for the API to refuse
+    assert {"total", "items.price"} <= set(choices(index))
