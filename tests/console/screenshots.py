@@ -16,6 +16,7 @@ from tests.service import CHAIN, Longshore, database_in, ended, export_body, in_
 
 FOLDER = Path("screenshots")
 WIDTHS = (360, 1024, 1920)
+HEIGHT = 800
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 ROWS = 100_000
 SOME_CHAIN, EMPTY_CHAIN = 9, 1765
@@ -67,11 +68,12 @@ task as (
     update longshore.tasks set run = 30 where id = $1
 )
 insert into longshore.runs (task_id, run, state, first_attempt, attempt, due_at, began_at, ended_at, rows, bytes,
-                            attempt_began_at, progress_at, reads)
-select task_id, n, case when n = 21 then 'ERROR' else 'DONE' end, n, n, due_at, began_at - (30 - n) * interval '1 day',
+                            attempt_began_at, progress_at, reads, interval_end)
+select task_id, n, case when n = 21 then 'ERROR' else 'DONE' end, n, n, due_at - (30 - n) * interval '1 day',
+       began_at - (30 - n) * interval '1 day',
        ended_at - (30 - n) * interval '1 day' + interval '1 s' * (n % 4),
        case when n = 21 then 0 else rows * 2 + n * 100 end, case when n = 21 then 0 else bytes * 2 + n * 9000 end,
-       began_at, began_at, '[]'
+       began_at, began_at, '[]', interval_end - (30 - n) * interval '1 day'
 from last, generate_series(1, 29) n
 """
 
@@ -123,8 +125,9 @@ def fill(client: httpx2.Client, service: Longshore) -> dict[str, int]:
     return {"task": nights, "task-failed": failed}
 
 
-def take(context: BrowserContext, person: Person, tasks: dict[str, int], suffix: str) -> None:
+def take(context: BrowserContext, person: Person, tasks: dict[str, int], theme: str, width: int) -> None:
     """Take the pictures of one width and theme."""
+    suffix = f"{theme}-{width}"
     page = context.new_page()
     page.goto("/sign-in")
     page.screenshot(path=FOLDER / f"sign-in-{suffix}.png", full_page=True)
@@ -139,7 +142,10 @@ def take(context: BrowserContext, person: Person, tasks: dict[str, int], suffix:
         page.goto(f"/console/{path}")
         if name == "new":
             page.get_by_text("rows, ").first.wait_for()
+        # The whole page as one screen, so that what sticks to the end of a screen is at the end of the page.
+        page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})
         page.screenshot(path=FOLDER / f"{name}-{suffix}.png", full_page=True)
+        page.set_viewport_size({"width": width, "height": HEIGHT})
 
 
 def take_all(browser: Browser, service: Longshore, person: Person, tasks: dict[str, int]) -> None:
@@ -147,11 +153,11 @@ def take_all(browser: Browser, service: Longshore, person: Person, tasks: dict[s
     FOLDER.mkdir(exist_ok=True)
     for theme in THEMES:
         for width in WIDTHS:
-            size: Any = {"width": width, "height": 800}
+            size: Any = {"width": width, "height": HEIGHT}
             with browser.new_context(
                 base_url=service.address, viewport=size, color_scheme=theme, timezone_id="Europe/Amsterdam"
             ) as context:
-                take(context, person, tasks, f"{theme}-{width}")
+                take(context, person, tasks, theme, width)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ def failed(client: httpx2.Client, **more: object) -> int:
 
 def test_failed_run_shows_its_reason_on_top_in_red_and_in_the_list(page: Page, client: httpx2.Client) -> None:
     task = failed(client, desc="fails " + "x" * 190)
-    reason = client.get(f"/tasks/{task}", params={"log_limit": 100}).json()["logs"][-2]["msg"]
+    reason = client.get(f"/tasks/{task}", params={"log_limit": 100}).json()["logs"][-2]["msg"].removeprefix("failed: ")
     go(page, f"tasks/{task}")
     banner = page.locator(".fault.reason")
     expect(banner).to_contain_text(reason)
@@ -94,6 +94,7 @@ def test_result_is_described_and_its_first_rows_are_shown_and_audited(
     page.reload()
     links = page.locator("section[aria-labelledby=links]")
     links.get_by_role("button", name="Revoke").first.click()
+    page.wait_for_url("**#links")
     expect(links).to_contain_text("revoked")
     page.locator("#to-log-2").click()
     expect(page.locator("#log-2:target")).to_be_visible()

@@ -59,7 +59,7 @@ function operandInput(rule, need, type, number) {
     else if (type === "date" && need !== "timezone") input.placeholder = "2026-05-26T12:00:00Z";
     else if (rule.operator === "is_one_of") input.placeholder = "one, another";
     else if (type === "number") input.inputMode = "decimal";
-    if (need === "timezone") input.placeholder = "UTC";
+    if (need === "timezone") input.placeholder = "zone: UTC";
   }
   input.setAttribute("aria-label", `Rule ${number + 1}: ${label}`);
   input.addEventListener("input", () => { rule.operands[need] = input.value; changed(); });
