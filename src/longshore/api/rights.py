@@ -1,4 +1,4 @@
-"""What stands in the tables of `routes` beside a level: endpoints that need none, and the checks of `scopes`."""
+"""Entries of the tables of `routes` beside levels: endpoints that need none, and the checks of `scopes`."""
 
 from enum import Enum
 
