@@ -142,7 +142,7 @@ def test_tasks_are_listed_by_index_and_time_over_several_pages(logged_in: Cli, m
     assert listed("--since", "1h", "--all")[:5] == ids[::-1]
     assert listed("--since", "2099-01-01T00:00:00Z") == []
     assert listed("--since", "999999999w", "--limit", "1") == ids[4:]
-    for options in (("--since", "yesterday"), ("--since", "2026-05-26"), ("--status", "done")):
+    for options in (("--since", "yesterday"), ("--since", "2026-05-26"), ("--status", "finished")):
         assert logged_in("tasks", "list", *options)[0] == 2
 
 

@@ -153,6 +153,15 @@ def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, i
     )
 
 
+class _Word(click.Choice[str]):
+    """A choice of words, which may be given in any case."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the word as it is written in the list."""
+        words = {word.lower(): word for word in self.choices}
+        return super().convert(words.get(str(value).lower(), value), param, ctx)
+
+
 class _IntegerRange(click.IntRange):
     """A range whose violations call a value that is no number "not a valid integer", and not "integer range"."""
 
@@ -161,9 +170,9 @@ class _IntegerRange(click.IntRange):
 
 def _type(described: _Described, kind: Any) -> "click.ParamType[Any]":
     if typing.get_origin(kind) is Literal:
-        return click.Choice(typing.get_args(kind), case_sensitive=False)
+        return _Word(typing.get_args(kind))
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):
-        return click.Choice([each.value for each in kind], case_sensitive=False)
+        return _Word([each.value for each in kind])
     low, high = described.range
     if low is not None or high is not None:
         if kind is int:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -121,16 +122,20 @@ class ReadError(Exception):
 async def in_thread(chunks: Chunks) -> AsyncGenerator[bytes, None]:
     """Yield chunks, each made in a thread while the one before is sent. Close it when it is not read to its end.
 
-    Raises ReadError.
+    It is one thread for all, as Arrow keeps memory for each thread that it was called in. Raises ReadError.
     """
-    coming = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+    loop = asyncio.get_running_loop()
+    thread = ThreadPoolExecutor(1, "rows")
+    coming = loop.run_in_executor(thread, next, chunks, None)
     try:
         while (chunk := await _read(coming)) is not None:
-            coming = asyncio.ensure_future(asyncio.to_thread(next, chunks, None))
+            coming = loop.run_in_executor(thread, next, chunks, None)
             yield chunk
     finally:
-        await asyncio.wait({coming})  # a thread cannot be interrupted
-        await asyncio.to_thread(chunks.close)
+        closed = loop.run_in_executor(thread, chunks.close)  # after `next`, as a thread cannot be interrupted
+        thread.shutdown(wait=False)
+        await asyncio.wait({coming})
+        await closed
 
 
 async def _read(coming: asyncio.Future[bytes | None]) -> bytes | None:
