@@ -15,6 +15,7 @@ from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.console.test_pages import WIDTHS, go, violations
 from tests.destinations.memory import PASSWORD
+from tests.destinations.places import settled
 from tests.service import CHAIN, Longshore, ended, export_body
 
 BASE = f"/console/{CHAIN}/destinations"
@@ -81,7 +82,7 @@ def test_destination_is_tested_made_changed_and_deleted_without_scripts(
     page.get_by_role("link", name="Change settings or secret").click()
     page.get_by_label("Shelf").fill("other")
     page.get_by_role("button", name="Save").click()
-    expect(page.get_by_role("group", name="Secret")).to_contain_text("is required, because a change of 'shelf'")
+    expect(page.get_by_role("group", name="Secret")).to_contain_text('is required, because a change of "shelf"')
     page.get_by_label("Password").fill("a wrong one")
     page.get_by_role("button", name="Save").click()
     page.get_by_role("button", name="Test").click()
@@ -134,7 +135,7 @@ def test_problem_of_a_destination_is_told_on_its_page(admin: httpx2.Client) -> N
     form = {"kind": "memory", "name": found["name"], "/settings/shelf": "top", "/secret/password": PASSWORD}
     answer = admin.post(f"{BASE}/new", data=form)
     assert answer.status_code == 409
-    assert f"has a destination &#39;{found['name']}&#39; already" in answer.text
+    assert f"has a destination &#34;{found['name']}&#34; already" in answer.text
     task = delivered(admin, found["name"], once="2126-05-26T12:00:00Z")
     answer = admin.post(f"{BASE}/{found['id']}/delete")
     assert answer.status_code == 409
@@ -204,6 +205,7 @@ def test_run_is_delivered_again_without_scripts(
     sign_in(page, person, f"/console/{CHAIN}/tasks/{task}")
     page.get_by_role("button", name="Deliver run 1 again").click()
     page.wait_for_url("**#deliveries")
+    settled(admin, task)
     assert ended(admin, task)["state"]["code"] == "DONE"
 
 
