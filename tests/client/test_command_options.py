@@ -136,6 +136,9 @@ def test_tasks_are_listed_by_index_and_time_over_several_pages(logged_in: Cli, m
 
     assert listed("--limit", "5") == ids[::-1]
     assert listed("--index", "users", "--limit", "3") == [ids[4], ids[2], ids[0]]
+    assert listed("--search", "VOUCH", "--limit", "1") == [ids[3]]
+    assert listed("--search", str(ids[1]), "--limit", "1") == [ids[1]]
+    assert listed("--search", "no task has this", "--limit", "1") == []
     everything = listed("--all")
     assert everything[:5] == ids[::-1]
     assert everything == sorted(set(everything), reverse=True)

@@ -14,7 +14,7 @@ from longshore.client.words import StateCode
 
 if TYPE_CHECKING:
     from longshore.client import Task
-    from longshore.client.model import LogEntry
+    from longshore.client.model import LogEntry, TaskData
 
 app = Commands(help="Tasks: list, follow, run, cancel, download.", epilog="Example: longshore tasks list")
 
@@ -25,6 +25,10 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
     index: Annotated[
         str | None,
         Option(help="Only exports of this index.", metavar="NAME", shell_complete=complete.indexes),
+    ] = None,
+    search: Annotated[
+        str | None,
+        Option(help="Only tasks with this text in number, description, index or result, in any case.", metavar="TEXT"),
     ] = None,
     since: Annotated[
         str | None,
@@ -40,7 +44,11 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
     with remote.client_of(profile) as client:
         listed = (task.data for task in client.tasks.iterate(status))
         newest = itertools.takewhile(lambda task: after is None or task.state.created_date >= after, listed)
-        matching = (task for task in newest if index is None or index in _indexes(task.target))
+        matching = (
+            task
+            for task in newest
+            if (index is None or index in _indexes(task.target)) and (search is None or _has_text(task, search))
+        )
         tasks = list(matching if everything else itertools.islice(matching, limit))
     if json:
         show(tasks)
@@ -51,6 +59,12 @@ def list_tasks(  # noqa: PLR0913 (the options of the command)
         for task in tasks
     ]  # fmt: skip
     show_table(("task", "state", "created", "index", "format", "description"), rows)
+
+
+def _has_text(task: "TaskData", text: str) -> bool:
+    """Return whether a text is in what a list shows of a task."""
+    shown = (str(task.id), task.desc, *_indexes(task.target), task.result)
+    return any(text.casefold() in each.casefold() for each in shown)
 
 
 @app.command(epilog="Example: longshore tasks get 12345 --json")
