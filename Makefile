@@ -52,9 +52,10 @@ tests/generators/node_modules/.bin/tsc: tests/generators/package-lock.json
 	@$(NPM_CI) --prefix tests/generators
 	@touch $@
 
-# $(call environment,NAME,LOCK): an environment of its own with what a lock names.
+# $(call environment,NAME,LOCK): an environment of its own with what a lock names. It names all dependencies, of which
+# older versions of pip cannot look up those with extras by their hashes.
 environment = $(PYTHON) -m venv .venv/$(1) \
-	&& .venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(2)
+	&& .venv/$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(2)
 
 .venv/generators/installed: $(BIN)/python tests/generators/requirements.lock
 	@$(call environment,generators,tests/generators/requirements.lock)
