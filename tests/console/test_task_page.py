@@ -33,7 +33,8 @@ def test_failed_run_shows_its_reason_on_top_in_red_and_in_the_list(page: Page, c
     ys = "['.fault.reason', '#runs'].map(each => document.querySelector(each).getBoundingClientRect().y)"
     above, below = page.evaluate(ys)
     assert above < below
-    red = banner.evaluate("element => getComputedStyle(element).color")
+    # Not of the locator's element, which an update of the page may just have replaced: that one has no style.
+    red = page.evaluate("getComputedStyle(document.querySelector('.fault.reason')).color")
     expect(page.locator("#now progress")).to_have_class("failed")
     expect(page.locator("tr#run-1 .reason")).to_contain_text(reason[:50])
     go(page, f"tasks?q={task}")
