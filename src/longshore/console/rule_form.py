@@ -1,6 +1,5 @@
 """The rules of a segment, as a form without scripts sends them: lines of a field, an operator and up to two values."""
 
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +12,7 @@ MAX_LINES = 5
 
 def choices(index: Index) -> list[str]:
     """Return the fields that a rule can have, those inside a nested field by their path: `items.price`."""
-    return [".".join(filter(None, (path, name))) for path, name, _ in _fields(index)]
+    return list(_fields(index))
 
 
 def segment_of(pairs: list[tuple[str, str]], name: str, index: Index, chain: int) -> dict[str, Any] | None:
@@ -29,9 +28,7 @@ def segment_of(pairs: list[tuple[str, str]], name: str, index: Index, chain: int
 
 
 def _rule(index: Index, field: str, operator: str, value: str, second: str) -> dict[str, Any]:
-    path, name, kind = next(
-        (each for each in _fields(index) if ".".join(filter(None, each[:2])) == field), ("", field, "")
-    )
+    path, name, kind = _fields(index).get(field, ("", field, ""))
     rule: dict[str, Any] = {"field_name": name, "field_type": kind, "operator": operator}
     _, needs = OPERATORS.get(operator, ((), ()))
     for need, text in zip(needs, (value.strip(), second.strip()), strict=False):
@@ -63,10 +60,12 @@ def _number(text: str) -> Any:
     return int(number) if number == number.to_integral_value() and abs(number) < 2**63 else number
 
 
-def _fields(index: Index) -> Iterator[tuple[str, str, str]]:
-    """Yield path, name and type of each field that a rule can have."""
+def _fields(index: Index) -> dict[str, tuple[str, str, str]]:
+    """Return path, name and type of each field that a rule can have, by its choice."""
+    found: dict[str, tuple[str, str, str]] = {}
     for name, field in index.fields.items():
         if field.fields:
-            yield from ((name, inner, each.type.value) for inner, each in field.fields.items())
+            found |= {f"{name}.{inner}": (name, inner, each.type.value) for inner, each in field.fields.items()}
         else:
-            yield "", name, field.type.value
+            found[name] = ("", name, field.type.value)
+    return found
