@@ -1,10 +1,8 @@
 """The page *Access* and its forms, which need no script. The API's own functions carry them out."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
-from zoneinfo import ZoneInfo
 
 import msgspec
 from litestar import Response, get, post
@@ -21,7 +19,7 @@ from longshore.api.problems import problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId, change_member, create_member
 from longshore.console.pages import form_of, page
-from longshore.console.zones import zone_of
+from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
 from longshore.sharing.profile import TokenId, revoke_profile
@@ -126,17 +124,10 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
         if "indexes" in chosen:
             value["indexes"] = chosen["indexes"]
         if expires:
-            value["expires"] = _moment(expires, zone_of(request, ""))
+            value["expires"] = with_offset(expires, zone_of(request, ""))
         return await create_token(request, value)
 
     return await _sent(request, body, "token", create)
-
-
-def _moment(local: str, zone: str) -> str:
-    try:
-        return datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).isoformat()
-    except ValueError:
-        return local  # the API names what is wrong
 
 
 @post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
-from zoneinfo import ZoneInfo
 
 from litestar import post
 from litestar.params import RawBody
@@ -16,6 +15,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
 from longshore.console.pages import form_of
 from longshore.console.rule_form import segment_of
+from longshore.console.zones import with_offset
 
 
 @post("/console/{chain:int}/new", include_in_schema=False)
@@ -107,15 +107,8 @@ def _trigger(fields: dict[str, str]) -> dict[str, Any]:
     trigger: dict[str, Any] = {"segment_id": fields["stored"]} if "stored" in fields else {}
     if when == "cron":
         return trigger | {"cron": fields.get("cron", ""), "timezone": zone}
-    trigger["once"] = _moment(fields.get("at", ""), zone) if when == "at" else datetime.now(UTC).isoformat()
+    trigger["once"] = with_offset(fields.get("at", ""), zone) if when == "at" else datetime.now(UTC).isoformat()
     return trigger | ({"repeat": fields["repeat"], "timezone": zone} if "repeat" in fields else {})
-
-
-def _moment(local: str, zone: str) -> str:
-    try:
-        return datetime.fromisoformat(local).replace(tzinfo=ZoneInfo(zone)).isoformat()
-    except (ValueError, OSError):
-        return local  # the API names what is wrong
 
 
 def _number(text: str) -> int | str:

@@ -22,7 +22,7 @@ from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, Span, line_of_time
 from longshore.console.pages import form_of, in_seconds, page
-from longshore.console.zones import zone_of
+from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.tasks import planned, requests
 from longshore.tasks.planned import PlannedTask
@@ -153,10 +153,10 @@ async def backfill(request: AnyRequest, id: Id, body: RawBody) -> Redirect:
     found = await requests.editable(service.pool, caller.chain, task_id(id))
     value: dict[str, Any] = form_of(body)
     try:
-        zone = ZoneInfo(decode(found.trigger).timezone)
-        value |= {key: _with_offset(value[key], zone) for key in ("start", "end") if key in value}
-    except (msgspec.MsgspecError, ValueError, OSError):
-        pass  # the API names what is wrong
+        zone = decode(found.trigger).timezone
+    except msgspec.MsgspecError:
+        zone = ""  # the API names what is wrong
+    value |= {key: with_offset(value[key], zone) for key in ("start", "end") if key in value}
     await schedules.backfill(request, id, value, None)
     return _back(request, id, body)
 
@@ -166,11 +166,6 @@ async def end_backfill(request: AnyRequest, id: Id, backfill: schedules.Backfill
     """End a backfill."""
     await schedules.end_backfill.fn(request, id, backfill)
     return _back(request, id, body)
-
-
-def _with_offset(local: str, zone: ZoneInfo) -> str:
-    moment = datetime.fromisoformat(local)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).isoformat()
 
 
 def _back(request: AnyRequest, id: int, body: bytes) -> Redirect:
