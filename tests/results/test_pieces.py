@@ -267,9 +267,10 @@ def test_an_export_whose_parts_would_be_too_small_is_written_by_one_worker(
 ) -> None:
     service = prepared(new_service)
     with service.client() as client:
-        body = export_body("csv")
-        body["target"] |= {"fields": ["id", "amount"]}
-        run, content = exported(client, body)
-    assert (run["rows"], len(content.splitlines())) == (ROWS, ROWS + 1)
-    assert '"event":"export not cut"' in service.log_file.read_text()
+        for more in ({}, {"incremental": True, "deletes": True}):  # whose key list outlives the parts
+            body = export_body("csv")
+            body["target"] |= {"fields": ["id", "amount"], **more}
+            run, content = exported(client, body)
+            assert (run["rows"], len(content.splitlines())) == (ROWS, ROWS + 1)
+    assert service.log_file.read_text().count('"event":"export not cut"') == 2
     assert unfinished(bucket) == []

@@ -213,11 +213,12 @@ class Exporter:
 
     async def _written(self, stack: AsyncExitStack, job: ExportJob, shard_ranges: list[list[Range]]) -> WrittenResult:
         if len(shard_ranges) > 1:
+            pieces = await stack.enter_async_context(AsyncExitStack())
             try:
-                return await self._coordinator.write(stack, job, shard_ranges)
+                return await self._coordinator.write(pieces, job, shard_ranges)
             except UnfitPieceError as error:
                 log.warning("export not cut", reason=str(error))
-                await stack.aclose()
+                await pieces.aclose()  # alone: the key list of a run with deletes is in `stack`
         return await write_alone(stack, job, self._store, Pace(self._policy.source.bytes_per_second))
 
     async def _report(self, message: Message, cut: Plan, reconciler: Reconciler, rows: int, size: int) -> None:
