@@ -96,3 +96,26 @@ def test_page_of_another_chain_says_that_there_is_no_level_for_it(reader: httpx2
     answer = reader.get("/console/77/tasks")
     assert (answer.status_code, answer.headers["content-type"].partition(";")[0]) == (403, "text/html")
     assert "<h1>" in answer.text
+
+
+def test_form_of_an_ended_session_leads_back_to_the_page_that_sent_it(service: Longshore) -> None:
+    def back(referer: str | None, form: str = "tasks/5/pause") -> str:
+        headers = {} if referer is None else {"Referer": referer}
+        answer = httpx2.post(f"{service.address}/console/{CHAIN}/{form}", headers=headers)
+        assert answer.status_code == 303
+        path, _, query = answer.headers["location"].partition("?")
+        assert path == "/sign-in"
+        return httpx2.QueryParams(query)["next"]
+
+    ours, tasks = f"{service.address}/console/{CHAIN}", f"/console/{CHAIN}/tasks"
+    assert back(f"{ours}/tasks/5") == f"{tasks}/5"
+    assert back(f"{ours}/tasks?status=DONE&offset=50", "tasks/selected") == f"{tasks}?status=DONE&offset=50"
+    assert back(f"{ours}/access/clients", "access/tokens") == tasks  # the address of a form, which answers no GET
+    for other in (
+        None,
+        "",
+        "https://example.com/",
+        f"{service.address}.example.com/console/{CHAIN}/tasks/5",
+        "http://[",
+    ):
+        assert back(other) == tasks

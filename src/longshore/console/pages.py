@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
+from longshore.api.console_routes import NEEDED
 from longshore.api.problems import problem, refusal_of, to_response
 from longshore.api.service import AnyRequest, Service
 
@@ -41,6 +42,7 @@ PAGES = (
 )
 
 CHAIN = re.compile(r"/console/([0-9]{1,18})(?:/|$)")
+PAGE_PATHS = [re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for method, path in NEEDED if method == "GET"]
 CODE = re.compile(r"`([^`]+)`")
 UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -196,7 +198,8 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         if "hx-request" in request.headers:  # htmx replaces a part of a page: the whole page has to be left
             sign_in = _sign_in(request.headers.get("hx-current-url", ""))
             return Response("", media_type=MediaType.HTML, headers={"HX-Redirect": sign_in})
-        return Redirect(_sign_in(str(request.url)), status_code=303)
+        back = str(request.url) if request.scope["method"] in ("GET", "HEAD") else _sender(request)
+        return Redirect(_sign_in(back), status_code=303)
     refusal = refusal_of(request, error)
     found = problem(refusal, request.scope["state"].get("request_id", ""))
     detail = found.detail
@@ -211,6 +214,19 @@ def to_page(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         violations=found.errors or [],
         chain=match[1] if (match := CHAIN.match(request.scope["path"])) else None,
     )
+
+
+def _sender(request: Request[Any, Any, Any]) -> str:
+    """Return the address of the page that sent a form; that of the chain's tasks where `Referer` names no page of ours.
+
+    A page that answers a form has the address of the form, to which no browser can return.
+    """
+    referer, ours = request.headers.get("referer", ""), str(request.base_url).rstrip("/")
+    path = referer.removeprefix(ours).partition("?")[0]
+    if referer.startswith(f"{ours}/") and any(page.fullmatch(path) for page in PAGE_PATHS):
+        return referer
+    match = CHAIN.match(request.scope["path"])
+    return f"/console/{match[1]}/tasks" if match else "/"
 
 
 def _sign_in(back: str) -> str:
