@@ -31,6 +31,7 @@ def test_retry_after_may_be_seconds_or_a_date() -> None:
     assert retry_after({"retry-after": "Fri, 01 Jan 2100 00:00:00 GMT"}) > 1e9
     assert retry_after({"retry-after": "Fri, 01 Jan 2010 00:00:00 GMT"}) == 0
     assert retry_after({"retry-after": "soon"}) == retry_after({}) == 0
+    assert retry_after({"retry-after": "Fri, 01 Jan 99999999999999999999 00:00:00 GMT"}) == 0
 
 
 def test_reading_is_repeated_when_the_answer_is_lost(gateway: Gateway, through: Longshore) -> None:

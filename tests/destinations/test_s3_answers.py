@@ -14,7 +14,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from longshore.destinations import http_client
-from longshore.destinations.http_client import Request, encoded
+from longshore.destinations.http_client import Answer, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.s3 import S3Settings, place_in
 from longshore.destinations.s3_signature import Keys, Signer
@@ -203,6 +203,14 @@ def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
 def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host: str, target: str) -> None:
     found = place_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings))
     assert (found.host, f"{found.base}/in/a") == (host, target)
+
+
+@pytest.mark.parametrize(
+    "date", ["", "soon", "Fri, 01 Jan 99999999999999999999 00:00:00 GMT", "Fri, 01 Jan 2100 00:00:00 -0000"]
+)
+def test_clock_of_an_answer_whose_date_cannot_be_read_is_not_followed(date: str) -> None:
+    signer = Signer(Keys("id", "secret", "", "eu-west-1"))
+    assert not signer.follow_clock(Answer(403, {"date": date}, b""))
 
 
 def test_signature_is_that_of_amazons_own_library() -> None:

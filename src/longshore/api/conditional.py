@@ -114,7 +114,7 @@ def _date(request: AnyRequest, name: str) -> float | None:
     """Return the HTTP date of a field in seconds since 1970; None without one, or where it is no date."""
     try:
         date = parsedate_to_datetime(request.headers.get(name, ""))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 

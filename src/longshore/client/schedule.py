@@ -30,5 +30,5 @@ def service_time(headers: Mapping[str, str]) -> str:
 
     try:
         return parsedate_to_datetime(headers.get("date", "")).astimezone(UTC).isoformat()
-    except (TypeError, ValueError):
+    except (ValueError, OverflowError):
         raise NoAnswerError("the service did not say what time it is; give `at`") from None

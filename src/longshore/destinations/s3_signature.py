@@ -43,10 +43,9 @@ class Signer:
     def follow_clock(self, answer: Answer) -> bool:
         """Sign from now on by the clock of an answer; return False if it does not tell the time."""
         try:
-            theirs = parsedate_to_datetime(answer.headers["date"])
-        except (KeyError, ValueError, TypeError):
+            self._ahead = parsedate_to_datetime(answer.headers["date"]) - datetime.now(UTC)
+        except (KeyError, ValueError, OverflowError, TypeError):  # the last one: for a date without its zone
             return False
-        self._ahead = theirs - datetime.now(UTC)
         return True
 
     def sign(self, request: Request, now: datetime) -> Request:
