@@ -13,7 +13,8 @@ from longshore.client.errors import BY_STATUS, Violation
 from longshore.client.model import LogEntry, State, TaskData
 
 NOW = datetime(2026, 5, 26, tzinfo=UTC)
-TASK = TaskData(7, 1764, "", State("ERROR", NOW, NOW, NOW), {}, {}, [LogEntry(msg="no such column", time=NOW)])
+LOGS = [LogEntry(msg="no such column", time=NOW), LogEntry(msg="INPROGRESS -> ERROR", time=NOW)]
+TASK = TaskData(7, 1764, "", State("ERROR", NOW, NOW, NOW), {}, {}, LOGS)
 FAULT = Violation("expected a number", "/target")
 
 

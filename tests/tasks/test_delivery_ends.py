@@ -41,6 +41,10 @@ DELIVERY = """
 insert into longshore.run_deliveries (task_id, run, number, chain_id, destination, place, entry)
 values ($1, 1, $2, $3, $4, '{name}', json_build_object('destination', $4::text))
 """
+PAUSED = """
+with task as (update longshore.tasks set log_length = log_length + 1 where id = $1 returning id, log_length)
+insert into longshore.task_logs (task_id, seq, at, msg) select id, log_length - 1, now(), 'paused by user 7' from task
+"""
 NOW = datetime.now(UTC)
 MANIFEST = Manifest(
     file="a.csv", size=3, sha256="00" * 32, rows=1, chain=CHAIN, task=1, run=1, due=None, interval=Interval(None, NOW),
@@ -97,6 +101,7 @@ def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longsh
         bad, good = await sent(pool, "bad", "good")
         await begin(pool, bad)
         await delivery_ends.failed(pool, bad, "no right")
+        await pool.execute(PAUSED, bad.task)
         await begin(pool, good)
         await deliveries.retry(pool, good, "it is away", 0.0)
         again = msgspec.structs.replace(good, attempt=2)
@@ -105,6 +110,9 @@ def test_reason_of_a_failed_task_is_never_a_delivery_that_succeeded(idle: Longsh
         rows = await pool.fetch("select msg from longshore.task_logs where task_id = $1 order by seq", bad.task)
         log = [row["msg"] for row in rows]
         assert log[-2:] == ["delivered to good: s3://x/y", "INPROGRESS -> ERROR"]
+        for statement in ("tasks where id = $1", "runs where task_id = $1"):
+            reason = await pool.fetchval(f"select reason from longshore.{statement}", bad.task)
+            assert reason == "delivery to bad failed: no right", statement
         query = "select payload from longshore.webhook_deliveries where webhook_id = $1 and event = 'task.error'"
         assert json.loads(await pool.fetchval(query, hook))["data"]["reason"] == "delivery to bad failed: no right"
         entries = [LogEntry(msg=msg) for msg in log]

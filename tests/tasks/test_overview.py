@@ -4,12 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
+
+from longshore.access.tokens import Level
+from longshore.client.errors import TaskFailedError
+from longshore.client.model import TaskData
 from longshore.database.connect import Pool, open_pool
 from longshore.database.rows import Page
-from longshore.tasks import overview
-from longshore.tasks.model import ChainId
+from longshore.tasks import overview, reads, run_reads
+from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.overview import Order, TaskFilter, TaskList
-from tests.service import Longshore
+from tests.played import play
+from tests.service import Longshore, export_body
 
 CHAIN = ChainId(501)
 MANY_CHAIN = ChainId(502)
@@ -94,15 +100,28 @@ def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
     run(test)
 
 
-def test_failed_task_is_listed_with_its_reason(run: Run) -> None:
+def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(run: Run, idle: Longshore) -> None:
+    body = {**export_body(once="2026-01-01T06:00:00Z", repeat="daily"), "chain": CHAIN}
+    with idle.client(Level.ADMIN, chain=CHAIN) as client:
+        task = TaskId(client.post("/tasks", json=body).json()["id"])
+        play(idle, task, "begin", "fail")
+        assert client.post(f"/tasks/{task}/pause").status_code == 200
+        assert client.patch(f"/tasks/{task}", json={"desc": "other"}).status_code == 200
+        assert client.get(f"/tasks/{task}").json()["logs"][-1]["msg"].startswith("changed by")
+        failed = client.get(f"/tasks/{task}").json()
+
     async def test(pool: Pool) -> None:
-        task = await add(pool, "fails", state="ERROR")
-        for seq, msg in enumerate(("READY -> INPROGRESS", "the table is gone", "INPROGRESS -> ERROR")):
-            await pool.execute("insert into longshore.task_logs values ($1, $2, now(), $3)", task, seq, msg)
-        await pool.execute("update longshore.tasks set log_length = 3 where id = $1", task)
-        assert [row.reason for row in (await listed(pool)).rows] == ["the table is gone"]
+        async def reasons() -> tuple[str | None, str | None, list[str | None]]:
+            runs, _ = await run_reads.runs(pool, CHAIN, task, Page(10))
+            (row,) = (await listed(pool)).rows
+            return row.reason, (await reads.reading(pool, CHAIN, task)).reason, [each.reason for each in runs]
+
+        assert await reasons() == ("on purpose", "on purpose", ["on purpose"])
+        await asyncio.to_thread(play, idle, task, "begin", "finish")
+        assert await reasons() == (None, None, [None, "on purpose"]), "the task is DONE, but its first run failed"
 
     run(test)
+    assert str(TaskFailedError(msgspec.convert(failed, TaskData, strict=False))).endswith("is ERROR: on purpose")
 
 
 def test_target_that_postgresql_cannot_decode_is_listed_without_an_index(run: Run) -> None:

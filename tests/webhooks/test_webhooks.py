@@ -137,10 +137,8 @@ def test_message_of_a_failed_task_has_its_reason_and_goes_to_webhooks_for_errors
     task = small.post("/tasks", json=export_body(chain=CHAIN, once="2126-05-26T12:00:00Z")).json()["id"]
     # The trigger writes the message whichever statement ends the task.
     service.sql(
-        "with entry as (insert into longshore.task_logs (task_id, seq, at, msg)"
-        " values ($1, 0, now(), 'the disk is full'), ($1, 1, now(), 'READY -> ERROR'))"
-        " update longshore.tasks set state = 'ERROR', attempt_began_at = now(), due_at = null, revision = 2,"
-        " log_length = 2 where id = $1",
+        "update longshore.tasks set state = 'ERROR', reason = 'the disk is full', attempt_began_at = now(),"
+        " due_at = null, revision = 2 where id = $1",
         task,
     )
     message = Webhook(webhook["secret"]).verify((request := receiver.next()).body, request.headers)

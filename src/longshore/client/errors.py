@@ -78,8 +78,9 @@ class ProfileError(ClientError):
     """The profile does not exist or cannot be read."""
 
 
-# Entries of the log that never say why a task failed.
-NO_REASON = re.compile(r"[A-Z]+ -> [A-Z]+$|delivered to |delivery to \S+: attempt ")
+# The entry after the one that says why a task failed, except where the last of its deliveries succeeded.
+FAILED = re.compile(r"[A-Z]+ -> ERROR")
+DELIVERED, NOT_DELIVERED = re.compile(r"delivered to "), re.compile(r"delivery to \S+ failed: ")
 
 
 class TaskFailedError(ClientError):
@@ -89,10 +90,19 @@ class TaskFailedError(ClientError):
     """
 
     def __init__(self, task: "TaskData", reason: str = "") -> None:
-        reasons = [entry.msg for entry in task.logs if not NO_REASON.match(entry.msg)]
-        reason = reason or (reasons[-1] if reasons else "")
+        reason = reason or _reason(task)
         super().__init__(f"task {task.id} is {task.state.code}" + (f": {reason}" if reason else ""))
         self.task = task
+
+
+def _reason(task: "TaskData") -> str:
+    """Return why a task ended in ERROR, as far as its newest log entries tell."""
+    messages = [entry.msg for entry in task.logs]
+    while messages and not FAILED.fullmatch(messages.pop()):
+        pass
+    if messages and DELIVERED.match(messages[-1]):
+        messages = [message for message in messages if NOT_DELIVERED.match(message)]
+    return messages[-1] if messages else ""
 
 
 class Violation(msgspec.Struct, frozen=True):

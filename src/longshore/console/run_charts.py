@@ -1,6 +1,5 @@
 """The charts of a task's runs: a line of time, and columns of rows, bytes and seconds."""
 
-import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -10,9 +9,6 @@ from longshore.console.charts import Chart, Column, Span, change_of, columns, li
 from longshore.console.pages import in_bytes, in_digits, in_seconds
 from longshore.tasks.model import Code, Run
 
-NO_REASON = re.compile(r"[A-Z]+ -> [A-Z]+|delivered to .*|delivery to [^ ]+: attempt .*", re.DOTALL)
-"""Entries of a log that tell nothing of why a run has failed, as the database's function `reason_of` has them."""
-
 
 class RunCharts(msgspec.Struct, frozen=True):
     """The charts of a task's runs, and what the newest result differs by from the one before."""
@@ -20,11 +16,6 @@ class RunCharts(msgspec.Struct, frozen=True):
     time: Chart
     columns: list[Chart]
     change: str | None
-
-
-def is_reason(message: str) -> bool:
-    """Return whether an entry of a log may say why a run has failed."""
-    return NO_REASON.fullmatch(message) is None
 
 
 def of_runs(runs: Sequence[Run]) -> RunCharts | None:

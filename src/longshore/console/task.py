@@ -15,7 +15,7 @@ from longshore.api import events, results
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
-from longshore.api.scopes import may_change_task, shown_segment, shown_task
+from longshore.api.scopes import NOT_SHOWN, may_change_task, shown_segment, shown_task
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console import run_charts
@@ -30,13 +30,13 @@ from longshore.exports.segments import describe
 from longshore.exports.segments.rules import Segment
 from longshore.exports.segments.stored import READ
 from longshore.exports.segments.stored import get as stored_segment
-from longshore.exports.visibility import stored_export
+from longshore.exports.visibility import sees_task, stored_export
 from longshore.results import links
 from longshore.results.links import Link
 from longshore.sharing.profile import endpoint
 from longshore.tasks import backfills, delivery_reads, progress, reads, requests, run_reads
 from longshore.tasks.delivery_reads import DeliveryRow
-from longshore.tasks.model import Code, Progress, Run, Task, TaskId
+from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.reads import LogPage, PolledTask
 from longshore.tasks.schedule import Schedule
 
@@ -68,7 +68,7 @@ async def show_task(
     if part == "now":
         return await asyncio.to_thread(html, "task_progress.html", **frame, **content)
     content |= _log(polled, task, log) | await _live(request, polled, task)
-    content["reason"] = None if log else why_failed(task)
+    content["reason"] = _shown_reason(request, polled, polled.reason)
     if part == "live":
         return await asyncio.to_thread(html, "task_live.html", **frame, **content)
     rules, name = await _rules(request, task) if content["target"] else ([], "")
@@ -102,7 +102,8 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
     service, caller = admitted(request)
     id = TaskId(task.id)
     recorded, _ = await run_reads.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
-    runs = [each.run for each in recorded if sees(caller, each.reads, service.catalog)]
+    seen = [each for each in recorded if sees(caller, each.reads, service.catalog)]
+    runs = [each.run for each in seen]
     whole = await requests.editable(service.pool, caller.chain, id)
     listed, _ = await backfills.of_task(service.pool, caller.chain, id, Page(MAX_BACKFILLS))
     found, _ = await delivery_reads.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
@@ -113,7 +114,7 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
         "has_schedule": bool(trigger) and ("repeat" in trigger or "cron" in trigger) and not whole.schedule_ended,
         "target": target,
         "trigger": trigger,
-        "reasons": reasons_of(runs, task),
+        "reasons": {each.run.run: _shown_reason(request, polled, each.reason) for each in seen},
         "backfills": listed if sees(caller, polled.reads, service.catalog) else [],
         "runs": runs,
         "charts": run_charts.of_runs(runs),
@@ -127,22 +128,13 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
     }
 
 
-def why_failed(task: Task) -> str | None:
-    """Return why a task ended in ERROR, from the entries of its log, newest first; None in other states."""
-    if task.state.code != Code.ERROR:
-        return None
-    return next((entry.msg for entry in task.logs if run_charts.is_reason(entry.msg)), None)
-
-
-def reasons_of(runs: Sequence[Run], task: Task) -> dict[int, str]:
-    """Return why runs ended in ERROR, by number, as far as the shown entries of the log, newest first, tell."""
-    reasons: dict[int, str] = {}
-    for number, entry in enumerate(task.logs):
-        run = next((run.run for run in runs if run.state == Code.ERROR and run.ended == entry.time), None)
-        if run is not None and entry.msg.endswith("-> ERROR") and run not in reasons:
-            older = task.logs[number + 1 :]
-            reasons[run] = next((each.msg for each in older if run_charts.is_reason(each.msg)), "")
-    return reasons
+def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -> str | None:
+    """Return the reason of a failure as its viewer may see it, like the log of the task."""
+    service, caller = admitted(request)
+    assert polled.task is not None
+    if sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
+        return reason
+    return reason and NOT_SHOWN
 
 
 async def _links(request: AnyRequest, id: TaskId) -> list[Link]:

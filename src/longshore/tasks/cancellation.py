@@ -24,7 +24,8 @@ deliveries as (
 ),
 task as (
     update longshore.tasks t
-    set state = case when before.ends then 'ERROR' else before.state end, delivering = false,
+    set state = case when before.ends then 'ERROR' else before.state end,
+        reason = case when before.ends then $3 else before.reason end, delivering = false,
         attempt = before.attempt + 1, attempt_began_at = before.at, due_at = null, next_due_at = null, parked = false,
         schedule_ended = true, paused = false,
         modified_at = before.at, revision = before.revision + 1,
@@ -34,7 +35,7 @@ task as (
 ),
 run as (
     update longshore.runs r
-    set state = 'ERROR', ended_at = before.at
+    set state = 'ERROR', reason = $3, ended_at = before.at
     from before
     where r.task_id = before.id and r.run = before.run and before.state = 'INPROGRESS'
 ),

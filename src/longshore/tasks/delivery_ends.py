@@ -37,7 +37,7 @@ with delivery as (
     returning *
 ),
 others as (
-    select d.state
+    select d.state, d.destination, d.error, d.ended_at
     from longshore.run_deliveries d
     join delivery on d.round = delivery.round
     where d.task_id = $1 and d.run = $2 and d.number <> $3
@@ -60,6 +60,11 @@ after as (
            case when is_newest and is_last then case when is_good then 'DONE' else 'ERROR' end
                 when is_good then 'DONE'
                 else run_state end as new_run_state,
+           -- Of the newest one that failed, in the words of its entry of the log.
+           case when $5 = 'failed' then 'delivery to ' || destination || ' failed: ' || $6::text else (
+               select 'delivery to ' || others.destination || ' failed: ' || others.error
+               from others where others.state = 'failed' order by others.ended_at desc limit 1
+           ) end as failure,
            -- The mark moves only if it still stands where the run began.
            is_good and watermark_to is not null and not coalesce(acknowledged, false)
                and watermark_from is not distinct from watermark and (run_state <> 'DONE' or acknowledged is not null)
@@ -68,7 +73,9 @@ after as (
 ),
 task as (
     update longshore.tasks t
-    set state = after.new_state, delivering = t.delivering and not (after.is_newest and after.is_last),
+    set state = after.new_state,
+        reason = case when after.new_state <> after.state then after.failure else after.reason end,
+        delivering = t.delivering and not (after.is_newest and after.is_last),
         result = case when after.new_state <> 'DONE' or not after.is_good then after.result else coalesce((
             select r.result
             from longshore.runs r
@@ -86,6 +93,7 @@ task as (
 run as (
     update longshore.runs r
     set state = after.new_run_state,
+        reason = case when after.is_newest and after.is_last then after.failure else r.reason end,
         ended_at = case when after.is_newest and after.is_last then after.at else r.ended_at end,
         acknowledged = case when r.acknowledged is not null then r.acknowledged or after.is_good end,
         key_list_bytes = case when after.is_good then 0 else r.key_list_bytes end
@@ -104,8 +112,7 @@ given as (
 entries as (
     insert into longshore.task_logs (task_id, seq, at, msg)
     select id, log_length, at,
-           case when $5 = 'delivered' then 'delivered to ' || destination || ': ' || $7::text
-                else 'delivery to ' || destination || ' failed: ' || $6::text end
+           case when $5 = 'delivered' then 'delivered to ' || destination || ': ' || $7::text else failure end
     from after
     union all
     select id, log_length + 1, at, state || ' -> ' || new_state from after where new_state <> state

@@ -43,7 +43,7 @@ page as (
     select t.id, t.description as desc, t.action, longshore.indexes_of(t.target) as indexes, t.state, t.paused,
            t.last_run_at as last_run, t.due_at as due, t.trigger, t.target, t.reads, t.schedule_ended,
            coalesce(r.rows, 0) as rows, r.rows_expected,
-           case when t.state = 'ERROR' then longshore.reason_of(t.id, t.log_length) end as reason, found.place
+           case when t.state = 'ERROR' then t.reason end as reason, found.place
     from found
     join longshore.tasks t on t.id = found.id
     left join longshore.runs r on r.task_id = t.id and r.run = t.run

@@ -51,6 +51,7 @@ PROGRESS = f"""coalesce(case t.state
 GET = f"""
 select t.id, t.chain_id, t.description, t.state, t.trigger, t.target, t.debug, t.result,
        t.last_run_at, t.modified_at, t.created_at, t.revision, t.log_length, t.reads, t.created_by,
+       case when t.state = 'ERROR' then t.reason end as reason,
        {SETTLED} as settled, {QUEUED} as queued, {PROGRESS} as progress,
        array(
            select row(l.msg, l.at, l.total, l.success, l.skips, l.errors)
@@ -172,6 +173,8 @@ class PolledTask(msgspec.Struct, frozen=True):
     """The reads of its runs; empty if only the status was read."""
     created_by: str | None = None
     """Kind and id of the credential that created it."""
+    reason: str | None = None
+    """Why it ended in ERROR; None in other states, and if only the status was read."""
 
 
 class TaskChanges(msgspec.Struct, frozen=True):
@@ -203,7 +206,9 @@ async def reading(pool: Pool | Connection, chain: ChainId, task: TaskId, page: L
     if row is None:
         raise NotFoundError("task-not-found")
     found = polled_task(row, _task(row))
-    return msgspec.structs.replace(found, reads=decoded(row["reads"]), created_by=row["created_by"])
+    return msgspec.structs.replace(
+        found, reads=decoded(row["reads"]), created_by=row["created_by"], reason=row["reason"]
+    )
 
 
 def polled_task(row: asyncpg.Record, task: Task | None = None) -> PolledTask:

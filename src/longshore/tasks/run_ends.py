@@ -132,14 +132,14 @@ with before as (
 ),
 task as (
     update longshore.tasks t
-    set state = 'ERROR', modified_at = before.at,
+    set state = 'ERROR', reason = $3, modified_at = before.at,
         revision = before.revision + 1, log_length = before.log_length + 2
     from before
     where t.id = before.id
 ),
 run as (
     update longshore.runs r
-    set state = 'ERROR', ended_at = before.at
+    set state = 'ERROR', reason = $3, ended_at = before.at
     from before
     where r.task_id = before.id and r.run = before.run
 ),

@@ -21,7 +21,7 @@ select r.run, r.state, r.attempt - r.first_attempt + 1 as attempts, r.due_at as 
        date_trunc('second', r.began_at) as began, date_trunc('second', r.ended_at) as ended,
        extract(epoch from r.ended_at - r.began_at)::float8 as seconds,
        r.rows, r.bytes, r.snapshot_at as snapshot, encode(r.sha256, 'hex') as sha256, r.result,
-       r.summary, r.reads,
+       r.summary, r.reads, case when r.state = 'ERROR' then r.reason end as reason,
        case when r.watermark_to is not null then row(
            left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16),
            left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16),
@@ -91,6 +91,8 @@ class RunWithReads(msgspec.Struct, frozen=True):
 
     run: Run
     reads: list[Read]
+    reason: str | None = None
+    """Why it ended in ERROR; None in other states."""
 
 
 class DescribedResult(msgspec.Struct, frozen=True):
@@ -174,7 +176,12 @@ async def _require(pool: Pool, chain: ChainId, task: TaskId) -> None:
 
 
 def _run(
-    summary: str | None, reads: str | None, interval: asyncpg.Record, increment: asyncpg.Record | None, **columns: Any
+    summary: str | None,
+    reads: str | None,
+    reason: str | None,
+    interval: asyncpg.Record,
+    increment: asyncpg.Record | None,
+    **columns: Any,
 ) -> RunWithReads:
     written = msgspec.json.decode(summary or "{}", type=ManifestSummary)
     run = Run(
@@ -185,4 +192,4 @@ def _run(
         full=written.full,
         **columns,
     )
-    return RunWithReads(run, decoded(reads))
+    return RunWithReads(run, decoded(reads), reason)

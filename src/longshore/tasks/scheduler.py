@@ -70,7 +70,8 @@ with before as (
 ),
 task as (
     update longshore.tasks t
-    set state = case when before.fails then 'ERROR' else t.state end, attempt_began_at = before.at, due_at = null,
+    set state = case when before.fails then 'ERROR' else t.state end,
+        reason = case when before.fails then before.why else t.reason end, attempt_began_at = before.at, due_at = null,
         schedule_ended = before.is_invalid, planned_at = before.at, paused = false,
         modified_at = before.at, revision = t.revision + 1,
         log_length = before.log_length + 1 + before.fails::int

@@ -20,6 +20,8 @@ create table longshore.tasks (
     debug text not null,
     state text not null default 'READY' check (state in ('READY', 'INPROGRESS', 'DONE', 'ERROR')),
     result text not null default '',
+    -- Why the task ended in ERROR. Meaningless in other states.
+    reason text,
     -- The newest attempt, sent or running. Every write of a run names its attempt and changes nothing once a newer
     -- attempt exists, so a worker that was taken for dead can change nothing.
     attempt integer not null default 1,
@@ -218,6 +220,8 @@ create table longshore.runs (
     state text not null default 'INPROGRESS' check (state in ('INPROGRESS', 'DONE', 'ERROR')),
     first_attempt integer not null,
     attempt integer not null,
+    -- Why the run ended in ERROR. Meaningless in other states.
+    reason text,
     -- The time of the trigger that the run is for; null: the run was asked for by `execute`.
     due_at timestamptz,
     -- The backfill that the run belongs to.
@@ -675,17 +679,6 @@ select jsonb_build_object(
 )
 $$;
 
--- Return why a task ended in ERROR: the newest entry of its log that is no change of state, no delivery that succeeded,
--- and no attempt of one.
-create function longshore.reason_of(task bigint, log_length integer) returns text language sql stable as $$
-select l.msg
-from longshore.task_logs l
-where l.task_id = $1 and l.seq >= $2 - 100
-  and l.msg !~ '^([A-Z]+ -> [A-Z]+$|delivered to |delivery to [^ ]+: attempt )'
-order by l.seq desc
-limit 1
-$$;
-
 -- Each statement that ends a task also writes the messages to its chain's webhooks, in the same transaction.
 create function longshore.write_webhook_deliveries() returns trigger language plpgsql as $$
 begin
@@ -693,7 +686,7 @@ begin
         new, 'task.' || lower(new.state),
         jsonb_strip_nulls(jsonb_build_object(
             'run', new.run, 'result', new.result,
-            'reason', case when new.state = 'ERROR' then longshore.reason_of(new.id, new.log_length) end
+            'reason', case when new.state = 'ERROR' then new.reason end
         )) || coalesce((
             -- No row where no run has ended, such as a task that was cancelled before its first one.
             select longshore.facts_of_run(r)
