@@ -3,15 +3,20 @@
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from longshore.exports.increments.baseline import open_baseline
 from longshore.results.bucket import BucketStore
 from longshore.results.local import LocalStore
 from longshore.results.store import OF_TASK, AttemptFiles, Store
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.attempts import Attempt
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.queue import Message
+from longshore.tasks.watermarks import IncrementState
 from tests.results.bucket import BUCKET
 
 CHAIN, TASK = ChainId(1), TaskId(2)
@@ -81,3 +86,29 @@ def test_a_sweep_finds_key_lists_as_those_of_a_task(store: Store, write: Callabl
     assert found == AttemptFiles(CHAIN, TASK, OF_TASK)
     store.remove_attempt(found)
     assert store.key_lists(CHAIN, TASK) == []
+
+
+def test_next_attempt_removes_key_lists_that_killed_workers_left_unfinished(
+    store: Store, write: Callable[[str], None]
+) -> None:
+    began = datetime(2026, 11, 26, 13, tzinfo=UTC)
+    complete, *older = (FIRST.key_list(f"20261126T{hour}0000000000") for hour in (11, 12, 13))
+    later = SECOND.key_list("20261126T140000000000")
+    write(complete)
+    for location in (*older, later):
+        leave_unfinished(store, location)
+    assert sorted(store.unfinished_key_lists(CHAIN, TASK)) == sorted([*older, later])
+    attempt = Attempt(Message(TASK, 4), CHAIN, "export", "", "", 1, 2, 1, Interval(None, began))
+    open_baseline(store, attempt, IncrementState(None, [], began))
+    assert store.unfinished_key_lists(CHAIN, TASK) == [later]
+    assert store.key_lists(CHAIN, TASK) == [complete]
+
+
+def leave_unfinished(store: Store, location: str) -> None:
+    """Begin a file as a worker that is killed then."""
+    if isinstance(store, LocalStore):
+        store.create(location).write(b"half")
+    else:
+        assert isinstance(store, BucketStore)
+        assert store.bucket is not None
+        store.bucket.begin(location)

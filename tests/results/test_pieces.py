@@ -267,7 +267,7 @@ def test_an_export_whose_parts_would_be_too_small_is_written_by_one_worker(
 ) -> None:
     service = prepared(new_service)
     with service.client() as client:
-        for more in ({}, {"incremental": True, "deletes": True}):  # whose key list outlives the parts
+        for more in ({}, {"incremental": True, "deletes": True}):  # a key list outlives the parts
             body = export_body("csv")
             body["target"] |= {"fields": ["id", "amount"], **more}
             run, content = exported(client, body)

@@ -158,6 +158,10 @@ class BucketStore:
         with translated_errors():
             return [meta["path"] for some in obstore.list(self._store, f"{chain}/{task}/{KEYS}") for meta in some]
 
+    def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        uploads = self.bucket.unfinished(f"{chain}/{task}/{KEYS}/") if self.bucket else ()
+        return list({upload.key for upload in uploads})
+
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
 

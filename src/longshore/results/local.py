@@ -14,6 +14,7 @@ from typing import IO
 from longshore.results.local_files import PART, LocalAssembly, LocalFile, LocalPiece, LocalResultFile, chunks, sync
 from longshore.results.store import (
     KEY_LIST,
+    KEY_LIST_FOLDER,
     KEYS,
     LEVELS,
     NOTHING,
@@ -86,6 +87,11 @@ class LocalStore:
     def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
         found = (self._folder / str(chain) / str(task) / KEYS).glob(f"*/{KEY_LIST}")
         return [path.relative_to(self._folder).as_posix() for path in found]
+
+    def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        folders = [path for path in (self._folder / str(chain) / str(task) / KEYS).glob("*") if path.is_dir()]
+        lists = [path / KEY_LIST for path in folders if KEY_LIST_FOLDER.fullmatch(path.name)]
+        return [path.relative_to(self._folder).as_posix() for path in lists if not path.exists()]
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         keep = {self.path(location).parent for location in kept}

@@ -27,6 +27,7 @@ class StoreUnavailableError(StoreError, TransientError):
 KEYS = "keys"
 """The folder of a task's key lists, which live as long as the task: `CHAIN/TASK/keys/BEGAN-ATTEMPT/keys.parquet`."""
 KEY_LIST = "keys.parquet"
+KEY_LIST_FOLDER = re.compile(r"[0-9T]+-[0-9]{1,18}")
 OF_TASK = 0
 """In place of an attempt: the key lists of all attempts of a task."""
 LEVELS = 4
@@ -228,6 +229,9 @@ class Store(Protocol):
 
     def key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
         """Return the locations of the key lists of a task."""
+
+    def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
+        """Return the locations of key lists that were begun and are not complete, such as those of killed workers."""
 
     def remove_abandoned(self, chain: ChainId, task: TaskId, attempt: int, kept: Collection[str]) -> None:
         """Remove the files of earlier attempts than `attempt`, except the results at the locations `kept`."""

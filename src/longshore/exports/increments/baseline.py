@@ -44,6 +44,9 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState) ->
     known = read_watermark(watermark)
     watermarks = [known, *(read_watermark(each.end) for each in pending)]
     others = _remove_older(store, attempt, [each.keys.location for each in watermarks if each is not None])
+    for location in store.unfinished_key_lists(attempt.chain, attempt.message.task):
+        if _age(location) < _age(found.location):  # else of a later attempt, and this worker was given up
+            store.remove(location)
     why = None
     if pending:
         why = f"the file of run {pending[0].run}, which is not acknowledged, is gone"
