@@ -1,16 +1,29 @@
 """Results of many files in a bucket: a real S3 server (moto's) on this machine."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx2
+import pytest
 
+from longshore.exports.files.run import FilesExport
+from longshore.exports.publication import ResultName
+from longshore.exports.shards.coordinator import Coordinator
+from longshore.exports.signatures import SigningKey
+from longshore.exports.snapshot import Readers
+from longshore.exports.source_limits import SourceLimits
 from longshore.results.bucket import BucketStore
 from longshore.results.store import AttemptFiles
-from longshore.tasks.model import ChainId, TaskId
-from tests.results.bucket import BUCKET, keys, unfinished
+from longshore.tasks.attempts import Attempt
+from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.queue import Message
+from tests.results.bucket import BUCKET, Relay, keys, unfinished
+from tests.results.refusing import Server
 from tests.service import CHAIN, Longshore, ended, export_body
 
 
@@ -70,3 +83,27 @@ def test_a_file_that_is_given_up_leaves_nothing(bucket: Any) -> None:
         file.write(bytes(size))
         file.close()
     assert (keys(bucket), unfinished(bucket)) == ([], [])
+
+
+def test_error_of_an_export_is_the_first_one_where_the_store_then_refuses_to_remove_its_files(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert relay
+    server = Server()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+    server.refuse(403, "AccessDenied")
+    store = BucketStore(f"s3://{BUCKET}")
+    attempt = Attempt(Message(TaskId(2), 3), ChainId(1), "export", "", "", 1, 1, 0, Interval(None, datetime.now(UTC)))
+    naming = ResultName(attempt, "A.manifest.json", "1/2/3/A.manifest.json", None, SigningKey.new())
+
+    async def run() -> None:
+        pool = asyncpg.create_pool("postgresql://nowhere.invalid")  # not open: the source answers nothing
+        export = FilesExport(pool, store, Coordinator(pool, store, timedelta(minutes=1)), SourceLimits(), 1)
+        await export.run(naming, Readers(pool, 1), [])
+
+    try:
+        with pytest.raises(asyncpg.InterfaceError, match="not initialized"):
+            asyncio.run(run())
+    finally:
+        server.close()
+    assert server.requests

@@ -5,6 +5,7 @@ in the order of indexes, partitions and rows, whichever worker wrote them.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
@@ -33,7 +34,7 @@ from longshore.exports.shards.worker import Work
 from longshore.exports.snapshot import Readers, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.totals import Sum
-from longshore.results.store import Store
+from longshore.results.store import Store, StoreError
 from longshore.tasks import attempts
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.queue import Message
@@ -97,7 +98,8 @@ class FilesExport:
         try:
             return await self._exported(naming, readers, parts)
         except BaseException:
-            await asyncio.to_thread(self._store.remove, naming.location)
+            with contextlib.suppress(StoreError):  # what is left, the task's next attempt removes
+                await asyncio.to_thread(self._store.remove, naming.location)
             raise
 
     async def _exported(
