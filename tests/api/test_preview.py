@@ -79,6 +79,8 @@ def test_preview_warns_of_rules_without_a_database_index(client: httpx2.Client) 
     assert codes(previewed(client, in_time)) == []
     assert codes(previewed(client, in_time, *MANUAL["rules"])) == []
     assert codes(previewed(client, rule("kind", "is_not", value="manual"))) == []
+    born = rule("birthday", "is_date", "date", value="1990-01-01")
+    assert "no-index" in codes(previewed(client, born, index="users"))
     assert codes(previewed(client)) == []
 
 

@@ -93,7 +93,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         if sample is not None:
             trial = await _trial_copy(connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_TRIAL_ROWS))
         expected = max(plan["Plan Rows"], trial.rows if trial else 0) if rows is None else rows
-        served = await _is_served(connection, index, source, expected)
+        served = await _is_served(connection, index, source, expected, has_rules=bool(segment.rules))
     notices = _clock_changes(segment, interval)
     if rows == 0:
         notices.append(Notice("nothing-matches", "no row of this chain matches just now"))
@@ -156,7 +156,7 @@ def _forecast(trial: TrialCopy | None, expected: int) -> tuple[int | None, float
     return trial.header + trial.size * expected // trial.rows, round(trial.seconds * expected / trial.rows, 2)
 
 
-async def _is_served(connection: Connection, index: Index, source: Source, expected: int) -> bool:
+async def _is_served(connection: Connection, index: Index, source: Source, expected: int, *, has_rules: bool) -> bool:
     """Return whether an index finds the rows of a segment, or the segment takes most rows of the chain anyway.
 
     The planner is asked without sequential scans: the index conditions of the segment, without those of the chain
@@ -167,7 +167,7 @@ async def _is_served(connection: Connection, index: Index, source: Source, expec
     of_chain = await explain(connection, f"select 1 {chain_alone.sql}", chain_alone.values)
     of_segment = await explain(connection, f"select 1 {source.sql}", source.values)
     await connection.execute("set local enable_seqscan = on")
-    takes_most = expected * 2 > of_chain["Plan Rows"] or len(source.values) == 1
+    takes_most = expected * 2 > of_chain["Plan Rows"] or not has_rules
     return bool(_index_conditions(of_segment) - (set() if takes_most else _index_conditions(of_chain)))
 
 
