@@ -34,3 +34,15 @@ def test_a_partition_folder_named_like_an_unfinished_file_stays_and_what_writers
         "1/1/1/A.manifest.json",
         *(f"1/1/1/items/sku={folder}/part-00001.csv" for folder in ("keys", "pieces", "spare.part")),
     ]
+
+
+def test_result_that_is_removed_once_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with store.create("1/1/1/a.csv") as file:
+        file.write(b"id\n1\n")
+        file.publish()
+    chunks = store.read("1/1/1/a.csv")
+    assert chunks is not None
+    store.remove("1/1/1/a.csv")
+    assert b"".join(chunks) == b"id\n1\n"
+    assert store.read("1/1/1/a.csv") is None

@@ -104,7 +104,10 @@ class LocalStore:
 
     def read(self, location: str) -> Iterator[bytes] | None:
         path = self.open_path(location)
-        return None if path is None else chunks(path)
+        try:
+            return None if path is None else chunks(path.open("rb"))
+        except FileNotFoundError:
+            return None
 
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone, or if a link leads out of the folder."""

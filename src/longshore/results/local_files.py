@@ -188,8 +188,8 @@ def _create(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
-def chunks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a file."""
-    with path.open("rb") as file:
+def chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of an open file, which is closed at its end."""
+    with file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
