@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import msgspec
 
+from longshore.errors import LongshoreError
 from longshore.exports import formats, readback, table_files, totals
 from longshore.exports.copy import RowWriter
 from longshore.exports.files.partitions import Partition
@@ -66,7 +67,8 @@ class FilesWriter:
     def __init__(self, query: ExportQuery, place: FilesPlace, partitions: Sequence[Partition] | None) -> None:
         """`partitions`: those of the share, in the order of the rows; None: all rows are of one."""
         self.form = query.format()
-        self._rows = self._size = 0  # of complete files
+        self.rows = self.size = 0
+        self._done_rows = self._done_size = 0  # of complete files
         self._query = query
         self._place = place
         self._partitions = iter(partitions or ())
@@ -87,16 +89,6 @@ class FilesWriter:
         self._sums: Sums = {}
 
     @property
-    def rows(self) -> int:
-        """Rows written."""
-        return self._rows + (self._file.writer.rows if self._file else 0)
-
-    @property
-    def size(self) -> int:
-        """Bytes written."""
-        return self._size + (self._file.writer.size if self._file else 0)
-
-    @property
     def sums(self) -> list[Sum]:
         """Sums of all files for the control totals; empty where there are none."""
         return totals.as_list(self._sums)
@@ -113,6 +105,8 @@ class FilesWriter:
         """Complete the last file, and wait until all of them are stored."""
         if rest := self._records.rest():
             self._take(rest)
+        if self._left or next(self._partitions, None) is not None:
+            raise LongshoreError("the source sent fewer rows than it had counted for the partitions")
         self._end_file()
         while self._finishing:
             self._collect()
@@ -158,6 +152,7 @@ class FilesWriter:
         assert self._file is not None
         writer = self._file.writer
         writer.write([records])
+        self._count(writer)
         self._in_part += count
         if self._left is not None:
             self._left -= count
@@ -167,7 +162,9 @@ class FilesWriter:
     def _next_file(self) -> None:
         """Begin the next file: of this partition, or of the next one where all its rows are written."""
         if self._left == 0:
-            partition = next(self._partitions)
+            partition = next(self._partitions, None)
+            if partition is None:
+                raise LongshoreError("the source sent more rows than it had counted for the partitions")
             self._values, self._left, self._part = partition.values, partition.rows, 0
         self._begin_file(folder(self._query.request.target.export_index, self._place.keys, self._values))
 
@@ -192,8 +189,8 @@ class FilesWriter:
             return
         done = self._file
         digest = done.writer.end()
-        self._rows += done.writer.rows
-        self._size += done.writer.size
+        self._count(done.writer)
+        self._done_rows, self._done_size = self.rows, self.size
         self._in_part = 0
         if len(self._finishing) == MAX_FINISHING:
             self._collect()
@@ -201,6 +198,11 @@ class FilesWriter:
         if self._query.request.target.share_as is not None:
             self.stats.append(table_files.statistics(done.writer.form.footer))
         self._file = None
+
+    def _count(self, writer: RowWriter) -> None:
+        """Count what the open file has. Other threads read the sums, so that each changes in one step."""
+        self.rows = self._done_rows + writer.rows
+        self.size = self._done_size + writer.size
 
     def _stored(self, done: _File, digest: bytes) -> tuple[FileEntry, list[Sum]]:
         """Complete a file in the store. Return its entry of the manifest, and its sums."""
