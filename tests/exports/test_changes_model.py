@@ -4,12 +4,14 @@
 """
 
 import os
-from typing import Any
+import threading
+from typing import IO, Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from longshore.results.local_files import LocalFile
 from longshore.tasks.attempts import RunResult, StaleAttemptError
 from tests.exports.changing import EXPECTED, KEYS, ChangingTask, Copy, World, fits
 from tests.service import CHAIN
@@ -248,3 +250,22 @@ class Example:
     async def _list_damaged(self) -> None:
         for path in self._task.lists():
             path.write_bytes(path.read_bytes()[:-9])
+
+
+def test_key_list_is_opened_in_a_thread_as_a_bucket_is_asked_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+    opened = LocalFile.open
+
+    def recorded(file: LocalFile) -> IO[bytes]:
+        threads.append(threading.current_thread())
+        return opened(file)
+
+    monkeypatch.setattr(LocalFile, "open", recorded)
+    task = ChangingTask(world.pool, world.folder)
+    world.runner.run(task.create())
+    for _ in range(2):
+        world.runner.run(task.run())
+    assert threads
+    assert threading.main_thread() not in threads

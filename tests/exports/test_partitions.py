@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import time
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,13 @@ from longshore.errors import LongshoreError
 from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import FieldChoice
 from longshore.exports.export import IndexTarget, Split
-from longshore.exports.files.partitions import PartitionKey
+from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
 from longshore.exports.files.run import complete, plan_indexes, write_by_one
 from longshore.exports.files.share_output import FilesOutput
+from longshore.exports.files.writer import MAX_FINISHING, FilesPlace, FilesWriter
 from longshore.exports.manifest import FileEntry
-from longshore.exports.query import Request
+from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.snapshot import SESSION, Readers
 from longshore.exports.source_limits import Pace
 from longshore.results.local import LocalStore
@@ -85,6 +87,7 @@ async def export(
     index: Index = INDEX,
     form: str = "csv",
     fields: list[str | FieldChoice] | None = None,
+    bytes_per_second: float = 0,
 ) -> list[FileEntry]:
     """Export a table into a folder; return the entries of the manifest."""
     target = IndexTarget(
@@ -95,7 +98,7 @@ async def export(
         readers = Readers(pool, 1)
         async with readers.snapshot() as (connection, _):
             jobs = await plan_indexes(readers, connection, [(index, request)], share_rows)
-            output = FilesOutput(LocalStore(folder), "1/1/1/", ignore, Pace(0))
+            output = FilesOutput(LocalStore(folder), "1/1/1/", ignore, Pace(bytes_per_second))
             done = await write_by_one(output, jobs)
             await complete(output, jobs, done)
     return done[0].files
@@ -208,3 +211,50 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
                 assert sum(len(index.files) for index in done) == MAX_FILES
 
     asyncio.run(test())
+
+
+def test_many_small_shares_are_held_to_the_bytes_per_second_of_the_export(url: str, tmp_path: Path) -> None:
+    keys = [PartitionKey("word")]
+    size = sum(file.size for file in asyncio.run(export(url, tmp_path / "free", keys, share_rows=1)))
+    began = time.monotonic()
+    asyncio.run(export(url, tmp_path / "held", keys, share_rows=1, bytes_per_second=size / 1.5))
+    assert time.monotonic() - began > 1.2
+
+
+async def query_of(url: str, split: Split | None = None) -> ExportQuery:
+    """Return the query of an export of the words."""
+    fields: list[str | FieldChoice] = ["id", "word"]
+    target = IndexTarget(action="export", export_index="odd", export_format="csv", fields=fields, split=split)
+    request = Request(ChainId(CHAIN), target, None, Interval(None, datetime.now(UTC)))
+    async with open_pool(url, size=1, name="test", **SESSION) as pool, Readers(pool, 1).snapshot() as (connection, _):
+        return await prepare(connection, INDEX, request)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(1, "fewer rows"), (2, "fewer rows"), (4, "more rows")])
+def test_rows_that_are_not_those_counted_for_the_partitions_end_the_export(
+    url: str, tmp_path: Path, rows: int, said: str
+) -> None:
+    partitions = [Partition(["a"], 2, "a"), Partition(["b"], 1, "b")]
+    place = FilesPlace(LocalStore(tmp_path), "1/1/1/", ["word"])
+    writer = FilesWriter(asyncio.run(query_of(url)), place, partitions)
+    try:
+        with pytest.raises(LongshoreError, match=said):
+            writer.write([b"1,a\n"] * rows)
+            writer.end()
+    finally:
+        writer.close()
+
+
+def test_progress_counts_the_rows_of_a_complete_file_once_while_it_waits_for_the_store(
+    url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "1/1/1/odd/part-00001.csv").mkdir(parents=True)  # so that the first file cannot be completed
+    writer = FilesWriter(
+        asyncio.run(query_of(url, Split(rows=1))), FilesPlace(LocalStore(tmp_path), "1/1/1/", []), None
+    )
+    try:
+        with pytest.raises(IsADirectoryError):
+            writer.write([b"1,a\n"] * 100_000)
+        assert writer.rows == MAX_FINISHING + 1
+    finally:
+        writer.close()

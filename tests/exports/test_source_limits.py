@@ -82,8 +82,8 @@ def test_a_paused_export_catches_up_with_one_second_of_bytes_at_most() -> None:
         await pace.keep(0)
         await asyncio.sleep(3)
         began = time.monotonic()
-        for size in range(500, 2001, 500):  # a second of it is free
-            await pace.keep(size)
+        for _ in range(4):  # a second of it is free
+            await pace.keep(500)
         return time.monotonic() - began
 
     assert asyncio.run(seconds()) > 0.9

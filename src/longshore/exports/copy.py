@@ -264,12 +264,16 @@ class _Copy:
 
     async def _write(self, pace: Pace) -> bytes:
         loop, writer = asyncio.get_running_loop(), self._writer
+        paced = writer.size
         writing: asyncio.Future[None] = loop.run_in_executor(self._thread, writer.begin)
         for queue in self._queues:
             while (chunks := await queue.get()) is not None:
                 await writing
-                await pace.keep(writer.size)
+                await pace.keep(writer.size - paced)
+                paced = writer.size
                 writing = loop.run_in_executor(self._thread, writer.write, chunks)
             self._free.release()
         await writing
-        return await loop.run_in_executor(self._thread, writer.end)
+        sha256 = await loop.run_in_executor(self._thread, writer.end)
+        pace.count(writer.size - paced)
+        return sha256

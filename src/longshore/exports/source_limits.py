@@ -67,19 +67,22 @@ class Pace:
     def __init__(self, bytes_per_second: float) -> None:
         self._rate = bytes_per_second
         self._shares = 1
-        self._size = 0
         self._next: float | None = None
+        """When the next byte may be written."""
 
     def share(self, shares: int) -> None:
         """Divide the rate by the number of workers that write the export at the same time."""
         self._shares = max(1, shares)
 
-    async def keep(self, size: int) -> None:
-        """Wait until `size` bytes in all may have been written."""
-        if not self._rate:
-            return
-        now = asyncio.get_running_loop().time()
-        began = now if self._next is None else max(self._next, now - BURST_SECONDS)
-        self._next = began + (size - self._size) * self._shares / self._rate
-        self._size = size
-        await asyncio.sleep(max(0.0, self._next - now))
+    def count(self, more: int) -> None:
+        """Count bytes that were written since the last ones were counted; the next `keep` waits for these too."""
+        if self._rate:
+            now = asyncio.get_running_loop().time()
+            began = now if self._next is None else max(self._next, now - BURST_SECONDS)
+            self._next = began + more * self._shares / self._rate
+
+    async def keep(self, more: int) -> None:
+        """Count bytes as `count` does, and wait until all that were counted may have been written."""
+        self.count(more)
+        if self._next is not None:
+            await asyncio.sleep(max(0.0, self._next - asyncio.get_running_loop().time()))

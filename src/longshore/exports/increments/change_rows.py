@@ -107,7 +107,8 @@ class Changes:
         if self._baseline.keys is None or self.is_full:
             return 0
         rows = _Rows(self._query, self._changes, connection, writer, reconciler)
-        with self._file.open() as new:
+        with await asyncio.to_thread(self._file.open) as new:
+            paced = writer.size
             portions = _portions(differences(self._baseline.keys, new))
             while (portion := await asyncio.to_thread(next, portions, None)) is not None:
                 lost, gained = portion
@@ -115,7 +116,8 @@ class Changes:
                     await rows.delete(lost)
                 if gained:
                     await rows.add(gained)
-                await pace.keep(writer.size)
+                await pace.keep(writer.size - paced)
+                paced = writer.size
         self.deletes = rows.deletes
         return rows.sent
 
