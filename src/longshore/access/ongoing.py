@@ -3,9 +3,9 @@
 Revoking a credential lists this work, and stops it on request.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,29 +19,27 @@ from longshore.errors import NotFoundError
 from longshore.tasks import cancellation, reads
 from longshore.tasks.cancellation import NothingToCancelError
 from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.settled import SETTLED
 from longshore.webhooks import registry
 
 log = structlog.get_logger()
 
-T = TypeVar("T")
-
 MAX_LISTED = 1000
 
-# $1: credentials, such as 'token 0b9f…'. $2: a chain, or null for all.
-TASKS = """
-select id, chain_id as chain, description as desc, action, state, due_at as next
-from longshore.tasks
-where (created_by = any($1::text[]) or defined_by = any($1::text[])) and ($2::bigint is null or chain_id = $2)
-  and (due_at is not null or attempt_began_at is null or state = 'INPROGRESS'
-       or exists (select from longshore.run_deliveries d where d.task_id = tasks.id and d.state = 'pending'))
-order by id
+# $1: credentials, such as 'token 0b9f…'. $2: a chain, or null for all. $4: the last one of the page before, or null.
+TASKS = f"""
+select t.id, t.chain_id as chain, t.description as desc, t.action, t.state, t.due_at as next
+from longshore.tasks t
+where (t.created_by = any($1::text[]) or t.defined_by = any($1::text[])) and ($2::bigint is null or t.chain_id = $2)
+  and not ({SETTLED}) and t.id > coalesce($4, 0)
+order by t.id
 limit $3
-"""
+"""  # noqa: S608  # a constant
 
 WEBHOOKS = """
 select id, chain_id as chain, url
 from longshore.webhooks
-where created_by = any($1::text[]) and ($2::bigint is null or chain_id = $2)
+where created_by = any($1::text[]) and ($2::bigint is null or chain_id = $2) and ($4::uuid is null or id > $4)
 order by id
 limit $3
 """
@@ -69,12 +67,16 @@ class OngoingWebhook(msgspec.Struct, frozen=True):
     url: str
 
 
+W = TypeVar("W", OngoingTask, OngoingWebhook)
+
+
 class Ongoing(msgspec.Struct, frozen=True):
     """Tasks and webhooks that a credential made: those that go on or, once all are stopped, those that were stopped."""
 
     tasks: list[OngoingTask]
     """1,000 at most, oldest first."""
     webhooks: list[OngoingWebhook]
+    """1,000 at most."""
     stopped: bool
     """True: all of them were stopped (tasks cancelled, webhooks deleted). False: they go on."""
 
@@ -86,17 +88,17 @@ async def tokens_of(connection: Connection, client: int) -> list[str]:
 
 async def made_by(connection: Connection, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
     """Return the work of credentials that goes on in a chain; in all chains if `chain` is None."""
-    tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED))
-    webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED))
+    tasks = structs(OngoingTask, await connection.fetch(TASKS, makers, chain, MAX_LISTED, None))
+    webhooks = structs(OngoingWebhook, await connection.fetch(WEBHOOKS, makers, chain, MAX_LISTED, None))
     return Ongoing(tasks, webhooks, stopped=False)
 
 
 async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chain: ChainId | None) -> Ongoing:
     """Cancel the tasks and delete the webhooks of credentials, each in a transaction of its own.
 
-    Return them all if all were stopped, else those that could not be stopped; the service's log has the reasons.
+    Return them if all were stopped, else those that could not be stopped; the service's log has the reasons.
+    The connection is in no transaction.
     """
-    work = await made_by(connection, makers, chain)
 
     async def cancel(task: OngoingTask) -> None:
         try:
@@ -113,14 +115,28 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
             return
         await audit.record(connection, actor, webhook.chain, "webhook.delete", f"webhook {webhook.id}")
 
-    tasks = [task for task in work.tasks if not await _in_transaction(connection, cancel, task)]
-    webhooks = [webhook for webhook in work.webhooks if not await _in_transaction(connection, delete, webhook)]
-    if tasks or webhooks:
-        return Ongoing(tasks, webhooks, stopped=False)
-    return msgspec.structs.replace(work, stopped=True)
+    tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, makers, chain))]
+    webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, makers, chain))]
+    stopped = all(each for _, each in (*tasks, *webhooks))
+    return Ongoing(
+        [task for task, each in tasks if each == stopped][:MAX_LISTED],
+        [webhook for webhook, each in webhooks if each == stopped][:MAX_LISTED],
+        stopped,
+    )
 
 
-async def _in_transaction(connection: Connection, step: Callable[[T], Awaitable[None]], item: T) -> bool:
+async def _stopped(
+    connection: Connection, step: Callable[[W], Awaitable[None]], kind: type[W], query: tuple[Any, ...]
+) -> AsyncIterator[tuple[W, bool]]:
+    """Stop all that a statement finds, page by page, and yield each with whether it was stopped."""
+    after: object = None
+    while page := structs(kind, await connection.fetch(*query, MAX_LISTED, after)):
+        for item in page:
+            yield item, await _in_transaction(connection, step, item)
+        after = page[-1].id
+
+
+async def _in_transaction(connection: Connection, step: Callable[[W], Awaitable[None]], item: W) -> bool:
     """Run a step in a transaction of its own and return whether it succeeded."""
     try:
         async with connection.transaction():

@@ -115,7 +115,7 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
             return await ongoing.stop(connection, actor, makers, None)
         return await ongoing.made_by(connection, makers, None)
 
-    work = with_connection(run)
+    work = with_connection(run, one_transaction=False)
     state = "stopped" if work.stopped else "goes on"
     for task in work.tasks:
         click.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())

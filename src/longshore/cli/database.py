@@ -38,8 +38,11 @@ def print_url() -> None:
         click.echo("the embedded server is not running; it runs while `longshore serve` does", err=True)
 
 
-def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
-    """Run a function in one transaction of the service's database; its actor, for the audit log, is the system user."""
+def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]], *, one_transaction: bool = True) -> T:
+    """Run a function on a connection to the service's database; its actor, for the audit log, is the system user.
+
+    `one_transaction`: whether it runs in one; else it begins its own.
+    """
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected_if_current
     from longshore.settings_sources import load
@@ -49,7 +52,10 @@ def with_connection(run: Callable[["Connection", "Actor"], Awaitable[T]]) -> T:
     logs.configure(settings)
 
     async def connect(url: str) -> T:
-        async with connected_if_current(url) as connection, connection.transaction():
+        async with (
+            connected_if_current(url) as connection,
+            connection.transaction() if one_transaction else contextlib.nullcontext(),
+        ):
             return await run(connection, Actor("command", getpass.getuser()))
 
     with existing_database(settings) as url:

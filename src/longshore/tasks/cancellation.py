@@ -4,16 +4,15 @@ from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.tasks import backfills, deliveries
 from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.settled import SETTLED
 from longshore.tasks.slots import admit
 
 # A READY task has no run to end. A task that has ended and waits for its next run keeps the state of the last one.
-CANCEL = """
+CANCEL = f"""
 with before as (
     select *, greatest(modified_at, now()) as at, state in ('READY', 'INPROGRESS') as ends
-    from longshore.tasks
-    where id = $1 and chain_id = $2
-      and (state in ('READY', 'INPROGRESS') or due_at is not null or attempt_began_at is null or backfill is not null
-           or exists (select from longshore.run_deliveries d where d.task_id = $1 and d.state = 'pending'))
+    from longshore.tasks t
+    where id = $1 and chain_id = $2 and not ({SETTLED})
     for update
 ),
 deliveries as (
@@ -46,7 +45,7 @@ entries as (
     select before.id, before.log_length + 1, before.at, before.state || ' -> ERROR' from before where before.ends
 )
 select id from before
-"""
+"""  # noqa: S608  # a constant
 
 
 class NothingToCancelError(ProblemError):

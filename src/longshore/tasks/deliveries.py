@@ -18,6 +18,7 @@ from longshore.database.retry import DELIVERY_SECONDS, isolated
 from longshore.tasks.attempts import storable
 from longshore.tasks.model import ChainId, Interval, TaskId
 from longshore.tasks.queue import DeliveryMessage, send
+from longshore.tasks.settled import NO_RUN_LEFT
 
 MAX_OF_CHAIN = 4
 """Deliveries of a chain that are under way at a time, on all workers."""
@@ -153,18 +154,17 @@ from longshore.run_deliveries
 where task_id = any($1::bigint[]) and state = 'pending'
 """
 
-IN_USE = """
+IN_USE = f"""
 select exists (
     select from longshore.run_deliveries where chain_id = $1 and destination = $2 and state = 'pending'
 ) or exists (
     select from longshore.tasks t
-    where t.chain_id = $1 and t.action = 'export'
-      and (t.due_at is not null or t.attempt_began_at is null or t.state = 'INPROGRESS' or t.backfill is not null)
+    where t.chain_id = $1 and t.action = 'export' and not ({NO_RUN_LEFT})
       and case when longshore.is_decodable(t.target) then exists (
           select from json_array_elements(t.target -> 'deliver') one where one ->> 'destination' = $2
       ) else false end
 )
-"""
+"""  # noqa: S608  # a constant
 
 
 class DeliveryAttempt(msgspec.Struct, frozen=True):

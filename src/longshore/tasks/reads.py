@@ -14,11 +14,7 @@ from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import FORMAT_VERSION, ChainId, Code, LogEntry, State, Task, TaskId, Version
 from longshore.tasks.recorded_reads import Read, decoded
-
-# The task has ended, is not due again, has no queued run, no run of a backfill to come, and no pending delivery.
-SETTLED = """t.state in ('DONE', 'ERROR') and t.due_at is null and t.attempt_began_at is not null
-       and t.backfill is null
-       and not exists (select from longshore.run_deliveries d where d.task_id = t.id and d.state = 'pending')"""
+from longshore.tasks.settled import SETTLED
 
 # A run is to begin as soon as its chain and a worker have room for it; of an ended task, another run.
 QUEUED = "t.attempt_began_at is null and t.due_at is null"

@@ -26,6 +26,7 @@ from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
+from longshore.tasks.settled import SETTLED
 
 log = structlog.get_logger()
 
@@ -69,19 +70,17 @@ update longshore.runs set expires_at = null where task_id = $1 and run = $2
 """
 
 OVER = f"""
-state in ('DONE', 'ERROR') and modified_at < now() - $1::interval
-and due_at is null and backfill is null and not parked and attempt_began_at is not null and chain_id <> 0
+{SETTLED} and t.modified_at < now() - $1::interval and t.chain_id <> 0
 and not ({KEPT} and exists (
-    select from longshore.runs r where r.task_id = id and r.table_schema is not null and r.expires_at is not null
+    select from longshore.runs r where r.task_id = t.id and r.table_schema is not null and r.expires_at is not null
 ))
-and not exists (select from longshore.run_deliveries d where d.task_id = id and d.state = 'pending')
-"""  # noqa: S608  # a constant
+"""
 
 OLD = f"""
-select id, chain_id from longshore.tasks where {OVER} order by modified_at, id limit $2 offset $3
+select id, chain_id from longshore.tasks t where {OVER} order by modified_at, id limit $2 offset $3
 """  # noqa: S608  # a constant
 
-DELETE = f"delete from longshore.tasks where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
+DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
 
 # The locations of a task that are in use: its results, and the file that its newest attempt writes.
 USED = """
