@@ -1,14 +1,18 @@
 """The part of a file that a download writes: `.NAME.HASH.part` beside the file until it is complete.
 
 HASH is the one that the run recorded, so a later download, also by another process, resumes a part of the same content.
+A download locks its part. One that runs beside it writes another part: `.NAME.HASH.1.part`, and so on.
 """
 
 import base64
 import hashlib
+import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from longshore.client.errors import DownloadError, LostError
 
@@ -24,8 +28,7 @@ class Part:
     """The file that a download writes, and the hash of its content. Its methods block."""
 
     def __init__(self, path: Path, sha256: str) -> None:
-        self.path = path.with_name(f".{path.name}.{sha256[:16]}.part")
-        self._file = self.path.open("ab+")
+        self.path, self._file = _lock_part(f".{path.name}.{sha256[:16]}", path.parent)
         self._hash = hashlib.sha256()
         self._file.seek(0)
         while chunk := self._file.read(1 << 20):
@@ -58,6 +61,34 @@ class Part:
     def close(self) -> None:
         """Close the file and keep it for a later download."""
         self._file.close()
+
+
+def _lock_part(stem: str, folder: Path) -> tuple[Path, BinaryIO]:
+    """Open the first part that no other download has locked, and return its path and file."""
+    for number in itertools.count():
+        path = folder / (f"{stem}.{number}.part" if number else f"{stem}.part")
+        while True:
+            file = path.open("ab+")
+            if not _lock(file):
+                file.close()
+                break  # another download has it
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return path, file
+            file.close()  # renamed or deleted by the download that had it, between `open` and the lock
+    raise AssertionError  # the numbers do not end
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; return False if another download has locked it."""
+    if sys.platform == "win32":  # which has no `flock`, and renames no open file
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def range_headers(part: Part, etag: str | None) -> dict[str, str]:
