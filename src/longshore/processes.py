@@ -82,8 +82,12 @@ class Children:
         self._started: dict[str, float] = {}
 
     def __enter__(self) -> "Children":
-        for name in ("worker", "api"):
-            self._start(name)
+        try:
+            for name in ("worker", "api"):
+                self._start(name)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,13 +134,14 @@ class Children:
         Both processes may wait for the database, and log that. Raises LongshoreError when one exits.
         """
         address = browsable(self._settings.host, self._settings.port)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy of the environment
         said = time.monotonic()
         while True:
             for name, child in self._children.items():
                 if child.poll() is not None:
                     raise LongshoreError(f"the {name} process ended at once" + self._where())
             try:
-                with urllib.request.urlopen(f"{address}/readyz", timeout=2):  # noqa: S310  # our own http address
+                with opener.open(f"{address}/readyz", timeout=2):
                     return address
             except (urllib.error.URLError, OSError):
                 time.sleep(0.05)

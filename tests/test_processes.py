@@ -1,0 +1,52 @@
+"""The processes that `serve` starts: asked without a proxy, and none left behind by a start that fails."""
+
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.processes import Children
+from longshore.settings import Settings
+from tests.service import free_port
+
+
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response_only(200 if self.path == "/readyz" else 404)
+        self.end_headers()
+
+
+def test_readiness_of_the_api_is_not_asked_of_a_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    server = HTTPServer(("127.0.0.1", 0), Ready)
+    thread = threading.Thread(target=server.handle_request, daemon=True)
+    thread.start()
+    server.timeout = 10
+    children = Children(Settings(port=server.server_port, data=tmp_path), "postgresql://unused")
+    found: list[str] = []
+    asking = threading.Thread(target=lambda: found.append(children.wait_until_ready()), daemon=True)
+    asking.start()
+    asking.join(10)
+    assert found == [f"http://127.0.0.1:{server.server_port}"]
+    thread.join()
+    server.server_close()
+
+
+def test_start_that_is_interrupted_leaves_no_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    actual = subprocess.Popen
+
+    def start(*_: Any, **__: Any) -> subprocess.Popen[bytes]:
+        if started:
+            raise KeyboardInterrupt
+        started.append(actual(["sleep", "60"]))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(KeyboardInterrupt), Children(Settings(data=tmp_path), "postgresql://unused"):
+        pass
+    assert started[0].poll() is not None
