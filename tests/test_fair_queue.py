@@ -103,3 +103,15 @@ def test_timeout_raises_an_error_and_a_cancelled_caller_takes_no_turn() -> None:
         assert not turns.over._running and not turns.over._waiting
 
     run(test())
+
+
+def test_turn_goes_to_the_next_of_a_key_when_the_first_leaves_at_the_same_moment() -> None:
+    async def test() -> None:
+        turns = Turns(queue(running=1))
+        tasks = await turns.start("a1", "a2", "a3")
+        turns.gates["a1"].set()
+        tasks["a2"].cancel()  # its turn has ended, and it has not left the queue yet
+        await settle()
+        assert turns.began == ["a1", "a3"]
+
+    run(test())

@@ -77,14 +77,16 @@ class FairQueue:
         if not self._running[key]:
             del self._running[key]
         for next_key in list(self._waiting):
-            if self._has_room(next_key):
+            while self._has_room(next_key) and next_key in self._waiting:
                 turn = self._waiting[next_key][0]
                 self._forget(next_key, turn)
+                if turn.done():  # its caller was cancelled, or waited too long
+                    continue
+                self._running[next_key] += 1
+                turn.set_result(None)
                 if next_key in self._waiting:
                     self._waiting.move_to_end(next_key)
-                if not turn.done():  # a cancelled caller removes its turn itself
-                    self._running[next_key] += 1
-                    turn.set_result(None)
+                break
 
     def _forget(self, key: Hashable, turn: asyncio.Future[None]) -> None:
         waiting = self._waiting.get(key)
