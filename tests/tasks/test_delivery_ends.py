@@ -221,3 +221,21 @@ def test_temporary_files_of_an_ended_delivery_are_no_longer_looked_for_after_six
         await deliveries.discarded(pool, message)
 
     run(test)
+
+
+def test_discard_waits_for_a_later_delivery_to_the_same_place(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "away")
+        delivery = await begin(pool, message)
+        await cancel(pool, message)
+        await pool.execute("update longshore.run_deliveries set ended_at = now() - interval '2 minutes'")
+        await pool.execute(DELIVERY, message.task, 2, CHAIN, "away")
+        assert await deliveries.begin_discard(pool) is None
+        assert await deliveries.is_place_taken(pool, delivery)
+        await pool.execute("delete from longshore.run_deliveries where number = 2")
+        assert not await deliveries.is_place_taken(pool, delivery)
+        found = await deliveries.begin_discard(pool)
+        assert found is not None
+        assert found.message == message
+
+    run(test)

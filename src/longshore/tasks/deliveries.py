@@ -94,24 +94,37 @@ with begun as (
 {ATTEMPT}"""  # noqa: S608  # a constant
 
 # Each pause is as long as the time since the end, so that after some ten tries in six hours it is given up. A worker
-# that had the delivery under way at its end has a minute to remove it.
+# that had the delivery under way at its end has a minute to remove it. A later delivery to the same place comes first,
+# as a store of objects cannot tell whose upload it aborts.
 BEGIN_DISCARD = f"""
 with begun as (
     update longshore.run_deliveries d
     set discard_at = case when now() < d.ended_at + interval '3 hours'
                           then now() + greatest(interval '1 minute', now() - d.ended_at) end
     where (d.task_id, d.run, d.number) in (
-        select task_id, run, number
-        from longshore.run_deliveries
-        where discard_at <= now() and state in ('failed', 'cancelled')
-          and (began_at is null or ended_at < now() - interval '1 minute')
-        order by discard_at
+        select e.task_id, e.run, e.number
+        from longshore.run_deliveries e
+        where e.discard_at <= now() and e.state in ('failed', 'cancelled')
+          and (e.began_at is null or e.ended_at < now() - interval '1 minute')
+          and not exists (
+              select from longshore.run_deliveries p
+              where p.chain_id = e.chain_id and p.destination = e.destination and p.place = e.place
+                and p.state = 'pending'
+          )
+        order by e.discard_at
         limit 1
         for update skip locked
     )
     returning *
 )
 {ATTEMPT}"""  # noqa: S608  # a constant
+
+IS_PLACE_TAKEN = """
+select exists (
+    select from longshore.run_deliveries
+    where chain_id = $1 and destination = $2 and place = $3 and state = 'pending'
+)
+"""
 
 DISCARDED = """
 update longshore.run_deliveries set discard_at = null
@@ -236,6 +249,11 @@ async def begin_discard(pool: Pool) -> DeliveryAttempt | None:
     It is due again later, unless it is `discarded`.
     """
     return _attempt(await pool.fetchrow(BEGIN_DISCARD))
+
+
+async def is_place_taken(pool: Pool, delivery: DeliveryAttempt) -> bool:
+    """Return whether another delivery to the place of an ended one waits or is under way."""
+    return bool(await pool.fetchval(IS_PLACE_TAKEN, delivery.chain, delivery.destination, delivery.place))
 
 
 async def discarded(pool: Pool, message: DeliveryMessage) -> None:

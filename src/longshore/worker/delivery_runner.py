@@ -114,8 +114,13 @@ class DeliveryRunner:
         await self._discard(delivery)
 
     async def _discard(self, delivery: DeliveryAttempt) -> None:
-        """Remove what a delivery that is not tried any more has left unfinished, if the destination answers."""
+        """Remove what a delivery that is not tried any more has left unfinished, if the destination answers.
+
+        `run_discards` does it later where another delivery to the same place waits or is under way.
+        """
         try:
+            if await deliveries.is_place_taken(self._pool, delivery):
+                return
             async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
                 await discard_all(delivery, place, self._store)
             await deliveries.discarded(self._pool, delivery.message)
