@@ -4,12 +4,14 @@ import asyncio
 import io
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from longshore.destinations import object_steps
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from tests.destinations.front import Front, Reply, Seen, once, s3_error
 from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
@@ -301,3 +303,23 @@ def test_clock_of_the_server_is_followed(moto_server: MotoServer, front: Front) 
     moto_server.place(address=front.address).write("skewed.csv", MadeFile(b"x"))
     assert moto_server.content("in/skewed.csv") == b"x"
     assert [seen.headers["x-amz-date"][:8] for seen in front.seen][-1] == "20260101"
+
+
+def test_test_removes_what_it_wrote_for_a_few_seconds_at_most(
+    moto_server: MotoServer, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(object_steps, "CLEANUP_SECONDS", 0.2)
+    front.rule = lambda seen: Reply(hangs=True) if seen.method in ("GET", "DELETE") and "/in/" in seen.target else None
+    made = moto_server.place(address=front.address)
+
+    async def test() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(3):
+                async for step in made.kind.test(*made.values):
+                    assert step.ok
+
+    began = time.monotonic()
+    asyncio.run(test())
+    front.release.set()
+    assert any(seen.method == "DELETE" for seen in front.seen)
+    assert time.monotonic() - began < 10

@@ -42,6 +42,9 @@ class Unshown(msgspec.Struct, frozen=True):
         return f"{type(self).__name__}(…)"
 
 
+CLEANUP_SECONDS = 5.0  # in which a test removes what it wrote; a server that hangs keeps it
+
+
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One step of the test of a destination: what was tried, whether it worked, and what to change where it did not."""
 

@@ -1,10 +1,11 @@
 """The test of a destination in an object store."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
+from longshore.destinations.kind import CLEANUP_SECONDS, BytesFile, DestinationError, DestinationUnavailableError, Step
 from longshore.destinations.object_place import CredentialError, ObjectPlace, Objects
 
 ERRORS = (DestinationError, DestinationUnavailableError)
@@ -67,5 +68,6 @@ async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Ste
             yield Step(step, ok=True)
     finally:
         if not deleted:
-            with contextlib.suppress(*ERRORS):
-                await objects.delete(key)
+            with contextlib.suppress(*ERRORS, TimeoutError):
+                async with asyncio.timeout(CLEANUP_SECONDS):
+                    await objects.delete(key)

@@ -1,12 +1,19 @@
 """The test of an SFTP destination."""
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncssh
 
-from longshore.destinations.kind import BytesFile, DestinationError, DestinationUnavailableError, Step
+from longshore.destinations.kind import (
+    CLEANUP_SECONDS,
+    BytesFile,
+    DestinationError,
+    DestinationUnavailableError,
+    Step,
+)  # fmt: skip
 from longshore.destinations.sftp_connection import (
     OFFERED,
     checked_addresses,
@@ -98,9 +105,11 @@ async def _file_steps(place: SftpPlace, client: asyncssh.SFTPClient, base: str) 
                 return
             yield Step(step, ok=True, detail=await _replaces(place, renamed) if step == "rename" else "")
     finally:
-        for left in (written, renamed):
-            with contextlib.suppress(*ERRORS):
-                await place.remove(place.full(left))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                for left in (written, renamed):
+                    with contextlib.suppress(*ERRORS):
+                        await place.remove(place.full(left))
 
 
 async def _replaces(place: SftpPlace, path: str) -> str:

@@ -1,18 +1,15 @@
 """The test of a destination: each thing that a delivery does, with a table of its own that it removes."""
 
 import asyncio
-import hashlib
-import io
 from collections.abc import AsyncIterator, Awaitable
 from datetime import UTC, datetime
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
-import msgspec
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import DeliveryLine, DestinationError, Step, TableColumn, TableLoad
+from longshore.destinations.kind import BytesFile, DeliveryLine, DestinationError, Step, TableColumn, TableLoad
 from longshore.destinations.postgresql import apply, deliveries_table
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, connect, resolved
 from longshore.destinations.postgresql.copying import stage
@@ -26,16 +23,6 @@ STEP_SECONDS = 30.0
 ROWS = b"id,value\r\n1,one\r\n2,\r\n"
 
 T = TypeVar("T")
-
-
-class _Rows(msgspec.Struct, frozen=True):
-    """A file of two rows."""
-
-    size: int = len(ROWS)
-    sha256: bytes = hashlib.sha256(ROWS).digest()
-
-    def open(self) -> IO[bytes]:
-        return io.BytesIO(ROWS)
 
 
 class _FailedError(Exception):
@@ -110,7 +97,7 @@ def _load() -> TableLoad:
     line = DeliveryLine(0, 0, None, now, None, None, 2, b"")
     columns = [TableColumn("id", "number", "bigint"), TableColumn("value", "text", "text")]
     name = f"_longshore_test_{uuid4().hex}"
-    return TableLoad(name, "merge", columns, ["id"], False, False, "csv", _Rows(), None, line)
+    return TableLoad(name, "merge", columns, ["id"], False, False, "csv", BytesFile(ROWS), None, line)
 
 
 async def _created(connection: DirectConnection, settings: PostgresqlSettings, load: TableLoad) -> Target:
