@@ -306,3 +306,10 @@ def test_wrong_value_is_answered_with_those_that_are_expected(
 def test_words_of_an_option_may_have_any_case(logged_in: Cli) -> None:
     assert created(logged_in, "users", "--format", "JSONL", *LATER)["target"]["export_format"] == "jsonl"
     assert logged_in("tasks", "list", "--status", "error", "--limit", "1")[0] == 0
+
+
+def test_rules_without_any_in_a_file_are_judged_by_the_service(logged_in: Cli) -> None:
+    Path("rules.json").write_text("{}", encoding="utf-8")
+    code, out, told = logged_in("segments", "create", "none", "--index", "wallet-ledger", "--input", "rules.json")
+    assert (code, out) == (2, "")
+    assert "/segment" in told

@@ -18,7 +18,7 @@ import httpx2
 import pytest
 
 from longshore import AsyncLongshore, Longshore
-from longshore.client import ClientError, ForbiddenError, LostError, NoAnswerError, NotSentError, ProfileError
+from longshore.client import ClientError, ForbiddenError, LostError, NoAnswerError, NotSentError, ProfileError, retry
 from longshore.client.connection import Connection
 from longshore.client.profiles import Profile, read_profile
 from tests import service as services
@@ -139,10 +139,12 @@ def test_chain_that_the_token_is_not_for_is_refused(service: services.Longshore,
 
 
 def test_refused_connection_is_retried_and_a_warning_says_why_nothing_happens(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(retry, "QUIET_SECONDS", 0.5)
+    monkeypatch.setattr(retry, "MAX_PAUSE_SECONDS", 0.5)
     address = f"http://127.0.0.1:{free_port()}"
-    with Longshore(address, SECRET, chain=1, retry_for=4) as client, pytest.raises(NotSentError) as caught:
+    with Longshore(address, SECRET, chain=1, retry_for=2) as client, pytest.raises(NotSentError) as caught:
         client.tasks.list()
     assert address in str(caught.value)
     [warning] = [record for record in caplog.records if record.name == "longshore.client"]
@@ -270,3 +272,20 @@ def test_profile_that_cannot_be_read_does_not_show_its_token(tmp_path: Path, mon
     with pytest.raises(ProfileError) as caught:
         read_profile("default")
     assert "longshore_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://[::1:8080", "http://[x]", "http://a]b"])
+def test_address_that_cannot_be_read_is_an_error_of_the_client(address: str) -> None:
+    with pytest.raises(ClientError, match="the address"):
+        Longshore(address, SECRET, chain=1)
+
+
+def test_certificates_and_proxies_that_cannot_be_used_are_errors_of_the_client(tmp_path: Path) -> None:
+    no_certificates = tmp_path / "empty.pem"
+    no_certificates.write_text("no certificate", encoding="utf-8")
+    for file in (no_certificates, tmp_path / "missing.pem"):
+        with pytest.raises(ClientError, match=file.name):
+            Longshore("https://127.0.0.1:1", SECRET, chain=1, verify=str(file))
+    for proxy in ("squid", "http://[::1"):
+        with pytest.raises(ClientError, match="the proxy"):
+            Longshore("https://127.0.0.1:1", SECRET, chain=1, proxy=proxy)

@@ -156,3 +156,12 @@ def test_secret_is_prompted_for_on_a_terminal_and_not_shown(tmp_path: Path) -> N
     os.close(near)
     assert f"{name} is stored" in shown.getvalue().decode()
     assert PASSWORD not in shown.getvalue().decode()
+
+
+def test_text_of_a_setting_in_a_file_has_no_newline_of_the_file(commands: Cli) -> None:
+    Path("shelf.txt").write_text("top\n", encoding="utf-8")
+    name = new_name()
+    arguments = ("--kind", "memory", "--set", "shelf=@shelf.txt", "--untested")
+    assert commands("destinations", "create", name, *arguments, typed="x")[0] == 0
+    [listed] = [one for one in json.loads(commands("destinations", "list", "--json")[1]) if one["name"] == name]
+    assert listed["settings"] == {"shelf": "top"}

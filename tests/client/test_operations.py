@@ -13,7 +13,7 @@ import pytest
 
 from longshore import AsyncLongshore, F, Longshore
 from longshore.access.tokens import Level
-from longshore.client import ClientError, NoAnswerError, NotFoundError, ProblemError, TaskFailedError
+from longshore.client import ClientError, NoAnswerError, NotFoundError, ProblemError, TaskFailedError, WaitTimeoutError
 from longshore.client.progress_bar import ProgressBar
 from tests import service as services
 from tests.client.gateway import Gateway
@@ -272,6 +272,15 @@ def test_wait_with_a_timeout_does_not_retry_for_longer(longshore: Longshore, tok
         with pytest.raises(NoAnswerError):
             task.wait(1)
         assert time.monotonic() - began < 10
+
+
+def test_wait_whose_last_request_fails_when_its_time_is_over_has_timed_out(
+    longshore: Longshore, gateway: Gateway, through: Longshore
+) -> None:
+    task = through.tasks.get(longshore.exports.create("users", at=FUTURE).id)
+    gateway.violations = ["", *["refuse"] * 20]
+    with pytest.raises(WaitTimeoutError, match=r"the wait of 0\.5 s for task"):
+        task.wait(0.5)
 
 
 def test_client_of_an_event_loop_that_has_ended_says_so(service: services.Longshore, token: str) -> None:

@@ -9,6 +9,7 @@ import click
 
 from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.database import with_connection
+from longshore.cli.output import printable
 from longshore.errors import LongshoreError
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def client_list() -> None:
 
     for client in with_connection(run):
         state = "enabled" if client.enabled else "disabled"
-        click.echo(f"{client.id}  chain {client.chain}  {state}  {client.name}  {client.contact}".rstrip())
+        named = printable(f"{client.name}  {client.contact}".rstrip())
+        click.echo(f"{client.id}  chain {client.chain}  {state}  {named}")
 
 
 @client_app.command("disable", epilog="Example: longshore client disable 3")
@@ -118,9 +120,9 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
     work = with_connection(run, one_transaction=False)
     state = "stopped" if work.stopped else "goes on"
     for task in work.tasks:
-        click.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {task.desc}".rstrip())
+        click.echo(f"{state}: task {task.id}  chain {task.chain}  {task.action}  {printable(task.desc)}".rstrip())
     for webhook in work.webhooks:
-        click.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {webhook.url}")
+        click.echo(f"{state}: webhook {webhook.id}  chain {webhook.chain}  {printable(webhook.url)}")
     if stop and not work.stopped:
         raise LongshoreError("not all could be stopped; run `longshore token revoke --stop` or `disable --stop` again")
 
@@ -175,7 +177,7 @@ def token_list() -> None:
         chains = ", ".join(map(str, token.chains))
         limits = [*(f"only {name}" for name in token.indexes or ()), *(f"no {name}" for name in token.hidden_columns)]
         scope = f"  {', '.join(limits)}" if limits else ""
-        click.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {token.client}{scope}")
+        click.echo(f"{token.id}  chain {chains}  {token.level:5}  {_state(token)}  {printable(token.client)}{scope}")
 
 
 ENDED = {"client_off": "its client is disabled", "user_off": "its user is disabled, or has no level for the chain"}

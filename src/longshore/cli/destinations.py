@@ -158,7 +158,7 @@ def _changed(old: dict[str, Any], kind: "DestinationKind", settings: list[str]) 
         if not value:
             changed.pop(key, None)
             continue
-        text = _read(value[1:]) if value.startswith("@") else value
+        text = _read(value[1:]).rstrip("\r\n") if value.startswith("@") else value
         schema = kind.settings["properties"].get(key, {})
         types = {part["type"] for part in (schema, *schema.get("anyOf", [])) if "type" in part}
         try:

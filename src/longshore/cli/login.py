@@ -86,11 +86,15 @@ def logout(profile: remote.Profile = None) -> None:
 
 def whoami(profile: remote.Profile = None, json: remote.Json = False) -> None:
     """Show the login in use: its service, its chain, its level, and what it may see."""
+    from longshore.client.errors import NoAnswerError
     from longshore.client.profiles import read_profiles
 
     name = profile or read_profiles().current
     with remote.client_of(profile) as client:
-        credential = msgspec.convert(client.request("GET", "/credential"), Credential)
+        try:
+            credential = msgspec.convert(client.request("GET", "/credential"), Credential)
+        except msgspec.ValidationError as error:
+            raise NoAnswerError(f"the answer is not Longshore's: {error}") from None
         address = client.address
     if json:
         show({"profile": name, "address": address, **msgspec.structs.asdict(credential)})

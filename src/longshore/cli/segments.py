@@ -58,7 +58,7 @@ def create(  # noqa: PLR0913 (the options of the command)
         raise click.BadParameter("give --where or --input")
     segment = None if file is None else _read(file)
     with remote.client_of(profile) as client:
-        rules: Any = segment or target.Conditions(where or []).rules(client, [index])
+        rules: Any = target.Conditions(where or []).rules(client, [index]) if segment is None else segment
         stored = client.segments.create(name, index, rules)
     show(stored) if json else click.echo(stored.id)
 

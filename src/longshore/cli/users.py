@@ -8,6 +8,7 @@ import click
 
 from longshore.cli.commands import Argument, Commands, Option
 from longshore.cli.database import with_connection
+from longshore.cli.output import printable
 
 if TYPE_CHECKING:
     from longshore.access.audit import Actor
@@ -66,7 +67,7 @@ def user_list() -> None:
     for user in with_connection(run):
         levels = ", ".join(f"{chain}: {level}{'' if on else ' (off)'}" for chain, level, on in user.levels)
         marks = f"{'' if user.enabled else '  disabled'}{'  passcode' if user.passcode else ''}"
-        click.echo(f"{user.id}  {user.name}  {levels or 'no level'}{marks}")
+        click.echo(f"{user.id}  {printable(user.name)}  {levels or 'no level'}{marks}")
 
 
 @user_app.command("level", epilog="Example: longshore user level anna --chain 1764 write")

@@ -115,7 +115,10 @@ def connection(address: str | None, token: str | None, chain: int | None, second
     address = _given(address, ADDRESS, "the address of the service").strip()
     token = _given(token, TOKEN, "a token, id:secret").strip()
     number = _given(None if chain is None else str(chain), CHAIN, "the chain")
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:  # a bracket of an IPv6 address that is not closed
+        raise ClientError(f"the address {address!r} cannot be read: {error}") from None
     if parts.username is not None or parts.password is not None:
         raise ClientError("the address has a user name or a password; take them out, the token is sent instead")
     if parts.scheme not in ("http", "https") or not parts.hostname:

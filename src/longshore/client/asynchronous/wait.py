@@ -8,9 +8,9 @@ import msgspec
 from longshore.client.answers import Answer, Request
 from longshore.client.asynchronous.concurrency import sleep
 from longshore.client.asynchronous.transport import AsyncTransport
-from longshore.client.errors import TaskFailedError, WaitTimeoutError
+from longshore.client.errors import LostError, NotSentError, ProblemError, TaskFailedError, WaitTimeoutError
 from longshore.client.model import Delivery, LogEntry, Progress, TaskData
-from longshore.client.retry import RetryBudget
+from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget
 
 HOLD_SECONDS = 30  # for which the service may hold an answer back
 REPORTING_HOLD_SECONDS = 1  # the same if progress or log entries are reported
@@ -115,7 +115,14 @@ class _Wait:
         seconds = self._transport.connection.retry_for
         if self._deadline is not None:
             seconds = min(seconds, max(self._deadline - time.monotonic(), 0))
-        return await self._transport.send(request, budget=RetryBudget(seconds))
+        try:
+            return await self._transport.send(request, budget=RetryBudget(seconds))
+        except (NotSentError, LostError, ProblemError) as error:
+            is_transient = not isinstance(error, ProblemError) or error.status in TRANSIENT_STATUSES
+            if self._task is not None and is_transient and seconds < self._transport.connection.retry_for:
+                what = f"the wait of {self._options.timeout:g} s for task {self._id} is over"
+                raise WaitTimeoutError(f"{what}, and the last request failed: {error}") from error
+            raise
 
     def _hold_seconds(self) -> int:
         """Return for how many seconds the service may hold the next answer back; the first one not at all."""

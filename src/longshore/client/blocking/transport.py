@@ -42,8 +42,14 @@ class Transport:
             import httpx2  # here, so that the package is imported quickly
 
             if isinstance(verify, str):
-                verify = ssl.create_default_context(cafile=verify)
-            http_client = httpx2.Client(verify=verify, proxy=proxy)
+                try:
+                    verify = ssl.create_default_context(cafile=verify)
+                except OSError as error:  # also ssl.SSLError, for a file without a certificate
+                    raise ClientError(f"the certificates of `verify`, {verify}, cannot be read: {error}") from None
+            try:
+                http_client = httpx2.Client(verify=verify, proxy=proxy)
+            except (ValueError, httpx2.InvalidURL) as error:
+                raise ClientError(f"the proxy {proxy!r} cannot be used: {error}") from None
         self._http = http_client
 
     def budget(self) -> RetryBudget:
