@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 
 from longshore.console.charts import HEIGHT, Column, Span, change_of, columns, line_of_time
@@ -51,6 +52,15 @@ def test_days_of_the_week_are_those_of_the_viewer_also_over_a_change_of_clocks()
     assert days[0] == datetime(2026, 10, 23, 22, 0, tzinfo=UTC)
     assert days[1] - days[0] == timedelta(hours=24)
     assert days[2] - days[1] == timedelta(hours=25)
+
+
+def test_paused_task_has_only_the_times_to_come_in_the_week() -> None:
+    days = days_of(NOW, ZoneInfo("UTC"))
+    task = planned(once=NOW - timedelta(days=30), repeat="daily")
+    paused = msgspec.structs.replace(task, paused=True, due=NOW - timedelta(days=20))
+    times = paused.times(days[-1], 100)
+    assert times[0] == NOW + timedelta(days=1)
+    assert len(times) == (days[-1] - times[0]).days + 1
 
 
 def test_frequent_schedule_is_one_band_and_hides_no_weekly_one() -> None:

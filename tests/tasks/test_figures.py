@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from longshore.database.connect import Pool, open_pool
 from longshore.tasks import figures
 from longshore.tasks.model import ChainId
+from longshore.tasks.scheduler import PARK
 from tests.service import Longshore
 
 Run = Callable[[Callable[[Pool], Awaitable[None]]], None]
@@ -30,6 +31,11 @@ insert into longshore.runs (task_id, run, state, first_attempt, attempt, due_at,
 select id, n, case when n % 10 = 5 then 'ERROR' else 'DONE' end, n, n, at - interval '2 s', at, at + interval '20 s',
        1000, 170000, at, at, '[]', case when n > $3 - 2 then now() + interval '1 day' end
 from made, generate_series(1, $3::int) n, lateral (select now() - ($3 - n) * $4::interval as at) moment
+"""
+LAST_CHANGED_A_DAY_AGO = """
+update longshore.tasks
+set attempt_began_at = null, due_at = now() - interval '2 s', modified_at = now() - interval '1 day'
+where id = $1
 """
 GONE = "delete from longshore.tasks where chain_id = any($1::bigint[])"
 
@@ -59,6 +65,26 @@ def test_figures_by_day_count_each_run_on_its_day_in_the_zone(run: Run) -> None:
         assert (now.done + now.failed, now.rows) == (4, 1000 * now.done)
 
     run(test)
+
+
+def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, run: Run) -> None:
+    async def oldest(pool: Pool) -> float | None:
+        return (await figures.figures(pool, FEW)).oldest
+
+    async def test(pool: Pool) -> None:
+        assert await oldest(pool) is None
+        await pool.execute(FILL, FEW, 1, 1, timedelta(hours=1))
+        task = await pool.fetchval("select id from longshore.tasks where chain_id = $1", FEW)
+        await pool.execute(LAST_CHANGED_A_DAY_AGO, task)
+        await pool.execute(PARK, [task], [None], [datetime.now(UTC)])
+        assert 2 <= (await oldest(pool) or 0) < 60
+        await pool.execute("update longshore.tasks set waits_since = now() + interval '1 minute' where id = $1", task)
+        assert await oldest(pool) == 0, "the pause before a retry is no wait"
+
+    try:
+        run(test)
+    finally:
+        idle.sql(GONE, [FEW])
 
 
 def test_days_of_a_chain_without_runs_are_empty(run: Run) -> None:

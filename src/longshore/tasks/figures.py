@@ -17,14 +17,16 @@ DAYS = 14
 FIGURES = f"""
 select
     (select count(*) from longshore.tasks where chain_id = $1 and state = 'INPROGRESS' and not parked) as running,
-    waiting.tasks as waiting, extract(epoch from now() - waiting.since)::float8 as oldest,
+    waiting.tasks as waiting, waiting.oldest,
     (select count(*) from longshore.tasks where chain_id = $1 and due_at is not null and not paused) as planned,
     day.done, day.failed, coalesce(day.rows, 0)::bigint as rows, coalesce(day.bytes, 0)::bigint as bytes,
     coalesce(day.seconds, 0)::float8 as seconds,
     kept.files, coalesce(kept.bytes, 0)::bigint as kept_bytes,
     ({WORKERS}) as workers
 from (
-    select count(*) as tasks, min(modified_at) as since from longshore.tasks
+    -- The next attempt of a run that is retried waits from when its pause is over.
+    select count(*) as tasks, extract(epoch from max(greatest(now() - waits_since, interval '0')))::float8 as oldest
+    from longshore.tasks
     where chain_id = $1 and attempt_began_at is null and due_at is null
 ) waiting,
 (

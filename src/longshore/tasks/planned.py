@@ -48,9 +48,10 @@ class PlannedTask(msgspec.Struct, frozen=True):
         """Return the next times of its runs until `end`, at most so many."""
         if self.schedule is None or not self.schedule.repeats:
             return [self.due] if self.due is not None and self.due < end else []
-        first = [] if self.due is None else [self.due]
+        # A paused task keeps the time at which it was due; the scheduler sends nothing for it.
+        first = [self.due] if self.due is not None and self.due >= self.now else []
         try:
-            later = times(self.schedule, self.due or max(self.planned, self.now))
+            later = times(self.schedule, max(self.due or self.planned, self.now))
             return list(takewhile(lambda time: time < end, chained(first, islice(later, count - len(first)))))
         except Exception:  # such as a zone that this machine does not know; the scheduler says so in the task's log
             return first
