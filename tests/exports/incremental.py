@@ -54,6 +54,22 @@ totals = { amount = "id", per = "kind" }
 id = { type = "number", description = "Number." }
 kind = { type = "keyword", description = "Kind." }
 
+[baskets]
+description = "Entries with a nested field, whose only value is not of its type."
+relation = "shop.entries"
+chain = "chain_id"
+time = "at"
+prefix = "Entry"
+[baskets.fields]
+id = { type = "number", description = "Number." }
+
+[baskets.fields.items]
+type = "nested"
+sql = "json_build_array(json_build_object('price', kind))"
+on_odd = "null"
+description = "Items."
+fields.price = { type = "number", description = "Price." }
+
 [dice]
 description = "Entries with an amount that is another one each time."
 relation = "shop.entries"

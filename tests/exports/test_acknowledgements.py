@@ -64,6 +64,17 @@ def test_acknowledging_a_run_twice_changes_nothing_more(client: httpx2.Client, s
     assert series.messages().count("run 1 is acknowledged") == 1
 
 
+def test_an_increment_that_is_delivered_again_counts_its_odd_values_again(
+    client: httpx2.Client, session: Sessions
+) -> None:
+    writer, series = session(), Series(client, "on_ack", "baskets")
+    writer.insert(1, 2)
+    series.run()
+    series.run()
+    logs = client.get(f"/tasks/{series.id}", params={"log_limit": 1000}).json()["logs"]
+    assert [entry["skips"] for entry in logs if "skips" in entry] == [2, 2]
+
+
 def test_any_run_that_delivered_the_increment_can_be_acknowledged(client: httpx2.Client, session: Sessions) -> None:
     writer, series = session(), Series(client, "on_ack")
     writer.insert(1)

@@ -63,7 +63,7 @@ run as (
             ) one on true
             where manifest is not null
         ),
-        column_types = $21, table_schema = $22,
+        skips = $16, column_types = $21, table_schema = $22,
         table_stats = (select ($23::text[])[1] from described where files is null or json_typeof(files) = 'null'),
         watermark_from = $11, watermark_to = $12, expires_at = before.at + $15::interval,
         -- An increment that is given again may have been acknowledged meanwhile: then the watermark has moved on.

@@ -20,7 +20,7 @@ from longshore.tasks.recorded_reads import Read, decoded
 # There may be many runs after it: their manifests are read one at a time, and one segment is enough.
 STATE = """
 select t.watermark, t.last_run_at, r.run, r.watermark_to as end, r.location, r.rows, r.bytes as size, r.sha256,
-       r.snapshot_at, r.column_types, r.interval_start, r.interval_end,
+       r.snapshot_at, r.skips, r.column_types, r.interval_start, r.interval_end,
        case when r.run = min(r.run) over () then r.segment end as segment, r.reads
 from longshore.tasks t
 left join longshore.runs r
@@ -112,6 +112,8 @@ class Pending(msgspec.Struct, frozen=True):
     size: int
     sha256: bytes
     snapshot_at: datetime
+    skips: int
+    """Odd values that are NULL in the result."""
     column_types: str | None
     """As the run recorded them, see `attempts.RunResult`."""
     interval: Interval

@@ -261,6 +261,8 @@ create table longshore.runs (
     -- The parts of the manifest that a list of runs shows, as the manifest of many files may have megabytes: `index`,
     -- `fields`, `segment`, `full`, and the number of `files` where they are many.
     summary json,
+    -- Values that the catalog's `on_odd` has exported as NULL.
+    skips bigint not null default 0,
     -- PostgreSQL types of the columns of the result, by name, for the tables of destinations.
     column_types json,
     -- The schema of the result as a table, as JSON text of Delta Lake; null where the result cannot be read as one.

@@ -98,7 +98,7 @@ class FilesExport:
         try:
             return await self._exported(naming, readers, parts)
         except BaseException:
-            with contextlib.suppress(StoreError):  # what is left, the task's next attempt removes
+            with contextlib.suppress(StoreError):  # the next attempt of the task removes them
                 await asyncio.to_thread(self._store.remove, naming.location)
             raise
 

@@ -67,6 +67,7 @@ def _copy_result(store: Store, pending: Pending, text: str, naming: ResultName) 
         snapshot_at=pending.snapshot_at,
         manifest=manifest.decode(),
         signature=signature,
+        skips=pending.skips,
         column_types=pending.column_types,
     )
 
