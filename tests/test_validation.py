@@ -1,4 +1,4 @@
-"""Messages of violations are in the words of JSON, at the place of the fault, and all at once."""
+"""Messages of violations are in the words of JSON, at the place of the violation, and all at once."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from longshore.validation import MAX_FAULTY_ITEMS, Violation, check, in_json, plain_english
+from longshore.validation import MAX_INVALID_ITEMS, Violation, check, in_json, plain_english
 
 Name = Annotated[str, Meta(pattern=r"^[a-z]+$(?!\n)")]
 
@@ -81,9 +81,9 @@ def test_violation_is_told_in_the_words_of_json_at_its_place(body: dict[str, Any
     assert violations(**body) == expected
 
 
-def test_array_of_faults_is_answered_with_a_bounded_list() -> None:
-    assert len(violations(words=[5] * 10_000)) == MAX_FAULTY_ITEMS
-    assert len(violations(inner=[5] * 10_000)) == MAX_FAULTY_ITEMS
+def test_array_of_violations_is_answered_with_a_bounded_list() -> None:
+    assert len(violations(words=[5] * 10_000)) == MAX_INVALID_ITEMS
+    assert len(violations(inner=[5] * 10_000)) == MAX_INVALID_ITEMS
 
 
 def test_value_is_shown_as_json_writes_it_and_cut_where_it_is_long() -> None:

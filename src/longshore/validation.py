@@ -18,8 +18,9 @@ from longshore.errors import ProblemError
 MAX_SUGGESTED_CHARACTERS = 50
 MAX_SUGGESTIONS = 20
 
-# Of a list, so that a body of 64 KiB gets no answer of megabytes.
-MAX_FAULTY_ITEMS = 100
+# Of a list and of a request, so that a body of 64 KiB gets no answer of megabytes.
+MAX_INVALID_ITEMS = 100
+MAX_VIOLATIONS = 200
 MAX_SHOWN_CHARACTERS = 100
 
 EXPECTED = re.compile(
@@ -61,11 +62,12 @@ class Violation(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ValidationError(ProblemError):
-    """A request with violations; carries all that were found."""
+    """A request with violations; carries the first MAX_VIOLATIONS that were found."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
-        count = "one fault" if len(violations) == 1 else f"{len(violations)} faults"
-        super().__init__("bad-request", f"The request has {count}.", violations=violations)
+        count = "one violation" if len(violations) == 1 else f"{len(violations)} violations"
+        cut = f"; `errors` has the first {MAX_VIOLATIONS}" if len(violations) > MAX_VIOLATIONS else ""
+        super().__init__("bad-request", f"The request has {count}{cut}.", violations=violations[:MAX_VIOLATIONS])
 
 
 def pointer(base: str, key: str | int) -> str:
@@ -168,12 +170,12 @@ def _check_structs(inner: Any, value: Any, at: str, violations: list[Violation])
         violations.append(Violation(f"expected an array, got {_named(value)}", at))
         return None
     items: list[Any] = []
-    faulty = 0
+    invalid = 0
     for index, item in enumerate(value):
         before = len(violations)
         items.append(_check_value(inner, item, pointer(at, index), violations))
-        faulty += len(violations) > before
-        if faulty == MAX_FAULTY_ITEMS:
+        invalid += len(violations) > before
+        if invalid == MAX_INVALID_ITEMS:
             return None
     return items
 
@@ -182,21 +184,21 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
     """Add the violations of the parts of an array or object, each at its own place."""
     if not isinstance(value, list | dict) or not (inner := _items_of(options, type(value))):
         return
-    faulty = 0
+    invalid = 0
     for key, item in _doubtful(value, inner[0]) if isinstance(value, list) else value.items():
         before = len(violations)
         if isinstance(key, str):  # of an object: a name may be restricted too
             _check_value(inner[0], key, pointer(at, key), violations)
         _check_value(inner[-1], item, pointer(at, key), violations)
-        faulty += len(violations) > before
-        if faulty == MAX_FAULTY_ITEMS:
+        invalid += len(violations) > before
+        if invalid == MAX_INVALID_ITEMS:
             return
 
 
 def _doubtful(items: list[Any], kind: Any) -> Iterator[tuple[int, Any]]:
-    """Yield index and value of the elements that may be faulty: to convert many of the type at once takes no time."""
-    for start in range(0, len(items), MAX_FAULTY_ITEMS):
-        some = items[start : start + MAX_FAULTY_ITEMS]
+    """Yield index and value of the elements that may be invalid: to convert many of the type at once takes no time."""
+    for start in range(0, len(items), MAX_INVALID_ITEMS):
+        some = items[start : start + MAX_INVALID_ITEMS]
         try:
             msgspec.convert(some, list[kind])
         except msgspec.ValidationError:

@@ -1,6 +1,7 @@
 """JSON bodies: of requests, decoded so that all violations can be named at once, and of answers."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -90,9 +91,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) == len(pairs):
         return members
-    names = [name for name, _ in pairs]
+    counts = Counter(name for name, _ in pairs)
     repeating = RepeatedKeys(members)
-    repeating.repeated = [name for name in members if names.count(name) > 1][:10]
+    repeating.repeated = [name for name, count in counts.items() if count > 1][:10]
     return repeating
 
 

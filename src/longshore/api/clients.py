@@ -223,9 +223,10 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
     chains = [caller.chain] if new.chains is None else new.chains
     if caller.chain not in chains:
         violations.append(Violation(f"expected {caller.chain}, the client's own chain, among them", "/chains"))
+    allowed = await tokens.administered(service.pool, caller)
     if len(chains) > MAX_LISTED:
         violations.append(Violation(f"expected at most {MAX_LISTED} chains", "/chains"))
-    allowed = await tokens.administered(service.pool, caller)
+        chains = []
     for number, chain in enumerate(chains):
         if chain not in allowed:
             violations.append(Violation("you are not an admin of this chain", pointer("/chains", number)))
@@ -241,6 +242,9 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
 
 def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hidden: list[str]) -> list[Violation]:
     """Return the violations of a token's limits."""
+    for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
+        if len(listed or ()) > MAX_LISTED:
+            return [Violation(f"expected at most {MAX_LISTED}", key)]
     violations: list[Violation] = []
     if level == "admin" and (indexes is not None or hidden):
         at = "/indexes" if indexes is not None else "/hidden_columns"
@@ -253,15 +257,12 @@ def scope_violations(catalog: Catalog, level: str, indexes: list[str] | None, hi
             violations.append(
                 Violation(f"there is no index {in_json(name)}{suggestion(name, catalog, violations)}", where)
             )
-    columns = [f"{name}.{field}" for name, index in catalog.items() for field in index.fields]
+    columns = {f"{name}.{field}": None for name, index in catalog.items() for field in index.fields}
     for number, column in enumerate(hidden):
         if column not in columns:
             where = pointer("/hidden_columns", number)
-            expected = f"expected a column, such as {columns[0]}{suggestion(column, columns, violations)}"
+            expected = f"expected a column, such as {next(iter(columns))}{suggestion(column, columns, violations)}"
             violations.append(Violation(expected, where))
-    for key, listed in (("/indexes", indexes), ("/hidden_columns", hidden)):
-        if len(listed or ()) > MAX_LISTED:
-            violations.append(Violation(f"expected at most {MAX_LISTED}", key))
     if indexes == []:
         violations.append(Violation("expected at least one index", "/indexes"))
     return violations

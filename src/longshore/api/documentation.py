@@ -39,7 +39,7 @@ POLICY = (
 )
 
 DESCRIPTIONS = {
-    400: "The request cannot be used; `errors` names every fault.",
+    400: "The request cannot be used; `errors` names every violation, at most 200.",
     401: "No valid credential.",
     403: "The credential is valid, but not for this request.",
     404: "The chain has no such resource.",

@@ -72,7 +72,7 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
     if isinstance(value, dict):
         # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
-        pinned = _pinned(target.get("schema")) if isinstance(target, dict) else []
+        pinned = _pinned(target.get("schema"), catalog) if isinstance(target, dict) else []
         before = {schema: await reads.pinned_of(schema) for schema in pinned}
         if "target" in value:
             typed_target = _check_target(target, actions, reads.chain, violations)
@@ -110,9 +110,9 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
     )
 
 
-def _pinned(schema: Any) -> list[str]:
-    """Return the fingerprints in the `schema` of a target."""
-    values = schema.values() if isinstance(schema, dict) else [schema]
+def _pinned(schema: Any, catalog: Catalog) -> list[str]:
+    """Return the fingerprints in the `schema` of a target, those for indexes of the catalog."""
+    values = [schema[name] for name in catalog if name in schema] if isinstance(schema, dict) else [schema]
     return [value for value in values if isinstance(value, str)]
 
 

@@ -128,11 +128,12 @@ def refuse_hidden_body(caller: Caller, catalog: Catalog, value: Any) -> None:
 
 def refuse_hidden_target(caller: Caller, catalog: Catalog, target: ExportTarget) -> None:
     """Raise ForbiddenError where a target asks for an index, field or partition that is hidden."""
-    for number, name in enumerate(target.names):
+    names = target.names
+    for name in dict.fromkeys(names):
         if name not in catalog:
             continue
-        several = target.export_indexes is not None
-        may_export(caller, name, catalog, f"/target/export_indexes/{number}" if several else "/target/export_index")
+        at = "/target/export_index" if target.export_indexes is None else f"/target/export_indexes/{names.index(name)}"
+        may_export(caller, name, catalog, at)
         part = target.of(name)
 
         def place(key: str, name: str = name) -> str:

@@ -49,7 +49,7 @@ def check_target(
         violations += _check_deliver(target, catalog, pointer(at, "deliver"))
     if target.deletes and not target.has_files:
         violations += _check_deletes(target.of(target.export_index), catalog.get(target.export_index), at)
-    for name in target.names:
+    for name in dict.fromkeys(target.names):
         if name in catalog:
             violations += _check_index(target, name, catalog[name], at, before)
     return violations
@@ -155,11 +155,11 @@ def _check_names(value: dict[str, Any], catalog: Catalog, at: str) -> list[Viola
         if not several:
             violations.append(Violation("expected at least one index", where))
         names += [(pointer(where, number), name) for number, name in enumerate(several)]
-        violations += [
-            Violation(f"{in_json(name)} is named before", pointer(where, number))
-            for number, name in enumerate(several)
-            if name in several[:number]
-        ]
+        seen: set[str] = set()
+        for number, name in enumerate(several):
+            if isinstance(name, str):
+                violations += [Violation(f"{in_json(name)} is named before", pointer(where, number))] * (name in seen)
+                seen.add(name)
     for known, places in ((catalog, names), (FORMATS, [(pointer(at, "export_format"), value.get("export_format"))])):
         for place, name in places:
             if isinstance(name, str) and name not in known:
@@ -185,6 +185,7 @@ def _check_files(target: ExportTarget, at: str) -> list[Violation]:
         )
     if target.deletes and target.has_files:
         violations.append(Violation("is not supported for a result of many files", pointer(at, "deletes")))
+    named = set(target.names)
     for key in BY_INDEX:
         value = getattr(target, key)
         if not isinstance(value, dict):
@@ -195,7 +196,7 @@ def _check_files(target: ExportTarget, at: str) -> list[Violation]:
         violations += [
             Violation(f"{in_json(name)} is not among `export_indexes`", pointer(pointer(at, key), name))
             for name in value
-            if name not in target.export_indexes
+            if name not in named
         ]
     return violations
 
@@ -253,8 +254,9 @@ def check_segments(value: Any, target: Any, chain: Any, catalog: Catalog, at: st
     if not isinstance(value, dict):
         return [Violation("expected an object of segments by index name", at)]
     violations: list[Violation] = []
+    named = {name for name in several if isinstance(name, str)}
     for name, segment in value.items():
-        if name not in several:
+        if name not in named:
             violations.append(Violation(f"{in_json(name)} is not among `export_indexes`", pointer(at, name)))
         else:
             violations += _check_one(segment, name, chain, catalog, pointer(at, name))

@@ -7,6 +7,7 @@ chain.
 import base64
 import secrets
 from datetime import datetime
+from typing import Literal
 from uuid import UUID, uuid4
 
 import msgspec
@@ -17,9 +18,9 @@ from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
 from longshore.vault import SealedValues, Vault
 
-USUAL_EVENTS = ("task.done", "task.error")
+Event = Literal["task.done", "task.error", "delivery.done", "delivery.failed"]
+USUAL_EVENTS: tuple[Event, ...] = ("task.done", "task.error")
 """The events of a webhook that names none."""
-EVENTS = (*USUAL_EVENTS, "delivery.done", "delivery.failed")
 MAX_WEBHOOKS = 20  # of a chain
 SECRET_PREFIX = "whsec_"  # noqa: S105  # of every secret, by the Standard Webhooks convention
 SECRET_BYTES = 32
