@@ -73,12 +73,12 @@ class DeliveryRunner:
         try:
             done = await self._act(delivery)
         except asyncio.CancelledError:
-            current = asyncio.current_task()
             is_withdrawn = self.under_way.is_withdrawn()
-            if current is None or not (is_withdrawn or current.cancelling()):
+            if not (is_withdrawn or self.under_way.is_stopped()):
                 await self._failed(delivery, LongshoreError("the destination cancelled the delivery itself"), 0.0)
                 return
-            current.uncancel()
+            if (current := asyncio.current_task()) is not None:
+                current.uncancel()
             if is_withdrawn:
                 await self._discard(delivery)
                 raise StaleDeliveryError(message) from None

@@ -107,9 +107,10 @@ class _Runners(msgspec.Struct, frozen=True):
         self.attempts.under_way.check_all()
         self.deliveries.under_way.check_all()
 
-    async def stop(self) -> None:
-        """Wait the grace time for what is under way, then return the rest to the queue."""
-        await asyncio.gather(self.attempts.under_way.stop(), self.deliveries.under_way.stop())
+    def stop(self) -> None:
+        """Return to the queue what is still under way after the grace time."""
+        self.attempts.under_way.stop()
+        self.deliveries.under_way.stop()
 
 
 class _Pools(msgspec.Struct, frozen=True):
@@ -183,12 +184,11 @@ async def _work(
     consumers: list[Consumer], runners: _Runners, loops: Sequence[Coroutine[Any, Any, None]], ready: Callable[[], None]
 ) -> None:
     """Consume messages until a signal, or the end of one of the `loops`, which run beside. Raises what ended it."""
-    stopping: set[asyncio.Task[None]] = set()
 
     def stop() -> None:
         for consumer in consumers:
             consumer.stop()
-        stopping.add(asyncio.create_task(runners.stop()))
+        runners.stop()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -203,7 +203,7 @@ async def _work(
     finally:
         for task in (*beside, *consuming):
             task.cancel()
-        await asyncio.wait({*beside, *consuming, *stopping})
+        await asyncio.wait({*beside, *consuming})
     for task in beside:
         if not task.cancelled() and (error := task.exception()):
             raise error

@@ -70,9 +70,10 @@ class Runner:
         """Run a shard of an export that some worker coordinates. Raises RetryRequested to run it later."""
         message = decode(job.payload, ShardMessage)
         structlog.contextvars.bind_contextvars(task=message.task, attempt=message.attempt, shard=message.number)
-        with self.under_way.running(), self.under_way.acting(message.of):
+        with self.under_way.running():
             try:
-                delay = await self._shard(message)
+                with self.under_way.acting(message.of):
+                    delay = await self._shard(message)
             except StaleAttemptError:
                 log.info("shard outdated")
                 delay = None
@@ -127,8 +128,7 @@ class Runner:
         except asyncio.CancelledError:
             if self.under_way.is_withdrawn():
                 raise StaleAttemptError(message) from None
-            current = asyncio.current_task()
-            if current is None or not current.cancelling():
+            if not self.under_way.is_stopped():
                 await self._failed(attempt, LongshoreError("the action cancelled itself"))
                 return
             # Only `stop` cancels otherwise: the worker shuts down, and another one takes over at once.

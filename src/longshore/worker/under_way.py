@@ -1,4 +1,8 @@
-"""The attempts that a worker has under way: each is cancelled once it is outdated, or at the end of the grace time."""
+"""The attempts that a worker has under way: each is cancelled once it is outdated, or at the end of the grace time.
+
+Only the work of an attempt is cancelled, so that its begin and its end are written as usual: an attempt that is handed
+back counts as no failure.
+"""
 
 import asyncio
 import contextlib
@@ -25,6 +29,10 @@ class TaskMessage(Protocol):
 
 M = TypeVar("M", bound=TaskMessage)
 
+END_SECONDS = (
+    10.0  # after the grace time, for writing the ends of the attempts; less than `processes.STOP_TIMEOUT_SECONDS`
+)
+
 Newest = Callable[[Pool, Sequence[TaskId]], Awaitable[AbstractSet[M]]]
 """Returns the messages of tasks that are not outdated."""
 
@@ -41,13 +49,17 @@ class UnderWay(Generic[M]):
         self._acting: dict[asyncio.Task[Any], M] = {}
         self._withdrawn: set[asyncio.Task[Any]] = set()
         self._checks: set[asyncio.Task[None]] = set()
+        self._grace_is_over = False
+        self._is_over = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Count the current asyncio task among those that `stop` waits for, while the context is open."""
+        """Count the current asyncio task among those that a stop ends, while the context is open."""
         current = _current()
         self._running.add(current)
         try:
+            if self._is_over:
+                raise asyncio.CancelledError
             yield
         finally:
             self._running.discard(current)
@@ -56,7 +68,12 @@ class UnderWay(Generic[M]):
 
     @contextlib.contextmanager
     def acting(self, message: M) -> Iterator[None]:
-        """Let the current asyncio task be cancelled once its message is outdated, while the context is open."""
+        """Let the current asyncio task be cancelled while the context is open.
+
+        It is once its message is outdated or the grace time is over. Raises CancelledError if that is over already.
+        """
+        if self._grace_is_over:
+            raise asyncio.CancelledError
         current = _current()
         self._acting[current] = message
         try:
@@ -67,6 +84,10 @@ class UnderWay(Generic[M]):
     def is_withdrawn(self) -> bool:
         """Return whether the current asyncio task was cancelled as its message is outdated."""
         return _current() in self._withdrawn
+
+    def is_stopped(self) -> bool:
+        """Return whether the current asyncio task was cancelled as the worker stops."""
+        return self._grace_is_over or _current().cancelling() > 0
 
     def on_task_change(self, payload: str) -> None:
         """Handle the notification of a changed task, which may have been cancelled."""
@@ -92,11 +113,23 @@ class UnderWay(Generic[M]):
                 self._withdrawn.add(task)
                 task.cancel()
 
-    async def stop(self) -> None:
-        """Wait the grace time for what is under way to end, then cancel the rest."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=self._grace)
-        for task in tuple(self._running):
+    def stop(self) -> None:
+        """Cancel after the grace time what is still acted on, and from then on what begins.
+
+        A message that was being taken when the worker was told to stop is handled, too.
+        """
+        asyncio.get_running_loop().call_later(self._grace, self._end_acts)
+
+    def _end_acts(self) -> None:
+        self._grace_is_over = True
+        for task in self._acting:
+            task.cancel()
+        asyncio.get_running_loop().call_later(END_SECONDS, self._end_all)
+
+    def _end_all(self) -> None:
+        """Cancel also what writes its begin or end, as the database may be away for long."""
+        self._is_over = True
+        for task in self._running:
             task.cancel()
 
 

@@ -1,0 +1,121 @@
+"""A worker that shuts down: what its grace time bounds, and that what it hands back counts as no failure."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pgqueuer import Job
+
+from longshore.database.connect import Pool
+from longshore.destinations.kind import Opened
+from longshore.results.local import LocalStore
+from longshore.tasks.attempts import Attempt, RunResult
+from longshore.tasks.deliveries import LOCK_TASK
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.queue import AnyMessage, Message
+from longshore.worker.delivery_runner import DeliveryRunner
+from longshore.worker.runner import Runner
+from longshore.worker.under_way import UnderWay
+from tests.destinations.folder import FilesFolder
+from tests.tasks.test_delivery_ends import sent
+
+CHAIN = ChainId(501)
+TASK = """
+insert into longshore.tasks (chain_id, description, action, trigger, target, debug)
+values ($1, '', 'wait', '{}', '{}', '') returning id
+"""
+ENDS = """
+select t.state, t.attempt, r.failures from longshore.tasks t join longshore.runs r on r.task_id = t.id where t.id = $1
+"""
+DELIVERY = "select state, lost, error from longshore.run_deliveries where task_id = $1"
+
+
+def job(message: AnyMessage) -> Job:
+    return Job.model_construct(payload=msgspec.json.encode(message))
+
+
+async def row(pool: Pool, statement: str, task: TaskId) -> tuple[Any, ...]:
+    (found,) = await pool.fetch(statement, task)
+    return tuple(found)
+
+
+async def blocked(pool: Pool) -> None:
+    """Wait until a statement waits for a lock."""
+    async with asyncio.timeout(10):
+        while not await pool.fetchval("select count(*) from pg_locks where not granted"):  # noqa: ASYNC110  # another's
+            await asyncio.sleep(0.01)
+
+
+async def ended_while_locked(pool: Pool, handling: "asyncio.Task[None]", under_way: UnderWay[Any]) -> None:
+    """End the grace time of an attempt whose next write waits for the lock of its task, which the caller has."""
+    await blocked(pool)
+    under_way.stop()
+    await asyncio.sleep(0.05)
+    assert not handling.done(), "the write goes on"
+
+
+def test_end_of_a_run_that_is_being_written_when_the_grace_time_ends_is_written(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = TaskId(await pool.fetchval(TASK, CHAIN))
+        acted, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def act(_: Attempt) -> RunResult:
+            acted.set()
+            await goes_on.wait()
+            return RunResult("", None, 0, 0, 0, None, None, None)
+
+        runner = Runner(pool, {"wait": act}, 0.0, lambda _: timedelta(days=1), _no_shard)
+        handling = asyncio.create_task(runner.handle(job(Message(task, 1))))
+        await acted.wait()
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(LOCK_TASK, task)
+            goes_on.set()
+            await ended_while_locked(pool, handling, runner.under_way)
+        await handling
+        assert await row(pool, ENDS, task) == ("DONE", 1, 0)
+
+    run(test)
+
+
+def test_message_that_arrives_after_the_grace_time_is_handed_back_at_once(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = TaskId(await pool.fetchval(TASK, CHAIN))
+
+        async def act(_: Attempt) -> RunResult:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        runner = Runner(pool, {"wait": act}, 0.0, lambda _: timedelta(days=1), _no_shard)
+        runner.under_way.stop()
+        async with asyncio.timeout(10):
+            await runner.handle(job(Message(task, 1)))
+        assert await row(pool, ENDS, task) == ("INPROGRESS", 2, 0), "it counts as no failure"
+
+    run(test)
+
+
+def test_delivery_that_is_being_claimed_when_the_grace_time_ends_is_handed_back(run: Any, tmp_path: Path) -> None:
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, _name: str) -> AsyncIterator[Opened]:
+        yield FilesFolder(tmp_path)
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "slow")
+        runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 0.0)
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("select from longshore.run_deliveries where task_id = $1 for update", message.task)
+            handling = asyncio.create_task(runner.handle(job(message)))
+            await ended_while_locked(pool, handling, runner.under_way)
+        async with asyncio.timeout(10):
+            await handling
+        assert await row(pool, DELIVERY, message.task) == ("pending", 0, "the worker shut down")
+
+    run(test)
+
+
+async def _no_shard(_: object) -> None:
+    raise AssertionError
