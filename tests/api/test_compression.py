@@ -60,11 +60,16 @@ def test_large_answers_are_compressed_and_small_ones_are_not(client: httpx2.Clie
     assert len(content) < MIN_BYTES
 
 
-def test_entity_tag_of_a_compressed_task_works_as_a_condition(client: httpx2.Client) -> None:
+def test_answer_with_an_entity_tag_has_the_same_bytes_and_fields_for_every_coding(client: httpx2.Client) -> None:
+    """RFC 9110, sections 8.8.3.3 and 15.4.5: a 304 has the `Vary` of its 200."""
     body = {**export_body(once="2126-05-26T12:00:00Z"), "debug": "x" * 2 * MIN_BYTES}
     task = client.post("/tasks", json=body).json()["id"]
-    headers, _ = raw(client, f"/tasks/{task}", "gzip")
-    assert headers["content-encoding"] == "gzip"
+    headers, content = raw(client, f"/tasks/{task}", "gzip")
+    plain, plain_content = raw(client, f"/tasks/{task}", None)
+    assert (headers["etag"], content) == (plain["etag"], plain_content)
+    unchanged = client.get(f"/tasks/{task}", headers={"If-None-Match": headers["etag"]})
+    for name in ("content-encoding", "vary"):
+        assert headers.get(name) == plain.get(name) == unchanged.headers.get(name)
     assert client.get(f"/tasks/{task}", headers={"If-None-Match": headers["etag"]}).status_code == 304
     assert client.post(f"/tasks/{task}/cancel", headers={"If-Match": headers["etag"]}).status_code == 200
 

@@ -9,8 +9,8 @@ which an observer of TLS can measure (BREACH, https://www.breachattack.com). So 
 
 Result files are served as they are stored: their lengths, ranges and digests are of those bytes.
 
-An `ETag` is that of the resource's version, which has the same one with and without compression: no answer may be
-stored (`Cache-Control: no-store`), so none can be taken for another one.
+An answer with an `ETag` is not compressed either. A strong tag is of one sequence of bytes (RFC 9110, section 8.8.3.3),
+and a tag for each coding would no longer be `"<id>-<revision>"`, which clients compare with the revisions of webhooks.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ MIN_BYTES = 1024  # a smaller answer fits one packet anyway
 # igzip compresses 64 KiB in 0.3 ms; what is larger would hold the event loop.
 MAX_LOOP_BYTES = 64 * 1024
 LEVEL = 1
+ONE_CODING = (b"content-encoding", b"etag")  # fields of answers that stay as they are
 VARY = (b"vary", b"accept-encoding")
 
 
@@ -104,7 +105,7 @@ def _weight(parameter: str) -> float:
 def _is_json(start: HTTPResponseStartEvent) -> bool:
     fields = dict(start["headers"])
     media_type = fields.get(b"content-type", b"").partition(b";")[0].strip()
-    return start["status"] != 206 and media_type in MEDIA_TYPES and b"content-encoding" not in fields
+    return start["status"] != 206 and media_type in MEDIA_TYPES and fields.keys().isdisjoint(ONE_CODING)
 
 
 def _without_length(start: HTTPResponseStartEvent) -> list[tuple[bytes, bytes]]:
