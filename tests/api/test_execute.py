@@ -43,6 +43,16 @@ def test_execute_answers_at_once_with_respond_async(small: httpx2.Client, servic
     assert ended(small, task)["state"]["code"] == "DONE"
 
 
+def test_preferences_of_several_field_lines_are_one_list(small: httpx2.Client, service: Longshore, task: int) -> None:
+    """RFC 7240, section 2."""
+    lines = [("Prefer", "wait=5"), ("Prefer", "respond-async")]
+    with locked(service.url, LEDGER):
+        answer = small.post(f"/tasks/{task}/execute", headers=lines)
+        assert (answer.status_code, answer.headers["preference-applied"]) == (202, "respond-async")
+        assert small.get(f"/tasks/{task}", headers=lines[::-1]).headers["preference-applied"] == "wait=5"
+    assert ended(small, task)["state"]["code"] == "DONE"
+
+
 @pytest.mark.parametrize("prefer", ["", "wait=10", "respond-asynchronously", "handling=lenient"])
 def test_execute_ignores_other_preferences(small: httpx2.Client, task: int, prefer: str) -> None:
     answer = small.post(f"/tasks/{task}/execute", headers={"Prefer": prefer})

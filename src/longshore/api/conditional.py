@@ -23,7 +23,6 @@ from longshore.tasks.model import Code, Version
 from longshore.tasks.reads import PolledTask
 from longshore.validation import ValidationError, Violation
 
-MAX_WAIT_SECONDS = 60
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
 POLL_SECONDS = 2  # where the end of the task cannot be estimated
 
@@ -31,7 +30,6 @@ ANY = "*"
 TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
 # Numbers as the service writes them: a tag is opaque (RFC 9110, section 8.8.3), so "3-03" is another one than "3-3".
 OF_TASK = re.compile(r'"([1-9][0-9]{0,18})-([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,8}))?"')
-PREFER_WAIT = re.compile(r'(?:^|[,\s])wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;\s])', re.IGNORECASE)
 
 
 class Tags(msgspec.Struct, frozen=True):
@@ -150,12 +148,6 @@ def known_versions(if_none_match: Tags | None, id: int) -> frozenset[Version]:
     """Return the versions of the task that an `If-None-Match` names."""
     matches = (OF_TASK.fullmatch(each) for each in (if_none_match.all if if_none_match else ()))
     return frozenset(Version(int(each[2]), int(each[3] or 0)) for each in matches if each and int(each[1]) == id)
-
-
-def preferred_wait(prefer: str) -> int | None:
-    """Return the seconds that `Prefer: wait=…` (RFC 7240) asks for, at most MAX_WAIT_SECONDS; None without it."""
-    match = PREFER_WAIT.search(prefer)
-    return min(int(match[1]), MAX_WAIT_SECONDS) if match else None
 
 
 def headers(id: int, reading: PolledTask) -> dict[str, str]:

@@ -13,8 +13,9 @@ from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest
-from longshore.api.tasks import Id, lock_to_change, preferences, task_id
+from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.waiting import waiting
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
@@ -52,7 +53,7 @@ async def execute_task(
     request: AnyRequest,
     id: Id,
     body: Annotated[RawBody, ExecuteBody],
-    prefer: Annotated[
+    _prefer: Annotated[
         str, HeaderParameter(name="Prefer", description="`respond-async`: do not wait for the end.")
     ] = "",
     idempotency_key: Key = None,
@@ -82,7 +83,7 @@ async def execute_task(
         return StoredAnswer(task, str(run).encode())
 
     claim = claim_of(request, idempotency_key, value or None)
-    if "respond-async" in preferences(prefer):
+    if "respond-async" in preferences(request):
         _, replayed = await idempotency.once(service.pool, claim, make)
         status = await read.status(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}

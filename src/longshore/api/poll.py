@@ -14,10 +14,11 @@ from litestar.params import HeaderParameter, QueryParameter
 from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.bodies import Encoded
-from longshore.api.conditional import MAX_WAIT_SECONDS, known_versions, preferred_wait
+from longshore.api.conditional import known_versions
 from longshore.api.documentation import answers
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
+from longshore.api.prefer import MAX_WAIT_SECONDS, preferred_wait
 from longshore.api.scopes import shown_task
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, encode, task_id
@@ -69,8 +70,8 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
         int | None,
         QueryParameter(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a change before answering."),
     ] = None,
-    prefer: Annotated[str, HeaderParameter(name="Prefer", description="`wait=30`: as `wait`.")] = "",
-    if_none_match: Annotated[
+    _prefer: Annotated[str, HeaderParameter(name="Prefer", description="`wait=30`: as `wait`.")] = "",
+    _if_none_match: Annotated[
         str,
         HeaderParameter(name="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so."),
     ] = "",
@@ -83,14 +84,15 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     """
     service, caller = admitted(request)
     task = task_id(id)
-    seconds = preferred_wait(prefer) if wait is None else wait
-    tags = conditional.tags(request.headers.getall("if-none-match", []))
+    seconds = preferred_wait(request) if wait is None else wait
+    lines = request.headers.getall("if-none-match", [])
+    tags = conditional.tags(lines)
     known = known_versions(tags, id)
     page = LogPage(log_limit, offset, newest_first=log_order is LogOrder.DESC)
     reading = partial(_reading, service, caller, task, page)
     headers = {} if wait is not None or seconds is None else {"Preference-Applied": f"wait={seconds}"}
     if seconds:
-        tagged = if_none_match.strip() not in ("", conditional.ANY)
+        tagged = ",".join(lines).strip() not in ("", conditional.ANY)
         key = (caller.chain, page, caller.level, caller.limits)  # callers with equal rights share one answer
         poll = LongPoll(task, seconds, known if tagged else None, key)
         polled, body = await _changed(request, poll, reading)

@@ -20,6 +20,7 @@ from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
 from longshore.api.paging import Limit, Offset, paged
+from longshore.api.prefer import preferences
 from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
@@ -52,7 +53,7 @@ async def create_task(
     request: AnyRequest,
     body: Annotated[RawBody, NewTaskBody],
     idempotency_key: Key = None,
-    prefer: Annotated[
+    _prefer: Annotated[
         str,
         HeaderParameter(
             name="Prefer",
@@ -62,11 +63,11 @@ async def create_task(
 ) -> Response[Task]:
     """Create a task. It runs at `trigger.once`, or now if that has passed."""
     admitted(request)
-    return _created(*await create(request, read_json(request, body), idempotency_key, prefer))
+    return _created(*await create(request, read_json(request, body), idempotency_key))
 
 
 async def create(
-    request: AnyRequest, value: Any, idempotency_key: str | None = None, prefer: str = ""
+    request: AnyRequest, value: Any, idempotency_key: str | None = None
 ) -> tuple[TaskId, read.PolledTask, dict[str, str]]:
     """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
@@ -75,7 +76,7 @@ async def create(
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:
         task = await _current(service, caller, earlier)
-        if not _may_retry(task, prefer):
+        if not _may_retry(request, task):
             assert earlier.task
             return earlier.task, task, REPLAYED
     new = await read_task(caller, service, service.pool, value)
@@ -99,7 +100,7 @@ async def create(
     kept, replayed = await idempotency.once(service.pool, claim, make)
     task = await _current(service, caller, kept)
     headers: dict[str, str] = {}
-    if replayed and _may_retry(task, prefer):
+    if replayed and _may_retry(request, task):
         assert claim
         assert kept.task
         headers["Preference-Applied"] = "retry-failed"
@@ -111,9 +112,9 @@ async def create(
     return kept.task, task, headers | (REPLAYED if replayed else {})
 
 
-def _may_retry(task: read.PolledTask, prefer: str) -> bool:
+def _may_retry(request: AnyRequest, task: read.PolledTask) -> bool:
     """Return whether a repeated request may replace the task of the first one."""
-    return "retry-failed" in preferences(prefer) and task.code == Code.ERROR and task.settled
+    return "retry-failed" in preferences(request) and task.code == Code.ERROR and task.settled
 
 
 def _created(id: TaskId, task: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
@@ -204,8 +205,3 @@ def task_id(number: int) -> TaskId:
     if number > MAX_BIGINT:
         raise NotFoundError("task-not-found")
     return TaskId(number)
-
-
-def preferences(header: str) -> set[str]:
-    """Return the preferences in a `Prefer` header (RFC 7240), without their values."""
-    return {part.split(";")[0].split("=")[0].strip().lower() for part in header.split(",")}
