@@ -6,7 +6,6 @@ from longshore.access import users
 from longshore.database.connect import Connection, Pool
 from longshore.destinations import stored
 from longshore.exports import signing_keys
-from longshore.process_list import LackingProcess, lacking
 from longshore.tasks import task_secrets
 from longshore.vault import SealedValues, Vault, VaultError
 from longshore.webhooks import registry
@@ -54,14 +53,6 @@ async def rotate(connection: Connection | Pool, vault: Vault, values: SealedValu
         if await connection.execute(values.replace, row["id"], row["sealed"], new) != "UPDATE 0":
             rewrapped += 1
     return Rotation(values.name, rewrapped, failures)
-
-
-async def lacking_processes(connection: Connection | Pool, vault: Vault) -> list[LackingProcess]:
-    """Return the running processes that could not read what a rotation seals.
-
-    Raises VaultError where there is no secret to seal under.
-    """
-    return await lacking(connection, vault.newest_prefix)
 
 
 async def backlog(connection: Connection, vault: Vault) -> Backlog:

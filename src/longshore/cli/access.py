@@ -1,8 +1,7 @@
 """The commands `longshore client …` and `longshore token …`: service clients and their access tokens."""
 
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 import click
@@ -30,14 +29,6 @@ token_app = Commands(
 
 StopOption = Annotated[bool, Option("--stop", help="Cancel the tasks and delete the webhooks that it created.")]
 ClientId = Annotated[int, Argument(help="The client's number.", min=1, max=2**63 - 1)]
-
-
-class LevelName(StrEnum):
-    """The levels of a token."""
-
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
 
 
 @client_app.command("create", epilog="Example: longshore client create warehouse --chain 1764 --contact data-team")
@@ -130,7 +121,7 @@ def _show_ongoing(makers: list[str], stop: bool) -> None:
 @token_app.command("create", epilog="Example: longshore token create --chain 1764 --level write --client warehouse")
 def token_create(  # noqa: PLR0913 (the options of the command)
     chain: Annotated[int, Option(help="Chain that the token is for.", min=0, max=2**63 - 1)],
-    level: Annotated[LevelName, Option(help="Level of the token.")],
+    level: Annotated[Literal["read", "write", "admin"], Option(help="Level of the token.")],
     client: Annotated[str, Option(help="Service client of the chain; created if missing.")] = "default",
     more_chain: Annotated[
         list[int] | None, Option(help="Another chain that the token is for; repeatable.", min=0)
@@ -147,7 +138,7 @@ def token_create(  # noqa: PLR0913 (the options of the command)
 
     if (expected := names.violation(client)) is not None:
         raise click.BadParameter(f"client: {expected}")
-    violations = scope_violations(catalog.load(load().settings.catalog), level.value, index or None, hide or [])
+    violations = scope_violations(catalog.load(load().settings.catalog), level, index or None, hide or [])
     if violations:
         raise LongshoreError(violations[0].detail)
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
@@ -155,9 +146,9 @@ def token_create(  # noqa: PLR0913 (the options of the command)
 
     async def run(connection: "Connection", actor: "Actor") -> str:
         owner = await clients.get_or_create(connection, chain, client)
-        id, secret = await tokens.create(connection, owner.id, tokens.Level[level.name], scope)
+        id, secret = await tokens.create(connection, owner.id, tokens.Level[level.upper()], scope)
         for each in (chain, *scope.more_chains):
-            await audit.record(connection, actor, each, "token.create", f"token {id}", {"level": level.value})
+            await audit.record(connection, actor, each, "token.create", f"token {id}", {"level": level})
         return f"{id}:{secret}"
 
     pair = with_connection(run)

@@ -7,7 +7,6 @@ The type and the default of a parameter are those of the function's. Typer does 
 and would double the packages that users of the client install.
 """
 
-import enum
 import inspect
 import types
 import typing
@@ -80,12 +79,9 @@ class Commands(click.Group):
 def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) -> click.Command:
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = inspect.signature(function).parameters.values()
-    enums: dict[str, type[enum.Enum]] = {}
     lists: dict[str, Any] = {}
 
     def run(**values: Any) -> Any:
-        for key, kind in enums.items():
-            values[key] = None if values[key] is None else kind(values[key])
         for key, default in lists.items():
             values[key] = list(values[key] or ()) or default
         return function(**values)
@@ -94,8 +90,6 @@ def _command(function: Callable[..., Any], name: str, settings: dict[str, Any]) 
     for parameter in parameters:
         kind, described = typing.get_args(hints[parameter.name])[:2]
         one, is_list = _single(kind)
-        if inspect.isclass(one) and issubclass(one, enum.Enum):
-            enums[parameter.name] = one
         if is_list:
             lists[parameter.name] = None if parameter.default is parameter.empty else parameter.default
         found.append(_parameter(parameter, described, one, is_list))
@@ -133,8 +127,6 @@ def _single(kind: Any) -> tuple[Any, bool]:
 def _parameter(parameter: inspect.Parameter, described: _Described, kind: Any, is_list: bool) -> click.Parameter:
     is_required = parameter.default is parameter.empty
     default = None if is_required else parameter.default
-    if isinstance(default, enum.Enum):
-        default = default.value
     settings = {"type": _type(described, kind), **described.settings}
     if not is_required:
         settings["default"] = default
@@ -171,8 +163,6 @@ class _IntegerRange(click.IntRange):
 def _type(described: _Described, kind: Any) -> "click.ParamType[Any]":
     if typing.get_origin(kind) is Literal:
         return _Word(typing.get_args(kind))
-    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
-        return _Word([each.value for each in kind])
     low, high = described.range
     if low is not None or high is not None:
         if kind is int:

@@ -55,13 +55,14 @@ async def _rotate(settings: "Settings", url: str, *, force: bool) -> list["Rotat
     from longshore.access import audit
     from longshore.access.audit import Actor
     from longshore.database.migrate import connected_if_current
-    from longshore.rotation import SEALED, lacking_processes, rotate
+    from longshore.process_list import lacking
+    from longshore.rotation import SEALED, rotate
     from longshore.vault import SHARED_CHAIN, open_vault
 
     vault = open_vault(settings)
     async with connected_if_current(url) as connection:
-        if not force and (lacking := await lacking_processes(connection, vault)):
-            named = ", ".join(f"{one.name} (seen {one.silent_seconds} s ago)" for one in lacking)
+        if not force and (found := await lacking(connection, vault.newest_prefix)):
+            named = ", ".join(f"{one.name} (seen {one.silent_seconds} s ago)" for one in found)
             raise LongshoreError(
                 f"the first secret of LONGSHORE_SECRET is unknown to {named}: restart them with the same list, wait a"
                 " minute where one has ended without a word, and run this command again; --force rotates all the same"

@@ -39,14 +39,20 @@ def serve() -> None:
     from longshore.database.migrate import migrate_at
     from longshore.database.retry import when_served
     from longshore.exports import catalog
-    from longshore.processes import Children, TerminatedError, database, interrupt_on_sigterm, refuse_taken_port
+    from longshore.processes import (
+        Children,
+        TerminatedError,
+        database_as_it_is,
+        interrupt_on_sigterm,
+        refuse_taken_port,
+    )
 
     settings = load_settings()
     interrupt_on_sigterm()
     refuse_taken_port(settings.host, settings.port)
     catalog.load(settings.catalog)  # an error is one line here, before any process starts
     try:
-        with database(settings) as url:
+        with database_as_it_is(settings) as url:
             asyncio.run(when_served(migrate_at, url))
             with Children(settings, url) as children:
                 address = children.wait_until_ready()

@@ -1,8 +1,7 @@
 """The command `longshore user …`: users and their levels. No password is an argument, which other users could see."""
 
 import sys
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import click
 
@@ -23,20 +22,14 @@ Name = Annotated[str, Argument(help="Name of the user; case does not matter.")]
 ChainOption = Annotated[int, Option(help="Chain that the level is for.", min=1, max=2**63 - 1)]
 
 
-class LevelName(StrEnum):
-    """The levels of a user; `none` removes the level."""
-
-    NONE = "none"
-    READ = "read"
-    WRITE = "write"
-    ADMIN = "admin"
+LevelName = Literal["none", "read", "write", "admin"]
 
 
 @user_app.command("create", epilog="Example: longshore user create anna --chain 1764 --level admin")
 def user_create(
     name: Annotated[str, Argument(help="The new user's name.")],
     chain: Annotated[int | None, Option(help="Chain that the level is for.", min=1, max=2**63 - 1)] = None,
-    level: Annotated[LevelName, Option(help="Level for the chain.")] = LevelName.READ,
+    level: Annotated[LevelName, Option(help="Level for the chain.")] = "read",
 ) -> None:
     """Create a user. The password is prompted for, or read from standard input."""
     from longshore.access import audit, passwords, users
@@ -48,9 +41,9 @@ def user_create(
 
     async def run(connection: "Connection", actor: "Actor") -> int:
         user = await users.create(connection, name, password)
-        if chain is not None and level is not LevelName.NONE:
-            await users.grant(connection, user, chain, Level[level.name])
-            await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level.value})
+        if chain is not None and level != "none":
+            await users.grant(connection, user, chain, Level[level.upper()])
+            await audit.record(connection, actor, chain, "user.create", f"user {user}", {"level": level})
         return user
 
     click.echo(f"user {with_connection(run)}: {name}")
@@ -82,14 +75,14 @@ def user_level(
 
     async def run(connection: "Connection", actor: "Actor") -> None:
         user = await users.find(connection, name)
-        if level is LevelName.NONE:
+        if level == "none":
             await users.take(connection, user, chain)
         else:
-            await users.grant(connection, user, chain, Level[level.name])
-        await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level.value})
+            await users.grant(connection, user, chain, Level[level.upper()])
+        await audit.record(connection, actor, chain, "user.change", f"user {user}", {"level": level})
 
     with_connection(run)
-    click.echo(f"{name}: {level.value} for chain {chain}")
+    click.echo(f"{name}: {level} for chain {chain}")
 
 
 @user_app.command("password", epilog="Example: longshore user password anna")

@@ -5,7 +5,7 @@ https://learn.microsoft.com/rest/api/storageservices/blob-service-rest-api
 
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 
 import msgspec
 
@@ -15,6 +15,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectExistsError,
+    Objects,
     content_md5,
     key_path,
     read_whole,
@@ -34,8 +35,11 @@ class Container(msgspec.Struct, frozen=True):
     """What stands before keys in the paths of its addresses."""
 
 
-class AzureObjects:
-    """Objects, which Azure calls blobs, of a container."""
+class AzureObjects(Objects):
+    """Objects, which Azure calls blobs, of a container.
+
+    Blocks that make no blob are invisible, and Azure removes them after a week.
+    """
 
     def __init__(self, client: HttpClient, container: Container) -> None:
         self.client = client
@@ -82,25 +86,12 @@ class AzureObjects:
     async def delete(self, key: str) -> None:
         await self._send(Request("DELETE", self._path(key)), "delete (d)", {404})
 
-    async def discard(self, key: str) -> None:
-        """Do nothing: blocks that make no blob are invisible, and Azure removes them after a week."""
-
-    async def try_upload(self, key: str) -> None:
-        """Do nothing: blocks need no right of their own."""
-
     async def _send_new(self, request: Request) -> None:
         answer = await self._send(request, "create and write (cw)", {403, 409, 412})
         if not answer.is_success:
             if code_of(answer) in EXISTS_CODES and "If-None-Match" in request.headers:
                 raise ObjectExistsError("another blob was written meanwhile")
             raise self._error(answer, "create and write (cw)")
-
-    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
-        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
-        answer = await self.client.send(request)
-        if answer.is_success or answer.status in expected:
-            return answer
-        raise self._error(answer, right)
 
     def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
         return error_of(answer, self._container.name, right)

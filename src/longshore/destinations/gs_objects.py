@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -18,7 +18,7 @@ import msgspec
 from longshore.destinations.gs_errors import error_of
 from longshore.destinations.http_client import MAX_TRIES, Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
-from longshore.destinations.object_place import PART_BYTES, ObjectExistsError
+from longshore.destinations.object_place import PART_BYTES, ObjectExistsError, Objects
 from longshore.results.media_types import media_type
 
 KEPT_BYTES = 256 << 10  # https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload
@@ -35,8 +35,8 @@ class Metadata(msgspec.Struct, frozen=True):
     generation: str
 
 
-class GoogleObjects:
-    """Objects of a bucket."""
+class GoogleObjects(Objects):
+    """Objects of a bucket. An upload needs the same right in each of its forms."""
 
     def __init__(self, client: HttpClient, bucket: str) -> None:
         self.client = client
@@ -77,12 +77,6 @@ class GoogleObjects:
 
     async def delete(self, key: str) -> None:
         await self._send(Request("DELETE", self._path(key)), "storage.objects.delete", {404})
-
-    async def discard(self, key: str) -> None:
-        """Do nothing: an upload that is not complete is invisible, and ends after a week."""
-
-    async def try_upload(self, key: str) -> None:
-        """Do nothing: an upload needs the same right in each of its forms."""
 
     async def _begin(self, key: str, file: File, right: str, *, overwrite: bool) -> Request:
         """Return the request of a new upload, which lacks its content."""
@@ -142,13 +136,6 @@ class GoogleObjects:
         found = RANGE.fullmatch(answer.headers.get("range", ""))
         # Of a part it keeps whole multiples of these bytes; any further ones are sent again.
         return (int(found[1]) + 1) // KEPT_BYTES * KEPT_BYTES if found else 0
-
-    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
-        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
-        answer = await self.client.send(request)
-        if answer.is_success or answer.status in expected:
-            return answer
-        raise self._error(answer, right)
 
     def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
         return error_of(answer, self._bucket, right)

@@ -16,8 +16,9 @@ import httpx2
 import msgspec
 
 from longshore.database.retry import DESTINATION
+from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Unshown
-from longshore.outbound import Address, Network, OutboundError, RefusedError, check_url, resolve, tls_context
+from longshore.outbound import Address, Network, check_url, tls_context
 
 TIMEOUT_SECONDS = 30.0  # until the next bytes of an answer, or until bytes that are sent are taken
 CONNECT_TIMEOUT_SECONDS = 5.0  # for each address
@@ -100,12 +101,7 @@ class HttpClient:
     async def resolve(self) -> list[Address]:
         """Return the checked addresses of the host. Raises DestinationError and DestinationUnavailableError."""
         host = self._origin.host
-        try:
-            found = await resolve(host, self._origin.port, self._allow)
-        except RefusedError as error:
-            raise DestinationError(f"{error}; the operator of this service can allow its network") from None
-        except OutboundError as error:
-            raise DestinationUnavailableError(str(error)) from None
+        found = await checked_addresses(host, self._origin.port, self._allow)
         if self._origin.scheme == "http" and not all(any(one in each for each in self._allow) for one in found):
             raise DestinationError(
                 f"use https:// for {host}: plain HTTP is for networks alone that the operator allows"

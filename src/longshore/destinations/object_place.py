@@ -1,15 +1,16 @@
 """Files as objects of a bucket or container: what the kinds `s3`, `gs` and `az` have in common."""
 
+import abc
 import asyncio
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection
 from contextlib import aclosing
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 
-from longshore.destinations.http_client import HttpClient, encoded
+from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.validation import Violation, in_json
 
@@ -31,31 +32,48 @@ class CredentialError(DestinationError):
     """The destination does not accept the credentials, whatever they might allow."""
 
 
-class Objects(Protocol):
+class Objects(abc.ABC):
     """The requests that a kind of object store sends. Each raises DestinationError and DestinationUnavailableError."""
 
     client: HttpClient
 
+    @abc.abstractmethod
     def address(self, key: str) -> str: ...
 
+    @abc.abstractmethod
     async def size(self, key: str) -> int | None:
         """Return the size of an object; None where there is none."""
 
+    @abc.abstractmethod
     async def list_one(self, prefix: str) -> None:
         """List one object below a prefix."""
 
+    @abc.abstractmethod
     async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
         """Write an object, whole or not at all. Raises ObjectExistsError where it must not replace one."""
 
+    @abc.abstractmethod
     def get(self, key: str) -> AsyncGenerator[bytes, None]: ...
 
+    @abc.abstractmethod
     async def delete(self, key: str) -> None: ...
 
-    async def discard(self, key: str) -> None:
-        """Abort the uploads of a key that were begun and not completed."""
+    async def discard(self, key: str) -> None:  # noqa: B027  # most stores have nothing to do
+        """Abort the uploads of a key that were begun and not completed, unless they are invisible and end in time."""
 
-    async def try_upload(self, key: str) -> None:
+    async def try_upload(self, key: str) -> None:  # noqa: B027  # most stores have nothing to do
         """Begin an upload in parts and abort it, where that needs rights of its own."""
+
+    async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
+        """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
+        answer = await self.client.send(request)
+        if answer.is_success or answer.status in expected:
+            return answer
+        raise self._error(answer, right)
+
+    @abc.abstractmethod
+    def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
+        """Return the error of an answer. `right`: that the request needs."""
 
 
 class ObjectPlace:

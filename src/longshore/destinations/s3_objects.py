@@ -16,6 +16,7 @@ from longshore.destinations.kind import DestinationError, DestinationUnavailable
 from longshore.destinations.object_place import (
     PART_BYTES,
     ObjectExistsError,
+    Objects,
     content_md5,
     key_path,
     read_whole,
@@ -48,7 +49,7 @@ class Bucket(msgspec.Struct, frozen=True):
         return {name: value for name, value in headers.items() if value}
 
 
-class S3Objects:
+class S3Objects(Objects):
     """Objects of a bucket."""
 
     def __init__(self, client: HttpClient, bucket: Bucket, signer: Signer) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import asyncssh
 
+from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
 from longshore.destinations.private_keys import bounded
 from longshore.destinations.sftp_login import Login
-from longshore.outbound import Address, Network, OutboundError, RefusedError, resolve
+from longshore.outbound import Address, Network
 from longshore.validation import in_json
 
 CONNECT_SECONDS = 15.0  # for each address
@@ -32,22 +33,12 @@ OFFERED = [
 ]  # fmt: skip
 
 
-async def checked_addresses(login: Login, allow: tuple[Network, ...]) -> list[Address]:
-    """Return the addresses of the server. Raises DestinationError and DestinationUnavailableError."""
-    try:
-        return await resolve(login.host, login.port, allow)
-    except RefusedError as error:
-        raise DestinationError(f"{error}; the operator of this service can allow its network") from None
-    except OutboundError as error:
-        raise DestinationUnavailableError(str(error)) from None
-
-
 @contextlib.asynccontextmanager
 async def connected(login: Login, allow: tuple[Network, ...]) -> AsyncIterator[asyncssh.SFTPClient]:
     """Connect, sign in and begin SFTP. Raises DestinationError and DestinationUnavailableError."""
     if not login.host_key:
         raise DestinationError('"host_key" is not set; the test of the destination shows the key of the server')
-    addresses = await checked_addresses(login, allow)
+    addresses = await checked_addresses(login.host, login.port, allow)
     async with signed_in(login, addresses) as connection:
         with connection_errors(login):
             client = await asyncio.wait_for(_begun(connection, login), LOGIN_SECONDS)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncssh
 
+from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import (
     CLEANUP_SECONDS,
     BytesFile,
@@ -16,7 +17,6 @@ from longshore.destinations.kind import (
 )  # fmt: skip
 from longshore.destinations.sftp_connection import (
     OFFERED,
-    checked_addresses,
     connected,
     host_key_algorithms,
     offered_key,
@@ -32,7 +32,7 @@ ERRORS = (DestinationError, DestinationUnavailableError)
 async def sftp_steps(login: Login, base: str, allow: tuple[Network, ...]) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
     try:
-        addresses = await checked_addresses(login, allow)
+        addresses = await checked_addresses(login.host, login.port, allow)
     except ERRORS as error:
         yield Step("resolve", ok=False, detail=str(error))
         return

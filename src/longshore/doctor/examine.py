@@ -12,7 +12,8 @@ from longshore.doctor.store import of_disk, of_store
 from longshore.errors import LongshoreError
 from longshore.exports import catalog
 from longshore.exports.catalog import Catalog
-from longshore.rotation import backlog, lacking_processes
+from longshore.process_list import lacking
+from longshore.rotation import backlog
 from longshore.settings import Settings
 from longshore.vault import Vault, VaultError, open_vault
 
@@ -60,8 +61,8 @@ async def of_secrets(connection: Connection, vault: Vault) -> Finding:
     if found.failures:
         more = f", and {len(found.failures) - 1:,} more" if len(found.failures) > 1 else ""
         return wrong("secrets", f"{found.failures[0]}{more}")
-    if lacking := await lacking_processes(connection, vault):
-        named = ", ".join(sorted({one.name for one in lacking}))
+    if processes := await lacking(connection, vault.newest_prefix):
+        named = ", ".join(sorted({one.name for one in processes}))
         what = f"the first of LONGSHORE_SECRET is unknown to {named}; restart all processes with the same list"
         return wrong("secrets", what)
     if found.older:
