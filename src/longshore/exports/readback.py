@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, localcontext
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import msgspec
 
 from longshore.exports.formats import xlsx_cells
-from longshore.exports.formats.dialect import CsvOptions, Dialect, dialect
+from longshore.exports.formats.dialect import Dialect, dialect
 from longshore.exports.formats.records import QUOTE, Records
-from longshore.exports.manifest import ManifestField
+from longshore.exports.manifest import Manifest
 from longshore.exports.totals import EXACT, Key, Sums, TotalColumns, added
 
 CHUNK_BYTES = 512 << 10
@@ -46,25 +46,6 @@ class _Row(msgspec.Struct, gc=False):
 Opener = Callable[[], IO[bytes]]
 
 
-class ReadableFile(Protocol):
-    """A file as its manifest describes it, as far as a reader of its rows needs to know."""
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def format(self) -> str: ...
-
-    @property
-    def rows(self) -> int: ...
-
-    @property
-    def fields(self) -> Sequence[ManifestField]: ...
-
-    @property
-    def csv(self) -> CsvOptions: ...
-
-
 class Layout(msgspec.Struct, frozen=True):
     """The layout of a result's text, by which it is read."""
 
@@ -73,14 +54,14 @@ class Layout(msgspec.Struct, frozen=True):
     dialect: Dialect
 
 
-def missing_package(manifest: ReadableFile, has_totals: bool) -> str | None:
+def missing_package(manifest: Manifest, has_totals: bool) -> str | None:
     """Return the package that reading the rows of a file needs and that is not installed; None where all are there."""
     needed = {"pyarrow": manifest.format == "parquet" or (manifest.format == "csv" and has_totals)}
     needed["zstandard"] = manifest.file.endswith(".zst")
     return next((name for name, is_needed in needed.items() if is_needed and find_spec(name) is None), None)
 
 
-def rows(opener: Opener, manifest: ReadableFile) -> int:
+def rows(opener: Opener, manifest: Manifest) -> int:
     """Return the number of rows of a file, counted by a reader of its format.
 
     Blocking. Raises what reading the file raises, and ValueError where it is not what its manifest says.
@@ -102,7 +83,7 @@ def rows(opener: Opener, manifest: ReadableFile) -> int:
         return sum(1 for line in file if line.startswith(b"{"))
 
 
-def sums(opener: Opener, manifest: ReadableFile, columns: TotalColumns) -> Sums:
+def sums(opener: Opener, manifest: Manifest, columns: TotalColumns) -> Sums:
     """Return rows and sum of the amounts in a file for each value of the column `per`.
 
     Blocking. Raises as `rows`. The sums are exact without a known scale, too, and then take longer.
@@ -113,7 +94,7 @@ def sums(opener: Opener, manifest: ReadableFile, columns: TotalColumns) -> Sums:
     if manifest.format == "xlsx":
         return added({}, _of_workbook(opener, names, columns))
     if manifest.format == "parquet":
-        return added({}, _of_parquet(opener, columns))
+        return parquet_sums(opener, columns)
     layout = Layout(manifest.format, names, dialect(manifest.csv))
     text = TextSums(layout, columns, header=layout.dialect.header)
     records = Records(PIECE_BYTES, QUOTE if manifest.format == "csv" else None)
@@ -125,6 +106,11 @@ def sums(opener: Opener, manifest: ReadableFile, columns: TotalColumns) -> Sums:
                 raise ValueError(f"a row has more than {MAX_ROW_BYTES:,} bytes")
     text.add(records.rest())
     return text.end()
+
+
+def parquet_sums(opener: Opener, columns: TotalColumns) -> Sums:
+    """Return the sums of a Parquet file, as `sums` does. Blocking. Raises what reading the file raises."""
+    return added({}, _of_parquet(opener, columns))
 
 
 class TextSums:
@@ -284,7 +270,7 @@ def _unescaped(text: str, options: Dialect) -> str:
 
 
 @contextlib.contextmanager
-def _text(opener: Opener, manifest: ReadableFile) -> Iterator[IO[bytes]]:
+def _text(opener: Opener, manifest: Manifest) -> Iterator[IO[bytes]]:
     """Open the text of a file, whose compression may have several members or frames, as many workers write them."""
     with opener() as file:
         if manifest.file.endswith(".gz"):

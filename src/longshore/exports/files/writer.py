@@ -16,9 +16,8 @@ from longshore.exports import formats, readback, table_files, totals
 from longshore.exports.copy import RowWriter
 from longshore.exports.files.partitions import Partition
 from longshore.exports.files.paths import MAX_FILES, folder, index_folder, part_name, too_many_files
-from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.formats.records import Records, count_records, end_of_record
-from longshore.exports.manifest import FileEntry, ManifestField
+from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery
 from longshore.exports.readback import TEXT_FORMATS, TextSums
 from longshore.exports.totals import Sum, Sums
@@ -49,16 +48,6 @@ class _File(msgspec.Struct, frozen=True):
     file: FileWriter
     writer: RowWriter
     text: TextSums | None
-
-
-class _Readable(msgspec.Struct, frozen=True):
-    """A complete file, as `readback` reads it."""
-
-    file: str
-    format: str
-    rows: int
-    fields: Sequence[ManifestField]
-    csv: CsvOptions
 
 
 class FilesWriter:
@@ -210,28 +199,25 @@ class FilesWriter:
             done.file.end()
         finally:
             done.file.close()
-        target, rows = self._query.request.target, done.writer.rows
         partition = dict(zip(self._place.keys, (value or None for value in done.values), strict=False))
         entry = FileEntry(
             path=done.path,
-            index=target.export_index,
+            index=self._query.request.target.export_index,
             partition=partition,
-            rows=rows,
+            rows=done.writer.rows,
             size=done.writer.size,
             sha256=digest.hex(),
         )
-        return entry, totals.as_list(self._sums_of(done, rows))
+        return entry, totals.as_list(self._sums_of(done))
 
-    def _sums_of(self, done: _File, rows: int) -> Sums:
-        columns, target = self._query.total_columns, self._query.request.target
+    def _sums_of(self, done: _File) -> Sums:
+        columns = self._query.total_columns
         if columns is None:
             return {}
         if done.text is not None:
             return done.text.end()
-        fields = [ManifestField(column.name, column.field.type) for column in self._query.columns]
-        written = _Readable(done.path, target.export_format, rows, fields, target.csv or CsvOptions())
         location = self._place.prefix + done.path
-        return readback.sums(lambda: self._place.store.open(location), written, columns)
+        return readback.parquet_sums(lambda: self._place.store.open(location), columns)
 
     def _collect(self) -> None:
         entry, sums = self._finishing.popleft().result()
