@@ -18,7 +18,7 @@ from longshore.exports import row_security, table_files
 from longshore.exports.catalog import Index, fingerprint, shape
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
-from longshore.exports.files.share_output import FilesOutput, WrittenShare, prefix_of, write_empty, write_share
+from longshore.exports.files.share_output import FilesOutput, prefix_of, write_empty, write_share
 from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import keys, transactions
@@ -70,11 +70,11 @@ class WrittenIndex(msgspec.Struct):
     files: list[FileEntry] = []
     stats: list[str] = []
 
-    def add(self, share: WrittenShare) -> None:
+    def add(self, share: ShardResult) -> None:
         """Add the files of the next share."""
         self.sent += share.sent
         self.rows += share.rows
-        self.size += share.size
+        self.size += share.piece.size
         self.sums.append(share.sums)
         self.files += share.files
         self.stats += share.stats
@@ -223,8 +223,7 @@ async def write_by_many(
     following = iter(owners)
 
     async def add(result: ShardResult) -> None:
-        written = WrittenShare(result.sent, result.rows, result.piece.size, result.sums, result.files, result.stats)
-        next(following).add(written)
+        next(following).add(result)
         _refuse_too_many(done)
 
     async def ask() -> None:

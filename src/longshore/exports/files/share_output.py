@@ -1,17 +1,16 @@
 """Writes one share of an export of many files: from the source through `copy_rows` into its files."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from longshore.exports.copy import Report, RowSource, copy_rows
 from longshore.exports.files.shares import Share, ShareSource, clauses_of
 from longshore.exports.files.writer import FilesPlace, FilesWriter
-from longshore.exports.manifest import FileEntry
+from longshore.exports.shards.store import ShardResult
 from longshore.exports.source_limits import Pace
-from longshore.exports.totals import Sum
-from longshore.results.store import Store
+from longshore.results.store import Piece, Store
 
 
 class FilesOutput(msgspec.Struct, frozen=True):
@@ -24,22 +23,9 @@ class FilesOutput(msgspec.Struct, frozen=True):
     pace: Pace
 
 
-class WrittenShare(msgspec.Struct, frozen=True):
-    """The files of a share."""
-
-    sent: int
-    """Rows that PostgreSQL sent."""
-    rows: int
-    size: int
-    sums: Sequence[Sum]
-    files: Sequence[FileEntry]
-    stats: Sequence[str]
-    """Statistics of the files, where they are shared as a table; else empty."""
-
-
 async def write_share(
     output: FilesOutput, source: ShareSource, share: Share, first: Callable[[], Awaitable[None]] | None = None
-) -> WrittenShare:
+) -> ShardResult:
     """Write a share. `first`: as for `copy_rows`, whose errors are raised."""
     clauses, rows = clauses_of(source.query, source.keys, share)
     place = FilesPlace(output.store, output.prefix, source.key_names, share.number)
@@ -49,17 +35,17 @@ async def write_share(
         copied = await copy_rows(selected, writer, output.report, first, output.pace)
     finally:
         await asyncio.to_thread(writer.close)
-    return WrittenShare(copied.sent, copied.rows, copied.size, writer.sums, writer.files, writer.stats)
+    return ShardResult(Piece(copied.size), copied.sent, copied.rows, writer.sums, writer.files, writer.stats)
 
 
-async def write_empty(output: FilesOutput, source: ShareSource) -> WrittenShare:
+async def write_empty(output: FilesOutput, source: ShareSource) -> ShardResult:
     """Write the one file of an index without rows."""
     writer = FilesWriter(source.query, FilesPlace(output.store, output.prefix, source.key_names), None)
     try:
         await asyncio.to_thread(writer.write_empty)
     finally:
         await asyncio.to_thread(writer.close)
-    return WrittenShare(0, 0, writer.size, writer.sums, writer.files, writer.stats)
+    return ShardResult(Piece(writer.size), 0, 0, writer.sums, writer.files, writer.stats)
 
 
 def prefix_of(location: str) -> str:

@@ -36,7 +36,7 @@ from longshore.exports.shards import store as shards
 from longshore.exports.shards.store import ShardAttempt, ShardResult
 from longshore.exports.snapshot import Readers, Sources, UnableWorkerError
 from longshore.exports.source_limits import Pace
-from longshore.results.store import Piece, PieceNumber, Store
+from longshore.results.store import PieceNumber, Store
 from longshore.tasks.attempts import StaleAttemptError
 from longshore.tasks.queue import ShardMessage
 from longshore.telemetry import tracing
@@ -133,9 +133,7 @@ class ShardWorker:
         pace = Pace(self._bytes_per_second)
         output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
         keys = await keys_of(connection, query)
-        written = await write_share(output, ShareSource(readers, connection, query, keys), work.share)
-        piece = Piece(written.size)
-        return ShardResult(piece, written.sent, written.rows, written.sums, written.files, written.stats)
+        return await write_share(output, ShareSource(readers, connection, query, keys), work.share)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
