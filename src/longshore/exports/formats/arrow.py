@@ -5,6 +5,7 @@ errors name no row, so a column that it refuses is read as text and converted he
 """
 
 import contextlib
+import io
 import re
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal, InvalidOperation
@@ -78,6 +79,27 @@ def _inner_type(field: Field) -> pa.DataType:
         case FieldType.BOOLEAN:
             return pa.bool_()
     return pa.string()
+
+
+class ArrowFile(io.RawIOBase):
+    """A file that Arrow writes, whose bytes go to a function."""
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self._take = take
+        self._position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
+        self._take(chunk)
+        self._position += len(chunk)
+        return len(chunk)
 
 
 class TableReader:

@@ -4,7 +4,6 @@ The rows come as CSV, whose quotes distinguish "" from NULL, and Arrow reads the
 another encodes and compresses the row group before, so that both of two cores have work.
 """
 
-import io
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from longshore.exports.formats.arrow import TableReader
+from longshore.exports.formats.arrow import ArrowFile, TableReader
 from longshore.exports.formats.format import FileSpec
 from longshore.exports.formats.nested import projected, select
 from longshore.exports.formats.records import Records
@@ -36,7 +35,8 @@ class Parquet:
         self._max_group_bytes = min(GROUP_BYTES, max(1, (spec.part_bytes or 4 * GROUP_BYTES) // 4))
         self._records = Records(min(PIECE_BYTES, self._max_group_bytes))
         self._stored = 0  # bytes of the row groups before the one that is written
-        self._file = _Drain()
+        self._chunks: deque[bytes] = deque()  # that were written and not handed out
+        self._file = ArrowFile(self._chunks.append)
         schema = self._reader.schema
         # A dictionary makes repeated words small, and costs time for numbers without making them much smaller.
         words = [field.name for field in schema if pa.types.is_string(field.type)]
@@ -59,7 +59,7 @@ class Parquet:
     def frame(self, block: bytes) -> bytes:
         for piece in self._records.add(block):
             self._take(piece)
-        return self._file.drain()
+        return self._drained()
 
     def stored(self, size: int) -> int:  # noqa: ARG002  # the thread may have handed out more, or less
         return self._stored
@@ -71,12 +71,16 @@ class Parquet:
         self._thread.shutdown()
         if self._writing is not None:
             self._writing.result()
-        yield self._file.drain()
+        yield self._drained()
         self._writer.close()
-        footer = self._file.drain()
+        footer = self._drained()
         self.footer = pq.read_metadata(pa.BufferReader(footer))
         self.rows = self.footer.num_rows
         yield footer
+
+    def _drained(self) -> bytes:
+        """Return the bytes written since the last call; another thread may write meanwhile."""
+        return b"".join(self._chunks.popleft() for _ in range(len(self._chunks)))
 
     def _take(self, records: bytes) -> None:
         table = self._reader.table(records)
@@ -97,28 +101,3 @@ class Parquet:
         self._tables.clear()
         self._group_rows = self._group_bytes = 0
         self._writing = self._thread.submit(self._writer.write_table, group, len(group))
-
-
-class _Drain(io.RawIOBase):
-    """A file that one thread writes and another one empties."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._chunks: deque[bytes] = deque()
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, data: Any) -> int:
-        chunk = bytes(data)
-        self._chunks.append(chunk)
-        self._position += len(chunk)
-        return len(chunk)
-
-    def drain(self) -> bytes:
-        """Return the bytes written since the last call."""
-        return b"".join(self._chunks.popleft() for _ in range(len(self._chunks)))

@@ -6,7 +6,6 @@ integers, or bytes that are compared as such. All of it is done batch by batch, 
 
 import bisect
 import hashlib
-import io
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -16,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from longshore.errors import LongshoreError
+from longshore.exports.formats.arrow import ArrowFile
 from longshore.exports.formats.records import Records
 from longshore.results.store import Writable
 
@@ -35,7 +35,9 @@ class KeyListWriter:
         self._name = name
         self._type = pa.int64() if integers else pa.binary()
         self._records = Records(PIECE_BYTES)
-        self._sink = _Sink(file)
+        self._file: Writable | None = file
+        self._hash = hashlib.sha256()
+        self._sink = ArrowFile(self._put)
         self._last: pa.Array | None = None
         self._writer = pq.ParquetWriter(
             self._sink,
@@ -62,7 +64,7 @@ class KeyListWriter:
 
     def close(self) -> None:
         """Write nothing more. Arrow's writer would otherwise end the file when it is collected."""
-        self._sink.file = None
+        self._file = None
 
     @property
     def size(self) -> int:
@@ -72,7 +74,12 @@ class KeyListWriter:
     @property
     def sha256(self) -> str:
         """The SHA-256 of the bytes written."""
-        return self._sink.hash.hexdigest()
+        return self._hash.hexdigest()
+
+    def _put(self, data: bytes) -> None:
+        if self._file is not None:
+            self._file.write(data)
+        self._hash.update(data)
 
     def _take(self, piece: bytes) -> None:
         keys = _parsed(piece, self._type)
@@ -147,30 +154,6 @@ class _Reader:
     def _advance(self) -> None:
         batch = next((batch for batch in self._batches if len(batch)), None)
         self.keys = None if batch is None else batch.column(0)
-
-
-class _Sink(io.RawIOBase):
-    """A file that counts and hashes what it is given."""
-
-    def __init__(self, file: Writable) -> None:
-        super().__init__()
-        self.hash = hashlib.sha256()
-        self.file: Writable | None = file
-        self._position = 0
-
-    def writable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def write(self, data: Any) -> int:
-        chunk = bytes(data)
-        if self.file is not None:
-            self.file.write(chunk)
-        self.hash.update(chunk)
-        self._position += len(chunk)
-        return len(chunk)
 
 
 def _parsed(records: bytes, kind: pa.DataType) -> pa.Array:
