@@ -7,7 +7,7 @@ at most LOOKAHEAD_BLOCKS; then the connections stop reading. So memory does not 
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
@@ -186,6 +186,37 @@ async def copy_rows(
     return CopyResult(copy.sent, writer.rows, writer.size, sha256)
 
 
+async def copy_blocks(
+    connection: Connection,
+    query: str,
+    values: Sequence[Any],
+    options: Mapping[str, Any],
+    take: Callable[[list[bytes]], Awaitable[None]],
+) -> int:
+    """Copy the rows of a query to `take`, in blocks of PostgreSQL's chunks. Return the number that PostgreSQL reports.
+
+    `options`: of asyncpg's `copy_from_query`. Raises the errors of PostgreSQL and of `take`.
+    """
+    chunks: list[bytes] = []
+    collected = size = 0
+
+    async def collect(data: bytes) -> None:
+        nonlocal chunks, collected, size
+        chunks.append(data)
+        collected += len(data)
+        size += len(data)
+        if collected >= BLOCK_BYTES:
+            await take(chunks)
+            chunks, collected = [], 0
+
+    with tracing.span("COPY", COPY, kind="client") as span:
+        status = await connection.copy_from_query(query, *values, output=collect, **options)
+        rows = int(str(status).removeprefix("COPY "))
+        span.set_attributes({"longshore.rows": rows, "longshore.bytes": size})
+    await take(chunks)
+    return rows
+
+
 async def reporting(work: Coroutine[Any, Any, T], report: Callable[[], Awaitable[None]]) -> T:
     """Return the result of some work, and report about once a second meanwhile. An error of either ends both."""
     task = asyncio.create_task(work)
@@ -241,24 +272,8 @@ class _Copy:
     async def _read_range(self, connection: Connection, number: int) -> int:
         """Read a range into its queue. Return the number of rows that PostgreSQL reports."""
         form, blocks = self._writer.form, self._queues[number]
-        chunks: list[bytes] = []
-        collected = size = 0
-
-        async def take(data: bytes) -> None:
-            nonlocal chunks, collected, size
-            chunks.append(data)
-            collected += len(data)
-            size += len(data)
-            if collected >= BLOCK_BYTES:
-                await blocks.put(chunks)
-                chunks, collected = [], 0
-
         query = form.query(self._rows.clauses[number])
-        with tracing.span("COPY", COPY, kind="client") as span:
-            status = await connection.copy_from_query(query, *self._rows.values, output=take, **form.options())
-            rows = int(str(status).removeprefix("COPY "))
-            span.set_attributes({"longshore.rows": rows, "longshore.bytes": size})
-        await blocks.put(chunks)
+        rows = await copy_blocks(connection, query, self._rows.values, form.options(), blocks.put)
         await blocks.put(None)
         return rows
 

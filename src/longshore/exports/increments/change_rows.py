@@ -11,7 +11,7 @@ import msgspec
 from longshore.database.connect import Connection
 from longshore.exports import formats, source_totals
 from longshore.exports.columns import Column
-from longshore.exports.copy import BLOCK_BYTES, COPY, RowWriter, reporting
+from longshore.exports.copy import RowWriter, copy_blocks, reporting
 from longshore.exports.export import CHANGE, REASON
 from longshore.exports.formats import Format, RowKey
 from longshore.exports.increments.baseline import Baseline
@@ -186,12 +186,12 @@ class _Rows:
 
     async def _copy(self, form: Format, source: Source) -> int:
         query, options = form.query(source.sql), form.options()
-        sent = await copied(self._connection, query, source.values, self._write, options)
+        sent = await copy_blocks(self._connection, query, source.values, options, self._write)
         self.sent += sent
         return sent
 
-    async def _write(self, block: bytes) -> None:
-        await asyncio.to_thread(self._writer.write, [block])
+    async def _write(self, chunks: list[bytes]) -> None:
+        await asyncio.to_thread(self._writer.write, chunks)
 
 
 async def begin(stack: AsyncExitStack, query: ExportQuery, baseline: Baseline, store: Store) -> Changes:
@@ -210,38 +210,11 @@ async def read_keys(
     await connection.execute(SORT_MEMORY)
     query = f"select {changes.key.sql} {changes.everything.sql} order by {changes.key.order}"
 
-    async def add(block: bytes) -> None:
-        await loop.run_in_executor(thread, keys.add, block)
+    async def add(chunks: list[bytes]) -> None:
+        await loop.run_in_executor(thread, keys.add, b"".join(chunks))
 
-    await copied(connection, query, changes.everything.values, add)
+    await copy_blocks(connection, query, changes.everything.values, CSV, add)
     await loop.run_in_executor(thread, keys.end)
-
-
-async def copied(
-    connection: Connection,
-    query: str,
-    values: Sequence[Any],
-    take: Callable[[bytes], Awaitable[None]],
-    options: dict[str, Any] = CSV,
-) -> int:
-    """Copy the rows of a query to `take`, block by block. Return their number."""
-    chunks: list[bytes] = []
-    collected = 0
-
-    async def collect(data: bytes) -> None:
-        nonlocal collected
-        chunks.append(data)
-        collected += len(data)
-        if collected >= BLOCK_BYTES:
-            block = b"".join(chunks)
-            chunks.clear()
-            collected = 0
-            await take(block)
-
-    with tracing.span("COPY", COPY, kind="client"):
-        status = await connection.copy_from_query(query, *values, output=collect, **options)
-    await take(b"".join(chunks))
-    return int(str(status).removeprefix("COPY "))
 
 
 def _portions(differences: Iterator[tuple[Any, Any]]) -> Iterator[tuple[list[Any], list[Any]]]:
