@@ -13,7 +13,6 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import ignore_outage
 from longshore.errors import LongshoreError
 from longshore.exports import resolve, rights, table_files
 from longshore.exports.catalog import Catalog, Index
@@ -25,6 +24,7 @@ from longshore.exports.increments import change_rows, changes, transactions
 from longshore.exports.increments.baseline import Baseline, open_baseline
 from longshore.exports.increments.redelivery import redeliver, reread_note
 from longshore.exports.pieces import ExportJob, WrittenResult, write_alone
+from longshore.exports.progress import progress_report
 from longshore.exports.publication import ResultName, published
 from longshore.exports.query import ExportQuery, Request, prepare
 from longshore.exports.ranges import Plan, Range, groups, plan
@@ -39,7 +39,6 @@ from longshore.results.multipart import UnfitPieceError
 from longshore.results.store import AttemptFiles, Store
 from longshore.tasks import attempts, watermarks
 from longshore.tasks.attempts import Attempt, RunResult
-from longshore.tasks.queue import Message
 from longshore.tasks.recorded_reads import Read
 from longshore.tasks.recording import record
 from longshore.telemetry import tracing
@@ -182,8 +181,9 @@ class Exporter:
                     await refuse_outdated(connection)
                     shard_ranges = await self._shard_ranges(connection, query, cut)
                 changed_rows = await change_rows.begin(stack, query, baseline, self._store) if baseline else None
+                message = naming.attempt.message
                 job = ExportJob(
-                    message=naming.attempt.message,
+                    message=message,
                     location=naming.location,
                     query=query,
                     form=form,
@@ -192,7 +192,7 @@ class Exporter:
                     connection=connection,
                     snapshot_at=snapshot_at,
                     reconciler=reconciler,
-                    report=functools.partial(self._report, naming.attempt.message, cut, reconciler),
+                    report=progress_report(self._pool, message, functools.partial(_expected, cut, reconciler)),
                     changes=changed_rows,
                 )
                 if changed_rows is not None:
@@ -221,8 +221,7 @@ class Exporter:
                 await pieces.aclose()  # alone: the key list of a run with deletes is in `stack`
         return await write_alone(stack, job, self._store, Pace(self._policy.source.bytes_per_second))
 
-    async def _report(self, message: Message, cut: Plan, reconciler: Reconciler, rows: int, size: int) -> None:
-        expected, exact = (cut.expected, cut.exact) if reconciler.rows is None else (reconciler.rows, True)
-        # A report that is lost does no harm: the state of the task is written when the copy has ended.
-        with ignore_outage("progress not reported", task=message.task):
-            await attempts.report(self._pool, message, rows, size, expected, exact=exact)
+
+def _expected(cut: Plan, reconciler: Reconciler) -> tuple[int | None, bool]:
+    """Return the number of rows, None where it is not known, and whether it was counted."""
+    return (cut.expected, cut.exact) if reconciler.rows is None else (reconciler.rows, True)

@@ -6,6 +6,7 @@ in the order of indexes, partitions and rows, whichever worker wrote them.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,7 +14,6 @@ from datetime import datetime
 import msgspec
 
 from longshore.database.connect import Connection, Pool
-from longshore.database.retry import ignore_outage
 from longshore.exports import row_security, table_files
 from longshore.exports.catalog import Index, fingerprint, shape
 from longshore.exports.copy import Report
@@ -23,6 +23,7 @@ from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import keys, transactions
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, IndexEntry, ManifestField
+from longshore.exports.progress import progress_report
 from longshore.exports.publication import ResultName
 from longshore.exports.query import Request, prepare
 from longshore.exports.ranges import Plan, plan
@@ -35,9 +36,7 @@ from longshore.exports.snapshot import Readers, refuse_outdated
 from longshore.exports.source_limits import Pace, SourceLimits
 from longshore.exports.totals import Sum
 from longshore.results.store import Store, StoreError
-from longshore.tasks import attempts
 from longshore.tasks.attempts import RunResult
-from longshore.tasks.queue import Message
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
 
@@ -105,14 +104,14 @@ class FilesExport:
     async def _exported(
         self, naming: ResultName, readers: Readers, parts: Sequence[tuple[Index, Request]]
     ) -> RunResult:
-        message = naming.attempt.message
         async with self._limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
             await self._limits.refuse_lagging(connection)
             with tracing.span("plan"):
                 jobs = await plan_indexes(readers, connection, parts, self._share_rows)
             table_files.schema_of(jobs[0].source.query)  # refuses what cannot be shared, before it is written
             pace = Pace(self._limits.bytes_per_second)
-            output = FilesOutput(self._store, prefix_of(naming.location), self._report(message, jobs), pace)
+            report = progress_report(self._pool, naming.attempt.message, functools.partial(expected_of, jobs))
+            output = FilesOutput(self._store, prefix_of(naming.location), report, pace)
             if self._store.is_shared and is_shared(jobs):
                 done = await write_by_many(self._coordinator, output, jobs, naming)
             else:
@@ -142,15 +141,6 @@ class FilesExport:
             table_schema=table_files.schema_of(jobs[0].source.query),
             table_stats=done[0].stats,
         )
-
-    def _report(self, message: Message, jobs: Sequence[IndexJob]) -> Report:
-        async def report(rows: int, size: int) -> None:
-            expected, exact = expected_of(jobs)
-            # A report that is lost does no harm: the state of the task is written when the copy has ended.
-            with ignore_outage("progress not reported", task=message.task):
-                await attempts.report(self._pool, message, rows, size, expected, exact=exact)
-
-        return report
 
 
 async def plan_indexes(
