@@ -30,6 +30,7 @@ def test_admin_creates_a_user_who_can_sign_in_and_changes_the_level(idle: Longsh
     wanted = body()
     made = waiting.post("/users", json=wanted)
     assert made.status_code == 201, made.text
+    assert made.headers["location"] == f"/users/{made.json()['id']}"
     user = made.json()
     assert {**user, "created": ""} == {
         "id": user["id"], "name": wanted["username"], "level": "read", "enabled": True, "passcode": False, "created": ""

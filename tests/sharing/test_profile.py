@@ -35,6 +35,7 @@ def made(person: Person, **body: Any) -> dict[str, Any]:
         answer = client.post(PROFILE, json=body) if body else client.post(PROFILE)
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/delta-sharing/profiles/{found['bearerToken'].partition(':')[0]}"
     return found
 
 

@@ -46,7 +46,8 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:
     """Create a user with a level for the chain. The user should change the password."""
-    return Response(await create_member(request, read_json(request, body)), status_code=201)
+    made = await create_member(request, read_json(request, body))
+    return Response(made, status_code=201, headers={"Location": f"/users/{made.id}"})
 
 
 async def create_member(request: AnyRequest, value: Any) -> ChainUser:

@@ -81,7 +81,9 @@ async def new_profile(request: AnyRequest, seconds: int) -> Response[Profile]:
     async with audited(request, "profile.create") as change:
         token = await profile_tokens.create(change.connection, caller.chain, int(caller.id), seconds)
         change.object, change.details = f"token {token.id}", {"expires": token.expires}
-    return _file(request, f"{token.id}:{token.secret}", token.expires)
+    made = _file(request, f"{token.id}:{token.secret}", token.expires)
+    made.set_header("Location", f"/delta-sharing/profiles/{token.id}")
+    return made
 
 
 @get("/delta-sharing/profiles")
