@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -92,6 +93,20 @@ def test_stored_segment_is_replaced_and_deleted_only_as_its_tag_says(waiting: ht
     problem(waiting.put(segment, json=body, headers={"If-None-Match": "*"}), "changed-meanwhile")
     problem(waiting.delete(segment, headers={"If-Match": first.headers["etag"]}), "changed-meanwhile")
     assert waiting.delete(segment, headers={"If-Match": second.headers["etag"]}).status_code == 204
+
+
+def test_segment_and_destination_that_have_not_changed_are_304(waiting: httpx2.Client, segment: str) -> None:
+    name, settings = f"shelf-{uuid4().hex}", {"shelf": "top"}
+    body = {"name": name, "kind": "memory", "settings": settings, "secret": {"password": "correct horse"}}
+    destination = waiting.post("/destinations", json=body)
+    assert destination.status_code == 201, destination.text
+    for path in (segment, f"/destinations/{destination.json()['id']}"):
+        tag = waiting.get(path).headers["etag"]
+        for known in (tag, f'"x", W/{tag}', "*"):
+            unchanged = waiting.get(path, headers={"If-None-Match": known})
+            assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
+        assert waiting.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+        assert waiting.delete(path).status_code == 204
 
 
 def test_resource_without_a_tag_meets_no_condition_on_a_tag(waiting: httpx2.Client) -> None:

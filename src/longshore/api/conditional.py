@@ -14,8 +14,11 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from typing import Annotated, TypeVar
 
 import msgspec
+from litestar import Response
+from litestar.params import HeaderParameter
 
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
@@ -25,6 +28,13 @@ from longshore.validation import ValidationError, Violation
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30
 POLL_SECONDS = 2  # where the end of the task cannot be estimated
+
+T = TypeVar("T")
+
+KnownTags = Annotated[
+    str, HeaderParameter(name="If-None-Match", description="`ETag`s that you know: 304 where it still has one of them.")
+]
+UNMODIFIED = {304: "It is as `If-None-Match` names it."}
 
 ANY = "*"
 TAG = re.compile(r'(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")')
@@ -84,6 +94,13 @@ def none_match(request: AnyRequest, tag: str) -> bool:
     """Return whether `If-None-Match` of a GET names this tag, so that 304 is the answer; a malformed one names none."""
     known = tags(request.headers.getall("if-none-match", []))
     return known is not None and (known.any or tag in known.all)
+
+
+def tagged(request: AnyRequest, content: T, headers: dict[str, str]) -> Response[T]:
+    """Return the answer to a GET: the content, or 304 where `If-None-Match` names the `ETag` among `headers`."""
+    if none_match(request, headers["ETag"]):
+        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # without content
+    return Response(content, headers=headers)
 
 
 def require_unmodified(request: AnyRequest, modified: float) -> None:

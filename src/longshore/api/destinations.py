@@ -13,7 +13,7 @@ from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, read_json
-from longshore.api.conditional import require
+from longshore.api.conditional import UNMODIFIED, KnownTags, require, tagged
 from longshore.api.destination_bodies import (
     DestinationBody,
     DestinationChange,
@@ -22,7 +22,7 @@ from longshore.api.destination_bodies import (
     read_draft,
     read_new,
 )
-from longshore.api.documentation import problems
+from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
 from longshore.api.json_schemas import schema_of
@@ -118,11 +118,12 @@ async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offs
     return paged(request, await stored.list_destinations(service.pool, caller.chain, page), page)
 
 
-@get("/destinations/{id:str}")
-async def get_destination(request: AnyRequest, id: FromPath[str]) -> Response[Destination]:
+@get("/destinations/{id:str}", responses=answers(None, UNMODIFIED))
+async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[Destination]:
     """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
     service, caller = admitted(request)
-    return _answer(await stored.get(service.pool, caller.chain, _id(id)))
+    found = await stored.get(service.pool, caller.chain, _id(id))
+    return tagged(request, found.destination, {"ETag": _tag(found)})
 
 
 @patch("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))

@@ -3,7 +3,7 @@
 import msgspec
 from litestar import Response, get
 
-from longshore.api.conditional import none_match, representation_tag, require
+from longshore.api.conditional import representation_tag, require, tagged
 from longshore.api.guard import unknown_parameters
 from longshore.api.service import AnyRequest, Service
 from longshore.exports import signing_keys
@@ -27,6 +27,4 @@ async def get_signing_keys(request: AnyRequest) -> Response[KeySet]:
     tag = representation_tag(msgspec.json.encode(found))
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
     require(request, tag)
-    if none_match(request, tag):
-        return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # without content
-    return Response(found, headers=headers)
+    return tagged(request, found, headers)

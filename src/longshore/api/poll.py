@@ -14,7 +14,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.bodies import Encoded
-from longshore.api.conditional import known_versions
+from longshore.api.conditional import UNMODIFIED, KnownTags, known_versions
 from longshore.api.documentation import answers
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
@@ -56,7 +56,7 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the addres
 
 @get(
     "/tasks/{id:str}",
-    responses=answers(None, {304: "The task is as `If-None-Match` names it."}),
+    responses=answers(None, UNMODIFIED),
 )
 async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     request: AnyRequest,
@@ -71,10 +71,7 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
         QueryParameter(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for a change before answering."),
     ] = None,
     _prefer: Annotated[str, HeaderParameter(name="Prefer", description="`wait=30`: as `wait`.")] = "",
-    _if_none_match: Annotated[
-        str,
-        HeaderParameter(name="If-None-Match", description="`ETag` of the task as you know it: 304 if it still is so."),
-    ] = "",
+    _known: KnownTags = "",
 ) -> Response[Task]:
     """Return one task with a page of its log. Poll this until `state.code` is `DONE` or `ERROR` without `Retry-After`.
 

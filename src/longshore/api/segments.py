@@ -13,8 +13,8 @@ from longshore.access import audit
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
-from longshore.api.conditional import representation_tag, require
-from longshore.api.documentation import problems
+from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require, tagged
+from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.paging import Limit, Offset, paged
@@ -97,11 +97,12 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return paged(request, ([shown_segment(caller, service.catalog, each) for each in stored], more), page)
 
 
-@get("/segments/{id:str}")
-async def get_segment(request: AnyRequest, id: FromPath[str]) -> Response[StoredSegment]:
+@get("/segments/{id:str}", responses=answers(None, UNMODIFIED))
+async def get_segment(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[StoredSegment]:
     """Return one stored segment. `If-Match` of a change names its `ETag`."""
     service, caller = admitted(request)
-    return _answer(await _visible(caller, service, service.pool, id))
+    stored = await _visible(caller, service, service.pool, id)
+    return tagged(request, stored, {"ETag": _tag(stored)})
 
 
 @put(
@@ -119,7 +120,7 @@ async def replace_segment(
         require(request, _tag(old))
         change.object = f"segment {old.id}"
         replaced = await stored_segments.replace(change.connection, caller.chain, old.id, new.name, new.segment)
-        return _answer(replaced)
+        return Response(replaced, headers={"ETag": _tag(replaced)})
 
 
 @delete("/segments/{id:str}", opt={"conditional": True}, status_code=204)
@@ -199,10 +200,6 @@ async def _visible(
 
 def _tag(stored: StoredSegment) -> str:
     return representation_tag(msgspec.json.encode(stored))
-
-
-def _answer(stored: StoredSegment) -> Response[StoredSegment]:
-    return Response(stored, headers={"ETag": _tag(stored)})
 
 
 def _refuse_other_chain(caller: Caller, chain: int) -> None:
