@@ -5,11 +5,13 @@ import statistics
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
 import pyotp
 import pytest
+from argon2 import PasswordHasher
 
 from longshore.access import passwords, sign_in, totp
 from longshore.access.tokens import Level
@@ -88,6 +90,17 @@ def test_a_password_is_kept_as_argon2id_with_the_parameters_of_rfc_9106(idle: Lo
     person = new_person(idle)
     kept = idle.sql("select password from longshore.users where id = $1", person.id)[0]["password"]
     assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_simultaneous_sign_ins_replace_an_outdated_hash_and_all_of_them_succeed(idle: Longshore) -> None:
+    person = new_person(idle, _1764=Level.READ)
+    outdated = PasswordHasher(time_cost=1, memory_cost=1024).hash(person.password)
+    idle.sql("update longshore.users set password = $2 where id = $1", person.id, outdated)
+    with ThreadPoolExecutor(3) as threads:
+        answers = [each.result().status_code for each in [threads.submit(person.login) for _ in range(3)]]
+    assert answers == [200] * 3
+    kept = idle.sql("select password from longshore.users where id = $1", person.id)[0]["password"]
+    assert not passwords.is_outdated(kept)
 
 
 def test_other_requests_are_answered_while_passwords_are_hashed(idle: Longshore) -> None:

@@ -59,7 +59,9 @@ select id from longshore.users where id = $1 and password = $2 and disabled_at i
 
 OF_USER = "select name, password from longshore.users where id = $1 and disabled_at is null"
 
-REHASH = "update longshore.users set password = $3 where id = $1 and password = $2"
+REHASH = "update longshore.users set password = $3 where id = $1 and password = $2 returning id"
+
+HASH = "select password from longshore.users where id = $1"
 
 FORGET = "delete from longshore.sign_in_failures where key = $1"
 TAKE_BACK = "update longshore.sign_in_failures set failures = failures - 1, until = now() where key = $1"
@@ -146,11 +148,7 @@ class SignIn:
                 await audit.record_of_user(connection, _named(at, user), user, "login.failure")
             raise LoginError
         assert row is not None
-        stored: str = row["password"]
-        if passwords.is_outdated(stored):
-            new = await passwords.hashed(password)
-            await self._pool.execute(REHASH, row["id"], stored, new)
-            stored = new
+        stored = await self._rehashed(row["id"], row["password"], password)
         async with self._pool.acquire() as connection, connection.transaction():
             if await connection.fetchval(STILL, row["id"], stored) is None:
                 raise LoginError
@@ -158,6 +156,17 @@ class SignIn:
             if row["passcode"]:  # the account's try is subtracted once the code is right, too
                 return PasscodeChallenge(await connection.fetchval(ATTEMPT, row["id"], CODE_SECONDS))
             return await self._open(connection, row["id"], name, at)
+
+    async def _rehashed(self, user: int, stored: str, password: str) -> str:
+        """Return the hash that a user has for a right password, once an outdated one is replaced."""
+        if not passwords.is_outdated(stored):
+            return stored
+        new = await passwords.hashed(password)
+        if await self._pool.fetchval(REHASH, user, stored, new) is not None:
+            return new
+        # Another sign-in has replaced it meanwhile, or the password was changed.
+        current = await self._pool.fetchval(HASH, user)
+        return current if await passwords.matches(password, current) else stored
 
     async def passcode(self, attempt: UUID, code: str, at: Actor) -> NewSession:
         """Check the one-time code of an attempt and return a session. Raises LoginError."""
