@@ -7,6 +7,7 @@ lock the task's row, so that neither sees half of the other.
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from longshore.database.connect import Connection, Pool
@@ -66,7 +67,8 @@ select id from moved
 """
 
 OF_RUN = """
-select r.run, r.state, r.acknowledged
+select r.run, r.state, r.acknowledged, r.watermark_to is not null as is_increment,
+       case when longshore.is_decodable(t.target) then t.target ->> 'incremental' = 'on_ack' end as on_ack
 from longshore.tasks t
 left join longshore.runs r on r.task_id = t.id and r.run = $3
 where t.id = $1 and t.chain_id = $2
@@ -156,13 +158,21 @@ async def acknowledge(pool: Pool | Connection, chain: ChainId, task: TaskId, run
         raise NotFoundError("run-not-found", f"Task {task} has no run {run}.")
     if row["acknowledged"]:
         return
+    raise ProblemError("nothing-to-acknowledge", _why_not(row))
+
+
+def _why_not(row: asyncpg.Record) -> str:
+    """Return why a run of OF_RUN cannot be acknowledged."""
+    run = f"Run {row['run']}"
     if row["state"] != Code.DONE:
-        raise ProblemError(
-            "nothing-to-acknowledge", f"Run {run} is {row['state']}; only one that is DONE can be acknowledged."
-        )
-    raise ProblemError(
-        "nothing-to-acknowledge", f"Run {run} is no increment that waits: the target has no `incremental: on_ack`."
-    )
+        return f"{run} is {row['state']}; only one that is DONE can be acknowledged."
+    if row["acknowledged"] is not None:
+        return f"{run} waits no more: another run has moved the watermark."
+    if not row["on_ack"]:
+        return f"{run} is no increment that waits: the target has no `incremental: on_ack`."
+    if not row["is_increment"]:
+        return f"{run} is no increment: it ran before the target had `incremental`."
+    return f"{run} does not wait: a full run was requested after it, or it ran without `incremental: on_ack`."
 
 
 async def reset(connection: Connection, chain: ChainId, task: TaskId, by: str) -> None:
