@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
 
+import asyncpg
 import pytest
 
 from longshore.database.connect import Pool, open_pool
 from longshore.webhooks import dispatcher
 from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
-from longshore.webhooks.dispatcher import Dispatcher
+from longshore.webhooks.dispatcher import Dispatcher, MaySeeData
 from tests.receiver import Receiver, receiving
 from tests.service import Longshore
 
@@ -29,6 +30,7 @@ from longshore.webhook_deliveries d join longshore.webhooks w on w.id = d.webhoo
 where d.attempts > 0 group by 1, 2
 """
 FAILED = "select count(distinct webhook_id) from longshore.webhook_deliveries where fault is not null"
+TRIED = "select state, tries, fault, due_at > now() from longshore.webhook_deliveries where webhook_id = $1"
 
 
 @pytest.fixture
@@ -43,12 +45,14 @@ async def may_see_data(*_: object) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def dispatching(service: Longshore, pool: Pool) -> AsyncIterator[None]:
+async def dispatching(
+    service: Longshore, pool: Pool, may_see_data: MaySeeData = may_see_data
+) -> AsyncIterator[Dispatcher]:
     """A dispatcher that runs while the context is open; afterwards the webhooks of chains 4999 to 5999 are gone."""
     dispatching = Dispatcher(pool, service.vault, lambda _: (ip_network("127.0.0.1"),), may_see_data)
     running = asyncio.create_task(dispatching.run(service.url))
     try:
-        yield
+        yield dispatching
     finally:
         running.cancel()
         await asyncio.wait({running})
@@ -107,3 +111,51 @@ def test_silent_webhooks_of_a_chain_do_not_delay_a_healthy_one_of_the_same_chain
 
     with receiving() as receiver:
         assert asyncio.run(run(receiver)) < 3, "more than one timeout of the silent webhooks"
+
+
+def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idle: Longshore) -> None:
+    asked = asyncio.Event()
+
+    async def away(*_: object) -> bool:
+        asked.set()
+        raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async def run(receiver: Receiver) -> None:
+        async with open_pool(idle.url, size=4, name="test") as pool:
+            webhook = await idle.webhook(pool, 5000, receiver.url)
+            await pool.execute(DUE, webhook, 1)
+            async with dispatching(idle, pool, away) as running, asyncio.timeout(10):
+                await asked.wait()
+                while running._slots.tasks():  # noqa: ASYNC110  # another's
+                    await asyncio.sleep(0.01)
+                assert running._slots.unhealthy() == []
+                row = await pool.fetchrow(TRIED, webhook)
+                assert row is not None
+                assert tuple(row) == ("pending", 0, None, True), "it is due when its lease is over"
+
+    with receiving() as receiver:
+        asyncio.run(run(receiver))
+
+
+def test_unhealthy_webhooks_without_a_message_to_send_are_forgotten(
+    idle: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "FORGET_EVERY_SECONDS", 0)
+
+    async def run(receiver: Receiver) -> None:
+        for _ in range(2):
+            receiver.answers.put(500)
+        async with open_pool(idle.url, size=4, name="test") as pool:
+            kept, deleted = [await idle.webhook(pool, 5000, receiver.url) for _ in range(2)]
+            for webhook in (kept, deleted):
+                await pool.execute(DUE, webhook, 1)
+            async with dispatching(idle, pool) as running, asyncio.timeout(15):
+                while len(running._slots.unhealthy()) < 2:  # noqa: ASYNC110  # another's
+                    await asyncio.sleep(0.01)
+                await pool.execute("delete from longshore.webhooks where id = $1", deleted)
+                while running._slots.unhealthy() != [kept]:
+                    running._wake.set()
+                    await asyncio.sleep(0.01)
+
+    with receiving() as receiver:
+        asyncio.run(run(receiver))

@@ -74,6 +74,13 @@ within_worker as (
 select id from within_worker where not unhealthy or number <= $7 order by of_chain, due_at limit $1
 """
 
+# Of some webhooks, those with a delivery that is due, now or later.
+PENDING = """
+select webhook.id as webhook_id
+from unnest($1::uuid[]) webhook (id)
+where exists (select from longshore.webhook_deliveries d where d.webhook_id = webhook.id and d.due_at is not null)
+"""
+
 
 class LeasedDelivery(msgspec.Struct, frozen=True):
     """A delivery that this worker is to send."""
@@ -95,10 +102,10 @@ class DeliverySlots:
     """The deliveries of this worker that are under way, and the webhooks that are unhealthy."""
 
     def __init__(self) -> None:
-        self._under_way: dict[asyncio.Task[bool], tuple[LeasedDelivery, float]] = {}
+        self._under_way: dict[asyncio.Task[bool | None], tuple[LeasedDelivery, float]] = {}
         self._unhealthy: set[UUID] = set()
 
-    def tasks(self) -> list[asyncio.Task[bool]]:
+    def tasks(self) -> list[asyncio.Task[bool | None]]:
         """Return the deliveries that are under way."""
         return list(self._under_way)
 
@@ -120,13 +127,26 @@ class DeliverySlots:
             MAX_UNHEALTHY_DELIVERIES_OF_CHAIN,
         )
 
-    def hold(self, delivery: LeasedDelivery, task: asyncio.Task[bool]) -> None:
-        """Count a delivery until its task ends. The task returns whether the receiver accepted the message."""
+    def hold(self, delivery: LeasedDelivery, task: asyncio.Task[bool | None]) -> None:
+        """Count a delivery until its task ends.
+
+        The task returns whether the receiver accepted the message; None if it was not sent.
+        """
         self._under_way[task] = delivery, time.monotonic()
         task.add_done_callback(self._free)
 
-    def _free(self, task: asyncio.Task[bool]) -> None:
+    def unhealthy(self) -> list[UUID]:
+        """Return the unhealthy webhooks."""
+        return list(self._unhealthy)
+
+    def keep_unhealthy(self, pending: set[UUID]) -> None:
+        """Forget the unhealthy webhooks that have no delivery pending or under way: they may have been deleted."""
+        self._unhealthy &= pending | {each.webhook for each, _ in self._under_way.values()}
+
+    def _free(self, task: asyncio.Task[bool | None]) -> None:
         delivery, began = self._under_way.pop(task)
+        if not task.cancelled() and task.exception() is None and task.result() is None:
+            return
         slow = time.monotonic() - began > SLOW_SECONDS
         if slow or task.cancelled() or task.exception() is not None or not task.result():
             self._unhealthy.add(delivery.webhook)

@@ -21,7 +21,7 @@ from longshore.database.retry import DATABASE_ERRORS, isolated, loop_step
 from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.vault import Vault, VaultError
-from longshore.webhooks.delivery_slots import DUE, DeliverySlots, LeasedDelivery
+from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
 from longshore.webhooks.registry import unsealed
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
@@ -60,6 +60,8 @@ returning d.id, d.attempts, d.tries, d.event, d.task_id as task, d.payload, w.ur
               order by p.signs_until desc
           )) as sealed
 """
+
+NOT_TRIED = "update longshore.webhook_deliveries set tries = tries - 1 where id = $1 and attempts = $2 and tries > 0"
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
@@ -153,6 +155,8 @@ class Dispatcher:
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             await self._pool.execute(FORGET)
+            pending = await self._pool.fetch(PENDING, self._slots.unhealthy())
+            self._slots.keep_unhealthy({row["webhook_id"] for row in pending})
         until_next = await self._pool.fetchval(SECONDS_UNTIL_NEXT)
         return POLL_SECONDS if until_next is None else min(POLL_SECONDS, max(0.05, until_next))
 
@@ -170,11 +174,14 @@ class Dispatcher:
     async def _lease_ids(self, ids: list[UUID]) -> list[LeasedDelivery]:
         return [LeasedDelivery(**row) for row in await self._pool.fetch(LEASE, ids, LEASE_SECONDS)]
 
-    async def _deliver(self, delivery: LeasedDelivery) -> bool:
-        """Send a message, record the answer, and return whether the receiver accepted the message."""
+    async def _deliver(self, delivery: LeasedDelivery) -> bool | None:
+        """Send a message, record the answer, and return whether the receiver accepted the message; None: not sent."""
         bound = log.bind(delivery=str(delivery.id), attempt=delivery.attempts)
         try:
-            attempt = await self._send(delivery)
+            body = await self._body(delivery, bound)
+            if body is None:
+                return None
+            attempt = await self._send(delivery, body)
         except (OutboundError, VaultError) as error:
             attempt = Attempt(None, str(error), None)
         except Exception as error:
@@ -187,10 +194,21 @@ class Dispatcher:
             bound.warning("delivery could not be recorded", error=str(error))
         return attempt.fault is None
 
-    async def _send(self, delivery: LeasedDelivery) -> Attempt:
-        body = delivery.payload.encode()
-        if not await self._may_see_data(delivery.webhook, delivery.task):
-            body = _without_data(delivery.payload)
+    async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
+        """Return a message as the maker of its webhook may see it; None if the database does not answer.
+
+        That is no fault of the receiver: the message is due again when its lease is over.
+        """
+        try:
+            may_see_data = await self._may_see_data(delivery.webhook, delivery.task)
+        except DATABASE_ERRORS as error:
+            bound.warning("delivery could not be prepared", error=str(error))
+            with contextlib.suppress(*DATABASE_ERRORS):
+                await self._pool.execute(NOT_TRIED, delivery.id, delivery.attempts)
+            return None
+        return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
+
+    async def _send(self, delivery: LeasedDelivery, body: bytes) -> Attempt:
         secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
         headers = {
             **signature_headers(f"msg_{delivery.id}", int(time.time()), body, secrets),
