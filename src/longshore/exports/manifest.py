@@ -37,33 +37,43 @@ class Mirror(msgspec.Struct, frozen=True):
     """As those of the manifest, of all rows of the copy."""
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The description of a result file. Times are UTC; hashes are SHA-256 in hexadecimal."""
+class RunManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a manifest that is of its run. Times are UTC; hashes are SHA-256 in hexadecimal."""
 
     version: int = VERSION
-    file: str
-    size: int = msgspec.field(name="bytes")
-    sha256: str
     rows: int
+    size: int = msgspec.field(name="bytes")
+    """Of the file, or of all files together."""
     chain: int
     task: int
     run: int
     due: datetime | None
     """The time of the trigger that the run is for; null if `execute` asked for it."""
     interval: Interval
-    index: str
     format: str
+    snapshot: datetime
+    previous: str | None
+    """Hash of the manifest of the last run before that left a result."""
+    csv: CsvOptions = CsvOptions()
+    """The CSV options of the request."""
+
+    def encoded(self) -> bytes:
+        """Return the text of the manifest; equal manifests have the same bytes."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+class Manifest(RunManifest, frozen=True, kw_only=True):
+    """The description of a result file. Times are UTC; hashes are SHA-256 in hexadecimal."""
+
+    file: str
+    sha256: str
+    index: str
     fields: Sequence[ManifestField]
     schema: str
     key: Sequence[str] = ()
     """The columns that are unique together; none where the index has no key or the result lacks a column of it."""
     segment: Any
     """The rules as they were resolved: relative ones with their times."""
-    snapshot: datetime
-    previous: str | None
-    """Hash of the manifest of the last run before that left a result."""
-    csv: CsvOptions = CsvOptions()
-    """The CSV options of the request."""
     totals: Totals | None = None
     """Control totals, where the catalog declares them and both columns were chosen."""
     full: bool | None = None
@@ -71,10 +81,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     upserts: int | None = None
     deletes: int | None = None
     mirror: Mirror | None = None
-
-    def encoded(self) -> bytes:
-        """Return the text of the manifest; equal manifests have the same bytes."""
-        return _text_of(self)
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -105,58 +111,27 @@ class IndexEntry(msgspec.Struct, frozen=True):
     """Control totals of all its files."""
 
 
-class FilesManifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The description of a result of many files, and the result's own file. Its keys are those of `Manifest`."""
+class FilesManifest(RunManifest, frozen=True, kw_only=True):
+    """The description of a result of many files, and the result's own file."""
 
-    version: int = VERSION
-    rows: int
-    size: int = msgspec.field(name="bytes")
-    """Of all files together."""
-    chain: int
-    task: int
-    run: int
-    due: datetime | None
-    interval: Interval
-    format: str
     indexes: Sequence[IndexEntry]
-    snapshot: datetime
-    previous: str | None
-    csv: CsvOptions = CsvOptions()
     files: Sequence[FileEntry]
     """In the order of indexes, partitions and rows."""
-
-    def encoded(self) -> bytes:
-        """Return the text of the manifest; equal manifests have the same bytes."""
-        return _text_of(self)
 
     def of_file(self, entry: FileEntry) -> Manifest:
         """Return the manifest that one of the files would have by itself."""
         index = next(each for each in self.indexes if each.index == entry.index)
+        of_run = {name: getattr(self, name) for name in RunManifest.__struct_fields__}
         return Manifest(
-            version=self.version,
+            **{**of_run, "rows": entry.rows, "size": entry.size, "previous": None},
             file=entry.path,
-            size=entry.size,
             sha256=entry.sha256,
-            rows=entry.rows,
-            chain=self.chain,
-            task=self.task,
-            run=self.run,
-            due=self.due,
-            interval=self.interval,
             index=entry.index,
-            format=self.format,
             fields=index.fields,
             schema=index.schema,
             key=index.key,
             segment=index.segment,
-            snapshot=self.snapshot,
-            previous=None,
-            csv=self.csv,
         )
-
-
-def _text_of(manifest: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
 
 
 def beside(manifest: bytes, signature: str) -> dict[str, bytes]:

@@ -1,6 +1,8 @@
 """The end of an export: the result is compared with the source, described by its manifest, and published."""
 
 import asyncio
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -9,10 +11,12 @@ from longshore.exports.catalog import fingerprint, shape
 from longshore.exports.copy import CopyResult
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.increments import changes, keys
-from longshore.exports.manifest import Manifest, ManifestField, beside
+from longshore.exports.manifest import IndexEntry, Manifest, ManifestField, beside
 from longshore.exports.pieces import ExportJob, WrittenResult
+from longshore.exports.query import ExportQuery
 from longshore.exports.segments import sql
 from longshore.exports.signatures import SigningKey
+from longshore.exports.totals import Totals
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import tracing
@@ -74,26 +78,48 @@ def _increment(job: ExportJob) -> Increment | None:
 
 def _manifest(naming: ResultName, job: ExportJob, copied: CopyResult) -> Manifest:
     """Return the manifest of a result, without control totals."""
-    target, segment = job.query.request.target, job.query.request.segment
-    plain = changes.plain_columns(job.query.columns)
-    key = keys.key_of(job.query.index, plain, target.export_format)
+    entry = index_entry(job.query, copied.rows, None)
     return Manifest(
-        file=naming.name,
-        size=copied.size,
-        sha256=copied.sha256.hex(),
+        **of_run(naming, job.query, job.snapshot_at),
         rows=copied.rows,
-        chain=naming.attempt.chain,
-        task=naming.attempt.message.task,
-        run=naming.attempt.run,
-        due=naming.attempt.due,
-        interval=naming.attempt.interval,
-        index=target.export_index,
-        format=target.export_format,
-        fields=[ManifestField(column.name, column.field.type) for column in job.query.columns],
+        size=copied.size,
+        file=naming.name,
+        sha256=copied.sha256.hex(),
+        index=entry.index,
+        fields=entry.fields,
+        schema=entry.schema,
+        key=entry.key,
+        segment=entry.segment,
+    )
+
+
+def of_run(naming: ResultName, query: ExportQuery, snapshot_at: datetime) -> dict[str, Any]:
+    """Return the members of a manifest that say which run it is of. `query`: of any of its indexes."""
+    attempt, target = naming.attempt, query.request.target
+    return {
+        "chain": attempt.chain,
+        "task": attempt.message.task,
+        "run": attempt.run,
+        "due": attempt.due,
+        "interval": attempt.interval,
+        "format": target.export_format,
+        "snapshot": snapshot_at,
+        "previous": naming.previous,
+        "csv": target.csv or CsvOptions(),
+    }
+
+
+def index_entry(query: ExportQuery, rows: int, totals: Totals | None) -> IndexEntry:
+    """Return the description of the rows of one index."""
+    request, columns = query.request, query.columns
+    plain = columns if query.changes is None else changes.plain_columns(columns)
+    key = keys.key_of(query.index, plain, request.target.export_format)
+    return IndexEntry(
+        index=request.target.export_index,
+        rows=rows,
+        fields=[ManifestField(column.name, column.field.type) for column in columns],
         schema=fingerprint(shape((column.name, column.field) for column in plain)),
         key=[column.name for column in key.columns] if key else [],
-        segment=segment and sql.resolved(segment, job.query.request.interval),
-        snapshot=job.snapshot_at,
-        previous=naming.previous,
-        csv=target.csv or CsvOptions(),
+        segment=request.segment and sql.resolved(request.segment, request.interval),
+        totals=totals,
     )

@@ -15,20 +15,18 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.exports import row_security, table_files
-from longshore.exports.catalog import Index, fingerprint, shape
+from longshore.exports.catalog import Index
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
 from longshore.exports.files.share_output import FilesOutput, prefix_of, write_empty, write_share
 from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
-from longshore.exports.formats.dialect import CsvOptions
-from longshore.exports.increments import keys, transactions
-from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, IndexEntry, ManifestField
+from longshore.exports.increments import transactions
+from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, IndexEntry
 from longshore.exports.progress import progress_report
-from longshore.exports.publication import ResultName
+from longshore.exports.publication import ResultName, index_entry, of_run
 from longshore.exports.query import Request, prepare
 from longshore.exports.ranges import Plan, plan
 from longshore.exports.reconcile import Reconciler
-from longshore.exports.segments import sql
 from longshore.exports.shards.coordinator import Coordinator, SharedWork
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.shards.worker import Work
@@ -234,19 +232,7 @@ async def complete(output: FilesOutput, jobs: Sequence[IndexJob], done: Sequence
         if not index.files:
             index.add(await write_empty(output, job.source))
         job.reconciler.add_pieces(index.sums)
-        segment = query.request.segment
-        key = keys.key_of(query.index, query.columns, query.request.target.export_format)
-        entries.append(
-            IndexEntry(
-                index=query.request.target.export_index,
-                rows=index.rows,
-                fields=[ManifestField(column.name, column.field.type) for column in query.columns],
-                schema=fingerprint(shape((column.name, column.field) for column in query.columns)),
-                key=[column.name for column in key.columns] if key else [],
-                segment=segment and sql.resolved(segment, query.request.interval),
-                totals=await asyncio.to_thread(job.reconciler.check_pieces),
-            )
-        )
+        entries.append(index_entry(query, index.rows, await asyncio.to_thread(job.reconciler.check_pieces)))
     return entries
 
 
@@ -258,20 +244,11 @@ def described(
     indexes: Sequence[IndexEntry],
 ) -> FilesManifest:
     """Return the manifest of a run whose files are all written."""
-    target = jobs[0].source.query.request.target
     return FilesManifest(
+        **of_run(naming, jobs[0].source.query, snapshot_at),
         rows=sum(index.rows for index in done),
         size=sum(index.size for index in done),
-        chain=naming.attempt.chain,
-        task=naming.attempt.message.task,
-        run=naming.attempt.run,
-        due=naming.attempt.due,
-        interval=naming.attempt.interval,
-        format=target.export_format,
         indexes=indexes,
-        snapshot=snapshot_at,
-        previous=naming.previous,
-        csv=target.csv or CsvOptions(),
         files=[file for index in done for file in index.files],
     )
 
