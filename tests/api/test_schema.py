@@ -49,7 +49,7 @@ def judged(
     *options: str,
     headers: dict[str, str],
     config: str = "",
-    timeout: float = 250,
+    timeout: float = 500,
     without: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Let schemathesis find fault with the service, but for the paths `without`; the requests it made, and answers."""
@@ -104,6 +104,7 @@ def settled(service: Longshore) -> None:
             client.post(f"/tasks/{row['id']}/cancel")
 
 
+@pytest.mark.timeout(600)
 def test_generated_requests_are_answered_within_the_schema(service: Longshore, tmp_path: Path) -> None:
     made_up = ("--max-examples", "20", "--generation-deterministic", "--phases", "coverage,fuzzing")
     assert judged(service, tmp_path, *made_up, headers=bearer(service, Level.WRITE))

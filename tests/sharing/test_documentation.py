@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.service import CHAIN, Longshore
+from tests.service import CHAIN, Longshore, ended
 from tests.sharing.python_client import PYTHON
 
 PAGE = Path(__file__).parents[2] / "docs" / "sharing.md"
@@ -26,7 +26,18 @@ def run(command: list[str], folder: Path, typed: str | None = None) -> str:
     return done.stdout
 
 
+def free_name(service: Longshore, name: str) -> None:
+    """Delete the task that another test has left under the name of the page's table."""
+    named = "select id from longshore.tasks where chain_id = $1 and target::text ~* $2"
+    with service.client() as client:
+        for row in service.sql(named, CHAIN, f'"share_as": ?"{name}"'):
+            client.post(f"/tasks/{row['id']}/cancel")
+            ended(client, row["id"])
+            assert client.delete(f"/tasks/{row['id']}").is_success
+
+
 def test_page_on_results_as_tables_runs(service: Longshore, tmp_path: Path) -> None:
+    free_name(service, "ledger")
     login = ["longshore", "login", "--address", service.address, "--chain", str(CHAIN)]
     run([str(Path(sys.executable).parent / login[0]), *login[1:]], tmp_path, service.token())
     told = []
