@@ -189,8 +189,8 @@ def test_outer_wait_is_not_told_during_an_inner_one(
             time.sleep(0.01)
         return told
 
-    with waiting.told("the service"):
-        with waiting.told("a task") as expect:
+    with waiting.noted("the service"):
+        with waiting.noted("a task") as expect:
             assert until("task") == "longshore: waiting for a task\n"
             expect("a task")
             expect("its end")

@@ -9,11 +9,11 @@ import pytest
 from longshore.destinations.az import AzSecret
 from longshore.destinations.gs import GsSecret, gs
 from longshore.destinations.postgresql.connect import PostgresqlSecret
+from longshore.destinations.redaction import holds_secret
 from longshore.destinations.registry import load
 from longshore.destinations.s3 import S3Secret
 from longshore.destinations.sftp import SftpSecret, sftp
 from longshore.destinations.sftp_login import Login
-from longshore.destinations.telling import holds_secret
 from longshore.settings import Settings
 from longshore.validation import Violation, check
 

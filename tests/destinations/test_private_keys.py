@@ -10,7 +10,7 @@ import pytest
 
 from longshore.destinations.gs import gs
 from longshore.destinations.kind import DestinationError
-from longshore.destinations.private_keys import MAX_ITERATIONS, MAX_ROUNDS, bounded
+from longshore.destinations.private_keys import MAX_ITERATIONS, MAX_ROUNDS, require_cheap_key
 from longshore.destinations.sftp import sftp
 from longshore.settings import Settings
 from tests.destinations.servers import Made, MadeFile
@@ -56,21 +56,21 @@ def test_usual_private_key_is_read(format_name: str, options: dict[str, str]) ->
     text = KEY.export_private_key(format_name, **options).decode()  # type: ignore[arg-type]
     around = f"Bag Attributes\n{text.replace(chr(10), chr(13) + chr(10))}\nmore"
     for each in (text, around):
-        read = asyncssh.import_private_key(bounded(each), options.get("passphrase"))
+        read = asyncssh.import_private_key(require_cheap_key(each), options.get("passphrase"))
         assert read.public_data == KEY.public_data
 
 
 def test_old_private_key_with_header_lines_is_read() -> None:
     key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
     text = key.export_private_key("pkcs1-pem", "opens").decode()
-    assert asyncssh.import_private_key(bounded(text), "opens").public_data == key.public_data
+    assert asyncssh.import_private_key(require_cheap_key(text), "opens").public_data == key.public_data
 
 
 @pytest.mark.parametrize(
     "most", [openssh(MAX_ROUNDS), pkcs8(integer(MAX_ITERATIONS)), pkcs8(integer(2048), integer(32))]
 )
 def test_private_key_at_its_limit_is_not_refused(most: str) -> None:
-    assert bounded(most) == most or bounded(most).replace("\n", "") == most.replace("\n", "")
+    assert require_cheap_key(most) == most or require_cheap_key(most).replace("\n", "") == most.replace("\n", "")
 
 
 TOO_LONG = {
@@ -92,7 +92,7 @@ def test_private_key_that_may_take_long_is_a_violation(text: str) -> None:
     found = made.kind.check(*made.values)
     assert [violation.pointer for violation in found] == ["/secret/private_key"]
     with pytest.raises(DestinationError, match="private_key"):
-        bounded(text)
+        require_cheap_key(text)
 
 
 def test_large_key_of_a_service_account_is_refused_before_it_is_read() -> None:

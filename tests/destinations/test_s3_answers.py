@@ -16,7 +16,7 @@ from botocore.credentials import Credentials
 from longshore.destinations import http_client
 from longshore.destinations.http_client import Answer, Request, encoded
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
-from longshore.destinations.s3 import S3Settings, place_in
+from longshore.destinations.s3 import S3Settings, address_in
 from longshore.destinations.s3_signature import Keys, Signer
 from tests.destinations.front import Front, Reply, Seen, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, s3_place
@@ -201,7 +201,7 @@ def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
      ({"endpoint": "https://s3.example.com:8443", "path_style": False}, "exports.s3.example.com:8443", "/in/a")],
 )  # fmt: skip
 def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host: str, target: str) -> None:
-    found = place_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings))
+    found = address_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings))
     assert (found.host, f"{found.base}/in/a") == (host, target)
 
 

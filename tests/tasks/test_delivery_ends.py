@@ -16,7 +16,7 @@ from pgqueuer import Job
 from longshore.client.errors import TaskFailedError
 from longshore.client.model import LogEntry, State, TaskData
 from longshore.database.connect import Pool
-from longshore.destinations.kind import DestinationUnavailableError, Opened
+from longshore.destinations.kind import DestinationUnavailableError, OpenDestination
 from longshore.exports.manifest import Manifest
 from longshore.results.local import LocalStore
 from longshore.tasks import cancellation, deliveries, delivery_ends
@@ -132,7 +132,7 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
     opened = []
 
     @contextlib.asynccontextmanager
-    async def place(_chain: ChainId, name: str) -> AsyncIterator[Opened]:
+    async def place(_chain: ChainId, name: str) -> AsyncIterator[OpenDestination]:
         opened.append(name)
         folder = FilesFolder(tmp_path)
         if len(opened) == 1:
@@ -162,7 +162,7 @@ def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_lef
     opened: list[str] = []
 
     @contextlib.asynccontextmanager
-    async def place(_chain: ChainId, name: str) -> AsyncIterator[Opened]:
+    async def place(_chain: ChainId, name: str) -> AsyncIterator[OpenDestination]:
         opened.append(name)
         if opened == ["away"]:
             raise DestinationUnavailableError("it is away")

@@ -11,7 +11,7 @@ import msgspec
 from pgqueuer import Job
 
 from longshore.database.connect import Pool
-from longshore.destinations.kind import Opened
+from longshore.destinations.kind import OpenDestination
 from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.deliveries import LOCK_TASK
@@ -100,7 +100,7 @@ def test_message_that_arrives_after_the_grace_time_is_handed_back_at_once(run: A
 
 def test_delivery_that_is_being_claimed_when_the_grace_time_ends_is_handed_back(run: Any, tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
-    async def place(_chain: ChainId, _name: str) -> AsyncIterator[Opened]:
+    async def place(_chain: ChainId, _name: str) -> AsyncIterator[OpenDestination]:
         yield FilesFolder(tmp_path)
 
     async def test(pool: Pool) -> None:

@@ -8,8 +8,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from longshore.api.bodies import merge_patch
 from longshore.destinations.kind import Kind
+from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import NewDestination
-from longshore.destinations.telling import place_of
 from longshore.errors import LongshoreError
 from longshore.outbound import Network
 from longshore.validation import ValidationError, Violation, check, in_json, pointer, suggestion, with_nul
@@ -139,7 +139,7 @@ def _checked(draft: Draft, allow: tuple[Network, ...]) -> list[Violation]:
     try:
         return draft.kind.check(draft.settings, draft.secret, allow)
     except Exception as error:  # of a package; its message may hold a part of the secret
-        raise LongshoreError(f"the check of a kind of destination failed with {place_of(error)}") from None
+        raise LongshoreError(f"the check of a kind of destination failed with {raised_at(error)}") from None
 
 
 def _moved(kind: Kind, old: Any, new: Any) -> list[str]:
@@ -148,7 +148,8 @@ def _moved(kind: Kind, old: Any, new: Any) -> list[str]:
     return [
         field.encode_name
         for field in fields
-        if field.encode_name not in kind.changes_freely and getattr(old, field.name) != getattr(new, field.name)
+        if field.encode_name not in kind.changeable_without_secret
+        and getattr(old, field.name) != getattr(new, field.name)
     ]
 
 

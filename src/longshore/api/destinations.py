@@ -32,8 +32,8 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_uuid
 from longshore.destinations import stored
 from longshore.destinations.kind import DestinationError, Kind, Step
+from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import Destination, StoredDestination, stored_settings
-from longshore.destinations.telling import place_of
 from longshore.errors import NotFoundError, ProblemError
 from longshore.outbound import Network
 from longshore.tasks import deliveries, idempotency
@@ -231,7 +231,7 @@ async def _test(request: AnyRequest, draft: Draft, object: str, details: dict[st
             steps.append(Step("answer", False, f"no answer within {TEST_SECONDS:.0f} seconds"))
         except Exception as error:
             # Without its message, which may hold a part of the secret.
-            log.error("the test of a destination failed", kind=details["kind"], where=place_of(error))
+            log.error("the test of a destination failed", kind=details["kind"], where=raised_at(error))
             steps.append(Step("test", False, "the kind failed; the service's log says why"))
     return DestinationTest(bool(steps) and all(step.ok for step in steps), steps)
 

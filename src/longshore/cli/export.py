@@ -6,7 +6,7 @@ import click
 
 from longshore.cli import complete, follow, remote, target
 from longshore.cli.commands import Argument, Option
-from longshore.cli.output import show, tell
+from longshore.cli.output import note, show
 from longshore.client.words import Compression, Format, Repeat
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def export(  # noqa: PLR0913 (the options of the command)
         Option(help="IANA time zone of the schedule and of dates in --where; UTC by default.", metavar="NAME"),
     ] = None,
     desc: Annotated[str, Option(help="Description of the task.", metavar="TEXT")] = "",
-    output: follow.Place = None,
+    output: follow.OutputPath = None,
     clobber: follow.Clobber = False,
     timeout: remote.Timeout = None,
     profile: remote.Profile = None,
@@ -105,7 +105,7 @@ def export(  # noqa: PLR0913 (the options of the command)
         if at or repeat or cron:
             show(task.data) if json else click.echo(_planned(task))
             return
-        tell(f"task {task.id}")
+        note(f"task {task.id}")
         follow.wait(task, timeout, profile)
         file = follow.download(task, follow.Output(output, clobber))
         if json:

@@ -15,7 +15,7 @@ import msgspec
 from longshore.cli import waiting
 from longshore.cli.commands import Option
 from longshore.cli.exits import INTERRUPTED, CommandError
-from longshore.cli.output import printable, tell
+from longshore.cli.output import note, printable
 
 if TYPE_CHECKING:
     from longshore.client import Task
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 STDOUT = "-"
 
-Place: TypeAlias = Annotated[
+OutputPath: TypeAlias = Annotated[
     str | None, Option("-o", "--output", help="File or folder; - for standard output.", metavar="PATH")
 ]
 Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file that exists.")]
@@ -66,7 +66,7 @@ def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
     from longshore.client.progress_bar import ProgressBar
 
     label = f"task {task.id}"
-    with interruptible(task, profile), waiting.told(f"{label}, which is {task.state.code}") as expect:
+    with interruptible(task, profile), waiting.noted(f"{label}, which is {task.state.code}") as expect:
         if sys.stderr.isatty():
             with ProgressBar(label, "rows") as bar:
 
@@ -80,7 +80,7 @@ def wait(task: "Task", timeout: float | None, profile: str | None) -> None:
 
             def on_log(entry: "LogEntry") -> None:
                 expect(label)
-                tell(log_line(entry))
+                note(log_line(entry))
 
             task.wait(timeout, on_log=on_log)
     task.refresh()  # a wait that reports the log ends with the newest part of it
@@ -121,7 +121,7 @@ def download(task: "Task", output: Output) -> Path | None:
         return None
     to = Path(output.to or ".")
     label = f"the download of task {task.id}"
-    with waiting.told(label) as expect, _naming_clobber():
+    with waiting.noted(label) as expect, _naming_clobber():
         if not sys.stderr.isatty():
             return task.download(to, run=output.run, manifest=output.manifest, replace=output.clobber)
         from longshore.client.progress_bar import ProgressBar
@@ -161,7 +161,7 @@ def _result(task: "Task", run: int | None) -> str:
 def _to_stdout(task: "Task", output: Output) -> None:
     if _result(task, output.run).endswith(".manifest.json"):
         raise click.BadParameter("a result of many files needs a folder", param_hint="--output")
-    with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.told(f"the download of task {task.id}"):
+    with tempfile.TemporaryDirectory(prefix="longshore-") as folder, waiting.noted(f"the download of task {task.id}"):
         file = task.download(folder, run=output.run)
         with file.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer, 1 << 20)

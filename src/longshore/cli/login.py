@@ -51,7 +51,7 @@ def login(
         raise ProfileError("expected a token such as `longshore token create` prints: id:secret")
     with (
         Longshore(login.address, login.token, chain=chain, retry_for=5) as client,
-        waiting.told(login.address),
+        waiting.noted(login.address),
     ):
         _check_chain(client, chain)
     file = write_profile(profile, login)

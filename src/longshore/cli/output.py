@@ -32,13 +32,13 @@ def show_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         click.echo(line)
 
 
-def tells() -> bool:
+def shows_notes() -> bool:
     """Return whether standard error is for people: in a pipe with `--json` it has nothing but the problem."""
     context = click.get_current_context(silent=True)
     return context is None or not context.params.get("json") or sys.stderr.isatty()
 
 
-def tell(line: str) -> None:
+def note(line: str) -> None:
     """Print a line for people on standard error."""
-    if tells():
+    if shows_notes():
         click.echo(line, err=True)

@@ -10,7 +10,7 @@ import click
 
 from longshore.cli import complete, waiting
 from longshore.cli.commands import Argument, Option
-from longshore.cli.output import tell
+from longshore.cli.output import note
 
 if TYPE_CHECKING:
     from longshore import Longshore
@@ -37,8 +37,8 @@ def client_of(profile: str | None) -> Iterator["Longshore"]:
     from longshore.client.profiles import file_that_others_read
 
     if (file := file_that_others_read()) is not None:
-        tell(f"longshore: other users can read the tokens in {file}; `chmod 600` it")
-    with Longshore.from_profile(profile) as client, waiting.told(client.address):
+        note(f"longshore: other users can read the tokens in {file}; `chmod 600` it")
+    with Longshore.from_profile(profile) as client, waiting.noted(client.address):
         yield client
 
 

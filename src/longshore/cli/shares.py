@@ -66,8 +66,8 @@ def revoke_profile(file: Annotated[Path, Argument(help="The profile file.")]) ->
         raise ProfileError(f"the profile file {file} cannot be read: {error}") from None
     address, id = given.endpoint.rstrip("/").removesuffix("/delta-sharing"), given.bearer_token.partition(":")[0]
     # The file does not say the chain, which a client has to name; the protocol's own paths do without.
-    with Longshore(address, given.bearer_token, chain=0) as client, waiting.told(address):
+    with Longshore(address, given.bearer_token, chain=0) as client, waiting.noted(address):
         chain = int(client.request("GET", "/delta-sharing/shares")["items"][0]["name"])
-    with Longshore(address, given.bearer_token, chain=chain) as client, waiting.told(address):
+    with Longshore(address, given.bearer_token, chain=chain) as client, waiting.noted(address):
         client.shares.revoke(id)
     click.echo(f"revoked {id}")

@@ -40,7 +40,7 @@ def runs(
 
 def download(  # noqa: PLR0913 (options of the command)
     id: remote.TaskNumber,
-    output: follow.Place = None,
+    output: follow.OutputPath = None,
     clobber: follow.Clobber = False,
     run: RunNumber = None,
     manifest: Annotated[

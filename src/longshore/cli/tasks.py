@@ -101,7 +101,7 @@ def logs(
     with remote.client_of(profile) as client:
         task = client.tasks.get(id)
         if follow_on:
-            with follow.interruptible(task, profile), waiting.told(f"task {id}, which is {task.state.code}") as expect:
+            with follow.interruptible(task, profile), waiting.noted(f"task {id}, which is {task.state.code}") as expect:
 
                 def on_log(entry: "LogEntry") -> None:
                     expect(f"task {id}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import click
 
-from longshore.cli.output import tells
+from longshore.cli.output import shows_notes
 
 SECONDS = 2.0
 
@@ -17,12 +17,12 @@ Expect = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[Expect]:
+def noted(what: str) -> Iterator[Expect]:
     """Tell for what the command waits, if the context is open for more than two seconds.
 
     A context around this one waits for nothing meanwhile.
     """
-    if not tells():
+    if not shows_notes():
         yield lambda _: None
         return
     line = _Line()

@@ -60,7 +60,7 @@ def tables(result: Path) -> list[Path]:
     return [result.parent / file.path for file in files]
 
 
-def destination(path: str | Path) -> Path:
+def download_path(path: str | Path) -> Path:
     """Return the path to download to. Raises DownloadError if its folder (`out/`, or the file's) does not exist."""
     to = Path(path)
     folder = to if str(path).endswith(("/", os.sep)) or to.is_dir() else to.parent

@@ -13,13 +13,13 @@ from longshore.destinations.kind import (
     File,
     FilePlace,
     Kind,
-    Opened,
+    OpenDestination,
+    Redacted,
     Step,
     TableColumn,
     TableEvidence,
     TableLoad,
     TablePlace,
-    Unshown,
 )
 from longshore.destinations.registry import GROUP, KindLoadError, load
 from longshore.validation import Violation
@@ -33,13 +33,13 @@ __all__ = [
     "FilePlace",
     "Kind",
     "KindLoadError",
-    "Opened",
+    "OpenDestination",
+    "Redacted",
     "Step",
     "TableColumn",
     "TableEvidence",
     "TableLoad",
     "TablePlace",
-    "Unshown",
     "Violation",
     "load",
 ]

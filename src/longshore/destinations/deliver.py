@@ -17,7 +17,7 @@ from longshore.destinations.kind import (
     DestinationError,
     File,
     FilePlace,
-    Opened,
+    OpenDestination,
     TableColumn,
     TableLoad,
     TablePlace,
@@ -64,7 +64,7 @@ class Delivered(msgspec.Struct, frozen=True):
     evidence: Evidence
 
 
-def takes_tables(place: Opened) -> TypeGuard[TablePlace]:
+def takes_tables(place: OpenDestination) -> TypeGuard[TablePlace]:
     """Return whether an open destination takes tables rather than files."""
     return hasattr(place, "load")
 
@@ -79,7 +79,7 @@ def name_of(delivery: DeliveryAttempt, lost: int) -> str:
     return f"{message.task}-{message.run}-{message.number}-{lost}"
 
 
-async def deliver(delivery: DeliveryAttempt, place: Opened, store: Store) -> Delivered:
+async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> Delivered:
     """Bring a result to an open destination and read it back. Raises DestinationError, also where the evidence differs.
 
     Raises DestinationUnavailableError and the errors of the store.
@@ -97,13 +97,13 @@ async def deliver(delivery: DeliveryAttempt, place: Opened, store: Store) -> Del
     return await _deliver_table(delivery, contents, place, entry)
 
 
-async def discard_all(delivery: DeliveryAttempt, place: Opened, store: Store) -> None:
+async def discard_all(delivery: DeliveryAttempt, place: OpenDestination, store: Store) -> None:
     """Remove what all attempts of an ended delivery have left unfinished, whichever workers were lost."""
     for lost in range(delivery.lost + 1):
         await discard(delivery, place, store, lost=lost)
 
 
-async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, lost: int) -> None:
+async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Store, *, lost: int) -> None:
     """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
     if not takes_tables(place):
         files = cast(FilePlace, place)
@@ -112,7 +112,7 @@ async def discard(delivery: DeliveryAttempt, place: Opened, store: Store, *, los
         await each(named, lambda one: files.discard(path_of(delivery.place, one.name), name), _at_a_time(place))
 
 
-def _files_of(delivery: DeliveryAttempt, place: Opened) -> FilePlace:
+def _files_of(delivery: DeliveryAttempt, place: OpenDestination) -> FilePlace:
     """Return a place that takes files. Raises DestinationError where it takes tables."""
     if takes_tables(place):
         raise DestinationError(f"the destination {in_json(delivery.destination)} takes tables; the target names none")
@@ -145,7 +145,7 @@ async def _deliver_files(
     return Delivered(place.address(path_of(delivery.place, delivery.result)), evidence)
 
 
-def _at_a_time(place: Opened) -> int:
+def _at_a_time(place: OpenDestination) -> int:
     """Return how many files of a place may be under way at a time."""
     return int(getattr(place, "files_at_a_time", 1))
 

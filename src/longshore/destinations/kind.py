@@ -35,7 +35,7 @@ class DestinationUnavailableError(TransientError):
     """A destination does not answer, or answers that another attempt may succeed."""
 
 
-class Unshown(msgspec.Struct, frozen=True):
+class Redacted(msgspec.Struct, frozen=True):
     """The base of structs with secrets: their texts, which may reach a log or a traceback, show no values."""
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ class TableLoad(msgspec.Struct, frozen=True):
     """Rows and control totals that the table must have afterwards; None unless the load has changes."""
 
     @property
-    def is_whole(self) -> bool:
+    def replaces_all_rows(self) -> bool:
         """Whether a merge brings all rows that the table must have, whatever it has before."""
         return self.mode == "merge" and (self.is_full or self.line.mark_from is None)
 
@@ -183,7 +183,7 @@ class TableLoad(msgspec.Struct, frozen=True):
         if self.mirror is None or evidence.mirror is None:
             return
         found, copy = evidence.mirror.rows, self.mirror.rows
-        remedy = f"were rows changed by hand, or by another task? {self.full_run}"
+        remedy = f"were rows changed by hand, or by another task? {self.full_run_advice}"
         if found != copy:
             raise DestinationError(f"{what} would have {found:,} rows, and the copy must have {copy:,}; {remedy}")
         _compare(self.mirror.totals, evidence.mirror.totals, f"{what} as a whole: ", "the table has", f"; {remedy}")
@@ -194,7 +194,7 @@ class TableLoad(msgspec.Struct, frozen=True):
             raise DestinationError(f"{what} took {rows:,} rows, and the result has {self.line.rows:,}")
 
     @property
-    def full_run(self) -> str:
+    def full_run_advice(self) -> str:
         """The sentence that tells how the table gets all rows again."""
         return f'have the task run in full: POST /tasks/{self.line.task}/execute with {{"full": true}}'
 
@@ -224,7 +224,7 @@ class TablePlace(Protocol):
         """
 
 
-Opened = FilePlace | TablePlace
+OpenDestination = FilePlace | TablePlace
 
 
 def no_violations(_settings: Any, _secret: Any, _allow: tuple[Network, ...]) -> list[Violation]:
@@ -239,7 +239,7 @@ class Kind(msgspec.Struct, frozen=True):
     """What is shown: where and as whom to connect. Forbids unknown fields; its schema makes the console's form."""
     secret: type[msgspec.Struct]
     takes: Literal["files", "tables"]
-    open: Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[Opened]]
+    open: Callable[[Any, Any, tuple[Network, ...]], AbstractAsyncContextManager[OpenDestination]]
     """`open(settings, secret, allow)` connects. `allow`: networks that the chain may reach though they are not public.
     Raises DestinationError and DestinationUnavailableError."""
     test: Callable[[Any, Any, tuple[Network, ...]], AsyncIterator[Step]]
@@ -249,7 +249,7 @@ class Kind(msgspec.Struct, frozen=True):
     """`check(settings, secret, allow)` returns the violations beyond the types of fields, without a connection: such as
     two fields that exclude each other, or a host that `outbound.check_host` refuses. Each pointer begins with
     `/settings/` or `/secret/`. No detail holds a part of the secret. It is called in a thread, and may take a while."""
-    changes_freely: frozenset[str] = frozenset()
+    changeable_without_secret: frozenset[str] = frozenset()
     """Names of settings that say neither where nor as whom to connect, such as a prefix. A change of any other one is
     refused unless the secret is sent with it, so that nobody can have the stored secret sent elsewhere."""
     hidden: Callable[[Any], Any] = lambda secret: secret

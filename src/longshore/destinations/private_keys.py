@@ -26,7 +26,7 @@ class _UnreadableError(Exception):
     """Bytes are not in the expected form."""
 
 
-def bounded(text: str) -> str:
+def require_cheap_key(text: str) -> str:
     """Return the first private key of a text as PEM that is read in bounded time.
 
     Raises DestinationError for one that may take longer, and where that cannot be told.

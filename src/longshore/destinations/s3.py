@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore.destinations.http_client import HttpClient, check_endpoint
-from longshore.destinations.kind import VISIBLE, Kind, Unshown
+from longshore.destinations.kind import VISIBLE, Kind, Redacted
 from longshore.destinations.object_kind import object_kind
 from longshore.destinations.object_place import Prefix, check_prefix
 from longshore.destinations.s3_objects import Bucket, S3Objects
@@ -61,7 +61,7 @@ class S3Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None  # fmt: skip
 
 
-class S3Secret(Unshown, frozen=True, forbid_unknown_fields=True):
+class S3Secret(Redacted, frozen=True, forbid_unknown_fields=True):
     """An access key, of a user or of a role for a while."""
 
     access_key_id: Annotated[str, Meta(pattern=r"^[\x21-\x7e]{1,200}\Z", extra=VISIBLE)]
@@ -71,7 +71,7 @@ class S3Secret(Unshown, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class BucketPlace(msgspec.Struct, frozen=True):
+class BucketAddress(msgspec.Struct, frozen=True):
     """The address of a bucket."""
 
     scheme: str
@@ -81,7 +81,7 @@ class BucketPlace(msgspec.Struct, frozen=True):
     region: str
 
 
-def place_in(settings: S3Settings) -> BucketPlace:
+def address_in(settings: S3Settings) -> BucketAddress:
     """Return the address of the settings' bucket."""
     region = settings.region or DEFAULT_REGION
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
@@ -92,13 +92,13 @@ def place_in(settings: S3Settings) -> BucketPlace:
     if in_path is None:
         in_path = bool(settings.endpoint) or "." in settings.bucket
     if in_path:
-        return BucketPlace(scheme, host, f"{base}/{settings.bucket}", region)
-    return BucketPlace(scheme, f"{settings.bucket}.{host}", base, region)
+        return BucketAddress(scheme, host, f"{base}/{settings.bucket}", region)
+    return BucketAddress(scheme, f"{settings.bucket}.{host}", base, region)
 
 
 @contextlib.asynccontextmanager
 async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
-    place = place_in(settings)
+    place = address_in(settings)
     keys = Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, place.region)
     bucket = Bucket(settings.bucket, place.base, settings.encryption or "", settings.kms_key_id)
     signer = Signer(keys)
@@ -118,4 +118,4 @@ def _check(settings: S3Settings, _secret: S3Secret, allow: tuple[Network, ...]) 
 def s3(_: Settings) -> Kind:
     """Return the kind."""
     kind = object_kind(S3Settings, S3Secret, _objects, _check)
-    return msgspec.structs.replace(kind, changes_freely=frozenset({"prefix", "encryption", "kms_key_id"}))
+    return msgspec.structs.replace(kind, changeable_without_secret=frozenset({"prefix", "encryption", "kms_key_id"}))

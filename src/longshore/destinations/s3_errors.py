@@ -27,7 +27,7 @@ REGION_CODES = {
     "IllegalLocationConstraintException",
 }  # fmt: skip
 FULL_CODES = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity", "EDQUOT"}
-PASSING_CODES = {
+TRANSIENT_CODES = {
     "RequestTimeout", "SlowDown", "ServiceUnavailable", "InternalError", "OperationAborted", "RequestTimeTooSkewed",
     # Parts of an upload are missing or damaged; another try writes them anew.
     "NoSuchUpload", "BadDigest", "IncompleteBody", "InvalidPart", "InvalidPartOrder", "XAmzContentSHA256Mismatch",
@@ -62,7 +62,7 @@ def error_of(answer: Answer, bucket: str, right: str) -> DestinationError | Dest
         return DestinationError(
             f"the encryption key kms_key_id cannot be used ({shown}); grant kms:GenerateDataKey and kms:Decrypt"
         )
-    if code in PASSING_CODES or status >= 500 or status in (408, 429):
+    if code in TRANSIENT_CODES or status >= 500 or status in (408, 429):
         return DestinationUnavailableError(f"the service of the bucket {bucket} failed ({shown})")
     if status == 401:
         return CredentialError(f"the service of the bucket {bucket} refused the access key ({shown})")

@@ -22,7 +22,7 @@ from longshore.destinations.object_place import (
     read_whole,
     send_parts,
 )
-from longshore.destinations.s3_errors import PASSING_CODES, code_of, error_of
+from longshore.destinations.s3_errors import TRANSIENT_CODES, code_of, error_of
 from longshore.destinations.s3_signature import Signer
 from longshore.results.media_types import media_type
 
@@ -132,7 +132,7 @@ class S3Objects(Objects):
         if answer.status == 501:
             answer = await self._send(request, "s3:PutObject")
         # The answer to the end of an upload begins with 200 before its outcome is known.
-        if answer.is_success and code_of(answer) in PASSING_CODES:
+        if answer.is_success and code_of(answer) in TRANSIENT_CODES:
             answer = await self._send(conditional, "s3:PutObject", {404, 409, 412})
         code = code_of(answer)
         if code == "NoSuchUpload":

@@ -12,13 +12,13 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from longshore.destinations.http_client import Answer, Request, encoded_query
-from longshore.destinations.kind import Unshown
+from longshore.destinations.kind import Redacted
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SMALL_BYTES = 256 << 10  # that are hashed on the event loop
 
 
-class Keys(Unshown, frozen=True):
+class Keys(Redacted, frozen=True):
     """Credentials for one region."""
 
     access_key_id: str

@@ -9,8 +9,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.kind import PRINTED, DestinationError, FilePlace, Kind, Step, Unshown
-from longshore.destinations.private_keys import bounded
+from longshore.destinations.kind import PRINTED, DestinationError, FilePlace, Kind, Redacted, Step
+from longshore.destinations.private_keys import require_cheap_key
 from longshore.destinations.sftp_login import HOST_KEY, Login
 from longshore.outbound import MAX_PORT, Network, check_host
 from longshore.settings import Settings
@@ -47,7 +47,7 @@ class SftpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""  # fmt: skip
 
 
-class SftpSecret(Unshown, frozen=True, forbid_unknown_fields=True):
+class SftpSecret(Redacted, frozen=True, forbid_unknown_fields=True):
     """A password, or a private key."""
 
     password: Annotated[str, Meta(max_length=1000)] = ""
@@ -99,7 +99,7 @@ def _check(settings: SftpSettings, secret: SftpSecret, allow: tuple[Network, ...
         violations.append(Violation("expected a password or a private_key", "/secret"))
     if secret.private_key:
         try:
-            bounded(secret.private_key)
+            require_cheap_key(secret.private_key)
         except DestinationError as error:
             violations.append(Violation(str(error), "/secret/private_key"))
     return violations

@@ -12,7 +12,7 @@ import asyncssh
 
 from longshore.destinations.addresses import checked_addresses
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError
-from longshore.destinations.private_keys import bounded
+from longshore.destinations.private_keys import require_cheap_key
 from longshore.destinations.sftp_login import Login
 from longshore.outbound import Address, Network
 from longshore.validation import in_json
@@ -140,7 +140,7 @@ def public_key(text: str) -> asyncssh.SSHKey:
 
 def _private_key(login: Login) -> asyncssh.SSHKey:
     try:
-        return asyncssh.import_private_key(bounded(login.private_key), login.passphrase or None)
+        return asyncssh.import_private_key(require_cheap_key(login.private_key), login.passphrase or None)
     except asyncssh.KeyEncryptionError:
         raise DestinationError('"passphrase" is wrong or missing: the private key is encrypted') from None
     except (asyncssh.KeyImportError, ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """Where and as whom to sign in to an SFTP server."""
 
-from longshore.destinations.kind import Unshown
+from longshore.destinations.kind import Redacted
 
 HOST_KEY = (
     r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com)"
@@ -8,7 +8,7 @@ HOST_KEY = (
 )
 
 
-class Login(Unshown, frozen=True):
+class Login(Redacted, frozen=True):
     """Where and as whom to sign in."""
 
     host: str

@@ -14,8 +14,8 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_json, fetch_page
-from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Kind, Opened
-from longshore.destinations.telling import holds_secret
+from longshore.destinations.kind import DestinationError, DestinationUnavailableError, Kind, OpenDestination
+from longshore.destinations.redaction import holds_secret
 from longshore.errors import NotFoundError, ProblemError, TransientError
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
@@ -103,7 +103,7 @@ class Destinations:
         self._settings = settings
 
     @contextlib.asynccontextmanager
-    async def open(self, chain: ChainId, name: str) -> AsyncIterator[Opened]:
+    async def open(self, chain: ChainId, name: str) -> AsyncIterator[OpenDestination]:
         """Connect to a destination. Raises DestinationError and DestinationUnavailableError."""
         row = await self._pool.fetchrow(FIND, chain, name)
         if row is None:

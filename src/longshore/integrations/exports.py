@@ -9,7 +9,7 @@ from typing import Any
 
 from longshore.client import BadRequestError, DownloadError, F, GoneError, Longshore, NotFoundError, SegmentError, Task
 from longshore.client.model import Run
-from longshore.client.result_files import destination
+from longshore.client.result_files import download_path
 from longshore.client.segment import Rules
 
 TICK = timedelta(microseconds=1)
@@ -63,7 +63,7 @@ def of_interval(options: Mapping[str, Any], field: str, start: datetime, end: da
 
 def writable(path: str | Path) -> Path:
     """Return a path that a result can be downloaded to. Raises DownloadError, before anything is exported."""
-    to = destination(path)
+    to = download_path(path)
     folder = to if to.is_dir() else to.parent
     if not os.access(folder, os.W_OK | os.X_OK):
         raise DownloadError(f"the folder {str(folder)!r} cannot be written to")

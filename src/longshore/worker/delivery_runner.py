@@ -16,7 +16,7 @@ from pgqueuer import Job
 from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, loop_step, retry_until_available
 from longshore.destinations.deliver import Delivered, deliver, discard, discard_all
-from longshore.destinations.kind import Opened
+from longshore.destinations.kind import OpenDestination
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import is_retryable
 from longshore.results.store import Store
@@ -33,7 +33,7 @@ CONCURRENCY = 8
 DISCARD_SECONDS = 30.0  # that the removal of temporary files may take
 DISCARD_PAUSE_SECONDS = 10.0  # between two searches for deliveries that have left some
 
-Open = Callable[[ChainId, str], AbstractAsyncContextManager[Opened]]
+Open = Callable[[ChainId, str], AbstractAsyncContextManager[OpenDestination]]
 """Connects to a destination of a chain by its name."""
 
 

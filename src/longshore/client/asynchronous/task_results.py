@@ -15,7 +15,7 @@ from longshore.client.asynchronous.task_resource import AsyncTaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.result_files import FILES_PAGE, DownloadOptions, destination
+from longshore.client.result_files import FILES_PAGE, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
@@ -115,7 +115,7 @@ class AsyncTaskResults(AsyncTaskResource):
         `on_bytes`: called with the number of bytes so far and the number in total.
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError, ExistsError.
         """
-        to = await in_thread(destination, path)
+        to = await in_thread(download_path, path)
         if not progress:
             options = DownloadOptions(on_bytes, run, manifest, replace)
             return await downloads.download(self._transport, self.id, to, options)

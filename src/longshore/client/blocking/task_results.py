@@ -16,7 +16,7 @@ from longshore.client.blocking.task_resource import TaskResource
 from longshore.client.model import Delivery, Link, Run, RunFile
 from longshore.client.parts import OnBytes
 from longshore.client.progress_bar import ProgressBar
-from longshore.client.result_files import FILES_PAGE, DownloadOptions, destination
+from longshore.client.result_files import FILES_PAGE, DownloadOptions, download_path
 
 if TYPE_CHECKING:
     import pandas
@@ -116,7 +116,7 @@ class TaskResults(TaskResource):
         `on_bytes`: called with the number of bytes so far and the number in total.
         Raises ConflictError (not DONE, or not an export), GoneError, DownloadError, ExistsError.
         """
-        to = in_thread(destination, path)
+        to = in_thread(download_path, path)
         if not progress:
             options = DownloadOptions(on_bytes, run, manifest, replace)
             return downloads.download(self._transport, self.id, to, options)

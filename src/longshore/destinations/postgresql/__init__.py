@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from longshore.database.connect import DirectConnection
-from longshore.destinations.kind import Kind, Opened
+from longshore.destinations.kind import Kind, OpenDestination
 from longshore.destinations.postgresql.connect import PostgresqlSecret, PostgresqlSettings, check, connect, resolved
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import PostgresqlPlace
@@ -21,7 +21,7 @@ def postgresql(_settings: Settings) -> Kind:
 @contextlib.asynccontextmanager
 async def _open(
     settings: PostgresqlSettings, secret: PostgresqlSecret, allow: tuple[Network, ...]
-) -> AsyncIterator[Opened]:
+) -> AsyncIterator[OpenDestination]:
     async def connected() -> DirectConnection:
         return await connect(settings, secret, await resolved(settings, allow))
 

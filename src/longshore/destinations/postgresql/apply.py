@@ -23,7 +23,7 @@ UPSERTS = f"select count(*) from {STAGING} s where {{kept}}"
 DELETE = "delete"
 
 
-class Taken(msgspec.Struct, frozen=True):
+class TotalsSql(msgspec.Struct, frozen=True):
     """The columns of control totals as SQL, over columns of a table or of its alias."""
 
     totals: Totals
@@ -40,7 +40,7 @@ class Taken(msgspec.Struct, frozen=True):
         return Totals(self.totals.amount, self.totals.per, sums)
 
 
-def _taken(target: Target, totals: Totals, alias: str = "") -> Taken:
+def _totals_sql(target: Target, totals: Totals, alias: str = "") -> TotalsSql:
     column = next(column for column in target.columns if column.name == totals.per)
     # Under the load's type, as a table's wider type may spell a value otherwise.
     name = f"{alias}{quoted(column.name)}"
@@ -48,7 +48,7 @@ def _taken(target: Target, totals: Totals, alias: str = "") -> Taken:
     shown = f"case when {value} is not null then format('%s', {value}) end"
     if column.want.name in CAST_AS_SHOWN:  # a cast takes less time
         shown = f"{value}::text"
-    return Taken(totals, shown, f"{alias}{quoted(totals.amount)}::numeric")
+    return TotalsSql(totals, shown, f"{alias}{quoted(totals.amount)}::numeric")
 
 
 async def apply(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
@@ -62,7 +62,7 @@ async def apply(connection: DirectConnection, target: Target, load: TableLoad) -
         case "replace":
             await connection.execute(f"delete from {target.name}")
             await connection.execute(_insert(target))
-            evidence = await whole(connection, target, load.totals)
+            evidence = await table_evidence(connection, target, load.totals)
             if evidence.rows != load.line.rows:
                 raise _dropped(target, evidence.rows, load.line.rows)
             return evidence
@@ -85,7 +85,7 @@ async def _append(connection: DirectConnection, target: Target, load: TableLoad)
 
     Elsewhere the table has the staged rows as they are, and to add those up takes less time.
     """
-    taken, totals = None if load.totals is None else _taken(target, load.totals), None
+    taken, totals = None if load.totals is None else _totals_sql(target, load.totals), None
     if taken and target.oid is not None and await connection.fetchval(CHANGES_ROWS, target.oid):
         names = {taken.totals.per, taken.totals.amount}
         inserted = f"{_insert(target)} returning {', '.join(map(quoted, names))}"
@@ -100,11 +100,11 @@ async def _append(connection: DirectConnection, target: Target, load: TableLoad)
     return TableEvidence(rows, totals, was_there=False)
 
 
-async def whole(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
+async def table_evidence(connection: DirectConnection, target: Target, totals: Totals | None) -> TableEvidence:
     """Return rows and totals of the whole table."""
     if totals is None:
         return TableEvidence(await connection.fetchval(f"select count(*) from {target.name}"), None, was_there=False)
-    taken = _taken(target, totals)
+    taken = _totals_sql(target, totals)
     found = taken.of(await connection.fetch(taken.query(target.name)))
     return TableEvidence(found.rows, found, was_there=False)
 
@@ -136,7 +136,7 @@ async def _merge(connection: DirectConnection, target: Target, load: TableLoad) 
         if load.is_full:
             await _require_count(connection, target, await connection.fetchval(UPSERTS.format(kept=kept)))
         return merged
-    table = await whole(connection, target, load.mirror.totals)
+    table = await table_evidence(connection, target, load.mirror.totals)
     return msgspec.structs.replace(merged, mirror=Mirror(table.rows, table.totals))
 
 
@@ -162,7 +162,7 @@ async def _merged(
         assert found is not None
         rows, left = found["upserts"], found["deletes"]
     else:
-        taken = _taken(target, load.totals, "t.")
+        taken = _totals_sql(target, load.totals, "t.")
         parts = await connection.fetch(taken.query(f"{joined} where {kept}"))
         deleted = load.line.rows - upserts
         totals = taken.of([*parts, (None, deleted, Decimal(0))] if deleted else parts)

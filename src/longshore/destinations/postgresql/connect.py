@@ -16,7 +16,7 @@ from msgspec import Meta
 from longshore import outbound
 from longshore.database.connect import DirectConnection, WatchedConnection
 from longshore.database.session_settings import KEEPALIVE, LIMITS, OUTPUT
-from longshore.destinations.kind import DestinationError, Unshown
+from longshore.destinations.kind import DestinationError, Redacted
 from longshore.destinations.postgresql.errors import needing
 from longshore.destinations.postgresql.types import quoted
 from longshore.validation import Violation
@@ -86,7 +86,7 @@ class PostgresqlSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         return f"postgresql://{host}:{self.port}/{self.database}/{self.schema}"
 
 
-class PostgresqlSecret(Unshown, frozen=True, forbid_unknown_fields=True):
+class PostgresqlSecret(Redacted, frozen=True, forbid_unknown_fields=True):
     """The password of the role."""
 
     password: Annotated[

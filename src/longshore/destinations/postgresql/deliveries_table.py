@@ -114,7 +114,9 @@ async def delivered_rows(connection: DirectConnection, schema: str, load: TableL
         )
     if found is None:
         return None
-    if not found["of_run"] and load.is_whole:  # brings each row again, also where the table was emptied meanwhile
+    if (
+        not found["of_run"] and load.replaces_all_rows
+    ):  # brings each row again, also where the table was emptied meanwhile
         return None
     if not found["of_run"] or found["same_bytes"]:
         return int(found["rows"])

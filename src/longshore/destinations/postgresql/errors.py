@@ -19,24 +19,24 @@ MAX_CONTEXT_CHARACTERS = 200
 class Meaning(msgspec.Struct, frozen=True):
     """The meaning of an SQLSTATE, or of a class of them."""
 
-    passes: bool
+    is_transient: bool
     """Whether another attempt may succeed."""
     advice: str = ""
 
 
-PASSES = Meaning(True)
-STAYS = Meaning(False)
+TRANSIENT = Meaning(True)
+PERMANENT = Meaning(False)
 
 MEANINGS: dict[str, Meaning] = {
-    "08": PASSES,  # the connection was lost, or a pooler has none
-    "40": PASSES,  # rolled back: deadlock, serialization failure
-    "53": PASSES,  # too many connections, out of memory, disk full
-    "55": PASSES,  # in use, lock timeout
-    "57": PASSES,  # starting up, shutting down, cancelled by an administrator
-    "58": PASSES,  # an input or output error of the server
+    "08": TRANSIENT,  # the connection was lost, or a pooler has none
+    "40": TRANSIENT,  # rolled back: deadlock, serialization failure
+    "53": TRANSIENT,  # too many connections, out of memory, disk full
+    "55": TRANSIENT,  # in use, lock timeout
+    "57": TRANSIENT,  # starting up, shutting down, cancelled by an administrator
+    "58": TRANSIENT,  # an input or output error of the server
     "25006": Meaning(True, "the server or the role is read-only: connect to the primary, or lift the role's default"),
-    "25P03": PASSES,
-    "25P04": PASSES,
+    "25P03": TRANSIENT,
+    "25P04": TRANSIENT,
     "0A000": Meaning(False, "something depends on the column, such as a view, or the table cannot do it"),
     "22021": Meaning(False, "the encoding of the database cannot hold the text"),
     "22P05": Meaning(False, "the encoding of the database cannot hold a character of the text"),
@@ -57,7 +57,7 @@ MEANINGS: dict[str, Meaning] = {
 def meaning_of(sqlstate: str | None) -> Meaning:
     """Return the meaning of an SQLSTATE."""
     code = sqlstate or ""
-    return MEANINGS.get(code) or MEANINGS.get(code[:2]) or STAYS
+    return MEANINGS.get(code) or MEANINGS.get(code[:2]) or PERMANENT
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def translated(where: str) -> Iterator[None]:
         raise
     except asyncpg.PostgresError as error:
         meaning = meaning_of(error.sqlstate)
-        raise _error(where, meaning.passes, _sentence(error, meaning)) from None
+        raise _error(where, meaning.is_transient, _sentence(error, meaning)) from None
     except RefusedError as error:
         reason = f"{error}; the operator can allow its network (LONGSHORE_OUTBOUND_ALLOW)"
         raise DestinationError(f"{where}: {reason}") from None

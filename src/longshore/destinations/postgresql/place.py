@@ -24,7 +24,7 @@ from longshore.destinations.postgresql.table import (
     FIND,
     Target,
     check_names,
-    inspected,
+    inspect_table,
     prepare,
     refuse_cascades,
     require_rights,
@@ -114,19 +114,19 @@ async def _roll_back(connection: DirectConnection) -> None:
 async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence:
     """Load rows in the connection's transaction."""
     await pin(connection, sees_all=load.mode != "append")
-    if found := await _there(connection, schema, load):
+    if found := await _earlier_delivery(connection, schema, load):
         return found
-    staged = await inspected(connection, schema, load)
+    staged = await inspect_table(connection, schema, load)
     # A new table, which nobody sees yet, takes the file itself: rows that are written once take a quarter less time.
     is_direct = staged.oid is None and load.mode != "merge"
     if not is_direct:
         await _staged(connection, staged, load)
     await deliveries_table.lock_table(connection, schema, load.table)
     # Each statement sees what was committed before it, so also what the load before this one did.
-    if found := await _there(connection, schema, load):
+    if found := await _earlier_delivery(connection, schema, load):
         return found
     await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
-    target = await inspected(connection, schema, load)
+    target = await inspect_table(connection, schema, load)
     if is_direct and target.oid is not None:  # another load has made it meanwhile
         is_direct, staged = False, target
         await _staged(connection, staged, load)
@@ -140,7 +140,7 @@ async def _loaded(connection: DirectConnection, schema: str, load: TableLoad) ->
     await prepare(connection, schema, target, load.key if load.mode == "merge" else ())
     if is_direct:
         load.require_rows(await copy(connection, load, schema, load.table), target.name)
-        evidence = await apply.whole(connection, target, load.totals)
+        evidence = await apply.table_evidence(connection, target, load.totals)
     else:
         evidence = await apply.apply(connection, target, load)
     load.require(evidence, target.name)
@@ -152,7 +152,7 @@ async def _staged(connection: DirectConnection, staged: Target, load: TableLoad)
     load.require_rows(await stage(connection, staged, load), staged.name)
 
 
-async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
+async def _earlier_delivery(connection: DirectConnection, schema: str, load: TableLoad) -> TableEvidence | None:
     """Return the evidence of an earlier delivery of the load; None where there is none.
 
     Lines of a table that was dropped do not count. Raises DestinationError for an increment that the table has not the
@@ -161,13 +161,13 @@ async def _there(connection: DirectConnection, schema: str, load: TableLoad) -> 
     name = f"{quoted(schema)}.{quoted(load.table)}"
     # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
     if await connection.fetchrow(FIND, schema, load.table) is None:
-        if load.line.mark_from is not None and not load.is_whole:
+        if load.line.mark_from is not None and not load.replaces_all_rows:
             raise _lacking(load, f"{name} does not exist")
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
     if found is not None:
         return TableEvidence(found, None, was_there=True)
-    if load.line.mark_to is not None and not load.is_whole:
+    if load.line.mark_to is not None and not load.replaces_all_rows:
         await _require_earlier(connection, name, load, await deliveries_table.earlier_lines(connection, schema, load))
     return None
 
@@ -196,7 +196,7 @@ async def _require_earlier(
 def _lacking(load: TableLoad, why: str) -> DestinationError:
     first = "drop the table if it is there, and " if load.mode == "append" else ""
     return DestinationError(
-        f"the rows before this increment of task {load.line.task} are missing: {why}; {first}{load.full_run}"
+        f"the rows before this increment of task {load.line.task} are missing: {why}; {first}{load.full_run_advice}"
     )
 
 

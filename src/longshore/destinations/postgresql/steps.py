@@ -15,7 +15,7 @@ from longshore.destinations.postgresql.connect import PostgresqlSecret, Postgres
 from longshore.destinations.postgresql.copying import stage
 from longshore.destinations.postgresql.errors import translated
 from longshore.destinations.postgresql.place import BEGIN, pin
-from longshore.destinations.postgresql.table import Target, inspected, prepare, require_schema
+from longshore.destinations.postgresql.table import Target, inspect_table, prepare, require_schema
 from longshore.errors import LongshoreError
 from longshore.outbound import Network
 
@@ -103,7 +103,7 @@ def _load() -> TableLoad:
 async def _created(connection: DirectConnection, settings: PostgresqlSettings, load: TableLoad) -> Target:
     await connection.execute(BEGIN)
     await pin(connection, sees_all=True)
-    target = await inspected(connection, settings.schema, load)
+    target = await inspect_table(connection, settings.schema, load)
     await prepare(connection, settings.schema, target, load.key)
     await deliveries_table.require_rights(connection, settings.schema)
     return target

@@ -140,7 +140,7 @@ def check_names(load: TableLoad) -> None:
         raise DestinationError("changes can only be merged")
 
 
-async def inspected(connection: DirectConnection, schema: str, load: TableLoad) -> Target:
+async def inspect_table(connection: DirectConnection, schema: str, load: TableLoad) -> Target:
     """Return the table of a load, with what its columns become. Raises DestinationError for one that is in the way.
 
     No lock is taken.

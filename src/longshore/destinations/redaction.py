@@ -35,7 +35,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def place_of(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return the type of an error and where it was raised, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
