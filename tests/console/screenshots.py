@@ -27,7 +27,7 @@ OF_TASKS = ("tasks", "schedules", "system")
 TASKS = """
 with made as (
     insert into longshore.tasks (chain_id, description, action, trigger, target, debug, state, result, last_run_at, run,
-                                 attempt_began_at, log_length, created_at)
+                                 attempt_began_at, log_length, created_at, reason)
     select $1,
            case n % 10
                when 3 then 'ייצוא לילי של תנועות הארנק, כולל זיכויים וחיובים, עבור מחסן הנתונים'
@@ -40,21 +40,21 @@ with made as (
            json_build_object('action', 'export', 'export_index', (array['wallet-ledger', 'users'])[1 + n % 2],
                              'export_format', 'csv'),
            '', case when n % 20 = 7 then 'ERROR' else 'DONE' end, 'Wallet_Export-' || n || '.csv',
-           now() - n * interval '14 days' / $2, 1, now(), 3, now() - n * interval '14 days' / $2
+           now() - n * interval '14 days' / $2, 1, now(), 3, now() - n * interval '14 days' / $2, 'relation "loyalty.wallet_ledger" does not exist'
     from generate_series(1, $2::int) n
-    returning id, state, last_run_at
+    returning id, state, last_run_at, reason
 ),
 runs as (
     insert into longshore.runs (task_id, run, state, first_attempt, attempt, due_at, began_at, ended_at, rows, bytes,
-                                attempt_began_at, progress_at, reads)
+                                attempt_began_at, progress_at, reads, reason)
     select id, 1, state, 1, 1, last_run_at - interval '2 s' * (id % 9), last_run_at,
            last_run_at + interval '1 s' * (10 + id % 90), id % 977 * 1000, id % 977 * 171000, last_run_at,
-           last_run_at, '[]'
+           last_run_at, '[]', reason
     from made
 )
 insert into longshore.task_logs (task_id, seq, at, msg)
 select id, seq, last_run_at + interval '1 s' * (10 + id % 90), msg
-from made, (values (0, 'READY -> INPROGRESS', ''), (1, 'success', 'relation "loyalty.wallet_ledger" does not exist'),
+from made, lateral (values (0, 'READY -> INPROGRESS', ''), (1, 'success', reason),
                    (2, 'INPROGRESS -> DONE', 'INPROGRESS -> ERROR')) as entry (seq, good, bad)
 cross join lateral (select case when state = 'ERROR' and bad <> '' then bad else good end as msg) chosen
 """

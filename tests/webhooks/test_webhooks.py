@@ -273,7 +273,8 @@ def test_reason_and_figures_are_hidden_from_the_webhook_of_a_token_that_may_not_
             " run as (insert into longshore.runs (task_id, run, state, first_attempt, attempt, began_at,"
             " attempt_began_at, progress_at, rows, bytes) values ($1, 1, 'ERROR', 1, 1, now(), now(), now(), 7, 70))"
             " update longshore.tasks set state = 'ERROR', attempt_began_at = now(), due_at = null, revision = 2,"
-            " run = 1, log_length = 2, reads = $2, target = jsonb_set(target::jsonb, '{fields}', '[\"first_name\"]')"
+            " reason = 'username ~secret~', run = 1, log_length = 2, reads = $2,"
+            " target = jsonb_set(target::jsonb, '{fields}', '[\"first_name\"]')"
             " where id = $1",
             task,
             reads,
