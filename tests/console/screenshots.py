@@ -40,7 +40,8 @@ with made as (
            json_build_object('action', 'export', 'export_index', (array['wallet-ledger', 'users'])[1 + n % 2],
                              'export_format', 'csv'),
            '', case when n % 20 = 7 then 'ERROR' else 'DONE' end, 'Wallet_Export-' || n || '.csv',
-           now() - n * interval '14 days' / $2, 1, now(), 3, now() - n * interval '14 days' / $2, 'relation "loyalty.wallet_ledger" does not exist'
+           now() - n * interval '14 days' / $2, 1, now(), 3, now() - n * interval '14 days' / $2,
+           'relation "loyalty.wallet_ledger" does not exist'
     from generate_series(1, $2::int) n
     returning id, state, last_run_at, reason
 ),
