@@ -5,13 +5,11 @@ later changes the state of a run, and of a task whose last run that is, from ERR
 """
 
 from contextlib import suppress
-from typing import Literal
 
-import asyncpg
 import msgspec
 import structlog
 
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, DELIVERY_SECONDS, MAX_LOST_DELIVERIES, isolated
 from longshore.tasks import deliveries, run_ends
 from longshore.tasks.attempts import storable
@@ -141,44 +139,31 @@ limit $1
 """
 
 
-class DeliveryEnd(msgspec.Struct, frozen=True):
-    """The end of a delivery."""
-
-    state: Literal["delivered", "failed"]
-    error: str | None = None
-    address: str | None = None
-    evidence: str | None = None
-    """JSON."""
-
-
 async def delivered(pool: Pool, message: DeliveryMessage, address: str, evidence: str) -> None:
     """End a delivery: the result lies at `address`, where `evidence` (JSON) was read back.
 
     Raises StaleDeliveryError.
     """
-    await _end(pool, message, DeliveryEnd("delivered", address=address, evidence=evidence))
+    await _end(pool, message, "delivered", None, address, evidence)
 
 
 async def failed(pool: Pool, message: DeliveryMessage, why: str) -> None:
     """End a delivery that is not tried any more. Raises StaleDeliveryError."""
-    await _end(pool, message, DeliveryEnd("failed", error=storable(why)))
+    await _end(pool, message, "failed", storable(why), None, None)
 
 
-async def _end(pool: Pool, message: DeliveryMessage, end: DeliveryEnd) -> None:
+async def _end(pool: Pool, message: DeliveryMessage, *end: str | None) -> None:
+    """End a delivery. `end`: state, error, address and evidence, as END has them."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(LOCK_TASK, message.task)
-        ended = await connection.fetchrow(END, *msgspec.structs.astuple(message), *msgspec.structs.astuple(end))
+        ended = await connection.fetchrow(END, *msgspec.structs.astuple(message), *end)
         if ended is None:
             raise StaleDeliveryError(message)
-        await _go_on(connection, ended)
+        await deliveries.admit(connection, ChainId(ended["chain_id"]))
+        if ended["ends"]:
+            await run_ends.plan_next_run(connection, ended)
     if ended["ends"]:
         metrics.RUNS.labels(ended["action"], ended["new_state"]).inc()
-
-
-async def _go_on(connection: Connection, ended: asyncpg.Record) -> None:
-    await deliveries.admit(connection, ChainId(ended["chain_id"]))
-    if ended["ends"]:
-        await run_ends.plan_next_run(connection, ended)
 
 
 async def retry_or_fail_lost(pool: Pool, message: DeliveryMessage) -> bool:
