@@ -12,6 +12,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
+from longshore.tasks.reads import status
 from longshore.tasks.recorded_reads import Read, decoded
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.
@@ -33,8 +34,6 @@ where t.id = $1 and t.chain_id = $2 and ($3::int is null or r.run = $3)
 order by r.run desc
 limit $4 offset $5
 """
-
-EXISTS = "select from longshore.tasks where id = $1 and chain_id = $2"
 
 MANIFEST = """
 select r.manifest, r.reads
@@ -112,7 +111,7 @@ async def runs(pool: Pool, chain: ChainId, task: TaskId, page: Page) -> tuple[li
     """Return a page of the runs of a task, newest first, and whether more follow. Raises NotFoundError."""
     found, more = await fetch_page(pool, _run, page, RUNS, task, chain, None)
     if not found:
-        await _require(pool, chain, task)
+        await status(pool, chain, task)
     return found, more
 
 
@@ -120,7 +119,7 @@ async def one_run(pool: Pool, chain: ChainId, task: TaskId, run: int) -> RunWith
     """Return one run of a task, None if there is none. Raises NotFoundError."""
     if (row := await pool.fetchrow(RUNS, task, chain, run, 1, 0)) is not None:
         return _run(**row)
-    await _require(pool, chain, task)
+    await status(pool, chain, task)
     return None
 
 
@@ -168,11 +167,6 @@ async def newest_reads(pool: Pool, chain: ChainId, task: TaskId) -> list[Read]:
     if row is None:
         raise NotFoundError("task-not-found")
     return decoded(row["reads"])
-
-
-async def _require(pool: Pool, chain: ChainId, task: TaskId) -> None:
-    if await pool.fetchrow(EXISTS, task, chain) is None:
-        raise NotFoundError("task-not-found")
 
 
 def _run(
