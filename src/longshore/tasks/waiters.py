@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Hashable, Iterator
 from typing import Any, TypeVar
 
-import structlog
 from prometheus_client import Gauge
 
 from longshore.database.connect import Pool
@@ -20,8 +19,6 @@ from longshore.database.retry import loop_step
 from longshore.errors import ProblemError
 from longshore.tasks import reads
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
-
-log = structlog.get_logger()
 
 CHANNEL = "longshore_tasks"
 RELEASE_SIGNAL = signal.SIGUSR1  # announces to a process of the API that it will end
