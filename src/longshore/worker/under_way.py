@@ -8,26 +8,20 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
 from longshore.database.connect import Pool
 from longshore.database.retry import DATABASE_ERRORS
 from longshore.tasks.model import TaskId
+from longshore.tasks.queue import AnyMessage
 from longshore.worker import malloc
 
 log = structlog.get_logger()
 
 
-class TaskMessage(Protocol):
-    """A message about a task, which names an attempt."""
-
-    @property
-    def task(self) -> TaskId: ...
-
-
-M = TypeVar("M", bound=TaskMessage)
+M = TypeVar("M", bound=AnyMessage)
 
 END_SECONDS = (
     10.0  # after the grace time, for writing the ends of the attempts; less than `processes.STOP_TIMEOUT_SECONDS`
