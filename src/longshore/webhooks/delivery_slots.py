@@ -88,7 +88,6 @@ class LeasedDelivery(msgspec.Struct, frozen=True):
     id: UUID
     attempts: int
     tries: int
-    event: str
     task: int
     payload: str
     url: str

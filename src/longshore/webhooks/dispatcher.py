@@ -22,13 +22,12 @@ from longshore.outbound import Network, OutboundError, Request, send
 from longshore.tasks.attempts import storable
 from longshore.vault import Vault, VaultError
 from longshore.webhooks.delivery_slots import DUE, PENDING, DeliverySlots, LeasedDelivery
-from longshore.webhooks.registry import unsealed
+from longshore.webhooks.registry import CHANNEL, unsealed
 from longshore.webhooks.retries import pause_seconds, retry_after_seconds
 from longshore.webhooks.signature import signature_headers
 
 log = structlog.get_logger()
 
-CHANNEL = "longshore_webhook_deliveries"
 POLL_SECONDS = 5.0  # the longest that a due message waits if its notification was lost
 TIMEOUT_SECONDS = 15.0  # until the status line of the answer
 LEASE_SECONDS = 60  # well beyond TIMEOUT_SECONDS
@@ -53,7 +52,7 @@ update longshore.webhook_deliveries d
 set due_at = now() + make_interval(secs => $2), attempts = d.attempts + 1, tries = d.tries + 1, attempted_at = now()
 from due, longshore.webhooks w
 where d.id = due.id and w.id = d.webhook_id
-returning d.id, d.attempts, d.tries, d.event, d.task_id as task, d.payload, w.url, w.id as webhook, w.chain_id as chain,
+returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id as webhook, w.chain_id as chain,
           array_prepend(w.secret, array(
               select p.secret from longshore.previous_webhook_secrets p
               where p.webhook_id = w.id and p.signs_until > now()
@@ -107,8 +106,8 @@ select extract(epoch from min(due_at) - now())::float8 from longshore.webhook_de
 """
 
 
-class Attempt(msgspec.Struct, frozen=True):
-    """The end of one attempt to deliver a message."""
+class DeliveryOutcome(msgspec.Struct, frozen=True):
+    """The outcome of one attempt to deliver a message."""
 
     status: int | None
     """HTTP status of the answer; None if there was none."""
@@ -181,18 +180,18 @@ class Dispatcher:
             body = await self._body(delivery, bound)
             if body is None:
                 return None
-            attempt = await self._send(delivery, body)
+            outcome = await self._send(delivery, body)
         except (OutboundError, VaultError) as error:
-            attempt = Attempt(None, str(error), None)
+            outcome = DeliveryOutcome(None, str(error), None)
         except Exception as error:
-            attempt = Attempt(None, f"{type(error).__name__}: {error}", None)
+            outcome = DeliveryOutcome(None, f"{type(error).__name__}: {error}", None)
             bound.error("delivery failed", exc_info=error)
         try:
-            await self._record(delivery, attempt, bound)
+            await self._record(delivery, outcome, bound)
         except DATABASE_ERRORS as error:
             # The message is sent a second time when its lease is over; receivers recognize it by its id.
             bound.warning("delivery could not be recorded", error=str(error))
-        return attempt.fault is None
+        return outcome.fault is None
 
     async def _body(self, delivery: LeasedDelivery, bound: structlog.typing.FilteringBoundLogger) -> bytes | None:
         """Return a message as the maker of its webhook may see it; None if the database does not answer.
@@ -208,7 +207,7 @@ class Dispatcher:
             return None
         return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
 
-    async def _send(self, delivery: LeasedDelivery, body: bytes) -> Attempt:
+    async def _send(self, delivery: LeasedDelivery, body: bytes) -> DeliveryOutcome:
         secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
         headers = {
             **signature_headers(f"msg_{delivery.id}", int(time.time()), body, secrets),
@@ -218,22 +217,23 @@ class Dispatcher:
         request = Request("POST", delivery.url, headers, body, TIMEOUT_SECONDS)
         answer = await send(request, self._allow(delivery.chain))
         fault = None if 200 <= answer.status < 300 else f"answered {answer.status}"
-        return Attempt(answer.status, fault, retry_after_seconds(answer.headers.get("retry-after"), time.time()))
+        retry_after = retry_after_seconds(answer.headers.get("retry-after"), time.time())
+        return DeliveryOutcome(answer.status, fault, retry_after)
 
     async def _record(
-        self, delivery: LeasedDelivery, attempt: Attempt, bound: structlog.typing.FilteringBoundLogger
+        self, delivery: LeasedDelivery, outcome: DeliveryOutcome, bound: structlog.typing.FilteringBoundLogger
     ) -> None:
-        if attempt.fault is None:
-            await self._pool.execute(DELIVERED, delivery.id, delivery.attempts, attempt.status)
-            bound.info("webhook delivered", status=attempt.status)
+        if outcome.fault is None:
+            await self._pool.execute(DELIVERED, delivery.id, delivery.attempts, outcome.status)
+            bound.info("webhook delivered", status=outcome.status)
             return
-        pause = None if attempt.status == GONE else pause_seconds(delivery.tries)
-        if pause is not None and attempt.retry_after is not None:
-            pause = max(pause, attempt.retry_after)
-        fault = storable(attempt.fault)
-        await self._pool.execute(NOT_DELIVERED, delivery.id, delivery.attempts, attempt.status, fault, pause)
-        bound.warning("webhook not delivered", fault=attempt.fault, retry_in=pause)
-        if attempt.status == GONE:
+        pause = None if outcome.status == GONE else pause_seconds(delivery.tries)
+        if pause is not None and outcome.retry_after is not None:
+            pause = max(pause, outcome.retry_after)
+        fault = storable(outcome.fault)
+        await self._pool.execute(NOT_DELIVERED, delivery.id, delivery.attempts, outcome.status, fault, pause)
+        bound.warning("webhook not delivered", fault=outcome.fault, retry_in=pause)
+        if outcome.status == GONE:
             await self._pool.execute(DISABLE, delivery.webhook, DISABLED_REASON)
             bound.warning("webhook disabled", webhook=str(delivery.webhook), reason=DISABLED_REASON)
 

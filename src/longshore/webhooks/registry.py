@@ -131,7 +131,10 @@ where d.id = $2 and d.webhook_id = $1
 returning {DELIVERY}
 """  # noqa: S608  # a constant
 
-NOTIFY = "select pg_notify('longshore_webhook_deliveries', '')"
+CHANNEL = "longshore_webhook_deliveries"
+"""Dispatchers listen to it; the database notifies it, too, where it writes messages."""
+
+NOTIFY = f"select pg_notify('{CHANNEL}', '')"
 
 
 class Webhook(msgspec.Struct, frozen=True):
