@@ -106,15 +106,13 @@ def user_password(name: Name) -> None:
 @user_app.command("totp", epilog="Example: longshore user totp anna on")
 def user_totp(
     name: Name,
-    turn: Annotated[str, Argument(help="on (with a new secret) or off.", metavar="on|off")],
+    turn: Annotated[Literal["on", "off"], Argument(help="on (with a new secret) or off.")],
 ) -> None:
     """Require one-time codes of a user, and print the address for authenticator apps. All their sessions end."""
     from longshore.access import audit, totp, users
     from longshore.settings_sources import load
     from longshore.vault import open_vault
 
-    if turn not in ("on", "off"):
-        raise click.BadParameter("expected on or off")
     settings = load().settings
     secret = totp.new_secret() if turn == "on" else None
 
