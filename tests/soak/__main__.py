@@ -42,7 +42,10 @@ OF_A_WORKER = WORKER_TASKS + 5
 STEADY, SHAKEN = ("worker 1", "api 1"), ("worker 2", "api 2")
 
 NAMED = "select location from longshore.runs where location is not null"
-UNENDED = "select id, state, attempt, parked from longshore.tasks where state in ('READY', 'INPROGRESS') or parked"
+UNENDED = """
+select id, state, attempt, parked from longshore.tasks
+where (state in ('READY', 'INPROGRESS') or parked) and coalesce(due_at <= now(), true)
+"""
 OTHERS_IN_ERROR = """
 select t.id, array_agg(l.msg order by l.seq) as log
 from longshore.tasks t
