@@ -42,7 +42,7 @@ def test_table_takes_the_rows_with_the_types_of_the_source_and_a_line_of_the_run
     [line] = tables.noted(LINES)
     one = small.get(f"/tasks/{task['id']}/runs/1").json()
     assert (line["task"], line["run"], line["rows"], line["mode"]) == (task["id"], 1, one["rows"], "append")
-    assert (line["mark_from"], line["mark_to"], line["full"]) == (None, None, False)
+    assert (line["watermark_from_hash"], line["watermark_to_hash"], line["full"]) == (None, None, False)
     assert list(line["columns"]) == [field["name"] for field in one["fields"]]
     assert line["columns"]["amount"].startswith("numeric")
     assert line["key"] == ["id"]
@@ -126,7 +126,9 @@ def test_increment_is_acknowledged_once_delivered_and_given_again_until_then(
     assert second["increment"]["acknowledged"] is True
     assert small.get(f"/tasks/{task}/runs/1").json()["increment"]["acknowledged"] is True
     lines = tables.noted(LINES)
-    assert {(line["mark_from"], line["mark_to"]) for line in lines} == {(None, first["increment"]["to"])}
+    assert {(line["watermark_from_hash"], line["watermark_to_hash"]) for line in lines} == {
+        (None, first["increment"]["to"])
+    }
     third = run(small, task)
     assert third["increment"]["from"] == second["increment"]["to"]
 

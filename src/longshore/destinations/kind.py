@@ -127,9 +127,9 @@ class DeliveryLine(msgspec.Struct, frozen=True):
     run: int
     interval_start: datetime | None
     interval_end: datetime
-    mark_from: str | None
-    """Marks of an increment; None where the run is none."""
-    mark_to: str | None
+    watermark_from_hash: str | None
+    """Hashes of the watermarks of an increment; None where the run is none."""
+    watermark_to_hash: str | None
     rows: int
     sha256: bytes
     """Of the run's file."""
@@ -143,7 +143,7 @@ class TableEvidence(msgspec.Struct, frozen=True):
     totals: Totals | None
     """Control totals of these rows as the table has them; a deleted row has no value and counts as 0."""
     was_there: bool
-    """Whether an earlier delivery of the same run or marks was found, so that nothing was loaded."""
+    """Whether an earlier delivery of the same run or watermarks was found, so that nothing was loaded."""
     mirror: Mirror | None = None
     """Rows and control totals of the whole table; None unless the load has changes."""
 
@@ -171,7 +171,7 @@ class TableLoad(msgspec.Struct, frozen=True):
     @property
     def replaces_all_rows(self) -> bool:
         """Whether a merge brings all rows that the table must have, whatever it has before."""
-        return self.mode == "merge" and (self.is_full or self.line.mark_from is None)
+        return self.mode == "merge" and (self.is_full or self.line.watermark_from_hash is None)
 
     def require(self, evidence: TableEvidence, what: str) -> None:
         """Raise DestinationError where a table took other rows than the file has, and say in what they differ.
@@ -218,8 +218,8 @@ class TablePlace(Protocol):
     async def load(self, load: TableLoad) -> TableEvidence:
         """Load rows and write the line of the delivery in one transaction. May be called again after any error.
 
-        An increment (`line.mark_from`) is refused where the table lacks the delivery that ends there, unless the load
-        is full: without the rows before, the table would be called delivered and lack most of them. Raises
+        An increment (`line.watermark_from_hash`) is refused where the table lacks the delivery that ends there, unless
+        the load is full: without the rows before, the table would be called delivered and lack most of them. Raises
         DestinationError and DestinationUnavailableError.
         """
 

@@ -16,7 +16,7 @@ import msgspec
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import DELIVERY_SECONDS, isolated
 from longshore.tasks.attempts import storable
-from longshore.tasks.model import ChainId, Interval, TaskId
+from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import DeliveryMessage, send
 from longshore.tasks.settled import NO_RUN_LEFT
 
@@ -63,15 +63,14 @@ returning d.task_id, d.run, d.number, d.attempt
 
 CHAINS = "select distinct chain_id from longshore.run_deliveries where due_at <= now()"
 
-# Marks are hashed as in the list of runs: a watermark counts the transactions of the whole source.
+# Watermarks are hashed as in the list of runs: one counts the transactions of the whole source.
 ATTEMPT = f"""
 select begun.task_id, begun.run, begun.number, begun.attempt,
-       begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost, begun.error,
+       begun.chain_id as chain, begun.destination, begun.place, begun.entry, begun.lost,
        extract(epoch from begun.first_began_at - now())::float8 + {DELIVERY_SECONDS} as seconds_left,
-       r.result, r.location, r.rows, r.bytes, r.sha256, r.manifest, r.signature, r.column_types,
-       r.interval_start, r.interval_end,
-       left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as mark_from,
-       left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as mark_to,
+       r.result, r.location, r.manifest, r.signature, r.column_types,
+       left(encode(sha256(convert_to(r.watermark_from, 'UTF8')), 'hex'), 16) as watermark_from_hash,
+       left(encode(sha256(convert_to(r.watermark_to, 'UTF8')), 'hex'), 16) as watermark_to_hash,
        (
            select max(later.run) from longshore.run_deliveries later
            where later.task_id = begun.task_id and later.destination = begun.destination and later.place = begun.place
@@ -197,18 +196,12 @@ class DeliveryAttempt(msgspec.Struct, frozen=True):
     result: str
     location: str | None
     """None where the result was removed."""
-    rows: int
-    size: int
-    sha256: bytes | None
     manifest: str | None
     signature: str | None
     """Of the manifest."""
     column_types: str | None
-    interval: Interval
-    mark_from: str | None
-    mark_to: str | None
-    error: str | None = None
-    """Why the attempt before failed."""
+    watermark_from_hash: str | None
+    watermark_to_hash: str | None
 
 
 class StaleDeliveryError(Exception):
@@ -266,8 +259,7 @@ def _attempt(row: asyncpg.Record | None) -> DeliveryAttempt | None:
         return None
     columns = dict(row)
     message = DeliveryMessage(*(columns.pop(name) for name in ("task_id", "run", "number", "attempt")))
-    interval = Interval(columns.pop("interval_start"), columns.pop("interval_end"))
-    return DeliveryAttempt(message=message, size=columns.pop("bytes"), interval=interval, **columns)
+    return DeliveryAttempt(message=message, **columns)
 
 
 async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *, lost: bool = False) -> None:

@@ -103,14 +103,15 @@ async def lock_table(connection: DirectConnection, schema: str, table: str) -> N
 
 
 async def delivered_rows(connection: DirectConnection, schema: str, load: TableLoad) -> int | None:
-    """Return the rows of an earlier delivery of the same run or marks; None where there is none.
+    """Return the rows of an earlier delivery of the same run or watermarks; None where there is none.
 
     Raises DestinationError where the run is there with other bytes, unless the load replaces them.
     """
     line = load.line
     with _reading(schema):
         found = await connection.fetchrow(
-            FIND.format(name=_name(schema)), load.table, line.task, line.run, line.sha256, line.mark_from, line.mark_to
+            FIND.format(name=_name(schema)),
+            *(load.table, line.task, line.run, line.sha256, line.watermark_from_hash, line.watermark_to_hash),
         )
     if found is None:
         return None
@@ -132,7 +133,7 @@ async def earlier_lines(connection: DirectConnection, schema: str, load: TableLo
     """Return the lines of earlier runs of a load's task in its table."""
     with _reading(schema):
         row = await connection.fetchrow(
-            EARLIER.format(name=_name(schema)), load.table, load.line.task, load.line.mark_from
+            EARLIER.format(name=_name(schema)), load.table, load.line.task, load.line.watermark_from_hash
         )
     assert row is not None
     return EarlierLines(**row)
@@ -149,8 +150,8 @@ async def write_line(connection: DirectConnection, schema: str, table: str, line
     with _reading(schema):
         await connection.execute(
             INSERT.format(name=_name(schema)),
-            *(table, line.task, line.run, line.interval_start, line.interval_end, line.mark_from, line.mark_to),
-            *(line.rows, line.sha256),
+            *(table, line.task, line.run, line.interval_start, line.interval_end),
+            *(line.watermark_from_hash, line.watermark_to_hash, line.rows, line.sha256),
         )
 
 

@@ -161,13 +161,13 @@ async def _earlier_delivery(connection: DirectConnection, schema: str, load: Tab
     name = f"{quoted(schema)}.{quoted(load.table)}"
     # Not by to_regclass: the server remembers for a while that a name was missing, also where another load has made it.
     if await connection.fetchrow(FIND, schema, load.table) is None:
-        if load.line.mark_from is not None and not load.replaces_all_rows:
+        if load.line.watermark_from_hash is not None and not load.replaces_all_rows:
             raise _lacking(load, f"{name} does not exist")
         return None
     found = await deliveries_table.delivered_rows(connection, schema, load)
     if found is not None:
         return TableEvidence(found, None, was_there=True)
-    if load.line.mark_to is not None and not load.replaces_all_rows:
+    if load.line.watermark_to_hash is not None and not load.replaces_all_rows:
         await _require_earlier(connection, name, load, await deliveries_table.earlier_lines(connection, schema, load))
     return None
 
@@ -177,7 +177,7 @@ async def _require_earlier(
 ) -> None:
     """Raise DestinationError unless the table has the rows up to where an increment begins, and none after that."""
     line = load.line
-    if line.mark_from is None:  # an append of all rows
+    if line.watermark_from_hash is None:  # an append of all rows
         if earlier.rows:
             raise DestinationError(
                 f"{name} has {earlier.rows:,} rows of earlier runs of task {line.task}, which this run would repeat, as"
