@@ -1,4 +1,4 @@
-"""Entries of the tables of `routes` beside levels: endpoints that need none, and the checks of `scopes`."""
+"""Entries of the table of `routes` beside levels: endpoints that need none, and the checks of `scopes`."""
 
 from enum import Enum
 
