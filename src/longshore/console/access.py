@@ -18,7 +18,7 @@ from longshore.api.guard import admitted, shown_session
 from longshore.api.problems import problem
 from longshore.api.service import AnyRequest
 from longshore.api.users import UserId, change_member, create_member
-from longshore.console.pages import form_of, page
+from longshore.console.pages import form_of, page, redirect
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.errors import ProblemError
@@ -84,16 +84,11 @@ async def _sent(
         given = {name: value for name, value in fields.items() if name not in NEVER_SHOWN_AGAIN}
         refused = Refused(form, found.status, given, _several(body), found.detail, found.errors or ())
         return await _access(request, refused)
-    return await _access(request, made=made) if isinstance(made, NewToken) else _back(request)
+    return await _access(request, made=made) if isinstance(made, NewToken) else redirect(request, "access")
 
 
 def _several(body: bytes) -> dict[str, list[str]]:
     return parse_qs(body.decode("utf-8", "replace"))
-
-
-def _back(request: AnyRequest) -> Redirect:
-    _, caller = admitted(request)
-    return Redirect(f"/console/{caller.chain}/access", status_code=303)
 
 
 @post("/console/{chain:int}/access/clients", status_code=200, include_in_schema=False)
@@ -106,7 +101,7 @@ async def add_client(request: AnyRequest, body: RawBody) -> Response[str]:
 async def turn_client(request: AnyRequest, id: ClientId, body: RawBody) -> Redirect:
     """Turn a service client on or off."""
     await change_client(request, id, {"enabled": form_of(body).get("enabled") == "true"}, stop=False)
-    return _back(request)
+    return redirect(request, "access")
 
 
 @post("/console/{chain:int}/access/tokens", status_code=200, include_in_schema=False)
@@ -131,17 +126,17 @@ async def add_token(request: AnyRequest, body: RawBody) -> Response[str]:
 
 
 @post("/console/{chain:int}/access/tokens/{id:str}/revoke", include_in_schema=False)
-async def revoke_token(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+async def revoke_token(request: AnyRequest, id: FromPath[str]) -> Redirect:
     """Revoke an access token."""
     await revoke_access_token.fn(request, id)
-    return _back(request)
+    return redirect(request, "access")
 
 
 @post("/console/{chain:int}/access/profiles/{id:str}/revoke", include_in_schema=False)
-async def revoke_own_profile(request: AnyRequest, id: TokenId, body: RawBody) -> Redirect:  # noqa: ARG001
+async def revoke_own_profile(request: AnyRequest, id: TokenId) -> Redirect:
     """Revoke the token of one of your profile files."""
     await revoke_profile.fn(request, id)
-    return _back(request)
+    return redirect(request, "access")
 
 
 @post("/console/{chain:int}/access/users", status_code=200, include_in_schema=False)
@@ -154,13 +149,13 @@ async def add_user(request: AnyRequest, body: RawBody) -> Response[str]:
 async def turn_user(request: AnyRequest, id: UserId, body: RawBody) -> Redirect:
     """Turn a user's level for the chain on or off."""
     await change_member(request, id, {"enabled": form_of(body).get("enabled") == "true"})
-    return _back(request)
+    return redirect(request, "access")
 
 
 @post("/console/{chain:int}/access/sessions/{id:str}/end", include_in_schema=False)
-async def end_session(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+async def end_session(request: AnyRequest, id: FromPath[str]) -> Redirect:
     """End one of your sessions; after this one the page leads to the sign-in page."""
-    back = _back(request)
+    back = redirect(request, "access")
     await _as_person(request)
     await auth.end_session.fn(request, id)
     return back

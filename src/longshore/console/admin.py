@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Annotated
-from urllib.parse import urlencode
 
 from litestar import Response, get
 from litestar.params import QueryParameter
@@ -14,7 +13,7 @@ from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.console.charts import Chart, Column, columns
-from longshore.console.pages import html, in_bytes, in_digits, in_seconds, page
+from longshore.console.pages import html, in_bytes, in_digits, in_seconds, page, paging
 from longshore.console.zones import zone_of
 from longshore.database.rows import Page
 from longshore.tasks import figures
@@ -35,15 +34,15 @@ async def show_audit(
     service, caller = admitted(request)
     filters = {"action": action, "actor": actor, "object": object}
     filters = {key: value.replace("\x00", "") for key, value in filters.items() if value}
+    part = Page(PAGE_SIZE, offset)
     found, more = await audit.entries(
         service.pool,
         caller.chain,
         AuditFilter(filters.get("action"), filters.get("actor"), filters.get("object")),
-        Page(PAGE_SIZE, offset),
+        part,
     )
-    older = "?" + urlencode({**filters, "offset": offset + PAGE_SIZE}) if more else None
-    newer = "?" + urlencode({**filters, "offset": max(0, offset - PAGE_SIZE)}) if offset else None
-    return await page(request, "audit.html", "audit", "Audit", entries=found, asked=filters, older=older, newer=newer)
+    content = {"entries": found, "asked": filters, **paging(part, more, **filters)}
+    return await page(request, "audit.html", "audit", "Audit", **content)
 
 
 @get("/console/{chain:int}/system", include_in_schema=False)

@@ -15,6 +15,8 @@ FILLED = 0.75
 """The part of its place that a column fills; the rest is the gap to the next one."""
 MAX_WIDTH = 6.0
 """Of a column, in percent."""
+LINE_HEIGHT, MARGIN = 24, 3
+"""Pixels of a line of time, and those above and below its bars."""
 
 
 class Bar(msgspec.Struct, frozen=True):
@@ -86,11 +88,10 @@ class Span(msgspec.Struct, frozen=True):
     end: datetime
     kind: str
     title: str
-    lane: int = 0
 
 
-def line_of_time(title: str, spans: Sequence[Span], start: datetime, end: datetime, lane: int = 24) -> Chart:
-    """Return spans of time as bars, from `start` to `end`. `lane`: the height of a lane in pixels."""
+def line_of_time(title: str, spans: Sequence[Span], start: datetime, end: datetime) -> Chart:
+    """Return spans of time as bars, from `start` to `end`."""
     whole = max(1.0, (end - start).total_seconds())
 
     def place(moment: datetime) -> float:
@@ -100,9 +101,8 @@ def line_of_time(title: str, spans: Sequence[Span], start: datetime, end: dateti
     for span in spans:
         width = max(MIN_WIDTH, place(span.end) - place(span.start))
         x = min(place(span.start), 100 - width)
-        bars.append(Bar(round(x, 3), round(width, 3), span.lane * lane + 3, lane - 6, span.kind, span.title))
-    lanes = 1 + max((span.lane for span in spans), default=0)
-    return Chart(title, bars, "", start, end, lanes * lane)
+        bars.append(Bar(round(x, 3), round(width, 3), MARGIN, LINE_HEIGHT - 2 * MARGIN, span.kind, span.title))
+    return Chart(title, bars, "", start, end, LINE_HEIGHT)
 
 
 def change_of(value: float, before: float) -> str:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Response, get, post
 from litestar.params import FromPath, QueryParameter, RawBody
-from litestar.response import Redirect
 
 from longshore.access.tokens import Caller
 from longshore.api import destinations
@@ -19,7 +18,7 @@ from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
 from longshore.console.destination_form import KIND_NAMES, faults_of, fields_of, shown, texts_of, values_of, where
-from longshore.console.pages import form_of, page
+from longshore.console.pages import form_of, page, paging, redirect
 from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.stored import Destination
@@ -69,8 +68,7 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
         "Destinations",
         rows=rows,
         kind_names=KIND_NAMES,
-        older=f"?offset={offset + PAGE_SIZE}" if more else None,
-        newer=f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None,
+        **paging(Page(PAGE_SIZE, offset), more),
     )
 
 
@@ -91,7 +89,6 @@ async def show_new_destination(
 @post("/console/{chain:int}/destinations/new", status_code=200, include_in_schema=False)
 async def create_destination(request: AnyRequest, body: RawBody) -> Response[str]:
     """Create the destination of a form, or test it; `test` in the form says so."""
-    _, caller = admitted(request)
     sent = form_of(body)
     chosen = await _kind(request, sent.get("kind", ""))
     if chosen is None:
@@ -104,7 +101,7 @@ async def create_destination(request: AnyRequest, body: RawBody) -> Response[str
         made, _ = await destinations.create(request, value)
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
-    return Redirect(f"/console/{caller.chain}/destinations/{made.destination.id}", status_code=303)
+    return redirect(request, f"destinations/{made.destination.id}")
 
 
 @get("/console/{chain:int}/destinations/{id:str}", include_in_schema=False)
@@ -133,7 +130,6 @@ async def show_change(request: AnyRequest, id: FromPath[str]) -> Response[str]:
 @post("/console/{chain:int}/destinations/{id:str}/change", status_code=200, include_in_schema=False)
 async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBody) -> Response[str]:
     """Change a destination as a form says, or test it so; `test` in the form says so. An empty secret is kept."""
-    _, caller = admitted(request)
     before, sent = await _stored_form(request, id), form_of(body)
     form = msgspec.structs.replace(before, texts=sent)
     value = _body(form, sent)
@@ -147,20 +143,19 @@ async def change_destination(request: AnyRequest, id: FromPath[str], body: RawBo
         raise
     except ProblemError as problem:
         return await _form(request, form, Outcome(problem=problem))
-    return Redirect(f"/console/{caller.chain}/destinations/{id}", status_code=303)
+    return redirect(request, f"destinations/{id}")
 
 
 @post("/console/{chain:int}/destinations/{id:str}/delete", status_code=200, include_in_schema=False)
 async def delete_destination(request: AnyRequest, id: FromPath[str]) -> Response[str]:
     """Delete a destination; while a task uses it, its page says so."""
-    _, caller = admitted(request)
     try:
         await destinations.delete_destination.fn(request, id)
     except NotFoundError:
         raise
     except ProblemError as problem:
         return await _page_of(request, id, Outcome(problem=problem))
-    return Redirect(f"/console/{caller.chain}/destinations", status_code=303)
+    return redirect(request, "destinations")
 
 
 async def _kinds(request: AnyRequest) -> list[DestinationKind]:
@@ -233,8 +228,7 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
         settings=shown(kind.settings if kind else None, _settings(found)),
         is_usable=kind is not None,
         deliveries=delivered,
-        older=f"?offset={offset + DELIVERIES_PAGE_SIZE}" if more else None,
-        newer=f"?offset={max(0, offset - DELIVERIES_PAGE_SIZE)}" if offset else None,
+        **paging(Page(DELIVERIES_PAGE_SIZE, offset), more),
         **_outcome(outcome),
     )
     return _with_status(request, answer, outcome)

@@ -18,7 +18,7 @@ from longshore.api.scopes import shown_segment, shown_task, visible_catalog
 from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
-from longshore.console.pages import page, to_page
+from longshore.console.pages import page, paging, redirect, to_page
 from longshore.console.rule_form import MAX_LINES, choices
 from longshore.database.rows import Page
 from longshore.destinations.stored import MAX_DESTINATIONS, list_destinations
@@ -135,22 +135,18 @@ def _fields(fields: dict[str, Field]) -> list[dict[str, Any]]:
 async def show_segments(request: AnyRequest, offset: Offset = 0) -> Response[str]:
     """Return the page of stored segments, with their rules in words."""
     service, caller = admitted(request)
-    listed, more = await stored_segments.list_segments(
-        service.pool, caller.chain, Page(PAGE_SIZE, min(offset, MAX_OFFSET))
-    )
+    part = Page(PAGE_SIZE, min(offset, MAX_OFFSET))
+    listed, more = await stored_segments.list_segments(service.pool, caller.chain, part)
     visible = [shown_segment(caller, service.catalog, each) for each in listed]
     shown = [(each, _in_words(each)) for each in visible if each.segment is not None]
-    older = f"?offset={offset + PAGE_SIZE}" if more else None
-    newer = f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None
-    return await page(request, "segments.html", "segments", "Segments", segments=shown, older=older, newer=newer)
+    return await page(request, "segments.html", "segments", "Segments", segments=shown, **paging(part, more))
 
 
 @post("/console/{chain:int}/segments/{id:str}/delete", include_in_schema=False)
-async def delete_segment(request: AnyRequest, id: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+async def delete_segment(request: AnyRequest, id: FromPath[str]) -> Redirect:
     """Delete a stored segment."""
-    _, caller = admitted(request)
     await segments.delete_segment.fn(request, id)
-    return Redirect(f"/console/{caller.chain}/segments", status_code=303)
+    return redirect(request, "segments")
 
 
 def _in_words(stored: stored_segments.StoredSegment) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from longshore.api.guard import admitted
 from longshore.api.scopes import visible_catalog
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
-from longshore.console.pages import form_of
+from longshore.console.pages import form_of, redirect
 from longshore.console.rule_form import segment_of
 from longshore.console.zones import with_offset
 
@@ -37,7 +37,7 @@ async def create_export(request: AnyRequest, body: RawBody) -> Redirect:
         trigger["segment"] = of_first(segment)
     value = {"chain": caller.chain, "desc": fields.get("desc", ""), "target": target, "trigger": trigger}
     id, _, _ = await create(request, value)
-    return Redirect(f"/console/{caller.chain}/tasks/{id}", status_code=303)
+    return redirect(request, f"tasks/{id}")
 
 
 @post("/console/{chain:int}/segments", include_in_schema=False)
@@ -46,7 +46,7 @@ async def store_segment(request: AnyRequest, body: RawBody) -> Redirect:
     _, caller = admitted(request)
     name = form_of(body).get("segment-name", "")
     await segments.store(request, {"chain": caller.chain, "name": name, "segment": _segment(request, body)}, None)
-    return Redirect(f"/console/{caller.chain}/segments", status_code=303)
+    return redirect(request, "segments")
 
 
 def _segment(request: AnyRequest, body: bytes) -> dict[str, Any] | None:

@@ -18,8 +18,10 @@ from longshore import __version__
 from longshore.access import users
 from longshore.access.tokens import Caller, ForbiddenError, Level, UnauthorizedError
 from longshore.api.console_routes import ENDPOINTS
+from longshore.api.guard import admitted
 from longshore.api.problems import problem, refusal_of, to_response
 from longshore.api.service import AnyRequest, Service
+from longshore.database.rows import Page
 
 STATIC = Path(str(resources.files("longshore.console") / "static"))
 
@@ -184,6 +186,24 @@ def html(template: str, status: int = 200, **content: Any) -> Response[str]:
 def form_of(body: bytes) -> dict[str, str]:
     """Return the fields of a form that a browser has sent."""
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+def redirect(request: AnyRequest, path: str) -> Redirect:
+    """Return the redirect of a form to a page of the caller's chain. `path`: below that of the chain."""
+    _, caller = admitted(request)
+    return Redirect(f"/console/{caller.chain}/{path}", status_code=303)
+
+
+def paging(part: Page, more: bool, **query: str) -> dict[str, str | None]:
+    """Return the addresses of the pages before and after one of a list, relative to the list, for its template."""
+
+    def at(offset: int) -> str:
+        return "?" + urlencode({**query, "offset": offset})
+
+    return {
+        "older": at(part.offset + part.limit) if more else None,
+        "newer": at(max(0, part.offset - part.limit)) if part.offset else None,
+    }
 
 
 def to_answer(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:

@@ -16,7 +16,8 @@ from longshore.api.runs import RunNumber, run_number
 from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
-from longshore.console.pages import html, page
+from longshore.console.pages import html, page, paging
+from longshore.database.rows import Page
 from longshore.exports.first_rows import FirstRows, first_rows
 from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import ManifestField, Mirror
@@ -155,8 +156,7 @@ async def show_files(request: AnyRequest, id: Id, run: RunNumber, offset: Offset
         task_number=id,
         run=number,
         files=listed.content,
-        older=f"?offset={offset + FILES_PAGE}" if "Link" in listed.headers else None,
-        newer=f"?offset={max(0, offset - FILES_PAGE)}" if offset else None,
+        **paging(Page(FILES_PAGE, offset), "Link" in listed.headers),
     )
 
 

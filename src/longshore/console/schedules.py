@@ -21,7 +21,7 @@ from longshore.api.paging import Offset
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console.charts import Chart, Span, line_of_time
-from longshore.console.pages import form_of, in_seconds, page
+from longshore.console.pages import form_of, in_seconds, page, paging, redirect
 from longshore.console.zones import with_offset, zone_of
 from longshore.database.rows import Page
 from longshore.tasks import planned, requests
@@ -56,7 +56,8 @@ async def show_schedules(
     """Return the runs of the next seven days, a line for each task. `zone`: the one whose days are meant."""
     service, caller = admitted(request)
     named = zone_of(request, zone)
-    found, more = await planned.planned(service.pool, caller.chain, Page(PAGE_SIZE, offset))
+    part = Page(PAGE_SIZE, offset)
+    found, more = await planned.planned(service.pool, caller.chain, part)
     tasks = [task for task in found if task.due is not None or (task.schedule is not None and task.schedule.repeats)]
     days = days_of(found[0].now if found else datetime.now(UTC), ZoneInfo(named))
     lines = await asyncio.to_thread(_lines, tasks, days)
@@ -68,8 +69,7 @@ async def show_schedules(
         zone=named,
         days=[(day.astimezone(ZoneInfo(named)), number * 100 / DAYS) for number, day in enumerate(days[:-1])],
         lines=lines,
-        older=f"?offset={offset + PAGE_SIZE}" if more else None,
-        newer=f"?offset={max(0, offset - PAGE_SIZE)}" if offset else None,
+        **paging(part, more),
     )
 
 
@@ -170,6 +170,4 @@ async def end_backfill(request: AnyRequest, id: Id, backfill: schedules.Backfill
 
 def _back(request: AnyRequest, id: int, body: bytes) -> Redirect:
     """Redirect to the page that sent a form."""
-    _, caller = admitted(request)
-    to_list = form_of(body).get("back") == "schedules"
-    return Redirect(f"/console/{caller.chain}/{'schedules' if to_list else f'tasks/{id}'}", status_code=303)
+    return redirect(request, "schedules" if form_of(body).get("back") == "schedules" else f"tasks/{id}")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Response, get, post
-from litestar.params import FromPath, HeaderParameter, QueryParameter, RawBody
+from litestar.params import FromPath, HeaderParameter, QueryParameter
 from litestar.response import Redirect, Stream
 
 from longshore.access.tokens import ForbiddenError, Level
@@ -19,7 +19,7 @@ from longshore.api.scopes import NOT_SHOWN, may_change_task, shown_segment, show
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
 from longshore.console import run_charts
-from longshore.console.pages import html, page
+from longshore.console.pages import html, page, redirect
 from longshore.console.run import result_of
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError
@@ -208,22 +208,17 @@ async def task_events(
 
 
 @post("/console/{chain:int}/tasks/{id:str}/links/{link:str}/revoke", include_in_schema=False)
-async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str], body: RawBody) -> Redirect:  # noqa: ARG001
+async def revoke_link(request: AnyRequest, id: Id, link: FromPath[str]) -> Redirect:
     """Revoke a download address."""
     await results.revoke_download_link.fn(request, id, link)
-    return _back(request, id, "links")
+    return redirect(request, f"tasks/{id}#links")
 
 
 @post("/console/{chain:int}/tasks/{id:str}/runs/{run:str}/deliver", include_in_schema=False)
-async def deliver_again(request: AnyRequest, id: Id, run: RunNumber, body: RawBody) -> Redirect:  # noqa: ARG001
+async def deliver_again(request: AnyRequest, id: Id, run: RunNumber) -> Redirect:
     """Deliver the result of a run again."""
     await api_deliveries.deliver_run.fn(request, id, run)
-    return _back(request, id, "deliveries")
-
-
-def _back(request: AnyRequest, id: int, section: str) -> Redirect:
-    _, caller = admitted(request)
-    return Redirect(f"/console/{caller.chain}/tasks/{id}#{section}", status_code=303)
+    return redirect(request, f"tasks/{id}#deliveries")
 
 
 @get("/console/{chain:int}/tasks/{id:str}/download", include_in_schema=False)
