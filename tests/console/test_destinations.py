@@ -156,6 +156,7 @@ def test_pages_of_destinations_never_hold_a_secret(admin: httpx2.Client) -> None
     pages = [admin.post(f"{BASE}/new", data=form | {"test": "yes"})]
     pages.append(admin.post(f"{BASE}/new", data=form | {"/settings/shelf": ""}))
     there = admin.post(f"{BASE}/new", data=form).headers["location"]
+    assert admin.get(there, headers={"If-None-Match": "*"}).status_code == 200, "a condition is for the API"
     pages += [admin.get(there), admin.get(f"{there}/change"), admin.post(f"{there}/test"), admin.get(BASE)]
     pages.append(admin.post(f"{there}/change", data=form | {"/settings/shelf": "ü"}))
     assert [answer.status_code for answer in pages] == [200, 400, 200, 200, 200, 200, 400]

@@ -121,9 +121,14 @@ async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offs
 @get("/destinations/{id:str}", responses=answers(None, UNMODIFIED))
 async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[Destination]:
     """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
-    service, caller = admitted(request)
-    found = await stored.get(service.pool, caller.chain, _id(id))
+    found = await get_stored(request, id)
     return tagged(request, found.destination, {"ETag": _tag(found)})
+
+
+async def get_stored(request: AnyRequest, id: str) -> StoredDestination:
+    """Return a destination of the caller's chain. Raises NotFoundError."""
+    service, caller = admitted(request)
+    return await stored.get(service.pool, caller.chain, _id(id))
 
 
 @patch("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))

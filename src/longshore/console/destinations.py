@@ -167,7 +167,7 @@ async def _kind(request: AnyRequest, name: str) -> DestinationKind | None:
 
 
 async def _get(request: AnyRequest, id: str) -> Destination:
-    return (await destinations.get_destination.fn(request, id)).content  # type: ignore[no-any-return]  # as above
+    return (await destinations.get_stored(request, id)).destination
 
 
 def _settings(found: Destination) -> dict[str, Any]:
