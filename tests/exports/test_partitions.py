@@ -21,7 +21,7 @@ from longshore.exports.export import IndexTarget, Split
 from longshore.exports.files.partitions import Partition, PartitionKey
 from longshore.exports.files.paths import MAX_FILES
 from longshore.exports.files.run import complete, plan_indexes, write_by_one
-from longshore.exports.files.share_output import FilesOutput
+from longshore.exports.files.slice_output import FilesOutput
 from longshore.exports.files.writer import MAX_FINISHING, FilesPlace, FilesWriter
 from longshore.exports.manifest import FileEntry
 from longshore.exports.query import ExportQuery, Request, prepare
@@ -83,7 +83,7 @@ async def export(
     keys: list[PartitionKey] | None,
     zone: str = "UTC",
     split: Split | None = None,
-    share_rows: int = 10**9,
+    slice_rows: int = 10**9,
     index: Index = INDEX,
     form: str = "csv",
     fields: list[str | FieldChoice] | None = None,
@@ -97,7 +97,7 @@ async def export(
     async with open_pool(url, size=2, name="test", **SESSION) as pool:
         readers = Readers(pool, 1)
         async with readers.snapshot() as (connection, _):
-            jobs = await plan_indexes(readers, connection, [(index, request)], share_rows)
+            jobs = await plan_indexes(readers, connection, [(index, request)], slice_rows)
             output = FilesOutput(LocalStore(folder), "1/1/1/", ignore, Pace(bytes_per_second))
             done = await write_by_one(output, jobs)
             await complete(output, jobs, done)
@@ -164,10 +164,10 @@ def test_duckdb_reads_each_value_from_its_folder(url: str, tmp_path: Path) -> No
     assert found == expected
 
 
-def test_shares_of_partitions_have_the_files_of_one_share(url: str, tmp_path: Path) -> None:
+def test_slices_of_partitions_have_the_files_of_one_slice(url: str, tmp_path: Path) -> None:
     keys = [PartitionKey("word"), PartitionKey("at", "day")]
     found = [
-        asyncio.run(export(url, tmp_path / str(rows), keys, split=Split(rows=2), share_rows=rows))
+        asyncio.run(export(url, tmp_path / str(rows), keys, split=Split(rows=2), slice_rows=rows))
         for rows in (10**9, 50)
     ]
     assert found[0] == found[1]
@@ -213,11 +213,11 @@ def test_the_file_of_an_index_without_rows_counts_among_ten_thousand(url: str, t
     asyncio.run(test())
 
 
-def test_many_small_shares_are_held_to_the_bytes_per_second_of_the_export(url: str, tmp_path: Path) -> None:
+def test_many_small_slices_are_held_to_the_bytes_per_second_of_the_export(url: str, tmp_path: Path) -> None:
     keys = [PartitionKey("word")]
-    size = sum(file.size for file in asyncio.run(export(url, tmp_path / "free", keys, share_rows=1)))
+    size = sum(file.size for file in asyncio.run(export(url, tmp_path / "free", keys, slice_rows=1)))
     began = time.monotonic()
-    asyncio.run(export(url, tmp_path / "held", keys, share_rows=1, bytes_per_second=size / 1.5))
+    asyncio.run(export(url, tmp_path / "held", keys, slice_rows=1, bytes_per_second=size / 1.5))
     assert time.monotonic() - began > 1.2
 
 

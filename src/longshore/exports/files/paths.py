@@ -61,7 +61,7 @@ def folder(index: str, keys: Sequence[str], values: Values) -> str:
     return path
 
 
-def part_name(number: int, extension: str, share: int | None = None) -> str:
-    """Return the name of a file: `part-00001.csv`, in the third share of a large table `part-003-00001.csv`."""
-    place = "" if share is None else f"{share:03}-"
+def part_name(number: int, extension: str, slice_number: int | None = None) -> str:
+    """Return the name of a file: `part-00001.csv`, in the third slice of a large table `part-003-00001.csv`."""
+    place = "" if slice_number is None else f"{slice_number:03}-"
     return f"part-{place}{number:05}.{extension}"

@@ -1,4 +1,4 @@
-"""The run of an export of many files: all indexes are planned in one snapshot, and written share by share.
+"""The run of an export of many files: all indexes are planned in one snapshot, and written slice by slice.
 
 The files are complete when the manifest is written, and nothing names them before (promise 3). The manifest lists them
 in the order of indexes, partitions and rows, whichever worker wrote them.
@@ -18,8 +18,8 @@ from longshore.exports import row_security, table_files
 from longshore.exports.catalog import Index
 from longshore.exports.copy import Report
 from longshore.exports.files.paths import MAX_FILES, too_many_files
-from longshore.exports.files.share_output import FilesOutput, prefix_of, write_empty, write_share
-from longshore.exports.files.shares import SharePlan, ShareSource, keys_of, plan_shares
+from longshore.exports.files.slice_output import FilesOutput, prefix_of, write_empty, write_slice
+from longshore.exports.files.slices import SlicePlan, SliceSource, keys_of, plan_slices
 from longshore.exports.increments import transactions
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, IndexEntry
 from longshore.exports.progress import progress_report
@@ -42,9 +42,9 @@ from longshore.telemetry import tracing
 class IndexJob(msgspec.Struct, frozen=True):
     """One index of the run, planned in the snapshot."""
 
-    source: ShareSource
+    source: SliceSource
     cut: Plan
-    shares: SharePlan
+    slices: SlicePlan
     reconciler: Reconciler
 
     async def restrict(self) -> None:
@@ -67,28 +67,28 @@ class WrittenIndex(msgspec.Struct):
     files: list[FileEntry] = []
     stats: list[str] = []
 
-    def add(self, share: ShardResult) -> None:
-        """Add the files of the next share."""
-        self.sent += share.sent
-        self.rows += share.rows
-        self.size += share.piece.size
-        self.sums.append(share.sums)
-        self.files += share.files
-        self.stats += share.stats
+    def add(self, one: ShardResult) -> None:
+        """Add the files of the next slice."""
+        self.sent += one.sent
+        self.rows += one.rows
+        self.size += one.piece.size
+        self.sums.append(one.sums)
+        self.files += one.files
+        self.stats += one.stats
 
 
 class FilesExport:
     """Runs exports of many files."""
 
     def __init__(
-        self, pool: Pool, store: Store, coordinator: Coordinator, limits: SourceLimits, share_rows: int
+        self, pool: Pool, store: Store, coordinator: Coordinator, limits: SourceLimits, slice_rows: int
     ) -> None:
-        """`pool`: of the service's database. `share_rows`: rows of the shares that a larger table is cut into."""
+        """`pool`: of the service's database. `slice_rows`: rows of the slices that a larger table is cut into."""
         self._pool = pool
         self._store = store
         self._coordinator = coordinator
         self._limits = limits
-        self._share_rows = share_rows
+        self._slice_rows = slice_rows
 
     async def run(self, naming: ResultName, readers: Readers, parts: Sequence[tuple[Index, Request]]) -> RunResult:
         """Export indexes, each with its own request, from one snapshot. Raises as `Exporter.run`."""
@@ -105,12 +105,12 @@ class FilesExport:
         async with self._limits.of_snapshot(), readers.snapshot() as (connection, snapshot_at):
             await self._limits.refuse_lagging(connection)
             with tracing.span("plan"):
-                jobs = await plan_indexes(readers, connection, parts, self._share_rows)
+                jobs = await plan_indexes(readers, connection, parts, self._slice_rows)
             table_files.schema_of(jobs[0].source.query)  # refuses what cannot be shared, before it is written
             pace = Pace(self._limits.bytes_per_second)
             report = progress_report(self._pool, naming.attempt.message, functools.partial(expected_of, jobs))
             output = FilesOutput(self._store, prefix_of(naming.location), report, pace)
-            if self._store.is_shared and is_shared(jobs):
+            if self._store.is_shared and uses_shards(jobs):
                 done = await write_by_many(self._coordinator, output, jobs, naming)
             else:
                 done = await write_by_one(output, jobs)
@@ -142,7 +142,7 @@ class FilesExport:
 
 
 async def plan_indexes(
-    readers: Readers, connection: Connection, parts: Sequence[tuple[Index, Request]], share_rows: int
+    readers: Readers, connection: Connection, parts: Sequence[tuple[Index, Request]], slice_rows: int
 ) -> list[IndexJob]:
     """Plan all indexes in the connection's snapshot. Raises LongshoreError and asyncpg.PostgresError."""
     jobs = []
@@ -151,9 +151,9 @@ async def plan_indexes(
         query = await prepare(connection, index, request)
         reconciler = Reconciler(query)
         cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=False)
-        source = ShareSource(readers, connection, query, await keys_of(connection, query))
-        shares = await plan_shares(source, cut, share_rows)
-        jobs.append(IndexJob(source, cut, shares, reconciler))
+        source = SliceSource(readers, connection, query, await keys_of(connection, query))
+        slices = await plan_slices(source, cut, slice_rows)
+        jobs.append(IndexJob(source, cut, slices, reconciler))
     await refuse_outdated(connection)
     return jobs
 
@@ -164,28 +164,28 @@ def expected_of(jobs: Sequence[IndexJob]) -> tuple[int | None, bool]:
     for job in jobs:
         if job.reconciler.rows is not None:
             rows += job.reconciler.rows
-        elif job.shares.rows is None:
+        elif job.slices.rows is None:
             return None, False
         else:
-            rows, exact = rows + job.shares.rows, exact and job.shares.exact
+            rows, exact = rows + job.slices.rows, exact and job.slices.exact
     return rows, exact
 
 
-def is_shared(jobs: Sequence[IndexJob]) -> bool:
+def uses_shards(jobs: Sequence[IndexJob]) -> bool:
     """Return whether many workers are to write the files: a table was cut, and any connection may read each index."""
-    is_cut = any(len(job.shares.shares) > 1 for job in jobs)
+    is_cut = any(len(job.slices.slices) > 1 for job in jobs)
     return is_cut and not any(job.cut.one_statement for job in jobs)
 
 
 async def write_by_one(output: FilesOutput, jobs: Sequence[IndexJob]) -> list[WrittenIndex]:
-    """Write all shares of all indexes, one after another."""
+    """Write all slices of all indexes, one after another."""
     done: list[WrittenIndex] = []
     for job in jobs:
         await job.restrict()
         done.append(index := WrittenIndex())
-        for number, share in enumerate(job.shares.shares):
+        for number, one in enumerate(job.slices.slices):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
-            index.add(await write_share(counted, job.source, share, None if number else job.ask))
+            index.add(await write_slice(counted, job.source, one, None if number else job.ask))
             _refuse_too_many(done)
     return done
 
@@ -193,7 +193,7 @@ async def write_by_one(output: FilesOutput, jobs: Sequence[IndexJob]) -> list[Wr
 async def write_by_many(
     coordinator: Coordinator, output: FilesOutput, jobs: Sequence[IndexJob], naming: ResultName
 ) -> list[WrittenIndex]:
-    """Have all shares of all indexes written by any workers."""
+    """Have all slices of all indexes written by any workers."""
     connection = jobs[0].source.connection
     snapshot = await connection.fetchval("select pg_catalog.pg_export_snapshot()")
     done = [WrittenIndex() for _ in jobs]
@@ -204,8 +204,8 @@ async def write_by_many(
         request, same = query.request, query.fingerprint(query.format())
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
-        for share in job.shares.shares:
-            work = Work(request, snapshot, same, naming.location, "", len(works), 0, [], tracing.current(), share)
+        for one in job.slices.slices:
+            work = Work(request, snapshot, same, naming.location, "", len(works), 0, [], tracing.current(), one)
             works.append(work)
             owners.append(index)
     following = iter(owners)
@@ -254,11 +254,11 @@ def described(
 
 
 def _added(report: Report, done: Sequence[WrittenIndex]) -> Report:
-    """Return a report of the rows and bytes of a share, added to those before it."""
+    """Return a report of the rows and bytes of a slice, added to those before it."""
     rows, size = sum(index.rows for index in done), sum(index.size for index in done)
 
-    async def added(share_rows: int, share_size: int) -> None:
-        await report(rows + share_rows, size + share_size)
+    async def added(slice_rows: int, slice_size: int) -> None:
+        await report(rows + slice_rows, size + slice_size)
 
     return added
 

@@ -1,4 +1,4 @@
-"""Writes the rows of one share as files, one after another: a partition, or a part of one, is a file.
+"""Writes the rows of one slice as files, one after another: a partition, or a part of one, is a file.
 
 The copy is cut at whole records, always at the same ones: where a counted partition ends, at the number of rows of
 `split`, or where the stored file has reached its bytes. One file is open at a time, so memory does not grow with their
@@ -29,15 +29,15 @@ MAX_FINISHING = 4  # complete files whose bytes are on their way to the store
 
 
 class FilesPlace(msgspec.Struct, frozen=True):
-    """The place of the files of one share."""
+    """The place of the files of one slice."""
 
     store: Store
     prefix: str
     """Of the locations of the attempt's files."""
     keys: Sequence[str]
     """Names of the partition's keys."""
-    share: int | None = None
-    """Number of the share, from 1, where a table was cut into several."""
+    slice_number: int | None = None
+    """Number of the slice, from 1, where a table was cut into several."""
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -51,10 +51,10 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class FilesWriter:
-    """The writer of a share, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
+    """The writer of a slice, as `copy_rows` uses it. `close` ends its threads and removes the file that is open."""
 
     def __init__(self, query: ExportQuery, place: FilesPlace, partitions: Sequence[Partition] | None) -> None:
-        """`partitions`: those of the share, in the order of the rows; None: all rows are of one."""
+        """`partitions`: those of the slice, in the order of the rows; None: all rows are of one."""
         self.form = query.format()
         self.rows = self.size = 0
         self._done_rows = self._done_size = 0  # of complete files
@@ -163,7 +163,7 @@ class FilesWriter:
         self._part += 1
         query, target = self._query, self._query.request.target
         extension = formats.extension(target.export_format, target.compression)
-        path = f"{below}/{part_name(self._part, extension, self._place.share)}"
+        path = f"{below}/{part_name(self._part, extension, self._place.slice_number)}"
         columns = query.total_columns
         text = TextSums(query.layout, columns) if columns and target.export_format in TEXT_FORMATS else None
         file = self._place.store.begin_file(self._place.prefix + path)

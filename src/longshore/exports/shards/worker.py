@@ -24,8 +24,8 @@ from longshore.database.retry import (
 )
 from longshore.exports.catalog import Catalog
 from longshore.exports.copy import Report, RowSource, copy_rows
-from longshore.exports.files.share_output import FilesOutput, prefix_of, write_share
-from longshore.exports.files.shares import Share, ShareSource, keys_of
+from longshore.exports.files.slice_output import FilesOutput, prefix_of, write_slice
+from longshore.exports.files.slices import Slice, SliceSource, keys_of
 from longshore.exports.formats import Place
 from longshore.exports.pieces import row_writer
 from longshore.exports.query import ExportQuery, Request, prepare
@@ -58,8 +58,8 @@ class Work(msgspec.Struct, frozen=True):
     ranges: list[Range]
     traceparent: str | None
     """The coordinator's span, where there is one."""
-    share: Share | None = None
-    """The share to write as files of its own; `upload`, `number`, `count` and `ranges` are those of a piece."""
+    slice: Slice | None = None
+    """The slice to write as files of its own; `upload`, `number`, `count` and `ranges` are those of a piece."""
 
 
 WORK = msgspec.json.Decoder(Work, float_hook=Decimal)
@@ -122,18 +122,18 @@ class ShardWorker:
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
-                write = self._write_piece if work.share is None else self._write_share
+                write = self._write_piece if work.slice is None else self._write_slice
                 return await write(trial, work, query, readers, connection)
 
-    async def _write_share(
+    async def _write_slice(
         self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
     ) -> ShardResult:
-        """Write a share as files. Another trial of it writes the same bytes to the same places."""
-        assert work.share is not None
+        """Write a slice as files. Another trial of it writes the same bytes to the same places."""
+        assert work.slice is not None
         pace = Pace(self._bytes_per_second)
         output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
         keys = await keys_of(connection, query)
-        return await write_share(output, ShareSource(readers, connection, query, keys), work.share)
+        return await write_slice(output, SliceSource(readers, connection, query, keys), work.slice)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:

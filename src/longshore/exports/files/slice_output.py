@@ -1,4 +1,4 @@
-"""Writes one share of an export of many files: from the source through `copy_rows` into its files."""
+"""Writes one slice of an export of many files: from the source through `copy_rows` into its files."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from longshore.exports.copy import Report, RowSource, copy_rows
-from longshore.exports.files.shares import Share, ShareSource, clauses_of
+from longshore.exports.files.slices import Slice, SliceSource, clauses_of
 from longshore.exports.files.writer import FilesPlace, FilesWriter
 from longshore.exports.shards.store import ShardResult
 from longshore.exports.source_limits import Pace
@@ -23,13 +23,13 @@ class FilesOutput(msgspec.Struct, frozen=True):
     pace: Pace
 
 
-async def write_share(
-    output: FilesOutput, source: ShareSource, share: Share, first: Callable[[], Awaitable[None]] | None = None
+async def write_slice(
+    output: FilesOutput, source: SliceSource, one: Slice, first: Callable[[], Awaitable[None]] | None = None
 ) -> ShardResult:
-    """Write a share. `first`: as for `copy_rows`, whose errors are raised."""
-    clauses, rows = clauses_of(source.query, source.keys, share)
-    place = FilesPlace(output.store, output.prefix, source.key_names, share.number)
-    writer = FilesWriter(source.query, place, share.partitions)
+    """Write a slice. `first`: as for `copy_rows`, whose errors are raised."""
+    clauses, rows = clauses_of(source.query, source.keys, one)
+    place = FilesPlace(output.store, output.prefix, source.key_names, one.number)
+    writer = FilesWriter(source.query, place, one.partitions)
     try:
         selected = RowSource(source.readers, source.connection, clauses, rows.values)
         copied = await copy_rows(selected, writer, output.report, first, output.pace)
@@ -38,7 +38,7 @@ async def write_share(
     return ShardResult(Piece(copied.size), copied.sent, copied.rows, writer.sums, writer.files, writer.stats)
 
 
-async def write_empty(output: FilesOutput, source: ShareSource) -> ShardResult:
+async def write_empty(output: FilesOutput, source: SliceSource) -> ShardResult:
     """Write the one file of an index without rows."""
     writer = FilesWriter(source.query, FilesPlace(output.store, output.prefix, source.key_names), None)
     try:

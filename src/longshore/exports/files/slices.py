@@ -1,7 +1,7 @@
-"""Shares: the parts of an export of many files that may be written apart, each into files of its own.
+"""Slices: the parts of an export of many files that may be written apart, each into files of its own.
 
-The cut depends on the data and on no number of workers. With partitions, a share is some of them, as their first key
-says, so that it has whole partitions. Else a share is some ranges of the table, and no part crosses a share.
+The cut depends on the data and on no number of workers. With partitions, a slice is some of them, as their first key
+says, so that it has whole partitions. Else a slice is some ranges of the table, and no part crosses a slice.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from longshore.exports.ranges import MAX_GROUPS, Plan, Range, Source, clauses, g
 from longshore.exports.snapshot import Readers
 
 
-class Share(msgspec.Struct, frozen=True):
+class Slice(msgspec.Struct, frozen=True):
     """A part of the rows of one index."""
 
     number: int | None
@@ -24,12 +24,12 @@ class Share(msgspec.Struct, frozen=True):
     ranges: list[Range] = []
     """Ranges of the table; none: all of it."""
     partitions: list[Partition] | None = None
-    """The partitions of the share, in order; None where the request has none."""
+    """The partitions of the slice, in order; None where the request has none."""
     first: list[str | None] | None = None
     """The first keys of its partitions; None: all rows of the index are in it."""
 
 
-class ShareSource(msgspec.Struct, frozen=True):
+class SliceSource(msgspec.Struct, frozen=True):
     """The rows of one index, in a snapshot that is open."""
 
     readers: Readers
@@ -44,20 +44,20 @@ class ShareSource(msgspec.Struct, frozen=True):
         return self.keys.names if self.keys else []
 
 
-class SharePlan(msgspec.Struct, frozen=True):
-    """The shares of one index. None of them has no rows at all."""
+class SlicePlan(msgspec.Struct, frozen=True):
+    """The slices of one index. None of them has no rows at all."""
 
-    shares: list[Share]
+    slices: list[Slice]
     rows: int | None
     """The number of its rows, as far as it is known."""
     exact: bool
 
 
-def clauses_of(query: ExportQuery, partitions: PartitionQuery | None, share: Share) -> tuple[list[str], Source]:
-    """Return the `from` clauses of a share, and the source with the values of their parameters."""
+def clauses_of(query: ExportQuery, partitions: PartitionQuery | None, one: Slice) -> tuple[list[str], Source]:
+    """Return the `from` clauses of a slice, and the source with the values of their parameters."""
     if partitions is None:
-        return clauses(query.index, query.source, share.ranges) or [query.source.sql], query.source
-    source = query.source if share.first is None else partitions.of(query.source, share.first)
+        return clauses(query.index, query.source, one.ranges) or [query.source.sql], query.source
+    source = query.source if one.first is None else partitions.of(query.source, one.first)
     return [f"{source.sql} {partitions.order}"], source
 
 
@@ -69,17 +69,17 @@ async def keys_of(connection: Connection, query: ExportQuery) -> PartitionQuery 
     return await partition_query(connection, query.index, keys, query.request.zone)
 
 
-async def plan_shares(source: ShareSource, cut: Plan, share_rows: int) -> SharePlan:
-    """Cut an index into shares of about `share_rows` rows. Raises LongshoreError."""
+async def plan_slices(source: SliceSource, cut: Plan, slice_rows: int) -> SlicePlan:
+    """Cut an index into slices of about `slice_rows` rows. Raises LongshoreError."""
     connection, query, keys = source.connection, source.query, source.keys
     if keys is None:
         ranges: list[list[Range]] = []
-        if query.request.target.split is not None and (cut.expected or 0) > share_rows:
-            ranges = await groups(connection, query.index, query.source, cut, share_rows)
+        if query.request.target.split is not None and (cut.expected or 0) > slice_rows:
+            ranges = await groups(connection, query.index, query.source, cut, slice_rows)
         if len(ranges) < 2:
-            return SharePlan([Share(None, cut.ranges)], cut.expected, cut.exact)
-        shares = [Share(number, some) for number, some in enumerate(ranges, 1)]
-        return SharePlan(shares, cut.expected, cut.exact)
+            return SlicePlan([Slice(None, cut.ranges)], cut.expected, cut.exact)
+        slices = [Slice(number, some) for number, some in enumerate(ranges, 1)]
+        return SlicePlan(slices, cut.expected, cut.exact)
     if cut.one_statement:
         raise LongshoreError(
             f"{query.index.relation} reads a foreign table, or may give other rows each time, so its partitions cannot"
@@ -87,10 +87,10 @@ async def plan_shares(source: ShareSource, cut: Plan, share_rows: int) -> ShareP
         )
     partitions = await keys.partitions(connection, query.source)
     rows = sum(partition.rows for partition in partitions)
-    grouped = _grouped(partitions, max(share_rows, -(-rows // MAX_GROUPS)))
+    grouped = _grouped(partitions, max(slice_rows, -(-rows // MAX_GROUPS)))
     if len(grouped) < 2:
-        return SharePlan([Share(None, partitions=partitions)], rows, True)
-    return SharePlan([Share(None, partitions=some, first=_first(some)) for some in grouped], rows, True)
+        return SlicePlan([Slice(None, partitions=partitions)], rows, True)
+    return SlicePlan([Slice(None, partitions=some, first=_first(some)) for some in grouped], rows, True)
 
 
 def _grouped(partitions: Sequence[Partition], rows: int) -> list[list[Partition]]:
