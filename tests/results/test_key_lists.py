@@ -102,6 +102,8 @@ def test_next_attempt_removes_key_lists_that_killed_workers_left_unfinished(
     open_baseline(store, attempt, IncrementState(None, [], began))
     assert store.unfinished_key_lists(CHAIN, TASK) == [later]
     assert store.key_lists(CHAIN, TASK) == [complete]
+    store.remove_task(CHAIN, TASK)
+    assert store.unfinished_key_lists(CHAIN, TASK) == []
 
 
 def leave_unfinished(store: Store, location: str) -> None:
