@@ -7,9 +7,11 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
+from longshore.api.scopes import NOT_SHOWN
 from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go, violations
+from tests.played import play
 from tests.service import CHAIN, Longshore, ended, export_body
 
 
@@ -141,6 +143,22 @@ def test_rows_of_a_result_need_the_right_to_download_it(service: Longshore) -> N
         answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}/runs/1{part}", headers=writer.session())
         assert answer.status_code == 403, part
         assert "token.create" not in answer.text
+
+
+def test_reason_of_a_failure_is_hidden_from_a_user_who_may_not_see_all_that_the_task_has_read(
+    idle: Longshore, waiting: httpx2.Client
+) -> None:
+    task = waiting.post("/tasks", json=export_body()).json()["id"]
+    play(idle, task, "begin", "fail")
+    reader = new_person(idle, _1764=Level.READ)
+    address = f"{idle.address}/console/{CHAIN}/tasks/{task}"
+    seen = httpx2.get(address, headers=reader.session()).text
+    assert seen.count("on purpose") == 3, "above all, beside its run, and in the log"
+    read = '[{"index": "audit", "level": "admin", "columns": null}]'
+    idle.sql("update longshore.tasks set reads = $2 where id = $1", task, read)
+    hidden = httpx2.get(address, headers=reader.session()).text
+    assert "on purpose" not in hidden
+    assert hidden.count(NOT_SHOWN) > 2
 
 
 def test_long_log_is_paged_from_its_end(service: Longshore, page: Page, client: httpx2.Client) -> None:
