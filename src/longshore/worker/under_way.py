@@ -23,9 +23,8 @@ log = structlog.get_logger()
 
 M = TypeVar("M", bound=AnyMessage)
 
-END_SECONDS = (
-    10.0  # after the grace time, for writing the ends of the attempts; less than `processes.STOP_TIMEOUT_SECONDS`
-)
+# After the grace time, for writing the ends of the attempts; less than `processes.STOP_TIMEOUT_SECONDS`.
+END_SECONDS = 5.0
 
 Newest = Callable[[Pool, Sequence[TaskId]], Awaitable[AbstractSet[M]]]
 """Returns the messages of tasks that are not outdated."""
