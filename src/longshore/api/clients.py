@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
-from uuid import UUID
 
 import msgspec
 from litestar import Response, delete, get, patch, post
@@ -16,12 +15,12 @@ from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
+from longshore.api.ids import number_of, uuid_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
 from longshore.api.users import LevelName
 from longshore.database.connect import Connection
-from longshore.database.rows import MAX_BIGINT, Page, as_uuid
-from longshore.errors import NotFoundError
+from longshore.database.rows import MAX_BIGINT, Page
 from longshore.exports.catalog import Catalog
 from longshore.tasks.schedule import bounds_violation
 from longshore.validation import ValidationError, Violation, in_json, pointer, suggestion
@@ -109,7 +108,7 @@ async def list_service_clients(
 async def get_service_client(request: AnyRequest, id: ClientId) -> ServiceClient:
     """Return one service client."""
     service, caller = admitted(request)
-    return await clients.one_of_chain(service.pool, caller.chain, _client_id(id))
+    return await clients.one_of_chain(service.pool, caller.chain, number_of(id, "client-not-found"))
 
 
 @patch(
@@ -138,7 +137,7 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
     still_ongoing = None
     async with audited(request, "client.change", f"client {id}", {"enabled": new.enabled}) as change:
         fields = ClientChange(new.name, new.contact, new.enabled)
-        changed = await clients.change(change.connection, caller.chain, _client_id(id), fields)
+        changed = await clients.change(change.connection, caller.chain, number_of(id, "client-not-found"), fields)
     if new.enabled is False:
         async with service.pool.acquire() as connection:
             still_ongoing = await _ongoing(request, connection, await ongoing.tokens_of(connection, changed.id), stop)
@@ -159,7 +158,9 @@ async def create_token(request: AnyRequest, value: Any) -> NewToken:
     scope = await _scope(service, caller, new)
     details = {"client": new.client_id, "level": new.level, "indexes": new.indexes, "hidden": new.hidden_columns}
     async with audited(request, "token.create", details=details) as change:
-        client = await clients.one_of_chain(change.connection, caller.chain, _client_id(new.client_id))
+        client = await clients.one_of_chain(
+            change.connection, caller.chain, number_of(new.client_id, "client-not-found")
+        )
         id, secret = await tokens.create(change.connection, client.id, Level[new.level.upper()], scope)
         made = await tokens.one_of_chain(change.connection, caller.chain, id)
         change.object = f"token {id}"
@@ -189,7 +190,7 @@ async def list_access_tokens(
 async def get_access_token(request: AnyRequest, id: FromPath[str]) -> Token:
     """Return one token, without its secret."""
     service, caller = admitted(request)
-    return await tokens.one_of_chain(service.pool, caller.chain, _token_id(id))
+    return await tokens.one_of_chain(service.pool, caller.chain, uuid_of(id, "token-not-found"))
 
 
 @delete("/access_tokens/{id:str}", status_code=200)
@@ -201,7 +202,7 @@ async def revoke_access_token(request: AnyRequest, id: FromPath[str], stop: Stop
     A token of another chain's client is revoked for this chain alone.
     """
     service, caller = admitted(request)
-    token = _token_id(id)
+    token = uuid_of(id, "token-not-found")
     async with audited(request, "token.revoke", f"token {token}") as change:
         if await tokens.revoke(change.connection, token, caller.chain) is None:  # it has ended already, or is missing
             await tokens.one_of_chain(change.connection, caller.chain, token)
@@ -274,16 +275,3 @@ def _text_violations(new: ClientBody | ClientChangeBody) -> list[Violation]:
         "/contact": names.violation(new.contact, "text") if new.contact else None,
     }
     return [Violation(text, at) for at, text in expected.items() if text]
-
-
-def _client_id(number: int) -> int:
-    """Return a number as the id of a client. Raises ProblemError beyond PostgreSQL's range: no client has that id."""
-    if not 1 <= number <= MAX_BIGINT:
-        raise NotFoundError("client-not-found")
-    return number
-
-
-def _token_id(text: str) -> UUID:
-    if (id := as_uuid(text)) is None:
-        raise NotFoundError("token-not-found")
-    return id

@@ -25,16 +25,17 @@ from longshore.api.destination_bodies import (
 from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
+from longshore.api.ids import uuid_of
 from longshore.api.json_schemas import schema_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import TEST_LIMIT, TEST_RATE, AnyRequest, Service
 from longshore.database.connect import Connection, Pool
-from longshore.database.rows import Page, as_uuid
+from longshore.database.rows import Page
 from longshore.destinations import stored
 from longshore.destinations.kind import DestinationError, Kind, Step
 from longshore.destinations.redaction import raised_at
 from longshore.destinations.stored import Destination, StoredDestination, stored_settings
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.outbound import Network
 from longshore.tasks import deliveries, idempotency
 from longshore.tasks.idempotency import Claim, StoredAnswer
@@ -128,7 +129,7 @@ async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownT
 async def get_stored(request: AnyRequest, id: str) -> StoredDestination:
     """Return a destination of the caller's chain. Raises NotFoundError."""
     service, caller = admitted(request)
-    return await stored.get(service.pool, caller.chain, _id(id))
+    return await stored.get(service.pool, caller.chain, uuid_of(id, "destination-not-found"))
 
 
 @patch("/destinations/{id:str}", opt={"conditional": True}, responses=problems(409))
@@ -149,7 +150,7 @@ async def change(request: AnyRequest, id: str, value: Any, *, merges: bool = Fal
     """Change a destination as a body says; `merges`: whether it is a merge patch. Raises ProblemError."""
     service, caller = admitted(request)
     async with audited(request, "destination.change") as entry:
-        old = await stored.get(entry.connection, caller.chain, _id(id), lock=True)
+        old = await stored.get(entry.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require(request, _tag(old))
         needs_secret = not (isinstance(value, dict) and "secret" in value)
         draft = await _stored_draft(service, caller, entry.connection, old.destination, with_secret=needs_secret)
@@ -170,7 +171,7 @@ async def delete_destination(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a destination with its secret. What was delivered stays where it is."""
     _, caller = admitted(request)
     async with audited(request, "destination.delete") as change:
-        old = await stored.get(change.connection, caller.chain, _id(id), lock=True)
+        old = await stored.get(change.connection, caller.chain, uuid_of(id, "destination-not-found"), lock=True)
         require(request, _tag(old))
         name = old.destination.name
         if await deliveries.names_in_use(change.connection, caller.chain, name):
@@ -201,7 +202,7 @@ async def test_new(request: AnyRequest, value: Any) -> DestinationTest:
 async def test_destination(request: AnyRequest, id: FromPath[str]) -> DestinationTest:
     """Test a destination with the settings and the secret that are stored."""
     service, caller = admitted(request)
-    found = (await stored.get(service.pool, caller.chain, _id(id))).destination
+    found = (await stored.get(service.pool, caller.chain, uuid_of(id, "destination-not-found"))).destination
     draft = await _stored_draft(service, caller, service.pool, found)
     return await _test(request, draft, f"destination {found.id}", {"name": found.name, "kind": found.kind})
 
@@ -270,10 +271,3 @@ def _answer(
     found: StoredDestination, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response[Destination]:
     return Response(found.destination, status_code=status, headers={**(headers or {}), "ETag": _tag(found)})
-
-
-def _id(text: str) -> UUID:
-    """Return the id in a path. Raises NotFoundError where it is none."""
-    if (id := as_uuid(text)) is None:
-        raise NotFoundError("destination-not-found")
-    return id

@@ -17,6 +17,7 @@ from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag,
 from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.ids import uuid_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.scopes import (
     may_see_segment,
@@ -30,8 +31,8 @@ from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview,
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import is_transient
-from longshore.database.rows import Page, as_uuid
-from longshore.errors import NotFoundError, ProblemError
+from longshore.database.rows import Page
+from longshore.errors import ProblemError
 from longshore.exports.columns import choices
 from longshore.exports.preview import NO_DELETES, Preview, preview
 from longshore.exports.segments import stored as stored_segments
@@ -191,9 +192,7 @@ async def _visible(
 
     `lock`: whether to lock it until the connection's transaction ends.
     """
-    if (segment_id := as_uuid(id)) is None:
-        raise NotFoundError("segment-not-found")
-    stored = await stored_segments.get(connection, caller.chain, segment_id, lock=lock)
+    stored = await stored_segments.get(connection, caller.chain, uuid_of(id, "segment-not-found"), lock=lock)
     may_see_segment(caller, service.catalog, stored_segments.READ.decode(stored.segment), "/segment")
     return stored
 

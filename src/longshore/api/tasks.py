@@ -17,6 +17,7 @@ from longshore.api.deletes import refuse_unsuited
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
 from longshore.api.paging import Limit, Offset, paged
@@ -26,7 +27,7 @@ from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT, Page
-from longshore.errors import NotFoundError, ProblemError
+from longshore.errors import ProblemError
 from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Shape
 from longshore.exports.deliver_target import Takes
@@ -202,6 +203,4 @@ async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
 
 def task_id(number: int) -> TaskId:
     """Return a path's number as the id of a task. Raises NotFoundError beyond PostgreSQL's range."""
-    if number > MAX_BIGINT:
-        raise NotFoundError("task-not-found")
-    return TaskId(number)
+    return TaskId(number_of(number, "task-not-found"))

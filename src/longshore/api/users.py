@@ -13,10 +13,10 @@ from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.ids import number_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
-from longshore.database.rows import MAX_BIGINT, Page
-from longshore.errors import NotFoundError
+from longshore.database.rows import Page
 from longshore.validation import Violation
 
 LevelName = Literal["read", "write", "admin"]
@@ -84,7 +84,7 @@ async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
     """Change a user's level by a body as a JSON value."""
     _, caller = admitted(request)
     new = check_body(UserChangeBody, value)
-    _check_id(id)
+    id = number_of(id, "user-not-found")
     level = Level[new.level.upper()] if new.level else None
     details = {"level": new.level, "enabled": new.enabled}
     async with audited(request, "user.change", f"user {id}", details) as change:
@@ -96,7 +96,7 @@ async def change_member(request: AnyRequest, id: int, value: Any) -> ChainUser:
 async def remove_user(request: AnyRequest, id: UserId) -> None:
     """Remove a user's level for the chain. Levels for other chains stay."""
     _, caller = admitted(request)
-    _check_id(id)
+    id = number_of(id, "user-not-found")
     async with audited(request, "user.remove", f"user {id}") as change:
         await users.take(change.connection, id, caller.chain)
 
@@ -104,8 +104,3 @@ async def remove_user(request: AnyRequest, id: UserId) -> None:
 def _violations(new: UserBody) -> list[Violation]:
     expected = {"/username": names.violation(new.username), "/password": passwords.violation(new.password)}
     return [Violation(text, at) for at, text in expected.items() if text]
-
-
-def _check_id(id: int) -> None:
-    if id > MAX_BIGINT:  # no user has an id beyond PostgreSQL's range
-        raise NotFoundError("user-not-found")

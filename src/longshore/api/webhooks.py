@@ -15,11 +15,12 @@ from longshore.api.bodies import read_json
 from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.ids import uuid_of
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection
-from longshore.database.rows import Page, as_uuid
-from longshore.errors import NotFoundError, ProblemError
+from longshore.database.rows import Page
+from longshore.errors import ProblemError
 from longshore.tasks import idempotency
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.validation import ValidationError, Violation, check
@@ -96,7 +97,7 @@ async def list_webhooks(request: AnyRequest, limit: Limit = 25, offset: Offset =
 async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
     """Delete a webhook with its deliveries, pending ones included."""
     _, caller = admitted(request)
-    webhook = _id(id, "webhook-not-found")
+    webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.delete", f"webhook {webhook}") as change:
         await registry.delete(change.connection, caller.chain, webhook)
 
@@ -105,7 +106,7 @@ async def delete_webhook(request: AnyRequest, id: FromPath[str]) -> None:
 async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSecret:
     """Give a webhook a new secret. For a day each message has a signature of the previous one, too."""
     service, caller = admitted(request)
-    webhook = _id(id, "webhook-not-found")
+    webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.rotate", f"webhook {webhook}") as change:
         return await registry.rotate(change.connection, service.vault, caller.chain, webhook)
 
@@ -114,7 +115,7 @@ async def rotate_webhook_secret(request: AnyRequest, id: FromPath[str]) -> NewSe
 async def enable_webhook(request: AnyRequest, id: FromPath[str]) -> Webhook:
     """Enable a disabled webhook. It receives messages from now on; `redeliver` sends those that failed."""
     _, caller = admitted(request)
-    webhook = _id(id, "webhook-not-found")
+    webhook = uuid_of(id, "webhook-not-found")
     async with audited(request, "webhook.enable", f"webhook {webhook}") as change:
         return await registry.enable(change.connection, caller.chain, webhook)
 
@@ -127,7 +128,7 @@ async def list_webhook_deliveries(
 ) -> Response[list[Delivery]]:
     """Return the deliveries of a webhook, newest first. They are kept for 30 days."""
     service, caller = admitted(request)
-    webhook = _id(id, "webhook-not-found")
+    webhook = uuid_of(id, "webhook-not-found")
     page = Page(limit, offset)
     return paged(request, await registry.deliveries(service.pool, caller.chain, webhook, page), page)
 
@@ -140,7 +141,7 @@ async def list_webhook_deliveries(
 async def redeliver_webhook_delivery(request: AnyRequest, id: FromPath[str], delivery: FromPath[str]) -> Delivery:
     """Send a delivery again, with the same id, whatever its state. A disabled webhook has to be enabled first."""
     _, caller = admitted(request)
-    webhook, wanted = _id(id, "webhook-not-found"), _id(delivery, "delivery-not-found")
+    webhook, wanted = uuid_of(id, "webhook-not-found"), uuid_of(delivery, "delivery-not-found")
     async with audited(request, "webhook.redeliver", f"webhook {webhook}", {"delivery": str(wanted)}) as change:
         return await registry.redeliver(change.connection, caller.chain, webhook, wanted)
 
@@ -158,10 +159,3 @@ def _read(value: Any, allow: tuple[outbound.Network, ...]) -> WebhookBody:
     if violations or body is None:
         raise ValidationError(violations)
     return body
-
-
-def _id(text: str, missing: str) -> UUID:
-    """Return the id in a path. Raises NotFoundError of the kind `missing` where it is none."""
-    if (id := as_uuid(text)) is None:
-        raise NotFoundError(missing)
-    return id
