@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from msgspec import Meta
 
-from longshore.validation import MAX_INVALID_ITEMS, Violation, check, in_json, plain_english
+from longshore.validation import MAX_INVALID_ITEMS, Violation, check, in_json
+from longshore.validation_words import plain_english
 
 Name = Annotated[str, Meta(pattern=r"^[a-z]+$(?!\n)")]
 

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import msgspec
 
-from longshore.validation import portable_pattern
+from longshore.validation_words import portable_pattern
 
 
 @cache

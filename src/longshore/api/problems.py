@@ -19,7 +19,8 @@ from longshore.database.retry import is_transient
 from longshore.errors import ProblemError
 from longshore.results.store import StoreError
 from longshore.telemetry import tracing
-from longshore.validation import ValidationError, Violation, plain_english
+from longshore.validation import ValidationError, Violation
+from longshore.validation_words import plain_english
 
 log = structlog.get_logger()
 

@@ -1,7 +1,7 @@
 """State changes of a run up to its end: begin, report, retry. `run_ends` and `delivery_ends` have the end.
 
-Only these modules, `requests` and `cancellation` change a state. Each change is one SQL statement with its log
-entries. A statement of a run names its attempt, and changes nothing if that attempt is not the newest (promise 2).
+Only these modules, `requests` and `cancellation` change a state, each by one SQL statement with its log entries. A
+statement of a run names its attempt, and changes nothing if that is not the newest (promise 2).
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,8 @@ from longshore.tasks.queue import Message, send
 from longshore.tasks.watermarks import Increment
 from longshore.telemetry import metrics
 
-# If the statement waits for the lock of the task, the row of `before` is newer than its snapshot. The transaction that
-# held the lock may then have changed backfills that the snapshot does not show, so `backfill` stays: the scheduler
-# computes the next one.
+# If the statement waits for the lock of the task, the row of `before` is newer than its snapshot, which may not show
+# changes of backfills by the transaction that held the lock. So `backfill` stays: the scheduler computes the next one.
 BEGIN = """
 with seen as materialized (
     select revision from longshore.tasks where id = $1
