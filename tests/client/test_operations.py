@@ -279,7 +279,7 @@ def test_wait_whose_last_request_fails_when_its_time_is_over_has_timed_out(
 ) -> None:
     task = through.tasks.get(longshore.exports.create("users", at=FUTURE).id)
     gateway.violations = ["", *["refuse"] * 20]
-    with pytest.raises(WaitTimeoutError, match=r"the wait of 0\.5 s for task"):
+    with pytest.raises(WaitTimeoutError, match=r"cannot be polled again within the 0\.5 s of"):
         task.wait(0.5)
 
 

@@ -97,6 +97,7 @@ def test_next_attempt_removes_key_lists_that_killed_workers_left_unfinished(
     write(complete)
     for location in (*older, later):
         leave_unfinished(store, location)
+    leave_unfinished(store, complete)
     assert sorted(store.unfinished_key_lists(CHAIN, TASK)) == sorted([*older, later])
     attempt = Attempt(Message(TASK, 4), CHAIN, "export", "", "", 1, 2, 1, Interval(None, began))
     open_baseline(store, attempt, IncrementState(None, [], began))

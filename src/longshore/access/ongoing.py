@@ -31,7 +31,7 @@ TASKS = f"""
 select t.id, t.chain_id as chain, t.description as desc, t.action, t.state, t.due_at as next
 from longshore.tasks t
 where (t.created_by = any($1::text[]) or t.defined_by = any($1::text[])) and ($2::bigint is null or t.chain_id = $2)
-  and not ({SETTLED}) and t.id > coalesce($4, 0)
+  and not ({SETTLED}) and ($4::bigint is null or t.id > $4)
 order by t.id
 limit $3
 """  # noqa: S608  # a constant
@@ -117,11 +117,11 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
 
     tasks = [each async for each in _stopped(connection, cancel, OngoingTask, (TASKS, makers, chain))]
     webhooks = [each async for each in _stopped(connection, delete, OngoingWebhook, (WEBHOOKS, makers, chain))]
-    stopped = all(each for _, each in (*tasks, *webhooks))
+    all_stopped = all(was_stopped for _, was_stopped in (*tasks, *webhooks))
     return Ongoing(
-        [task for task, each in tasks if each == stopped][:MAX_LISTED],
-        [webhook for webhook, each in webhooks if each == stopped][:MAX_LISTED],
-        stopped,
+        [task for task, was_stopped in tasks if was_stopped == all_stopped][:MAX_LISTED],
+        [webhook for webhook, was_stopped in webhooks if was_stopped == all_stopped][:MAX_LISTED],
+        all_stopped,
     )
 
 

@@ -36,7 +36,7 @@ MIN_BYTES = 1024  # a smaller answer fits one packet anyway
 # igzip compresses 64 KiB in 0.3 ms; what is larger would hold the event loop.
 MAX_LOOP_BYTES = 64 * 1024
 LEVEL = 1
-ONE_CODING = (b"content-encoding", b"etag")  # fields of answers that stay as they are
+UNCOMPRESSED_FIELDS = (b"content-encoding", b"etag")  # fields of answers that stay as they are
 VARY = (b"vary", b"accept-encoding")
 
 
@@ -105,7 +105,7 @@ def _weight(parameter: str) -> float:
 def _is_json(start: HTTPResponseStartEvent) -> bool:
     fields = dict(start["headers"])
     media_type = fields.get(b"content-type", b"").partition(b";")[0].strip()
-    return start["status"] != 206 and media_type in MEDIA_TYPES and fields.keys().isdisjoint(ONE_CODING)
+    return start["status"] != 206 and media_type in MEDIA_TYPES and fields.keys().isdisjoint(UNCOMPRESSED_FIELDS)
 
 
 def _without_length(start: HTTPResponseStartEvent) -> list[tuple[bytes, bytes]]:

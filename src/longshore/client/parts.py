@@ -5,6 +5,7 @@ A download locks its part. One that runs beside it writes another part: `.NAME.H
 """
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import os
@@ -16,6 +17,7 @@ from typing import BinaryIO
 
 from longshore.client.errors import DownloadError, LostError
 
+CLOSES_FIRST = sys.platform == "win32"  # which renames and deletes no open file
 OnBytes = Callable[[int, int], None]
 """Called with the number of bytes so far and the number in total."""
 
@@ -49,14 +51,17 @@ class Part:
 
     def publish(self, path: Path, sha256: str) -> None:
         """Rename the file to `path`. Deletes the file and raises DownloadError if it has another hash."""
-        if (actual := self._hash.hexdigest()) != sha256:
-            self._file.close()
-            self.path.unlink()
-            raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {sha256}")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
-        self.path.replace(path)
+        if CLOSES_FIRST:
+            self._file.close()
+        try:
+            if (actual := self._hash.hexdigest()) != sha256:
+                self.path.unlink()
+                raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {sha256}")
+            self.path.replace(path)
+        finally:
+            self._file.close()  # and with it the lock, so that no other download gets a file that is no part any more
 
     def close(self) -> None:
         """Close the file and keep it for a later download."""
@@ -72,15 +77,16 @@ def _lock_part(stem: str, folder: Path) -> tuple[Path, BinaryIO]:
             if not _lock(file):
                 file.close()
                 break  # another download has it
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return path, file
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                    return path, file
             file.close()  # renamed or deleted by the download that had it, between `open` and the lock
     raise AssertionError  # the numbers do not end
 
 
 def _lock(file: BinaryIO) -> bool:
     """Lock an open file until it is closed; return False if another download has locked it."""
-    if sys.platform == "win32":  # which has no `flock`, and renames no open file
+    if sys.platform == "win32":  # which has no `flock`
         return True
     import fcntl
 
@@ -88,6 +94,8 @@ def _lock(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:  # a file system without locks, as some of a network are
+        return True
     return True
 
 

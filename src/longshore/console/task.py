@@ -134,7 +134,7 @@ def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -
     assert polled.task is not None
     if sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
-    return reason and NOT_SHOWN
+    return None if reason is None else NOT_SHOWN
 
 
 async def _links(request: AnyRequest, id: TaskId) -> list[Link]:

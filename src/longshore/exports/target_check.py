@@ -158,7 +158,8 @@ def _check_names(value: dict[str, Any], catalog: Catalog, at: str) -> list[Viola
         seen: set[str] = set()
         for number, name in enumerate(several):
             if isinstance(name, str):
-                violations += [Violation(f"{in_json(name)} is named before", pointer(where, number))] * (name in seen)
+                if name in seen:
+                    violations.append(Violation(f"{in_json(name)} is named before", pointer(where, number)))
                 seen.add(name)
     for known, places in ((catalog, names), (FORMATS, [(pointer(at, "export_format"), value.get("export_format"))])):
         for place, name in places:

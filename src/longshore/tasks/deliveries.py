@@ -118,11 +118,18 @@ with begun as (
 )
 {ATTEMPT}"""  # noqa: S608  # a constant
 
+# The time for which removal is tried runs while no other delivery is at the place.
 IS_PLACE_TAKEN = """
-select exists (
+with other as (
     select from longshore.run_deliveries
     where chain_id = $1 and destination = $2 and place = $3 and state = 'pending'
+    limit 1
+),
+later as (
+    update longshore.run_deliveries set discard_at = now() + interval '1 minute'
+    where task_id = $4 and run = $5 and number = $6 and exists (select from other)
 )
+select exists (select from other)
 """
 
 DISCARDED = """
@@ -245,8 +252,9 @@ async def begin_discard(pool: Pool) -> DeliveryAttempt | None:
 
 
 async def is_place_taken(pool: Pool, delivery: DeliveryAttempt) -> bool:
-    """Return whether another delivery to the place of an ended one waits or is under way."""
-    return bool(await pool.fetchval(IS_PLACE_TAKEN, delivery.chain, delivery.destination, delivery.place))
+    """Return whether another delivery to the place of an ended one waits or is under way; then discard it later."""
+    ids = (delivery.message.task, delivery.message.run, delivery.message.number)
+    return bool(await pool.fetchval(IS_PLACE_TAKEN, delivery.chain, delivery.destination, delivery.place, *ids))
 
 
 async def discarded(pool: Pool, message: DeliveryMessage) -> None:

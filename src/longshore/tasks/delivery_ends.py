@@ -58,12 +58,12 @@ after as (
            case when is_newest and is_last then case when is_good then 'DONE' else 'ERROR' end
                 when is_good then 'DONE'
                 else run_state end as new_run_state,
-           -- Of the newest one that failed, in the words of its entry of the log.
+           -- The log entry of the failed delivery that ended last; null if none failed.
            case when $5 = 'failed' then 'delivery to ' || destination || ' failed: ' || $6::text else (
                select 'delivery to ' || others.destination || ' failed: ' || others.error
                from others where others.state = 'failed' order by others.ended_at desc limit 1
            ) end as failure,
-           -- The mark moves only if it still stands where the run began.
+           -- The watermark moves only if it still stands where the run began.
            is_good and watermark_to is not null and not coalesce(acknowledged, false)
                and watermark_from is not distinct from watermark and (run_state <> 'DONE' or acknowledged is not null)
                as moves

@@ -49,7 +49,7 @@ class PlannedTask(msgspec.Struct, frozen=True):
         if self.schedule is None or not self.schedule.repeats:
             return [self.due] if self.due is not None and self.due < end else []
         # A paused task keeps the time at which it was due; the scheduler sends nothing for it.
-        first = [self.due] if self.due is not None and self.due >= self.now else []
+        first = [self.due] if self.due is not None and (self.due >= self.now or not self.paused) else []
         try:
             later = times(self.schedule, max(self.due or self.planned, self.now))
             return list(takewhile(lambda time: time < end, chained(first, islice(later, count - len(first)))))

@@ -42,8 +42,9 @@ class UnderWay(Generic[M]):
         self._acting: dict[asyncio.Task[Any], M] = {}
         self._withdrawn: set[asyncio.Task[Any]] = set()
         self._checks: set[asyncio.Task[None]] = set()
-        self._grace_is_over = False
-        self._is_over = False
+        self._is_stopping = False
+        self._acts_are_cancelled = False
+        self._all_are_cancelled = False
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -51,7 +52,7 @@ class UnderWay(Generic[M]):
         current = _current()
         self._running.add(current)
         try:
-            if self._is_over:
+            if self._all_are_cancelled:
                 raise asyncio.CancelledError
             yield
         finally:
@@ -61,11 +62,11 @@ class UnderWay(Generic[M]):
 
     @contextlib.contextmanager
     def acting(self, message: M) -> Iterator[None]:
-        """Let the current asyncio task be cancelled while the context is open.
+        """Cancel the current asyncio task when its message is outdated or the grace time over, in the open context.
 
-        It is once its message is outdated or the grace time is over. Raises CancelledError if that is over already.
+        Raises CancelledError if the grace time is over already.
         """
-        if self._grace_is_over:
+        if self._acts_are_cancelled:
             raise asyncio.CancelledError
         current = _current()
         self._acting[current] = message
@@ -79,8 +80,8 @@ class UnderWay(Generic[M]):
         return _current() in self._withdrawn
 
     def is_stopped(self) -> bool:
-        """Return whether the current asyncio task was cancelled as the worker stops."""
-        return self._grace_is_over or _current().cancelling() > 0
+        """Return whether a CancelledError in the current asyncio task is of the worker's stop, not of its own work."""
+        return self._acts_are_cancelled or _current().cancelling() > 0
 
     def on_task_change(self, payload: str) -> None:
         """Handle the notification of a changed task, which may have been cancelled."""
@@ -111,17 +112,19 @@ class UnderWay(Generic[M]):
 
         A message that was being taken when the worker was told to stop is handled, too.
         """
-        asyncio.get_running_loop().call_later(self._grace, self._end_acts)
+        if not self._is_stopping:  # each signal asks again, and what cleans up is cancelled once
+            self._is_stopping = True
+            asyncio.get_running_loop().call_later(self._grace, self._cancel_acts)
 
-    def _end_acts(self) -> None:
-        self._grace_is_over = True
+    def _cancel_acts(self) -> None:
+        self._acts_are_cancelled = True
         for task in self._acting:
             task.cancel()
-        asyncio.get_running_loop().call_later(END_SECONDS, self._end_all)
+        asyncio.get_running_loop().call_later(END_SECONDS, self._cancel_all)
 
-    def _end_all(self) -> None:
+    def _cancel_all(self) -> None:
         """Cancel also what writes its begin or end, as the database may be away for long."""
-        self._is_over = True
+        self._all_are_cancelled = True
         for task in self._running:
             task.cancel()
 

@@ -120,8 +120,8 @@ class _Wait:
         except (NotSentError, LostError, ProblemError) as error:
             is_transient = not isinstance(error, ProblemError) or error.status in TRANSIENT_STATUSES
             if self._task is not None and is_transient and seconds < self._transport.connection.retry_for:
-                what = f"the wait of {self._options.timeout:g} s for task {self._id} is over"
-                raise WaitTimeoutError(f"{what}, and the last request failed: {error}") from error
+                what = f"task {self._id} cannot be polled again within the {self._options.timeout:g} s of the wait"
+                raise WaitTimeoutError(f"{what}: {error}") from error
             raise
 
     def _hold_seconds(self) -> int:

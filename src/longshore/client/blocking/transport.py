@@ -48,8 +48,9 @@ class Transport:
                     raise ClientError(f"the certificates of `verify`, {verify}, cannot be read: {error}") from None
             try:
                 http_client = httpx2.Client(verify=verify, proxy=proxy)
-            except (ValueError, httpx2.InvalidURL) as error:
-                raise ClientError(f"the proxy {proxy!r} cannot be used: {error}") from None
+            except (ValueError, ImportError, httpx2.InvalidURL) as error:
+                which = "the proxy" if proxy else "the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+                raise ClientError(f"{which} cannot be used: {error}") from None
         self._http = http_client
 
     def budget(self) -> RetryBudget:

@@ -183,9 +183,9 @@ async def write_by_one(output: FilesOutput, jobs: Sequence[IndexJob]) -> list[Wr
     for job in jobs:
         await job.restrict()
         done.append(index := WrittenIndex())
-        for number, one in enumerate(job.slices.slices):
+        for number, index_slice in enumerate(job.slices.slices):
             counted = msgspec.structs.replace(output, report=_added(output.report, done))
-            index.add(await write_slice(counted, job.source, one, None if number else job.ask))
+            index.add(await write_slice(counted, job.source, index_slice, None if number else job.ask))
             _refuse_too_many(done)
     return done
 
@@ -204,9 +204,9 @@ async def write_by_many(
         request, same = query.request, query.fingerprint(query.format())
         if query.bounds is not None:
             request = msgspec.structs.replace(request, end=query.bounds.end)
-        for one in job.slices.slices:
-            work = Work(request, snapshot, same, naming.location, "", len(works), 0, [], tracing.current(), one)
-            works.append(work)
+        for index_slice in job.slices.slices:
+            span = tracing.current()
+            works.append(Work(request, snapshot, same, naming.location, "", len(works), 0, [], span, index_slice))
             owners.append(index)
     following = iter(owners)
 

@@ -43,9 +43,10 @@ def open_baseline(store: Store, attempt: Attempt, increments: IncrementState) ->
     found = Baseline(files.key_list(began), watermark)
     known = read_watermark(watermark)
     watermarks = [known, *(read_watermark(each.end) for each in pending)]
-    others = _remove_older(store, attempt, [each.keys.location for each in watermarks if each is not None])
+    kept = [each.keys.location for each in watermarks if each is not None]
+    others = _remove_older(store, attempt, kept)
     for location in store.unfinished_key_lists(attempt.chain, attempt.message.task):
-        if _age(location) < _age(found.location):  # else of a later attempt, and this worker was given up
+        if location not in kept and _age(location) < _age(found.location):  # else of a later attempt
             store.remove(location)
     why = None
     if pending:

@@ -58,7 +58,7 @@ class Work(msgspec.Struct, frozen=True):
     ranges: list[Range]
     traceparent: str | None
     """The coordinator's span, where there is one."""
-    slice: Slice | None = None
+    index_slice: Slice | None = None
     """The slice to write as files of its own; `upload`, `number`, `count` and `ranges` are those of a piece."""
 
 
@@ -122,18 +122,18 @@ class ShardWorker:
                     query = await prepare(connection, index, work.request)
                 if query.fingerprint(query.format()) != work.fingerprint:
                     raise UnableWorkerError("a worker would write other bytes than the one that coordinates")
-                write = self._write_piece if work.slice is None else self._write_slice
+                write = self._write_piece if work.index_slice is None else self._write_slice
                 return await write(trial, work, query, readers, connection)
 
     async def _write_slice(
         self, trial: ShardAttempt, work: Work, query: ExportQuery, readers: Readers, connection: Connection
     ) -> ShardResult:
         """Write a slice as files. Another trial of it writes the same bytes to the same places."""
-        assert work.slice is not None
+        assert work.index_slice is not None
         pace = Pace(self._bytes_per_second)
         output = FilesOutput(self._store, prefix_of(work.location), self._report(trial, pace), pace)
         keys = await keys_of(connection, query)
-        return await write_slice(output, SliceSource(readers, connection, query, keys), work.slice)
+        return await write_slice(output, SliceSource(readers, connection, query, keys), work.index_slice)
 
     def _report(self, trial: ShardAttempt, pace: Pace) -> Report:
         async def report(rows: int, size: int) -> None:
