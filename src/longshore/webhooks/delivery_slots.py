@@ -138,9 +138,9 @@ class DeliverySlots:
         """Return the unhealthy webhooks."""
         return list(self._unhealthy)
 
-    def keep_unhealthy(self, pending: set[UUID]) -> None:
-        """Forget the unhealthy webhooks that have no delivery pending or under way: they may have been deleted."""
-        self._unhealthy &= pending | {each.webhook for each, _ in self._under_way.values()}
+    def forget_unhealthy(self, webhooks: set[UUID]) -> None:
+        """Forget those of some unhealthy webhooks that have no delivery under way."""
+        self._unhealthy -= webhooks - {each.webhook for each, _ in self._under_way.values()}
 
     def _free(self, task: asyncio.Task[bool | None]) -> None:
         delivery, began = self._under_way.pop(task)

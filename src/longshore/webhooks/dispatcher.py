@@ -154,8 +154,9 @@ class Dispatcher:
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + FORGET_EVERY_SECONDS
             await self._pool.execute(FORGET)
-            pending = await self._pool.fetch(PENDING, self._slots.unhealthy())
-            self._slots.keep_unhealthy({row["webhook_id"] for row in pending})
+            unhealthy = self._slots.unhealthy()
+            pending = await self._pool.fetch(PENDING, unhealthy)
+            self._slots.forget_unhealthy(set(unhealthy) - {row["webhook_id"] for row in pending})
         until_next = await self._pool.fetchval(SECONDS_UNTIL_NEXT)
         return POLL_SECONDS if until_next is None else min(POLL_SECONDS, max(0.05, until_next))
 
