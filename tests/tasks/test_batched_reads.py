@@ -14,7 +14,7 @@ from longshore.errors import NotFoundError
 from longshore.tasks import requests
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import PolledTask
+from longshore.tasks.queries import PolledTask
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule
 from tests.service import Longshore

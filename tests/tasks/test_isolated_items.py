@@ -16,7 +16,7 @@ from longshore.results.local import LocalStore
 from longshore.results.store import StoreError
 from longshore.tasks.batched_reads import Polls
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import PolledTask
+from longshore.tasks.queries import PolledTask
 from longshore.tasks.slots import admit_all
 from longshore.webhooks.dispatcher import Dispatcher
 from longshore.worker.cleanup import Cleanup

@@ -11,9 +11,9 @@ from longshore.client.errors import TaskFailedError
 from longshore.client.model import TaskData
 from longshore.database.connect import Pool, open_pool
 from longshore.database.rows import Page
-from longshore.tasks import overview, reads, run_reads
+from longshore.tasks import overview, queries, run_queries
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.overview import Order, TaskFilter, TaskList
+from longshore.tasks.overview import Order, TaskList, TaskSearch
 from tests.played import play
 from tests.service import Longshore, export_body
 
@@ -43,7 +43,7 @@ from generate_series(1, $2) n
 
 
 async def listed(pool: Pool, order: Order = "newest", chain: ChainId = CHAIN, **conditions: object) -> TaskList:
-    return await overview.rows(pool, chain, TaskFilter(**conditions), order, Page(25))  # type: ignore[arg-type]
+    return await overview.rows(pool, chain, TaskSearch(**conditions), order, Page(25))  # type: ignore[arg-type]
 
 
 async def add(
@@ -94,7 +94,7 @@ def test_list_is_filtered_sorted_and_counted(run: Run) -> None:
         assert [row.id for row in (await listed(pool, state="ERROR")).rows] == [second]
         assert [row.id for row in (await listed(pool, index="users")).rows] == [third, second]
         assert (await listed(pool, index="users", state="DONE")).total == 1
-        beyond = await overview.rows(pool, CHAIN, TaskFilter(text="ir"), "newest", Page(1, 1))
+        beyond = await overview.rows(pool, CHAIN, TaskSearch(text="ir"), "newest", Page(1, 1))
         assert ([row.id for row in beyond.rows], beyond.total, beyond.is_exact) == ([first], 2, True)
 
     run(test)
@@ -112,9 +112,9 @@ def test_reason_of_a_failed_task_and_run_is_no_entry_of_the_log_that_came_later(
 
     async def test(pool: Pool) -> None:
         async def reasons() -> tuple[str | None, str | None, list[str | None]]:
-            runs, _ = await run_reads.runs(pool, CHAIN, task, Page(10))
+            runs, _ = await run_queries.runs(pool, CHAIN, task, Page(10))
             (row,) = (await listed(pool)).rows
-            return row.reason, (await reads.reading(pool, CHAIN, task)).reason, [each.reason for each in runs]
+            return row.reason, (await queries.reading(pool, CHAIN, task)).reason, [each.reason for each in runs]
 
         assert await reasons() == ("on purpose", "on purpose", ["on purpose"])
         await asyncio.to_thread(play, idle, task, "begin", "finish")

@@ -16,7 +16,7 @@ from longshore.access.audit import Actor
 from longshore.database.connect import Connection
 from longshore.database.rows import structs
 from longshore.errors import NotFoundError
-from longshore.tasks import cancellation, reads
+from longshore.tasks import cancellation, queries
 from longshore.tasks.cancellation import NothingToCancelError
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.settled import SETTLED
@@ -102,7 +102,7 @@ async def stop(connection: Connection, actor: Actor, makers: Sequence[str], chai
 
     async def cancel(task: OngoingTask) -> None:
         try:
-            await reads.lock(connection, ChainId(task.chain), TaskId(task.id))
+            await queries.lock(connection, ChainId(task.chain), TaskId(task.id))
             await cancellation.cancel(connection, ChainId(task.chain), TaskId(task.id), actor.name)
         except (NotFoundError, NothingToCancelError):  # it was deleted or has ended meanwhile
             return

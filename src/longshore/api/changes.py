@@ -23,7 +23,7 @@ from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
-from longshore.tasks import backfills, cancellation, quotas, reads, requests, task_secrets
+from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
 from longshore.tasks.model import Task, TaskId
 from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
 from longshore.tasks.schedule import preview, same_times
@@ -93,7 +93,7 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
     return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `reading` returns a task
 
 
-async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> reads.PolledTask:
+async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, merges: bool) -> queries.PolledTask:
     service, caller = admitted(request)
     chain = caller.chain
     async with audited(request, "task.change", f"task {task}") as audit:
@@ -118,7 +118,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         definer = by if {"target", "trigger"} & patch.keys() else None
         if not planned_anew and definer in (None, old.defined_by) and secrets is None and _is_equal(old, new):
             audit.happens = False
-            return await reads.reading(connection, chain, task)
+            return await queries.reading(connection, chain, task)
         before = await quotas.usage(connection, chain)
         only_deliver = not planned_anew and _differs_in_deliver_alone(old, new)
         await requests.change(
@@ -136,7 +136,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         if planned_anew or why_without_intervals(new.target, new.trigger) is not None:
             await backfills.end(connection, chain, task, None, by)  # their times are of the schedule as it was
         await quotas.check_tasks(connection, chain, service.quotas, before)
-        return await reads.reading(connection, chain, task)
+        return await queries.reading(connection, chain, task)
 
 
 def _is_equal(old: EditableTask, new: NewTask) -> bool:
@@ -181,7 +181,7 @@ async def cancel_task(request: AnyRequest, id: Id) -> Task:
     async with audited(request, "task.cancel", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)
         await cancellation.cancel(change.connection, chain, task, actor(request).name)
-    return await reads.get(service.pool, chain, task)
+    return await queries.get(service.pool, chain, task)
 
 
 @delete("/tasks/{id:str}", opt={"conditional": True}, responses=problems(409))

@@ -23,7 +23,7 @@ from litestar.params import HeaderParameter
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.tasks.model import Code, Version
-from longshore.tasks.reads import PolledTask
+from longshore.tasks.queries import PolledTask
 from longshore.validation import ValidationError, Violation
 
 MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1, 30

@@ -23,7 +23,7 @@ from longshore.api.tasks import Id, task_id
 from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
 from longshore.exports.visibility import sees_task
-from longshore.tasks import progress, reads
+from longshore.tasks import progress, queries
 from longshore.tasks.model import ChainId, Code, TaskId
 from longshore.tasks.waiters import Waiter
 
@@ -56,7 +56,7 @@ async def stream(request: AnyRequest, id: int, last_event_id: str) -> Stream:
     """Return the stream of a task's events after the one with this id. Raises NotFoundError."""
     service, caller = admitted(request)
     task = task_id(id)
-    status = await reads.status(service.pool, caller.chain, task)
+    status = await queries.status(service.pool, caller.chain, task)
     opened = stay_open(request)
     match = LAST_ID.fullmatch(last_event_id)
     position = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -110,8 +110,8 @@ async def _events(
             yield b":\n\n"
 
 
-async def _changes(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> reads.TaskChanges:
-    reading = partial(reads.since, service.pool, chain, task, seen)
+async def _changes(service: Service, waiter: Waiter, chain: ChainId, task: TaskId, seen: int) -> queries.TaskChanges:
+    reading = partial(queries.since, service.pool, chain, task, seen)
     return await service.waiters.shared(("changes", chain, task, seen), waiter, reading)
 
 

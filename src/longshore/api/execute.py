@@ -20,8 +20,7 @@ from longshore.api.waiting import waiting
 from longshore.database.connect import Connection
 from longshore.errors import ProblemError
 from longshore.exports.visibility import stored_export
-from longshore.tasks import idempotency, requests, watermarks
-from longshore.tasks import reads as read
+from longshore.tasks import idempotency, queries, requests, watermarks
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import ENDED, State
 from longshore.tasks.requests import EditableTask
@@ -85,7 +84,7 @@ async def execute_task(
     claim = claim_of(request, idempotency_key, value or None)
     if "respond-async" in preferences(request):
         _, replayed = await idempotency.once(service.pool, claim, make)
-        status = await read.status(service.pool, chain, task)
+        status = await queries.status(service.pool, chain, task)
         headers = {"Location": f"/tasks/{task}", "Preference-Applied": "respond-async"}
         return Response(status.state, status_code=202, headers=headers | (REPLAYED if replayed else {}))
     async with waiting(request, task) as waiter:  # may refuse the request, so it comes before the run is requested

@@ -23,11 +23,11 @@ from longshore.api.scopes import shown_task
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, encode, task_id
 from longshore.api.waiting import held_open
-from longshore.tasks import reads
+from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, Version
-from longshore.tasks.reads import LogPage
+from longshore.tasks.queries import LogPage
 
-Reader = Callable[[frozenset[Version]], Awaitable[reads.PolledTask]]
+Reader = Callable[[frozenset[Version]], Awaitable[queries.PolledTask]]
 """Read a task, unless it is at one of the known versions."""
 
 
@@ -120,25 +120,25 @@ def _pages(request: AnyRequest, page: LogPage, length: int) -> dict[str, str]:
 
 async def _reading(
     service: Service, caller: Caller, task: TaskId, page: LogPage, known: frozenset[Version]
-) -> reads.PolledTask:
+) -> queries.PolledTask:
     """Return a task as its caller may see it; without the task where its version is known."""
     if known:
         status = await service.polls.status(caller.chain, task)
         if status.version in known:
             return status
-    polled = await reads.reading(service.pool, caller.chain, task, page)
+    polled = await queries.reading(service.pool, caller.chain, task, page)
     assert polled.task is not None
     return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
 
 
-async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tuple[reads.PolledTask, bytes]:
+async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tuple[queries.PolledTask, bytes]:
     """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
     Progress wakes no waiter, so after that time the task is read again.
     """
     service, _ = admitted(request)
 
-    async def encoded(known: frozenset[Version]) -> tuple[reads.PolledTask, bytes]:
+    async def encoded(known: frozenset[Version]) -> tuple[queries.PolledTask, bytes]:
         polled = await reading(known)
         return polled, encode(polled.task)
 

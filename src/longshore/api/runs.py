@@ -20,7 +20,7 @@ from longshore.database.rows import Page
 from longshore.errors import NotFoundError
 from longshore.exports.manifest import FilesManifest, Manifest
 from longshore.exports.rights import sees
-from longshore.tasks import run_reads, watermarks
+from longshore.tasks import run_queries, watermarks
 from longshore.tasks.model import Run
 from longshore.validation import ValidationError, Violation
 
@@ -49,7 +49,7 @@ async def run_number(pool: Pool | Connection, caller: Caller, id: int, run: AnyR
                 [Violation(f"expected a number from 1 to {MAX_OFFSET}, or `latest`", parameter="run")]
             )
         return run
-    found = await run_reads.latest_run(pool, caller.chain, task_id(id))
+    found = await run_queries.latest_run(pool, caller.chain, task_id(id))
     if found is None:
         raise NotFoundError("run-not-found", f"No run of task {id} is DONE yet.")
     return found
@@ -62,7 +62,7 @@ async def list_runs(request: AnyRequest, id: Id, limit: Limit = 25, offset: Offs
     """Return the runs of a task that the credential may see, newest first, with their results."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    recorded, more = await run_reads.runs(service.pool, caller.chain, task_id(id), page)
+    recorded, more = await run_queries.runs(service.pool, caller.chain, task_id(id), page)
     return paged(request, ([each.run for each in recorded if sees(caller, each.reads, service.catalog)], more), page)
 
 
@@ -79,7 +79,7 @@ async def manifest_of(request: AnyRequest, id: Id, run: RunNumber) -> tuple[int,
     """Return the number of a run that the caller may see, and the bytes of its manifest. Raises NotFoundError."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    text, recorded = await run_reads.manifest(service.pool, caller.chain, task_id(id), number)
+    text, recorded = await run_queries.manifest(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a result.")
@@ -94,7 +94,7 @@ async def get_manifest_signature(request: AnyRequest, id: Id, run: RunNumber) ->
     """
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    text, recorded = await run_reads.signature(service.pool, caller.chain, task_id(id), number)
+    text, recorded = await run_queries.signature(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, recorded)
     if text is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number} that left a manifest.")
@@ -106,7 +106,7 @@ async def get_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
     """Return one run of a task, as the list of runs has it."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    found = await run_reads.one_run(service.pool, caller.chain, task_id(id), number)
+    found = await run_queries.one_run(service.pool, caller.chain, task_id(id), number)
     if found is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
     may_see_run(caller, service.catalog, found.reads)
@@ -128,7 +128,7 @@ async def acknowledge_run(request: AnyRequest, id: Id, run: RunNumber) -> Run:
         number = await run_number(change.connection, caller, id, run)
         change.details = {"run": number}
         await watermarks.acknowledge(change.connection, caller.chain, task, number)
-    found = await run_reads.one_run(service.pool, caller.chain, task, number)
+    found = await run_queries.one_run(service.pool, caller.chain, task, number)
     if found is None:
         raise NotFoundError("task-not-found")  # deleted meanwhile
     return found.run

@@ -19,7 +19,7 @@ from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError
-from longshore.tasks import backfills, idempotency, pauses, reads, requests
+from longshore.tasks import backfills, idempotency, pauses, queries, requests
 from longshore.tasks.backfills import BackfillRange
 from longshore.tasks.idempotency import Claim, StoredAnswer
 from longshore.tasks.model import Backfill, NewBackfill, Task
@@ -50,7 +50,7 @@ async def pause_task(request: AnyRequest, id: Id) -> Task:
     async with audited(request, "task.pause", f"task {task}") as change:
         await lock_to_change(request, change.connection, task)
         change.happens = await pauses.pause(change.connection, caller.chain, task, actor(request).name)
-    return await reads.get(service.pool, caller.chain, task)
+    return await queries.get(service.pool, caller.chain, task)
 
 
 @post(
@@ -76,7 +76,7 @@ async def resume(request: AnyRequest, id: int, value: Any) -> Task:
         await lock_to_change(request, change.connection, task)
         by = actor(request).name
         change.happens = await pauses.resume(change.connection, caller.chain, task, by, wanted.catch_up)
-    return await reads.get(service.pool, caller.chain, task)
+    return await queries.get(service.pool, caller.chain, task)
 
 
 @post(

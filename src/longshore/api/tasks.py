@@ -32,11 +32,10 @@ from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Shape
 from longshore.exports.deliver_target import Takes
 from longshore.exports.segments import stored
-from longshore.tasks import idempotency, progress, quotas, requests, run_reads, task_secrets
-from longshore.tasks import reads as read
+from longshore.tasks import idempotency, progress, queries, quotas, requests, run_queries, task_secrets
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
-from longshore.tasks.reads import Conditions
+from longshore.tasks.queries import TaskFilter
 from longshore.tasks.requests import EditableTask, NewTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
@@ -69,7 +68,7 @@ async def create_task(
 
 async def create(
     request: AnyRequest, value: Any, idempotency_key: str | None = None
-) -> tuple[TaskId, read.PolledTask, dict[str, str]]:
+) -> tuple[TaskId, queries.PolledTask, dict[str, str]]:
     """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
     claim = claim_of(request, idempotency_key, hidden(service, value) if idempotency_key else value)
@@ -113,21 +112,21 @@ async def create(
     return kept.task, task, headers | (REPLAYED if replayed else {})
 
 
-def _may_retry(request: AnyRequest, task: read.PolledTask) -> bool:
+def _may_retry(request: AnyRequest, task: queries.PolledTask) -> bool:
     """Return whether a repeated request may replace the task of the first one."""
     return "retry-failed" in preferences(request) and task.code == Code.ERROR and task.settled
 
 
-def _created(id: TaskId, task: read.PolledTask, headers: dict[str, str]) -> Response[Task]:
+def _created(id: TaskId, task: queries.PolledTask, headers: dict[str, str]) -> Response[Task]:
     bind_ids(task=id)
     headers = {**headers, "Location": f"/tasks/{id}"}
     return Encoded(encode(task.task), headers | conditional.headers(id, task), 201)
 
 
-async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> read.PolledTask:
+async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> queries.PolledTask:
     """Return the task of an idempotency key as its caller may see it. Raises NotFoundError if it was deleted."""
     assert kept.task
-    found = await read.reading(service.pool, caller.chain, kept.task)
+    found = await queries.reading(service.pool, caller.chain, kept.task)
     assert found.task is not None
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
 
@@ -173,8 +172,8 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     """Return the chain's tasks, newest first, each with its ten newest log entries."""
     service, caller = admitted(request)
     page = Page(limit, offset)
-    conditions = Conditions(status, action, campaign_id)
-    listed, more = await read.list_tasks(service.pool, caller.chain, conditions, page)
+    conditions = TaskFilter(status, action, campaign_id)
+    listed, more = await queries.list_tasks(service.pool, caller.chain, conditions, page)
     tasks = [shown_task(caller, service.catalog, each.task, each.reads) for each in listed]
     return paged(request, (tasks, more), page)
 
@@ -186,7 +185,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
     ProblemError where it is not at the version that the request demands.
     """
     service, caller = admitted(request)
-    status = await read.lock(connection, caller.chain, task)
+    status = await queries.lock(connection, caller.chain, task)
     editable = await may_change_task(service, caller, connection, task)
     require_task(request, task, status.revision)
     return editable
@@ -196,7 +195,7 @@ async def lock_to_change(request: AnyRequest, connection: Connection, task: Task
 async def get_task_progress(request: AnyRequest, id: Id) -> Progress:
     """Return the progress of a task's newest run: rows, speed, time left, heartbeat, and the next step."""
     service, caller = admitted(request)
-    reads = await run_reads.newest_reads(service.pool, caller.chain, task_id(id))
+    reads = await run_queries.newest_reads(service.pool, caller.chain, task_id(id))
     may_see_run(caller, service.catalog, reads)
     return await progress.read(service.pool, caller.chain, task_id(id), service.settings.heartbeat_timeout)
 

@@ -24,7 +24,7 @@ from longshore.destinations import stored
 from longshore.destinations.stored import Destination
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import sees
-from longshore.tasks import delivery_reads
+from longshore.tasks import delivery_queries
 from longshore.validation import ValidationError, Violation
 
 PAGE_SIZE = 50
@@ -57,7 +57,7 @@ async def show_destinations(request: AnyRequest, offset: Offset = 0) -> Response
     """Return the chain's destinations, newest first, each with its last delivery."""
     service, caller = admitted(request)
     listed, more = await stored.list_destinations(service.pool, caller.chain, Page(PAGE_SIZE, offset))
-    newest = await delivery_reads.newest_of(service.pool, caller.chain, [each.name for each in listed])
+    newest = await delivery_queries.newest_of(service.pool, caller.chain, [each.name for each in listed])
     last = {name: row for name, row in newest.items() if sees(caller, row.reads, service.catalog)}
     schemas = {kind.kind: kind.settings for kind in await _kinds(request)}
     rows = [(each, where(schemas.get(each.kind), _settings(each)), last.get(each.name)) for each in listed]
@@ -236,10 +236,10 @@ async def _page_of(request: AnyRequest, id: str, outcome: Outcome = NONE, offset
 
 async def _deliveries(
     service: Service, caller: Caller, found: Destination, offset: int
-) -> tuple[list[delivery_reads.DeliveryRow], bool]:
+) -> tuple[list[delivery_queries.DeliveryRow], bool]:
     """Return a page of the deliveries to a destination that the caller may see, and whether more follow."""
     of_page = Page(DELIVERIES_PAGE_SIZE, offset)
-    rows, more = await delivery_reads.of_destination(service.pool, caller.chain, found.name, of_page)
+    rows, more = await delivery_queries.of_destination(service.pool, caller.chain, found.name, of_page)
     return [row for row in rows if sees(caller, row.reads, service.catalog)], more
 
 

@@ -29,7 +29,7 @@ from longshore.exports.preview import Preview
 from longshore.exports.segments import describe
 from longshore.exports.segments import stored as stored_segments
 from longshore.exports.segments.rules import FACTORS, OPERATORS, OPTIONAL, WINDOWS
-from longshore.tasks import reads
+from longshore.tasks import queries
 
 PAGE_SIZE = 50
 PHRASE_OPERANDS = re.compile(r"\{\w+\}( \{\w+\})?")
@@ -82,7 +82,7 @@ async def new_export(
         "segment_id": segment,
     }
     if like is not None:
-        polled = await reads.reading(service.pool, caller.chain, task_id(like))
+        polled = await queries.reading(service.pool, caller.chain, task_id(like))
         assert polled.task is not None
         task = shown_task(caller, service.catalog, polled.task, polled.reads)
         known["like"] = {"desc": task.desc, "target": task.target, "trigger": task.trigger}

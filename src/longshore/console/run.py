@@ -23,9 +23,9 @@ from longshore.exports.formats.dialect import CsvOptions
 from longshore.exports.manifest import ManifestField, Mirror
 from longshore.exports.segments import describe
 from longshore.exports.totals import Totals
-from longshore.tasks import run_reads
+from longshore.tasks import run_queries
 from longshore.tasks.model import Run, TaskId
-from longshore.tasks.run_reads import DescribedResult
+from longshore.tasks.run_queries import DescribedResult
 
 FIRST_ROWS = 20
 FILES_PAGE = 100
@@ -84,7 +84,7 @@ class ShownResult(msgspec.Struct, frozen=True):
 async def result_of(request: AnyRequest, task: TaskId, run: Run) -> ShownResult:
     """Return a run that the caller may see with its result."""
     service, caller = admitted(request)
-    found = await run_reads.described(service.pool, caller.chain, task, run.run)
+    found = await run_queries.described(service.pool, caller.chain, task, run.run)
     rules = None if not run.segment else {"join": run.segment["join"], "rules": describe.of_resolved(run.segment)}
     return ShownResult(run, _facts(found), found.location is not None, found.first_file is not None, rules)
 
@@ -116,7 +116,7 @@ async def show_rows(request: AnyRequest, id: Id, run: RunNumber) -> Response[str
     """Return the first rows of a run's result; for htmx, their table alone."""
     service, caller = admitted(request)
     number = await run_number(service.pool, caller, id, run)
-    found = await run_reads.described(service.pool, caller.chain, task_id(id), number)
+    found = await run_queries.described(service.pool, caller.chain, task_id(id), number)
     may_see_run(caller, service.catalog, found.reads)
     first = await _first_rows(request, found)
     if first.rows:

@@ -34,10 +34,10 @@ from longshore.exports.visibility import sees_task, stored_export
 from longshore.results import links
 from longshore.results.links import Link
 from longshore.sharing.profile import endpoint
-from longshore.tasks import backfills, delivery_reads, progress, reads, requests, run_reads
-from longshore.tasks.delivery_reads import DeliveryRow
+from longshore.tasks import backfills, delivery_queries, progress, queries, requests, run_queries
+from longshore.tasks.delivery_queries import DeliveryRow
 from longshore.tasks.model import Code, Progress, Task, TaskId
-from longshore.tasks.reads import LogPage, PolledTask
+from longshore.tasks.queries import LogPage, PolledTask
 from longshore.tasks.schedule import Schedule
 
 LOG_PAGE_SIZE = 200
@@ -58,7 +58,7 @@ async def show_task(
     """
     service, caller = admitted(request)
     frame: dict[str, Any] = {"chain": caller.chain, "base": f"/console/{caller.chain}"}
-    polled = await reads.reading(
+    polled = await queries.reading(
         service.pool, caller.chain, task_id(id), LogPage(LOG_PAGE_SIZE, log, newest_first=True)
     )
     assert polled.task is not None
@@ -101,12 +101,12 @@ async def _live(request: AnyRequest, polled: PolledTask, task: Task) -> dict[str
     """Return what changes with the entries of the log: runs, charts, result, deliveries, links, backfills."""
     service, caller = admitted(request)
     id = TaskId(task.id)
-    recorded, _ = await run_reads.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
+    recorded, _ = await run_queries.runs(service.pool, caller.chain, id, Page(MAX_RUNS))
     seen = [each for each in recorded if sees(caller, each.reads, service.catalog)]
     runs = [each.run for each in seen]
     whole = await requests.editable(service.pool, caller.chain, id)
     listed, _ = await backfills.of_task(service.pool, caller.chain, id, Page(MAX_BACKFILLS))
-    found, _ = await delivery_reads.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
+    found, _ = await delivery_queries.of_task(service.pool, caller.chain, id, Page(MAX_DELIVERIES))
     deliveries = [each for each in found if sees(caller, each.reads, service.catalog)]
     target, trigger = readable(task)
     newest = next((run for run in runs if run.result), None)

@@ -24,7 +24,7 @@ from longshore.errors import ProblemError
 from longshore.exports.visibility import sees_task
 from longshore.tasks import overview
 from longshore.tasks.model import Code
-from longshore.tasks.overview import MAX_COUNTED, ORDERS, Order, Row, TaskFilter, TaskList
+from longshore.tasks.overview import MAX_COUNTED, ORDERS, Order, Row, TaskList, TaskSearch
 
 PAGE_SIZE = 25
 MAX_SELECTED = 100
@@ -70,7 +70,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
     service, caller = admitted(request)
     given = {"q": q.strip(), "status": status, "index": index, "action": action, "age": age, "sort": sort}
     asked = {key: text for key, value in given.items() if (text := value.replace("\x00", ""))}
-    wanted = TaskFilter(
+    wanted = TaskSearch(
         state=status if status in list(Code) else None,
         action=asked.get("action"),
         index=asked.get("index"),
@@ -103,7 +103,7 @@ async def list_tasks(  # noqa: PLR0913 (the parameters of the query)
 async def _with_task(request: AnyRequest, number: int, found: TaskList) -> TaskList:
     """Return a list with the task of this number, if there is one, as its first."""
     service, caller = admitted(request)
-    alone = await overview.rows(service.pool, caller.chain, TaskFilter(task=number), "newest", Page(1))
+    alone = await overview.rows(service.pool, caller.chain, TaskSearch(task=number), "newest", Page(1))
     if not alone.rows:
         return found
     rows = [*alone.rows, *(row for row in found.rows if row.id != number)]

@@ -14,7 +14,7 @@ from contextvars import Context
 from longshore.database.connect import Pool
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.reads import POLL, PolledTask, polled_task
+from longshore.tasks.queries import POLL, PolledTask, polled_task
 
 MAX_WAIT_SECONDS = 0.05  # for a statement, before the next one begins beside it
 

@@ -1,6 +1,6 @@
 """The figures of a chain: what runs and waits now, and its runs of the last two weeks, by day. Each is one statement.
 
-As in `reads`, the chain is part of every `where` (promise 5).
+As in `queries`, the chain is part of every `where` (promise 5).
 """
 
 from datetime import date

@@ -1,6 +1,6 @@
 """The console's list of tasks: searched, filtered, sorted and counted.
 
-As in `reads`, the chain is part of every `where` (promise 5). The cost is bounded: the conditions on constant parts of
+As in `queries`, every `where` has the chain (promise 5). The cost is bounded: the conditions on constant parts of
 tasks read the narrow rows of `task_texts`, of which a quota limits the number, and counting ends at MAX_COUNTED.
 """
 
@@ -105,7 +105,7 @@ class Row(msgspec.Struct, frozen=True):
         return min(99.0, 100 * self.rows / self.rows_expected) if self.rows_expected else None
 
 
-class TaskFilter(msgspec.Struct, frozen=True):
+class TaskSearch(msgspec.Struct, frozen=True):
     """A filter for the list of tasks; None matches every value."""
 
     state: str | None = None
@@ -127,7 +127,7 @@ class TaskList(msgspec.Struct, frozen=True):
     is_exact: bool
 
 
-def statement(conditions: TaskFilter, order: Order) -> str:
+def statement(conditions: TaskSearch, order: Order) -> str:
     """Return the statement of a list."""
     joined = conditions.action or conditions.index or conditions.age or conditions.text
     return LIST.format(
@@ -138,7 +138,7 @@ def statement(conditions: TaskFilter, order: Order) -> str:
     )
 
 
-async def rows(pool: Pool, chain: ChainId, conditions: TaskFilter, order: Order, page: Page) -> TaskList:
+async def rows(pool: Pool, chain: ChainId, conditions: TaskSearch, order: Order, page: Page) -> TaskList:
     """Return a page of a chain's tasks and their number."""
     pattern = None if conditions.text is None else f"%{SPECIAL.sub(ESCAPED, conditions.text)}%"
     wanted = (conditions.state, conditions.action, conditions.index, conditions.age, pattern)
@@ -150,7 +150,7 @@ async def rows(pool: Pool, chain: ChainId, conditions: TaskFilter, order: Order,
         )
         total = found[0]["total"]
         is_exact = total <= MAX_COUNTED
-        if conditions == TaskFilter() and order != "next":
+        if conditions == TaskSearch() and order != "next":
             total, is_exact = await connection.fetchval(COUNT, chain) or 0, True
     return TaskList([_row(**row) for row in found if row["id"] is not None], total, is_exact)
 

@@ -7,8 +7,7 @@ import msgspec
 
 from longshore.database.connect import Connection, Pool
 from longshore.errors import NotFoundError, ProblemError
-from longshore.tasks import intervals
-from longshore.tasks import reads as read
+from longshore.tasks import intervals, queries
 from longshore.tasks.model import ChainId, Code, Interval, TaskId
 from longshore.tasks.recorded_reads import Read, decoded
 from longshore.tasks.schedule import Schedule, first, utc_text
@@ -242,7 +241,7 @@ async def change(  # noqa: PLR0913 (the columns of the statement)
             only_deliver,
         )
     if changed is None:
-        status = await read.status(connection, new.chain, task)
+        status = await queries.status(connection, new.chain, task)
         refused = status.state.code == Code.INPROGRESS and not (status.delivering and only_deliver)
         raise ProblemError("task-running") if refused else ChangedMeanwhileError()
     await admit(connection, new.chain)
@@ -290,6 +289,6 @@ async def delete(connection: Connection, chain: ChainId, task: TaskId) -> None:
     The caller removes its files afterwards. Raises ProblemError and NotFoundError.
     """
     if await connection.fetchval(DELETE, task, chain) is None:
-        status = await read.status(connection, chain, task)
+        status = await queries.status(connection, chain, task)
         raise ProblemError("task-running" if status.state.code == Code.INPROGRESS else "run-delivering")
     await admit(connection, chain)

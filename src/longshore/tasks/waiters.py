@@ -17,7 +17,7 @@ from longshore.database.connect import Pool
 from longshore.database.listener import Listener
 from longshore.database.retry import loop_step
 from longshore.errors import ProblemError
-from longshore.tasks import reads
+from longshore.tasks import queries
 from longshore.tasks.model import ENDED, ChainId, State, TaskId
 
 CHANNEL = "longshore_tasks"
@@ -139,7 +139,7 @@ class Waiters:
         displaced before it began, and the waiter's error.
         """
         while True:
-            status = await reads.status(self._pool, chain, task)
+            status = await queries.status(self._pool, chain, task)
             waiter.revision = status.revision
             if (status.state.code in ENDED or status.delivering) and status.run >= run:
                 return status.state

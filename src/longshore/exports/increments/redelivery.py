@@ -14,7 +14,7 @@ from longshore.database.connect import Pool
 from longshore.exports.manifest import SIGNATURE, FileEntry, FilesManifest, Manifest, beside, is_files
 from longshore.exports.publication import ResultName
 from longshore.results.store import AttemptFiles, Beside, Store, copy_hashed
-from longshore.tasks import run_reads
+from longshore.tasks import run_queries
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.watermarks import Increment, IncrementState, Pending
 
@@ -29,7 +29,7 @@ async def redeliver(
     """
     for pending in increments.pending:
         attempt = naming.attempt
-        text, _ = await run_reads.manifest(pool, attempt.chain, attempt.message.task, pending.run)
+        text, _ = await run_queries.manifest(pool, attempt.chain, attempt.message.task, pending.run)
         copied = None if text is None else await asyncio.to_thread(_copy_result, store, pending, text, naming)
         if copied is not None:
             return msgspec.structs.replace(

@@ -1,6 +1,6 @@
 """Reads of the runs of a task: as a list, alone, their manifests, and what they have read. Each is one statement.
 
-As in `reads`, the chain is part of every `where` (promise 5).
+As in `queries`, the chain is part of every `where` (promise 5).
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, fetch_page
 from longshore.errors import NotFoundError
 from longshore.tasks.model import ChainId, Interval, Run, RunField, RunIncrement, TaskId
-from longshore.tasks.reads import status
+from longshore.tasks.queries import status
 from longshore.tasks.recorded_reads import Read, decoded
 
 # A watermark counts the transactions of the whole source, those of other chains too, so clients see a hash of it.

@@ -136,7 +136,7 @@ class TaskStatus(msgspec.Struct, frozen=True):
     """Whether the newest run has its result, which is on its way to the destinations."""
 
 
-class Conditions(msgspec.Struct, frozen=True):
+class TaskFilter(msgspec.Struct, frozen=True):
     """Conditions on the tasks of a list; None matches all."""
 
     status: str | None = None
@@ -238,7 +238,7 @@ async def since(pool: Pool, chain: ChainId, task: TaskId, seen: int) -> TaskChan
 
 
 async def list_tasks(
-    pool: Pool, chain: ChainId, conditions: Conditions, page: Page
+    pool: Pool, chain: ChainId, conditions: TaskFilter, page: Page
 ) -> tuple[list[TaskWithReads], bool]:
     """Return a page of a chain's tasks, newest first, with their ten newest log entries, and whether more follow."""
     return await fetch_page(pool, _with_reads, page, LIST, chain, *msgspec.structs.astuple(conditions))
