@@ -1,6 +1,5 @@
 """Plays the worker's part on a service that has none: each step of a run, as its lifecycle writes it."""
 
-import asyncio
 from datetime import UTC, datetime
 
 from longshore.database.connect import open_pool
@@ -8,7 +7,7 @@ from longshore.tasks import attempts, run_ends
 from longshore.tasks.attempts import RunResult
 from longshore.tasks.model import TaskId
 from longshore.tasks.queue import Message
-from tests.service import Longshore
+from tests.service import Longshore, in_own_loop
 
 SNAPSHOT = datetime(2026, 5, 26, 12, tzinfo=UTC)
 
@@ -33,4 +32,4 @@ def play(service: Longshore, task: int, *steps: str) -> None:
                         outcome = RunResult("a.csv", location, 3, 3, 30, bytes(32), SNAPSHOT, "{}")
                         await run_ends.finish(pool, message, outcome)
 
-    asyncio.run(run())
+    in_own_loop(run())
