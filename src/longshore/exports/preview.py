@@ -26,8 +26,8 @@ from longshore.tasks.model import Interval
 
 STATEMENT_TIMEOUT_SECONDS = 3.0
 SAMPLE_ROWS = 10
-MAX_TRIAL_ROWS = 10_000  # copied to measure their size and speed
-TRIAL_SECONDS = 1.5  # that this should take
+MAX_MEASURED_ROWS = 10_000  # copied to measure their size and speed
+MEASURED_SECONDS = 1.5  # that this should take
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class Preview(msgspec.Struct, frozen=True):
     warnings: list[Notice]
 
 
-class TrialCopy(msgspec.Struct, frozen=True):
+class MeasuredCopy(msgspec.Struct, frozen=True):
     """The size and speed of a copy of the first rows."""
 
     rows: int
@@ -87,12 +87,14 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
         rows = await _count(connection, source)
         asked_at = time.monotonic()
         sample = await _sample(connection, columns, source)
-        # As many rows as fit TRIAL_SECONDS at the speed of the sample: a copy that times out loses its last rows.
-        limit = int(SAMPLE_ROWS * TRIAL_SECONDS / (time.monotonic() - asked_at))
-        trial = None
+        # As many rows as fit MEASURED_SECONDS at the speed of the sample: a copy that times out loses its last rows.
+        limit = int(SAMPLE_ROWS * MEASURED_SECONDS / (time.monotonic() - asked_at))
+        measured = None
         if sample is not None:
-            trial = await _trial_copy(connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_TRIAL_ROWS))
-        expected = max(plan["Plan Rows"], trial.rows if trial else 0) if rows is None else rows
+            measured = await _measured_copy(
+                connection, columns, source, min(max(limit, SAMPLE_ROWS), MAX_MEASURED_ROWS)
+            )
+        expected = max(plan["Plan Rows"], measured.rows if measured else 0) if rows is None else rows
         served = await _is_served(connection, index, source, expected, has_rules=bool(segment.rules))
     notices = _clock_changes(segment, interval)
     if rows == 0:
@@ -102,7 +104,7 @@ async def preview(pool: Pool, index: Index, chosen: list[tuple[str, str]], segme
     if sample is None:
         detail = f"the first rows could not be found within {STATEMENT_TIMEOUT_SECONDS:.0f} seconds"
         notices.append(Notice("slow", detail))
-    size, seconds = _forecast(trial, expected)
+    size, seconds = _forecast(measured, expected)
     return Preview(expected, "estimate" if rows is None else "exact", sample or [], size, seconds, notices)
 
 
@@ -125,7 +127,7 @@ async def _sample(connection: Connection, columns: list[Column], source: Source)
         return None
 
 
-async def _trial_copy(connection: Connection, columns: list[Column], source: Source, limit: int) -> TrialCopy:
+async def _measured_copy(connection: Connection, columns: list[Column], source: Source, limit: int) -> MeasuredCopy:
     """Copy the first rows as an export would, and drop them."""
     form = Csv(FileSpec(columns))
     header = len(form.begin())
@@ -144,16 +146,18 @@ async def _trial_copy(connection: Connection, columns: list[Column], source: Sou
             complete = form.rows < limit
     except asyncpg.QueryCanceledError:
         pass
-    return TrialCopy(form.rows, size, header, time.monotonic() - began, complete)
+    return MeasuredCopy(form.rows, size, header, time.monotonic() - began, complete)
 
 
-def _forecast(trial: TrialCopy | None, expected: int) -> tuple[int | None, float | None]:
+def _forecast(measured: MeasuredCopy | None, expected: int) -> tuple[int | None, float | None]:
     """Return bytes and seconds of the export."""
-    if trial is None or not (trial.complete or trial.rows):
+    if measured is None or not (measured.complete or measured.rows):
         return None, None
-    if trial.complete:
-        return trial.header + trial.size, round(trial.seconds, 2)
-    return trial.header + trial.size * expected // trial.rows, round(trial.seconds * expected / trial.rows, 2)
+    if measured.complete:
+        return measured.header + measured.size, round(measured.seconds, 2)
+    return measured.header + measured.size * expected // measured.rows, round(
+        measured.seconds * expected / measured.rows, 2
+    )
 
 
 async def _is_served(connection: Connection, index: Index, source: Source, expected: int, *, has_rules: bool) -> bool:

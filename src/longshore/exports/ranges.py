@@ -26,7 +26,7 @@ RANGE_BLOCKS = 512  # of 8 KiB: 4 MiB of table
 RANGE_ROWS = 50_000  # expected in a range of time
 MAX_RANGES = 512
 ASIDE = ("InitPlan", "SubPlan")  # plans beside that of the rows, as for row-level security
-MAX_GROUPS = 100  # so that each has a hundred parts of an upload
+MAX_GROUPS = 100  # so that each trial of a piece has 33 numbers of the 10,000 parts of an upload
 SPREAD = 8  # times as many groups of blocks as needed if a chain's rows lay all over the table
 CHEAP_COST = 2_000  # of the planner: some ten thousand rows of one scan, a hundredth of a second
 
