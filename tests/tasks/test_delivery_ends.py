@@ -231,9 +231,9 @@ def test_discard_waits_for_a_later_delivery_to_the_same_place(run: Any) -> None:
         await pool.execute("update longshore.run_deliveries set ended_at = now() - interval '2 minutes'")
         await pool.execute(DELIVERY, message.task, 2, CHAIN, "away")
         assert await deliveries.begin_discard(pool) is None
-        assert await deliveries.is_place_taken(pool, delivery)
+        assert await deliveries.postpone_discard(pool, delivery)
         await pool.execute("delete from longshore.run_deliveries where number = 2")
-        assert not await deliveries.is_place_taken(pool, delivery)
+        assert not await deliveries.postpone_discard(pool, delivery)
         assert await deliveries.begin_discard(pool) is None, "it is tried in a minute, whatever time has passed"
         await pool.execute("update longshore.run_deliveries set discard_at = now()")
         found = await deliveries.begin_discard(pool)

@@ -119,7 +119,7 @@ with begun as (
 {ATTEMPT}"""  # noqa: S608  # a constant
 
 # The time for which removal is tried runs while no other delivery is at the place.
-IS_PLACE_TAKEN = """
+POSTPONE_DISCARD = """
 with other as (
     select from longshore.run_deliveries
     where chain_id = $1 and destination = $2 and place = $3 and state = 'pending'
@@ -251,10 +251,10 @@ async def begin_discard(pool: Pool) -> DeliveryAttempt | None:
     return _attempt(await pool.fetchrow(BEGIN_DISCARD))
 
 
-async def is_place_taken(pool: Pool, delivery: DeliveryAttempt) -> bool:
-    """Return whether another delivery to the place of an ended one waits or is under way; then discard it later."""
+async def postpone_discard(pool: Pool, delivery: DeliveryAttempt) -> bool:
+    """Postpone the discard of an ended delivery while another one to its place is pending; return whether it was."""
     ids = (delivery.message.task, delivery.message.run, delivery.message.number)
-    return bool(await pool.fetchval(IS_PLACE_TAKEN, delivery.chain, delivery.destination, delivery.place, *ids))
+    return bool(await pool.fetchval(POSTPONE_DISCARD, delivery.chain, delivery.destination, delivery.place, *ids))
 
 
 async def discarded(pool: Pool, message: DeliveryMessage) -> None:

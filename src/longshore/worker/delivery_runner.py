@@ -119,7 +119,7 @@ class DeliveryRunner:
         `run_discards` does it later where another delivery to the same place waits or is under way.
         """
         try:
-            if await deliveries.is_place_taken(self._pool, delivery):
+            if await deliveries.postpone_discard(self._pool, delivery):
                 return
             async with asyncio.timeout(DISCARD_SECONDS), self._open(*_place(delivery)) as place:
                 await discard_all(delivery, place, self._store)
