@@ -159,11 +159,10 @@ class BucketStore:
             return [meta["path"] for some in obstore.list(self._store, f"{chain}/{task}/{KEYS}") for meta in some]
 
     def unfinished_key_lists(self, chain: ChainId, task: TaskId) -> list[str]:
-        if self.bucket is None:
-            return []
-        uploads = {upload.key for upload in self.bucket.unfinished(f"{chain}/{task}/{KEYS}/")}
+        uploads = self.bucket.unfinished(f"{chain}/{task}/{KEYS}/") if self.bucket else ()
+        keys = {upload.key for upload in uploads}
         # A list may be complete by another upload, where the answer to the beginning of one was lost.
-        return list(uploads.difference(self.key_lists(chain, task)))
+        return list(keys.difference(self.key_lists(chain, task))) if keys else []
 
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
