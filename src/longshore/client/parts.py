@@ -94,8 +94,8 @@ def _lock(file: BinaryIO) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks, as some of a network are
-        return True
+    except OSError:
+        pass  # a file system without locks, as some of a network are
     return True
 
 
