@@ -132,9 +132,9 @@ def _shown_reason(request: AnyRequest, polled: PolledTask, reason: str | None) -
     """Return the reason of a failure as its viewer may see it, like the log of the task."""
     service, caller = admitted(request)
     assert polled.task is not None
-    if sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
+    if reason is None or sees_task(caller, service.catalog, polled.task.target, polled.task.trigger, polled.reads):
         return reason
-    return None if reason is None else NOT_SHOWN
+    return NOT_SHOWN
 
 
 async def _links(request: AnyRequest, id: TaskId) -> list[Link]:
