@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from longshore.api.document import document
+from longshore.api.openapi import document
 from longshore.settings import Settings
 from longshore.web import build
 

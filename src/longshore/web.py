@@ -9,26 +9,27 @@ from longshore import actions, console, settings_sources
 from longshore.api import (
     audit,
     auth,
-    changes,
     clients,
     cors,
     credential,
     deliveries,
     destinations,
-    document,
-    documentation,
+    docs_page,
     events,
     execute,
     health,
     indexes,
     keys,
+    openapi,
     poll,
     results,
     run_files,
     runs,
     schedules,
     segments,
+    task_changes,
     tasks,
+    trigger_preview,
     users,
     webhooks,
 )
@@ -53,10 +54,10 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     tasks.list_tasks,
     execute.execute_task,
     tasks.get_task_progress,
-    changes.change_task,
-    changes.cancel_task,
-    changes.delete_task,
-    changes.preview_trigger,
+    task_changes.change_task,
+    task_changes.cancel_task,
+    task_changes.delete_task,
+    trigger_preview.preview_trigger,
     schedules.pause_task,
     schedules.resume_task,
     schedules.create_backfill,
@@ -138,8 +139,8 @@ ENDPOINTS: list[ControllerRouterHandler] = [
     health.get_readiness,
     health.get_metrics,
     health.get_problem,
-    documentation.get_docs,
-    documentation.assets,
+    docs_page.get_docs,
+    docs_page.assets,
     console.router,
 ]
 
@@ -152,7 +153,7 @@ def build(chosen: Settings) -> Litestar:
         before_request=guard,  # Litestar copies the handler for each call of its own guards: 4 % of a poll
         exception_handlers={Exception: to_answer},
         lifespan=[lifespan],
-        openapi_config=document.config(targets, kinds.load(chosen).values()),
+        openapi_config=openapi.config(targets, kinds.load(chosen).values()),
         cors_config=cors.cors_config(chosen),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
@@ -163,7 +164,7 @@ def build(chosen: Settings) -> Litestar:
 
 def prepare(app: Litestar) -> None:
     """Build the API's document and the pages, which the first requests would otherwise do in the event loop."""
-    document.document(app)
+    openapi.document(app)
     compile_templates()
 
 

@@ -19,8 +19,8 @@ from longshore import web
 from longshore.access import clients, tokens
 from longshore.access.tokens import Level, Scope
 from longshore.api.problem_kinds import KINDS
-from longshore.api.rights import Open, Right
-from longshore.api.routes import NEEDED, RIGHTS
+from longshore.api.route_entries import Check, Open
+from longshore.api.routes import CHECKS, NEEDED
 from longshore.database.migrate import connected_if_current
 from longshore.settings import Settings
 from longshore.tasks.model import ChainId
@@ -577,10 +577,10 @@ FILTERED = {
     "entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": CHAIN,
     "rules": [{"field_name": "amount", "field_type": "number", "operator": "is_greater_than", "value": 4711}],
 }  # fmt: skip
-RIGHTED = [
-    pytest.param(endpoint, right, id=" ".join(endpoint))
-    for endpoint, right in RIGHTS.items()
-    if isinstance(right, Right) and endpoint not in CONSOLE
+CHECKED = [
+    pytest.param(endpoint, check, id=" ".join(endpoint))
+    for endpoint, check in CHECKS.items()
+    if isinstance(check, Check) and endpoint not in CONSOLE
 ]
 
 
@@ -614,15 +614,15 @@ def hidden_body(method: str, path: str) -> Any:
     return {"desc": "x"} if method == "PATCH" else None
 
 
-def test_every_endpoint_of_a_task_or_segment_asks_for_a_right() -> None:
-    for endpoint, right in RIGHTS.items():
+def test_every_endpoint_of_a_task_or_segment_has_a_check() -> None:
+    for endpoint, check in CHECKS.items():
         about_tasks = endpoint[1].startswith(("/tasks/{id}", "/segments/{id}", "/console/{chain}/tasks/{id}"))
-        assert isinstance(right, Right) or not about_tasks, f"{endpoint} asks for no right: {right}"
+        assert isinstance(check, Check) or not about_tasks, f"{endpoint} has no check: {check}"
 
 
-@pytest.mark.parametrize(("endpoint", "right"), RIGHTED)
-def test_endpoint_checks_the_right_that_the_table_names(
-    service: Longshore, site: Site, endpoint: tuple[str, str], right: Right
+@pytest.mark.parametrize(("endpoint", "check"), CHECKED)
+def test_endpoint_makes_the_check_that_the_table_names(
+    service: Longshore, site: Site, endpoint: tuple[str, str], check: Check
 ) -> None:
     method, path = endpoint
     ids = hidden_ids(site, path)
@@ -631,20 +631,20 @@ def test_endpoint_checks_the_right_that_the_table_names(
         whole = site.client.get(path.format(**ids)).text if method == "GET" else ""
     if endpoint == ("GET", "/tasks/{id}/runs"):
         assert (answer.json(), len(msgspec.json.decode(whole))) == ([], 1)
-    elif right is Right.SHOW_TASK:
+    elif check is Check.SHOW_TASK:
         assert answer.status_code == 200
         shown = next(each for each in answer.json() if each["id"] == ids["id"]) if path == "/tasks" else answer.text
         assert "4711" not in str(shown) and "total" not in str(shown)
         assert "4711" in whole or "total" in whole
-    elif right is Right.INDEX or endpoint == ("GET", "/segments"):
+    elif check is Check.INDEX or endpoint == ("GET", "/segments"):
         assert answer.status_code == 200
-        hidden = '"mutator_name"' if right is Right.INDEX else '"amount"'
+        hidden = '"mutator_name"' if check is Check.INDEX else '"amount"'
         assert hidden not in answer.text
         assert hidden in whole
-    elif right is Right.SEE_TABLE and path.endswith("tables"):
+    elif check is Check.SEE_TABLE and path.endswith("tables"):
         named = {item["name"] for item in answer.json()["items"]}
         assert ids["table"] not in named and table(site)["table"] in named
-    elif right is Right.SEE_TABLE:
+    elif check is Check.SEE_TABLE:
         assert answer.status_code == 404, answer.text
     else:
         assert answer.status_code == 403, answer.text

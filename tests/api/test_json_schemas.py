@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from longshore import destinations, web
-from longshore.api import document
+from longshore.api import openapi
 from longshore.api.json_schemas import schema_of
 from longshore.settings import Settings
 
@@ -41,6 +41,6 @@ def test_struct_is_at_the_root_of_its_schema_and_patterns_end_as_clients_read_th
 def test_no_schema_has_a_pattern_of_python_alone() -> None:
     kinds = destinations.load(Settings()).values()
     found = patterns([schema_of(part) for kind in kinds for part in (kind.settings, kind.secret)])
-    found += patterns(document.document(web.build(Settings(database_url="postgresql://nobody@127.0.0.1/x"))))
+    found += patterns(openapi.document(web.build(Settings(database_url="postgresql://nobody@127.0.0.1/x"))))
     assert len(found) > 20
     assert [pattern for pattern in found if re.search(r"\\[AZz]|\(\?[P<!#]", pattern)] == []

@@ -10,7 +10,7 @@ import pytest
 from tools import blocking_client
 
 from longshore import AsyncLongshore, Longshore
-from longshore.api.document import document
+from longshore.api.openapi import document
 from longshore.client import AsyncTask, Task, words
 from longshore.exports.formats import FORMATS
 from longshore.exports.segments.rules import WINDOWS

@@ -7,7 +7,7 @@ import httpx2
 from playwright.sync_api import BrowserContext, Page, expect
 
 from longshore.access.tokens import Level
-from longshore.api.scopes import NOT_SHOWN
+from longshore.api.visibility_checks import NOT_SHOWN
 from tests.access.users import Person, new_person
 from tests.console.conftest import sign_in
 from tests.console.test_pages import go, violations

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request
 
-from longshore.api.document import document
+from longshore.api.openapi import document
 from longshore.settings import Settings
 from longshore.web import build
 from tests.console.conftest import chromium

@@ -16,8 +16,8 @@ from longshore.access.tokens import Level
 from longshore.api.audited import audited
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import MAX_OFFSET
-from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest, Service
+from longshore.api.visibility_checks import may_see_run
 from longshore.database.connect import Pool
 from longshore.errors import NotFoundError, ProblemError
 from longshore.exports.rights import level_for

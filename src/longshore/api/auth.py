@@ -13,8 +13,8 @@ from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import check_body, read_body, read_json
-from longshore.api.documentation import answers
 from longshore.api.guard import COOKIES, actor, refuse_other_site, signed_in_user, unknown_parameters
+from longshore.api.openapi_responses import answers
 from longshore.api.service import AnyRequest, Service
 from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError

@@ -13,9 +13,9 @@ from longshore.access.ongoing import Ongoing
 from longshore.access.tokens import Caller, Level, Scope, Token
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_json
-from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.ids import number_of, uuid_of
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
 from longshore.api.users import LevelName

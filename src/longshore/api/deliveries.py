@@ -7,14 +7,14 @@ from litestar import Response, get, post
 
 from longshore.api.addresses import gone
 from longshore.api.audited import audited_in
-from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import RunNumber, run_number
-from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.visibility_checks import may_see_run
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import ProblemError

@@ -22,11 +22,11 @@ from longshore.api.destination_bodies import (
     read_draft,
     read_new,
 )
-from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import CANONICAL, REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
 from longshore.api.json_schemas import schema_of
+from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import TEST_LIMIT, TEST_RATE, AnyRequest, Service
 from longshore.database.connect import Connection, Pool

@@ -17,9 +17,9 @@ from litestar.response import Stream
 
 from longshore.access.tokens import Caller, ForbiddenError, UnauthorizedError
 from longshore.api.guard import admitted
-from longshore.api.scopes import shown_entry
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, task_id
+from longshore.api.visibility_checks import shown_entry
 from longshore.api.waiting import stay_open
 from longshore.errors import NotFoundError
 from longshore.exports.visibility import sees_task

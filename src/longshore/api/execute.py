@@ -10,9 +10,9 @@ from msgspec import Meta
 
 from longshore.api.audited import audited_in
 from longshore.api.bodies import check_body, read_optional_json
-from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.openapi_responses import answers, problems
 from longshore.api.prefer import preferences
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id

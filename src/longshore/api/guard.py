@@ -1,6 +1,6 @@
 """The guard in front of every endpoint: it authenticates the credential, checks its level and counts the request.
 
-`routes` has the level that each endpoint needs, `scopes` what a token with limits may not see.
+`routes` has the level that each endpoint needs, `visibility_checks` what a credential may not see.
 """
 
 import re
@@ -21,7 +21,7 @@ from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
 from longshore.api.conditional import refuse_malformed, require
 from longshore.api.middleware import bind_ids
-from longshore.api.rights import Open
+from longshore.api.route_entries import Open
 from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest, Service
 from longshore.api.sharing_errors import is_sharing

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from longshore.api.documentation import problems
+from longshore.api.openapi_responses import problems
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
 from longshore.errors import ProblemError

@@ -6,8 +6,8 @@ from litestar.params import FromPath
 
 from longshore.access.tokens import Caller
 from longshore.api.guard import admitted
-from longshore.api.scopes import may_use, seen
 from longshore.api.service import AnyRequest
+from longshore.api.visibility_checks import may_use, seen
 from longshore.errors import NotFoundError
 from longshore.exports.catalog import Catalog, Field, FieldType, fingerprint, shape
 from longshore.validation import suggestion

@@ -15,13 +15,13 @@ from longshore.access.tokens import Caller
 from longshore.api import conditional
 from longshore.api.bodies import Encoded
 from longshore.api.conditional import UNMODIFIED, KnownTags, known_versions
-from longshore.api.documentation import answers
 from longshore.api.guard import admitted
+from longshore.api.openapi_responses import answers
 from longshore.api.paging import Offset
 from longshore.api.prefer import MAX_WAIT_SECONDS, preferred_wait
-from longshore.api.scopes import shown_task
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, encode, task_id
+from longshore.api.visibility_checks import shown_task
 from longshore.api.waiting import held_open
 from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, Version

@@ -15,13 +15,13 @@ from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses, address
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
-from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import RunNumber, run_number
-from longshore.api.scopes import may_change_task
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.visibility_checks import may_change_task
 from longshore.database.rows import Page, as_uuid
 from longshore.errors import NotFoundError, ProblemError
 from longshore.results import links

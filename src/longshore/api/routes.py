@@ -1,16 +1,16 @@
-"""The level and the right that each endpoint needs: the table behind the guard, the OpenAPI document and a test.
+"""The table of routes: the level of each endpoint, and its check of what the caller may see.
 
-An endpoint that is not in the table is closed.
+The guard, the OpenAPI document and a test read it. An endpoint that is not in the table is closed.
 """
 
 from longshore.access.tokens import Level
 from longshore.api import console_routes
-from longshore.api.rights import CHAIN, OWN_TOKEN, SERVICE, SHARE, Open, Right
+from longshore.api.route_entries import CHAIN, OWN_TOKEN, SERVICE, SHARE, Check, Open
 from longshore.api.sharing_errors import is_sharing
 
 READ, WRITE, ADMIN = Level
 
-ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Right | str]] = {
+ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Check | str]] = {
     ("GET", "/healthz"): Open.PROBE,
     ("GET", "/readyz"): Open.PROBE,
     ("GET", "/metrics"): Open.PROBE,
@@ -27,41 +27,41 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Right | str]] = {
     ("POST", "/auth/logout"): Open.USER,
     ("POST", "/auth/password"): Open.USER,
     ("GET", "/credential"): (READ, "tells a credential of itself, without the names of what is hidden from it"),
-    ("GET", "/tasks"): (READ, Right.SHOW_TASK),
-    ("POST", "/tasks"): (WRITE, Right.MAKE_TASK),
+    ("GET", "/tasks"): (READ, Check.SHOW_TASK),
+    ("POST", "/tasks"): (WRITE, Check.MAKE_TASK),
     ("POST", "/tasks/preview"): (READ, "computes times from the body alone"),
-    ("GET", "/tasks/{id}"): (READ, Right.SHOW_TASK),
-    ("PATCH", "/tasks/{id}"): (WRITE, Right.CHANGE_TASK),
-    ("DELETE", "/tasks/{id}"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/execute"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/cancel"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/pause"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/resume"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/backfill"): (WRITE, Right.CHANGE_TASK),
-    ("GET", "/tasks/{id}/backfills"): (READ, Right.SEE_RUN),
-    ("DELETE", "/tasks/{id}/backfills/{backfill}"): (WRITE, Right.CHANGE_TASK),
-    ("GET", "/tasks/{id}/progress"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/events"): (READ, Right.SHOW_TASK),
-    ("GET", "/tasks/{id}/runs"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/runs/{run}"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/runs/{run}/manifest"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/runs/{run}/files"): (READ, Right.SEE_RUN),
-    ("POST", "/tasks/{id}/runs/{run}/ack"): (WRITE, Right.CHANGE_TASK),
-    ("POST", "/tasks/{id}/runs/{run}/deliver"): (WRITE, Right.CHANGE_TASK),
-    ("GET", "/tasks/{id}/runs/{run}/deliveries"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/download_url"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/runs/{run}/download_url"): (READ, Right.SEE_RUN),
-    ("GET", "/tasks/{id}/links"): (READ, Right.CHANGE_TASK),
-    ("DELETE", "/tasks/{id}/links/{link}"): (WRITE, Right.CHANGE_TASK),
-    ("GET", "/indexes"): (READ, Right.INDEX),
-    ("GET", "/indexes/{name}"): (READ, Right.INDEX),
-    ("GET", "/segments"): (READ, Right.SEGMENT),
-    ("POST", "/segments"): (WRITE, Right.SEGMENT),
-    ("POST", "/segments/preview"): (READ, Right.SEGMENT),
-    ("GET", "/segments/{id}"): (READ, Right.SEGMENT),
-    ("PUT", "/segments/{id}"): (WRITE, Right.SEGMENT),
-    ("DELETE", "/segments/{id}"): (WRITE, Right.SEGMENT),
+    ("GET", "/tasks/{id}"): (READ, Check.SHOW_TASK),
+    ("PATCH", "/tasks/{id}"): (WRITE, Check.CHANGE_TASK),
+    ("DELETE", "/tasks/{id}"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/execute"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/cancel"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/pause"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/resume"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/backfill"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/tasks/{id}/backfills"): (READ, Check.SEE_RUN),
+    ("DELETE", "/tasks/{id}/backfills/{backfill}"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/tasks/{id}/progress"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/events"): (READ, Check.SHOW_TASK),
+    ("GET", "/tasks/{id}/runs"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/runs/{run}"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/runs/{run}/manifest"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/runs/{run}/manifest.jws"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/runs/{run}/files"): (READ, Check.SEE_RUN),
+    ("POST", "/tasks/{id}/runs/{run}/ack"): (WRITE, Check.CHANGE_TASK),
+    ("POST", "/tasks/{id}/runs/{run}/deliver"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/tasks/{id}/runs/{run}/deliveries"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/download_url"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/runs/{run}/download_url"): (READ, Check.SEE_RUN),
+    ("GET", "/tasks/{id}/links"): (READ, Check.CHANGE_TASK),
+    ("DELETE", "/tasks/{id}/links/{link}"): (WRITE, Check.CHANGE_TASK),
+    ("GET", "/indexes"): (READ, Check.INDEX),
+    ("GET", "/indexes/{name}"): (READ, Check.INDEX),
+    ("GET", "/segments"): (READ, Check.SEGMENT),
+    ("POST", "/segments"): (WRITE, Check.SEGMENT),
+    ("POST", "/segments/preview"): (READ, Check.SEGMENT),
+    ("GET", "/segments/{id}"): (READ, Check.SEGMENT),
+    ("PUT", "/segments/{id}"): (WRITE, Check.SEGMENT),
+    ("DELETE", "/segments/{id}"): (WRITE, Check.SEGMENT),
     ("GET", "/destinations"): (WRITE, SERVICE),
     ("POST", "/destinations"): (ADMIN, CHAIN),
     ("POST", "/destinations/test"): (ADMIN, CHAIN),
@@ -98,13 +98,13 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Right | str]] = {
     ("GET", "/delta-sharing/shares"): (READ, SHARE),
     ("GET", "/delta-sharing/shares/{share}"): (READ, SHARE),
     ("GET", "/delta-sharing/shares/{share}/schemas"): (READ, SHARE),
-    ("GET", "/delta-sharing/shares/{share}/all-tables"): (READ, Right.SEE_TABLE),
-    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables"): (READ, Right.SEE_TABLE),
-    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}"): (READ, Right.SEE_TABLE),
-    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/version"): (READ, Right.SEE_TABLE),
-    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): (READ, Right.SEE_TABLE),
-    ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): (READ, Right.SEE_TABLE),
-    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): (READ, Right.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/all-tables"): (READ, Check.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables"): (READ, Check.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}"): (READ, Check.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/version"): (READ, Check.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/metadata"): (READ, Check.SEE_TABLE),
+    ("POST", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/query"): (READ, Check.SEE_TABLE),
+    ("GET", "/delta-sharing/shares/{share}/schemas/{schema}/tables/{table}/changes"): (READ, Check.SEE_TABLE),
     **console_routes.ENDPOINTS,
 }
 """What each endpoint needs: a level with the check beyond it, or the reason why there is none; or an `Open`."""
@@ -112,7 +112,7 @@ ENDPOINTS: dict[tuple[str, str], Open | tuple[Level, Right | str]] = {
 NEEDED: dict[tuple[str, str], Level | Open] = {
     endpoint: needed if isinstance(needed, Open) else needed[0] for endpoint, needed in ENDPOINTS.items()
 }
-RIGHTS: dict[tuple[str, str], Right | str] = {
+CHECKS: dict[tuple[str, str], Check | str] = {
     endpoint: needed[1] for endpoint, needed in ENDPOINTS.items() if not isinstance(needed, Open)
 }
 

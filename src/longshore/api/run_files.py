@@ -9,8 +9,8 @@ from litestar.params import QueryParameter
 
 from longshore.api import addresses
 from longshore.api.addresses import ExpiresIn, MaxUses
-from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Offset, paged
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest

@@ -9,12 +9,12 @@ from litestar.params import PathParameter
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited
 from longshore.api.bodies import Encoded
-from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
-from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.visibility_checks import may_see_run
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError

@@ -8,14 +8,14 @@ from litestar.params import PathParameter, RawBody
 
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import check_body, read_json, read_optional_json
-from longshore.api.documentation import problems
 from longshore.api.execute import refuse_without_intervals
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import MAX_OFFSET, Limit, Offset, paged
-from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.visibility_checks import may_see_run
 from longshore.database.connect import Connection
 from longshore.database.rows import Page
 from longshore.errors import NotFoundError

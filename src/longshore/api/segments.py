@@ -14,12 +14,14 @@ from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
 from longshore.api.conditional import UNMODIFIED, KnownTags, representation_tag, require, tagged
-from longshore.api.documentation import answers, problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
+from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Limit, Offset, paged
-from longshore.api.scopes import (
+from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
+from longshore.api.service import AnyRequest, Service
+from longshore.api.visibility_checks import (
     may_see_segment,
     refuse_hidden_preview,
     refuse_hidden_segment,
@@ -27,8 +29,6 @@ from longshore.api.scopes import (
     shown_segment,
     visible_catalog,
 )
-from longshore.api.segment_bodies import PreviewBody, SegmentBody, read_preview, read_segment
-from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection, Pool
 from longshore.database.retry import is_transient
 from longshore.database.rows import Page

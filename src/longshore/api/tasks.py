@@ -13,18 +13,25 @@ from longshore.api import conditional
 from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
-from longshore.api.deletes import refuse_unsuited
-from longshore.api.documentation import problems
+from longshore.api.deletes_check import refuse_unsuited
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
 from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.prefer import preferences
-from longshore.api.scopes import may_change_task, may_have, may_see_run, refuse_hidden_body, shown_task, visible_catalog
 from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
+from longshore.api.visibility_checks import (
+    may_change_task,
+    may_have,
+    may_see_run,
+    refuse_hidden_body,
+    shown_task,
+    visible_catalog,
+)
 from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError

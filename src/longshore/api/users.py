@@ -11,9 +11,9 @@ from longshore.access.tokens import Level
 from longshore.access.users import ChainUser
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_json
-from longshore.api.documentation import problems
 from longshore.api.guard import admitted
 from longshore.api.ids import number_of
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page

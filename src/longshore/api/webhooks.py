@@ -12,10 +12,10 @@ from longshore import outbound
 from longshore.access.tokens import Caller
 from longshore.api.audited import audited, audited_in
 from longshore.api.bodies import read_json
-from longshore.api.documentation import problems
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import uuid_of
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest, Service
 from longshore.database.connect import Connection

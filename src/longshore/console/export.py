@@ -14,10 +14,10 @@ from longshore.api.bodies import read_json
 from longshore.api.guard import admitted
 from longshore.api.paging import MAX_OFFSET, Offset
 from longshore.api.problems import to_response
-from longshore.api.scopes import shown_segment, shown_task, visible_catalog
 from longshore.api.segments import previewed
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import task_id
+from longshore.api.visibility_checks import shown_segment, shown_task, visible_catalog
 from longshore.console.pages import page, paging, redirect, to_page
 from longshore.console.rule_form import MAX_LINES, choices
 from longshore.database.rows import Page

@@ -10,9 +10,9 @@ from litestar.response import Redirect
 
 from longshore.api import segments
 from longshore.api.guard import admitted
-from longshore.api.scopes import visible_catalog
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import create
+from longshore.api.visibility_checks import visible_catalog
 from longshore.console.pages import form_of, redirect
 from longshore.console.rule_form import segment_of
 from longshore.console.zones import with_offset

@@ -13,9 +13,9 @@ from longshore.api import results, run_files, runs
 from longshore.api.guard import actor, admitted
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber, run_number
-from longshore.api.scopes import may_see_run
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
+from longshore.api.visibility_checks import may_see_run
 from longshore.console.pages import html, page, paging
 from longshore.database.rows import Page
 from longshore.exports.first_rows import FirstRows, first_rows

@@ -15,9 +15,9 @@ from longshore.api import events, results
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.runs import RunNumber
-from longshore.api.scopes import NOT_SHOWN, may_change_task, shown_segment, shown_task
 from longshore.api.service import AnyRequest
 from longshore.api.tasks import Id, task_id
+from longshore.api.visibility_checks import NOT_SHOWN, may_change_task, shown_segment, shown_task
 from longshore.console import run_charts
 from longshore.console.pages import html, page, redirect
 from longshore.console.run import result_of

@@ -12,12 +12,12 @@ from litestar.params import FromPath, QueryParameter, RawBody
 from litestar.response import Redirect
 
 from longshore.access.tokens import Level
-from longshore.api import changes, execute
+from longshore.api import execute, task_changes
 from longshore.api.guard import admitted
 from longshore.api.paging import Offset
 from longshore.api.problem_kinds import KINDS
-from longshore.api.scopes import NOT_SHOWN
 from longshore.api.service import AnyRequest
+from longshore.api.visibility_checks import NOT_SHOWN
 from longshore.console.pages import html, page
 from longshore.database.rows import MAX_BIGINT, Page
 from longshore.errors import ProblemError
@@ -175,6 +175,6 @@ async def _change(request: AnyRequest, do: str, task: int) -> None:
     if do == "run":
         await execute.execute_task.fn(request, task, b"", "respond-async")
     elif do == "cancel":
-        await changes.cancel_task.fn(request, task)
+        await task_changes.cancel_task.fn(request, task)
     else:
-        await changes.delete_task.fn(request, task)
+        await task_changes.delete_task.fn(request, task)

@@ -17,8 +17,8 @@ from longshore.access.tokens import ForbiddenError, Token
 from longshore.api.addresses import own_address
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
-from longshore.api.documentation import problems
 from longshore.api.guard import admitted
+from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
 from longshore.database.rows import Page, as_uuid

@@ -13,12 +13,12 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
-from longshore.api.documentation import DESCRIPTIONS
 from longshore.api.json_schemas import complete, portable, say_types, structs_in
 from longshore.api.new_task import Trigger
-from longshore.api.operations import TAGS, examples, operation_id, summary, tag
+from longshore.api.openapi_operations import TAGS, examples, operation_id, summary, tag
+from longshore.api.openapi_responses import DESCRIPTIONS
 from longshore.api.problems import MEDIA_TYPE, Problem
-from longshore.api.rights import Open
+from longshore.api.route_entries import Open
 from longshore.api.routes import NEEDED, security
 from longshore.api.service import AnyRequest
 from longshore.api.sharing_errors import SharingError, is_sharing

@@ -1,4 +1,4 @@
-"""Entries of the table of `routes` beside levels: endpoints that need none, and the checks of `scopes`."""
+"""Entries of the table of `routes` beside levels: endpoints that need none, and checks of what a caller may see."""
 
 from enum import Enum
 
@@ -11,8 +11,8 @@ class Open(Enum):
     USER = "a signed-in user of any level"
 
 
-class Right(Enum):
-    """The check of `scopes` that an endpoint makes of the task, run or segment."""
+class Check(Enum):
+    """The check of `visibility_checks` that an endpoint makes of the task, run or segment."""
 
     SEE_RUN = "`may_see_run`: 403 where the credential may not see all that the run has read"
     SEE_TABLE = "`sees`: not listed, and 404, where the credential may not see all that the version's run has read"

@@ -1,7 +1,6 @@
-"""Changes of a task: edit, cancel, delete; and the preview of a trigger's times."""
+"""Changes of a task: edit, cancel, delete."""
 
 import asyncio
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -13,25 +12,23 @@ from msgspec import UNSET, UnsetType
 from longshore.api.audited import audited
 from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
-from longshore.api.documentation import problems
 from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, admitted
-from longshore.api.new_task import Trigger, check_schedule
-from longshore.api.scopes import may_change_task, may_have
+from longshore.api.new_task import Trigger
+from longshore.api.openapi_responses import problems
 from longshore.api.service import AnyRequest
 from longshore.api.task_secrets import read_secrets, with_kept_nulls
 from longshore.api.tasks import Id, lock_to_change, read_task, task_id
+from longshore.api.visibility_checks import may_change_task, may_have
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
 from longshore.tasks.model import Task, TaskId
-from longshore.tasks.requests import NEVER_DUE, ChangedMeanwhileError, EditableTask, NewTask
-from longshore.tasks.schedule import preview, same_times
+from longshore.tasks.requests import ChangedMeanwhileError, EditableTask, NewTask
+from longshore.tasks.schedule import same_times
 from longshore.validation import ValidationError, Violation, check, pointer, suggestion
 
 log = structlog.get_logger()
-
-PREVIEWED_TIMES = 10
 
 
 class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -41,19 +38,6 @@ class TaskChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     target: Any = UNSET
     trigger: Trigger | UnsetType = UNSET
     debug: str | UnsetType = UNSET
-
-
-class TriggerBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of `POST /tasks/preview`."""
-
-    trigger: Trigger
-
-
-class Times(msgspec.Struct, frozen=True):
-    """Times at which a task with a trigger would run."""
-
-    times: list[datetime]
-    """The next ten at most, in UTC; the first is now where `once` has passed."""
 
 
 @patch(
@@ -196,23 +180,3 @@ async def delete_task(request: AnyRequest, id: Id) -> None:
         await asyncio.to_thread(service.store.remove_task, chain, task)
     except StoreError as error:
         log.warning("results of a deleted task are left to the cleanup", task=task, error=str(error))
-
-
-@post(
-    "/tasks/preview",
-    status_code=200,
-)
-async def preview_trigger(request: AnyRequest, body: Annotated[RawBody, TriggerBody]) -> Times:
-    """Return the next ten times at most at which a task with this trigger would run."""
-    service, _ = admitted(request)
-    value = read_json(request, body)
-    violations: list[Violation] = []
-    wanted = check(TriggerBody, value, "", violations)
-    if isinstance(value, dict) and isinstance(value.get("trigger"), dict):
-        violations += check_schedule(value["trigger"], "/trigger")
-    if violations or wanted is None:
-        raise ValidationError(violations)
-    times = preview(wanted.trigger, await service.pool.fetchval("select now()"), PREVIEWED_TIMES)
-    if not times:
-        raise ValidationError([NEVER_DUE])
-    return Times([time.astimezone(UTC).replace(microsecond=0) for time in times])

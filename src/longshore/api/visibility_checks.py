@@ -1,7 +1,7 @@
 """Checks of what a credential may see and change of a chain's tasks, segments and indexes.
 
 A hidden column is not exported, not shown, and not filtered on, as the number of matching rows reveals its values.
-Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.RIGHTS` has the check of each endpoint.
+Tasks and runs are judged by what they recorded, see `exports.rights`; `routes.CHECKS` has the check of each endpoint.
 """
 
 import re

@@ -28,11 +28,12 @@ TAGS = {
 """The groups of operations, in the order in which they are shown."""
 
 MODULES = {
-    "audit": "audit", "auth": "sessions", "changes": "tasks", "clients": "service_clients",
+    "audit": "audit", "auth": "sessions", "clients": "service_clients",
     "credential": "sessions", "deliveries": "runs",
     "destinations": "destinations", "events": "tasks", "execute": "tasks", "health": "service", "indexes": "indexes",
     "keys": "service", "poll": "tasks", "results": "runs", "run_files": "runs", "runs": "runs",
-    "schedules": "schedules", "segments": "segments", "tasks": "tasks", "users": "users", "webhooks": "webhooks",
+    "schedules": "schedules", "segments": "segments", "task_changes": "tasks", "tasks": "tasks",
+    "trigger_preview": "tasks", "users": "users", "webhooks": "webhooks",
 }  # fmt: skip
 """The tag of the operations in each module."""
 
