@@ -54,7 +54,7 @@ def pointer(base: str, key: str | int) -> str:
 
 
 def suggestion(name: str, names: Iterable[str], violations: Sequence[Violation] = ()) -> str:
-    """Return `; did you mean …?` where one of `names` is similar, else an empty string.
+    """Return `; did you mean …?`, to be added to a message, where one of `names` is similar; else an empty string.
 
     `violations`: those found so far; after MAX_SUGGESTIONS there are no further suggestions.
     """
@@ -70,7 +70,7 @@ def in_json(value: Any) -> str:
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
-def with_nul(value: Any, at: str) -> Iterator[str]:
+def nul_pointers(value: Any, at: str) -> Iterator[str]:
     """Yield the pointers of the strings and keys in a JSON value that PostgreSQL cannot read."""
     stack = [(value, at)]  # recursion could exceed Python's limit
     while stack:
@@ -163,7 +163,7 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
     if not isinstance(value, list | dict) or not (inner := _items_of(options, type(value))):
         return
     invalid = 0
-    for key, item in _doubtful(value, inner[0]) if isinstance(value, list) else value.items():
+    for key, item in _maybe_invalid(value, inner[0]) if isinstance(value, list) else value.items():
         before = len(violations)
         if isinstance(key, str):  # of an object: a name may be restricted too
             _check_value(inner[0], key, pointer(at, key), violations)
@@ -173,7 +173,7 @@ def _check_items(options: Sequence[Any], value: Any, at: str, violations: list[V
             return
 
 
-def _doubtful(items: list[Any], kind: Any) -> Iterator[tuple[int, Any]]:
+def _maybe_invalid(items: list[Any], kind: Any) -> Iterator[tuple[int, Any]]:
     """Yield index and value of the elements that may be invalid: to convert many of the type at once takes no time."""
     for start in range(0, len(items), MAX_INVALID_ITEMS):
         some = items[start : start + MAX_INVALID_ITEMS]

@@ -108,7 +108,7 @@ def gone(what: str) -> ProblemError:
     return ProblemError("result-gone", f"The result of {what} has expired or was deleted.")
 
 
-async def address(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
+async def signed_url(request: AnyRequest, what: str, row: asyncpg.Record | None, seconds: int, uses: int | None) -> str:
     """Return the signed address of a run's result. Raises ProblemError."""
     found = files_of(what, downloadable(request, what, row))
     signing = await open_addresses(request, found, seconds, uses)
@@ -133,7 +133,7 @@ async def open_addresses(
     async with audited(request, "result.address", run.what) as change:
         link = await links.create(change.connection, run.task, run.run, actor(request), terms)
         change.details = {"link": str(link.id)}
-    base = own_address(request)
+    base = base_url(request)
 
     def sign(locations: Sequence[str]) -> list[str]:
         return [base + service.signer.sign(each, link) for each in locations]
@@ -141,7 +141,7 @@ async def open_addresses(
     return Addresses(link.expires, sign, presigned=False)
 
 
-def own_address(request: AnyRequest) -> str:
+def base_url(request: AnyRequest) -> str:
     """Return the address of the service as its clients know it, without a slash at the end."""
     service: Service = request.app.state.service
     return (service.settings.public_url or str(request.base_url)).rstrip("/")
@@ -155,7 +155,7 @@ async def _presigned(request: AnyRequest, run: RunFiles, terms: Terms) -> Addres
     # The store does not check the credential, so the address expires with it.
     left = int(await links.seconds_left(service.pool, actor(request), service.sessions.lifetimes))
     seconds = max(1, min(terms.seconds, left))
-    if await asyncio.to_thread(service.store.address, run.location, seconds) is None:
+    if await asyncio.to_thread(service.store.presigned_url, run.location, seconds) is None:
         raise gone(run.what)
     signing = presigned(service.store, seconds)
     await audit.record(service.pool, actor(request), request.scope["user"].chain, "result.address", run.what)
@@ -170,7 +170,7 @@ def presigned(store: Store, seconds: int) -> Addresses:
         left = math.ceil(end - time.time())
         if left < 1:
             raise StoreError("the time of the addresses was over before all were signed")
-        return store.addresses(locations, left)
+        return store.presigned_urls(locations, left)
 
     return Addresses(int(end), sign, presigned=True)
 

@@ -79,7 +79,7 @@ def require(request: AnyRequest, tag: str | None, part: Callable[[str], str] = s
         raise ProblemError("changed-meanwhile")
 
 
-def refuse_malformed(request: AnyRequest) -> None:
+def refuse_malformed_conditions(request: AnyRequest) -> None:
     """Raise ValidationError for a malformed condition, also where the answer is that of an earlier request."""
     _condition(request, "If-Match")
     _condition(request, "If-None-Match")

@@ -19,7 +19,7 @@ from longshore.access.audit import Actor
 from longshore.access.sessions import Credential, SignedIn
 from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level, UnauthorizedError, level_too_low
-from longshore.api.conditional import refuse_malformed, require
+from longshore.api.conditional import refuse_malformed_conditions, require
 from longshore.api.middleware import bind_ids
 from longshore.api.route_entries import Open
 from longshore.api.routes import NEEDED
@@ -66,7 +66,7 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         raise level_too_low(Level.ADMIN)
     refuse_repeated(connection)
     if scope["method"] not in SAFE:
-        refuse_malformed(connection)
+        refuse_malformed_conditions(connection)
         if not connection.route_handler.opt.get("conditional"):
             require(connection, None)
     if scope["method"] == "POST" and "body" not in connection.route_handler.parsed_fn_signature.parameters:
@@ -104,7 +104,7 @@ def _methods(template: str) -> Response[None]:
 
 async def _caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
     if is_sharing(connection.scope["path"]):
-        return await _reader(connection, service, level)
+        return await _sharing_caller(connection, service, level)
     authorization = connection.headers.get("authorization")
     if authorization is not None and "chain" not in connection.path_params:  # the console is for people
         return await service.token_auth.caller(authorization, _chain(connection), level)
@@ -115,7 +115,7 @@ async def _caller(connection: AnyConnection, service: Service, level: Level) -> 
     return await service.sessions.caller(session, level)
 
 
-async def _reader(connection: AnyConnection, service: Service, level: Level) -> Caller:
+async def _sharing_caller(connection: AnyConnection, service: Service, level: Level) -> Caller:
     """Return the caller of a request of the Delta Sharing protocol, which knows bearer tokens alone.
 
     Its chain is the share of the path, else that of the token's client.
@@ -191,7 +191,7 @@ def count_address(connection: AnyConnection) -> None:
     """Count a request for its address, unless it was counted before. Raises ProblemError."""
     if "counted" not in connection.scope["state"]:
         connection.scope["state"]["counted"] = True
-        _count(connection, connection.app.state.service, "address", network(address(connection)))
+        _count(connection, connection.app.state.service, "address", network(client_ip(connection)))
 
 
 def _count(connection: AnyConnection, service: Service, name: str, key: str) -> None:
@@ -199,14 +199,14 @@ def _count(connection: AnyConnection, service: Service, name: str, key: str) -> 
     connection.scope["state"].setdefault("headers", []).extend(fields)
 
 
-def address(connection: AnyConnection) -> str:
-    """Return the address of the client, as trusted proxies report it."""
+def client_ip(connection: AnyConnection) -> str:
+    """Return the IP address of the client, as trusted proxies report it."""
     return connection.client.host if connection.client else ""
 
 
 def actor(request: AnyRequest) -> Actor:
     """Return the actor of a request, for the audit log."""
-    user, here, id = request.scope.get("user"), address(request), request.scope["state"]["request_id"]
+    user, here, id = request.scope.get("user"), client_ip(request), request.scope["state"]["request_id"]
     match user:
         case Caller():
             return Actor(user.kind, user.id, here, id, user.session)
@@ -237,7 +237,7 @@ def admitted(request: AnyRequest) -> tuple[Service, Caller]:
     return request.app.state.service, request.scope["user"]
 
 
-def reader(request: AnyRequest) -> tuple[Service, Caller]:
+def admitted_leniently(request: AnyRequest) -> tuple[Service, Caller]:
     """Return as `admitted`, for a protocol whose clients may send parameters that this version does not know."""
     if violations := non_decimal_parameters(request):
         raise ValidationError(violations)

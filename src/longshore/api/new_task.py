@@ -18,7 +18,7 @@ from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
 from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
-from longshore.validation import ValidationError, Violation, check, in_json, pointer, suggestion, with_nul
+from longshore.validation import ValidationError, Violation, check, in_json, nul_pointers, pointer, suggestion
 
 STORED = msgspec.json.Encoder(decimal_format="number")
 
@@ -83,7 +83,7 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
             violations += check_takes(typed_target.deliver, takes, "/target/deliver")
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
-            nuls = [at for at in with_nul(value.get(key), f"/{key}") if at not in named]
+            nuls = [at for at in nul_pointers(value.get(key), f"/{key}") if at not in named]
             violations += [Violation("expected a string without U+0000", at) for at in nuls]
     if violations or new is None or typed_target is None:
         raise ValidationError(violations)

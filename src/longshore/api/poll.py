@@ -27,7 +27,7 @@ from longshore.tasks import queries
 from longshore.tasks.model import Task, TaskId, Version
 from longshore.tasks.queries import LogPage
 
-Reader = Callable[[frozenset[Version]], Awaitable[queries.PolledTask]]
+ReadTask = Callable[[frozenset[Version]], Awaitable[queries.PolledTask]]
 """Read a task, unless it is at one of the known versions."""
 
 
@@ -39,13 +39,15 @@ class LogOrder(StrEnum):
 
 
 class LongPoll(msgspec.Struct, frozen=True):
-    """A poll that waits for a change of a task."""
+    """A poll that waits for a change of a task.
+
+    `known`: the versions that the client has, which may be none; without them (None) it waits for the next change.
+    """
 
     task: TaskId
     seconds: int
     """The longest wait."""
     known: frozenset[Version] | None
-    """Versions that the client has; None where it names none and waits for the next change."""
     key: Hashable
     """Polls with equal keys have equal answers."""
 
@@ -131,7 +133,7 @@ async def _reading(
     return msgspec.structs.replace(polled, task=shown_task(caller, service.catalog, polled.task, polled.reads))
 
 
-async def _changed(request: AnyRequest, poll: LongPoll, reading: Reader) -> tuple[queries.PolledTask, bytes]:
+async def _changed(request: AnyRequest, poll: LongPoll, reading: ReadTask) -> tuple[queries.PolledTask, bytes]:
     """Return a task and its JSON once its revision is not a known one, or after the seconds of the poll.
 
     Progress wakes no waiter, so after that time the task is read again.

@@ -12,7 +12,7 @@ from starlette.responses import Response as StarletteResponse
 
 from longshore.access import audit
 from longshore.api import addresses
-from longshore.api.addresses import ExpiresIn, MaxUses, address
+from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.guard import actor, admitted
@@ -120,7 +120,7 @@ async def get_download_url(
     """Return a signed address of a `DONE` export's result, valid for about one hour."""
     service, caller = admitted(request)
     row = await service.pool.fetchrow(OF_TASK, task_id(id), caller.chain)
-    return DownloadUrl(await address(request, f"task {id}", row, expires_in, max_uses))
+    return DownloadUrl(await signed_url(request, f"task {id}", row, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/runs/{run:str}/download_url", responses=problems(409, 410))
@@ -137,7 +137,7 @@ async def get_run_download_url(
     row = await service.pool.fetchrow(OF_ONE_RUN, task_id(id), caller.chain, number)
     if row is not None and row["state"] is None:
         raise NotFoundError("run-not-found", f"Task {id} has no run {number}.")
-    return DownloadUrl(await address(request, f"run {number} of task {id}", row, expires_in, max_uses))
+    return DownloadUrl(await signed_url(request, f"run {number} of task {id}", row, expires_in, max_uses))
 
 
 @get("/tasks/{id:str}/links")

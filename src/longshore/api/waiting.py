@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from longshore.access.open_requests import OpenRequest
 from longshore.access.sign_in import network
 from longshore.access.tokens import Caller, Level
-from longshore.api.guard import address, admitted
+from longshore.api.guard import admitted, client_ip
 from longshore.api.routes import NEEDED
 from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
@@ -21,7 +21,7 @@ def stay_open(request: AnyRequest) -> OpenRequest:
     caller: Caller = request.scope["user"]
     needed = NEEDED[request.scope["method"], request.scope["path_template"]]
     assert isinstance(needed, Level)
-    opened = service.open_requests.open(caller, network(address(request)), needed)
+    opened = service.open_requests.open(caller, network(client_ip(request)), needed)
     state = request.scope["state"]
     state["waits"] = True  # its duration does not measure the service
     state.setdefault("at_end", []).append(opened.close)

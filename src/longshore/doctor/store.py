@@ -56,7 +56,7 @@ def _steps(store: Store, location: str) -> list[tuple[str, str, Callable[[], Non
 
     def sign() -> None:
         assert isinstance(store, BucketStore)
-        address = store.address(location, 60)
+        address = store.presigned_url(location, 60)
         assert address is not None, "it is not there"
         assert httpx2.get(address, timeout=10).content == CONTENT, "its presigned address does not work"
 

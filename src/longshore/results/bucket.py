@@ -167,16 +167,16 @@ class BucketStore:
     def open_path(self, location: str) -> Path | None:  # noqa: ARG002  # of the protocol
         return None
 
-    def address(self, location: str, seconds: int) -> str | None:
+    def presigned_url(self, location: str, seconds: int) -> str | None:
         """Return a presigned address of a result; None if it is gone."""
         with translated_errors():
             try:
                 obstore.head(self._store, location)
             except FileNotFoundError:
                 return None
-        return self.addresses([location], seconds)[0]
+        return self.presigned_urls([location], seconds)[0]
 
-    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:
+    def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         with translated_errors():
             if not isinstance(self._store, (AzureStore, GCSStore, S3Store)):
                 raise StoreError("this results store makes no presigned addresses")

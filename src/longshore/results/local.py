@@ -117,10 +117,10 @@ class LocalStore:
             return None
         return path if path.is_file() else None
 
-    def address(self, location: str, seconds: int) -> str | None:  # noqa: ARG002  # of the protocol
+    def presigned_url(self, location: str, seconds: int) -> str | None:  # noqa: ARG002  # of the protocol
         return None
 
-    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:  # noqa: ARG002  # of the protocol
+    def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:  # noqa: ARG002  # of the protocol
         return []
 
     def path(self, location: str) -> Path:

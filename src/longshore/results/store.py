@@ -206,10 +206,10 @@ class Store(Protocol):
     def open_path(self, location: str) -> Path | None:
         """Return the file of a result; None if it is gone or not in a folder."""
 
-    def address(self, location: str, seconds: int) -> str | None:
+    def presigned_url(self, location: str, seconds: int) -> str | None:
         """Return a presigned address of a result; None if it is gone or the store presigns none."""
 
-    def addresses(self, locations: Sequence[str], seconds: int) -> list[str]:
+    def presigned_urls(self, locations: Sequence[str], seconds: int) -> list[str]:
         """Return presigned addresses of files, which are not looked for; none if the store presigns none."""
 
     def remove(self, location: str) -> None:

@@ -14,7 +14,7 @@ from litestar.params import PathParameter, RawBody
 from longshore.access import profile_tokens, tokens
 from longshore.access.token_auth import BEARER
 from longshore.access.tokens import ForbiddenError, Token
-from longshore.api.addresses import own_address
+from longshore.api.addresses import base_url
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.guard import admitted
@@ -115,7 +115,7 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
 
 def endpoint(request: AnyRequest) -> str:
     """Return the address that the protocol's paths follow, as clients of the service know it."""
-    return f"{own_address(request)}/delta-sharing/"
+    return f"{base_url(request)}/delta-sharing/"
 
 
 def _file(request: AnyRequest, bearer: str, expires: datetime | None) -> Response[Profile]:

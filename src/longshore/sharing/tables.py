@@ -14,7 +14,7 @@ from litestar.response import Stream
 
 from longshore.api import addresses
 from longshore.api.bodies import Encoded
-from longshore.api.guard import reader
+from longshore.api.guard import admitted_leniently
 from longshore.api.service import AnyRequest
 from longshore.database.rows import MAX_BIGINT
 from longshore.errors import NotFoundError
@@ -77,7 +77,7 @@ async def get_table_version(
     starting_timestamp: StartingTimestamp = None,
 ) -> Response[None]:
     """Return the version of a table in the header `Delta-Table-Version`; by a time, the earliest one since then."""
-    service, caller = reader(request)
+    service, caller = admitted_leniently(request)
     moment = moment_of(starting_timestamp, "startingTimestamp")
     number = (await _version(request, Place(share, schema, table))).run
     if moment is not None:
@@ -133,7 +133,7 @@ async def query_table(  # noqa: PLR0913 (the parameters of the query)
     `limitHint` leaves out files that are not needed for so many rows. Predicates are hints, and are not used. A client
     that reads for longer than the addresses last asks with the `refreshToken` of the last line.
     """
-    service, caller = reader(request)
+    service, caller = admitted_leniently(request)
     query, headers = read_query(body), _id_scheme(request)
     found = await _version(request, Place(share, schema, table), query.number, query.moment)
     wanted = protocol.capabilities(wishes)
@@ -161,7 +161,7 @@ async def _version(
 
     A table whose version of now is hidden has no other version either.
     """
-    service, caller = reader(request)
+    service, caller = admitted_leniently(request)
     refuse_other_schema(place.schema)
     absent = NotFoundError(
         "table-not-found",
