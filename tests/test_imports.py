@@ -1,11 +1,29 @@
-"""The modules that a process loads: only those that it works with, as loading is most of the time of its start."""
+"""The rules of the rooms that no import contract can check.
 
+A process loads only the modules that it works with, as loading is most of the time of its start.
+"""
+
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+SOURCE = Path(__file__).parents[1] / "src" / "longshore"
+WRITES = re.compile(
+    r"(?:insert\s+into|update|delete\s+from|merge\s+into)\s+longshore\.(?:tasks|task_logs|runs)\b", re.I
+)
 LOADED = "import sys, longshore.web; print(*sys.modules)"
 
 
 def test_api_process_loads_no_arrow_which_only_workers_need() -> None:
     loaded = subprocess.run([sys.executable, "-c", LOADED], check=True, capture_output=True, text=True).stdout.split()
     assert not {"pyarrow", "numpy", "pandas", "botocore", "xlsxwriter"} & set(loaded)
+
+
+def test_only_the_room_of_tasks_writes_tasks_their_log_and_runs() -> None:
+    writing = {
+        file.relative_to(SOURCE).parts[0]
+        for file in SOURCE.rglob("*.py")
+        if WRITES.search(file.read_text(encoding="utf-8"))
+    }
+    assert writing == {"tasks"}

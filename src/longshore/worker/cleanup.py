@@ -21,12 +21,12 @@ from longshore.database.retry import is_transient
 from longshore.exports.shards import store as shards
 from longshore.results import links
 from longshore.results.store import OF_TASK, AttemptFiles, Store, StoreUnavailableError
-from longshore.tasks import requests
+from longshore.tasks import requests, retention
 from longshore.tasks.attempts import Attempt, RunResult
-from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
+from longshore.tasks.retention import ExpiredResult
 from longshore.tasks.schedule import Schedule
-from longshore.tasks.settled import SETTLED
 
 log = structlog.get_logger()
 
@@ -38,49 +38,6 @@ ACTION = "cleanup"
 CRON = "*/15 * * * *"
 BATCH = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
-
-# A task whose newest result is kept for as long as it is shared as a table.
-KEPT = "(shared_as is not null and target -> 'result_days' is null)"
-
-# A table's version of an hour ago is kept too: addresses of its files may be in use.
-EXPIRED = f"""
-select task_id, run, location
-from longshore.runs r
-where expires_at <= now() and not exists (
-    select from longshore.run_deliveries d where d.task_id = r.task_id and d.run = r.run and d.state = 'pending'
-)
-and not exists (
-    select
-    from longshore.tasks t, (values (now()), (now() - $3 * interval '1 second')) as moments (at)
-    where t.id = r.task_id and r.table_schema is not null and {KEPT} and r.run = (
-        select n.run
-        from longshore.runs n
-        where n.task_id = t.id and n.state = 'DONE' and n.ended_at <= moments.at
-        order by n.interval_end desc, n.run desc
-        limit 1
-    )
-)
-order by expires_at, task_id, run
-limit $1 offset $2
-"""  # noqa: S608  # a constant
-
-FORGET = """
-with files as (delete from longshore.run_files where task_id = $1 and run = $2)
-update longshore.runs set expires_at = null where task_id = $1 and run = $2
-"""
-
-OVER = f"""
-{SETTLED} and t.modified_at < now() - $1::interval and t.chain_id <> 0
-and not ({KEPT} and exists (
-    select from longshore.runs r where r.task_id = t.id and r.table_schema is not null and r.expires_at is not null
-))
-"""
-
-OLD = f"""
-select id, chain_id from longshore.tasks t where {OVER} order by modified_at, id limit $2 offset $3
-"""  # noqa: S608  # a constant
-
-DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
 
 # The locations of a task that are in use: its results, and the file that its newest attempt writes.
 USED = """
@@ -163,30 +120,29 @@ class Cleanup:
 
     async def _expire(self) -> int:
         removed = refused = 0
-        while rows := await self._pool.fetch(EXPIRED, BATCH, refused, links.MAX_SECONDS):
-            for row in rows:
-                if await self._isolated(self._remove_result, row):
+        while found := await retention.expired_results(self._pool, links.MAX_SECONDS, BATCH, refused):
+            for result in found:
+                if await self._isolated(self._remove_result, result):
                     removed += 1
                 else:
                     refused += 1
         return removed
 
-    async def _remove_result(self, row: asyncpg.Record) -> bool:
-        await asyncio.to_thread(self._store.remove, row["location"])
-        await self._pool.execute(FORGET, row["task_id"], row["run"])
+    async def _remove_result(self, result: ExpiredResult) -> bool:
+        await asyncio.to_thread(self._store.remove, result.location)
+        await retention.forget_result(self._pool, result)
         return True
 
     async def _remove_old_tasks(self) -> int:
         removed = refused = 0
-        while rows := await self._pool.fetch(OLD, self._task_age, BATCH, refused):
-            for row in rows:
-                if await self._isolated(self._pool.fetchval, DELETE, self._task_age, row["id"]) is None:
+        while found := await retention.old_tasks(self._pool, self._task_age, BATCH, refused):
+            for task in found:
+                if not await self._isolated(retention.delete_old, self._pool, self._task_age, task):
                     refused += 1
                     continue
                 removed += 1
                 # A later cleanup finds files that are left by this one.
-                place = ChainId(row["chain_id"]), TaskId(row["id"])
-                await self._isolated(asyncio.to_thread, self._store.remove_task, *place)
+                await self._isolated(asyncio.to_thread, self._store.remove_task, task.chain, task.id)
         return removed
 
     async def _remove_unnamed(self) -> int:

@@ -14,8 +14,9 @@ from longshore.database.connect import Connection, Pool
 from longshore.database.rows import Page, as_json, as_uuid, fetch_page
 from longshore.errors import LongshoreError, NotFoundError
 from longshore.exports.segments.rules import Segment
-from longshore.tasks.attempts import Attempt, StaleAttemptError
+from longshore.tasks.attempts import Attempt
 from longshore.tasks.model import ChainId
+from longshore.tasks.recording import record_segment
 from longshore.validation import ValidationError, Violation, in_json
 
 COLUMNS = """
@@ -50,14 +51,6 @@ delete from longshore.segments where id = $1 and chain_id = $2 returning id
 
 FIND = """
 select segment from longshore.segments where id = $1 and chain_id = $2
-"""
-
-# The first attempt stores the segment for the whole run; no row means that a newer attempt exists.
-SETTLE = """
-update longshore.runs r
-set segment = coalesce(r.segment, (select s.segment from longshore.segments s where s.id = $4 and s.chain_id = $5))
-where r.task_id = $1 and r.run = $2 and r.attempt = $3
-returning r.segment
 """
 
 STORED = msgspec.json.Encoder(decimal_format="number")
@@ -131,13 +124,10 @@ async def resolve(pool: Pool, attempt: Attempt, id: str) -> Segment:
 
     Raises LongshoreError if it was deleted, and StaleAttemptError if a newer attempt exists.
     """
-    message = attempt.message
-    row = await pool.fetchrow(SETTLE, message.task, attempt.run, message.attempt, as_uuid(id), attempt.chain)
-    if row is None:
-        raise StaleAttemptError(message)
-    if row["segment"] is None:
+    segment = await record_segment(pool, attempt, as_uuid(id))
+    if segment is None:
         raise LongshoreError(f"the stored segment {id} does not exist any more")
-    return READ.decode(row["segment"])
+    return READ.decode(segment)
 
 
 def _stored(segment: str, **columns: Any) -> StoredSegment:

@@ -1,0 +1,91 @@
+"""Retention: the results and tasks whose time is over, and the statements that forget and delete them."""
+
+from datetime import timedelta
+
+import msgspec
+
+from longshore.database.connect import Pool
+from longshore.database.rows import structs
+from longshore.tasks.model import ChainId, TaskId
+from longshore.tasks.settled import SETTLED
+
+# A task whose newest result is kept for as long as it is shared as a table.
+KEPT = "(shared_as is not null and target -> 'result_days' is null)"
+
+# $3: seconds for which addresses of a table's files are valid. Its version of so long ago is kept too.
+EXPIRED = f"""
+select task_id as task, run, location
+from longshore.runs r
+where expires_at <= now() and not exists (
+    select from longshore.run_deliveries d where d.task_id = r.task_id and d.run = r.run and d.state = 'pending'
+)
+and not exists (
+    select
+    from longshore.tasks t, (values (now()), (now() - $3 * interval '1 second')) as moments (at)
+    where t.id = r.task_id and r.table_schema is not null and {KEPT} and r.run = (
+        select n.run
+        from longshore.runs n
+        where n.task_id = t.id and n.state = 'DONE' and n.ended_at <= moments.at
+        order by n.interval_end desc, n.run desc
+        limit 1
+    )
+)
+order by expires_at, task_id, run
+limit $1 offset $2
+"""  # noqa: S608  # a constant
+
+FORGET = """
+with files as (delete from longshore.run_files where task_id = $1 and run = $2)
+update longshore.runs set expires_at = null where task_id = $1 and run = $2
+"""
+
+OVER = f"""
+{SETTLED} and t.modified_at < now() - $1::interval and t.chain_id <> 0
+and not ({KEPT} and exists (
+    select from longshore.runs r where r.task_id = t.id and r.table_schema is not null and r.expires_at is not null
+))
+"""
+
+OLD = f"""
+select id, chain_id as chain from longshore.tasks t where {OVER} order by modified_at, id limit $2 offset $3
+"""  # noqa: S608  # a constant
+
+DELETE = f"delete from longshore.tasks t where id = $2 and {OVER} returning id"  # noqa: S608  # a constant
+
+
+class ExpiredResult(msgspec.Struct, frozen=True):
+    """A result that is no longer kept."""
+
+    task: TaskId
+    run: int
+    location: str
+
+
+class OldTask(msgspec.Struct, frozen=True):
+    """A task that is no longer kept."""
+
+    id: TaskId
+    chain: ChainId
+
+
+async def expired_results(pool: Pool, address_seconds: float, limit: int, skipped: int) -> list[ExpiredResult]:
+    """Return expired results, oldest first, after so many skipped ones.
+
+    `address_seconds`: for how long the address of a file is valid after it was given out.
+    """
+    return structs(ExpiredResult, await pool.fetch(EXPIRED, limit, skipped, address_seconds))
+
+
+async def forget_result(pool: Pool, result: ExpiredResult) -> None:
+    """Record that the files of a result are removed."""
+    await pool.execute(FORGET, result.task, result.run)
+
+
+async def old_tasks(pool: Pool, age: timedelta, limit: int, skipped: int) -> list[OldTask]:
+    """Return tasks that ended and last changed longer ago than `age`, oldest first, after so many skipped ones."""
+    return structs(OldTask, await pool.fetch(OLD, age, limit, skipped))
+
+
+async def delete_old(pool: Pool, age: timedelta, task: OldTask) -> bool:
+    """Delete a task if it is still old; return whether it was."""
+    return await pool.fetchval(DELETE, age, task.id) is not None
