@@ -47,7 +47,7 @@ def test_stored_destination_is_opened_with_its_settings_and_secret(idle: Longsho
         async with destinations(pool).open(CHAIN, made.name) as opened:
             assert isinstance(opened, Shelf)
             assert opened.address("x") == "memory://top/x"
-        assert await destinations(pool).kinds_of(CHAIN, [made.name, "missing"]) == {made.name: "memory"}
+        assert await destinations(pool).takes_of(CHAIN, [made.name, "missing"]) == {made.name: "files"}
 
     with_pool(idle, run)
 
@@ -58,7 +58,7 @@ def test_destination_of_another_chain_is_a_missing_one(idle: Longshore) -> None:
         with pytest.raises(DestinationError, match="chain 1764 has no destination"):
             async with destinations(pool).open(CHAIN, made.name):
                 pass
-        assert await destinations(pool).kinds_of(CHAIN, [made.name]) == {}
+        assert await destinations(pool).takes_of(CHAIN, [made.name]) == {}
 
     with_pool(idle, run)
 

@@ -2,26 +2,21 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from longshore.api.new_task import ChainReads, read_new_task
 from longshore.database.connect import open_pool
 from longshore.errors import LongshoreError
 from longshore.exports import catalog, schemas
 from longshore.exports.catalog import Catalog, fingerprint
-from longshore.exports.deliver_target import Takes
 from longshore.exports.exporter import Exporter
 from longshore.exports.snapshot import SESSION, Readers, Sources
 from longshore.results.local import LocalStore
 from longshore.tasks import attempts, requests, run_ends
 from longshore.tasks.model import ChainId, TaskId
 from longshore.tasks.queue import Message
-from longshore.validation import ValidationError
 from tests.service import CHAIN, Longshore, export_body
 
 BEFORE = [("id", "number"), ("at", "date"), ("amount", "number")]
@@ -79,22 +74,20 @@ def test_a_run_and_a_new_task_against_changed_fields_say_what_differs(
                 await exporter.run(begun)
             await run_ends.fail(pool, begun.message, "seen")
 
-            async def nothing(_id: str) -> None:
-                return None
-
-            async def nothing_of(_names: Sequence[str]) -> dict[str, Takes]:
-                return {}
-
-            for asker, expected in ((chain, said), (ChainId(CHAIN + 1), "has not pinned before")):
-                with pytest.raises(ValidationError) as caught:
-                    reads = ChainReads(asker, nothing, partial(schemas.load, pool, asker), nothing_of)
-                    await read_new_task(body, now, {}, reads)
-                [violation] = caught.value.violations
-                assert violation.pointer == "/target/schema"
-                assert re.search(expected, violation.detail), violation.detail
-
     asyncio.run(steps())
     assert not (tmp_path / "results").exists()
+    later = Longshore(idle.data, idle.url, catalog=str(tmp_path / "catalog.toml"))
+    try:
+        later.start_api()
+        for asker, expected in ((CHAIN, said), (CHAIN + 1, "has not pinned before")):
+            with later.client(chain=asker) as client:
+                answer = client.post("/tasks", json=body | {"chain": asker})
+            assert answer.status_code == 400, answer.text
+            [violation] = answer.json()["errors"]
+            assert violation["pointer"] == "/target/schema"
+            assert re.search(expected, violation["detail"]), violation["detail"]
+    finally:
+        later.stop()
 
 
 def test_a_malformed_fingerprint_is_refused(waiting: httpx2.Client) -> None:

@@ -1,19 +1,25 @@
 """The body of `POST /tasks`: validated with all its violations, and converted into the stored form."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from longshore.access.tokens import Caller
 from longshore.actions import Action, Target
 from longshore.actions.secret_fields import without_secrets
+from longshore.api.deletes_check import refuse_unsuited
+from longshore.api.service import Service
+from longshore.api.visibility_checks import may_have, visible_catalog
+from longshore.database.connect import Connection, Pool
 from longshore.database.rows import MAX_BIGINT
-from longshore.exports import target_check
+from longshore.errors import ProblemError
+from longshore.exports import schemas, target_check
 from longshore.exports.catalog import Catalog, Shape
-from longshore.exports.deliver_target import Takes, check_takes
+from longshore.exports.deliver_target import check_takes
 from longshore.exports.export import ExportTarget
-from longshore.exports.segments import rules
+from longshore.exports.segments import rules, stored
 from longshore.exports.segments.rules import Segment
 from longshore.tasks.model import ChainId
 from longshore.tasks.requests import NewTask
@@ -21,10 +27,6 @@ from longshore.tasks.schedule import Schedule, bounds_violation, cron_violation
 from longshore.validation import ValidationError, Violation, check, in_json, nul_pointers, pointer, suggestion
 
 STORED = msgspec.json.Encoder(decimal_format="number")
-
-
-SegmentOf = Callable[[str], Awaitable[Segment | None]]
-"""Return the rules of a stored segment by its id; None where the chain has no such segment."""
 
 
 class Trigger(Schedule, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -47,25 +49,23 @@ class NewTaskBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     debug: str = ""
 
 
-PinnedOf = Callable[[str], Awaitable[Shape | None]]
-"""Return the fields that a fingerprint stood for when the chain pinned it; None where it never did."""
+async def read_new_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
+    """Return the new task of a body that `refuse_hidden_body` has passed.
+
+    Raises ValidationError with all violations of the body, and ForbiddenError where it is for another chain or asks for
+    more than the caller may see.
+    """
+    new = await _validated(caller, service, connection, value)
+    await refuse_unsuited(service, caller, new)
+    if new.chain != caller.chain:
+        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
+    await may_have(caller, service, connection, new.target, new.trigger)
+    return new
 
 
-TakesOf = Callable[[Sequence[str]], Awaitable[Mapping[str, Takes]]]
-"""Return what each destination of the chain takes, of those that are named."""
-
-
-class ChainReads(msgspec.Struct, frozen=True):
-    """The reads of what the chain has, by which a body is validated."""
-
-    chain: ChainId
-    segment_of: SegmentOf
-    pinned_of: PinnedOf
-    takes_of: TakesOf
-
-
-async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Action], reads: ChainReads) -> NewTask:
-    """Return the new task of a body. Raises ValidationError with all its violations."""
+async def _validated(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
+    """Return the new task of a body, validated by the part of the catalog that the caller may see."""
+    catalog, actions, chain = visible_catalog(caller, service.catalog), service.actions, caller.chain
     violations: list[Violation] = []
     new = check(NewTaskBody, value, "", violations)
     typed_target = None
@@ -73,13 +73,15 @@ async def read_new_task(value: Any, catalog: Catalog, actions: Mapping[str, Acti
         # Each value is checked by itself, so that a violation in one does not hide those in another.
         target = value.get("target")
         pinned = _pinned(target.get("schema"), catalog) if isinstance(target, dict) else []
-        before = {schema: await reads.pinned_of(schema) for schema in pinned}
+        # Another credential's schema may name columns that are hidden from a token with limits.
+        before = {each: None if caller.limits else await schemas.load(connection, chain, each) for each in pinned}
         if "target" in value:
-            typed_target = _check_target(target, actions, reads.chain, violations)
+            typed_target = _check_target(target, actions, chain, violations)
         _check_parts(value, catalog, actions, before, violations)
-        violations += await _check_segment_id(value, reads.segment_of)
+        violations += await _check_segment_id(value, connection, chain)
         if isinstance(typed_target, ExportTarget) and typed_target.deliver is not None:
-            takes = await reads.takes_of([entry.destination for entry in typed_target.deliver])
+            names = [entry.destination for entry in typed_target.deliver]
+            takes = await service.destinations.takes_of(chain, names)
             violations += check_takes(typed_target.deliver, takes, "/target/deliver")
         named = {violation.pointer for violation in violations}
         for key in ("desc", "debug", "target", "trigger"):
@@ -177,7 +179,7 @@ def _check_parts(
         violations += target_check.check_segments(trigger.get("segment"), target, chain, catalog, "/trigger/segment")
 
 
-async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> list[Violation]:
+async def _check_segment_id(value: dict[str, Any], connection: Connection | Pool, chain: ChainId) -> list[Violation]:
     trigger, target = value.get("trigger"), value.get("target")
     if not isinstance(trigger, dict) or not isinstance(trigger.get("segment_id"), str):
         return []
@@ -186,7 +188,7 @@ async def _check_segment_id(value: dict[str, Any], segment_of: SegmentOf) -> lis
         return [Violation("expected either `segment` or `segment_id`, got both", at)]
     if isinstance(target, dict) and target.get("export_indexes") is not None:
         return [Violation("is for one index; give `segment` as an object of segments by index name", at)]
-    segment = await segment_of(trigger["segment_id"])
+    segment = await stored.find(connection, chain, trigger["segment_id"])
     if segment is None:
         return [Violation("this chain has no stored segment of that id", at)]
     wanted = target.get("export_index") if isinstance(target, dict) else None

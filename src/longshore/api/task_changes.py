@@ -14,12 +14,12 @@ from longshore.api.bodies import BODY, JSON, MERGE_PATCH, merge_patch, read_json
 from longshore.api.conditional import require_task, tag
 from longshore.api.execute import why_without_intervals
 from longshore.api.guard import actor, admitted
-from longshore.api.new_task import Trigger
+from longshore.api.new_task import Trigger, read_new_task
 from longshore.api.openapi_responses import problems
 from longshore.api.service import AnyRequest
 from longshore.api.task_secrets import read_secrets, with_kept_nulls
-from longshore.api.tasks import Id, lock_to_change, read_task, task_id
-from longshore.api.visibility_checks import may_change_task, may_have
+from longshore.api.tasks import Id, lock_to_change, task_id
+from longshore.api.visibility_checks import may_change_task, refuse_hidden_body
 from longshore.exports import schemas, target_check
 from longshore.results.store import StoreError
 from longshore.tasks import backfills, cancellation, queries, quotas, requests, task_secrets
@@ -90,9 +90,9 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         if merges:
             given = patch.get("target")
             value["target"] = with_kept_nulls(service.actions, stored["target"], given, value["target"])
-        new = await read_task(caller, service, connection, value)
+        refuse_hidden_body(caller, service.catalog, value)
+        new = await read_new_task(caller, service, connection, value)
         secrets = await read_secrets(service, connection, new, task, old)
-        await may_have(caller, service, connection, new.target, new.trigger)
         for shape in target_check.pinned_shapes(new.target, service.catalog):
             await schemas.save(connection, chain, shape)
         # Any trigger begins a cancelled schedule anew, an equal one included.

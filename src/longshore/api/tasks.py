@@ -1,7 +1,5 @@
 """The resource `tasks`: create, list, progress. `poll` reads one task, `execute` runs it, `runs` has its runs."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -13,12 +11,11 @@ from longshore.api import conditional
 from longshore.api.audited import audited_in
 from longshore.api.bodies import Encoded, read_json
 from longshore.api.conditional import require_task
-from longshore.api.deletes_check import refuse_unsuited
 from longshore.api.guard import actor, admitted
 from longshore.api.idempotent import REPLAYED, Key, claim_of
 from longshore.api.ids import number_of
 from longshore.api.middleware import bind_ids
-from longshore.api.new_task import ChainReads, NewTaskBody, read_new_task
+from longshore.api.new_task import NewTaskBody, read_new_task
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.prefer import preferences
@@ -26,24 +23,18 @@ from longshore.api.service import AnyRequest, Service
 from longshore.api.task_secrets import hidden, read_secrets
 from longshore.api.visibility_checks import (
     may_change_task,
-    may_have,
     may_see_run,
     refuse_hidden_body,
     shown_task,
-    visible_catalog,
 )
-from longshore.database.connect import Connection, Pool
+from longshore.database.connect import Connection
 from longshore.database.rows import MAX_BIGINT, Page
-from longshore.errors import ProblemError
 from longshore.exports import schemas, target_check
-from longshore.exports.catalog import Shape
-from longshore.exports.deliver_target import Takes
-from longshore.exports.segments import stored
 from longshore.tasks import idempotency, progress, queries, quotas, requests, run_queries, task_secrets
 from longshore.tasks.idempotency import StoredAnswer
 from longshore.tasks.model import Code, Progress, Task, TaskId
 from longshore.tasks.queries import TaskFilter
-from longshore.tasks.requests import EditableTask, NewTask
+from longshore.tasks.requests import EditableTask
 
 PRINTABLE = r"^[^\x00-\x1f]*$"  # PostgreSQL takes no U+0000
 
@@ -86,10 +77,7 @@ async def create(
         if not _may_retry(request, task):
             assert earlier.task
             return earlier.task, task, REPLAYED
-    new = await read_task(caller, service, service.pool, value)
-    if new.chain != caller.chain:
-        raise ProblemError("forbidden", f"The credential is for chain {caller.chain}, the body says {new.chain}.")
-    await may_have(caller, service, service.pool, new.target, new.trigger)
+    new = await read_new_task(caller, service, service.pool, value)
 
     async def make(connection: Connection) -> StoredAnswer:
         before = await quotas.usage(connection, caller.chain)
@@ -136,29 +124,6 @@ async def _current(service: Service, caller: Caller, kept: StoredAnswer) -> quer
     found = await queries.reading(service.pool, caller.chain, kept.task)
     assert found.task is not None
     return msgspec.structs.replace(found, task=shown_task(caller, service.catalog, found.task, found.reads))
-
-
-async def read_task(caller: Caller, service: Service, connection: Connection | Pool, value: Any) -> NewTask:
-    """Return the new task of a body, validated by the part of the catalog that the caller may see.
-
-    Raises ForbiddenError, and ValidationError with all violations of the body.
-    """
-    refuse_hidden_body(caller, service.catalog, value)
-    segment_of = partial(stored.find, connection, caller.chain)
-
-    async def pinned_of(pinned: str) -> Shape | None:
-        # Another credential's schema may name columns that are hidden from a token with limits.
-        return None if caller.limits else await schemas.load(connection, caller.chain, pinned)
-
-    async def takes_of(names: Sequence[str]) -> Mapping[str, Takes]:
-        kinds = await service.destinations.kinds_of(caller.chain, names)
-        installed = service.destinations.kinds
-        return {name: installed[kind].takes for name, kind in kinds.items() if kind in installed}
-
-    reads = ChainReads(caller.chain, segment_of, pinned_of, takes_of)
-    new = await read_new_task(value, visible_catalog(caller, service.catalog), service.actions, reads)
-    await refuse_unsuited(service, caller, new)
-    return new
 
 
 @get(

@@ -6,7 +6,7 @@ Promise 5 is kept here: the chain is part of every `where`, so another chain's d
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -128,10 +128,10 @@ class Destinations:
                 f"destination {in_json(name)}: {type(error).__name__}, whose message is not shown, as it holds a secret"
             ) from None
 
-    async def kinds_of(self, chain: ChainId, names: Sequence[str]) -> dict[str, str]:
-        """Return the kind of each destination of a chain, by name, for those that exist."""
+    async def takes_of(self, chain: ChainId, names: Sequence[str]) -> dict[str, Literal["files", "tables"]]:
+        """Return what each destination of a chain takes, by name, for those that exist and whose kind is installed."""
         rows = await self._pool.fetch(KINDS_OF, chain, list(names))
-        return {row["name"]: row["kind"] for row in rows}
+        return {row["name"]: self.kinds[row["kind"]].takes for row in rows if row["kind"] in self.kinds}
 
     async def create(self, connection: Connection, chain: ChainId, new: "NewDestination", by: str) -> StoredDestination:
         """Store a valid destination in the connection's transaction. Raises ProblemError and VaultError.
