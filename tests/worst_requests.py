@@ -73,6 +73,7 @@ ODD_VALUES: dict[str, Any] = {
     "an array of numbers": list(range(10_000)),
     "a number of 60,000 digits": b'{"chain":' + b"9" * LINE + b"}",
     "an exponent": b'{"chain":1e999999999}',
+    "an exponent that no decimal has": b'{"chain":1e9999999999999999999}',
     "a decimal of 60,000 digits": b'{"chain":0.' + b"9" * LINE + b"}",
     "not JSON": b"\xff" * LINE,
 }

@@ -45,3 +45,9 @@ def test_lines_without_a_field_are_no_rules() -> None:
     assert made is not None
     assert [rule["value"] for rule in made["rules"]] == ["many"]  # for the API to refuse
     assert {"total", "items.price"} <= set(choices(index))
+
+
+@pytest.mark.parametrize("text", ["1e9999999", "1e-9999999", "1e999999999999999999", "1e9999999999999999999", "nan"])
+def test_number_of_a_line_that_no_rule_can_have_is_left_to_the_api_to_refuse(text: str) -> None:
+    made = segment_of(line("total", "is", text), "transactions", CATALOG["transactions"], 1764)
+    assert [violation.pointer for violation in check(msgspec.convert(made, Segment), CATALOG, "")] == ["/rules/0/value"]

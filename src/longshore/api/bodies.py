@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,7 +14,6 @@ from longshore.api.service import AnyRequest
 from longshore.errors import ProblemError
 from longshore.validation import ValidationError, Violation, check, in_json, pointer
 
-BODY = msgspec.json.Decoder(float_hook=Decimal)
 JSON, MERGE_PATCH = "application/json", "application/merge-patch+json"
 UTF_8 = "utf-8"
 
@@ -26,6 +25,19 @@ class RepeatedKeys(dict[str, Any]):
     """A JSON object with repeated keys; `repeated` lists them."""
 
     repeated: list[str]
+
+
+def _decimal(text: str) -> Decimal:
+    """Return a number of a body. Raises ValidationError for one that no Decimal holds."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        shown = in_json(msgspec.Raw(text.encode()))
+        expected = f"expected an exponent of 18 digits at most, got {shown}"
+        raise ValidationError([Violation(expected, "")]) from None
+
+
+BODY = msgspec.json.Decoder(float_hook=_decimal)
 
 
 def read_json(request: AnyRequest, body: bytes, *media_types: str) -> Any:

@@ -57,7 +57,7 @@ def _number(text: str) -> Any:
         return text
     if not number.is_finite():
         return text
-    return int(number) if number == number.to_integral_value() and abs(number) < 2**63 else number
+    return int(number) if number == number.to_integral_value() and -(2**63) < number < 2**63 else number
 
 
 def _fields(index: Index) -> dict[str, tuple[str, str, str]]:
