@@ -92,8 +92,9 @@ WORDS = st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs
     ]
 )
 AMOUNTS = st.decimals(min_value=-(10**9), max_value=10**9, places=4, allow_nan=False, allow_infinity=False)
+WIDEST = Decimal("9" * 34 + ".9999")  # the 38 digits of an item's price in Parquet
 ITEM = st.fixed_dictionaries(
-    {"sku": st.none() | WORDS, "price": st.none() | AMOUNTS, "kept": st.none() | st.booleans()}
+    {"sku": st.none() | WORDS, "price": st.none() | AMOUNTS | st.just(WIDEST), "kept": st.none() | st.booleans()}
 )
 ROWS = st.lists(
     st.fixed_dictionaries(

@@ -58,7 +58,7 @@ KINDS: list[Kind] = [
     Kind("`numeric(p,s)`, s below 0 or above p", "numeric(5,-2)", ["9999900", "-100", "0"],
          TEXT, "number", "decimal128(p-s,0), decimal128(s,s)", FIGURE, "number", FieldType.NUMBER, ["NaN"]),
     Kind("", "numeric(3,5)", ["0.00999", "-0.00001"], "", "", "", "", "number", FieldType.NUMBER, ["NaN"], listed=False),
-    Kind("`numeric`", "numeric", ["1.10", "-0.5", "9999999999999999999999999999", "0.0000000001"],
+    Kind("`numeric`", "numeric", ["1.10", "-0.5", "9999999999999999999999999999.9999999999", "0.0000000001"],
          TEXT, "number; `NaN` and `Infinity` strings",
          "decimal128(38,10), or of the catalog's `decimals`; not more digits or decimals, `NaN`, `Infinity`", FIGURE, "number",
          FieldType.NUMBER, ["NaN", "Infinity", "-Infinity", "0.30000000000000004", "10000000000000000000000000000", "1e-400", LONG]),

@@ -202,7 +202,7 @@ def _overflows(values: pa.ChunkedArray, column: Column) -> bool:
         return False
     most = Decimal(10) ** (values.type.precision - values.type.scale)
     extremes = pc.min_max(values).as_py()
-    return any(extreme is not None and abs(extreme) >= most for extreme in extremes.values())
+    return any(extreme is not None and extreme.copy_abs() >= most for extreme in extremes.values())
 
 
 def _text(value: bytes) -> str:
@@ -228,7 +228,7 @@ def _decimal(text: str, kind: pa.DataType) -> Decimal:
     value = Decimal(text)
     if not value.is_finite():
         raise UnholdableError(f"which no Parquet decimal is; {ADVICE}")
-    if abs(value) >= Decimal(10) ** (kind.precision - kind.scale):
+    if value.copy_abs() >= Decimal(10) ** (kind.precision - kind.scale):
         raise UnholdableError(f"which has more digits than the column's {kind}; {ADVICE}")
     exact = EXACT.scaleb(value, kind.scale)
     if exact != exact.to_integral_value(context=EXACT):
