@@ -117,11 +117,27 @@ def test_resource_without_a_tag_meets_no_condition_on_a_tag(waiting: httpx2.Clie
     assert waiting.get("/webhooks").json() == []
 
 
-def test_changes_at_once_without_a_precondition_are_made_one_after_the_other(waiting: httpx2.Client, task: int) -> None:
+@pytest.mark.parametrize("condition", [None, "*", "each revision"])
+def test_changes_at_once_whose_precondition_holds_all_along_are_made_one_after_the_other(
+    waiting: httpx2.Client, task: int, condition: str | None
+) -> None:
+    each = ", ".join(f'"{task}-{revision}"' for revision in range(1, 52))
+    headers = {"If-Match": each if condition == "each revision" else condition} if condition else {}
     with ThreadPoolExecutor(25) as pool:
-        answers = list(pool.map(lambda n: waiting.patch(f"/tasks/{task}", json={"desc": f"{n}"}), range(50)))
+        answers = list(
+            pool.map(lambda n: waiting.patch(f"/tasks/{task}", json={"desc": f"{n}"}, headers=headers), range(50))
+        )
     assert {answer.status_code for answer in answers} == {200}
     assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-51"'
+
+
+def test_of_changes_at_once_under_one_tag_a_single_one_is_made(waiting: httpx2.Client, task: int) -> None:
+    headers = {"If-Match": f'"{task}-1"'}
+    with ThreadPoolExecutor(25) as pool:
+        answers = list(
+            pool.map(lambda n: waiting.patch(f"/tasks/{task}", json={"desc": f"{n}"}, headers=headers), range(25))
+        )
+    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 24
 
 
 def test_merge_patch_merges_and_null_removes(waiting: httpx2.Client) -> None:
@@ -141,9 +157,18 @@ def test_merge_patch_merges_and_null_removes(waiting: httpx2.Client) -> None:
     assert list(violations(patched("[]"))) == [""]
 
 
-@pytest.mark.parametrize("key", ["desc", "debug", "trigger", "target"])
-def test_null_in_a_plain_change_is_refused(waiting: httpx2.Client, task: int, key: str) -> None:
-    assert list(violations(waiting.patch(f"/tasks/{task}", json={key: None}))) == [f"/{key}"]
+@pytest.mark.parametrize(
+    ("media_type", "key"),
+    [
+        *(("application/json", key) for key in ("desc", "debug", "trigger", "target")),
+        *(("application/merge-patch+json", key) for key in ("desc", "trigger", "target")),
+    ],
+)
+def test_null_for_a_required_key_of_a_change_is_refused(
+    waiting: httpx2.Client, task: int, media_type: str, key: str
+) -> None:
+    answer = waiting.patch(f"/tasks/{task}", content=f'{{"{key}": null}}', headers={"Content-Type": media_type})
+    assert list(violations(answer)) == [f"/{key}"]
     assert waiting.get(f"/tasks/{task}").headers["etag"] == f'"{task}-1"'
 
 

@@ -64,15 +64,12 @@ async def change_task(request: AnyRequest, id: Id, body: Annotated[RawBody, Task
         check(TaskChange, patch, "", violations)
     if violations:
         raise ValidationError(violations)
-    conditional = "if-match" in request.headers
     while True:
         try:
             found = await _change(request, task, patch, merges=merges)
             break
         except ChangedMeanwhileError:
-            if conditional:
-                raise
-            # Another change came first; this one is applied to its outcome.
+            pass  # another change came first; this one is applied to its outcome, if that meets `If-Match`
     headers = {"ETag": tag(id, found.version)}
     return Response(found.task, headers=headers)  # type: ignore[arg-type]  # `reading` returns a task
 
@@ -87,7 +84,7 @@ async def _change(request: AnyRequest, task: TaskId, patch: dict[str, Any], *, m
         stored = {key: BODY.decode(getattr(old, key)) for key in ("trigger", "target")}
         value: dict[str, Any] = {"chain": chain, "desc": old.desc, "debug": old.debug, **stored}
         value = merge_patch(value, patch) if merges else value | patch
-        if merges:
+        if merges and "target" in value:
             given = patch.get("target")
             value["target"] = with_kept_nulls(service.actions, stored["target"], given, value["target"])
         refuse_hidden_body(caller, service.catalog, value)
