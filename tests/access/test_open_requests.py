@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -182,6 +183,27 @@ def test_the_end_of_a_credential_ends_its_download_addresses(idle: Longshore, wa
         return
     until(lambda: httpx2.get(url).status_code == 403, "the address to end")
     problem(httpx2.get(url), "bad-address")
+
+
+def test_the_end_of_a_credential_closes_a_stream_that_still_sends_a_long_log(idle: Longshore) -> None:
+    entries = 60_000
+    credential = credentials(idle)["a revoked token"]
+    with idle.client(Level.ADMIN) as admin:
+        task = admin.post("/tasks", json=export_body()).json()["id"]
+    idle.sql(
+        "insert into longshore.task_logs (task_id, seq, at, msg)"
+        " select $1, n, now(), repeat('x', 1000) from generate_series(0, $2::int - 1) n",
+        task, entries,
+    )  # fmt: skip
+    idle.sql("update longshore.tasks set log_length = $2 where id = $1", task, entries)
+    with httpx2.stream("GET", f"{idle.address}/tasks/{task}/events", headers=credential.headers) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "retry: 2000"
+        idle.sql(credential.statement, *credential.args)
+        time.sleep(3)  # within which the process has found that the credential ended
+        rest = list(lines)
+    assert "event: unauthorized" in rest
+    assert rest.count("event: log") < entries
 
 
 def test_requests_that_wait_are_bounded_for_each_credential_and_chain_and_polls_go_on(new_service: Any) -> None:

@@ -83,6 +83,7 @@ async def _events(
     yield RECONNECT
     last_progress = None
     while not service.waiters.closing:
+        waiter.raise_error()
         try:
             changes = await _changes(service, waiter, chain, task, seen)
         except NotFoundError:  # deleted meanwhile
@@ -91,6 +92,7 @@ async def _events(
         waiter.revision = changes.revision
         whole = sees_task(caller, service.catalog, changes.target, changes.trigger, changes.reads)
         for entry in changes.logs:
+            waiter.raise_error()
             seen += 1
             yield _event("log", entry if whole else shown_entry(entry), f"{revision}-{seen}")
         if changes.more:

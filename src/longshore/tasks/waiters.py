@@ -41,8 +41,7 @@ class Waiter:
         """The number of the last notification that woke it; 0 before the first."""
         self.revision = 0
         """The revision that the waiter has seen."""
-        self.error: Exception | None = None
-        """The error that ends the wait, such as a revoked credential; None while it goes on."""
+        self._error: Exception | None = None
 
     def wake(self, notification: int) -> None:
         """Let `wait` return because the task has changed. `notification`: its number in this process, from 1."""
@@ -50,8 +49,8 @@ class Waiter:
         self._woken.set()
 
     def end(self, error: Exception) -> None:
-        """Let `wait` raise this error from now on."""
-        self.error = self.error or error
+        """Let `wait` raise this error from now on, such as that of a revoked credential."""
+        self._error = self._error or error
         self._woken.set()
 
     async def wait(self, seconds: float) -> bool:
@@ -66,10 +65,14 @@ class Waiter:
                 await self._woken.wait()
         except TimeoutError:
             return False
-        if self.error is not None:
-            raise self.error
+        self.raise_error()
         self._woken.clear()
         return True
+
+    def raise_error(self) -> None:
+        """Raise the error that was passed to `end`, if any."""
+        if self._error is not None:
+            raise self._error
 
 
 class Waiters:
