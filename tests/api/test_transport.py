@@ -1,5 +1,6 @@
 """Headers of every answer, other origins, proxies, slow clients and large headers."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from litestar.types import HTTPRequestEvent
 
 from longshore.access.tokens import Level
 from longshore.api import middleware
-from longshore.errors import LongshoreError
+from longshore.errors import LongshoreError, ProblemError
 from longshore.settings_sources import load
 from tests.access.users import new_person
 from tests.answers import problem
@@ -176,6 +178,31 @@ def test_a_client_that_is_slow_with_its_headers_or_body_is_cut_off(idle: Longsho
         said = until_closed(body)
     assert said.startswith(b"HTTP/1.1 408 "), said[:500]
     assert b"/problems/too-slow" in said
+
+
+def test_the_time_for_a_body_begins_when_the_service_begins_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.3)
+
+    async def late(seconds: float) -> middleware.RequestBody:
+        async def receive() -> HTTPRequestEvent:
+            await asyncio.sleep(seconds)
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        body = middleware.RequestBody({}, receive)
+        await asyncio.sleep(0.5)  # as the service does while it waits for its database
+        return body
+
+    async def read(seconds: float) -> object:
+        return await (await late(seconds)).receive()
+
+    async def read_rest(seconds: float) -> bool:
+        return await (await late(seconds)).read_rest()
+
+    assert asyncio.run(read(0.1)) == {"type": "http.request", "body": b"{}", "more_body": False}
+    with pytest.raises(ProblemError, match="too-slow"):
+        asyncio.run(read(0.5))
+    assert asyncio.run(read_rest(0.1))
+    assert not asyncio.run(read_rest(middleware.UNREAD_SECONDS + 0.5))
 
 
 def test_headers_of_a_megabyte_are_refused(idle: Longshore) -> None:

@@ -183,7 +183,7 @@ class RequestBody:
         self._expects_continue = b"expect" in fields
         self._receive = receive
         self._whole = False
-        self._over = asyncio.get_running_loop().time() + BODY_SECONDS
+        self._over: float | None = None  # from the first `receive` on: the service may begin late
 
     async def receive(self) -> HTTPReceiveMessage | WebSocketReceiveMessage:
         """Receive the next part of the body; after the body, wait for the end of the connection.
@@ -192,6 +192,8 @@ class RequestBody:
         """
         if self._whole:
             return await self._receive()
+        if self._over is None:
+            self._over = asyncio.get_running_loop().time() + BODY_SECONDS
         try:
             async with asyncio.timeout_at(self._over):
                 message = await self._receive()
@@ -212,7 +214,8 @@ class RequestBody:
         if self._expects_continue:
             return False
         left = MAX_UNREAD_BYTES
-        self._over = min(self._over, asyncio.get_running_loop().time() + UNREAD_SECONDS)
+        over = asyncio.get_running_loop().time() + UNREAD_SECONDS
+        self._over = over if self._over is None else min(self._over, over)
         try:
             while not self._whole and left > 0:
                 message = await self.receive()
