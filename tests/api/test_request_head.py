@@ -56,6 +56,8 @@ def test_http_1_0_needs_no_host(idle: Longshore) -> None:
     ["//tasks", "/tasks/", "/tasks%2F", f"//tasks/{TASK}", f"/tasks//{TASK}", f"/tasks/{TASK}/", f"/tasks/{TASK}%2F",
      f"/tasks/{TASK}%2f", "/./tasks", "/a/../tasks", "/%2e/tasks", "/%2E%2E/tasks", "/tasks%00", "/tasks%0a",
      "/tasks%7F", "/tasks%5C1", "/tasks\\1", "/tasks%", "/tasks%2", "/tasks/%zz", "/console/static/%00",
+     "/%74asks", "/task%73", "/%6Detrics", "/%6dETRICS", "/tasks/67%33", "/delta%2Dsharing/shares", "/download%5furl",
+     "/docs/assets/swagger-ui%2ecss", "/console/1_0/tasks/10",
      "/docs/assets/%00", "/console/static/..%2f..%2fpages.py", "/console/static/" + 300 * "a",
      "/docs/assets/" + 3000 * "a/" + "a",
      "/console/static/README.md", "/console/static/..", "/console/1_764/tasks", "/console/%D9%A1/tasks"],
@@ -102,9 +104,11 @@ def test_parameter_that_comes_twice_is_refused(idle: Longshore, bearer: str, pat
         ('{"username": ' + 33 * "[" + 33 * "]" + "}", [""]),
         ('{"username": ' + 5000 * "[" + 5000 * "]" + "}", [""]),
         ('{"username": "\\ud800"}', [""]),
+        ('{"username": 1e9999999999999999999}', [""]), ('{"username": -1e-9999999999999999999}', [""]),
+        ('{"username": 1e' + 50_000 * "9" + "}", [""]),
     ],
 )  # fmt: skip
-def test_json_with_repeated_keys_or_deep_nesting_is_refused_with_the_place(
+def test_json_with_repeated_keys_deep_nesting_or_a_number_without_value_is_refused_with_the_place(
     idle: Longshore, body: str, pointers: list[str]
 ) -> None:
     fields = ("Content-Type: application/json", f"Content-Length: {len(body)}")

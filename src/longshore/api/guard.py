@@ -89,9 +89,12 @@ async def _refuse_body(request: AnyRequest) -> None:
 
 def _refuse_odd_numbers(connection: AnyRequest) -> None:
     """Raise NotFoundException for a number in a page's path that is not decimal digits, such as `1_0`."""
-    steps = connection.scope["path"].split("/")
-    if any(isinstance(value, int) and str(value) not in steps for value in connection.path_params.values()):
-        raise NotFoundException
+    numbers = {f"{{{name}}}": str(value) for name, value in connection.path_params.items() if isinstance(value, int)}
+    if numbers:
+        scope = connection.scope
+        steps = zip(scope["path_template"].split("/"), scope["path"].split("/"), strict=False)  # a file's path is long
+        if any(numbers.get(name, step) != step for name, step in steps):
+            raise NotFoundException
 
 
 def _methods(template: str) -> Response[None]:

@@ -30,10 +30,12 @@ HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{0,5}))?"
 )
 MAX_PORT = 65_535
-# Segments of RFC 3986's `pchar` that are not empty and no dots alone, without an encoded slash or backslash.
+# Segments of RFC 3986's `pchar` that are not empty and no dots alone. No slash, backslash, letter, digit, `-`, `.` and
+# `_` is encoded (section 6.2.2.2). `%7E` is allowed, as Java's URLEncoder writes a tilde.
 PATH = re.compile(
-    rb"/|(?:/(?!(?:\.|%2[Ee]){1,2}(?:/|$))"
-    rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff]|5[Cc])[0-9A-Fa-f]{2})+)+"
+    rb"/|(?:/(?!\.{1,2}(?:/|$))"
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]"
+    rb"|%(?!2[D-Fd-f]|3[0-9]|4[1-9A-Fa-f]|5[0-9AaCcFf]|6[1-9A-Fa-f]|7[0-9Aa])[0-9A-Fa-f]{2})+)+"
 )
 DOUBLED = b"/delta-sharing//shares"
 """How a path begins that a client of the Delta Sharing protocol makes by adding `/shares` to an endpoint with a slash.
