@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from longshore.access import clients, tokens
-from longshore.access.tokens import ForbiddenError, Level, Scope
+from longshore.access.tokens import Caller, ForbiddenError, Level, Scope
 from longshore.database.connect import Connection
 from longshore.errors import NotFoundError, ProblemError
 from longshore.tasks.model import ChainId
@@ -31,12 +31,12 @@ select count(*) from longshore.access_tokens
 where client_id = $1 and user_id = $2 and revoked_at is null and expires_at > now()
 """
 
-# $3: the user who revokes it, null for the token itself. A token that was revoked stays as it is.
+# $3: the user who revokes it; else $4: the token that revokes itself. A token that was revoked stays as it is.
 REVOKE = """
 with own as (
     select id, revoked_at
     from longshore.access_tokens
-    where id = $1 and chain_id = $2 and user_id is not null and ($3::bigint is null or user_id = $3)
+    where id = $1 and chain_id = $2 and user_id is not null and (user_id = $3 or id = $4)
 ), revoked as (
     update longshore.access_tokens t set revoked_at = now()
     from own
@@ -74,12 +74,13 @@ async def create(connection: Connection, chain: ChainId, user: int, seconds: int
     return ProfileToken(id, secret, expires)
 
 
-async def revoke(connection: Connection, chain: ChainId, token: UUID | None, user: int | None) -> bool:
+async def revoke(connection: Connection, caller: Caller, token: UUID) -> bool:
     """Revoke the token of a profile file, and return whether it was not revoked yet.
 
-    `user`: whose it has to be; None where the token revokes itself. Raises NotFoundError where it is not.
+    Raises NotFoundError where it is neither of the caller, a user, nor the caller itself.
     """
-    revoked: bool | None = await connection.fetchval(REVOKE, token, chain, user)
+    user, itself = (int(caller.id), None) if caller.kind == "user" else (None, UUID(caller.id))
+    revoked: bool | None = await connection.fetchval(REVOKE, token, caller.chain, user, itself)
     if revoked is None:
         said = "You have no profile file with this token; an admin of the chain revokes tokens of service clients."
         raise NotFoundError("token-not-found", said)

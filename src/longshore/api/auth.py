@@ -14,9 +14,9 @@ from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import check_body, read_body, read_json
 from longshore.api.guard import COOKIES, actor, refuse_other_site, signed_in_user, unknown_parameters
+from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers
 from longshore.api.service import AnyRequest, Service
-from longshore.database.rows import as_uuid
 from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation
 
@@ -96,10 +96,10 @@ async def list_sessions(request: AnyRequest) -> list[Session]:
 async def end_session(request: AnyRequest, id: FromPath[str]) -> None:
     """End one of your sessions."""
     _, user = signed_in_user(request)
-    session = as_uuid(id)
+    session = uuid_of(id, "session-not-found")
     async with audited_user(request, "session.end") as connection:
-        if session is None or not await sessions.end(connection, user.user, session):
-            raise NotFoundError("session-not-found", "You have no session of this id.")
+        if not await sessions.end(connection, user.user, session):
+            raise NotFoundError("session-not-found")
 
 
 @post("/auth/logout", status_code=204)

@@ -16,13 +16,14 @@ from longshore.api.addresses import ExpiresIn, MaxUses, signed_url
 from longshore.api.audited import audited
 from longshore.api.conditional import is_not_modified, require, require_unmodified
 from longshore.api.guard import actor, admitted
+from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.runs import RunNumber, run_number
 from longshore.api.service import AnyRequest, Service
 from longshore.api.tasks import Id, lock_to_change, task_id
 from longshore.api.visibility_checks import may_change_task
-from longshore.database.rows import Page, as_uuid
+from longshore.database.rows import Page
 from longshore.errors import NotFoundError, ProblemError
 from longshore.results import links
 from longshore.results.links import MAX_SECONDS, Link
@@ -156,10 +157,9 @@ async def list_download_links(
 async def revoke_download_link(request: AnyRequest, id: Id, link: FromPath[str]) -> None:
     """Revoke a download address: no further download begins with it. A running one goes on."""
     _, caller = admitted(request)
-    link_id = as_uuid(link)
-    async with audited(request, "result.revoke", f"task {id}", {"link": str(link_id)}) as change:
+    async with audited(request, "result.revoke", f"task {id}", {"link": link.lower()}) as change:
         await lock_to_change(request, change.connection, task_id(id))
-        await links.revoke(change.connection, caller.chain, task_id(id), link_id)
+        await links.revoke(change.connection, caller.chain, task_id(id), uuid_of(link, "link-not-found"))
 
 
 @get("/results/{location:path}", include_in_schema=False)

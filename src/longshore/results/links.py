@@ -154,12 +154,7 @@ async def of_task(
     return found, more
 
 
-async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID | None) -> None:
-    """Revoke a link, so that no further download begins with it. `link`: None for the id of none.
-
-    Raises NotFoundError, and ProblemError where the task has no such link.
-    """
+async def revoke(connection: Connection, chain: ChainId, task: TaskId, link: UUID) -> None:
+    """Revoke a link of a task, so that no further download begins with it. Raises NotFoundError."""
     if await connection.fetchval(REVOKE, link, task, chain) is None:
-        if await connection.fetchrow(TASK_EXISTS, task, chain) is None:
-            raise NotFoundError("task-not-found")
         raise NotFoundError("link-not-found")

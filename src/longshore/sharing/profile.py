@@ -18,10 +18,11 @@ from longshore.api.addresses import base_url
 from longshore.api.audited import audited
 from longshore.api.bodies import check_body, read_optional_json
 from longshore.api.guard import admitted
+from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import problems
 from longshore.api.paging import Limit, Offset, paged
 from longshore.api.service import AnyRequest
-from longshore.database.rows import Page, as_uuid
+from longshore.database.rows import Page
 
 DAY_SECONDS = 24 * 3600
 DEFAULT_DAYS, MAX_DAYS = 30, 90
@@ -106,11 +107,9 @@ async def revoke_profile(request: AnyRequest, id: TokenId) -> None:
     Addresses of files that it was given end too, except presigned ones of a bucket, which last an hour at most.
     """
     _, caller = admitted(request)
-    token, user = as_uuid(id), int(caller.id) if caller.kind == "user" else None
-    if user is None and str(token) != caller.id:
-        token = None
+    token = uuid_of(id, "token-not-found")
     async with audited(request, "token.revoke", f"token {token}") as change:
-        change.happens = await profile_tokens.revoke(change.connection, caller.chain, token, user)
+        change.happens = await profile_tokens.revoke(change.connection, caller, token)
 
 
 def endpoint(request: AnyRequest) -> str:
