@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Iterator
+from decimal import Decimal
 
 import asyncpg
 import pytest
 
 from longshore.destinations.kind import BytesFile, DestinationError
 from longshore.destinations.postgresql.types import Type, widened
-from longshore.exports.catalog import FieldType
+from longshore.exports.catalog import FieldType, Index
 from longshore.exports.columns import choices, columns_of
+from longshore.exports.totals import Sum, Totals
 from tests.debian_postgres import DebianPostgres
 from tests.destinations.warehouse import Warehouse, a_load
 from tests.exports.engine import export, index_over
@@ -37,16 +39,13 @@ def to(request: pytest.FixtureRequest) -> Warehouse:
     return found
 
 
-async def columns(url: str) -> dict[str, str]:
+async def columns(url: str, index: Index = INDEX) -> dict[str, str]:
     connection = await asyncpg.connect(url)
     try:
-        found = await columns_of(connection, INDEX, choices(None, INDEX))
+        found = await columns_of(connection, index, choices(None, index))
     finally:
         await connection.close()
-    return {
-        one.name: one.pg_type if one.precision is None else f"{one.pg_type}({one.precision},{one.scale})"
-        for one in found
-    }
+    return {one.name: one.declared_type for one in found}
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
@@ -58,8 +57,8 @@ def test_every_type_arrives_as_it_is_in_the_source(filled: str, to: Warehouse, f
     assert to.load(load).rows == ROWS
     made = list(to.types(f"{form} {mode}").values())[1:]
     shown = {"timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone", "time":
-             "time without time zone", "timetz": "time with time zone", "char(3)": "bpchar", "varbit": "bit varying",
-             "zoo.code": "text", "zoo.price": "numeric(12,2)", **TEXT_INSTEAD}  # fmt: skip
+             "time without time zone", "timetz": "time with time zone", "char(3)": "character(3)",
+             "varbit": "bit varying", "zoo.code": "text", "zoo.price": "numeric(12,2)", **TEXT_INSTEAD}  # fmt: skip
     assert made == [shown.get(kind.sql, kind.sql) for kind in KINDS]
     source = Warehouse(filled, to.settings, to.secret)
     text = ", ".join(f"{name}::text" for name in NAMES)
@@ -73,7 +72,83 @@ def test_every_type_arrives_as_it_is_in_the_source(filled: str, to: Warehouse, f
         assert got == want, kind.sql
 
 
+LIMITED = {
+    "name": "varchar(20)", "code": "char(3)", "seen": "timestamptz(3)", "flags": "bit(3)", "rate": "numeric(12,4)",
+    "rates": "numeric(12,4)[]", "names": "varchar(20)[]", "alias": "alias", "took": "interval(3)",
+}  # fmt: skip
+
+
+def test_table_of_another_owner_with_the_types_of_the_source_is_left_as_it_is(warehouse: Warehouse) -> None:
+    fields = ", ".join(f"{name} {kind}" for name, kind in LIMITED.items())
+    warehouse.sql(
+        "create domain word as varchar(20); create domain alias as word;"
+        f"create table source (id int8, chain_id int, at timestamptz, {fields});"
+        f"create table orders (id int8, {fields.replace('interval(3)', 'interval')});"
+        "create view seen as select * from orders; grant select, insert on orders to loader"
+    )
+    relation = f"{warehouse.settings.schema}.source"
+    index = index_over(relation, id=FieldType.NUMBER, **dict.fromkeys(LIMITED, FieldType.KEYWORD))
+    types = asyncio.run(columns(warehouse.admin, index))
+    before = warehouse.types()
+    row = ("1", "Ann", "ab ", "2026-05-01T10:00:00.123000Z", "101", "1.2345", "{1.2345}", "{Ann}", "A", "00:00:01.5")
+    assert warehouse.load(a_load(types, [row])).rows == 1
+    assert warehouse.types() == before
+    assert warehouse.sql("select rates::text, code::text, took::text from seen") == [("{1.2345}", "ab", "00:00:01.5")]
+
+
+def test_new_table_has_the_limits_of_the_source(warehouse: Warehouse) -> None:
+    fields = ", ".join(f"{name} {kind}" for name, kind in LIMITED.items() if name != "alias")
+    warehouse.sql(f"create table source (id int8, chain_id int, at timestamptz, {fields})")
+    relation = f"{warehouse.settings.schema}.source"
+    index = index_over(relation, **{name: FieldType.KEYWORD for name in LIMITED if name != "alias"})
+    warehouse.load(a_load(asyncio.run(columns(warehouse.admin, index)), []))
+    assert warehouse.types() == {
+        "name": "character varying(20)", "code": "character(3)", "seen": "timestamp(3) with time zone",
+        "flags": "bit(3)", "rate": "numeric(12,4)", "rates": "numeric(12,4)[]", "names": "character varying(20)[]",
+        "took": "interval",
+    }  # fmt: skip
+
+
+def test_merge_writes_changed_values_into_columns_of_domains(warehouse: Warehouse) -> None:
+    warehouse.sql(
+        "create domain price as numeric(12,2) check (value > 0); create domain offer as price;"
+        "create table orders (id bigint primary key, price price, offer offer); alter table orders owner to loader"
+    )
+    types = {"id": "int8", "price": "numeric(12,2)", "offer": "numeric(12,2)"}
+    warehouse.load(a_load(types, [("1", "0.10", "0.05"), ("2", "0.20", None)], "merge"))
+    warehouse.load(a_load(types, [("1", "0.30", "0.15"), ("2", "0.20", None)], "merge", run=2))
+    assert warehouse.sql("select id, price::text, offer::text from orders order by id") == [
+        (1, "0.30", "0.15"), (2, "0.20", None)
+    ]  # fmt: skip
+
+
+def test_values_that_a_collation_of_the_table_calls_equal_stay_apart(warehouse: Warehouse) -> None:
+    warehouse.sql(
+        "create collation folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+        "create table orders (id text collate folded, currency text collate folded, amount numeric);"
+        "alter table orders owner to loader; insert into orders values ('a', 'old', 1)"
+    )
+    types = {"id": "text", "currency": "text", "amount": "numeric"}
+    rows = [("a", "eur", "1"), ("A", "EUR", "2")]
+    totals = Totals("amount", "currency", [Sum("EUR", 1, "2"), Sum("eur", 1, "1")])
+    assert warehouse.load(a_load(types, rows, "merge", totals=totals)).totals == totals
+    assert set(warehouse.sql("select id, currency, amount from orders")) == {
+        ("a", "eur", Decimal(1)), ("A", "EUR", Decimal(2))
+    }  # fmt: skip
+
+
+def test_keys_that_a_unique_index_of_the_table_calls_equal_are_refused(warehouse: Warehouse) -> None:
+    warehouse.sql(
+        "create collation folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
+        "create table orders (id text collate folded primary key, amount numeric); alter table orders owner to loader"
+    )
+    with pytest.raises(DestinationError, match="23505"):
+        warehouse.load(a_load({"id": "text", "amount": "numeric"}, [("a", "1"), ("A", "2")], "merge"))
+    assert warehouse.sql("select * from orders") == []
+
+
 INT, BIG, NUMERIC = Type("int4"), Type("int8"), Type("numeric")
+NUMERICS = Type("numeric", limits=(12, 4), is_array=True)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +187,13 @@ INT, BIG, NUMERIC = Type("int4"), Type("int8"), Type("numeric")
         (Type("date"), Type("timestamp"), None),
         (Type("jsonb"), Type("json"), None),
         (Type("numeric", limits=(5, 1), is_array=True), Type("numeric", is_array=True), Type("numeric", is_array=True)),
+        (NUMERICS, Type("numeric", limits=(10, 2), is_array=True), NUMERICS),
+        (Type("numeric", limits=(10, 2), is_array=True), NUMERICS, NUMERICS),
+        (Type("varchar", limits=(9,), is_array=True), Type("varchar", limits=(5,), is_array=True),
+         Type("varchar", limits=(9,), is_array=True)),
         (Type("int4", is_array=True), INT, None),
+        (Type("mood", "public"), Type("varchar", limits=(5,)), Type("mood", "public")),
+        (Type("mood", "public"), BIG, None),
         (Type("int4", is_domain=True), BIG, None),
         (Type("int8", is_domain=True), INT, Type("int8", is_domain=True)),
         (Type("numeric", limits=(9, 2), is_domain=True), NUMERIC, None),

@@ -95,7 +95,7 @@ def test_schema_has_a_type_for_each_type_that_exports_write() -> None:
     columns = [
         column("a", "int2"), column("b", "int4"), column("c", "int8"), column("d", "float4"), column("e", "float8"),
         column("f", "bool"), column("g", "date"), column("h", "timestamp"), column("i", "timestamptz"),
-        column("j", "numeric", precision=12, scale=2), column("k", "numeric"), column("l", "uuid"),
+        column("j", "numeric", limits=(12, 2)), column("k", "numeric"), column("l", "uuid"),
         Column("m", nested, "m", "jsonb"),
     ]  # fmt: skip
     fields = json.loads(table_schema(columns))["fields"]
@@ -113,4 +113,4 @@ def test_schema_has_a_type_for_each_type_that_exports_write() -> None:
 
 def test_decimal_of_more_digits_than_a_table_has_is_refused_with_its_column() -> None:
     with pytest.raises(UnsuitedColumnError, match=r'the column "amount" is decimal256.50, 2., .* at most 38 digits'):
-        table_schema([column("id", "int8"), column("amount", "numeric", precision=50, scale=2)])
+        table_schema([column("id", "int8"), column("amount", "numeric", limits=(50, 2))])

@@ -21,14 +21,25 @@ from longshore.exports.catalog import (
 )
 from longshore.validation import Violation, in_json, pointer, suggestion
 
-DETAILS = """
-select a.attname, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end as atttypmod,  -- of a domain, its own
-       coalesce(c.collisdeterministic, true) as deterministic
-from pg_catalog.pg_attribute a
-join pg_catalog.pg_type t on t.oid = a.atttypid
-left join pg_catalog.pg_collation c on c.oid = a.attcollation
-where a.attrelid = $1::text::regclass and a.attnum > 0
+# A domain counts as the type under it, however many domains there are between, and so do its limits.
+DETAILS = r"""
+with recursive columns as (
+    select attname, attcollation, atttypid as type, atttypmod as typmod
+    from pg_catalog.pg_attribute
+    where attrelid = $1::text::regclass and attnum > 0
+    union all
+    select c.attname, c.attcollation, d.typbasetype, case when c.typmod < 0 then d.typtypmod else c.typmod end
+    from columns c
+    join pg_catalog.pg_type d on d.oid = c.type and d.typtype = 'd'
+)
+select c.attname, coalesce(l.collisdeterministic, true) as deterministic,
+       substring(pg_catalog.format_type(c.type, c.typmod) from '\(([0-9, -]+)\)') as limits
+from columns c
+join pg_catalog.pg_type t on t.oid = c.type and t.typtype <> 'd'
+left join pg_catalog.pg_collation l on l.oid = c.attcollation
 """
+
+UNLIMITED = ("interval", "interval[]")  # whose limits are no list of numbers in SQL
 
 INTEGERS = frozenset({"int2", "int4", "int8"})
 FLOATS = frozenset({"float4", "float8"})
@@ -54,13 +65,16 @@ class Column(msgspec.Struct, frozen=True):
     """SQL of the value as PostgreSQL stores it."""
     pg_type: str
     """PostgreSQL's name of its type, such as `timestamptz`."""
-    precision: int | None = None
-    """The digits of a numeric, if they are limited."""
-    scale: int | None = None
-    """The decimals of a numeric, if they are limited."""
+    limits: tuple[int, ...] = ()
+    """Digits and decimals of a numeric, length of a varchar and the like; empty: without limits."""
     exact: bool = False
     """Whether its collation is known to be deterministic: only the same bytes are equal."""
     type_schema: str = "pg_catalog"
+
+    @property
+    def digits(self) -> tuple[int, int] | None:
+        """The digits of a numeric and how many of them are decimals; None where they are not limited."""
+        return (self.limits[0], self.limits[1]) if self.pg_type == "numeric" and self.limits else None
 
     @property
     def sql_type(self) -> str:
@@ -74,7 +88,9 @@ class Column(msgspec.Struct, frozen=True):
         """The type of a column that holds its values, such as `numeric(12,2)`; text in place of a type of its own."""
         if self.type_schema != "pg_catalog":
             return "text"
-        return self.pg_type if self.precision is None else f"{self.pg_type}({self.precision},{self.scale})"
+        name = self.pg_type.removesuffix("[]")
+        limits = f"({','.join(map(str, self.limits))})" if self.limits else ""
+        return f"{name}{limits}{self.pg_type[len(name) :]}"
 
     @property
     def shown(self) -> str:
@@ -184,17 +200,14 @@ async def columns_of(connection: Connection, index: Index, chosen: Sequence[tupl
     for (name, shown), expression, attribute in zip(chosen, expressions, statement.get_attributes(), strict=True):
         field = index.fields[name]
         detail = None if field.sql else details.get(field.column or name)
-        typmod = -1 if detail is None else detail["atttypmod"]
-        limited = attribute.type.name == "numeric" and typmod >= 4
+        limits = detail["limits"] if detail is not None and attribute.type.name not in UNLIMITED else None
         columns.append(
             Column(
                 name=shown,
                 field=field,
                 expression=expression,
                 pg_type=attribute.type.name,
-                # https://github.com/postgres/postgres/blob/master/src/backend/utils/adt/numeric.c, make_numeric_typmod
-                precision=((typmod - 4) >> 16) & 0xFFFF if limited else None,
-                scale=((typmod - 4 & 0x7FF) ^ 0x400) - 0x400 if limited else None,  # negative in numeric(5,-2)
+                limits=tuple(int(part) for part in limits.split(",")) if limits else (),
                 exact=detail is not None and detail["deterministic"],
                 type_schema=attribute.type.schema,
             )

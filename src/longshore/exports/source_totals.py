@@ -30,12 +30,13 @@ def total_columns(index: Index, columns: Sequence[Column]) -> SourceTotalColumns
     # The sum of binary fractions depends on the order in which they are added, so it would prove nothing.
     if amount is None or per is None or amount.pg_type not in EXACT_TYPES or per.pg_type in UNSUITED_KEY_TYPES:
         return None
-    scale = 0 if amount.pg_type in INTEGERS else amount.field.decimals if amount.scale is None else amount.scale
+    scale = 0 if amount.pg_type in INTEGERS else amount.digits[1] if amount.digits else amount.field.decimals
     return SourceTotalColumns(amount.name, per.name, scale, f"({amount.expression})::numeric", per.shown)
 
 
 async def in_source(connection: Connection, source: Source, columns: SourceTotalColumns) -> Totals:
     """Return the totals of the rows in the snapshot that the connection holds."""
-    query = f"select {columns.per_sql}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
+    per = f'{columns.per_sql} collate pg_catalog."C"'  # values that a collation calls equal are not
+    query = f"select {per}, count(*), coalesce(sum({columns.amount_sql}), 0) {source.sql} group by 1"
     sums = added({}, (tuple(row) for row in await connection.fetch(query, *source.values)))
     return Totals(columns.amount, columns.per, as_list(sums))

@@ -32,7 +32,9 @@ class TotalsSql(msgspec.Struct, frozen=True):
 
     def query(self, source: str) -> str:
         """Return the query of the totals of a source: value, rows and sum."""
-        return f"select {self.per}, count(*), coalesce(sum({self.amount}), 0) from {source} group by 1"
+        # Values that a collation of the customer's calls equal are not.
+        per = f'({self.per}) collate pg_catalog."C"'
+        return f"select {per}, count(*), coalesce(sum({self.amount}), 0) from {source} group by 1"
 
     def of(self, parts: Sequence[Any]) -> Totals:
         """Return the totals of what the query returns."""
@@ -52,7 +54,9 @@ def _totals_sql(target: Target, totals: Totals, alias: str = "") -> TotalsSql:
 
 
 async def apply(connection: DirectConnection, target: Target, load: TableLoad) -> TableEvidence:
-    """Write the staged rows into the table, and return what it took, as it stands there.
+    """Write the staged rows into the table, and return the rows and totals that it took.
+
+    Those of an append to a table without triggers and rules are the staged rows'; all others are read from the table.
 
     Raises DestinationError where the table does not hold the rows then.
     """
@@ -113,18 +117,22 @@ async def _merge(connection: DirectConnection, target: Target, load: TableLoad) 
     keys = ", ".join(map(quoted, load.key))
     await connection.execute(f"create unique index on {STAGING} ({keys})")
     await connection.execute(f"analyze {STAGING}")
-    same = " and ".join(f"t.{quoted(name)} = s.{quoted(name)}" for name in load.key)
+    same = _same(target, load.key)
     kept = f"s.{quoted(CHANGE)} is distinct from '{DELETE}'" if load.has_changes else "true"
     matching = f"from {STAGING} s where {same}"
     if load.is_full:
         await connection.execute(f"delete from {target.name} t where not exists (select {matching})")
     elif load.has_changes:
         await connection.execute(f"delete from {target.name} t using {STAGING} s where {same} and not ({kept})")
-    names = [quoted(column.name) for column in target.columns if column.name not in load.key]
-    if names:
-        values = ", ".join(f"{name} = s.{name}" for name in names)
-        # Rows that are there with the same bytes are not written again. Not all types have an equality.
-        now, new = (f"row({', '.join(f'{alias}.{name}' for name in names)})::record" for alias in "ts")
+    others = [column for column in target.columns if column.name not in load.key]
+    if others:
+        values = ", ".join(f"{quoted(column.name)} = s.{quoted(column.name)}" for column in others)
+        # Rows that are there with the same bytes are not written again. Not all types have an equality, and records
+        # of a domain and of its base type cannot be compared.
+        now, new = (
+            f"row({', '.join(f'{alias}.{quoted(column.name)}::{column.type.sql}' for column in others)})::record"
+            for alias in "ts"
+        )
         await connection.execute(
             f"update {target.name} t set {values} {matching} and {kept} and {now} operator(pg_catalog.*<>) {new}"
         )
@@ -138,6 +146,16 @@ async def _merge(connection: DirectConnection, target: Target, load: TableLoad) 
         return merged
     table = await table_evidence(connection, target, load.mirror.totals)
     return msgspec.structs.replace(merged, mirror=Mirror(table.rows, table.totals))
+
+
+def _same(target: Target, key: Sequence[str]) -> str:
+    """Return the condition that rows `t` and `s` have the same key."""
+    same = [f"t.{quoted(name)} = s.{quoted(name)}" for name in key]
+    # A collation, or a type of an extension, may call different values equal. Its equality can use the table's index.
+    for column in target.columns:
+        if column.name in key and column.is_equality_loose:
+            same.append(" = ".join(f'{alias}.{quoted(column.name)}::text collate pg_catalog."C"' for alias in "ts"))
+    return " and ".join(same)
 
 
 def _insert(target: Target, which: str = "") -> str:

@@ -97,8 +97,8 @@ def needing(right: str, grant: str) -> Iterator[None]:
         raise DestinationError(f"the role lacks the right to {right}: {grant} ({error.message})") from None
 
 
-def _error(where: str, passes: bool, reason: str) -> Exception:
-    return (DestinationUnavailableError if passes else DestinationError)(f"{where}: {reason}")
+def _error(where: str, is_transient: bool, reason: str) -> Exception:
+    return (DestinationUnavailableError if is_transient else DestinationError)(f"{where}: {reason}")
 
 
 def _is_unsupported(error: asyncpg.InterfaceError) -> bool:
@@ -107,7 +107,10 @@ def _is_unsupported(error: asyncpg.InterfaceError) -> bool:
 
 
 def _sentence(error: asyncpg.PostgresError, meaning: Meaning) -> str:
-    """Return the server's message without the row that it may add as a detail."""
+    """Return the server's message without its detail, which may show a row.
+
+    An error in the data of a COPY also names line, column and value.
+    """
     context = str(error.context or "") if (error.sqlstate or "").startswith("22") else ""
     shown = f", {context[:MAX_CONTEXT_CHARACTERS]}" if context else ""
     advice = f"; {meaning.advice}" if meaning.advice else ""

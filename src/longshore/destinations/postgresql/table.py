@@ -41,18 +41,29 @@ NEEDED = {
     "merge": ["select", "insert", "update", "delete"],
 }
 
-# A domain counts as its base type. Limits are decoded as format_type shows them, so that all types are alike.
+# A domain counts as the type under it, however many domains there are between. Limits are decoded as format_type shows
+# them, so that all types are alike.
 COLUMNS = """
-select a.attname as name, a.attgenerated::text as generated, a.attidentity::text as identity,
-       e.typname as type, s.nspname as schema, b.typcategory = 'A' as is_array, b.oid <> t.oid as is_domain,
-       pg_catalog.format_type(b.oid, case when a.atttypmod < 0 then t.typtypmod else a.atttypmod end) as shown
-from pg_catalog.pg_attribute a
-join pg_catalog.pg_type t on t.oid = a.atttypid
-join pg_catalog.pg_type b on b.oid = case t.typtype when 'd' then t.typbasetype else t.oid end
-join pg_catalog.pg_type e on e.oid = case b.typcategory when 'A' then b.typelem else b.oid end
+with recursive columns as (
+    select attnum, attname, attgenerated, attidentity, attcollation, atttypid as type, atttypmod as typmod,
+           false as is_domain
+    from pg_catalog.pg_attribute
+    where attrelid = $1 and attnum > 0 and not attisdropped
+    union all
+    select c.attnum, c.attname, c.attgenerated, c.attidentity, c.attcollation, d.typbasetype,
+           case when c.typmod < 0 then d.typtypmod else c.typmod end, true
+    from columns c
+    join pg_catalog.pg_type d on d.oid = c.type and d.typtype = 'd'
+)
+select c.attname as name, c.attgenerated::text as generated, c.attidentity::text as identity,
+       e.typname as type, s.nspname as schema, t.typcategory = 'A' as is_array, c.is_domain,
+       pg_catalog.format_type(c.type, c.typmod) as shown, coalesce(l.collisdeterministic, true) as is_deterministic
+from columns c
+join pg_catalog.pg_type t on t.oid = c.type and t.typtype <> 'd'
+join pg_catalog.pg_type e on e.oid = case t.typcategory when 'A' then t.typelem else t.oid end
 join pg_catalog.pg_namespace s on s.oid = e.typnamespace
-where a.attrelid = $1 and a.attnum > 0 and not a.attisdropped
-order by a.attnum
+left join pg_catalog.pg_collation l on l.oid = c.attcollation
+order by c.attnum
 """
 
 # Foreign keys that would remove or empty rows of other tables where the rows of this one are replaced.
@@ -74,6 +85,8 @@ class Column(msgspec.Struct, frozen=True):
     """The type that it has in the table after the load."""
     have: Type | None
     """The type that it has in the table before; None where the column is missing."""
+    is_equality_loose: bool = False
+    """Whether the table may call different values equal: by a collation, or by an extension's type."""
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -171,7 +184,8 @@ async def inspect_table(connection: DirectConnection, schema: str, load: TableLo
         if row["generated"] or (row["identity"] == "a" and load.mode == "merge" and column.name not in load.key):
             reason = "generated" if row["generated"] else "an identity column that is always generated"
             raise DestinationError(f'column "{column.name}" of {name} is {reason}, so that no value can be written')
-        target.append(Column(column.name, want, kept, have))
+        is_loose = not row["is_deterministic"] or have.schema != "pg_catalog"
+        target.append(Column(column.name, want, kept, have, is_loose))
     return Target(name, found["oid"], target)
 
 

@@ -10,14 +10,6 @@ from longshore.destinations.kind import TableColumn
 
 SPELLED = re.compile(r"([^()\[\]]+?) *(?:\( *(-?[0-9]+) *(?:, *(-?[0-9]+) *)?\))?((?: *\[[0-9]*\])*)")
 
-# Names of the SQL standard, https://www.postgresql.org/docs/current/datatype.html
-ALIASES = {
-    "smallint": "int2", "integer": "int4", "int": "int4", "bigint": "int8", "real": "float4",
-    "double precision": "float8", "boolean": "bool", "decimal": "numeric", "character varying": "varchar",
-    "character": "bpchar", "bit varying": "varbit", "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp", "time with time zone": "timetz", "time without time zone": "time",
-}  # fmt: skip
-
 # Base types, ranges and multiranges that mean the same on any server: none of those that name objects by their OID.
 KNOWN = r"""
 select w.name, t.typarray <> 0 as has_array
@@ -32,8 +24,8 @@ HELD_INTEGER_DIGITS = {"int2": 4, "int4": 9, "int8": 18}  # that it holds whatev
 FLOATS = ("float4", "float8")
 MAX_DIGITS = 1000  # of a numeric with limits
 LIMITED = ("varchar", "bpchar", "bit", "varbit", "timestamptz", "timestamp", "time", "timetz", "interval")
-NEGATIVE_SCALE_VERSION = 15
 ANY_TEXT = ("text", "varchar")
+STRINGS = (*ANY_TEXT, "bpchar")
 
 
 class Type(msgspec.Struct, frozen=True):
@@ -74,24 +66,14 @@ async def types_of(connection: DirectConnection, columns: Sequence[TableColumn])
     """Return the types of a load's columns; text for those that the server does not know as its own."""
     types = [_parsed(column.postgresql) for column in columns]
     known = {row["name"]: row["has_array"] for row in await connection.fetch(KNOWN, [one.name for one in types])}
-    version = connection.get_server_version().major
-    return [_on_server(one, version) if known.get(one.name, False) else TEXT for one in types]
+    return [one if known.get(one.name, False) else TEXT for one in types]
 
 
 def _parsed(text: str) -> Type:
     match = SPELLED.fullmatch(text)
     if match is None:
         return Type("")
-    name = ALIASES.get(match[1], match[1])
-    return Type(name, limits=tuple(int(limit) for limit in match.group(2, 3) if limit), is_array=bool(match[4]))
-
-
-def _on_server(type: Type, version: int) -> Type:
-    if type.name == "numeric" and len(type.limits) == 2 and version < NEGATIVE_SCALE_VERSION:
-        digits, decimals = type.limits
-        if not 0 <= decimals <= digits:
-            return msgspec.structs.replace(type, limits=())
-    return type
+    return Type(match[1], limits=tuple(int(limit) for limit in match.group(2, 3) if limit), is_array=bool(match[4]))
 
 
 def widened(have: Type, want: Type) -> Type | None:
@@ -105,12 +87,11 @@ def widened(have: Type, want: Type) -> Type | None:
 
 def _wider(have: Type, want: Type) -> Type | None:
     if have.schema != "pg_catalog":  # an enum or an extension's type reads text, or refuses it
-        return have if want == TEXT else None
+        return have if want.name in STRINGS and not want.is_array else None
     if _holds_text(have):
         return have
     if have.is_array or want.is_array:
-        same = (have.name, have.is_array) == (want.name, want.is_array)
-        return (have if have.limits in ((), want.limits) else want) if same else None
+        return _wider_array(have, want) if have.is_array and have.name == want.name and want.is_array else None
     if have.name in INTEGER_DIGITS and want.name in INTEGER_DIGITS:
         return max(have, want, key=lambda one: INTEGER_DIGITS[one.name])
     if {have.name, want.name} <= {"numeric", *INTEGER_DIGITS}:
@@ -120,6 +101,11 @@ def _wider(have: Type, want: Type) -> Type | None:
     if have.name == want.name:
         return _limited(have, want)
     return TEXT if (have.name, want.name) == ("varchar", "text") else None
+
+
+def _wider_array(have: Type, want: Type) -> Type | None:
+    found = _wider(*(msgspec.structs.replace(one, is_array=False) for one in (have, want)))
+    return None if found is None else msgspec.structs.replace(found, is_array=True)
 
 
 def _float(have: Type, want: Type) -> Type | None:

@@ -62,9 +62,10 @@ def arrow_type(column: Column) -> pa.DataType:
 
 def _numeric_type(column: Column) -> pa.DataType:
     digits, decimals = UNLIMITED
-    if column.precision is not None and column.scale is not None:
+    if column.digits:
+        precision, scale = column.digits
         # numeric(5,-2) holds up to 9999900, numeric(3,5) up to 0.00999.
-        digits, decimals = max(column.precision - min(column.scale, 0), column.scale), max(column.scale, 0)
+        digits, decimals = max(precision - min(scale, 0), scale), max(scale, 0)
     elif column.field.decimals is not None:
         decimals = column.field.decimals
     if digits > MAX_DIGITS:
@@ -198,7 +199,7 @@ def _in_utc(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _overflows(values: pa.ChunkedArray, column: Column) -> bool:
     """Return whether a decimal has more digits than its type: Arrow accepts those of 39 digits that fit 128 bits."""
-    if not pa.types.is_decimal128(values.type) or column.precision is not None:
+    if not pa.types.is_decimal128(values.type) or column.digits:
         return False
     most = Decimal(10) ** (values.type.precision - values.type.scale)
     extremes = pc.min_max(values).as_py()
