@@ -39,7 +39,7 @@ join pg_catalog.pg_type t on t.oid = c.type and t.typtype <> 'd'
 left join pg_catalog.pg_collation l on l.oid = c.attcollation
 """
 
-UNLIMITED = ("interval", "interval[]")  # whose limits are no list of numbers in SQL
+UNLIMITED = ("interval", "interval[]")  # their limits are no list of numbers in SQL
 
 INTEGERS = frozenset({"int2", "int4", "int8"})
 FLOATS = frozenset({"float4", "float8"})
