@@ -129,8 +129,8 @@ class Encoded(Response[Any]):
     Litestar's own class spends a tenth of a poll on features that such an answer does not use.
     """
 
-    def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
-        content = {"content-type": "application/json", "content-length": str(len(body))} if body else {}
+    def __init__(self, body: bytes, headers: Mapping[str, str], status: int = 200, media_type: str = JSON) -> None:
+        content = {"content-type": media_type, "content-length": str(len(body))} if body else {}
         fields = [(name.lower().encode(), value.encode("latin-1")) for name, value in {**headers, **content}.items()]
         self._start: HTTPResponseStartEvent = {"type": "http.response.start", "status": status, "headers": fields}
         self._body: HTTPResponseBodyEvent = {"type": "http.response.body", "body": body, "more_body": False}
@@ -139,6 +139,6 @@ class Encoded(Response[Any]):
         """Return the answer as an ASGI application."""
         return self._send
 
-    async def _send(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # of the protocol
         await send(self._start)
         await send(self._body)

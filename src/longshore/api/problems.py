@@ -9,12 +9,13 @@ from typing import Any, get_args
 
 import msgspec
 import structlog
-from litestar import Request, Response
+from litestar import Request
 from litestar.exceptions import HTTPException, ValidationException
 
+from longshore.api.bodies import Encoded
 from longshore.api.guard import count_address, non_decimal_parameters, unknown_parameters
 from longshore.api.problem_kinds import KINDS
-from longshore.api.sharing_errors import SharingError, is_sharing, sharing_error
+from longshore.api.sharing_errors import is_sharing, sharing_error
 from longshore.database.retry import is_transient
 from longshore.errors import ProblemError
 from longshore.results.store import StoreError
@@ -42,19 +43,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "not-json"}
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """The answer to a refused request, in the shape that its path demands."""
-
-    status: int
-    body: Problem | SharingError
-    media_type: str
-
-
-def to_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem | SharingError]:
+def to_response(request: Request[Any, Any, Any], error: Exception) -> Encoded:
     """Return the answer to a request that ended in an exception."""
-    refusal = refusal_of(request, error)
-    answer = answer_to(refusal, request.scope["path"], request.scope["state"].get("request_id", ""))
-    return Response(answer.body, status_code=answer.status, media_type=answer.media_type, headers=refusal.headers)
+    return answer_to(refusal_of(request, error), request.scope["path"], request.scope["state"].get("request_id", ""))
 
 
 def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
@@ -66,12 +57,14 @@ def refusal_of(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
     return error if isinstance(error, ProblemError) else _problem_error(request, error)
 
 
-def answer_to(error: ProblemError, path: str, request_id: str) -> Answer:
-    """Return the answer to a refused request for a path."""
+def answer_to(error: ProblemError, path: str, request_id: str) -> Encoded:
+    """Return the answer to a refused request, in the shape that its path demands."""
     found = problem(error, request_id)
-    if not is_sharing(path):
-        return Answer(found.status, found, MEDIA_TYPE)
-    return Answer(*sharing_error(found.status, found.detail, error.violations), SHARING_MEDIA_TYPE)
+    status, body, media_type = found.status, msgspec.json.encode(found), MEDIA_TYPE
+    if is_sharing(path):
+        status, error_of_protocol = sharing_error(found.status, found.detail, error.violations)
+        body, media_type = msgspec.json.encode(error_of_protocol), SHARING_MEDIA_TYPE
+    return Encoded(body, error.headers, status, media_type)
 
 
 def problem(error: ProblemError, request_id: str) -> Problem:

@@ -15,10 +15,10 @@ import re
 from collections import Counter
 from itertools import chain
 
-import msgspec
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from longshore.api.bodies import Encoded
 from longshore.api.middleware import METHODS
 from longshore.api.problems import answer_to
 from longshore.errors import ProblemError
@@ -62,30 +62,39 @@ def refuse_malformed(app: ASGIApp) -> ASGIApp:
     """Return the application behind a check of each request's head."""
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP and scope["raw_path"].startswith(DOUBLED):
-            scope["path"] = scope["path"].replace("//", "/", 1)
-            scope["raw_path"] = scope["raw_path"].replace(b"//", b"/", 1)
         if scope["type"] != ScopeType.HTTP:
             await app(scope, receive, send)
-        elif violations := head_violations(scope):
-            await _answer(scope, send, ValidationError(violations))
-        elif _head_bytes(scope) > MAX_HEAD_BYTES:
-            detail = f"The request's head has more than {MAX_HEAD_BYTES} bytes."
-            await _answer(scope, send, ProblemError("head-too-large", detail))
-        elif (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
-            detail = f"Expected a body without a content coding, got {in_json(coding.decode('latin-1'))}."
-            await _answer(scope, send, ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"}))
-        elif scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS":
-            allow = [(b"allow", ", ".join(sorted(METHODS)).encode())]
-            await send({"type": "http.response.start", "status": 204, "headers": allow})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        elif not PATH.fullmatch(scope["raw_path"]):
-            detail = "There is nothing at this path; paths have one normal form here."
-            await _answer(scope, send, ProblemError("not-found", detail))
+            return
+        if scope["raw_path"].startswith(DOUBLED):
+            scope["path"] = scope["path"].replace("//", "/", 1)
+            scope["raw_path"] = scope["raw_path"].replace(b"//", b"/", 1)
+        if (error := _refusal(scope)) is not None:
+            answer = answer_to(error, scope["path"], scope["state"]["request_id"])
+            await answer.to_asgi_response()(scope, receive, send)
+        elif _is_for_server(scope):
+            await Encoded(b"", {"Allow": ", ".join(sorted(METHODS))}, 204).to_asgi_response()(scope, receive, send)
         else:
             await app(scope, receive, send)
 
     return checked
+
+
+def _refusal(scope: HTTPScope) -> ProblemError | None:
+    """Return the problem of a request whose head cannot be used; None where it can."""
+    if violations := head_violations(scope):
+        return ValidationError(violations)
+    if _head_bytes(scope) > MAX_HEAD_BYTES:
+        return ProblemError("head-too-large", f"The request's head has more than {MAX_HEAD_BYTES} bytes.")
+    if (coding := _field(scope, b"content-encoding").strip().lower()) not in (b"", b"identity"):
+        detail = f"Expected a body without a content coding, got {in_json(coding.decode('latin-1'))}."
+        return ProblemError("unsupported-coding", detail, {"accept-encoding": "identity"})
+    if not PATH.fullmatch(scope["raw_path"]) and not _is_for_server(scope):
+        return ProblemError("not-found", "There is nothing at this path; paths have one normal form here.")
+    return None
+
+
+def _is_for_server(scope: HTTPScope) -> bool:
+    return scope["path"] == OF_THE_SERVER and scope["method"] == "OPTIONS"
 
 
 def head_violations(scope: HTTPScope) -> list[Violation]:
@@ -136,12 +145,3 @@ def _head_bytes(scope: HTTPScope) -> int:
 
 def _field(scope: HTTPScope, wanted: bytes) -> bytes:
     return next((value for name, value in scope["headers"] if name == wanted), b"")
-
-
-async def _answer(scope: HTTPScope, send: Send, error: ProblemError) -> None:
-    found = answer_to(error, scope["path"], scope["state"]["request_id"])
-    body = msgspec.json.encode(found.body)
-    fields = {"content-type": found.media_type, "content-length": str(len(body)), **error.headers}
-    headers = [(name.encode(), value.encode()) for name, value in fields.items()]
-    await send({"type": "http.response.start", "status": found.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
