@@ -166,7 +166,7 @@ def test_receiver_that_answers_410_disables_its_webhook_and_the_audit_log_has_an
     with service.client(Level.ADMIN, chain=CHAIN) as admin:
         params = {"action": "webhook.disable", "object": f"webhook {webhook['id']}"}
         (entry,) = admin.get("/audit", params=params).json()
-        assert entry["details"] == {"reason": "the receiver answered 410"}
+        assert (entry["actor"], entry["details"]) == ("service", {"reason": "the receiver answered 410"})
     run(small)
     assert len(small.get(f"/webhooks/{webhook['id']}/deliveries").json()) == 1, "no message is written for it"
     problem(small.post(f"/webhooks/{webhook['id']}/deliveries/{delivery['id']}/redeliver"), "webhook-disabled")

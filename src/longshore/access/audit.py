@@ -65,7 +65,7 @@ class Entry(msgspec.Struct, frozen=True):
     id: int
     time: datetime
     actor: str
-    """Kind and id, such as `user 7` or `token 0b9f1b0e-…`."""
+    """Kind and id, such as `user 7` or `token 0b9f1b0e-…`; `service` where no request asked for it."""
     action: str
     object: str
     """Kind and id of the thing that was changed or read, such as `task 12`."""

@@ -94,7 +94,7 @@ failed as (
     where d.webhook_id = webhook.id and d.due_at is not null
 )
 insert into longshore.audit (chain_id, actor_kind, actor, action, object, address, request_id, details)
-select chain_id, 'address', '', 'webhook.disable', 'webhook ' || id, '', '', json_build_object('reason', $2::text)
+select chain_id, 'service', '', 'webhook.disable', 'webhook ' || id, '', '', json_build_object('reason', $2::text)
 from webhook
 """
 

@@ -930,8 +930,8 @@ create table longshore.audit (
     id bigint generated always as identity primary key,
     at timestamptz not null default now(),
     chain_id bigint not null,
-    -- token, user, command (the command line), or address (the holder of a signed address)
-    actor_kind text not null check (actor_kind in ('token', 'user', 'command', 'address')),
+    -- token, user, command (the command line), address (the holder of a signed address), or service (the service itself)
+    actor_kind text not null check (actor_kind in ('token', 'user', 'command', 'address', 'service')),
     actor text not null,
     action text not null,
     object text not null,
