@@ -22,22 +22,18 @@ from longshore.validation_words import portable_pattern
 @cache
 def schema_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the JSON schema of a struct, with the struct itself at its root."""
-    schema: dict[str, Any] = portable(msgspec.json.schema(kind))
+    schema = msgspec.json.schema(kind)
+    make_portable(schema)
     definitions = schema.pop("$defs")
     root = definitions.pop(schema.pop("$ref").rpartition("/")[2])
     return {**root, **({"$defs": definitions} if definitions else {})}
 
 
-def portable(schema: Any) -> Any:
-    """Return a schema with patterns that mean the same in ECMAScript, as JSON Schema has them."""
-    if isinstance(schema, list):
-        return [portable(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: portable(part) for key, part in schema.items()}
-    if isinstance(pattern := found.get("pattern"), str):
-        found["pattern"] = portable_pattern(pattern)
-    return found
+def make_portable(schema: dict[str, Any]) -> None:
+    """Replace the patterns in a schema by those that mean the same in ECMAScript, as JSON Schema has them."""
+    for part in _parts(schema):
+        if isinstance(pattern := part.get("pattern"), str):
+            part["pattern"] = portable_pattern(pattern)
 
 
 def structs_in(kinds: Collection[Any]) -> set[type[msgspec.Struct]]:
@@ -66,16 +62,11 @@ def complete(schema: dict[str, Any], kind: type[msgspec.Struct], *, is_answer: b
             text = f"Default: `{json.dumps(default)}`."
             one["description"] = f"{one['description']} {text}" if "description" in one else text
         if datetime in _types_in(field.type):
-            _stamp(one)
+            for part in _parts(one):
+                if part.get("type") == "string":
+                    part.setdefault("format", "date-time")
     if is_answer and not kind.__struct_config__.omit_defaults:
         schema["required"] = list(properties)
-
-
-def _stamp(schema: dict[str, Any]) -> None:
-    """Say of the strings in a schema that they are times."""
-    for part in _parts(schema):
-        if part.get("type") == "string":
-            part.setdefault("format", "date-time")
 
 
 def _parts(schema: Any) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.routes import HTTPRoute
 
 from longshore import __version__
-from longshore.api.json_schemas import complete, portable, say_types, structs_in
+from longshore.api.json_schemas import complete, make_portable, say_types, structs_in
 from longshore.api.new_task import Trigger
 from longshore.api.openapi_operations import TAGS, examples, operation_id, summary, tag
 from longshore.api.openapi_responses import DESCRIPTIONS
@@ -150,9 +150,10 @@ class DocumentPlugin(JsonRenderPlugin):
             complete(schemas[kind.__name__], kind, is_answer=kind not in requests)
         for schema in schemas.values():
             say_types(schema)
+            make_portable(schema)
         schemas["LogEntry"]["required"] = ["msg", "time"]
         schemas[Problem.__name__]["examples"] = [examples("problem")]
-        return portable(schemas)  # type: ignore[no-any-return]
+        return schemas
 
 
 def _describe(operation: dict[str, Any], handler: HTTPRouteHandler, method: str, path: str) -> None:
