@@ -11,6 +11,7 @@ import httpx2
 import libfaketime
 import pytest
 
+from longshore.access.tokens import Level
 from tests.faults.conftest import Create
 from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
 from tests.service import Longshore, ended
@@ -59,3 +60,21 @@ def test_worker_whose_clock_is_an_hour_off_is_not_lost(
     for worker in (holds, joins):
         worker.terminate()
         assert worker.wait(30) == 0
+
+
+def test_api_whose_clock_is_an_hour_ahead_creates_a_token_that_expires_in_half_an_hour(
+    idle: Longshore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("LD_PRELOAD", str(LIBRARY)), ("FAKETIME", "+1h"), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")):
+        monkeypatch.setenv(name, value)
+    ahead = Longshore(idle.data, idle.url)
+    try:
+        ahead.start_api()
+        with ahead.client(Level.ADMIN) as admin:
+            made = admin.post("/service_clients", json={"name": "half an hour"}).json()
+            expires = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+            body = {"client_id": made["id"], "level": "read", "expires": expires}
+            answer = admin.post("/access_tokens", json=body)
+        assert answer.status_code == 201, answer.text
+    finally:
+        ahead.stop()

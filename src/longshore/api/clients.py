@@ -1,6 +1,6 @@
 """The resources `service_clients` and `access_tokens`: the systems that use the API, and their credentials."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
@@ -233,7 +233,7 @@ async def _scope(service: Service, caller: Caller, new: TokenBody) -> Scope:
             violations.append(Violation("you are not an admin of this chain", pointer("/chains", number)))
     if new.expires is not None and (violation := bounds_violation(new.expires)) is not None:
         violations.append(Violation(violation, "/expires"))
-    elif new.expires is not None and new.expires <= datetime.now(UTC):
+    elif new.expires is not None and new.expires <= await service.pool.fetchval("select now()"):
         violations.append(Violation("expected a time in the future", "/expires"))
     if violations:
         raise ValidationError(violations)
