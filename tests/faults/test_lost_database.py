@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -12,10 +13,11 @@ import pytest
 
 from longshore.database.embedded import embedded_server
 from tests.faults.conftest import Create
-from tests.faults.held import ROWS, Hold, assert_whole, messages, until
+from tests.faults.held import ROWS, UNDISTURBED, Hold, assert_whole, messages, until
 from tests.service import Longshore, ended, export_body
 
 AWAY = 5.0  # seconds
+TIMEOUT = 8  # seconds without a heartbeat, after which a worker counts as lost
 
 LISTENING = "select count(*) from pg_stat_activity where application_name = 'longshore ch_pgqueuer'"
 
@@ -34,6 +36,21 @@ def without_database(service: Longshore, how: signal.Signals) -> Iterator[None]:
         # The fixture holds the server too, so leaving this does not stop it again.
         with embedded_server(service.data) as url:
             assert url == service.url
+
+
+@contextmanager
+def standing_still(service: Longshore, _how: signal.Signals) -> Iterator[None]:
+    """Stop the processes of the service's PostgreSQL, as a virtual machine that is moved, and continue them."""
+    server = (service.data / "postgres" / "postmaster.pid").read_text().split()[0]
+    children = subprocess.run(["pgrep", "--parent", server], check=True, capture_output=True, text=True).stdout
+    pids = [int(pid) for pid in (server, *children.split())]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def assert_unavailable(answer: httpx2.Response) -> None:
@@ -100,3 +117,35 @@ def test_a_worker_can_be_stopped_while_the_database_is_away(
     assert_whole(service, client, ended(client, task))
     other.terminate()
     other.wait(20)
+
+
+@pytest.mark.parametrize("outage", [without_database, standing_still])
+def test_no_live_worker_counts_as_lost_after_an_outage_longer_than_the_heartbeat_timeout(
+    service: Longshore,
+    new_service: Callable[..., Longshore],
+    outage: Callable[[Longshore, signal.Signals], AbstractContextManager[None]],
+) -> None:
+    state = new_service(
+        source_url=service.url, catalog=str(service.data / "catalog.toml"), heartbeat_timeout=str(TIMEOUT)
+    )
+    state.start_api()
+    exporting = state.start("worker")
+    with state.client() as client, Hold.row(service, ROWS // 2) as hold:
+        task = client.post("/tasks", json=export_body()).json()["id"]
+        hold.reached()
+        idle = [state.start("worker") for _ in range(2)]
+        until(lambda: sum(line["event"] == "worker ready" for line in state.logged()) == 3, "the workers to be ready")
+        time.sleep(2.5)  # each has looked for jobs and found none
+        with outage(state, signal.SIGQUIT):
+            time.sleep(TIMEOUT + 1)
+            exporting.send_signal(signal.SIGSTOP)  # so that the others reach the database before it does
+        time.sleep(2.5)
+        exporting.send_signal(signal.SIGCONT)
+        time.sleep(TIMEOUT)
+        hold.release()
+        found = ended(client, task)
+        assert messages(found) == UNDISTURBED
+        assert_whole(state, client, found)
+    for worker in (exporting, *idle):
+        worker.terminate()
+        assert worker.wait(20) == 0

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import longshore
@@ -18,7 +19,7 @@ def test_private_modules_of_pgqueuer_are_imported_in_two_files() -> None:
 
 
 def test_private_parts_of_pgqueuer_have_the_parameters_that_the_queue_passes() -> None:
-    queries = queries_over(RetryingDriver(None, ""))  # type: ignore[arg-type]  # no statement is sent
+    queries = queries_over(RetryingDriver(None, "", timedelta(seconds=1)))  # type: ignore[arg-type]  # no statement is sent
     assert list(inspect.signature(queries.enqueue).parameters)[:5] == [
         "entrypoint", "payload", "priority", "execute_after", "dedupe_key",
     ]  # fmt: skip

@@ -5,12 +5,15 @@ against the task's row (`attempts.begin`). No message is sent while the same one
 """
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import msgspec
+import structlog
 from pgqueuer import Job, QueueManager
 from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import Driver, NotifyCallback
@@ -21,7 +24,12 @@ from longshore.database.queue_schema import QUEUE_SETTINGS, queries_on, queries_
 from longshore.database.retry import QUEUE, retry
 from longshore.tasks.model import TaskId
 
+log = structlog.get_logger()
+
 POLL_INTERVAL = timedelta(seconds=2)  # between reads of the queue without a notification
+
+PROBE_AFTER_SECONDS = 1.0  # without an answer of the database
+MIN_OUTAGE_SECONDS = POLL_INTERVAL.total_seconds() + 1.0  # longer than a poll and a slow answer
 
 MIN_CONCURRENCY = 2  # the least that PgQueuer allows
 
@@ -102,23 +110,44 @@ class RetryingDriver(Driver):
 
     A statement that fails with a transient error is repeated until the server is back: all that PgQueuer sends here
     (claim, heartbeat, completion) may be sent twice. A lost connection for notifications is opened again.
+
+    During an outage no worker can send heartbeats, so jobs of live workers look lost afterwards. A claim then waits
+    until each live worker has had the time for one.
     """
 
-    def __init__(self, pool: Pool, url: str) -> None:
+    def __init__(self, pool: Pool, url: str, heartbeat_timeout: timedelta) -> None:
         self._pool = pool
         self._url = url
+        self._beat_seconds = heartbeat_timeout.total_seconds() / 2  # PgQueuer's pause between two heartbeats
+        self._answered_at: float | None = None
         self._shutdown = asyncio.Event()
         self._manager = TaskManager()
         self._listeners: list[Listener] = []
 
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        return [dict(row) for row in await self._retried(self._pool.fetch, query, *args)]
+        # Claims are among these statements; heartbeats and completions are not.
+        return [dict(row) for row in await self._retried(self._fetch_after_outage, query, *args)]
 
     async def execute(self, query: str, *args: object) -> str:
         return str(await self._retried(self._pool.execute, query, *args))
 
     async def notify(self, channel: str, payload: str) -> None:
         await self._retried(self._pool.execute, "select pg_notify($1, $2)", channel, payload)
+
+    async def _fetch_after_outage(self, query: str, *args: object) -> Any:
+        last = self._answered_at
+        if last is not None and time.monotonic() - last > PROBE_AFTER_SECONDS:
+            # A server that stands still would run a claim as soon as it continues, so the outage has to end before.
+            await self._pool.execute("select 1")
+            if time.monotonic() - last > max(MIN_OUTAGE_SECONDS, self._beat_seconds):
+                # Each worker beats at this pace, and repeats a beat that failed after the longest pause.
+                pause = self._beat_seconds + QUEUE.longest
+                log.info("taking no jobs after an outage of the database", seconds=pause)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._shutdown.wait(), pause)
+        rows = await self._pool.fetch(query, *args)
+        self._answered_at = time.monotonic()
+        return rows
 
     async def _retried(self, call: Any, query: str, *args: object) -> Any:
         return await retry(partial(call, query, *args), QUEUE, ended=self._shutdown.is_set)
@@ -160,7 +189,7 @@ class Consumer:
         heartbeat: timedelta,
     ) -> None:
         """`heartbeat`: a worker without a heartbeat for this long is lost, and others receive its messages."""
-        self._driver = RetryingDriver(pool, url)
+        self._driver = RetryingDriver(pool, url, heartbeat)
         self._manager = QueueManager(queries_over(self._driver), QUEUE_SETTINGS.channel)
         self._manager.entrypoint(entrypoint, accepts_context=False)(handle)
         self._most = most
