@@ -132,6 +132,26 @@ def test_pages_of_runs_work_without_scripts_and_say_why_there_are_no_rows(
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+def test_pages_of_a_result_of_changes_say_how_many_rows_to_write_and_to_delete(
+    service: Longshore, person: Person, client: httpx2.Client
+) -> None:
+    body = export_body(once="2126-01-05T03:00:00Z")
+    body["target"] |= {"fields": ["id", {"name": "amount"}], "incremental": True, "deletes": True}
+    task = client.post("/tasks", json=body).json()["id"]
+    client.post(f"/tasks/{task}/execute")
+    run = ended(client, task) and client.get(f"/tasks/{task}/runs/1").json()
+    assert run["full"] is True
+    headers = person.session()
+    for part in ("", "?part=live", "/runs/1"):
+        answer = httpx2.get(f"{service.address}/console/{CHAIN}/tasks/{task}{part}", headers=headers)
+        assert answer.status_code == 200, part
+        changes = f"{run['rows']:,} rows to write, 0 to delete, after the copy is emptied"
+        assert changes in answer.text, part
+        assert "The copy then has" in answer.text, part
+        assert "amount as None" not in answer.text, part
+    assert client.get(f"/tasks/{task}").json()["target"]["fields"] == ["id", {"name": "amount"}]
+
+
 def test_rows_of_a_result_need_the_right_to_download_it(service: Longshore) -> None:
     body = export_body()
     body["target"]["export_index"] = "audit"

@@ -49,7 +49,7 @@ FLOATS = frozenset({"float4", "float8"})
 CAST_AS_SHOWN = frozenset({"text", "varchar", "citext", "name", "uuid", "int2", "int4", "int8", "numeric"})
 
 
-class FieldChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FieldChoice(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A field under another name."""
 
     name: str
