@@ -11,13 +11,15 @@ class Gateway:
     """Each request takes the next of `faults`, or none.
 
     `refuse`: 503 with Retry-After, the service sees nothing. `silent`: the connection ends, the service sees nothing.
-    `lose`: the service answers, its answer is lost. `garble`: something that is no Longshore answers.
+    `lose`: the service answers, its answer is lost. `garble`: something that is no Longshore answers. `hang`: nothing
+    answers, and the connection stays.
     """
 
     def __init__(self, address: str) -> None:
         self.violations: list[str] = []
         self.seen: list[str] = []
         """Each request that came in: its method and path."""
+        self._closing = threading.Event()
         self._service = httpx2.Client(base_url=address, timeout=60)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.address = f"http://127.0.0.1:{self._server.server_port}"
@@ -25,6 +27,7 @@ class Gateway:
         self._thread.start()
 
     def close(self) -> None:
+        self._closing.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -44,6 +47,8 @@ class Gateway:
                                 b' "request_id": "gateway"}')  # fmt: skip
                 elif violation == "garble":
                     self.answer(200, {"Content-Type": "text/html"}, b"<h1>Welcome to nginx</h1>")
+                elif violation == "hang":
+                    gateway._closing.wait(60)
                 elif violation != "silent":
                     headers = {name: value for name, value in self.headers.items() if name.lower() != "host"}
                     passed = gateway._service.request(self.command, self.path, headers=headers, content=body)

@@ -1,5 +1,6 @@
 """A request to the service and its answer."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -21,6 +22,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     timeout: float = 0
     """Seconds of silence that are allowed in addition to the client's own."""
+    deadline: float = math.inf
+    """The time of the monotonic clock at which nobody waits for the answer any more."""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +13,8 @@ from longshore.client.answers import Request
 from longshore.client.errors import ClientError, LostError, NoAnswerError, NotSentError
 
 ENCODER = msgspec.json.Encoder(decimal_format="number")
+DEADLINE_SLACK_SECONDS = 2.0  # so that an answer that is held back until the deadline arrives
+TRANSIENT_PROXY_ANSWER = re.compile(r"50[234]\b")
 ADDRESS, TOKEN, CHAIN = "LONGSHORE_ADDRESS", "LONGSHORE_TOKEN", "LONGSHORE_CHAIN"  # variables' names
 
 
@@ -59,30 +63,39 @@ class Connection(msgspec.Struct, frozen=True):
         if request.body is not None:
             headers["Content-Type"] = "application/json"
             content = ENCODER.encode(request.body)
+        left = max(request.deadline - time.monotonic(), 0) + DEADLINE_SLACK_SECONDS
+        silence = min(self.timeout + request.timeout, left)
+        url = httpx2.URL(self.address + request.url if own else request.url)
         return {
             "method": request.method,
-            "url": self.address + request.url if own else request.url,
-            "params": request.params or None,
+            "url": url.copy_merge_params(request.params) if request.params else url,
             "headers": headers,
             "content": content,
-            "timeout": httpx2.Timeout(self.timeout, read=self.timeout + request.timeout),
+            "timeout": httpx2.Timeout(min(self.timeout, left), read=silence),
         }
 
-    def failed(self, error: Exception) -> ClientError:
+    def failed(self, error: Exception, request: Request) -> ClientError:
         """Return the client's error for one of the HTTP library's. Its message has no credential."""
         import httpx2
 
         if isinstance(error, RuntimeError):  # of httpx2, or of the event loop that a client was made in
             return ClientError(f"the client is closed, or belongs to an event loop that is: {error}")
         reason = str(error) or type(error).__name__
+        to = self.address if request.url.startswith("/") else _origin(request.url)
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)):
             permanent = _permanent_reason(error)
             if permanent is not None:
-                return NoAnswerError(f"cannot connect to {self.address}: {permanent}")
-            return NotSentError(f"cannot connect to {self.address}: {reason}")
+                return NoAnswerError(f"cannot connect to {to}: {permanent}")
+            return NotSentError(f"cannot connect to {to}: {reason}")
         if isinstance(error, httpx2.TransportError) and not isinstance(error, httpx2.UnsupportedProtocol):
-            return LostError(f"the connection to {self.address} was lost: {reason}")
-        return NoAnswerError(f"the request to {self.address} cannot be made: {reason}")
+            return LostError(f"the connection to {to} was lost: {reason}")
+        return NoAnswerError(f"the request to {to} cannot be made: {reason}")
+
+
+def _origin(url: str) -> str:
+    """Return the scheme, host and port of an address, such as that of a store of results."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _permanent_reason(error: BaseException) -> str | None:
@@ -94,11 +107,16 @@ def _permanent_reason(error: BaseException) -> str | None:
 
     unknown_name = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
     if isinstance(error, httpx2.ProxyError):
-        return f"the proxy refuses: {error}"
+        return None if TRANSIENT_PROXY_ANSWER.match(str(error)) else f"the proxy refuses: {error}"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate does not verify: {cause.verify_message}; `verify` takes the file of its authority"
+            return (
+                f"its certificate does not verify: {cause.verify_message}; name the file of its authority in"
+                " SSL_CERT_FILE, or by `verify` of the client"
+            )
+        if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+            return None  # cut in the handshake, as by a server that restarts
         if isinstance(cause, ssl.SSLError):
             return f"it does not speak TLS as expected: {cause.reason or cause}; check http:// and https://"
         if isinstance(cause, socket.gaierror) and cause.errno in unknown_name:

@@ -1,6 +1,7 @@
 """Retries of requests: which answers are retried, for how long, and after which pauses."""
 
 import logging
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -20,19 +21,23 @@ UNPROCESSED_STATUSES = frozenset({429, 503})  # the service has not acted on the
 class RetryBudget:
     """The time for which failures may follow each other, with full jitter between tries.
 
-    `seconds`: the time since the last success. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    `seconds`: from the first of these failures on, however long its request took. `deadline`: the time of the
+    monotonic clock at which no other try may begin. https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, deadline: float = math.inf) -> None:
+        self._seconds = seconds
+        self._deadline = deadline
         self._has_warned = False
         self._failures = 0
-        self._last_success = time.monotonic()
+        self._failing_since: float | None = None
+        self.is_past_deadline = False
+        """Whether the last failure is final because of the deadline."""
 
     def reset(self) -> None:
         """Start the time anew, after a success."""
         self._failures = 0
-        self._last_success = time.monotonic()
+        self._failing_since = None
 
     def pause(self, error: ClientError, retry_after: float = 0.0) -> float:
         """Return the seconds to wait before the next try, at least `retry_after`; raise the error if time is used up.
@@ -42,12 +47,16 @@ class RetryBudget:
         self._failures += 1
         jitter = random.uniform(0, min(MAX_PAUSE_SECONDS, 0.1 * 2**self._failures))  # noqa: S311  # jitter is no secret
         pause = retry_after + jitter
-        passed = time.monotonic() - self._last_success
-        if passed + pause > self.seconds:
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        left = min(self._failing_since + self._seconds, self._deadline) - now
+        if pause > left:
+            self.is_past_deadline = now + pause > self._deadline
             raise error
-        if passed + pause > QUIET_SECONDS and not self._has_warned:
+        if now + pause - self._failing_since > QUIET_SECONDS and not self._has_warned:
             self._has_warned = True
-            LOGGER.warning("%s; trying again for %.0f s at most", error, self.seconds - passed)
+            LOGGER.warning("%s; trying again for %.0f s at most", error, left)
         return pause
 
 
@@ -57,7 +66,9 @@ def retry_after(headers: Mapping[str, str]) -> float:
     if value.isascii() and value.isdigit():
         return float(value)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        # By the clock of the service, where its answer has that: the one of this machine may be wrong.
+        now = parsedate_to_datetime(headers["date"]) if "date" in headers else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return 0.0
 
@@ -75,10 +86,13 @@ class Retries:
         self._is_idempotent = is_idempotent
         self._statuses = TRANSIENT_STATUSES if is_idempotent else UNPROCESSED_STATUSES
         self._budget = budget
+        self._is_deletion = request.method == "DELETE"
+        self._may_have_acted = False
 
     def pause_after_error(self, error: NoAnswerError) -> float:
         """Return the seconds to wait after an error; raise it if it is not to be retried."""
         if isinstance(error, NotSentError) or (isinstance(error, LostError) and self._is_idempotent):
+            self._may_have_acted |= isinstance(error, LostError)
             return self._budget.pause(error)
         raise error
 
@@ -87,4 +101,9 @@ class Retries:
         if answer.status not in self._statuses:
             self._budget.reset()
             return None
+        self._may_have_acted |= answer.status not in UNPROCESSED_STATUSES
         return self._budget.pause(answer.error(), retry_after(answer.headers))
+
+    def has_deleted(self, answer: Answer) -> bool:
+        """Return whether an answer says that an earlier try, whose answer was lost, has deleted what it names."""
+        return answer.status == 404 and self._is_deletion and self._may_have_acted

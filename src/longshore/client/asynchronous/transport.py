@@ -72,7 +72,7 @@ class AsyncTransport:
             else:
                 pause = retries.pause_after_answer(answer)
                 if pause is None:
-                    return answer
+                    return Answer(204, {}) if retries.has_deleted(answer) else answer
             assert pause is not None
             await sleep(pause)
 
@@ -83,7 +83,7 @@ class AsyncTransport:
         try:
             return _answer(response, await response.aread())
         except (httpx2.HTTPError, RuntimeError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
         finally:
             await response.aclose()
 
@@ -95,23 +95,23 @@ class AsyncTransport:
         response = await self._open(request)
         try:
             if response.status_code < 300:
-                yield _answer(response, b""), self._chunks(response)
+                yield _answer(response, b""), self._chunks(response, request)
             else:
                 answer = _answer(response, await response.aread())
                 yield answer, _only(answer.body)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
         finally:
             await response.aclose()
 
-    async def _chunks(self, response: "httpx2.Response") -> AsyncIterator[bytes]:
+    async def _chunks(self, response: "httpx2.Response", request: Request) -> AsyncIterator[bytes]:
         import httpx2
 
         try:
             async for chunk in response.aiter_raw(CHUNK_BYTES):
                 yield chunk
         except httpx2.HTTPError as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
 
     async def _open(self, request: Request) -> "httpx2.Response":
         import httpx2
@@ -122,7 +122,7 @@ class AsyncTransport:
             built = self._http.build_request(**self.connection.arguments(request))
             return await self._http.send(built, stream=True, follow_redirects=False)
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
 
     async def close(self) -> None:
         """Close the connections."""

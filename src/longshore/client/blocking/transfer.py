@@ -12,6 +12,10 @@ from longshore.client.errors import LostError, NotSentError
 from longshore.client.parts import OnBytes, Part, ReplacedError, must_restart, range_headers
 from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget, retry_after
 
+# Amazon's store asks for a retry of its InternalError:
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+DOWNLOAD_TRANSIENT_STATUSES = TRANSIENT_STATUSES | {500}
+
 
 class Content(msgspec.Struct, frozen=True):
     """The bytes to download, and the function that returns an address of them."""
@@ -25,23 +29,25 @@ def fetch(transport: Transport, part: Part, content: Content, on_bytes: OnBytes 
     """Download the rest of the part. Failures use the retry budget; received bytes reset it."""
     budget = transport.budget()
     etag: str | None = None
+    is_fresh = False
     while part.size < content.bytes:
         if url is None:
-            url = content.address()
+            url, is_fresh = content.address(), True
         delay = 0.0
         try:
             request = Request(method="GET", url=url, headers=range_headers(part, etag))
             with transport.stream(request) as (answer, chunks):
                 if answer.status < 300:
-                    etag = answer.headers.get("etag")
+                    etag, is_fresh = answer.headers.get("etag"), False
                     _receive(part, content, (answer, chunks), budget, on_bytes)
                     continue
             if answer.status == 416:  # the content is shorter than the part
                 raise ReplacedError
             failure, delay = answer.error(), retry_after(answer.headers)
-            if answer.status == 403:
-                url = None  # the address has expired
-            elif answer.status not in TRANSIENT_STATUSES:
+            # An expired address is 403, in Google's store and for Amazon's session credentials 400.
+            if answer.status == 403 or (answer.status == 400 and not is_fresh):
+                url = None
+            elif answer.status not in DOWNLOAD_TRANSIENT_STATUSES:
                 raise failure
         except (NotSentError, LostError) as error:
             failure = error

@@ -71,7 +71,7 @@ class Transport:
             else:
                 pause = retries.pause_after_answer(answer)
                 if pause is None:
-                    return answer
+                    return Answer(204, {}) if retries.has_deleted(answer) else answer
             assert pause is not None
             sleep(pause)
 
@@ -82,7 +82,7 @@ class Transport:
         try:
             return _answer(response, response.read())
         except (httpx2.HTTPError, RuntimeError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
         finally:
             response.close()
 
@@ -94,23 +94,23 @@ class Transport:
         response = self._open(request)
         try:
             if response.status_code < 300:
-                yield _answer(response, b""), self._chunks(response)
+                yield _answer(response, b""), self._chunks(response, request)
             else:
                 answer = _answer(response, response.read())
                 yield answer, _only(answer.body)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
         finally:
             response.close()
 
-    def _chunks(self, response: "httpx2.Response") -> Iterator[bytes]:
+    def _chunks(self, response: "httpx2.Response", request: Request) -> Iterator[bytes]:
         import httpx2
 
         try:
             for chunk in response.iter_raw(CHUNK_BYTES):
                 yield chunk
         except httpx2.HTTPError as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
 
     def _open(self, request: Request) -> "httpx2.Response":
         import httpx2
@@ -121,7 +121,7 @@ class Transport:
             built = self._http.build_request(**self.connection.arguments(request))
             return self._http.send(built, stream=True, follow_redirects=False)
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError) as error:
-            raise self.connection.failed(error) from None
+            raise self.connection.failed(error, request) from None
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,6 +1,7 @@
 # Made of ../asynchronous/wait.py by tools/blocking_client.py: change that file, then run `make format`.
 """Waiting for the end of a task, by long polls."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from longshore.client.blocking.concurrency import sleep
 from longshore.client.blocking.transport import Transport
 from longshore.client.errors import LostError, NotSentError, ProblemError, TaskFailedError, WaitTimeoutError
 from longshore.client.model import Delivery, LogEntry, Progress, TaskData
-from longshore.client.retry import TRANSIENT_STATUSES, RetryBudget
+from longshore.client.retry import RetryBudget
 
 HOLD_SECONDS = 30  # for which the service may hold an answer back
 REPORTING_HOLD_SECONDS = 1  # the same if progress or log entries are reported
@@ -53,7 +54,7 @@ class _Wait:
         self._transport = transport
         self._id = id
         self._options = options
-        self._deadline = None if options.timeout is None else time.monotonic() + options.timeout
+        self._deadline = math.inf if options.timeout is None else time.monotonic() + options.timeout
         self._task: TaskData | None = None
         self._etag: str | None = None
         self._reported_entries = 0
@@ -113,14 +114,11 @@ class _Wait:
 
     def _send(self, request: Request) -> Answer:
         """Send a request, and retry it no longer than the wait may last."""
-        seconds = self._transport.connection.retry_for
-        if self._deadline is not None:
-            seconds = min(seconds, max(self._deadline - time.monotonic(), 0))
+        budget = RetryBudget(self._transport.connection.retry_for, self._deadline)
         try:
-            return self._transport.send(request, budget=RetryBudget(seconds))
+            return self._transport.send(msgspec.structs.replace(request, deadline=self._deadline), budget=budget)
         except (NotSentError, LostError, ProblemError) as error:
-            is_transient = not isinstance(error, ProblemError) or error.status in TRANSIENT_STATUSES
-            if self._task is not None and is_transient and seconds < self._transport.connection.retry_for:
+            if self._task is not None and budget.is_past_deadline:
                 what = f"task {self._id} cannot be polled again within the {self._options.timeout:g} s of the wait"
                 raise WaitTimeoutError(f"{what}: {error}") from error
             raise
@@ -132,8 +130,6 @@ class _Wait:
         hold = REPORTING_HOLD_SECONDS if self._options.on_progress or self._options.on_log else HOLD_SECONDS
         if self._options.delivering is not None:  # the end of a delivery need not be a change of the task
             hold = REPORTING_HOLD_SECONDS
-        if self._deadline is None:
-            return hold
         return int(min(hold, max(self._deadline - time.monotonic(), 0)))
 
     def _report_entries(self, task: TaskData) -> bool:
@@ -147,7 +143,7 @@ class _Wait:
 
     def check_deadline(self, task: TaskData) -> None:
         """Raise WaitTimeoutError if the time is over."""
-        if self._deadline is None or time.monotonic() < self._deadline:
+        if time.monotonic() < self._deadline:
             return
         seconds = f"{self._options.timeout:g} s"
         if task.state.ended:
@@ -161,8 +157,7 @@ class _Wait:
         self._pause_seconds = min(MAX_PAUSE_SECONDS, self._pause_seconds * 1.5) if was_quick else MIN_PAUSE_SECONDS
         seconds = began + self._pause_seconds - time.monotonic()
         if seconds > 0:
-            left = seconds if self._deadline is None else self._deadline - time.monotonic()
-            sleep(max(0.0, min(seconds, left)))
+            sleep(max(0.0, min(seconds, self._deadline - time.monotonic())))
 
 
 def with_newest_logs(transport: Transport, id: int) -> TaskData:

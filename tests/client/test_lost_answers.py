@@ -1,0 +1,83 @@
+"""Answers that never come, come to nobody, or come from a store of results: what the client retries, and until when."""
+
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+
+import httpx2
+import pytest
+
+from longshore import Longshore
+from longshore.client import LostError, NotFoundError, NotSentError, WaitTimeoutError
+from longshore.client.answers import Request
+from longshore.client.connection import Connection
+from longshore.client.retry import retry_after
+from tests.client.gateway import Gateway
+from tests.conftest import SMALL_CHAIN
+
+SECRET = "0b9f1b0e-7f53-4f5e-9d1a-3f8f6f0a2c11:longshore_secret"
+FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
+
+
+def test_request_whose_connection_dies_silently_is_sent_again(gateway: Gateway, token: str) -> None:
+    gateway.violations = ["hang"]
+    with Longshore(gateway.address, token, chain=SMALL_CHAIN, timeout=1, retry_for=1) as client:
+        client.tasks.list(limit=1)
+    assert len(gateway.seen) == 2
+
+
+def test_wait_ends_in_time_though_the_service_stays_silent(longshore: Longshore, gateway: Gateway, token: str) -> None:
+    id = longshore.exports.create("users", at=FUTURE).id
+    with Longshore(gateway.address, token, chain=SMALL_CHAIN) as client:
+        task = client.tasks.get(id)
+        gateway.violations = ["", *["hang"] * 9]
+        began = time.monotonic()
+        with pytest.raises(WaitTimeoutError, match="cannot be polled again within the 1 s"):
+            task.wait(1)
+        assert time.monotonic() - began < 6
+
+
+@pytest.mark.parametrize("fault", ["lose", "silent"])
+def test_deletion_whose_answer_is_lost_is_a_deletion(
+    longshore: Longshore, gateway: Gateway, through: Longshore, fault: str
+) -> None:
+    task = through.tasks.get(longshore.exports.create("users", at=FUTURE).id)
+    gateway.violations = [fault]
+    task.delete()
+    with pytest.raises(NotFoundError):
+        task.delete()
+
+
+def test_parameters_are_added_to_those_of_the_path(longshore: Longshore) -> None:
+    assert len(longshore.request("GET", "/tasks?status=READY", params={"limit": 1})) <= 1
+    with longshore.stream("GET", "/tasks?status=NONE", params={"limit": 1}) as streamed:
+        assert streamed.status == 400
+        assert b"status" in b"".join(streamed.chunks)
+
+
+def test_handshake_that_is_cut_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def cut() -> None:
+            for _ in range(50):
+                connection, _ = server.accept()
+                connection.close()
+
+        threading.Thread(target=cut, daemon=True).start()
+        address = f"https://127.0.0.1:{server.getsockname()[1]}"
+        with Longshore(address, SECRET, chain=1, retry_for=0.5) as client, pytest.raises((NotSentError, LostError)):
+            client.tasks.list()
+
+
+def test_failure_of_a_store_of_results_names_the_store() -> None:
+    connection = Connection("http://exports.example.com", SECRET, 1, 1, 1)
+    request = Request(method="GET", url="https://bucket.example.net:9000/a.csv?X-Amz-Signature=secret")
+    shown = str(connection.failed(httpx2.ConnectError("refused"), request))
+    assert "https://bucket.example.net:9000: refused" in shown
+    assert "secret" not in shown
+
+
+def test_retry_after_as_a_date_is_by_the_clock_of_the_service() -> None:
+    wrong = {"date": "Tue, 01 Jan 2030 00:00:00 GMT", "retry-after": "Tue, 01 Jan 2030 00:00:07 GMT"}
+    assert retry_after(wrong) == 7
