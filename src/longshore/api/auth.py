@@ -13,10 +13,10 @@ from longshore.access.sessions import NewSession, Session
 from longshore.access.sign_in import PasscodeChallenge
 from longshore.api.audited import audited_user
 from longshore.api.bodies import check_body, read_body, read_json
-from longshore.api.guard import COOKIES, actor, refuse_other_site, signed_in_user, unknown_parameters
+from longshore.api.guard import COOKIES, actor, refuse_other_site, service_of, signed_in_user
 from longshore.api.ids import uuid_of
 from longshore.api.openapi_responses import answers
-from longshore.api.service import AnyRequest, Service
+from longshore.api.service import AnyRequest
 from longshore.errors import NotFoundError
 from longshore.validation import ValidationError, Violation
 
@@ -56,7 +56,7 @@ PASSCODE_NEEDED = "The password is right, and a one-time code is needed: send it
 )
 async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Response[NewSession]:
     """Sign in with user name and password. Answers a session, or 202 where a one-time code is needed as well."""
-    service = _service(request)
+    service = service_of(request)
     fields = read_body(LoginBody, request, body)
     if "\x00" in fields.username:  # PostgreSQL takes no U+0000
         raise ValidationError([Violation("expected a string without U+0000", "/username")])
@@ -74,7 +74,7 @@ async def login(request: AnyRequest, body: Annotated[RawBody, LoginBody]) -> Res
 )
 async def open_session(request: AnyRequest, body: Annotated[RawBody, PasscodeBody]) -> Response[NewSession]:
     """Complete a sign-in with a one-time code. Five wrong codes end the attempt."""
-    service = _service(request)
+    service = service_of(request)
     fields = read_body(PasscodeBody, request, body)
     if fields.cookie:
         refuse_other_site(request)
@@ -129,14 +129,6 @@ async def set_own_password(request: AnyRequest, value: Any) -> None:
     await service.sign_in.confirm(user.user, fields.password, actor(request))
     async with audited_user(request, "user.password") as connection:
         await users.set_password(connection, user.user, fields.new_password)
-
-
-def _service(request: AnyRequest) -> Service:
-    violations = unknown_parameters(request)
-    if violations:
-        raise ValidationError(violations)
-    service: Service = request.app.state.service
-    return service
 
 
 def _answer(request: AnyRequest, session: NewSession, in_cookie: bool) -> Response[NewSession]:

@@ -228,16 +228,26 @@ def refuse_repeated(request: AnyRequest) -> None:
         raise ValidationError([Violation("expected once", parameter=name) for name in repeated])
 
 
+def service_of(request: AnyRequest) -> Service:
+    """Return the service. Raises ValidationError for unknown parameters.
+
+    The guard runs before Litestar reads the parameters. They are refused here, after it, so that an answer names those
+    that are unknown together with those that Litestar refuses (`problems`).
+    """
+    if violations := unknown_parameters(request) + non_decimal_parameters(request):
+        raise ValidationError(violations)
+    service: Service = request.app.state.service
+    return service
+
+
 def signed_in_user(request: AnyRequest) -> tuple[Service, SignedIn]:
     """Return the service and the user who has signed in. Raises ValidationError for unknown parameters."""
-    _refuse_parameters(request)
-    return request.app.state.service, request.scope["user"]
+    return service_of(request), request.scope["user"]
 
 
 def admitted(request: AnyRequest) -> tuple[Service, Caller]:
     """Return the service and a request's caller, behind the guard. Raises ValidationError for unknown parameters."""
-    _refuse_parameters(request)
-    return request.app.state.service, request.scope["user"]
+    return service_of(request), request.scope["user"]
 
 
 def admitted_leniently(request: AnyRequest) -> tuple[Service, Caller]:
@@ -245,12 +255,6 @@ def admitted_leniently(request: AnyRequest) -> tuple[Service, Caller]:
     if violations := non_decimal_parameters(request):
         raise ValidationError(violations)
     return request.app.state.service, request.scope["user"]
-
-
-def _refuse_parameters(request: AnyRequest) -> None:
-    violations = unknown_parameters(request) + non_decimal_parameters(request)
-    if violations:
-        raise ValidationError(violations)
 
 
 def non_decimal_parameters(request: AnyRequest) -> list[Violation]:

@@ -4,11 +4,10 @@ import msgspec
 from litestar import Response, get
 
 from longshore.api.conditional import representation_tag, require, tagged
-from longshore.api.guard import unknown_parameters
-from longshore.api.service import AnyRequest, Service
+from longshore.api.guard import service_of
+from longshore.api.service import AnyRequest
 from longshore.exports import signing_keys
 from longshore.exports.signatures import KeySet
-from longshore.validation import ValidationError
 
 # A key is in the set before it signs, so a reader who meets an unknown one asks again.
 MAX_AGE_SECONDS = 300
@@ -20,10 +19,7 @@ async def get_signing_keys(request: AnyRequest) -> Response[KeySet]:
 
     It needs no credential. A manifest's signature names its key by `kid`.
     """
-    if violations := unknown_parameters(request):
-        raise ValidationError(violations)
-    service: Service = request.app.state.service
-    found = await signing_keys.public_keys(service.pool)
+    found = await signing_keys.public_keys(service_of(request).pool)
     tag = representation_tag(msgspec.json.encode(found))
     headers = {"ETag": tag, "Cache-Control": f"public, max-age={MAX_AGE_SECONDS}"}
     require(request, tag)

@@ -41,7 +41,7 @@ SECONDS = Histogram(
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
-BODY_SECONDS = 10  # in which a body has to arrive; it has 1 MiB at most
+BODY_SECONDS = 10  # in which a body has to arrive: 64 KiB at most, of a query of a shared table 1 MiB
 # Bounds for reading the rest of a refused body before the answer.
 MAX_UNREAD_BYTES = 2 * 1024 * 1024
 UNREAD_SECONDS = 1
@@ -172,8 +172,9 @@ def _complete_span(span: Any, label: str, route: str, status: int) -> None:
 
 
 class RequestBody:
-    """The body of a request: received within BODY_SECONDS, and read to its end before the answer, within bounds.
+    """The body of a request: received within BODY_SECONDS of the first `receive`, and read to its end, within bounds.
 
+    Before the answer, MAX_UNREAD_BYTES are read at most, for UNREAD_SECONDS.
     A body that is left unread on a connection would be taken for the next request, so the connection has to end then
     (RFC 9112, section 9.3).
     """

@@ -41,7 +41,8 @@ class LogOrder(StrEnum):
 class LongPoll(msgspec.Struct, frozen=True):
     """A poll that waits for a change of a task.
 
-    `known`: the versions that the client has, which may be none; without them (None) it waits for the next change.
+    `known`: the versions that the client has; it is answered at once where the task is at another one, so also where
+    the set is empty. None: the client names no version, and waits for the next change.
     """
 
     task: TaskId
