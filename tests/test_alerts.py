@@ -158,11 +158,12 @@ def test_every_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
 PAGE = DEPLOY.parent / "docs" / "operations.md"
 
 
-STATEMENTS = re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text(), re.M | re.S)
+UPGRADING = DEPLOY.parent / "UPGRADING.md"
+STATEMENTS = re.findall(r"^```sql\n(.+?)^```$", PAGE.read_text() + UPGRADING.read_text(), re.M | re.S)
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
-def test_every_sql_statement_of_the_operations_page_runs(idle: Longshore, statement: str) -> None:
+def test_every_sql_statement_of_the_pages_on_operations_and_upgrading_runs(idle: Longshore, statement: str) -> None:
     assert statement.startswith("select ")
     idle.sql(statement)
 
