@@ -1,12 +1,13 @@
 """`longshore doctor` against installations that are sound, and broken in one way each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import httpx2
 import libfaketime
 import pytest
 from moto.server import ThreadedMotoServer
@@ -16,9 +17,11 @@ from longshore.doctor.databases import _server
 from longshore.doctor.examine import examine
 from longshore.doctor.finding import Finding
 from longshore.settings_sources import load
+from tests.answers import problem
 from tests.command import run
+from tests.faults.held import until
 from tests.results.refusing import Server
-from tests.service import Longshore, export_body, in_own_loop
+from tests.service import Longshore, export_body, in_own_loop, listens
 
 UNREACHABLE = "postgresql://nobody@127.0.0.1:1/nothing"
 BUCKET = "results-of-doctor"
@@ -116,6 +119,26 @@ def test_doctor_names_a_role_without_rights_and_with_few_connections(idle: Longs
     assert "may not read and write access_tokens, " in wrong(found, "database")
     assert "ALTER ROLE doctor_few CONNECTION LIMIT" in wrong(found, "database")
     assert "GRANT longshore_export TO doctor_few" in wrong(found, "row security")
+
+
+def test_role_that_may_not_update_the_table_of_migrations_is_named_by_doctor_and_not_ready(
+    new_service: Callable[..., Longshore], tmp_path: Path
+) -> None:
+    longshore = new_service()
+    url = as_role(longshore, "doctor_nearly", "in role longshore_export")
+    longshore.sql("grant usage on schema longshore to doctor_nearly")
+    longshore.sql("grant select, insert, update, delete on all tables in schema longshore to doctor_nearly")
+    longshore.sql("grant usage on all sequences in schema longshore to doctor_nearly")
+    longshore.sql("revoke update on longshore.migrations from doctor_nearly")
+    assert "may not read and write migrations; " in wrong(examined(url, tmp_path), "database")
+    longshore.start("api", database_url=url)
+    until(lambda: listens("127.0.0.1", longshore.port), "the API to listen")
+    answer = httpx2.get(f"{longshore.address}/readyz")
+    problem(answer, "unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+    assert any("permission denied" in str(line.get("error")) for line in longshore.logged())
+    longshore.sql("grant update on longshore.migrations to doctor_nearly")
+    assert httpx2.get(f"{longshore.address}/readyz").status_code == 200
 
 
 def test_doctor_names_a_database_that_is_read_only(idle: Longshore, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import asyncpg
+import structlog
 from litestar import MediaType, Response, get
 from litestar.params import FromPath
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -11,7 +13,10 @@ from prometheus_client.registry import Collector
 from longshore.api.openapi_responses import problems
 from longshore.api.problem_kinds import KINDS
 from longshore.api.service import AnyRequest, Service
+from longshore.database.retry import is_transient
 from longshore.errors import ProblemError
+
+log = structlog.get_logger()
 
 # Workers send due tasks within two seconds, so a task that has been due for a minute means that none works.
 # The update changes no row; it fails where the database is read-only.
@@ -35,8 +40,15 @@ async def get_readiness(request: AnyRequest) -> dict[str, str]:
     `late` is 200 too, as the API can answer while no worker runs.
     """
     service: Service = request.app.state.service
-    async with asyncio.timeout(5):
-        row = await service.pool.fetchrow(READY)
+    try:
+        async with asyncio.timeout(5):
+            row = await service.pool.fetchrow(READY)
+    except asyncpg.PostgresError as error:
+        if is_transient(error):
+            raise
+        log.error("not ready: the database refuses a statement", error=str(error))
+        detail = "The database refuses a statement of the service; its log has the reason."
+        raise ProblemError("unavailable", detail, {"Retry-After": "1"}) from None
     assert row is not None
     return {"status": "late" if row["late"] else "ready"}
 

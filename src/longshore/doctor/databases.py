@@ -35,12 +35,13 @@ from pg_database d, pg_roles r
 where d.datname = current_database() and r.rolname = current_user
 """
 
-# The service only appends to the audit log, and only `migrate` writes the table of migrations.
+# The service only appends to the audit log. It writes no migration, and only tries with an update whether it could.
 TABLES_WITHOUT_RIGHTS = """
 select string_agg(c.relname, ', ' order by c.relname)
 from pg_class c
-where c.relnamespace = 'longshore'::regnamespace and c.relkind in ('r', 'p') and c.relname <> 'migrations'
-  and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
+where c.relnamespace = 'longshore'::regnamespace and c.relkind in ('r', 'p')
+  and not (has_table_privilege(c.oid, 'select')
+           and (has_table_privilege(c.oid, 'insert') or c.relname = 'migrations')
            and (has_table_privilege(c.oid, 'update') or c.relname = 'audit'))
 """
 
