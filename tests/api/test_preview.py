@@ -144,6 +144,14 @@ def test_a_slow_source_gives_an_estimate_and_a_missing_one_a_503(
         assert client.get("/tasks").status_code == 200
 
 
+def test_preview_of_a_source_that_plans_too_slowly_says_when_to_try_again(service: Longshore) -> None:
+    segment = {"entity": "people", "index": "wallet-ledger", "join": "all", "chain_id": 1765, "rules": []}
+    with service.client(Level.READ, 1765) as small, locked(service.url, "loyalty.wallet_ledger"):
+        answer = small.post("/segments/preview", json={"segment": segment})
+    problem(answer, 503, "source-busy")
+    assert int(answer.headers["retry-after"]) > 0
+
+
 def test_the_previews_of_a_chain_leave_the_source_as_it_was(service: Longshore) -> None:
     held = service.sql(
         "select state from pg_stat_activity where application_name = 'longshore preview' and state <> 'idle'"

@@ -246,6 +246,9 @@ KINDS = {
     "unavailable": ProblemKind(
         503, "The service cannot reach its database", "Try again after the seconds in `Retry-After`."
     ),
+    "source-busy": ProblemKind(
+        503, "The source cannot answer the preview now", "Try again after the seconds in `Retry-After`."
+    ),
     "store-unavailable": ProblemKind(
         503, "The service cannot reach its results store", "Try again after the seconds in `Retry-After`."
     ),

@@ -44,6 +44,8 @@ from longshore.tasks.idempotency import Claim, StoredAnswer
 
 log = structlog.get_logger()
 
+SLOW_RETRY_SECONDS = 10  # for a source that was too busy to plan a query
+
 
 @post(
     "/segments",
@@ -164,9 +166,10 @@ async def previewed(request: AnyRequest, value: Any, *, shows_rows: bool) -> Pre
         async with service.previews.turn(caller.chain):
             found = await preview(source, index, choices(fields, index), wanted.segment, caller.chain)
     except asyncpg.QueryCanceledError:
-        raise ProblemError("unavailable", "The source did not plan the query in time; try again later.") from None
+        detail = "The source did not plan the query in time."
+        raise ProblemError("source-busy", detail, {"Retry-After": str(SLOW_RETRY_SECONDS)}) from None
     except SnapshotOutdatedError:
-        raise ProblemError("unavailable", "A table was replaced just now; try again.", {"Retry-After": "1"}) from None
+        raise ProblemError("source-busy", "A table was replaced just now.", {"Retry-After": "1"}) from None
     except asyncpg.PostgresError as error:
         if is_transient(error):
             raise
