@@ -109,3 +109,14 @@ def test_documentation_page_loads_files_that_exist(idle: Longshore) -> None:
         answer = httpx2.get(idle.address + address)
         assert answer.status_code == 200
         assert answer.content
+
+
+def test_document_names_the_refusals_of_each_body_head_and_condition(idle: Longshore) -> None:
+    paths = httpx2.get(f"{idle.address}/openapi.json").json()["paths"]
+    operations = [(path, method, one) for path, methods in paths.items() for method, one in methods.items()]
+    for path, method, operation in operations:
+        if path not in ("/healthz", "/readyz"):
+            assert {"415", "431"} <= operation["responses"].keys(), (path, method)
+        if method == "post":
+            assert {"408", "413"} <= operation["responses"].keys(), path
+    assert {"304", "412"} <= paths["/.well-known/longshore-keys.json"]["get"]["responses"].keys()

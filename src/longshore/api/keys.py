@@ -3,8 +3,9 @@
 import msgspec
 from litestar import Response, get
 
-from longshore.api.conditional import representation_tag, require, tagged
+from longshore.api.conditional import UNMODIFIED, representation_tag, require, tagged
 from longshore.api.guard import service_of
+from longshore.api.openapi_responses import answers, problems
 from longshore.api.service import AnyRequest
 from longshore.exports import signing_keys
 from longshore.exports.signatures import KeySet
@@ -13,7 +14,7 @@ from longshore.exports.signatures import KeySet
 MAX_AGE_SECONDS = 300
 
 
-@get("/.well-known/longshore-keys.json")
+@get("/.well-known/longshore-keys.json", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_signing_keys(request: AnyRequest) -> Response[KeySet]:
     """Return the JWK Set (RFC 7517) of all keys that manifests have been signed with, newest first.
 

@@ -45,7 +45,7 @@ CONDITIONS = [
         ("If-None-Match", "`ETag`s of which the resource must have none"),
     )
 ]
-COMMON = (400, 401, 403, 429, 503)
+COMMON = (400, 401, 403, 415, 429, 431, 503)
 """Statuses of the problems that every endpoint may answer, except those that machines watch."""
 
 SAFE = ("GET", "HEAD")
@@ -76,8 +76,8 @@ def _statuses(handler: HTTPRouteHandler, method: str, path: str) -> set[int]:
     statuses = set(COMMON)
     if "{" in path:
         statuses |= {404}
-    if _body(handler):
-        statuses |= {408, 413, 415}
+    if _body(handler) or method == "POST":  # the guard reads the body of every POST
+        statuses |= {408, 413}
     if "idempotency_key" in handler.parsed_fn_signature.parameters:
         statuses |= {422}
     if method not in SAFE:

@@ -16,10 +16,12 @@ DESCRIPTIONS = {
     408: "The body did not arrive in time.",
     412: "A precondition failed: `If-Match` or `If-None-Match`.",
     413: "The body is too large.",
-    415: "The body is not JSON in UTF-8.",
+    415: "The body is not JSON in UTF-8, or has a content coding.",
     422: "The `Idempotency-Key` was used with another request.",
     429: "Too many requests; `Retry-After` has the seconds until the next try.",
-    503: "The database cannot be reached; `Retry-After` has the seconds until the next try.",
+    431: "The head is too large.",
+    503: "The database, the source or the results store cannot be reached, or the service is too busy; `Retry-After` "
+    "has the seconds until the next try.",
 }
 
 
