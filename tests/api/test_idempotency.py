@@ -178,3 +178,25 @@ def test_secret_of_a_webhook_is_kept_with_no_idempotency_key_and_not_shown_again
 def test_malformed_idempotency_key_is_refused(waiting: httpx2.Client, wrong: str) -> None:
     answer = waiting.post("/tasks", json=export_body(), headers={"Idempotency-Key": wrong})
     assert len(violations(answer)) == 1
+
+
+KEYLESS = [
+    ("/access_tokens", {}), ("/service_clients", {"name": "keyless"}), ("/users", {}),
+    (f"/webhooks/{uuid4()}/secret", None), (f"/webhooks/{uuid4()}/deliveries/1/redeliver", None),
+    ("/delta-sharing/profile", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body"), KEYLESS)
+def test_key_is_refused_where_a_repeated_request_creates_or_sends_once_more(
+    idle: Longshore, key: str, path: str, body: dict[str, str] | None
+) -> None:
+    with idle.client(Level.ADMIN) as admin:
+        answer = admin.post(path, json=body, headers={"Idempotency-Key": key})
+        assert list(violations(answer)) == ["Idempotency-Key"]
+        assert "keyless" not in admin.get("/service_clients").text
+
+
+def test_key_is_ignored_where_a_request_may_be_repeated_without_harm(waiting: httpx2.Client, key: str) -> None:
+    body = {"trigger": {"once": "2126-05-26T12:00:00Z"}}
+    assert waiting.post("/tasks/preview", json=body, headers={"Idempotency-Key": key}).status_code == 200

@@ -77,7 +77,7 @@ class NewToken(Token, frozen=True):
     """Shown here alone. Send `Authorization: Bearer ID:SECRET`."""
 
 
-@post("/service_clients", responses=problems(409))
+@post("/service_clients", opt={"without_key": True}, responses=problems(409))
 async def create_service_client(request: AnyRequest, body: Annotated[RawBody, ClientBody]) -> Response[ServiceClient]:
     """Create a service client of the chain. `POST /access_tokens` creates its tokens."""
     client = await create_client(request, read_json(request, body))
@@ -144,7 +144,7 @@ async def change_client(request: AnyRequest, id: int, value: Any, stop: bool) ->
     return ChangedClient(**msgspec.structs.asdict(changed), ongoing=still_ongoing)
 
 
-@post("/access_tokens", responses=problems(404))
+@post("/access_tokens", opt={"without_key": True}, responses=problems(404))
 async def create_access_token(request: AnyRequest, body: Annotated[RawBody, TokenBody]) -> Response[NewToken]:
     """Create an access token of a service client. Its secret is in this answer alone."""
     made = await create_token(request, read_json(request, body))

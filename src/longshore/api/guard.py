@@ -69,6 +69,9 @@ async def guard(connection: AnyRequest) -> Response[None] | None:
         refuse_malformed_conditions(connection)
         if not connection.route_handler.opt.get("conditional"):
             require(connection, None)
+    if "idempotency-key" in connection.headers and connection.route_handler.opt.get("without_key"):
+        expected = "is not supported here: each request is executed, and a repeated one once more"
+        raise ValidationError([Violation(expected, parameter="Idempotency-Key")])
     if scope["method"] == "POST" and "body" not in connection.route_handler.parsed_fn_signature.parameters:
         await _refuse_body(connection)
     return _methods(scope["path_template"]) if scope["method"] == "OPTIONS" else None

@@ -42,6 +42,7 @@ class UserChangeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @post(
     "/users",
+    opt={"without_key": True},
     responses=problems(409),
 )
 async def create_user(request: AnyRequest, body: Annotated[RawBody, UserBody]) -> Response[ChainUser]:

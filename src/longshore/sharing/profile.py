@@ -63,7 +63,7 @@ async def get_profile(request: AnyRequest) -> Response[Profile]:
     return _file(request, f"{match[1]}:{match[2]}", token.expires)
 
 
-@post("/delta-sharing/profile", opt={"optional_body": True}, responses=problems(409))
+@post("/delta-sharing/profile", opt={"optional_body": True, "without_key": True}, responses=problems(409))
 async def create_profile(request: AnyRequest, body: Annotated[RawBody, ProfileBody]) -> Response[Profile]:
     """Make a read token for the signed-in user, which expires, and return it as a profile file.
 
