@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import stat
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -84,7 +86,7 @@ def test_error_names_the_setting_whose_secret_is_missing() -> None:
 
 def test_database_of_ones_own_needs_the_setting_once_something_is_sealed(tmp_path: Path) -> None:
     unset = open_vault(Settings(database_url=ELSEWHERE, data=tmp_path))
-    for use in (lambda: unset.seal(1, "webhook 1", b"secret"), lambda: unset.digest(b"")):
+    for use in (lambda: unset.seal(1, "webhook 1", b"secret"), lambda: unset.digests(b"")):
         with pytest.raises(VaultError, match="LONGSHORE_SECRET is not set"):
             use()
     assert not list(tmp_path.iterdir())
@@ -124,9 +126,31 @@ def test_key_file_that_is_cut_short_is_refused(tmp_path: Path, text: bytes) -> N
 
 
 def test_digest_depends_on_value_and_secret() -> None:
-    digests = [vault(secret).digest(value) for secret, value in itertools.product((OLD, NEW), (b"a", b"b"))]
-    assert len(set(digests)) == 4
-    assert vault(NEW).digest(b"a") == digests[2]
+    digests = [vault(secret).digests(value) for secret, value in itertools.product((OLD, NEW), (b"a", b"b"))]
+    assert len({digest for (digest,) in digests}) == 4
+    assert vault(NEW).digests(b"a") == digests[2]
+
+
+def test_digests_of_a_value_are_under_each_known_secret_newest_first(tmp_path: Path) -> None:
+    (old,), (new,) = vault(OLD).digests(b"a"), vault(NEW).digests(b"a")
+    assert vault(f"{NEW},{OLD}").digests(b"a") == [new, old]
+    (of_file,) = vault("", tmp_path).digests(b"a")
+    assert vault(NEW, tmp_path).digests(b"a") == [new, of_file]
+
+
+def test_new_key_file_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush, flushed = os.fsync, []
+
+    def noted(opened: int) -> None:
+        found = os.fstat(opened)
+        flushed.append((stat.S_ISDIR(found.st_mode), found.st_size >= 32, (tmp_path / "secret.key").exists()))
+        flush(opened)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    vault("", tmp_path).seal(1, "webhook 1", b"secret")
+    (is_folder, has_secret, is_named), folder = flushed
+    assert (is_folder, has_secret, is_named) == (False, True, False)
+    assert (folder[0], folder[2]) == (True, True), "the name too"
 
 
 WAITING = "select exists (select from pg_locks where locktype = 'advisory' and not granted)"

@@ -52,9 +52,15 @@ class Secret:
     def __init__(self, text: bytes) -> None:
         derived = HKDF(SHA256(), 2 * KEY_BYTES + ID_BYTES, None, b"longshore vault").derive(text)
         self.wrapping = AESGCM(derived[:KEY_BYTES])
-        self.digest_key = derived[KEY_BYTES : 2 * KEY_BYTES]
+        self._digest_key = derived[KEY_BYTES : 2 * KEY_BYTES]
         self.prefix = VERSION + derived[2 * KEY_BYTES :]
         """The first bytes of all that is sealed under it."""
+
+    def digest(self, value: bytes) -> str:
+        """Return a digest that only who has the secret can compute."""
+        mac = HMAC(self._digest_key, SHA256())
+        mac.update(value)
+        return mac.finalize().hex()
 
 
 class Vault:
@@ -106,14 +112,12 @@ class Vault:
         except VaultError:  # as sealing and unsealing will say
             return []
 
-    def digest(self, value: bytes) -> str:
-        """Return a digest that only who has the newest secret can compute, so that nobody can try values.
+    def digests(self, value: bytes) -> list[str]:
+        """Return the digests of a value under each known secret, newest first. Without a secret nobody can try values.
 
-        Raises VaultError.
+        Raises VaultError where there is no secret to seal under.
         """
-        mac = HMAC(self._newest.digest_key, SHA256())
-        mac.update(value)
-        return mac.finalize().hex()
+        return [secret.digest(value) for secret in (self._newest, *self._known[1:])]
 
     def _data_key(self, chain: int, owner: str, sealed: bytes) -> bytes:
         prefix, rest = sealed[:PREFIX_BYTES], sealed[PREFIX_BYTES:HEAD_BYTES]
@@ -208,11 +212,18 @@ def _create(file: Path) -> None:
         new = file.with_name(f"{file.name}.{secrets.token_hex(8)}")
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as key:
             key.write(secrets.token_urlsafe(KEY_BYTES))
+            key.flush()
+            os.fsync(key.fileno())
         try:
             with contextlib.suppress(FileExistsError):
                 os.link(new, file)
         finally:
             new.unlink()
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # before something is sealed, which nothing could unseal if the name were lost
+        finally:
+            os.close(folder)
 
 
 class SealedValues(msgspec.Struct, frozen=True):

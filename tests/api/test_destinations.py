@@ -1,5 +1,6 @@
 """Destinations, over HTTP: made, read, changed, tested and deleted, without ever giving back a secret."""
 
+import contextlib
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from longshore.access.tokens import Level
 from longshore.api.idempotent import CANONICAL
 from tests.answers import problem, violations
 from tests.destinations.memory import PASSWORD
-from tests.service import CHAIN, Longshore, export_body
+from tests.service import CHAIN, Longshore, database_in, export_body
 
 MISSING = "00000000-0000-4000-8000-000000000000"
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -298,6 +299,26 @@ def test_repeated_request_makes_one_destination_and_keeps_no_digest_of_the_secre
     assert bytes(stored[0][0]) != digest, "a reader of the database could try passwords"
     waiting.delete(f"/destinations/{first.json()['id']}")
     problem(waiting.post("/destinations", json=body, headers=headers), "destination-not-found")
+
+
+def test_repeated_request_is_known_after_the_secret_of_the_service_was_replaced(tmp_path: Path) -> None:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    target = {"action": "http", "url": "https://example.com/", "secret_headers": {"Authorization": "hunter2"}}
+    task = {"chain": CHAIN, "desc": "", "trigger": {"once": "2126-05-26T12:00:00Z"}, "target": target}
+    body, answers, token = body_of("shelf"), [], ""
+    with database_in(tmp_path, 100) as url:
+        for secret in ("o" * 32, f"{'n' * 32},{'o' * 32}"):
+            service = Longshore(tmp_path, url, secret=secret)
+            service.start_api()
+            token = token or service.token(Level.ADMIN)
+            client = httpx2.Client(base_url=service.address, headers={"Authorization": f"Bearer {token}"})
+            with contextlib.ExitStack() as stack, client:
+                stack.callback(service.stop)
+                answers.append(client.post("/destinations", json=body, headers=headers))
+                answers.append(client.post("/tasks", json=task, headers={"Idempotency-Key": "of a task"}))
+    assert [answer.status_code for answer in answers] == [201] * 4, [answer.text for answer in answers]
+    assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, None, "true", "true"]
+    assert [answer.json()["id"] for answer in answers[:2]] == [answer.json()["id"] for answer in answers[2:]]
 
 
 def test_destination_that_a_task_names_is_kept_while_a_run_is_to_come(idle: Longshore, waiting: httpx2.Client) -> None:

@@ -103,7 +103,8 @@ def _claim(request: AnyRequest, service: Service, key: str | None, value: Any) -
     """Return the claim of a request with a secret, of which only a digest under a key of the vault is kept."""
     if key is None or not isinstance(value, dict) or "secret" not in value:
         return claim_of(request, key, value)
-    return claim_of(request, key, value | {"secret": service.vault.digest(CANONICAL.encode(value["secret"]))})
+    digests = service.vault.digests(CANONICAL.encode(value["secret"]))
+    return claim_of(request, key, *(value | {"secret": digest} for digest in digests))
 
 
 async def _made(service: Service, caller: Caller, kept: StoredAnswer) -> StoredDestination:

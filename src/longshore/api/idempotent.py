@@ -29,15 +29,15 @@ Key = Annotated[
 REPLAYED = {"Idempotent-Replayed": "true"}
 
 
-def claim_of(request: AnyRequest, key: str | None, value: Any = None) -> Claim | None:
+def claim_of(request: AnyRequest, key: str | None, value: Any = None, *others: Any) -> Claim | None:
     """Return the claim of a request with this key and body; None without a key.
 
+    `others`: the body as an earlier version of the same request may have it, such as with digests under older secrets.
     The stored key begins with the credential, such as `user 7`: two credentials of a chain may use the same key.
     """
     if key is None:
         return None
     _, caller = admitted(request)
     request_line = f"{request.scope['method']} {request.scope['path']}\n".encode()
-    return Claim(
-        caller.chain, f"{actor(request).name} {key}", hashlib.sha256(request_line + CANONICAL.encode(value)).digest()
-    )
+    digests = [hashlib.sha256(request_line + CANONICAL.encode(each)).digest() for each in (value, *others)]
+    return Claim(caller.chain, f"{actor(request).name} {key}", digests[0], digests)

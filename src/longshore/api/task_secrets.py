@@ -17,15 +17,17 @@ from longshore.tasks.task_secrets import Secrets
 from longshore.validation import ValidationError, Violation
 
 
-def hidden(service: Service, body: Any) -> Any:
+def hidden(service: Service, body: Any) -> list[Any]:
     """Return the body of a new task with digests in place of its secrets, which only the vault can compute.
 
-    Raises VaultError.
+    Where it has secrets, return it with the digests under each known secret of the vault, newest first. Raises
+    VaultError.
     """
     target: Any = body.get("target") if isinstance(body, dict) else None
     fields = [name for name in _fields(service.actions, target) if name in target]
-    digests = {name: service.vault.digest(CANONICAL.encode(target[name])) for name in fields}
-    return {**body, "target": {**target, **digests}} if digests else body
+    digests = [service.vault.digests(CANONICAL.encode(target[name])) for name in fields]
+    of_secrets = [dict(zip(fields, each, strict=True)) for each in zip(*digests, strict=True)]
+    return [{**body, "target": {**target, **each}} for each in of_secrets] or [body]
 
 
 def with_kept_nulls(actions: Mapping[str, Action], stored: Any, patch: Any, value: Any) -> Any:

@@ -69,7 +69,7 @@ async def create(
 ) -> tuple[TaskId, queries.PolledTask, dict[str, str]]:
     """Create the task of a body. Return its number, the task, and header fields of the answer. Raises ProblemError."""
     service, caller = admitted(request)
-    claim = claim_of(request, idempotency_key, hidden(service, value) if idempotency_key else value)
+    claim = claim_of(request, idempotency_key, *(hidden(service, value) if idempotency_key else ()))
     refuse_hidden_body(caller, service.catalog, value)
     # The outcome of an earlier request does not depend on whether the body is still valid.
     if (earlier := await idempotency.find(service.pool, claim)) is not None:

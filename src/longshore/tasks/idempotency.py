@@ -4,7 +4,7 @@ The key is claimed in the transaction that does what the request asks for. So of
 and then finds the answer of the first, and a transaction that fails releases the key.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -49,12 +49,15 @@ returning true
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """The idempotency key of a request. `digest`: SHA-256 of its method, path and body."""
+    """The idempotency key of a request."""
 
     chain: ChainId
     key: str
     """Prefixed with the credential, see `claim_of`."""
     digest: bytes
+    """SHA-256 of its method, path and body, which is stored."""
+    same: Sequence[bytes]
+    """The stored digests that mean the same request."""
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
@@ -75,7 +78,7 @@ async def find(pool: Pool, claim: Claim | None) -> StoredAnswer | None:
     """
     if claim is None or (found := await pool.fetchrow(FIND, claim.chain, claim.key)) is None:
         return None
-    if found["body_sha256"] != claim.digest:
+    if found["body_sha256"] not in claim.same:
         raise ProblemError("idempotency-key-reused")
     return StoredAnswer(found["task_id"], found["answer"])
 
