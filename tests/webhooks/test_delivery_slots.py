@@ -11,6 +11,8 @@ import asyncpg
 import pytest
 
 from longshore.database.connect import Pool, open_pool
+from longshore.settings import Settings
+from longshore.vault import open_vault
 from longshore.webhooks import dispatcher
 from longshore.webhooks.delivery_slots import MAX_DELIVERIES_OF_CHAIN, MAX_DELIVERIES_OF_WEBHOOK
 from longshore.webhooks.dispatcher import Dispatcher, MaySeeData
@@ -132,6 +134,28 @@ def test_database_error_before_a_message_is_sent_is_no_fault_of_its_receiver(idl
                 row = await pool.fetchrow(TRIED, webhook)
                 assert row is not None
                 assert tuple(row) == ("pending", 0, None, True), "it is due when its lease is over"
+
+    with receiving() as receiver:
+        asyncio.run(run(receiver))
+
+
+def test_secret_that_cannot_be_read_is_no_fault_of_its_receiver(idle: Longshore) -> None:
+    async def run(receiver: Receiver) -> None:
+        async with open_pool(idle.url, size=4, name="test") as pool:
+            webhook = await idle.webhook(pool, 5000, receiver.url)
+            other = open_vault(Settings(secret="x" * 32)).seal(5000, f"webhook {webhook}", b"x")
+            await pool.execute("update longshore.webhooks set secret = $2 where id = $1", webhook, other)
+            await pool.execute(DUE, webhook, 1)
+            async with dispatching(idle, pool) as running, asyncio.timeout(10):
+                while not await pool.fetchval(FAILED):  # noqa: ASYNC110  # of another connection
+                    await asyncio.sleep(0.05)
+                while running._slots.tasks():  # noqa: ASYNC110  # another's
+                    await asyncio.sleep(0.01)
+                assert running._slots.unhealthy() == []
+                row = await pool.fetchrow(TRIED, webhook)
+                assert row is not None
+                assert (row["state"], row["tries"]) == ("pending", 0)
+                assert "set LONGSHORE_SECRET" in row["fault"]
 
     with receiving() as receiver:
         asyncio.run(run(receiver))

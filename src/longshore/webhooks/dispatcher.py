@@ -1,8 +1,8 @@
 """The dispatcher takes due messages from the outbox and sends them. Every worker runs one.
 
-A row of `deliveries` is a message. A dispatcher leases it by moving `due_at` by LEASE_SECONDS, so that the messages of
-a dispatcher that died fall due again. Messages do not go through the job queue, where a slow receiver would hold a
-place that an export could have.
+A row of `webhook_deliveries` is a message. A dispatcher leases it by moving `due_at` by LEASE_SECONDS, so that the
+messages of a dispatcher that died fall due again. Messages do not go through the job queue, where a slow receiver would
+hold a place that an export could have.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from longshore.webhooks.signature import signature_headers
 log = structlog.get_logger()
 
 POLL_SECONDS = 5.0  # the longest that a due message waits if its notification was lost
-TIMEOUT_SECONDS = 15.0  # until the status line of the answer
+TIMEOUT_SECONDS = 15.0  # until the header section of the answer has arrived
 LEASE_SECONDS = 60  # well beyond TIMEOUT_SECONDS
 GONE = 410  # the receiver wants no more messages (RFC 9110, section 15.5.11)
 DISABLED_REASON = f"the receiver answered {GONE}"
@@ -60,7 +60,12 @@ returning d.id, d.attempts, d.tries, d.task_id as task, d.payload, w.url, w.id a
           )) as sealed
 """
 
-NOT_TRIED = "update longshore.webhook_deliveries set tries = tries - 1 where id = $1 and attempts = $2 and tries > 0"
+# It is due again when its lease is over.
+NOT_TRIED = """
+update longshore.webhook_deliveries
+set tries = tries - 1, fault = coalesce($3, fault)
+where id = $1 and attempts = $2 and tries > 0
+"""
 
 # Only the newest attempt since the last redelivery may write.
 DELIVERED = """
@@ -182,7 +187,11 @@ class Dispatcher:
             if body is None:
                 return None
             outcome = await self._send(delivery, body)
-        except (OutboundError, VaultError) as error:
+        except VaultError as error:
+            bound.warning("webhook secret could not be read", error=str(error))
+            await self._not_tried(delivery, str(error))
+            return None
+        except OutboundError as error:
             outcome = DeliveryOutcome(None, str(error), None)
         except Exception as error:
             outcome = DeliveryOutcome(None, f"{type(error).__name__}: {error}", None)
@@ -203,10 +212,14 @@ class Dispatcher:
             may_see_data = await self._may_see_data(delivery.webhook, delivery.task)
         except DATABASE_ERRORS as error:
             bound.warning("delivery could not be prepared", error=str(error))
-            with contextlib.suppress(*DATABASE_ERRORS):
-                await self._pool.execute(NOT_TRIED, delivery.id, delivery.attempts)
+            await self._not_tried(delivery, None)
             return None
         return delivery.payload.encode() if may_see_data else _without_data(delivery.payload)
+
+    async def _not_tried(self, delivery: LeasedDelivery, fault: str | None) -> None:
+        """Take back an attempt in which nothing was sent. `fault`: why, for the list of deliveries."""
+        with contextlib.suppress(*DATABASE_ERRORS):
+            await self._pool.execute(NOT_TRIED, delivery.id, delivery.attempts, fault)
 
     async def _send(self, delivery: LeasedDelivery, body: bytes) -> DeliveryOutcome:
         secrets = [unsealed(self._vault, delivery.chain, delivery.webhook, sealed) for sealed in delivery.sealed]
