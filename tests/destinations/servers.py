@@ -72,12 +72,12 @@ class Made(msgspec.Struct, frozen=True):
         settings = msgspec.convert(self.settings, self.kind.settings)
         return settings, msgspec.convert(self.secret, self.kind.secret), self.allow
 
-    def write(self, path: str, file: MadeFile, *, overwrite: bool = False, attempt: str = "d1-r1") -> None:
-        async def write() -> None:
+    def write(self, path: str, file: MadeFile, *, overwrite: bool = False, attempt: str = "d1-r1") -> bytes | None:
+        async def write() -> bytes | None:
             async with self.kind.open(*self.values) as place:
-                await place.write(path, file, attempt, overwrite=overwrite)  # type: ignore[union-attr]
+                return await place.write(path, file, attempt, overwrite=overwrite)  # type: ignore[union-attr]
 
-        asyncio.run(write())
+        return asyncio.run(write())
 
     def read(self, path: str) -> bytes:
         async def read() -> bytes:

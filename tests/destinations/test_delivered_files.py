@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import httpx2
 import pytest
 
 from longshore.access.tokens import Level
-from longshore.destinations.deliver import each
+from longshore.destinations.concurrency import each
 from longshore.destinations.kind import DestinationError
-from tests.destinations.s3_servers import BUCKET, RcloneServer
+from tests.destinations.front import Front, Reply, once
+from tests.destinations.s3_servers import BUCKET, MotoServer, RcloneServer
 from tests.destinations.servers import RCLONE, Made
 from tests.destinations.sshd import PASSWORD, Sshd, place_of
 from tests.service import Longshore, ended, export_body
@@ -80,6 +82,50 @@ def test_many_files_lie_at_each_kind_of_server_as_their_manifest_names_them(
     for copied in (bucket, folder):
         assert {path: hashlib.sha256((copied / path).read_bytes()).hexdigest() for path in listed} == listed
         assert len([path for path in copied.rglob("*") if path.is_file()]) == 22, "with manifest and signature alone"
+
+
+def test_file_that_a_program_takes_away_at_once_is_delivered(admin: httpx2.Client, ssh_server: Sshd) -> None:
+    create(admin, "picked-up", "sftp", place_of(ssh_server))
+    folder, ended_polling = ssh_server.uploads / "drop", threading.Event()
+    taken: list[str] = []
+
+    def take() -> None:
+        while not ended_polling.is_set():
+            for file in folder.glob("[!.]*"):
+                file.unlink()
+                taken.append(file.name)
+
+    program = threading.Thread(target=take)
+    program.start()
+    try:
+        body = export_body(chain=CHAIN)
+        body["target"]["deliver"] = [{"destination": "picked-up", "path": "drop/{run}-{name}"}]
+        found = ended(admin, admin.post("/tasks", json=body).json()["id"])
+    finally:
+        ended_polling.set()
+        program.join()
+    assert found["state"]["code"] == "DONE", found
+    assert f"1-{found['result']}" in taken
+
+
+def test_object_with_other_bytes_than_were_written_is_deleted_and_written_anew(
+    admin: httpx2.Client, moto_server: MotoServer
+) -> None:
+    damages = once(lambda seen: seen.method == "GET" and ".csv" in seen.target, Reply(200, {}, b"other bytes"))
+    front = Front(moto_server.netloc, damages)
+    try:
+        create(admin, "damaging", "s3", moto_server.place(address=front.address))
+        body = export_body(chain=CHAIN)
+        body["target"]["deliver"] = [{"destination": "damaging", "path": "damaged/{run}-{name}"}]
+        found = ended(admin, admin.post("/tasks", json=body).json()["id"])
+        assert found["state"]["code"] == "DONE", found
+        (delivered,) = admin.get(f"/tasks/{found['id']}/runs/1/deliveries").json()
+    finally:
+        front.close()
+    assert delivered["attempts"] == 2
+    assert [seen.method for seen in front.succeeded if found["result"] in seen.target][:2] == ["PUT", "DELETE"]
+    content = moto_server.content(f"in/damaged/1-{found['result']}")
+    assert hashlib.sha256(content).hexdigest() == delivered["evidence"]["sha256"]
 
 
 def test_missing_host_key_is_shown_by_the_test_and_required_to_store(admin: httpx2.Client, ssh_server: Sshd) -> None:

@@ -126,6 +126,13 @@ def test_token_is_asked_for_once_and_not_shown(google: Made, front: Front, token
     assert front.seen[-1].headers["authorization"] == "Bearer a-token"
 
 
+def test_address_of_the_token_service_has_any_letters(google: Made, front: Front, tokens: TokenService) -> None:
+    front.rule = lambda seen: Reply(200) if seen.method == "HEAD" else google_error(403, "forbidden")
+    account = {**tokens.account(), "token_uri": f"{tokens.address} of ü"}
+    assert google.with_secret(service_account=account).failure()[0] == "list"
+    assert front.seen[-1].headers["authorization"] == "Bearer a-token"
+
+
 def test_service_account_that_google_does_not_know_is_named(google: Made, tokens: TokenService, front: Front) -> None:
     other = TokenService()
     front.rule = lambda _: Reply(200)

@@ -1,5 +1,6 @@
 """A large file takes no more memory than a few of its parts."""
 
+import asyncio
 import hashlib
 import io
 import tracemalloc
@@ -7,6 +8,7 @@ from typing import IO, Any
 
 import pytest
 
+from longshore.destinations.object_place import PART_BYTES, UPLOADS_AT_A_TIME, send_parts
 from tests.destinations.s3_servers import RcloneServer
 from tests.destinations.servers import Made
 from tests.destinations.sshd import Sshd, place_of
@@ -42,6 +44,25 @@ class ZerosFile:
     def open(self) -> IO[bytes]:
         made: Any = Zeros()
         return made  # type: ignore[no-any-return]
+
+
+def test_larger_parts_are_sent_fewer_at_a_time() -> None:
+    under_way = most = 0
+
+    async def send(number: int, part: bytes) -> str:
+        nonlocal under_way, most
+        under_way += len(part)
+        most = max(most, under_way)
+        await asyncio.sleep(0.01)
+        under_way -= len(part)
+        return str(number)
+
+    file: Any = ZerosFile()
+    for max_parts, count in ((4, 4), (5, 5), (1000, 8)):
+        most = 0
+        assert asyncio.run(send_parts(file, send, max_parts)) == [str(number) for number in range(1, count + 1)]
+        assert most <= UPLOADS_AT_A_TIME * PART_BYTES
+    assert most == UPLOADS_AT_A_TIME * PART_BYTES
 
 
 @pytest.mark.parametrize("kind", ["s3", "sftp"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 import subprocess
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from longshore.destinations import object_steps
@@ -281,6 +283,20 @@ def test_reading_goes_on_where_the_connection_broke(moto_server: MotoServer, fro
     assert [seen.headers.get("range") for seen in front.seen] == [
         None, "bytes=1000000-", "bytes=1000000-", "bytes=1500000-"
     ]  # fmt: skip
+
+
+def test_file_of_a_server_without_ranges_is_read_on_after_a_break(moto_server: MotoServer, front: Front) -> None:
+    file = random_file(2_000_000)
+    moto_server.place().write("whole.csv", file)
+    tag = moto_server.bucket.head_object(Bucket=BUCKET, Key="in/whole.csv")["ETag"]
+    whole = Reply(200, {"ETag": tag}, file.content)
+    replies = iter([Reply(cuts_after=1_000_000), msgspec.structs.replace(whole, cuts_after=1_500_000), whole])
+    front.rule = lambda seen: next(replies, None) if seen.method == "GET" else None
+    assert moto_server.place(address=front.address).read("whole.csv") == file.content
+    assert [seen.headers.get("range") for seen in front.seen] == [None, "bytes=1000000-", "bytes=1500000-"]
+    replies = itertools.chain([Reply(cuts_after=10)], itertools.repeat(Reply(200, {"ETag": '"other"'}, file.content)))
+    with pytest.raises(DestinationUnavailableError, match="replaced while it was read"):
+        moto_server.place(address=front.address).read("whole.csv")
 
 
 def test_file_that_changes_while_it_is_read_is_an_error(moto_server: MotoServer, front: Front) -> None:

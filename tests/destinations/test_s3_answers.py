@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx2
 import msgspec
 import pytest
 from botocore.auth import S3SigV4Auth
@@ -132,6 +133,13 @@ def test_certificate_is_for_the_name_though_the_connection_is_to_an_address(
         place.change(endpoint=front.address.replace("localhost", "127.0.0.1")).write("a.csv", MadeFile(b"x"))
 
 
+@pytest.mark.parametrize("folder", ["a folder/ü", "a%20folder/%C3%BC/"])
+def test_folder_of_an_endpoint_has_any_letters(place: Made, front: Front, folder: str) -> None:
+    front.rule = lambda seen: Reply(404 if seen.method == "HEAD" else 200)
+    place.change(endpoint=f"{front.address}/{folder}").write("a.csv", MadeFile(b"x"))
+    assert front.seen[-1].target == "/a%20folder/%C3%BC/exports/in/a.csv"
+
+
 def test_server_that_does_not_speak_tls_is_named(place: Made, front: Front) -> None:
     step, detail = place.change(endpoint=front.address.replace("http://", "https://")).failure()
     assert (step, "TLS" in detail) == ("connect", True), detail
@@ -201,8 +209,8 @@ def test_session_token_is_sent_and_signed(place: Made, front: Front) -> None:
      ({"endpoint": "https://s3.example.com:8443", "path_style": False}, "exports.s3.example.com:8443", "/in/a")],
 )  # fmt: skip
 def test_bucket_stands_in_the_host_or_in_the_path(settings: dict[str, str], host: str, target: str) -> None:
-    found = address_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings))
-    assert (found.host, f"{found.base}/in/a") == (host, target)
+    found = httpx2.URL(address_in(msgspec.convert({"bucket": "exports", "prefix": "in", **settings}, S3Settings)))
+    assert (found.netloc.decode(), f"{found.path.rstrip('/')}/in/a") == (host, target)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from longshore.destinations.kind import DestinationError
+from tests.destinations.front import Front, Reply, Seen, s3_error
 from tests.destinations.s3_servers import KEY, SECRET, MotoServer, RcloneServer
 from tests.destinations.servers import MadeFile
 
@@ -45,6 +46,26 @@ def test_missing_right_is_named(moto_server: MotoServer, missing: str, step: str
         failed, detail = place.failure()
     assert (failed, missing in detail) == (step, True), detail
     assert "AccessDenied" in detail or "status 403" in detail  # an answer to HEAD has no code
+
+
+@pytest.mark.parametrize("reply", [s3_error(403, "AccessDenied"), s3_error(501, "NotImplemented")])
+def test_server_that_does_not_list_uploads_takes_files_and_the_test_says_so(
+    moto_server: MotoServer, reply: Reply
+) -> None:
+    def lists_uploads(seen: Seen) -> Reply | None:
+        return reply if seen.method == "GET" and "uploads=" in seen.target else None
+
+    front = Front(moto_server.netloc, lists_uploads)
+    place, before = moto_server.place(address=front.address), moto_server.uploads()
+    try:
+        *_, upload, deleted = place.test()
+        place.write("large.csv", MadeFile(bytes(9_000_000)))
+    finally:
+        front.close()
+    assert (upload.step, upload.ok, "s3:ListBucketMultipartUploads" in upload.detail, deleted.ok) == (
+        "upload", True, True, True
+    ), upload  # fmt: skip
+    assert moto_server.uploads() == before
 
 
 def test_policy_of_the_documentation_is_enough(moto_server: MotoServer) -> None:

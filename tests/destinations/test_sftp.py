@@ -1,6 +1,7 @@
 """Files on OpenSSH's server, each user of which is closed into a folder."""
 
 import asyncio
+import io
 import os
 import stat
 import time
@@ -99,6 +100,46 @@ def test_file_that_appears_while_another_is_sent_is_not_replaced(place: Made, ss
         place.write("race.csv", Interfering(b"ours"))
     assert (ssh_server.uploads / "race.csv").read_bytes() == b"of another program"
     place.discard("race.csv")
+    assert temporary_files(ssh_server) == []
+
+
+def test_file_that_the_server_damages_is_never_seen_under_its_name(place: Made, ssh_server: Sshd) -> None:
+    class Damaged(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            chunk = super().read(size)
+            if not chunk:  # all of it was written
+                (temporary,) = temporary_files(ssh_server)
+                temporary.write_bytes(b"X" + temporary.read_bytes()[1:])
+            return chunk
+
+    class DamagedFile(MadeFile, frozen=True):
+        def open(self) -> Any:
+            return Damaged(self.content)
+
+    with pytest.raises(DestinationUnavailableError, match="other bytes than were written"):
+        place.write("damaged.csv", DamagedFile(b"a file"))
+    assert not (ssh_server.uploads / "damaged.csv").exists()
+    assert temporary_files(ssh_server) == []
+
+
+def test_write_returns_the_hash_of_the_bytes_that_lie_at_the_server(place: Made) -> None:
+    file = random_file(100_000)
+    assert place.write("hashed.csv", file) == file.sha256
+    assert place.write("hashed.csv", file) == file.sha256, "also where it lay there already"
+
+
+def test_empty_file_that_cannot_be_written_again_is_removed_and_made_anew(
+    place: Made, ssh_server: Sshd, wire: Wire
+) -> None:
+    file = random_file(9_000_000)
+    wire.limit = cut_once(5_000_000)
+    with pytest.raises(DestinationUnavailableError):
+        place.change(port=wire.port).write("empty.csv", file)
+    (temporary,) = temporary_files(ssh_server)
+    temporary.write_bytes(b"")
+    os.chown(temporary, 0, 0)
+    place.write("empty.csv", file)
+    assert (ssh_server.uploads / "empty.csv").read_bytes() == file.content
     assert temporary_files(ssh_server) == []
 
 

@@ -158,6 +158,29 @@ def test_cancel_between_the_claim_of_a_delivery_and_its_first_step_stops_it(
     run(test)
 
 
+def test_delivery_under_way_at_the_end_of_its_time_says_that_it_took_too_long(run: Any, tmp_path: Path) -> None:
+    opened: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def place(_chain: ChainId, name: str) -> AsyncIterator[OpenDestination]:
+        opened.append(name)
+        if len(opened) == 1:
+            await asyncio.sleep(60)
+        yield FilesFolder(tmp_path)
+
+    async def test(pool: Pool) -> None:
+        (message,) = await sent(pool, "slow")
+        await pool.execute("update longshore.run_deliveries set first_began_at = now() - interval '21599.5 seconds'")
+        async with asyncio.timeout(10):
+            runner = DeliveryRunner(pool, place, LocalStore(tmp_path), 1.0)
+            await runner.handle(Job.model_construct(payload=msgspec.json.encode(message)))
+        ended = await pool.fetchrow("select state, error from longshore.run_deliveries")
+        assert ended is not None
+        assert tuple(ended) == ("failed", "the delivery has taken too long")
+
+    run(test)
+
+
 def test_cancel_in_the_pause_between_two_attempts_removes_what_the_first_one_left(run: Any, tmp_path: Path) -> None:
     opened: list[str] = []
 

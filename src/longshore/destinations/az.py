@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from longshore.destinations.az_objects import AzureObjects, Container
+from longshore.destinations.az_objects import AzureObjects
 from longshore.destinations.az_signature import KeySigner, SasSigner
 from longshore.destinations.http_client import HttpClient
 from longshore.destinations.kind import VISIBLE, DestinationError, Kind, Redacted
@@ -64,13 +64,12 @@ def az_kind(endpoint: str = ENDPOINT) -> Kind:
     async def objects(
         settings: AzSettings, secret: AzSecret, allow: tuple[Network, ...]
     ) -> AsyncIterator[AzureObjects]:
-        origin, base = _parts(endpoint.format(account=settings.account))
         if secret.sas_token:
             signer: KeySigner | SasSigner = SasSigner(secret.sas_token)
         else:
             signer = KeySigner(settings.account, _key(secret.account_key))
-        async with HttpClient(origin, allow, signer) as client:
-            yield AzureObjects(client, Container(settings.account, settings.container, f"{base}/{settings.container}"))
+        async with HttpClient(endpoint.format(account=settings.account), allow, signer) as client:
+            yield AzureObjects(client, settings.account, settings.container)
 
     return object_kind(AzSettings, AzSecret, objects, _check)
 
@@ -94,13 +93,6 @@ def _key(text: str) -> bytes:
         return b64decode(text, validate=True)
     except ValueError:
         raise DestinationError("account_key is not a key in Base64, as the portal shows it") from None
-
-
-def _parts(address: str) -> tuple[str, str]:
-    """Return the origin of an address, and its path without a slash at the end."""
-    scheme, _, rest = address.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host}", f"{slash}{path}".rstrip("/")
 
 
 def az(_: Settings) -> Kind:

@@ -7,8 +7,6 @@ import hashlib
 from base64 import b64encode
 from collections.abc import AsyncGenerator
 
-import msgspec
-
 from longshore.destinations.az_errors import code_of, error_of
 from longshore.destinations.http_client import Answer, HttpClient, Request
 from longshore.destinations.kind import DestinationError, DestinationUnavailableError, File
@@ -23,16 +21,8 @@ from longshore.destinations.object_place import (
 )
 from longshore.results.media_types import media_type
 
+MAX_BLOCKS = 50_000  # https://learn.microsoft.com/rest/api/storageservices/put-block-list#remarks
 EXISTS_CODES = ("BlobAlreadyExists", "ConditionNotMet", "UnauthorizedBlobOverwrite")
-
-
-class Container(msgspec.Struct, frozen=True):
-    """A container."""
-
-    account: str
-    name: str
-    base: str
-    """What stands before keys in the paths of its addresses."""
 
 
 class AzureObjects(Objects):
@@ -41,12 +31,14 @@ class AzureObjects(Objects):
     Blocks that make no blob are invisible, and Azure removes them after a week.
     """
 
-    def __init__(self, client: HttpClient, container: Container) -> None:
+    def __init__(self, client: HttpClient, account: str, container: str) -> None:
         self.client = client
+        self._account = account
         self._container = container
+        self._base = f"{client.path.rstrip('/')}/{container}"
 
     def address(self, key: str) -> str:
-        return f"az://{self._container.account}/{self._container.name}/{key}"
+        return f"az://{self._account}/{self._container}/{key}"
 
     async def size(self, key: str) -> int | None:
         answer = await self._send(Request("HEAD", self._path(key)), "read (r)", {404})
@@ -56,7 +48,7 @@ class AzureObjects(Objects):
 
     async def list_one(self, prefix: str) -> None:
         query = {"restype": "container", "comp": "list", "maxresults": "1", "prefix": prefix}
-        await self._send(Request("GET", self._container.base, query), "list (l)")
+        await self._send(Request("GET", self._base, query), "list (l)")
 
     async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:
         headers = {} if overwrite else {"If-None-Match": "*"}
@@ -76,7 +68,7 @@ class AzureObjects(Objects):
             await self._send(request, "create and write (cw)")
             return block
 
-        blocks = "".join(f"<Uncommitted>{block}</Uncommitted>" for block in await send_parts(file, send))
+        blocks = "".join(f"<Uncommitted>{block}</Uncommitted>" for block in await send_parts(file, send, MAX_BLOCKS))
         content = f'<?xml version="1.0" encoding="utf-8"?><BlockList>{blocks}</BlockList>'.encode()
         await self._send_new(Request("PUT", self._path(key), {"comp": "blocklist"}, headers, content))
 
@@ -94,7 +86,7 @@ class AzureObjects(Objects):
             raise self._error(answer, "create and write (cw)")
 
     def _error(self, answer: Answer, right: str) -> DestinationError | DestinationUnavailableError:
-        return error_of(answer, self._container.name, right)
+        return error_of(answer, self._container, right)
 
     def _path(self, key: str) -> str:
-        return key_path(self._container.base, key)
+        return key_path(self._base, key)

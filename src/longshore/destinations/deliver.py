@@ -1,20 +1,21 @@
 """One attempt of a delivery: files or rows are brought to an open destination, and read back as evidence.
 
-The order is: files, read back, what lies beside them, the manifest. So where a manifest lies, all that it names is
-there, whole and as it says.
+The order is: files, read back, what lies beside them, the manifest. So where a manifest lies and nothing is
+overwritten, all that it names is there, whole and as it says.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeGuard, TypeVar, cast
+from typing import TypeGuard, cast
 
 import msgspec
 
+from longshore.destinations.concurrency import each
 from longshore.destinations.contents import Contents, NamedFile, contents_of
 from longshore.destinations.kind import (
     DeliveryLine,
     DestinationError,
+    DestinationUnavailableError,
     File,
     FilePlace,
     OpenDestination,
@@ -32,14 +33,13 @@ from longshore.validation import in_json
 
 LARGE_BYTES = 2 << 20  # of a file that is brought while no other large one is; many small ones wait for answers alone
 
-T = TypeVar("T")
-R = TypeVar("R")
+TOO_LONG = "the delivery has taken too long"
 
 COLUMN_TYPES = msgspec.json.Decoder(dict[str, str])
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The proof of a delivery: read back at the destination when all of it lay there."""
+    """The proof of a delivery: the figures of its files or rows, each read back at the destination."""
 
     files: int | None = None
     """Files with rows; null for a table."""
@@ -88,7 +88,7 @@ async def deliver(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     if delivery.later_run is not None:
         raise DestinationError(f"run {delivery.later_run}, which is later, has been delivered there")
     if delivery.seconds_left <= 0:
-        raise DestinationError("the delivery has taken too long")
+        raise DestinationError(TOO_LONG)
     contents = contents_of(delivery, store)
     if entry.table is None:
         return await _deliver_files(delivery, contents, _files_of(delivery, place), overwrite=entry.overwrite)
@@ -124,22 +124,24 @@ async def _deliver_files(
 ) -> Delivered:
     name = name_of(delivery, delivery.lost)
 
-    async def brought(named: NamedFile) -> int:
+    async def bring(named: NamedFile) -> None:
         path = path_of(delivery.place, named.name)
-        await place.write(path, named.file, name, overwrite=overwrite)
-        return await _read_back(place, path, named)
+        if await place.write(path, named.file, name, overwrite=overwrite) != named.file.sha256:
+            await _read_back(place, path, named)
 
     large = asyncio.Lock()
 
-    async def brought_in_turn(named: NamedFile) -> int:
+    async def bring_in_turn(named: NamedFile) -> None:
         if named.file.size < LARGE_BYTES:
-            return await brought(named)
+            await bring(named)
+            return
         async with large:
-            return await brought(named)
+            await bring(named)
 
-    size = sum(await each(contents.files, brought_in_turn, _at_a_time(place)))
+    await each(contents.files, bring_in_turn, _at_a_time(place))
     for named in contents.companions:
-        await brought(named)
+        await bring(named)
+    size = sum(named.file.size for named in contents.files)
     last = contents.files[0] if isinstance(contents.manifest, Manifest) else contents.companions[-1]
     evidence = Evidence(files=len(contents.files), bytes=size, sha256=last.file.sha256.hex())
     return Delivered(place.address(path_of(delivery.place, delivery.result)), evidence)
@@ -150,39 +152,30 @@ def _at_a_time(place: OpenDestination) -> int:
     return int(getattr(place, "files_at_a_time", 1))
 
 
-async def each(items: Iterable[T], work: Callable[[T], Awaitable[R]], at_a_time: int) -> list[R]:
-    """Return what `work` returns for each item, in no order, with some at a time; the first error ends all."""
-    coming = iter(items)
-    done: list[R] = []
+async def _read_back(place: FilePlace, path: str, named: NamedFile) -> None:
+    """Read a file that was written. Raises DestinationError where it has other bytes.
 
-    async def working() -> None:
-        for item in coming:
-            done.append(await work(item))
-
-    workers = [asyncio.create_task(working()) for _ in range(at_a_time)]
-    try:
-        await asyncio.gather(*workers)
-    finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-    return done
-
-
-async def _read_back(place: FilePlace, path: str, named: NamedFile) -> int:
-    """Return the size of a file as it lies at the destination. Raises DestinationError where it is another one."""
+    Where the place can delete such a file, it does, and DestinationUnavailableError is raised.
+    """
     digest, size = hashlib.sha256(), 0
     async for chunk in place.read(path):
         digest.update(chunk)
         size += len(chunk)
     expected: File = named.file
     if size != expected.size:
-        raise DestinationError(f"{place.address(path)} has {size:,} bytes, and {named.name} has {expected.size:,}")
-    if digest.digest() != expected.sha256:
-        raise DestinationError(
-            f"{place.address(path)} has the SHA-256 {digest.hexdigest()}, and {named.name} has {expected.sha256.hex()}"
-        )
-    return size
+        problem = f"{place.address(path)} has {size:,} bytes, and {named.name} has {expected.size:,}"
+    elif digest.digest() != expected.sha256:
+        found = digest.hexdigest()
+        problem = f"{place.address(path)} has the SHA-256 {found}, and {named.name} has {expected.sha256.hex()}"
+    else:
+        return
+    if (delete := getattr(place, "delete", None)) is None:
+        raise DestinationError(problem)
+    try:
+        await delete(path)
+    except DestinationError as error:
+        raise DestinationError(f"{problem}; it is left there: {error}") from None
+    raise DestinationUnavailableError(f"{problem}; it was deleted")
 
 
 async def _deliver_table(delivery: DeliveryAttempt, contents: Contents, place: TablePlace, entry: Deliver) -> Delivered:

@@ -83,13 +83,11 @@ class Tokens:
         return request.with_headers(Authorization=f"Bearer {self._token}")
 
     async def _fetch(self) -> Token:
-        scheme, _, rest = self._account.token_uri.partition("://")
-        host, _, path = rest.partition("/")
         assertion = await asyncio.to_thread(self._assertion)
         content = urlencode({"grant_type": GRANT, "assertion": assertion}).encode()
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
-        async with HttpClient(f"{scheme}://{host}", self._allow, _as_it_is) as client:
-            answer = await client.send(Request("POST", f"/{path}", headers=headers, content=content))
+        async with HttpClient(self._account.token_uri, self._allow, _as_it_is) as client:
+            answer = await client.send(Request("POST", client.path, headers=headers, content=content))
         try:
             if answer.is_success:
                 return msgspec.json.decode(answer.content, type=Token)

@@ -68,14 +68,16 @@ Authorize = Callable[[Request], Awaitable[Request]]
 
 
 class HttpClient:
-    """Requests to one origin, such as `https://bucket.s3.eu-west-1.amazonaws.com`."""
+    """Requests to the origin of an address, such as `https://bucket.s3.eu-west-1.amazonaws.com`."""
 
-    def __init__(self, origin: str, allow: tuple[Network, ...], authorize: Authorize) -> None:
+    def __init__(self, address: str, allow: tuple[Network, ...], authorize: Authorize) -> None:
         """`allow`: networks that may be reached though they are not public. Raises DestinationError."""
         try:
-            self._origin = httpx2.URL(origin)
+            self._origin = httpx2.URL(address)
         except (httpx2.InvalidURL, ValueError, UnicodeError):
-            raise DestinationError(f"{origin} is not an address such as https://storage.example.com") from None
+            raise DestinationError(f"{address} is not an address such as https://storage.example.com") from None
+        self.path = encoded(self._origin.path, safe="/")
+        """The path of the address as requests have it: percent-encoded, with `/` in front."""
         self._allow = allow
         self._authorize = authorize
         self._client = httpx2.AsyncClient(
@@ -144,14 +146,20 @@ class HttpClient:
             ranged = request.with_headers(Range=f"bytes={offset}-", If_Match=tag) if tag and offset else request
             try:
                 async with self._open(await self._signed(ranged)) as response:
-                    if response.status_code == 412 and ranged is not request:
+                    status, found = response.status_code, response.headers.get("etag", "")
+                    if ranged is not request and (status == 412 or (status == 200 and found != tag)):
                         raise DestinationUnavailableError("the file was replaced while it was read")
-                    if response.status_code != (206 if ranged is not request else 200):
-                        raise refuse(Answer(response.status_code, dict(response.headers), await self._body(response)))
-                    tag = tag or response.headers.get("etag", "")
+                    if status != 200 and (status != 206 or ranged is request):
+                        raise refuse(Answer(status, dict(response.headers), await self._body(response)))
+                    tag = tag or found
+                    # A server may answer with the whole file (RFC 9110, section 14.2).
+                    skipped = offset if status == 200 else 0
                     async for chunk in self._chunks(response):
-                        offset, tries = offset + len(chunk), 0
-                        yield chunk
+                        new = chunk[skipped:]
+                        skipped -= len(chunk) - len(new)
+                        if new:
+                            offset, tries = offset + len(new), 0
+                            yield new
                     return
             except DestinationUnavailableError:
                 tries += 1

@@ -6,7 +6,7 @@ objects are functions that take `settings.Settings` and return a `Kind`.
 
 import hashlib
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import IO, Any, Literal, Protocol
@@ -53,6 +53,20 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
+async def run_steps(steps: Mapping[str, Callable[[], Awaitable[object]]]) -> AsyncIterator[Step]:
+    """Take the named steps of a test in their order and yield each, up to the first that fails.
+
+    A text that a step returns is its detail: what to know though it works.
+    """
+    for name, take in steps.items():
+        try:
+            found = await take()
+        except (DestinationError, DestinationUnavailableError) as error:
+            yield Step(name, ok=False, detail=str(error))
+            return
+        yield Step(name, ok=True, detail=found if isinstance(found, str) else "")
+
+
 class File(Protocol):
     """A file of a result, which a delivery reads."""
 
@@ -89,13 +103,17 @@ class FilePlace(Protocol):
     """An open destination that takes files. A `path` is relative to what its settings name, with `/` between parts.
 
     It may have `files_at_a_time`: for how many files its methods may be called at a time; 1 where it is left out.
+    It may have `delete(path)`, which removes a file that has other bytes than were written, so that it is written anew.
     """
 
     def address(self, path: str) -> str:
         """Return where a file lies, such as `s3://bucket/prefix/path`. Without secrets."""
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes | None:
         """Write a file, which appears under its path whole or not at all.
+
+        Return the SHA-256 of the bytes at the destination, where they were read there; a file for which it returns None
+        is read afterwards.
 
         `attempt`: names the delivery, so that an interrupted write can go on or be removed: letters, digits, hyphens.
         `overwrite`: whether a file that lies there is replaced; where it is false and another file lies there, raise

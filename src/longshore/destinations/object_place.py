@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from longshore.destinations.concurrency import each
 from longshore.destinations.http_client import Answer, HttpClient, Request, encoded
 from longshore.destinations.kind import PRINTED, DestinationError, DestinationUnavailableError, File
 from longshore.validation import Violation, in_json
@@ -18,8 +19,7 @@ Prefix = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length
     "the path of each file; slashes around it make no difference.", extra=PRINTED)]  # fmt: skip
 
 PART_BYTES = 8 << 20  # of an upload in parts; a smaller file is one request
-MAX_PARTS = 10_000  # of an upload, for S3
-UPLOADS_AT_A_TIME = 3  # of the parts of one file; bounds the memory
+UPLOADS_AT_A_TIME = 3  # of parts of PART_BYTES of one file, and fewer of larger ones; bounds the memory
 OCCUPIED = 'add to "path" whatever of {task} and {run} it lacks, or set "overwrite"'
 MAX_KEY_BYTES = 1024  # for S3, Google and Azure
 
@@ -61,8 +61,9 @@ class Objects(abc.ABC):
     async def discard(self, key: str) -> None:  # noqa: B027  # most stores have nothing to do
         """Abort the uploads of a key that were begun and not completed, unless they are invisible and end in time."""
 
-    async def try_upload(self, key: str) -> None:  # noqa: B027  # most stores have nothing to do
-        """Begin an upload in parts and abort it, where that needs rights of its own."""
+    async def try_upload(self, key: str) -> str:  # noqa: ARG002  # most stores have nothing to do
+        """Begin an upload in parts and abort it, where that needs rights of its own. Return a hint; empty for none."""
+        return ""
 
     async def _send(self, request: Request, right: str, expected: Collection[int] = ()) -> Answer:
         """Send a request and return its answer. `right`: that it needs. `expected`: statuses that are no errors."""
@@ -88,18 +89,23 @@ class ObjectPlace:
     def address(self, path: str) -> str:
         return self._objects.address(self.key(path))
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes | None:
         key = self.key(path)
         if await self.holds(key, file, overwrite=overwrite):
-            return
+            return file.sha256
         try:
             await self._objects.put(key, file, attempt, overwrite=overwrite)
         except ObjectExistsError:  # written meanwhile, or by a request of ours whose answer was lost
             if not await self.holds(key, file, overwrite=overwrite):
                 raise DestinationUnavailableError(f"{self.address(path)} was written or removed meanwhile") from None
+            return file.sha256
+        return None
 
     def read(self, path: str) -> AsyncIterator[bytes]:
         return self._objects.get(self.key(path))
+
+    async def delete(self, path: str) -> None:
+        await self._objects.delete(self.key(path))
 
     async def discard(self, path: str, attempt: str) -> None:  # noqa: ARG002  # uploads do not name it
         await self._objects.discard(self.key(path))
@@ -154,11 +160,6 @@ def key_path(base: str, key: str) -> str:
     return f"{base}/{encoded(key, safe='/')}"
 
 
-def part_bytes(size: int) -> int:
-    """Return how large the parts of a file are."""
-    return max(PART_BYTES, -(-size // MAX_PARTS))
-
-
 async def read_whole(file: File) -> bytes:
     """Return the bytes of a small file. Raises DestinationUnavailableError if it is cut short."""
 
@@ -175,32 +176,26 @@ async def content_md5(content: bytes) -> str:
     return b64encode(digest.digest()).decode()
 
 
-async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]]) -> list[str]:
+async def send_parts(file: File, send: Callable[[int, bytes], Awaitable[str]], max_parts: int) -> list[str]:
     """Send the parts of a file, some at a time, and return what `send(number, part)` returns for each, by number."""
-    count = -(-file.size // part_bytes(file.size))
-    numbers = iter(range(1, count + 1))
-    sent: dict[int, str] = {}
+    part_bytes = max(PART_BYTES, -(-file.size // max_parts))
     reading = asyncio.Lock()
     with await asyncio.to_thread(file.open) as opened:
 
-        async def sender() -> None:
-            while True:
-                async with reading:
-                    number = next(numbers, None)
-                    if number is None:
-                        return
-                    size = min(part_bytes(file.size), file.size - (number - 1) * part_bytes(file.size))
-                    part = _checked(await asyncio.to_thread(opened.read, size), size)
-                sent[number] = await send(number, part)
+        def read(offset: int) -> bytes:
+            opened.seek(offset)
+            size = min(part_bytes, file.size - offset)
+            return _checked(opened.read(size), size)
 
-        senders = [asyncio.create_task(sender()) for _ in range(UPLOADS_AT_A_TIME)]
-        try:
-            await asyncio.gather(*senders)
-        finally:
-            for one in senders:
-                one.cancel()
-            await asyncio.gather(*senders, return_exceptions=True)
-    return [sent[number] for number in sorted(sent)]
+        async def send_at(offset: int) -> tuple[int, str]:
+            async with reading:
+                part = await asyncio.to_thread(read, offset)
+            number = offset // part_bytes + 1
+            return number, await send(number, part)
+
+        at_a_time = max(1, UPLOADS_AT_A_TIME * PART_BYTES // part_bytes)
+        sent = await each(range(0, file.size, part_bytes), send_at, at_a_time)
+    return [answer for _, answer in sorted(sent)]
 
 
 def _checked(data: bytes, size: int) -> bytes:

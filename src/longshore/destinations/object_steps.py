@@ -3,23 +3,25 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
-from longshore.destinations.kind import CLEANUP_SECONDS, BytesFile, DestinationError, DestinationUnavailableError, Step
+from longshore.destinations.kind import (
+    CLEANUP_SECONDS,
+    BytesFile,
+    DestinationError,
+    DestinationUnavailableError,
+    Step,
+    run_steps,
+)
 from longshore.destinations.object_place import CredentialError, ObjectPlace, Objects
-
-ERRORS = (DestinationError, DestinationUnavailableError)
 
 
 async def object_steps(objects: Objects, prefix: str) -> AsyncIterator[Step]:
     """Yield the steps of the test; it ends after the first that fails."""
-    for name, call in (("resolve", objects.client.resolve), ("connect", objects.client.connect)):
-        try:
-            await call()
-        except ERRORS as error:
-            yield Step(name, ok=False, detail=str(error))
-            return
-        yield Step(name, ok=True)
+    async for step in run_steps({"resolve": objects.client.resolve, "connect": objects.client.connect}):
+        yield step
+    if not step.ok:
+        return
     try:
         await objects.list_one(f"{prefix.strip('/')}/".lstrip("/"))
     except (CredentialError, DestinationUnavailableError) as error:
@@ -39,35 +41,32 @@ async def _file_steps(objects: Objects, place: ObjectPlace) -> AsyncIterator[Ste
     """Yield the steps that write, read and delete a file of the test's own."""
     name = f".longshore-test-{secrets.token_hex(8)}"
     key, file = place.key(name), BytesFile(secrets.token_bytes(64))
+    is_to_delete = True
 
     async def read() -> None:
         if not await place.holds(key, file, overwrite=True):
             raise DestinationError(f"{place.address(name)} does not hold the bytes that were written to it")
 
     async def delete() -> None:
+        nonlocal is_to_delete
+        is_to_delete = False
         try:
             await objects.delete(key)
         except DestinationError as error:
             raise DestinationError(f"{error} The test's file {place.address(name)} is left.") from None
 
-    steps: dict[str, Callable[[], Awaitable[None]]] = {
-        "write": lambda: objects.put(key, file, "test", overwrite=False),
-        "read": read,
-        "upload": lambda: objects.try_upload(key),
-        "delete": delete,
-    }
-    deleted = False
     try:
-        for step, call in steps.items():
-            deleted = step == "delete"
-            try:
-                await call()
-            except ERRORS as error:
-                yield Step(step, ok=False, detail=str(error))
-                return
-            yield Step(step, ok=True)
+        async for step in run_steps(
+            {
+                "write": lambda: objects.put(key, file, "test", overwrite=False),
+                "read": read,
+                "upload": lambda: objects.try_upload(key),
+                "delete": delete,
+            }
+        ):
+            yield step
     finally:
-        if not deleted:
-            with contextlib.suppress(*ERRORS, TimeoutError):
+        if is_to_delete:
+            with contextlib.suppress(DestinationError, DestinationUnavailableError, TimeoutError):
                 async with asyncio.timeout(CLEANUP_SECONDS):
                     await objects.delete(key)

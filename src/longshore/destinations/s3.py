@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
+import httpx2
 import msgspec
 from msgspec import Meta
 
@@ -71,38 +72,25 @@ class S3Secret(Redacted, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
-class BucketAddress(msgspec.Struct, frozen=True):
-    """The address of a bucket."""
-
-    scheme: str
-    host: str
-    base: str
-    """Path that keys stand below."""
-    region: str
-
-
-def address_in(settings: S3Settings) -> BucketAddress:
-    """Return the address of the settings' bucket."""
+def address_in(settings: S3Settings) -> str:
+    """Return the address of a bucket, whose name stands in the host or in the path."""
     region = settings.region or DEFAULT_REGION
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    scheme, _, rest = (settings.endpoint or f"https://s3.{region}.{domain}").partition("://")
-    host, _, folder = rest.partition("/")
-    base = f"/{folder.strip('/')}".rstrip("/")
+    service = httpx2.URL(settings.endpoint or f"https://s3.{region}.{domain}")
     in_path = settings.path_style
     if in_path is None:
         in_path = bool(settings.endpoint) or "." in settings.bucket
     if in_path:
-        return BucketAddress(scheme, host, f"{base}/{settings.bucket}", region)
-    return BucketAddress(scheme, f"{settings.bucket}.{host}", base, region)
+        return str(service.copy_with(path=f"{service.path.rstrip('/')}/{settings.bucket}"))
+    return str(service.copy_with(host=f"{settings.bucket}.{service.host}"))
 
 
 @contextlib.asynccontextmanager
 async def _objects(settings: S3Settings, secret: S3Secret, allow: tuple[Network, ...]) -> AsyncIterator[S3Objects]:
-    place = address_in(settings)
-    keys = Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, place.region)
-    bucket = Bucket(settings.bucket, place.base, settings.encryption or "", settings.kms_key_id)
-    signer = Signer(keys)
-    async with HttpClient(f"{place.scheme}://{place.host}", allow, signer) as client:
+    region = settings.region or DEFAULT_REGION
+    signer = Signer(Keys(secret.access_key_id, secret.secret_access_key, secret.session_token, region))
+    bucket = Bucket(settings.bucket, settings.encryption or "", settings.kms_key_id)
+    async with HttpClient(address_in(settings), allow, signer) as client:
         yield S3Objects(client, bucket, signer)
 
 

@@ -27,6 +27,7 @@ from longshore.destinations.s3_signature import Signer
 from longshore.results.media_types import media_type
 
 UPLOAD = re.compile(r"<Upload>(.*?)</Upload>", re.DOTALL)
+MAX_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 ABORT_SECONDS = 10.0
 
 
@@ -34,8 +35,6 @@ class Bucket(msgspec.Struct, frozen=True):
     """A bucket, and what new objects are written with."""
 
     name: str
-    base: str
-    """What stands before keys in the paths of its addresses."""
     encryption: str
     kms_key_id: str
 
@@ -56,6 +55,7 @@ class S3Objects(Objects):
         self.client = client
         self._bucket = bucket
         self._signer = signer
+        self._base = client.path.rstrip("/")
 
     def address(self, key: str) -> str:
         return f"s3://{self._bucket.name}/{key}"
@@ -72,7 +72,7 @@ class S3Objects(Objects):
 
     async def list_one(self, prefix: str) -> None:
         query = {"list-type": "2", "max-keys": "1", "prefix": prefix}
-        await self._send(Request("GET", self._bucket.base or "/", query), "s3:ListBucket")
+        await self._send(Request("GET", self._base or "/", query), "s3:ListBucket")
 
     async def put(self, key: str, file: File, attempt: str, *, overwrite: bool) -> None:  # noqa: ARG002
         condition = {} if overwrite else {"If-None-Match": "*"}
@@ -100,15 +100,20 @@ class S3Objects(Objects):
     async def discard(self, key: str) -> None:
         try:
             uploads = await self._uploads(key)
-        except DestinationError:  # not allowed, or not implemented; rules of the bucket's lifecycle remove them
+        except DestinationError:  # as `try_upload` tells
             return
         for upload in uploads:
             await self._abort(key, upload)
 
-    async def try_upload(self, key: str) -> None:
+    async def try_upload(self, key: str) -> str:
         upload = await self._begin(key, self._bucket.headers)
-        await self._uploads(key)
-        await self._abort(key, upload)
+        try:
+            await self._uploads(key)
+        except DestinationError as error:
+            return f"uploads that a lost worker began are left to the rules of the bucket's lifecycle: {error}"
+        finally:
+            await self._abort(key, upload)
+        return ""
 
     async def _send_in_parts(self, key: str, upload: str, file: File, condition: dict[str, str]) -> None:
         async def send(number: int, part: bytes) -> str:
@@ -119,7 +124,7 @@ class S3Objects(Objects):
 
         parts = "".join(
             f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(tag)}</ETag></Part>"
-            for number, tag in enumerate(await send_parts(file, send), 1)
+            for number, tag in enumerate(await send_parts(file, send, MAX_PARTS), 1)
         )
         content = f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'
         request = Request("POST", self._path(key), {"uploadId": upload}, content=content.encode())
@@ -151,10 +156,15 @@ class S3Objects(Objects):
         await self._send(request, "s3:AbortMultipartUpload", {404})
 
     async def _uploads(self, key: str) -> list[str]:
-        """Return the ids of the uploads of a key that were begun and not completed."""
+        """Return the ids of the uploads of a key that were begun and not completed.
+
+        Raises DestinationError where listing them is not allowed or not implemented.
+        """
         query = {"uploads": "", "prefix": key}
-        request = Request("GET", self._bucket.base or "/", query)
-        answer = await self._send(request, "s3:ListBucketMultipartUploads", {404})
+        request = Request("GET", self._base or "/", query)
+        answer = await self._send(request, "s3:ListBucketMultipartUploads", {404, 501})
+        if answer.status == 501:
+            raise DestinationError("the server does not implement s3:ListBucketMultipartUploads")
         found = UPLOAD.findall(answer.content.decode("utf-8", "replace"))
         return [_element("UploadId", one) for one in found if _element("Key", one) == key]
 
@@ -171,7 +181,7 @@ class S3Objects(Objects):
         return error_of(answer, self._bucket.name, right)
 
     def _path(self, key: str) -> str:
-        return key_path(self._bucket.base, key)
+        return key_path(self._base, key)
 
 
 def _element(name: str, text: str) -> str:

@@ -35,14 +35,19 @@ class SftpPlace:
         port = "" if self._login.port == 22 else f":{self._login.port}"
         return f"sftp://{self._login.username}@{host}{port}/{self.full(path).lstrip('/')}"
 
-    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> None:
+    async def write(self, path: str, file: File, attempt: str, *, overwrite: bool) -> bytes:
         target, temporary = self.full(path), self._temporary(path, attempt)
         if await self._is_there(target, file, overwrite=overwrite):
             await self.remove(temporary)
-            return
+            return file.sha256
         await self.make_folder(posixpath.dirname(target))
         await self.send(temporary, file)
+        # Before it is renamed: a file with other bytes is never seen, and programs may take the file away once it is.
+        if await self._sha256(temporary) != file.sha256:
+            await self.remove(temporary)
+            raise DestinationUnavailableError(f"{temporary} has other bytes than were written to it")
         await self._publish(temporary, target, file, overwrite=overwrite)
+        return file.sha256
 
     async def read(self, path: str) -> AsyncGenerator[bytes, None]:
         async for chunk in self._chunks(self.full(path)):
@@ -103,8 +108,8 @@ class SftpPlace:
     async def send(self, temporary: str, file: File) -> None:
         """Write a temporary file, from where the bytes that lie there already end."""
         with self.errors(temporary, "write"), await asyncio.to_thread(file.open) as source:
-            offset = await self._bytes_there(temporary, source, file.size)
-            remote, offset = await self._open_at(temporary, offset)
+            there = await self._bytes_there(temporary, source, file.size)
+            remote, offset = await self._open_at(temporary, there)
             async with remote:
                 await asyncio.to_thread(source.seek, offset)
                 while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
@@ -117,12 +122,12 @@ class SftpPlace:
             if (await self._call(self._client.stat(temporary))).size != file.size:
                 raise DestinationUnavailableError(f"{temporary} has another size than was written to it")
 
-    async def _bytes_there(self, temporary: str, source: IO[bytes], size: int) -> int:
-        """Return how many bytes of the source the temporary file begins with; 0 where it is of no use."""
+    async def _bytes_there(self, temporary: str, source: IO[bytes], size: int) -> int | None:
+        """Return how many bytes of the source the temporary file begins with; None where there is none."""
         try:
             there = (await self._call(self._client.stat(temporary))).size or 0
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            return 0
+            return None
         if there > size:
             return 0
         offset = 0
@@ -134,14 +139,15 @@ class SftpPlace:
                 offset += len(theirs)
         return offset
 
-    async def _open_at(self, temporary: str, offset: int) -> tuple[asyncssh.SFTPClientFile, int]:
-        """Open a temporary file for writing, and return it with the offset to write from.
+    async def _open_at(self, temporary: str, there: int | None) -> tuple[asyncssh.SFTPClientFile, int]:
+        """Open a temporary file for writing, and return it with the offset to write from. `there`: see `_bytes_there`.
 
         Some servers do not write to a file that is there: then it is written anew.
         """
-        if offset:
+        if there:
             with contextlib.suppress(asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied, asyncssh.SFTPOpUnsupported):
-                return await self._call(self._client.open(temporary, asyncssh.FXF_WRITE, encoding=None)), offset
+                return await self._call(self._client.open(temporary, asyncssh.FXF_WRITE, encoding=None)), there
+        if there is not None:
             await self.remove(temporary)
         flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT | asyncssh.FXF_TRUNC
         return await self._call(self._client.open(temporary, flags, encoding=None)), 0

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import asyncssh
 
@@ -14,7 +14,8 @@ from longshore.destinations.kind import (
     DestinationError,
     DestinationUnavailableError,
     Step,
-)  # fmt: skip
+    run_steps,
+)
 from longshore.destinations.sftp_connection import (
     OFFERED,
     connected,
@@ -89,31 +90,26 @@ async def _file_steps(place: SftpPlace, client: asyncssh.SFTPClient, base: str) 
         if b"".join([chunk async for chunk in place.read(written)]) != file.content:
             raise DestinationError(f"{place.address(written)} does not hold the bytes that were written to it")
 
-    steps: dict[str, Callable[[], Awaitable[None]]] = {
-        "list": list_folder,
-        "write": lambda: place.send(place.full(written), file),
-        "read": read,
-        "rename": lambda: place.rename(place.full(written), place.full(renamed)),
-        "delete": lambda: place.remove(place.full(renamed)),
-    }
+    async def rename() -> str:
+        await place.rename(place.full(written), place.full(renamed))
+        if await place.can_replace(place.full(renamed)):
+            return ""
+        return 'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'
+
     try:
-        for step, call in steps.items():
-            try:
-                await call()
-            except ERRORS as error:
-                yield Step(step, ok=False, detail=str(error))
-                return
-            yield Step(step, ok=True, detail=await _replaces(place, renamed) if step == "rename" else "")
+        async for step in run_steps(
+            {
+                "list": list_folder,
+                "write": lambda: place.send(place.full(written), file),
+                "read": read,
+                "rename": rename,
+                "delete": lambda: place.remove(place.full(renamed)),
+            }
+        ):
+            yield step
     finally:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLEANUP_SECONDS):
                 for left in (written, renamed):
                     with contextlib.suppress(*ERRORS):
                         await place.remove(place.full(left))
-
-
-async def _replaces(place: SftpPlace, path: str) -> str:
-    """Return what a delivery cannot do on a server that cannot replace files; empty where it can."""
-    if await place.can_replace(place.full(path)):
-        return ""
-    return 'the server lacks posix-rename@openssh.com: a delivery with "overwrite" fails where a file lies already'

@@ -15,8 +15,8 @@ from pgqueuer import Job
 
 from longshore.database.connect import Pool
 from longshore.database.retry import DELIVERY, loop_step, retry_until_available
-from longshore.destinations.deliver import Delivered, deliver, discard, discard_all
-from longshore.destinations.kind import OpenDestination
+from longshore.destinations.deliver import TOO_LONG, Delivered, deliver, discard, discard_all
+from longshore.destinations.kind import DestinationError, OpenDestination
 from longshore.errors import LongshoreError
 from longshore.exports.run_errors import is_retryable
 from longshore.results.store import Store
@@ -96,10 +96,16 @@ class DeliveryRunner:
     async def _act(self, delivery: DeliveryAttempt) -> Delivered:
         with self.under_way.acting(delivery.message):
             self.under_way.check_all()  # the notification of a cancel since the claim has found nothing to stop
-            async with asyncio.timeout(max(0.0, delivery.seconds_left)), self._open(*_place(delivery)) as place:
-                if delivery.lost:
-                    await discard(delivery, place, self._store, lost=delivery.lost - 1)
-                return await deliver(delivery, place, self._store)
+            timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
+            try:
+                async with timeout, self._open(*_place(delivery)) as place:
+                    if delivery.lost:
+                        await discard(delivery, place, self._store, lost=delivery.lost - 1)
+                    return await deliver(delivery, place, self._store)
+            except TimeoutError:
+                if timeout.expired():
+                    raise DestinationError(TOO_LONG) from None
+                raise
 
     async def _failed(self, delivery: DeliveryAttempt, error: Exception, seconds_left: float) -> None:
         reason = explain(error)
