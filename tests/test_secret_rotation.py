@@ -101,8 +101,8 @@ def test_rotation_is_refused_while_a_process_runs_that_lacks_the_newest_secret(t
 
     async def refused(url: str) -> None:
         async with open_pool(url, size=2, name="test") as pool:
-            of_new = announced(pool, "api", vault_of(f"{NEW},{OLD}").ids())
-            async with announced(pool, "worker", vault_of(OLD).ids()), of_new:
+            of_new = announced(pool, "api", vault_of(f"{NEW},{OLD}").prefixes())
+            async with announced(pool, "worker", vault_of(OLD).prefixes()), of_new:
                 await until_listed(pool, 2)
                 await asyncio.to_thread(rotated, "is unknown to worker")
                 async with pool.acquire() as connection:
@@ -158,7 +158,7 @@ def test_processes_of_a_service_tell_which_secrets_they_have(service: Longshore)
     rows = service.sql("select name, secrets from longshore.processes")
     assert {row["name"].partition(" ")[0] for row in rows} == {"api", "worker"}
     vault = open_vault(Settings(data=service.data, database_url=service.url))
-    assert {tuple(row["secrets"]) for row in rows} == {tuple(vault.ids())}
+    assert {tuple(row["secrets"]) for row in rows} == {tuple(vault.prefixes())}
 
 
 def test_rotation_that_is_killed_leaves_all_readable_and_is_run_again(tmp_path: Path) -> None:

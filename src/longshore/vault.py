@@ -102,10 +102,10 @@ class Vault:
         """The first bytes of all that is sealed under the newest secret. Raises VaultError."""
         return self._newest.prefix
 
-    def ids(self) -> list[bytes]:
-        """Return the ids of the secrets that unseal, newest first; of none where their file cannot be used. Blocking.
+    def prefixes(self) -> list[bytes]:
+        """Return what all begins with that is sealed under each secret that unseals, newest first. Blocking.
 
-        What is sealed under a secret begins with its id.
+        Of none where their file cannot be used.
         """
         try:
             return [secret.prefix for secret in self._known]

@@ -118,7 +118,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Waiters(pool, settings.database_url) as waiters,
             open_rates(pool, {**settings.rates, TEST_LIMIT: TEST_RATE}) as rates,
             recheck_open_requests(pool, lifetimes, open_limits) as open_requests,
-            announced(pool, "api", await asyncio.to_thread(vault.ids)),
+            announced(pool, "api", await asyncio.to_thread(vault.prefixes)),
         ):
             yield Service(
                 settings=settings,

@@ -24,7 +24,7 @@ class StoredFile(msgspec.Struct, frozen=True):
         try:
             return self.store.open(self.location)
         except FileNotFoundError:
-            raise gone() from None
+            raise gone_error() from None
 
 
 class NamedFile(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Contents(msgspec.Struct, frozen=True):
     """What lies beside them, in the order in which it is written: the manifest last, as it says that all is there."""
 
 
-def gone() -> DestinationError:
+def gone_error() -> DestinationError:
     """Return the error of a result that cannot be delivered any more."""
     return DestinationError("the result has expired or was deleted")
 
@@ -52,7 +52,7 @@ def gone() -> DestinationError:
 def contents_of(delivery: DeliveryAttempt, store: Store) -> Contents:
     """Return the files of a run's result. Raises DestinationError where it is gone."""
     if delivery.location is None or delivery.manifest is None:
-        raise gone()
+        raise gone_error()
     text = delivery.manifest.encode()
     if is_files(delivery.result):
         listed = msgspec.json.decode(text, type=FilesManifest)

@@ -69,8 +69,8 @@ def takes_tables(place: OpenDestination) -> TypeGuard[TablePlace]:
     return hasattr(place, "load")
 
 
-def name_of(delivery: DeliveryAttempt, lost: int) -> str:
-    """Return the name of a delivery for what its writes leave unfinished.
+def write_id_of(delivery: DeliveryAttempt, lost: int) -> str:
+    """Return the `attempt` of a delivery for `FilePlace.write`, by which what it leaves unfinished is found.
 
     It is the same for all attempts, so that one goes on where the last one stopped, until a worker is lost: that worker
     may still write.
@@ -107,9 +107,9 @@ async def discard(delivery: DeliveryAttempt, place: OpenDestination, store: Stor
     """Remove what the attempts of a delivery have left unfinished, since its worker was lost for the `lost`-th time."""
     if not takes_tables(place):
         files = cast(FilePlace, place)
-        contents, name = contents_of(delivery, store), name_of(delivery, lost)
+        contents, write_id = contents_of(delivery, store), write_id_of(delivery, lost)
         named = (*contents.files, *contents.companions)
-        await each(named, lambda one: files.discard(path_of(delivery.place, one.name), name), _at_a_time(place))
+        await each(named, lambda one: files.discard(path_of(delivery.place, one.name), write_id), _at_a_time(place))
 
 
 def _files_of(delivery: DeliveryAttempt, place: OpenDestination) -> FilePlace:
@@ -122,11 +122,11 @@ def _files_of(delivery: DeliveryAttempt, place: OpenDestination) -> FilePlace:
 async def _deliver_files(
     delivery: DeliveryAttempt, contents: Contents, place: FilePlace, *, overwrite: bool
 ) -> Delivered:
-    name = name_of(delivery, delivery.lost)
+    write_id = write_id_of(delivery, delivery.lost)
 
     async def bring(named: NamedFile) -> None:
         path = path_of(delivery.place, named.name)
-        if await place.write(path, named.file, name, overwrite=overwrite) != named.file.sha256:
+        if await place.write(path, named.file, write_id, overwrite=overwrite) != named.file.sha256:
             await _read_back(place, path, named)
 
     large = asyncio.Lock()

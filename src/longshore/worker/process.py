@@ -76,7 +76,7 @@ async def run_worker(settings: Settings, url: str, ready: Callable[[], None] = l
         await stack.enter_async_context(Listener(url, CHANNEL, runners.on_task_change, runners.check_all))
         stack.enter_context(metrics.of_pools(worker=pools.service, export=pools.source))
         vault = open_vault(settings)
-        await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.ids)))
+        await stack.enter_async_context(announced(pools.service, "worker", await asyncio.to_thread(vault.prefixes)))
         if settings.worker_metrics_port:
             server, _ = start_http_server(settings.worker_metrics_port, settings.host)
             stack.callback(server.shutdown)
