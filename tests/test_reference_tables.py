@@ -1,0 +1,36 @@
+"""The tables of settings and metrics in docs/operations.md are those of the code."""
+
+import re
+from pathlib import Path
+
+import msgspec
+
+from longshore.settings import Settings, description
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def _rows(heading: str) -> list[list[str]]:
+    """Return the cells of the table below a heading, without its head."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+def _setting(field: msgspec.structs.FieldInfo) -> list[str]:
+    default = str(field.default)
+    return [f"`LONGSHORE_{field.name.upper()}`", f"`{default}`" if default else "empty", description(field.name)]
+
+
+def test_every_setting_is_in_the_table_with_its_default_and_description() -> None:
+    assert _rows("All settings") == [_setting(field) for field in msgspec.structs.fields(Settings)]
+
+
+def test_every_metric_is_in_the_table_of_metrics_and_no_other() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src" / "longshore").rglob("*.py"))
+    made = re.findall(r"\b(Counter|Gauge|Histogram|GaugeMetricFamily)\(\s*\"(longshore_\w+)\"", source)
+    names = {f"`{name}_total`" if kind == "Counter" else f"`{name}`" for kind, name in made}
+    listed = [row[0] for row in _rows("All metrics")]
+    assert len(listed) == len(set(listed)) > 15
+    assert set(listed) == names
