@@ -95,17 +95,23 @@ def test_stored_segment_is_replaced_and_deleted_only_as_its_tag_says(waiting: ht
     assert waiting.delete(segment, headers={"If-Match": second.headers["etag"]}).status_code == 204
 
 
-def test_segment_and_destination_that_have_not_changed_are_304(waiting: httpx2.Client, segment: str) -> None:
+def test_segment_destination_and_task_are_answered_only_as_conditions_on_their_tags_allow(
+    waiting: httpx2.Client, segment: str, task: int
+) -> None:
     name, settings = f"shelf-{uuid4().hex}", {"shelf": "top"}
     body = {"name": name, "kind": "memory", "settings": settings, "secret": {"password": "correct horse"}}
     destination = waiting.post("/destinations", json=body)
     assert destination.status_code == 201, destination.text
-    for path in (segment, f"/destinations/{destination.json()['id']}"):
+    for path in (segment, f"/destinations/{destination.json()['id']}", f"/tasks/{task}"):
         tag = waiting.get(path).headers["etag"]
         for known in (tag, f'"x", W/{tag}', "*"):
             unchanged = waiting.get(path, headers={"If-None-Match": known})
             assert (unchanged.status_code, unchanged.content, unchanged.headers["etag"]) == (304, b"", tag)
         assert waiting.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+        for expected in (tag, f'"x", {tag}', "*"):
+            assert waiting.get(path, headers={"If-Match": expected}).status_code == 200
+        for outdated in ('"x"', f"W/{tag}"):
+            problem(waiting.get(path, headers={"If-Match": outdated, "If-None-Match": tag}), "changed-meanwhile")
         assert waiting.delete(path).status_code == 204
 
 

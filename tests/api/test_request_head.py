@@ -73,8 +73,9 @@ def test_path_in_another_form_than_the_normal_one_is_not_found(
 @pytest.mark.parametrize(
     "path",
     ["/tasks/1e1", "/tasks/1.0", "/tasks/+1", "/tasks/01", "/tasks/1_0", "/tasks/%201", "/tasks/%D9%A5", "/tasks/0x1",
-     "/tasks/0", "/tasks/" + 5000 * "9", "/tasks?limit=1e1", "/tasks?limit=5.0", "/tasks?limit=%2B5", "/tasks?limit=05",
-     "/tasks?campaign_id=1e1", "/tasks/1?log_limit=1e1", "/tasks/1/runs/1e0/manifest", "/access_tokens?client_id=1e1"],
+     "/tasks?offset=-0", "/tasks/0", "/tasks/" + 5000 * "9", "/tasks?limit=1e1", "/tasks?limit=5.0",
+     "/tasks?limit=%2B5", "/tasks?limit=05", "/tasks?campaign_id=1e1", "/tasks/1?log_limit=1e1",
+     "/tasks/1/runs/1e0/manifest", "/access_tokens?client_id=1e1"],
 )  # fmt: skip
 def test_number_that_is_not_plain_decimal_digits_is_refused(idle: Longshore, bearer: str, path: str) -> None:
     answer = sent(idle.port, request(path, bearer))

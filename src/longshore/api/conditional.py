@@ -97,7 +97,11 @@ def none_match(request: AnyRequest, tag: str) -> bool:
 
 
 def tagged(request: AnyRequest, content: T, headers: dict[str, str]) -> Response[T]:
-    """Return the answer to a GET: the content, or 304 where `If-None-Match` names the `ETag` among `headers`."""
+    """Return the answer to a GET: the content, or 304 where `If-None-Match` names the `ETag` among `headers`.
+
+    Raises ProblemError where `If-Match` does not name it (RFC 9110, section 13.2.2).
+    """
+    require(request, headers["ETag"])
     if none_match(request, headers["ETag"]):
         return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # without content
     return Response(content, headers=headers)

@@ -120,7 +120,7 @@ async def list_destinations(request: AnyRequest, limit: Limit = 25, offset: Offs
     return paged(request, await stored.list_destinations(service.pool, caller.chain, page), page)
 
 
-@get("/destinations/{id:str}", responses=answers(None, UNMODIFIED))
+@get("/destinations/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_destination(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[Destination]:
     """Return one destination without its secret. `If-Match` of a change names its `ETag`."""
     found = await get_stored(request, id)

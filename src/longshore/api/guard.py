@@ -35,7 +35,7 @@ COOKIES = {"https": "__Host-longshore", "http": "longshore"}
 PREFIXES = ("x-session-", "x-spaaza-session-")
 CHAIN_HEADERS = tuple(f"{prefix}chain-id" for prefix in PREFIXES)
 CHAIN_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")  # chain 0 has the service's own tasks
-DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
+DECIMAL = re.compile(r"0|-?[1-9][0-9]*")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 AnyConnection = ASGIConnection[Any, Any, Any, Any]

@@ -16,7 +16,7 @@ from longshore.api import conditional
 from longshore.api.bodies import Encoded
 from longshore.api.conditional import UNMODIFIED, KnownTags, known_versions
 from longshore.api.guard import admitted
-from longshore.api.openapi_responses import answers
+from longshore.api.openapi_responses import answers, problems
 from longshore.api.paging import Offset
 from longshore.api.prefer import MAX_WAIT_SECONDS, preferred_wait
 from longshore.api.service import AnyRequest, Service
@@ -59,7 +59,7 @@ PAGING = ("wait", "log_limit", "offset")  # parameters that differ in the addres
 
 @get(
     "/tasks/{id:str}",
-    responses=answers(None, UNMODIFIED),
+    responses=answers(None, UNMODIFIED) | problems(412),
 )
 async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     request: AnyRequest,
@@ -99,6 +99,7 @@ async def get_task(  # noqa: PLR0913 (the parameters of the query, and headers)
     else:
         polled = await reading(known)
         body = encode(polled.task) if polled.task else b""
+    conditional.require_task(request, id, polled.version.revision)
     headers |= conditional.headers(id, polled)
     if polled.created_by is not None:
         headers["X-Created-By"] = polled.created_by

@@ -100,7 +100,7 @@ async def list_segments(request: AnyRequest, limit: Limit = 25, offset: Offset =
     return paged(request, ([shown_segment(caller, service.catalog, each) for each in stored], more), page)
 
 
-@get("/segments/{id:str}", responses=answers(None, UNMODIFIED))
+@get("/segments/{id:str}", responses=answers(None, UNMODIFIED) | problems(412))
 async def get_segment(request: AnyRequest, id: FromPath[str], _known: KnownTags = "") -> Response[StoredSegment]:
     """Return one stored segment. `If-Match` of a change names its `ETag`."""
     service, caller = admitted(request)
