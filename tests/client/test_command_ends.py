@@ -216,3 +216,27 @@ def test_help_has_two_groups_of_commands(cli: Cli) -> None:
 def test_closed_standard_streams_are_no_fault() -> None:
     for closed, code in (("2>&-", b"3"), (">&-", b"3"), (">&- 2>&-", b"3")):
         assert in_shell(f"longshore indexes nothing {closed}").stdout.split() == [code]
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_closed_or_odd_standard_input_is_told_in_a_line() -> None:
+    done = in_shell("longshore request POST /tasks --input - <&-")
+    assert (done.stdout, b"Traceback" in done.stderr) == (b"2\n", False)
+    done = in_shell(r"printf '\xe9\n' | longshore login http://127.0.0.1:1 --chain 1 --token-file -")
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_sigterm_removes_what_a_command_keeps_for_a_while(longshore: Longshore, tmp_path: Path) -> None:
+    id = longshore.exports.create("wallet-ledger", format="jsonl").wait().id
+    (tmp_path / "tmp").mkdir()
+    with subprocess.Popen(
+        [*COMMAND, "tasks", "download", str(id), "-o", "-"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.read(1)  # the rest does not fit the pipe, so the command waits with its copy
+        assert list((tmp_path / "tmp").iterdir())
+        process.terminate()
+        assert process.wait(20) == 143
+        assert list((tmp_path / "tmp").iterdir()) == []

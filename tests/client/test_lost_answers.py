@@ -1,15 +1,17 @@
 """Answers that never come, come to nobody, or come from a store of results: what the client retries, and until when."""
 
+import contextlib
 import socket
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from longshore import Longshore
-from longshore.client import LostError, NotFoundError, NotSentError, WaitTimeoutError
+from longshore.client import DownloadError, LostError, NotFoundError, NotSentError, WaitTimeoutError
 from longshore.client.answers import Request
 from longshore.client.connection import Connection
 from longshore.client.retry import retry_after
@@ -60,9 +62,9 @@ def test_handshake_that_is_cut_is_tried_again() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def cut() -> None:
-            for _ in range(50):
-                connection, _ = server.accept()
-                connection.close()
+            with contextlib.suppress(OSError):  # at the end of the test
+                while True:
+                    server.accept()[0].close()
 
         threading.Thread(target=cut, daemon=True).start()
         address = f"https://127.0.0.1:{server.getsockname()[1]}"
@@ -81,3 +83,15 @@ def test_failure_of_a_store_of_results_names_the_store() -> None:
 def test_retry_after_as_a_date_is_by_the_clock_of_the_service() -> None:
     wrong = {"date": "Tue, 01 Jan 2030 00:00:00 GMT", "retry-after": "Tue, 01 Jan 2030 00:00:07 GMT"}
     assert retry_after(wrong) == 7
+
+
+def test_files_that_are_one_path_on_the_disk_are_no_result(longshore: Longshore, tmp_path: Path) -> None:
+    task = longshore.exports.create(
+        "wallet-ledger", format="parquet", fields=["id", "kind"], partition_by=[{"field": "kind"}]
+    ).wait(60)
+    paths = [file.path for file in task.files(task.latest_run().run)[:2]]
+    first, second = (tmp_path / Path(path).parent for path in paths)
+    first.mkdir(parents=True)
+    second.symlink_to(first)  # as a disk does that takes two names for one
+    with pytest.raises(DownloadError, match="two files of the result are one path on this disk"):
+        task.download(tmp_path)

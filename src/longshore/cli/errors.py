@@ -92,7 +92,7 @@ def _code(error: Exception) -> int:
             return error.exit_code
         case CommandError():
             return error.code
-        case ModuleNotFoundError() | UnicodeEncodeError():
+        case ModuleNotFoundError() | UnicodeEncodeError() | UnicodeDecodeError():
             return USAGE
     return next((code for kind, code in CODES.items() if isinstance(error, kind)), FAILED)
 
@@ -105,6 +105,8 @@ def _message(error: Exception, arguments: Sequence[str]) -> str:
             return _missing(error, arguments)
         case UnicodeEncodeError():
             return "an argument is no text in UTF-8"
+        case UnicodeDecodeError():
+            return "the input is no text in UTF-8"
         case ConnectionError() | TimeoutError() | socket.gaierror():
             reason = str(error) or "no answer in time"
             return f"the database cannot be reached: {reason}; check LONGSHORE_DATABASE_URL and LONGSHORE_SOURCE_URL"

@@ -31,8 +31,9 @@ Clobber: TypeAlias = Annotated[bool, Option("--clobber", help="Replace a file th
 
 def refuse_output(to: str | None, *, clobber: bool) -> None:
     """Raise BadParameter if the folder to write to does not exist, CommandError for a file that does."""
-    if to is None or to == STDOUT:
+    if to == STDOUT:
         return
+    to = to or "."
     path = Path(to)
     folder = path if to.endswith(("/", os.sep)) or path.is_dir() else path.parent
     if not folder.is_dir():

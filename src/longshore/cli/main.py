@@ -1,9 +1,11 @@
 """The command line: its two groups of commands, its version, and the end of the process."""
 
 import atexit
+import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from click.exceptions import Exit
@@ -75,6 +77,10 @@ def main() -> None:
         if getattr(sys, name) is None:  # closed by the shell, as in `2>&-`
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
         getattr(sys, name).reconfigure(errors="backslashreplace")  # a locale may lack a character
+    if sys.stdin is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115  # until the process ends
+    elif isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8")  # whatever the locale
     code = run([os.fsencode(each).decode(errors="surrogateescape") for each in sys.argv[1:]])  # whatever the locale
     sys.exit(code)
 
@@ -84,6 +90,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = _invoke(arguments)
         sys.stdout.flush()  # a full disk is an error of the command
+    except SystemExit as end:  # of a signal
+        return int(end.code or 0)
     except (KeyboardInterrupt, click.Abort):  # Abort: an interrupt, or the end of the input, at a prompt
         return exits.INTERRUPTED
     except Exception as error:

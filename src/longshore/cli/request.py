@@ -12,6 +12,7 @@ from longshore.cli import remote
 from longshore.cli.commands import Argument, Option
 from longshore.cli.exits import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE
 from longshore.cli.output import printable
+from longshore.client.answers import Answer
 
 if TYPE_CHECKING:
     from longshore.client.blocking.client import StreamedAnswer
@@ -62,6 +63,8 @@ def request(  # noqa: PLR0913 (the options of the command)
         client.stream(method, path, body, params=params, headers=headers) as answer,
     ):
         _print(answer, include)
+    if 300 <= answer.status < 400 and "location" in answer.headers:  # the request itself was not carried out
+        raise Answer(answer.status, answer.headers).error()
     if answer.status >= 400:
         raise click.exceptions.Exit(CODES.get(answer.status, FAILED))
 

@@ -57,11 +57,17 @@ class Part:
             self._file.close()
         try:
             if (actual := self._hash.hexdigest()) != sha256:
-                self.path.unlink()
+                self.discard()
                 raise DownloadError(f"the downloaded file has the SHA-256 {actual}, the run recorded {sha256}")
             self.path.replace(path)
         finally:
             self._file.close()  # and with it the lock, so that no other download gets a file that is no part any more
+
+    def discard(self) -> None:
+        """Delete the file."""
+        if CLOSES_FIRST:
+            self._file.close()
+        self.path.unlink()
 
     def close(self) -> None:
         """Close the file and keep it for a later download."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import sys
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ MAX_REPLACEMENTS = 3  # of a result by a newer run during one download
 MANIFEST = ".manifest.json"
 SIGNATURE = ".jws"
 FILES_PAGE = 1000
+IS_WINDOWS = sys.platform == "win32"
 
 
 class DownloadOptions(msgspec.Struct, frozen=True):
@@ -77,9 +80,30 @@ def is_complete(path: Path, file: RunFile) -> bool:
         return hashlib.file_digest(existing, "sha256").hexdigest() == file.sha256
 
 
+def file_id(path: Path) -> tuple[int, int]:
+    """Return the device and the number of a file that exists."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def refuse_same_file(path: Path, written: Set[tuple[int, int]]) -> None:
+    """Raise DownloadError if a path is a file that is `written` already.
+
+    Disks that take upper and lower case for the same have one file for two values of a partition that differ in it.
+    """
+    if path.exists() and file_id(path) in written:
+        raise DownloadError(f"two files of the result are one path on this disk: {str(path)!r}")
+
+
 def path_of(folder: Path, file: RunFile) -> Path:
     """Return the path of a file of a run. Raises DownloadError for one outside of the folder."""
     to = folder / file.path
-    if to.is_absolute() != folder.is_absolute() or {"", ".", ".."} & set(file.path.split("/")):
+    steps = file.path.split("/")
+    if to.is_absolute() != folder.is_absolute() or {"", ".", ".."} & set(steps) or (IS_WINDOWS and _has_drive(steps)):
         raise DownloadError(f"the service names a file outside of its folder: {file.path!r}")
     return to
+
+
+def _has_drive(steps: Sequence[str]) -> bool:
+    """Return whether a step is several ones, or names a drive, for Windows."""
+    return any("\\" in step or ":" in step for step in steps)

@@ -42,12 +42,13 @@ from pg_class c
 where c.relnamespace = 'longshore'::regnamespace and c.relkind in ('r', 'p')
   and not (has_table_privilege(c.oid, 'select')
            and (has_table_privilege(c.oid, 'insert') or c.relname = 'migrations')
-           and (has_table_privilege(c.oid, 'update') or c.relname = 'audit'))
+           and (has_table_privilege(c.oid, 'update') or c.relname = 'audit')
+           and (has_table_privilege(c.oid, 'delete') or c.relname in ('audit', 'migrations')))
 """
 
 STANDBY = """
 select current_setting('hot_standby_feedback') = 'on' as feedback,
-       (select setting::bigint from pg_settings where name = 'max_standby_streaming_delay') / 1000 as delay
+       (select setting::bigint from pg_settings where name = 'max_standby_streaming_delay') / 1000.0 as delay
 """
 
 POLICIES = f"""
@@ -159,7 +160,7 @@ async def of_source(settings: Settings, connection: Connection, known: Catalog) 
         standby = await connection.fetchrow(STANDBY)
         assert standby is not None
         if not standby["feedback"] and 0 <= standby["delay"] < MIN_STANDBY_DELAY_SECONDS:
-            what = f"is a standby that cancels what reads for longer than {standby['delay']} s"
+            what = f"is a standby that cancels what reads for longer than {standby['delay']:.0f} s"
             findings.append(Finding("source", f"{what}; set hot_standby_feedback = on there", "warning"))
         lag = await connection.fetchval(LAG)
         if settings.source_lag_seconds and lag > settings.source_lag_seconds:

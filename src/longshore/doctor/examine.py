@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
+from longshore.database import migrate
 from longshore.database.connect import Connection, connected_to_read
 from longshore.doctor.databases import of_database, of_source
 from longshore.doctor.finding import Finding, first_line, wrong
@@ -36,7 +37,8 @@ async def examine(settings: Settings, url: str) -> AsyncIterator[Finding]:
         async with connected_to_read(url, NAME) as connection:
             async for finding in of_database(settings, url, connection):
                 yield finding
-            yield await of_secrets(connection, open_vault(settings))
+            if not await migrate.pending(connection):
+                yield await of_secrets(connection, open_vault(settings))
     except UNREACHABLE as error:
         setting = "LONGSHORE_DATABASE_URL" if settings.database_url else "the server in LONGSHORE_DATA"
         yield wrong("database", f"{first_line(error)}; check {setting}")

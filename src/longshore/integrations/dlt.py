@@ -1,5 +1,6 @@
 """Longshore as a source of dlt: each load takes the changes since the last one that arrived, deletes included."""
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,15 +43,16 @@ def load(pipeline: dlt.Pipeline, client: Longshore, index: str, **export: Any) -
     is_new = task is None
     if task is None:
         task = client.exports.create(index, format="parquet", incremental="on_ack", deletes=True, **export)
-    run = task.wait().runs(limit=1)[0]
-    with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
-        file = task.download(Path(folder) / "changes.parquet", run=run.run)
-        try:
+    try:
+        run = task.wait().runs(limit=1)[0]
+        with tempfile.TemporaryDirectory(prefix="longshore-") as folder:
+            file = task.download(Path(folder) / "changes.parquet", run=run.run)
             pipeline.run(_changes(table, key, task, run, file))
-        except Exception:
-            if is_new:  # the destination does not know of it, so the next load creates one of its own
+    except Exception:
+        if is_new:  # the destination does not know of it, so the next load creates one of its own
+            with contextlib.suppress(ClientError):  # as of a task that still runs; the first error counts
                 task.delete()
-            raise
+        raise
     return task.acknowledge(run.run)
 
 

@@ -20,9 +20,11 @@ from longshore.client.result_files import (
     MAX_REPLACEMENTS,
     SIGNATURE,
     DownloadOptions,
+    file_id,
     has_files,
     is_complete,
     path_of,
+    refuse_same_file,
 )  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def download(transport: Transport, id: int, path: Path, options: DownloadOptions
             fetch(transport, part, content, options.on_bytes)
             in_thread(part.publish, into, run.sha256)
         except ReplacedError:
-            part.path.unlink()
+            part.discard()
         except DownloadError:
             if not resumed:  # a resumed part may have been damaged before; download it anew
                 raise
@@ -109,12 +111,16 @@ def download_files(transport: Transport, id: int, run: Run, folder: Path, option
     if hashlib.sha256(manifest).hexdigest() != run.sha256:
         raise DownloadError(f"the manifest of run {run.run} of task {id} is not the one that the run recorded")
     done = number = 0
+    written: set[tuple[int, int]] = set()
     while page := (list_files(transport, id, run.run, offset=number)):
         for file in page:
             content = Content(file.sha256, file.bytes, partial(_address_of, transport, id, run.run, number))
             progress = None if options.on_bytes is None else _following(options.on_bytes, done, run.bytes)
             of_file = msgspec.structs.replace(options, on_bytes=progress)
-            _download_file(transport, path_of(folder, file), file, content, of_file)
+            to = path_of(folder, file)
+            in_thread(refuse_same_file, to, written)
+            _download_file(transport, to, file, content, of_file)
+            written.add(in_thread(file_id, to))
             done += file.bytes
             number += 1
         if len(page) < FILES_PAGE:

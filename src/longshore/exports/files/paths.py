@@ -1,7 +1,7 @@
 """Paths of the files of a run, in the layout that Hive, Spark, DuckDB and Arrow read.
 
 `INDEX/FIELD=VALUE/part-00001.EXT`: names and values are percent-encoded, so that each path is plain ASCII, no value
-leads out of its folder, and two values never have one path.
+leads out of its folder, and two values never have one path, where upper and lower case differ.
 """
 
 from collections.abc import Sequence
