@@ -1,6 +1,7 @@
 """No setting of a role, a database or a server changes a byte of a result, or the service's own sessions."""
 
 import asyncio
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -8,9 +9,14 @@ import pytest
 
 from longshore.database.connect import open_pool
 from longshore.database.session_settings import SESSION
+from longshore.exports import snapshot
 from longshore.exports.catalog import Field, FieldType
+from longshore.exports.export import Split
+from longshore.exports.files.partitions import PartitionKey
+from longshore.exports.snapshot import Readers
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import export, index_over
+from tests.exports.test_partitions import export as export_files
 from tests.service import Longshore, in_own_loop
 
 # Of these categories of pg_settings every setting is pinned, or is EXEMPT for a reason.
@@ -162,3 +168,29 @@ def test_every_format_gives_the_same_bytes_whatever_the_database_says(databases:
     usual, unusual = (asyncio.run(export(url, index, form))[0] for url in databases.urls)
     assert len(usual) > 2000
     assert unusual == usual
+
+
+@pytest.mark.parametrize(("keys", "split"), [(None, Split(rows=20)), ([PartitionKey("words")], None)])
+def test_exports_of_many_files_give_the_same_bytes_whatever_the_database_says(
+    databases: Databases, tmp_path: Path, keys: list[PartitionKey] | None, split: Split | None
+) -> None:
+    path = Field(FieldType.TEXT, "", sql="current_setting('search_path')")  # by which PostgreSQL finds an operator
+    index = index_over("public.things", **databases.types, path=path)
+    folders = [tmp_path / "usual", tmp_path / "unusual"]
+    for url, folder in zip(databases.urls, folders, strict=True):
+        asyncio.run(export_files(url, folder, keys, split=split, index=index))
+    usual, unusual = ([file.read_bytes() for file in sorted(folder.rglob("*.csv"))] for folder in folders)
+    assert usual
+    assert unusual == usual
+
+
+def test_a_connection_that_has_joined_a_snapshot_waits_for_locks_as_long_as_others(databases: Databases) -> None:
+    async def lock_timeouts(url: str) -> list[str]:
+        async with open_pool(url, size=2, name="test", **snapshot.SESSION) as pool:
+            readers = Readers(pool, 1)
+            async with readers.snapshot() as (first, _), readers.connections(first, 1) as connections:
+                for connection in connections:
+                    await snapshot.lock_tables(connection, "select from public.things")
+                return [await each.fetchval("select current_setting('lock_timeout')") for each in connections]
+
+    assert [asyncio.run(lock_timeouts(url)) for url in databases.urls] == [["0", "0"], ["0", "0"]]

@@ -17,6 +17,7 @@ from longshore.exports.formats.dialect import CsvOptions
 from tests.debian_postgres import DebianPostgres
 from tests.exports.engine import CHAIN, export, index_over
 from tests.exports.incremental import taken
+from tests.exports.test_partitions import export as export_files
 
 SETUP = f"""
 create extension citext;
@@ -37,6 +38,9 @@ insert into shop."we""ird $1; --{{x}}" values (7, {CHAIN});
 create role limited_reader login;
 grant usage on schema shop to limited_reader;
 grant select (id, chain_id, at) on shop.codes to limited_reader;
+create role app login noinherit;
+grant limited_reader to app;
+alter role app in database checks set role = limited_reader;
 """
 
 
@@ -76,6 +80,15 @@ def test_sql_that_means_something_else_in_psql_is_a_warning_that_a_search_path_r
     assert findings(url, folded) == []
     assert ids(url, folded) == ["1", "2"]
     assert findings(url, codes("id > 0 and cit::text = 'ABC'")) == []
+
+
+def test_an_export_of_many_files_reads_as_the_role_that_is_set_for_sessions(
+    source: DebianPostgres, tmp_path: Path
+) -> None:
+    url = source.url("app", "checks")
+    assert ids(url, codes()) == ["1", "2", "3"]
+    (file,) = asyncio.run(export_files(url, tmp_path, None, index=codes()))
+    assert file.rows == 3
 
 
 def test_a_view_over_a_function_that_needs_a_search_path_is_reported_with_the_remedy(source: DebianPostgres) -> None:

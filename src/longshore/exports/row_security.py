@@ -20,7 +20,7 @@ select set_config('longshore.chain', $1::bigint::text, true),
        )
 """
 
-RESET = "set local role none; set local search_path to default"
+RESET_ROLE = "set local role to default"  # the one that the operator has set for the sessions of the service's role
 
 SEARCH_PATH = "select set_config('search_path', $1, true)"
 
@@ -38,14 +38,13 @@ async def restrict(connection: Connection, index: Index, chain: int) -> None:
 
     Set its search path to that of the index.
     """
-    if index.search_path:
-        await connection.fetchval(SEARCH_PATH, index.schemas)
+    await connection.fetchval(SEARCH_PATH, index.schemas)
     await connection.fetchrow(RESTRICT, chain, regclass(index.relation))
 
 
-async def restrict_anew(connection: Connection, index: Index, chain: int) -> None:
+async def switch_index(connection: Connection, index: Index, chain: int) -> None:
     """Restrict a transaction for another index than before: its role and search path are those of this index alone."""
-    await connection.execute(RESET)
+    await connection.execute(RESET_ROLE)
     await restrict(connection, index, chain)
 
 

@@ -31,7 +31,7 @@ SESSION = {
 # A transaction that joins a snapshot can lock its tables to read at once, unless another session waits for an exclusive
 # lock, and so for the snapshot to end. Behind that session it would wait for ever, with all other readers of the table.
 JOIN = "set local lock_timeout = '5s'; set transaction snapshot '{}'"
-JOINED = "set local lock_timeout to default"
+JOINED = "set local lock_timeout = 0"
 
 
 # PostgreSQL reads rows by the snapshot, but names and files of tables as they are now: of a table that was emptied,

@@ -50,7 +50,7 @@ class IndexJob(msgspec.Struct, frozen=True):
     async def restrict(self) -> None:
         """Give the connection role and search path of this index."""
         query = self.source.query
-        await row_security.restrict_anew(self.source.connection, query.index, query.request.chain)
+        await row_security.switch_index(self.source.connection, query.index, query.request.chain)
 
     async def ask(self) -> None:
         """Ask the source for the control totals."""
@@ -147,7 +147,7 @@ async def plan_indexes(
     """Plan all indexes in the connection's snapshot. Raises LongshoreError and asyncpg.PostgresError."""
     jobs = []
     for index, request in parts:
-        await row_security.restrict_anew(connection, index, request.chain)
+        await row_security.switch_index(connection, index, request.chain)
         query = await prepare(connection, index, request)
         reconciler = Reconciler(query)
         cut = await plan(connection, index, query.format().query(query.source.sql), query.source, count=False)
