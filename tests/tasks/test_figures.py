@@ -67,6 +67,22 @@ def test_figures_by_day_count_each_run_on_its_day_in_the_zone(run: Run) -> None:
     run(test)
 
 
+def test_runs_of_a_backfill_have_not_waited_since_the_time_that_they_are_for(idle: Longshore, run: Run) -> None:
+    async def test(pool: Pool) -> None:
+        await pool.execute(FILL, FEW, 1, 4, timedelta(hours=1))
+        await pool.execute(
+            "update longshore.runs r set backfill = 1, due_at = r.due_at - interval '90 days'"
+            " from longshore.tasks t where t.id = r.task_id and t.chain_id = $1 and r.run > 2",
+            FEW,
+        )
+        assert max(day.longest_wait for day in await figures.by_day(pool, FEW, "UTC")) == 2
+
+    try:
+        run(test)
+    finally:
+        idle.sql(GONE, [FEW])
+
+
 def test_oldest_waiting_task_has_waited_since_its_run_was_due(idle: Longshore, run: Run) -> None:
     async def oldest(pool: Pool) -> float | None:
         return (await figures.figures(pool, FEW)).oldest

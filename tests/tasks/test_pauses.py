@@ -68,6 +68,18 @@ def test_paused_schedule_begins_no_run_and_keeps_its_due_time(run: Any) -> None:
     run(test)
 
 
+def test_due_task_that_is_locked_does_not_keep_the_scheduler_busy(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        task = await missed(pool, 3, "one")
+        await pool.execute("update longshore.tasks set paused = false where id = $1", task)
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("select from longshore.tasks where id = $1 for update", task)
+            await scheduler.send_all_due(pool)
+            assert await scheduler._until_next(pool) == scheduler.TICK_SECONDS
+
+    run(test)
+
+
 def test_paused_task_does_not_keep_the_scheduler_busy(run: Any) -> None:
     async def test(pool: Pool) -> None:
         await missed(pool, 3, "one")

@@ -16,7 +16,7 @@ from longshore.results.local import LocalStore
 from longshore.tasks.attempts import Attempt, RunResult
 from longshore.tasks.deliveries import LOCK_TASK
 from longshore.tasks.model import ChainId, TaskId
-from longshore.tasks.queue import AnyMessage, Message
+from longshore.tasks.queue import AnyMessage, Consumer, Message
 from longshore.worker.delivery_runner import DeliveryRunner
 from longshore.worker.runner import Runner
 from longshore.worker.under_way import UnderWay
@@ -113,6 +113,20 @@ def test_delivery_that_is_being_claimed_when_the_grace_time_ends_is_handed_back(
         async with asyncio.timeout(10):
             await handling
         assert await row(pool, DELIVERY, message.task) == ("pending", 0, "the worker shut down")
+
+    run(test)
+
+
+def test_worker_whose_listener_never_connects_stops_when_it_is_told_to(run: Any) -> None:
+    async def test(pool: Pool) -> None:
+        nowhere = "postgresql://127.0.0.1:9/none"
+        consumer = Consumer(pool, nowhere, Message.entrypoint, _no_shard, 2, timedelta(seconds=15))
+        consuming = asyncio.create_task(consumer.run())
+        await asyncio.sleep(0.5)
+        assert not consuming.done()
+        consumer.stop()
+        async with asyncio.timeout(10):
+            await consuming
 
     run(test)
 

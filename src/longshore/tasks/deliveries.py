@@ -1,8 +1,10 @@
 """Deliveries of a run to destinations, up to their end: admit, begin, retry, lost worker. `delivery_ends` has the end.
 
 A delivery is a row; its message says "begin attempt K of it", as with tasks. A chain has a share of the deliveries
-under way, and so has each of its destinations, so that one that hangs delays no other. To one place (a table, or a path
-that several runs have) one delivery is under way at a time, and those of one task go there in the order of its runs.
+under way, and so has each of its destinations, so that one that hangs delays no other of the chain; several chains
+whose destinations hang can take all that a worker has under way at a time, until they are given up. To one place (a
+table, or a path that several runs have) one delivery is under way at a time, and those of one task go there in the
+order of its runs.
 
 Locks are taken in one order: the task's row, the lock of the chain's deliveries, rows of deliveries.
 """
@@ -167,10 +169,11 @@ entry as (
 select chain_id from before
 """
 
+# One that is due again has the number of its last attempt, which has ended, until the next one is sent.
 NEWEST = """
 select task_id, run, number, attempt
 from longshore.run_deliveries
-where task_id = any($1::bigint[]) and state = 'pending'
+where task_id = any($1::bigint[]) and state = 'pending' and due_at is null
 """
 
 IN_USE = f"""
@@ -285,7 +288,7 @@ async def retry(pool: Pool, message: DeliveryMessage, why: str, pause: float, *,
 
 
 async def newest(pool: Pool, tasks: Sequence[TaskId]) -> set[DeliveryMessage]:
-    """Return the newest attempts of the pending deliveries of tasks."""
+    """Return the newest attempts of the pending deliveries of tasks, as far as they are sent or running."""
     return {DeliveryMessage(*row) for row in await pool.fetch(NEWEST, list(tasks))}
 
 

@@ -63,7 +63,8 @@ span as (
 recent as (
     select width_bucket(r.began_at, span.starts) as number, r.state, r.rows, r.bytes, r.expires_at,
            extract(epoch from r.ended_at - r.began_at)::float8 as seconds,
-           extract(epoch from r.began_at - greatest(r.due_at, t.created_at))::float8 as waited
+           case when r.backfill is null
+                then extract(epoch from r.began_at - greatest(r.due_at, t.created_at))::float8 end as waited
     from span
     join longshore.tasks t on t.chain_id = $1 and t.last_run_at >= span.start
     cross join lateral (
@@ -127,7 +128,7 @@ class DayFigures(msgspec.Struct, frozen=True):
     """The median of the durations of the runs that have ended."""
     longest_seconds: float
     longest_wait: float
-    """Seconds between the due time of a run, or the creation of its task after that, and its start."""
+    """Seconds between the due time of a run, or the creation of its task after that, and its start; no backfills."""
     busy_seconds: float
     """Durations of all its runs together: the time of workers that they took."""
     kept_bytes: int

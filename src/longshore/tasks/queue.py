@@ -157,7 +157,11 @@ class RetryingDriver(Driver):
         listener = Listener(self._url, channel, callback, lambda: None)
         self._listeners.append(listener)
         await listener.__aenter__()
-        await listener.connected.wait()
+        # A worker that is told to stop does not wait for a server that refuses this connection.
+        waits = [asyncio.create_task(event.wait()) for event in (listener.connected, self._shutdown)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     @property
     def shutdown(self) -> asyncio.Event:

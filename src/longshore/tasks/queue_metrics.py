@@ -41,7 +41,7 @@ select coalesce(max(extract(epoch from now() - r.attempt_began_at)), 0)::float8 
        coalesce(max(extract(epoch from now() - r.progress_at)), 0)::float8 as silent
 from longshore.tasks t
 join longshore.runs r on r.task_id = t.id and r.run = t.run
-where t.state = 'INPROGRESS' and not t.delivering
+where t.state = 'INPROGRESS' and not t.delivering and t.attempt_began_at is not null
 """
 
 WORKERS = """

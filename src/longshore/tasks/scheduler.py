@@ -139,9 +139,12 @@ async def _isolated(step: Callable[[Pool], Awaitable[float | None]], pool: Pool)
 
 
 async def _until_next(pool: Pool) -> float:
-    """Return the seconds until the next task is due, at most TICK_SECONDS."""
+    """Return the seconds until the next task is due, at most TICK_SECONDS.
+
+    Call it after `send_all_due`: a task that is due even so is locked or failed, and is tried again at the next tick.
+    """
     until_next = await pool.fetchval(NEXT)
-    return TICK_SECONDS if until_next is None else min(TICK_SECONDS, max(0.01, until_next))
+    return TICK_SECONDS if until_next is None or until_next <= 0 else min(TICK_SECONDS, max(0.01, until_next))
 
 
 async def send_all_due(pool: Pool) -> None:

@@ -39,13 +39,20 @@ CRON = "*/15 * * * *"
 BATCH = 500
 MIN_FILE_AGE_SECONDS = 3600.0  # younger files without a task may be of a run that has just begun
 
-# The locations of a task that are in use: its results, and the file that its newest attempt writes.
-USED = """
-select t.id, case when t.state = 'INPROGRESS' then t.attempt end as writing,
-       array(select r.location from longshore.runs r where r.task_id = t.id and r.location is not null) as locations
-from longshore.tasks t
-where t.id = any($1::bigint[])
-"""
+# Places whose files are in use: those of a result, those that the newest attempt of a task writes, and key lists, of
+# which the task's next attempt removes what no watermark names. $3: the prefixes of their locations, which end in '/';
+# '0' is the next character, so that each is a range of the index of locations.
+USED = f"""
+select place.number
+from unnest($1::bigint[], $2::bigint[], $3::text[]) with ordinality as place (task, attempt, prefix, number)
+join longshore.tasks t on t.id = place.task
+where place.attempt = {OF_TASK}
+   or (t.state = 'INPROGRESS' and t.attempt = place.attempt)
+   or exists (
+       select from longshore.runs r
+       where r.location >= place.prefix collate "C" and r.location < (left(place.prefix, -1) || '0') collate "C"
+   )
+"""  # noqa: S608  # a constant
 
 # PgQueuer's log of its jobs, which Longshore does not read.
 JOURNALS = tuple(
@@ -151,9 +158,11 @@ class Cleanup:
         found = await asyncio.to_thread(self._store.attempts, before)
         for start in range(0, len(found), BATCH):
             some = found[start : start + BATCH]
-            used = {row["id"]: row for row in await self._pool.fetch(USED, [place.task for place in some])}
-            for place in some:
-                if not _is_used(place, used.get(place.task)):
+            tasks, attempts = [place.task for place in some], [place.attempt for place in some]
+            rows = await self._pool.fetch(USED, tasks, attempts, [place.prefix for place in some])
+            used = {row["number"] for row in rows}
+            for number, place in enumerate(some, 1):
+                if number not in used:
                     removed += bool(await self._isolated(self._remove_place, place))
         return removed
 
@@ -174,11 +183,3 @@ class Cleanup:
             log.error("not cleaned up", step=getattr(step, "__name__", ""), item=repr(item), exc_info=error)
             self._refused = self._refused or error
             return None
-
-
-def _is_used(place: AttemptFiles, row: asyncpg.Record | None) -> bool:
-    if row is None:
-        return False
-    if place.attempt == OF_TASK:
-        return True  # the task's next attempt removes those that no watermark names
-    return place.attempt == row["writing"] or any(location.startswith(place.prefix) for location in row["locations"])

@@ -95,7 +95,6 @@ class DeliveryRunner:
 
     async def _act(self, delivery: DeliveryAttempt) -> Delivered:
         with self.under_way.acting(delivery.message):
-            self.under_way.check_all()  # the notification of a cancel since the claim has found nothing to stop
             timeout = asyncio.timeout(max(0.0, delivery.seconds_left))
             try:
                 async with timeout, self._open(*_place(delivery)) as place:

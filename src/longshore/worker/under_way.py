@@ -70,6 +70,7 @@ class UnderWay(Generic[M]):
             raise asyncio.CancelledError
         current = _current()
         self._acting[current] = message
+        self.check_all()  # the notification of a cancel since the claim has found nothing to stop
         try:
             yield
         finally:
